@@ -1,0 +1,1 @@
+"""Captures in, a table of labelled flows out. The ground floor: every other room may import it."""

@@ -1,0 +1,72 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from capture.errors import OutputError
+
+
+def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Refuse an output early, before hours of work, rather than after.
+
+    Raises
+    ------
+    OutputError
+        If the folder is missing, the path is a folder, or the file exists and `force` is false.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise OutputError(
+            f"cannot write {path}: the folder {path.parent} does not exist",
+            f"Make it first: mkdir -p {path.parent}",
+        )
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder", "Name a file in it")
+    if path.exists() and not force:
+        raise OutputError(f"{path} exists already", "Name another with -o, or add --force to replace it")
+    return path
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it onto `path` only if all went well.
+
+    The temporary file is synced before the rename, so after a crash the file is either the old
+    one or the new one. Errors of the file system become :class:`OutputError`.
+    """
+    path = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _output_error(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _output_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    if error.errno == errno.ENOSPC:
+        hint = "Free some space or write elsewhere with -o; nothing was left behind"
+    elif error.errno in (errno.ENOENT, errno.ENOTDIR):
+        hint = f"Make the folder first: mkdir -p {path.parent}"
+    else:
+        hint = "Write elsewhere with -o; nothing was left behind"
+    return OutputError(f"cannot write {path}: {reason}", hint)

@@ -1,0 +1,275 @@
+"""The flow table: the one thing that passes between the rooms.
+
+A row is a flow (or a whole capture, or one host), with its label, its addresses where it has any,
+its totals, and its series: one fixed-size list a channel. The `SeriesSpec` and the account of how
+the table came about travel as JSON in the Parquet metadata under the key ``netgen``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from capture.errors import InputError, TableError
+from capture.files import check_output, whole_file
+from capture.series import SeriesSpec
+
+if TYPE_CHECKING:
+    import pandas
+
+FORMAT = 1
+METADATA_KEY = b"netgen"
+
+#: Columns before the series' channels: what a flow is, apart from its traffic.
+ABOUT = pa.schema(
+    [
+        pa.field("flow", pa.int64(), nullable=False),  # number of the row when the table was made
+        pa.field("label", pa.string()),  # the class; null: not labelled
+        pa.field("source", pa.string()),  # capture file, trace file or model it comes from
+        pa.field("synthetic", pa.bool_(), nullable=False),
+        pa.field("start_ns", pa.int64()),  # time of the first packet, ns since 1970; null: unknown
+        pa.field("duration_ns", pa.int64(), nullable=False),  # last packet - first packet
+        pa.field("protocol", pa.uint8()),  # IP protocol number
+        pa.field("src", pa.string()),  # the initiator
+        pa.field("src_port", pa.uint16()),
+        pa.field("dst", pa.string()),
+        pa.field("dst_port", pa.uint16()),
+        pa.field("vlan", pa.uint16()),
+        pa.field("name", pa.string()),  # TLS server name, where the capture shows it
+        pa.field("packets", pa.int64(), nullable=False),  # of the whole flow
+        pa.field("bytes", pa.int64(), nullable=False),  # IP bytes of the whole flow
+        pa.field("cut_packets", pa.int64(), nullable=False),  # of those, after the last bin
+    ]
+)
+
+
+def table_schema(spec: SeriesSpec) -> pa.Schema:
+    """The Arrow schema of a flow table with series of `spec`."""
+    cell = pa.list_(pa.field("element", pa.int64(), nullable=False), spec.length)
+    return pa.schema([*ABOUT, *(pa.field(channel, cell, nullable=False) for channel in spec.channels)])
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowTable:
+    """A table of flows with equal series, and what is known of its making.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Columns of `table_schema`.
+    spec : SeriesSpec
+        What the series' numbers mean.
+    about : dict
+        JSON-able notes on the making: the command, the account of packets, the model and seed.
+    """
+
+    table: pa.Table
+    spec: SeriesSpec
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def build(
+        cls,
+        series: np.ndarray,
+        spec: SeriesSpec,
+        *,
+        about: dict[str, Any] | None = None,
+        **columns: Any,
+    ) -> FlowTable:
+        """A table from series of shape (flows, channels, bins) and columns of `ABOUT`.
+
+        A column may be a sequence, an Arrow array, or one value for all rows; what is not given is
+        derived from the series (``packets``, ``bytes``, ``duration_ns``) or null.
+        """
+        series = np.ascontiguousarray(series, dtype=np.int64)
+        rows = len(series)
+        if series.shape != (rows, *spec.shape):
+            raise InputError(f"series of shape {series.shape} do not fit {spec}")
+        given = dict(columns)
+        given.setdefault("flow", np.arange(rows))
+        given.setdefault("synthetic", False)
+        given.setdefault("cut_packets", 0)
+        given.setdefault("bytes", series[:, :2].sum((1, 2)))
+        given.setdefault("packets", series[:, 2:].sum((1, 2)))
+        if "duration_ns" not in given:
+            busy = series.any(1)
+            last = np.where(busy.any(1), spec.length - 1 - busy[:, ::-1].argmax(1), 0)
+            given["duration_ns"] = last * spec.bin_ns
+        unknown = set(given) - set(ABOUT.names)
+        if unknown:
+            raise InputError(f"a flow table has no column {sorted(unknown)}")
+        schema = table_schema(spec)
+        arrays = [_column(given.get(field.name), field.type, rows) for field in ABOUT]
+        for channel in range(len(spec.channels)):
+            values = pa.array(series[:, channel].ravel())
+            arrays.append(pa.FixedSizeListArray.from_arrays(values, type=schema.field(len(ABOUT)).type))
+        return cls(pa.Table.from_arrays(arrays, schema=schema), spec, dict(about or {}))
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        return f"FlowTable({len(self)} flows, {len(self.classes)} classes, {self.spec})"
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels, an object array of str or None, shape (flows,)."""
+        return np.array(self.table["label"].to_pylist(), dtype=object)
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that occur, sorted."""
+        return sorted({label for label in self.table["label"].to_pylist() if label is not None})
+
+    def counts(self) -> dict[str, int]:
+        """Flows a class, in the order of `classes`; flows without a label are not counted."""
+        names, number = np.unique([label for label in self.labels if label is not None], return_counts=True)
+        return {str(name): int(n) for name, n in zip(names, number, strict=True)}
+
+    def series(self) -> np.ndarray:
+        """The series, int64, shape (flows, channels, bins)."""
+        out = np.empty((len(self), *self.spec.shape), dtype=np.int64)
+        for index, channel in enumerate(self.spec.channels):
+            column = self.table[channel].combine_chunks()
+            if isinstance(column, pa.ChunkedArray):  # an empty table has no chunk to combine
+                column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+            out[:, index] = column.flatten().to_numpy().reshape(len(self), self.spec.length)
+        return out
+
+    def to_numpy(self) -> tuple[np.ndarray, np.ndarray]:
+        """Series and labels: ``X`` int64 (flows, channels, bins) and ``y`` object (flows,)."""
+        return self.series(), self.labels
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The table as a pandas DataFrame (pandas must be installed)."""
+        return self.table.to_pandas()
+
+    def take(self, rows: np.ndarray | Sequence[int]) -> FlowTable:
+        """The rows of a boolean mask or of indices, in that order."""
+        rows = np.asarray(rows)
+        if rows.dtype == bool:
+            rows = np.flatnonzero(rows)
+        return dataclasses.replace(self, table=self.table.take(pa.array(rows, pa.int64())))
+
+    def labelled(self) -> FlowTable:
+        """The rows that have a label.
+
+        Raises
+        ------
+        TableError
+            If none has.
+        """
+        keep = self.table["label"].is_valid().to_numpy()
+        if not keep.any():
+            raise TableError(
+                f"none of the {len(self)} flows has a label",
+                "Label them when they are extracted: netgen extract --label NAME, --label-by folder|file|sni or --labels FILE.csv",
+            )
+        return self if keep.all() else self.take(keep)
+
+    def write(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write the table as Parquet: whole or not at all."""
+        path = check_output(path, force=force)
+        meta = {"format": FORMAT, "series": self.spec.to_json(), **self.about}
+        table = self.table.replace_schema_metadata({METADATA_KEY: json.dumps(meta).encode()})
+        with whole_file(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd", row_group_size=16384)
+        return path
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> FlowTable:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        TableError
+            If the file is no flow table, or one of another version.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise TableError(
+                f"{path} {'is a folder' if path.is_dir() else 'does not exist'}",
+                "Make a flow table with netgen extract or netgen import",
+            )
+        try:
+            table = pq.read_table(path)
+            meta = read_metadata(table.schema.metadata, path)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            raise TableError(
+                f"{path} is no flow table: {str(error).splitlines()[0]}",
+                "Make one with: netgen extract CAPTURE -o FILE.parquet",
+            ) from error
+        spec = SeriesSpec.from_json(meta["series"])
+        expected = table_schema(spec)
+        missing = set(expected.names) - set(table.column_names)
+        if missing:
+            raise TableError(
+                f"{path} lacks the columns {', '.join(sorted(missing))}",
+                "Make it anew with netgen extract or netgen import",
+            )
+        try:
+            table = table.select(expected.names).cast(expected)
+        except (pa.ArrowInvalid, ValueError) as error:
+            raise TableError(
+                f"{path} has columns of another type: {str(error).splitlines()[0]}",
+                "Make it anew with netgen extract or netgen import",
+            ) from error
+        about = {key: value for key, value in meta.items() if key not in ("format", "series")}
+        return cls(table, spec, about)
+
+
+def read_metadata(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[str, Any]:
+    """netgen's own part of a Parquet file's metadata, checked for its version."""
+    try:
+        meta: dict[str, Any] = json.loads((metadata or {})[METADATA_KEY])
+        version = meta["format"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise TableError(
+            f"{path} is a Parquet file but no flow table: it has no netgen metadata",
+            f"For labelled traces (columns label, t_us, signed_bytes) type: netgen import {path}",
+        ) from error
+    if version != FORMAT:
+        raise TableError(
+            f"{path} is a flow table of format {version}; this netgen reads format {FORMAT}",
+            "Extract it anew, or use the netgen that wrote it",
+        )
+    return meta
+
+
+def concat(tables: Iterable[FlowTable]) -> FlowTable:
+    """Tables of equal series as one, rows numbered anew.
+
+    Raises
+    ------
+    SpecMismatch
+        If their series differ.
+    """
+    tables = list(tables)
+    if not tables:
+        raise TableError("no flow table was given", "Name at least one")
+    first = tables[0]
+    for number, other in enumerate(tables[1:], start=2):
+        first.spec.require_equal(other.spec, "the first table", f"table {number}")
+    joined = pa.concat_tables([each.table for each in tables]).combine_chunks()
+    joined = joined.set_column(0, ABOUT.field("flow"), pa.array(np.arange(joined.num_rows)))
+    return FlowTable(
+        joined, first.spec, dict(first.about) if len(tables) == 1 else {"parts": [t.about for t in tables]}
+    )
+
+
+def _column(values: Any, kind: pa.DataType, rows: int) -> pa.Array:
+    if values is None or isinstance(values, str | bool | int | np.integer):
+        return pa.repeat(pa.scalar(values, kind), rows)
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if not isinstance(values, pa.Array):
+        values = pa.array(values, from_pandas=True) if isinstance(values, np.ndarray) else pa.array(list(values), kind)
+    return values.cast(kind)

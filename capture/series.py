@@ -1,0 +1,181 @@
+"""What a series is: kind, length, bin width, channels and units.
+
+A series is a small integer matrix, one row a channel and one column a bin; it is all that ever
+reaches a model. Two series may be compared only if their `SeriesSpec` is equal, which is why the
+spec travels with every table and every model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+
+from capture.errors import InputError, SpecMismatch
+
+CHANNELS = ("up_bytes", "down_bytes", "up_packets", "down_packets")
+UNITS = {
+    "up_bytes": "IP bytes from the initiator",
+    "down_bytes": "IP bytes to the initiator",
+    "up_packets": "packets from the initiator",
+    "down_packets": "packets to the initiator",
+}
+DEFAULT_LENGTH = 128
+NS = 1_000_000_000
+
+_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(ns|us|ms|s|m|h)?\s*", re.IGNORECASE)
+_UNIT_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "m": 60 * NS, "h": 3600 * NS}
+
+
+def parse_duration(text: str | float) -> int:
+    """``"0.25s"``, ``"250ms"``, ``"2m"`` or a plain number of seconds, as nanoseconds.
+
+    Raises
+    ------
+    InputError
+        If it is no duration, or not a positive one.
+    """
+    match = _DURATION.fullmatch(str(text))
+    value = round(float(match[1]) * _UNIT_NS[(match[2] or "s").lower()]) if match else 0
+    if value <= 0:
+        raise InputError(f"{text!r} is not a duration", "Write it like 0.25s, 250ms or 2m")
+    return value
+
+
+def format_duration(ns: int) -> str:
+    """Nanoseconds as a person writes them: ``0.25s``, ``40ms``; `parse_duration` reads them back."""
+    for unit in ("s", "ms", "us"):
+        # the largest unit in which at most three decimals are needed
+        if ns * 1000 % _UNIT_NS[unit] == 0 and ns * 10 >= _UNIT_NS[unit]:
+            return f"{ns / _UNIT_NS[unit]:.3f}".rstrip("0").rstrip(".") + unit
+    return f"{ns}ns"
+
+
+@dataclasses.dataclass(frozen=True)
+class SeriesSpec:
+    """What the numbers of a series mean.
+
+    Parameters
+    ----------
+    bin_ns : int
+        Width of a bin in nanoseconds; bin 0 begins with the flow's first packet.
+    length : int
+        Number of bins, N.
+    kind : str
+        ``"bins"``: equal bins in time.
+    channels : tuple of str
+        Rows of the series, in order.
+    """
+
+    bin_ns: int
+    length: int = DEFAULT_LENGTH
+    kind: str = "bins"
+    channels: tuple[str, ...] = CHANNELS
+
+    def __post_init__(self) -> None:
+        if self.kind != "bins" or tuple(self.channels) != CHANNELS:
+            raise InputError(
+                f"a series of kind {self.kind!r} with channels {self.channels} is not known here",
+                "Make the file anew with this version of netgen",
+            )
+        if not 4 <= self.length <= 4096 or self.length % 4:
+            raise InputError(f"a series of {self.length} bins cannot be made", "Take a multiple of 4 from 4 to 4096")
+        if not 0 < self.bin_ns < 2**62 // self.length:
+            raise InputError(f"a bin of {self.bin_ns} ns cannot be used", "Take a positive width such as --bin 0.25s")
+
+    @property
+    def span_ns(self) -> int:
+        """Time that the whole series covers, in nanoseconds."""
+        return self.bin_ns * self.length
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of one series: (channels, bins)."""
+        return len(self.channels), self.length
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as JSON types, with the unit of each channel."""
+        return {
+            "kind": self.kind,
+            "length": self.length,
+            "bin_ns": self.bin_ns,
+            "channels": list(self.channels),
+            "units": {channel: UNITS[channel] for channel in self.channels},
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> SeriesSpec:
+        """The spec that `to_json` wrote."""
+        return cls(
+            bin_ns=int(data["bin_ns"]),
+            length=int(data["length"]),
+            kind=data["kind"],
+            channels=tuple(data["channels"]),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.length} bins of {format_duration(self.bin_ns)}, channels {', '.join(self.channels)}"
+
+    def require_equal(self, other: SeriesSpec, mine: str, theirs: str) -> None:
+        """Raise `SpecMismatch`, naming both sides, unless `other` is the same spec."""
+        if self != other:
+            raise SpecMismatch(
+                f"{mine} has {self} but {theirs} has {other}: they cannot be compared",
+                f"Cut one like the other: --like {mine}",
+            )
+
+
+def auto_bin_ns(durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> int:
+    """The bin width at which the 95th percentile of the durations fits into `length` bins.
+
+    Rounded up to two significant digits, so that the width can be read, typed and compared. A set
+    in which that percentile is no time at all (single packets) gets bins of a millisecond.
+    """
+    durations_ns = np.asarray(durations_ns)
+    longest = float(np.quantile(durations_ns, 0.95)) if durations_ns.size else 0.0
+    if longest <= 0:
+        return 1_000_000
+    width = longest / length * (1 + 1e-9) + 1
+    step = 10 ** max(int(np.floor(np.log10(width))) - 1, 0)
+    return int(np.ceil(width / step) * step)
+
+
+def bin_packets(
+    flow: np.ndarray, offset_ns: np.ndarray, size: np.ndarray, up: np.ndarray, flows: int, spec: SeriesSpec
+) -> tuple[np.ndarray, np.ndarray]:
+    """Packets counted into the bins of their flows.
+
+    Parameters
+    ----------
+    flow : ndarray of int, shape (packets,)
+        Row of the flow each packet belongs to, 0 to ``flows - 1``.
+    offset_ns : ndarray of int64, shape (packets,)
+        Time since the flow's first packet, in nanoseconds, not negative.
+    size : ndarray of int, shape (packets,)
+        IP bytes of each packet.
+    up : ndarray of bool, shape (packets,)
+        True for packets from the flow's initiator.
+    flows : int
+        Number of flows.
+    spec : SeriesSpec
+        The series to make.
+
+    Returns
+    -------
+    series : ndarray of int64, shape (flows, channels, bins)
+    cut : ndarray of int64, shape (flows,)
+        Packets after the end of the last bin, which are in no bin.
+    """
+    where = offset_ns // spec.bin_ns
+    inside = where < spec.length
+    cut = np.bincount(flow[~inside], minlength=flows).astype(np.int64)
+    direction = np.where(up, 0, 1)
+    cell = ((flow * 2 + direction) * spec.length + where)[inside]
+    cells = flows * 2 * spec.length
+    # float64 weights are exact here: no bin comes near 2**53 bytes
+    total = np.bincount(cell, weights=size[inside], minlength=cells).astype(np.int64)
+    count = np.bincount(cell, minlength=cells).astype(np.int64)
+    series = np.concatenate([total.reshape(flows, 2, spec.length), count.reshape(flows, 2, spec.length)], axis=1)
+    return series, cut

@@ -1,0 +1,1 @@
+"""Tables of flows out: Parquet, CSV and captures."""

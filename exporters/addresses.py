@@ -1,0 +1,73 @@
+"""5-tuples of exported flows: drawn from the seed and the flow's number, never taken from the flow.
+
+Clients are in 198.18.0.0/16, servers in 198.19.0.0/16 (RFC 2544: reserved for benchmarks, routed
+nowhere), so neither does a replayed packet reach a real host, nor does an address tell the class,
+nor does a capture of one's own leave the house with its addresses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporters.draws import draw
+
+CLIENT_NET = (198 << 24) | (18 << 16)
+SERVER_NET = (198 << 24) | (19 << 16)
+FIRST_PORT = 49152  # ephemeral ports of RFC 6335: 2**14 of them
+SERVER_PORT = 443
+
+_HALF = 23  # 16 + 16 + 14 bits of 5-tuples, in two halves
+_OCCURRENCE_SHIFT = 36  # flow numbers under 2**36, each up to 2**10 times
+
+
+@dataclasses.dataclass(frozen=True)
+class Addresses:
+    """Addresses and ports, one entry a flow, all of shape (flows,)."""
+
+    client: NDArray[np.int64]
+    server: NDArray[np.int64]
+    client_port: NDArray[np.int64]
+    server_port: NDArray[np.int64]
+
+
+def addresses(seed: int, number: NDArray[np.int64], occurrence: NDArray[np.int64]) -> Addresses:
+    """A 5-tuple for each flow, no two alike.
+
+    The flow's number goes through a permutation of all (client, server, port) triples that the
+    seed picks, so that two flows can not meet, whichever other flows there are.
+
+    Parameters
+    ----------
+    seed : int
+    number, occurrence : ndarray of int64, shape (flows,)
+        The flow's number, and how often that number came before in the table.
+    """
+    place = (number + (occurrence << _OCCURRENCE_SHIFT)) % (1 << 2 * _HALF)
+    place = _permute(place, seed)
+    while (bad := _unusable(place)).any():  # walk on along the permutation's cycle: still one to one
+        place[bad] = _permute(place[bad], seed)
+    return Addresses(
+        client=CLIENT_NET + (place & 0xFFFF),
+        server=SERVER_NET + (place >> 16 & 0xFFFF),
+        client_port=FIRST_PORT + (place >> 32),
+        server_port=np.full(len(place), SERVER_PORT, dtype=np.int64),
+    )
+
+
+def _unusable(place: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Places whose host is a network's or a broadcast's, as .0 and .255 look to many tools."""
+    client, server = place & 0xFF, place >> 16 & 0xFF
+    return (client == 0) | (client == 255) | (server == 0) | (server == 255)
+
+
+def _permute(place: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """A Feistel network of four rounds (Luby and Rackoff 1988) over 46 bits."""
+    mask = (1 << _HALF) - 1
+    left, right = place >> _HALF, place & mask
+    root = np.full(len(place), seed % 2**64, dtype=np.uint64)
+    for turn in range(4):
+        left, right = right, left ^ (draw(root, 16 + turn, right) & np.uint64(mask)).astype(np.int64)
+    return left << _HALF | right

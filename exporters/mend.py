@@ -1,0 +1,256 @@
+"""Series that packets can carry: what stands in the way is changed, as little as will do, and counted.
+
+A series counts every IP packet of a flow, so the handshake, the acknowledgements and the closing
+of a TCP connection must come out of its own packets and bytes. Most series of whole connections
+allow it as they are. Where one does not, packets are added (never taken away) until
+
+* the first packet comes from the client and is a SYN, the server's first is the SYN-ACK, and the
+  client's second comes between it and all other packets of the server;
+* side X sends its FIN, then side Y sends its last packet with its FIN, then X acknowledges that
+  with the flow's last packet; X is the side that needs the least change.
+
+SYN, SYN-ACK and the last acknowledgement are *small*: headers and nothing else, 40 to 80 bytes in
+steps of 4. A FIN may carry data. All arrays of counts and bytes have shape (flows, 2, bins), the
+client's direction (up) first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+UP, DOWN = 0, 1
+MTU = 1500
+UDP_HEADERS = 28  # IPv4 and UDP
+TCP_HEADERS = 40  # IPv4 and TCP without options
+STAMPED_HEADERS = 52  # with the time stamps option (RFC 7323)
+SYN_SIZE = 52  # with maximum segment size, window scale and SACK permitted
+STAMPED_SYN = 60  # and with time stamps
+SMALL_MAX = 80  # TCP's header has room for 40 bytes of options
+CLOSE_NS = 5_000_000_000  # flow meters forget a closed connection after this time (Zeek: tcp_close_delay)
+
+DISAGREE = "bytes and packets of a bin made to agree"
+OVERSIZE = "packets over 1500 bytes split"
+NO_PACKET = "no packet in the first bin: one added"
+SERVER_FIRST = "the server spoke first: a client's packet added"
+NO_HANDSHAKE = "no room for the TCP handshake: packets added"
+NO_CLOSING = "no room for the TCP closing: packets added"
+TOO_LARGE = "a packet of the TCP handshake or closing had data: split off"
+ODD_SIZE = "a packet of the TCP handshake or closing was no multiple of 4 bytes: shortened"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Series that packets can carry, and where the packets with a role stand.
+
+    Parameters
+    ----------
+    count, size : ndarray of int64, shape (flows, 2, bins)
+        Packets and IP bytes.
+    tcp : ndarray of bool, shape (flows,)
+        The others are UDP.
+    headers : ndarray of int64, shape (flows,)
+        Bytes of the headers of a packet without a role: 28, 40 or 52.
+    closer : ndarray of int64, shape (flows,)
+        Side X, which sends the first FIN and the last packet (0 up, 1 down).
+    syn_ack_bin, third_bin, first_fin_bin, second_fin_bin, last_bin : ndarray of int64, shape (flows,)
+        Bins of the SYN-ACK, the client's second packet, X's and Y's FIN, and the last packet.
+    reasons : dict of str to ndarray of bool, shape (flows,)
+        What was done to which flow.
+    """
+
+    count: Ints
+    size: Ints
+    tcp: Bools
+    headers: Ints
+    closer: Ints
+    syn_ack_bin: Ints
+    third_bin: Ints
+    first_fin_bin: Ints
+    second_fin_bin: Ints
+    last_bin: Ints
+    reasons: dict[str, Bools]
+
+    @property
+    def series(self) -> Ints:
+        """The series as the packets will have it, shape (flows, 4, bins)."""
+        return np.concatenate([self.size, self.count], axis=1)
+
+
+def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
+    """The nearest series that packets can carry, with the places of the packets that have a role.
+
+    Parameters
+    ----------
+    series : ndarray of int64, shape (flows, 4, bins)
+    tcp : ndarray of bool, shape (flows,)
+    bin_ns : int
+    """
+    reasons: dict[str, Bools] = {}
+    size, count = np.maximum(series[:, :2], 0), np.maximum(series[:, 2:], 0)
+    smallest = np.where(tcp, TCP_HEADERS, UDP_HEADERS)[:, None, None]
+    enough = -(-size // MTU)
+    over = (enough > count) & (count > 0)
+    reasons[OVERSIZE] = over.any((1, 2))
+    new_count = np.maximum(count, enough)
+    new_size = np.maximum(size, new_count * smallest)
+    changed = (new_size != series[:, :2]) | (new_count != series[:, 2:])
+    reasons[DISAGREE] = (changed & ~over).any((1, 2))
+    size, count = new_size, new_count
+
+    # time stamps if every packet has room for them: the additions below then have it too
+    stamped = tcp & (size >= STAMPED_HEADERS * count).all((1, 2))
+    headers = np.where(stamped, STAMPED_HEADERS, np.where(tcp, TCP_HEADERS, UDP_HEADERS)).astype(np.int64)
+    syn_size = np.where(stamped, STAMPED_SYN, np.where(tcp, SYN_SIZE, UDP_HEADERS)).astype(np.int64)
+
+    silent = count[:, UP, 0] == 0
+    server_first = silent & (count[:, DOWN, 0] > 0)
+    reasons[SERVER_FIRST] = server_first
+    reasons[NO_PACKET] = silent & ~server_first
+    _add(count, size, np.flatnonzero(silent), UP, 0, 1, syn_size)
+    reasons[NO_HANDSHAKE] = _handshake(count, size, tcp, headers, syn_size)
+
+    first, second = (_closing(count, size, side, headers, bin_ns) for side in (UP, DOWN))
+    down = tcp & (second.cost < first.cost)
+    for flows, chosen in ((tcp & ~down, first), (down, second)):
+        count[flows], size[flows] = chosen.count[flows], chosen.size[flows]
+    reasons[NO_CLOSING] = tcp & np.where(down, second.added > 0, first.added > 0)
+
+    closer = down.astype(np.int64)
+    rows = np.arange(len(count))
+    other = 1 - closer
+    syn_ack_bin = nth_bin(count[:, DOWN], 1)
+    last_bin = nth_bin(count[rows, closer], 1, from_end=True)
+    small = small_packets(count.shape, tcp, syn_ack_bin, closer, last_bin)
+    reasons[TOO_LARGE], reasons[ODD_SIZE] = _fit_small(count, size, small)
+
+    least = STAMPED_HEADERS * count
+    least[:, UP, 0] += STAMPED_SYN - STAMPED_HEADERS
+    least[rows[tcp], DOWN, syn_ack_bin[tcp]] += STAMPED_SYN - STAMPED_HEADERS
+    stamped = tcp & (size >= least).all((1, 2))
+    headers = np.where(stamped, STAMPED_HEADERS, np.where(tcp, TCP_HEADERS, UDP_HEADERS)).astype(np.int64)
+    return Shape(
+        count=count,
+        size=size,
+        tcp=tcp,
+        headers=headers,
+        closer=closer,
+        syn_ack_bin=syn_ack_bin,
+        third_bin=nth_bin(count[:, UP], 2),
+        first_fin_bin=nth_bin(count[rows, closer], 2, from_end=True),
+        second_fin_bin=nth_bin(count[rows, other], 1, from_end=True),
+        last_bin=last_bin,
+        reasons={reason: flows for reason, flows in reasons.items() if flows.any()},
+    )
+
+
+def small_packets(shape: tuple[int, ...], tcp: Bools, syn_ack_bin: Ints, closer: Ints, last_bin: Ints) -> Ints:
+    """Where a direction's packets of a bin begin (1) or end (2) with a small one, or both (3)."""
+    small = np.zeros(shape, dtype=np.int64)
+    rows = np.flatnonzero(tcp)
+    small[rows, UP, 0] += 1
+    small[rows, DOWN, syn_ack_bin[rows]] += 1
+    small[rows, closer[rows], last_bin[rows]] += 2
+    return small
+
+
+def nth_bin(count: Ints, number: int, *, from_end: bool = False) -> Ints:
+    """Bin of the `number`-th packet, from the front or the end; the number of bins where there is none.
+
+    Parameters
+    ----------
+    count : ndarray of int64, shape (flows, bins)
+    number : int
+        From 1.
+    """
+    bins = count.shape[1]
+    if from_end:
+        found = nth_bin(count[:, ::-1], number)
+        return np.where(found < bins, bins - 1 - found, bins)
+    return (count.cumsum(1) < number).sum(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Closing:
+    """Counts and bytes with room for one side's closing, and what that changes."""
+
+    count: Ints
+    size: Ints
+    added: Ints
+    cost: NDArray[np.float64]
+
+
+def _add(count: Ints, size: Ints, rows: Ints, side: int, where: Ints | int, number: Ints | int, each: Ints) -> None:
+    """Add packets of `each[row]` bytes to the cells (rows, side, where), in place."""
+    count[rows, side, where] += number
+    size[rows, side, where] += number * each[rows]
+
+
+def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Ints) -> Bools:
+    """Make room, in place, for SYN, SYN-ACK and the client's second packet; which flows needed it."""
+    bins = count.shape[2]
+    third = nth_bin(count[:, UP], 2)
+    late = tcp & ((nth_bin(count[:, DOWN], 1) > third) | (count[:, DOWN].sum(1) == 0))
+    _add(count, size, np.flatnonzero(late), DOWN, 0, 1, syn_size)
+    answer = nth_bin(count[:, DOWN], 1)
+    # the server may not go on before the client has answered; a connection needs that answer anyway
+    unanswered = tcp & ((nth_bin(count[:, DOWN], 2) < third) | (third == bins))
+    rows = np.flatnonzero(unanswered)
+    _add(count, size, rows, UP, answer[rows], 1, headers)
+    return late | unanswered
+
+
+def _closing(count: Ints, size: Ints, side: int, headers: Ints, bin_ns: int) -> _Closing:
+    """Room for X = `side` to send FIN and the last packet, and for Y's FIN between them."""
+    count, size = count.copy(), size.copy()
+    before = count.sum((1, 2))
+    bins, other = count.shape[2], 1 - side
+    mine_least, other_least = 3, 2 if side == UP else 3
+    end = np.maximum(nth_bin(count[:, UP], 1, from_end=True), _last_or_none(count[:, DOWN]))
+    end = np.minimum(end, bins - 1)
+
+    rows = np.flatnonzero(count[np.arange(len(count)), side, end] == 0)
+    _add(count, size, rows, side, end[rows], 1, headers)
+    other_end = _last_or_none(count[:, other])
+    # X's packets after Y's FIN: just one, and soon
+    after = (count[:, side] * (np.arange(bins) > other_end[:, None])).sum(1)
+    late = (other_end < end) & ((after != 1) | ((end - other_end + 1) * bin_ns > CLOSE_NS))
+    short = np.maximum(other_least - count[:, other].sum(1), late)
+    rows = np.flatnonzero(short > 0)
+    _add(count, size, rows, other, end[rows], short[rows], headers)
+    other_end = nth_bin(count[:, other], 1, from_end=True)
+    short = mine_least - count[:, side].sum(1)
+    rows = np.flatnonzero(short > 0)
+    _add(count, size, rows, side, other_end[rows], short[rows], headers)
+
+    added = count.sum((1, 2)) - before
+    row = np.arange(len(count))
+    last_count, last_size = count[row, side, end], size[row, side, end]
+    split = last_size > SMALL_MAX + MTU * (last_count - 1)
+    odd = (last_count == 1) & (last_size % 4 > 0)
+    # among equals, the side whose FIN is nearer to the end, and not in the handshake
+    early = (end - nth_bin(count[:, side], 2, from_end=True)) / bins + (count[:, side].sum(1) == 3)
+    return _Closing(count, size, added, added + split + 0.5 * odd + early / 8)
+
+
+def _last_or_none(count: Ints) -> Ints:
+    """Bin of the last packet, -1 where there is none."""
+    found = nth_bin(count, 1, from_end=True)
+    return np.where(found < count.shape[1], found, -1)
+
+
+def _fit_small(count: Ints, size: Ints, small: Ints) -> tuple[Bools, Bools]:
+    """Give the cells with small packets packets enough for their bytes, in place."""
+    smalls = (small & 1) + (small >> 1)
+    free = count - smalls
+    needed = -(-(size - SMALL_MAX * smalls) // MTU)
+    split = (smalls > 0) & (needed > free)
+    count[split] += (needed - free)[split]
+    odd = (smalls > 0) & (count == smalls) & (size % 4 > 0)
+    size[odd] -= size[odd] % 4
+    return split.any((1, 2)), odd.any((1, 2))

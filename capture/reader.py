@@ -36,8 +36,8 @@ MAX_SNAPLEN = 128 * 1024 * 1024
 #: Link type of a pcapng packet whose interface was never declared.
 NO_INTERFACE = -1
 
-#: Seconds that fit into int64 nanoseconds, with room for a fraction.
-MAX_SECONDS = 9_000_000_000
+#: Seconds from 1970 either way (to 2115) so that the difference of two times fits into int64 nanoseconds.
+MAX_SECONDS = 4_600_000_000
 
 Order = Literal["<", ">"]
 _ORDERS: tuple[Order, Order] = ("<", ">")
@@ -154,6 +154,11 @@ class CaptureFile:
             return None
         return next((order for order in _ORDERS if self._magic(at, order) in _MAGICS), None)
 
+    def _joined(self, at: int) -> bool:
+        """Whether the header of another file, version 2.4, stands where a record should (``cat a b``)."""
+        order = self._file_header(at)
+        return order is not None and struct.unpack_from(order + "HH", self._buffer, at + 4) == (2, 4)
+
     def _section_order(self, at: int) -> Order | None:
         """Byte order of the pcapng section header at `at`; None if there is none."""
         if self.size - at < 28:
@@ -215,18 +220,18 @@ class CaptureFile:
                 self._damaged(position, f"a record claims {captured} captured bytes; {there} bytes are unread")
                 # the first record begins where it must, whatever length it claims: keep its packet
                 return [position] if first else starts, position, None
-            if not captured and self._file_header(position) and self._magic(position + 4, order) == 0x0004_0002:
+            if not captured and self._joined(position):
                 self.notes["joined files"] += 1
                 return starts, position, position
             starts.append(position)
             position += record + captured
             first = False
-        if position > self.size:
+        if starts and position > self.size:
             # what is left of the packet begins where it should, and is kept
             there = self.size - starts[-1] - record
             claim = there + position - self.size
             self._damaged(starts[-1], f"the last record claims {claim} captured bytes, {there} are left")
-        elif last < position < self.size:
+        elif last < position < self.size and len(starts) < CHUNK:
             self._damaged(position, f"the last record is cut: {self.size - position} of {record} bytes of its header")
         return starts, position, None
 

@@ -60,7 +60,8 @@ def addresses(seed: int, number: NDArray[np.int64], occurrence: NDArray[np.int64
 def _unusable(place: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Places whose host is a network's or a broadcast's, as .0 and .255 look to many tools."""
     client, server = place & 0xFF, place >> 16 & 0xFF
-    return (client == 0) | (client == 255) | (server == 0) | (server == 255)
+    bad: NDArray[np.bool_] = (client == 0) | (client == 255) | (server == 0) | (server == 255)
+    return bad
 
 
 def _permute(place: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

@@ -96,11 +96,11 @@ def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
     smallest = np.where(tcp, TCP_HEADERS, UDP_HEADERS)[:, None, None]
     enough = -(-size // MTU)
     over = (enough > count) & (count > 0)
-    reasons[OVERSIZE] = over.any((1, 2))
+    reasons[OVERSIZE] = _any(over)
     new_count = np.maximum(count, enough)
     new_size = np.maximum(size, new_count * smallest)
     changed = (new_size != series[:, :2]) | (new_count != series[:, 2:])
-    reasons[DISAGREE] = (changed & ~over).any((1, 2))
+    reasons[DISAGREE] = _any(changed & ~over)
     size, count = new_size, new_count
 
     # time stamps if every packet has room for them: the additions below then have it too
@@ -113,7 +113,7 @@ def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
     reasons[SERVER_FIRST] = server_first
     reasons[NO_PACKET] = silent & ~server_first
     _add(count, size, np.flatnonzero(silent), UP, 0, 1, syn_size)
-    reasons[NO_HANDSHAKE] = _handshake(count, size, tcp, headers, syn_size)
+    reasons[NO_HANDSHAKE], split = _handshake(count, size, tcp, headers, syn_size)
 
     first, second = (_closing(count, size, side, headers, bin_ns) for side in (UP, DOWN))
     down = tcp & (second.cost < first.cost)
@@ -127,7 +127,10 @@ def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
     syn_ack_bin = nth_bin(count[:, DOWN], 1)
     last_bin = nth_bin(count[rows, closer], 1, from_end=True)
     small = small_packets(count.shape, tcp, syn_ack_bin, closer, last_bin)
-    reasons[TOO_LARGE], reasons[ODD_SIZE] = _fit_small(count, size, small)
+    reasons[TOO_LARGE] = split | _split(count, size, small)
+    odd = (small > 0) & (count == _smalls(small)) & (size % 4 > 0)
+    size[odd] -= size[odd] % 4
+    reasons[ODD_SIZE] = _any(odd)
 
     least = STAMPED_HEADERS * count
     least[:, UP, 0] += STAMPED_SYN - STAMPED_HEADERS
@@ -171,8 +174,8 @@ def nth_bin(count: Ints, number: int, *, from_end: bool = False) -> Ints:
     bins = count.shape[1]
     if from_end:
         found = nth_bin(count[:, ::-1], number)
-        return np.where(found < bins, bins - 1 - found, bins)
-    return (count.cumsum(1) < number).sum(1)
+        return np.asarray(np.where(found < bins, bins - 1 - found, bins))
+    return np.asarray((count.cumsum(1) < number).sum(1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,18 +194,29 @@ def _add(count: Ints, size: Ints, rows: Ints, side: int, where: Ints | int, numb
     size[rows, side, where] += number * each[rows]
 
 
-def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Ints) -> Bools:
-    """Make room, in place, for SYN, SYN-ACK and the client's second packet; which flows needed it."""
+def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Ints) -> tuple[Bools, Bools]:
+    """Make room, in place, for SYN, SYN-ACK and the client's second packet.
+
+    Returns
+    -------
+    added, split : ndarray of bool, shape (flows,)
+    """
     bins = count.shape[2]
+    syn = np.zeros(count.shape, dtype=np.int64)
+    syn[tcp, UP, 0] = 1
+    split = _split(count, size, syn)
     third = nth_bin(count[:, UP], 2)
     late = tcp & ((nth_bin(count[:, DOWN], 1) > third) | (count[:, DOWN].sum(1) == 0))
     _add(count, size, np.flatnonzero(late), DOWN, 0, 1, syn_size)
     answer = nth_bin(count[:, DOWN], 1)
+    syn_ack = np.zeros(count.shape, dtype=np.int64)
+    syn_ack[tcp, DOWN, answer[tcp]] = 1
+    split |= _split(count, size, syn_ack)
     # the server may not go on before the client has answered; a connection needs that answer anyway
     unanswered = tcp & ((nth_bin(count[:, DOWN], 2) < third) | (third == bins))
     rows = np.flatnonzero(unanswered)
     _add(count, size, rows, UP, answer[rows], 1, headers)
-    return late | unanswered
+    return late | unanswered, split
 
 
 def _closing(count: Ints, size: Ints, side: int, headers: Ints, bin_ns: int) -> _Closing:
@@ -217,9 +231,12 @@ def _closing(count: Ints, size: Ints, side: int, headers: Ints, bin_ns: int) -> 
     rows = np.flatnonzero(count[np.arange(len(count)), side, end] == 0)
     _add(count, size, rows, side, end[rows], 1, headers)
     other_end = _last_or_none(count[:, other])
-    # X's packets after Y's FIN: just one, and soon
+    row = np.arange(len(count))
+    # X's packets after Y's FIN: just one, small, and soon
     after = (count[:, side] * (np.arange(bins) > other_end[:, None])).sum(1)
-    late = (other_end < end) & ((after != 1) | ((end - other_end + 1) * bin_ns > CLOSE_NS))
+    late = (other_end < end) & (
+        (after != 1) | (size[row, side, end] > SMALL_MAX) | ((end - other_end + 1) * bin_ns > CLOSE_NS)
+    )
     short = np.maximum(other_least - count[:, other].sum(1), late)
     rows = np.flatnonzero(short > 0)
     _add(count, size, rows, other, end[rows], short[rows], headers)
@@ -229,7 +246,6 @@ def _closing(count: Ints, size: Ints, side: int, headers: Ints, bin_ns: int) -> 
     _add(count, size, rows, side, other_end[rows], short[rows], headers)
 
     added = count.sum((1, 2)) - before
-    row = np.arange(len(count))
     last_count, last_size = count[row, side, end], size[row, side, end]
     split = last_size > SMALL_MAX + MTU * (last_count - 1)
     odd = (last_count == 1) & (last_size % 4 > 0)
@@ -244,13 +260,20 @@ def _last_or_none(count: Ints) -> Ints:
     return np.where(found < count.shape[1], found, -1)
 
 
-def _fit_small(count: Ints, size: Ints, small: Ints) -> tuple[Bools, Bools]:
-    """Give the cells with small packets packets enough for their bytes, in place."""
-    smalls = (small & 1) + (small >> 1)
-    free = count - smalls
+def _smalls(small: Ints) -> Ints:
+    """Number of small packets in cells marked as by `small_packets`."""
+    return (small & 1) + (small >> 1)
+
+
+def _split(count: Ints, size: Ints, small: Ints) -> Bools:
+    """Give cells with small packets, in place, as many others as their bytes need; which flows needed it."""
+    smalls = _smalls(small)
     needed = -(-(size - SMALL_MAX * smalls) // MTU)
-    split = (smalls > 0) & (needed > free)
-    count[split] += (needed - free)[split]
-    odd = (smalls > 0) & (count == smalls) & (size % 4 > 0)
-    size[odd] -= size[odd] % 4
-    return split.any((1, 2)), odd.any((1, 2))
+    split = (smalls > 0) & (needed > count - smalls)
+    count[split] = (needed + smalls)[split]
+    return _any(split)
+
+
+def _any(cells: Bools) -> Bools:
+    """Flows in which any cell is true."""
+    return np.asarray(cells.any(axis=(1, 2)))

@@ -199,9 +199,9 @@ def _headers(batch: Frames) -> NDArray[np.uint8]:
         _options(table["options"], batch)
     else:
         inner["length"] = size - IPV4.itemsize
-    pseudo = sum(columns[end] >> 16 for end in ("src", "dst")).astype(np.int64)
-    pseudo += sum(columns[end] & 0xFFFF for end in ("src", "dst"))
-    pseudo += columns["protocol"] + size - IPV4.itemsize
+    pseudo = columns["protocol"] + size - IPV4.itemsize
+    for end in ("src", "dst"):
+        pseudo += (columns[end] >> 16) + (columns[end] & 0xFFFF)
     checksum = _fold(pseudo + _words(inner).sum(1) + _words(table["options"]).sum(1))
     # RFC 768: a computed zero goes out as all ones, zero means none
     inner["checksum"] = checksum if tcp else np.where(checksum == 0, 0xFFFF, checksum)
@@ -258,7 +258,9 @@ def _template(room: int, opening: bool, timed: bool) -> tuple[bytes, int]:
     if opening and timed:  # as Linux orders them
         options = segment + sack + stamps + nop + scale
     elif opening:  # as Windows orders them
-        options = b"".join(part for part, needs in ((segment, 4), (nop + scale, 8), (nop + nop + sack, 12)) if needs <= room)
+        options = b"".join(
+            part for part, needs in ((segment, 4), (nop + scale, 8), (nop + nop + sack, 12)) if needs <= room
+        )
     else:
         options = nop + nop + stamps if timed else b""
     options = options.ljust(room, b"\0")

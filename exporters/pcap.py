@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,11 +41,10 @@ def start_times(table: FlowTable, plan: Plan, start_ns: int | None = None) -> In
     """
     column = table.table["start_ns"]
     known = column.is_valid().to_numpy()
-    starts = column.fill_null(0).to_numpy().astype(np.int64)
+    starts: Ints = np.array(column.fill_null(0).to_numpy(), dtype=np.int64)
     keys = plan.keys[~known]
     gaps = (-np.log1p(-uniform(draw(keys, _ARRIVAL))) * MEAN_GAP_NS).astype(np.int64)
     base = EPOCH_NS if start_ns is None else start_ns
-    starts = starts.copy()
     starts[~known] = base + gaps.cumsum() - (gaps[0] if len(gaps) else 0)
     outside = (starts < 0) | (starts + plan.spec.span_ns >= NS << 32)
     if outside.any():
@@ -63,7 +63,7 @@ def write_pcap(table: FlowTable, plan: Plan, path: Path, *, start_ns: int | None
     """
     starts = start_times(table, plan, start_ns)
     packets = 0
-    with open(path, "wb") as stream:
+    with path.open("wb") as stream:
         stream.write(_file_header())
         for batch in _in_order(plan, starts):
             packets += len(batch)
@@ -99,5 +99,5 @@ def _write_frames(stream: BinaryIO, batch: Frames) -> None:
     """Render and write in pieces of bounded size."""
     piece = (batch.size + 64).cumsum() // _BLOCK_BYTES
     edges = np.r_[0, np.flatnonzero(np.diff(piece)) + 1, len(batch)] if len(batch) else np.zeros(0, dtype=np.int64)
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
-        stream.write(memoryview(render(batch.take(slice(int(begin), int(end))))))
+    for begin, end in pairwise(edges):
+        stream.write(render(batch.take(slice(int(begin), int(end)))).data)

@@ -18,8 +18,22 @@ from capture.flows import FlowTable
 from capture.headers import PROTOCOL_TCP, PROTOCOL_UDP, TCP_ACK, TCP_FIN, TCP_PSH, TCP_SYN
 from capture.series import SeriesSpec
 from exporters.draws import Words, draw, flow_keys, occurrences, uniform
-from exporters.mend import DOWN, MTU, SMALL_MAX, STAMPED_HEADERS, SYN_SIZE, TCP_HEADERS, UDP_HEADERS, UP
-from exporters.mend import STAMPED_SYN, Bools, Ints, Shape, mend, small_packets
+from exporters.mend import (
+    DOWN,
+    MTU,
+    SMALL_MAX,
+    STAMPED_HEADERS,
+    STAMPED_SYN,
+    SYN_SIZE,
+    TCP_HEADERS,
+    UDP_HEADERS,
+    UP,
+    Bools,
+    Ints,
+    Shape,
+    mend,
+    small_packets,
+)
 
 OTHER_PROTOCOL = "neither TCP nor UDP: written as UDP"
 
@@ -100,7 +114,8 @@ class Plan:
     @property
     def packet_counts(self) -> Ints:
         """Packets of each flow, shape (flows,)."""
-        return self.shape.count.sum((1, 2))
+        counts: Ints = self.shape.count.sum((1, 2))
+        return counts
 
     def blocks(self, order: Ints, packets: int) -> Iterator[Ints]:
         """Cut the flows of `order` into blocks of about `packets` packets, at least one flow each."""
@@ -211,7 +226,7 @@ class _Layout:
 
     def packets(self) -> Packets:
         """Columns in order of time."""
-        cell, place = self.cell, self.place
+        cell = self.cell
         target = self.bin_start[cell] + self._rank()
         size, headers = self._sizes()
         flags = self._flags(size, headers)
@@ -256,7 +271,8 @@ class _Layout:
     def _last_cell_opposite(self) -> Bools:
         """Cells beside which, in the other direction, the flow's last packet stands."""
         flow = self.flow
-        return self.tcp[flow] & (self.side != self.closer[flow]) & (self.bin == self.last_bin[flow])
+        beside: Bools = (self.side != self.closer[flow]) & (self.bin == self.last_bin[flow])
+        return self.tcp[flow] & beside
 
     def _sizes(self) -> tuple[Ints, Ints]:
         """Size and header bytes of each packet, in cell order; a cell's sizes add up to its bytes."""

@@ -23,7 +23,7 @@ def csv_schema(table: FlowTable) -> pa.Schema:
 
 
 def write_csv(table: FlowTable, path: Path) -> None:
-    """Write all rows to `path`; null becomes an empty field. The bin width is not in the file: a CSV has no metadata."""
+    """Write all rows to `path`; null becomes an empty field. A CSV has no metadata, so the bin width is not in it."""
     schema = csv_schema(table)
     with pyarrow.csv.CSVWriter(path, schema) as writer:
         for at in range(0, len(table), _BLOCK):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
 
 from capture.headers import TCP_FIN, TCP_SYN
 from exporters.draws import draw

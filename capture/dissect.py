@@ -53,6 +53,7 @@ _EXTENSIONS = (
     headers.PROTOCOL_AH,
     headers.PROTOCOL_DESTINATION,
 )
+_OFFLOADED = (headers.PROTOCOL_HOP_BY_HOP, headers.PROTOCOL_TCP, headers.PROTOCOL_UDP)
 _U1, _U2, _U4 = np.dtype("u1"), np.dtype(">u2"), np.dtype(">u4")
 
 
@@ -365,7 +366,8 @@ def _ipv6(rows: _Rows) -> None:
     here, head = rows.head(rows.going(headers.ETHERTYPE_IPV6), headers.IPV6)
     at = rows.at[here]
     length = head["length"].astype(np.int64)
-    unknown = (length == 0) & (head["next"] != headers.PROTOCOL_NO_NEXT)
+    # a jumbogram (RFC 2675), or left to the network card
+    unknown = (length == 0) & np.isin(head["next"], _OFFLOADED)
     rows.notes["IP length 0 (offload)"] += int(unknown.sum())
     length = np.where(unknown, rows.wire_end[here] - at, length)
     rows.reason[here[head["version_class_flow"] >> 28 != 6]] = BAD_IP

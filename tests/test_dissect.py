@@ -1,0 +1,288 @@
+"""capture.dissect: every record is an IP packet with the right columns, or has a reason why not."""
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from capture.dissect import dissect
+from capture.reader import CaptureFile, Chunk
+
+
+def chunk_of(packets, linktype=1, snaplen=1 << 18, wire=None):
+    """A chunk as the reader would give it."""
+    kept = [packet[:snaplen] for packet in packets]
+    captured = np.array([len(packet) for packet in kept])
+    return Chunk(
+        data=np.frombuffer(b"".join(kept), np.uint8),
+        offset=np.cumsum(captured) - captured,
+        captured=captured,
+        length=np.array(wire or [len(packet) for packet in packets]),
+        time_ns=np.arange(len(packets)),
+        linktype=np.full(len(packets), linktype),
+        number=np.arange(1, len(packets) + 1),
+    )
+
+
+def one(packet, linktype=1, **options):
+    """The columns of a single packet, which must be in."""
+    found = dissect(chunk_of([packet], linktype, **options))
+    assert not found.skipped
+    return {name: getattr(found, name)[0].item() for name in found.__slots__ if name not in ("skipped", "notes")}
+
+
+def why(packet, linktype=1, **options):
+    """The reason for which a single packet is out."""
+    found = dissect(chunk_of([packet], linktype, **options))
+    assert len(found) == 0
+    ((reason, count),) = found.skipped.items()
+    assert count == 1
+    return reason
+
+
+def is_tcp4(columns, vlan=-1):
+    assert (columns["version"], columns["protocol"], columns["size"]) == (4, 6, 43)
+    assert (columns["src_low"], columns["dst_low"]) == (0x0A000001, 0x0A000002)
+    assert (columns["src_port"], columns["dst_port"], columns["flags"]) == (1234, 80, 0x18)
+    assert columns["payload_length"] == 3
+    assert columns["vlan"] == vlan
+
+
+@pytest.fixture
+def ip(packet):
+    return packet.ipv4(packet.tcp(1234, 80, 0x18, b"abc"), 6)
+
+
+def link(text):
+    return bytes.fromhex(text.replace(" ", ""))
+
+
+@pytest.mark.parametrize(
+    ("linktype", "header", "vlan"),
+    [
+        (1, "000000000000 000000000000 0800", -1),
+        (1, "000000000000 000000000000 8100 2005 0800", 5),
+        (1, "000000000000 000000000000 8100 e000 0800", -1),  # number 0: a priority, no VLAN
+        (1, "000000000000 000000000000 88a8 0005 8100 0007 0800", 5 + 4096 * 7),
+        (1, "000000000000 000000000000 9100 0005 8100 0007 0800", 5 + 4096 * 7),
+        (1, "000000000000 000000000000 0033 aaaa03 000000 0800", -1),  # LLC and SNAP
+        (1, "000000000000 000000000000 8100 0005 0033 aaaa03 000000 0800", 5),
+        (1, "000000000000 000000000000 8847 00001040 00002140", -1),  # MPLS, two labels
+        (1, "000000000000 000000000000 8864 11 00 0001 002d 0021", -1),  # PPPoE
+        (113, "0000 0001 0006 0000000000000000 0800", -1),
+        (113, "0000 0001 0006 0000000000000000 8100 0005 0800", 5),
+        (276, "0800 0000 00000001 0001 00 06 0000000000000000", -1),
+        (101, "", -1),
+        (12, "", -1),
+        (14, "", -1),
+        (228, "", -1),
+        (0, "02000000", -1),
+        (0, "00000002", -1),
+        (108, "00000002", -1),
+        (9, "ff03 0021", -1),
+        (9, "0021", -1),
+        (9, "21", -1),
+        (9, "0f00 0800", -1),
+        (50, "ff03 0021", -1),
+        (104, "0f00 0800", -1),
+    ],
+)
+def test_ip_is_found_behind_every_link_layer(ip, linktype, header, vlan):
+    is_tcp4(one(link(header) + ip, linktype), vlan)
+
+
+@pytest.mark.parametrize(
+    ("linktype", "header"),
+    [
+        (1, "000000000000 000000000000 86dd"),
+        (113, "0000 0001 0006 0000000000000000 86dd"),
+        (101, ""),
+        (229, ""),
+        (0, "1e000000"),
+        (108, "0000001c"),
+        (0, "18000000"),
+        (9, "ff03 0057"),
+    ],
+)
+def test_ipv6_is_found_behind_every_link_layer(packet, linktype, header):
+    ipv6 = link("6000 0000 0008 11 40") + bytes(range(32)) + packet.udp(53, 99)
+    columns = one(link(header) + ipv6, linktype)
+    assert (columns["version"], columns["protocol"], columns["size"]) == (6, 17, 48)
+    assert columns["src_high"] == 0x0001020304050607
+    assert columns["dst_low"] == 0x18191A1B1C1D1E1F
+    assert (columns["src_port"], columns["dst_port"]) == (53, 99)
+
+
+@pytest.mark.parametrize(
+    ("reason", "linktype", "content"),
+    [
+        ("not IP", 1, "000000000000 000000000000 0806" + "00" * 28),  # ARP
+        ("not IP", 1, "000000000000 000000000000 0026 424203" + "00" * 40),  # spanning tree
+        ("not IP", 1, "000000000000 000000000000" + "8100 0001" * 12 + "0800" + "45" * 30),
+        ("not IP", 1, "000000000000 000000000000 8847 00000140 00000000" + "00" * 30),  # MPLS, no IP inside
+        ("not IP", 101, "00" * 40),
+        ("not IP", 0, "07000000" + "45" * 30),
+        ("not IP", 9, "ff03 c021" + "00" * 30),
+        ("header cut short", 1, "000000000000 0000"),
+        ("header cut short", 1, "000000000000 000000000000 8100"),
+        ("header cut short", 1, "000000000000 000000000000 0800 4500 0028"),
+        ("header cut short", 101, ""),
+        ("header cut short", 101, "4800 0028" + "00" * 16),  # options not captured
+        ("header cut short", 101, "4500 0028 0000 0000 4006 0000 01020304 05060708 04d2"),  # ports not captured
+        ("header cut short", 101, "4500 0016 0000 0000 4006 0000 01020304 05060708 04d2 0050"),  # IP ends before them
+        ("bad IP header", 1, "000000000000 000000000000 0800 7500 0028" + "00" * 36),
+        ("bad IP header", 101, "4400 0028" + "00" * 36),
+        ("bad IP header", 101, "4500 0013" + "00" * 36),
+        ("bad IP header", 229, "4500 0013" + "00" * 60),
+        ("link type 147 is not read", 147, "00" * 40),
+        ("interface not declared", -1, "00" * 40),
+    ],
+)
+def test_what_is_no_ip_packet_is_counted_with_its_reason(reason, linktype, content):
+    assert why(link(content), linktype) == reason
+
+
+def test_ip_bytes_do_not_depend_on_the_snap_length(packet):
+    """The size is the IP header's, so a capture of 54 bytes a packet has the same bytes as a whole one."""
+    whole = packet.tcp4(1, 2, 0x10, bytes(1000))
+    assert one(whole)["size"] == one(whole, snaplen=54)["size"] == 1040
+    assert one(whole, snaplen=38)["src_port"] == 1  # the ports are there, the flags are not
+    assert one(whole, snaplen=38)["flags"] == 0
+    assert dissect(chunk_of([whole], snaplen=38)).notes["TCP without its flags"] == 1
+
+
+def test_ethernet_padding_is_no_ip_byte(packet):
+    columns = one(packet.tcp4(1, 2, 0x10) + bytes(6))
+    assert (columns["size"], columns["payload_length"]) == (40, 0)
+
+
+def test_length_0_left_to_the_network_card_is_what_was_on_the_wire(packet):
+    frame = packet.ether(packet.ipv4(packet.tcp(1, 2, 0x10, bytes(3000)), 6, length=0))
+    assert one(frame)["size"] == 3040
+    assert one(frame, snaplen=60)["size"] == 3040
+    assert one(frame, wire=[4_000_000_000])["size"] == 3040  # a length no wire has is not believed
+    notes = dissect(chunk_of([frame])).notes
+    assert notes == {"IP length 0 (offload)": 1, "over 1500 bytes (offload)": 1}
+
+
+def test_ipv6_length_0_is_a_jumbogram_or_nothing():
+    """Big TCP and jumbograms have the wire's bytes; an ICMPv6 header of length 0 has none after it."""
+    for protocol, size in ((6, 3040), (17, 3040), (58, 40)):
+        assert one(link(f"6000 0000 0000 {protocol:02x} 40") + bytes(32 + 3000), 101)["size"] == size
+
+
+def test_options_are_passed_over(packet):
+    frame = packet.ether(packet.ipv4(packet.udp(7, 8), 17, options=b"\x01" * 12))
+    columns = one(frame)
+    assert (columns["size"], columns["src_port"], columns["dst_port"]) == (40, 7, 8)
+
+
+def test_later_fragments_have_no_ports(packet):
+    columns = one(packet.ether(packet.ipv4(packet.udp(7, 8, bytes(32)), 17, fragment=185)))
+    assert (columns["src_port"], columns["dst_port"], columns["size"]) == (-1, -1, 60)
+    first = one(packet.ether(packet.ipv4(packet.udp(7, 8, bytes(32)), 17, fragment=0x2000)))
+    assert (first["src_port"], first["dst_port"]) == (7, 8)
+
+
+def test_an_icmp_echo_has_its_id_as_port_pair(packet):
+    for kind in (8, 0):
+        columns = one(packet.ether(packet.ipv4(struct.pack(">BBHHH", kind, 0, 0, 77, 1), 1)))
+        assert (columns["src_port"], columns["dst_port"]) == (77, 77)
+    unreachable = one(packet.ether(packet.ipv4(struct.pack(">BBHHH", 3, 1, 0, 77, 1) + bytes(28), 1)))
+    assert (unreachable["src_port"], unreachable["dst_port"]) == (0, 0)
+    for kind in (128, 129):
+        v6 = link("6000 0000 0008 3a 40") + bytes(32) + struct.pack(">BBHHH", kind, 0, 0, 78, 1)
+        assert one(v6, 101)["src_port"] == 78
+
+
+def test_other_protocols_have_ports_0(packet):
+    columns = one(packet.ether(packet.ipv4(b"\x00\x50\x00\x51", 132)))
+    assert (columns["protocol"], columns["src_port"], columns["dst_port"]) == (132, 0, 0)
+
+
+def ipv6(chain, payload):
+    """An IPv6 packet with a chain of (protocol, header) before its UDP payload."""
+    numbers = [number for number, _ in chain] + [17]
+    body = b"".join(bytes([numbers[i + 1]]) + header for i, (_, header) in enumerate(chain)) + payload
+    return struct.pack(">IHBB", 6 << 28, len(body), numbers[0], 64) + bytes(32) + body
+
+
+HOP, ROUTING, DESTINATION = (0, b"\0" + bytes(6)), (43, b"\1" + bytes(14)), (60, b"\0" + bytes(6))
+AUTHENTICATION = (51, b"\4" + bytes(22))
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [[HOP], [HOP, ROUTING, DESTINATION], [AUTHENTICATION], [HOP, (44, bytes(7)), DESTINATION], [DESTINATION] * 8],
+)
+def test_ipv6_extension_headers_are_passed_over(packet, chain):
+    frame = ipv6(chain, packet.udp(5, 6, b"xyz"))
+    columns = one(frame, 101)
+    assert (columns["protocol"], columns["src_port"], columns["dst_port"]) == (17, 5, 6)
+    assert columns["size"] == len(frame)
+
+
+def test_an_endless_chain_of_extension_headers_ends(packet):
+    assert why(ipv6([DESTINATION] * 9, packet.udp(5, 6)), 101) == "bad IP header"
+    assert why(ipv6([(60, b"\xff" + bytes(6))], packet.udp(5, 6)), 101) == "header cut short"
+
+
+def test_a_later_ipv6_fragment_has_no_ports(packet):
+    columns = one(ipv6([(44, struct.pack(">xHI", 0x0101, 9))], packet.udp(5, 6)), 101)
+    assert (columns["protocol"], columns["src_port"]) == (17, -1)
+
+
+def test_scapy_and_netgen_agree_on_what_scapy_builds():
+    """Packets built by scapy, through VLAN tags, options and extension headers."""
+    inet = pytest.importorskip("scapy.layers.inet")
+    inet6 = pytest.importorskip("scapy.layers.inet6")
+    l2 = pytest.importorskip("scapy.layers.l2")
+    ether = l2.Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+    built = [
+        ether / inet.IP(src="1.2.3.4", dst="5.6.7.8") / inet.TCP(sport=9, dport=10, flags="S", options=[("MSS", 9)]),
+        ether / l2.Dot1Q(vlan=7) / inet.IP(options=[inet.IPOption_NOP()] * 4) / inet.UDP(sport=9, dport=10) / b"abc",
+        ether / inet6.IPv6(src="2001:db8::1") / inet6.IPv6ExtHdrHopByHop() / inet.UDP(sport=9, dport=10) / b"abc",
+        ether / inet6.IPv6() / inet6.IPv6ExtHdrFragment(m=1) / inet.TCP(sport=9, dport=10, flags="FA"),
+    ]
+    raw = [bytes(each) for each in built]
+    found = dissect(chunk_of(raw))
+    assert not found.skipped
+    for row, frame in enumerate(ether.__class__(each) for each in raw):
+        v6 = inet6.IPv6 in frame
+        assert found.size[row] == (frame[inet6.IPv6].plen + 40 if v6 else frame[inet.IP].len)
+        assert (found.src_port[row], found.dst_port[row]) == (9, 10)
+        if inet.TCP in frame:
+            assert found.flags[row] == int(frame[inet.TCP].flags)
+        assert found.vlan[row] == (frame[l2.Dot1Q].vlan if l2.Dot1Q in frame else -1)
+
+
+def test_every_real_packet_is_in_or_has_a_reason(shared_data):
+    """Each record of the tcpdump captures, of 35 link types and many wrong headers."""
+    read = kept = 0
+    for path in sorted((shared_data / "captures" / "tcpdump").rglob("*")):
+        if path.is_file():
+            for chunk in CaptureFile(path).chunks():
+                found = dissect(chunk)
+                assert len(found) + found.skipped.total() == len(chunk)
+                assert (found.size >= 20).all()
+                read += len(chunk)
+                kept += len(found)
+    assert 0 < kept < read
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000)
+@given(
+    packets=st.lists(st.binary(max_size=90), min_size=1, max_size=8),
+    linktype=st.sampled_from([0, 1, 9, 12, 50, 101, 104, 108, 113, 228, 229, 276, 147]),
+    start=st.sampled_from([b"", bytes(12) + b"\x08\x00\x45", bytes(12) + b"\x86\xdd\x60", bytes(12) + b"\x81\x00"]),
+)
+def test_any_bytes_are_in_or_have_a_reason(packets, linktype, start):
+    """No content crashes the dissector, and what it keeps is consistent."""
+    chunk = chunk_of([start + each for each in packets], linktype)
+    found = dissect(chunk)
+    assert len(found) + found.skipped.total() == len(chunk)
+    end = chunk.offset[found.number - 1] + chunk.captured[found.number - 1]
+    assert ((found.payload_at + found.payload_length <= end) | (found.payload_length == 0)).all()
+    assert (found.size >= 20).all()

@@ -20,7 +20,7 @@ FIRST_PORT = 49152  # ephemeral ports of RFC 6335: 2**14 of them
 SERVER_PORT = 443
 
 _HALF = 23  # 16 + 16 + 14 bits of 5-tuples, in two halves
-_OCCURRENCE_SHIFT = 36  # flow numbers under 2**36, each up to 2**10 times
+_OCCURRENCE_SHIFT = 26  # flow numbers under 2**26, each up to 2**20 times
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,7 @@ STAMPED_HEADERS = 52  # with the time stamps option (RFC 7323)
 SYN_SIZE = 52  # with maximum segment size, window scale and SACK permitted
 STAMPED_SYN = 60  # and with time stamps
 SMALL_MAX = 80  # TCP's header has room for 40 bytes of options
+SYN_WINDOW = 64_240  # bytes that a SYN offers to take, as Linux does
 CLOSE_NS = 5_000_000_000  # flow meters forget a closed connection after this time (Zeek: tcp_close_delay)
 
 DISAGREE = "bytes and packets of a bin made to agree"
@@ -224,7 +225,10 @@ def _closing(count: Ints, size: Ints, side: int, headers: Ints, bin_ns: int) -> 
     count, size = count.copy(), size.copy()
     before = count.sum((1, 2))
     bins, other = count.shape[2], 1 - side
-    mine_least, other_least = 3, 2 if side == UP else 3
+    mine_least, other_least = np.full(len(count), 3), 2 if side == UP else 3
+    if side == UP:
+        # the window of a SYN is not scaled: a client that sends just SYN, FIN and ACK never opens it further
+        mine_least[size[:, DOWN].sum(1) > SYN_WINDOW] = 4
     end = np.maximum(nth_bin(count[:, UP], 1, from_end=True), _last_or_none(count[:, DOWN]))
     end = np.minimum(end, bins - 1)
 
@@ -247,7 +251,8 @@ def _closing(count: Ints, size: Ints, side: int, headers: Ints, bin_ns: int) -> 
 
     added = count.sum((1, 2)) - before
     last_count, last_size = count[row, side, end], size[row, side, end]
-    split = last_size > SMALL_MAX + MTU * (last_count - 1)
+    smalls = 1 + (nth_bin(count[:, side], 1) == end)  # beside the last, SYN or SYN-ACK
+    split = last_size > SMALL_MAX * smalls + MTU * (last_count - smalls)
     odd = (last_count == 1) & (last_size % 4 > 0)
     # among equals, the side whose FIN is nearer to the end, and not in the handshake
     early = (end - nth_bin(count[:, side], 2, from_end=True)) / bins + (count[:, side].sum(1) == 3)

@@ -11,11 +11,11 @@ import numpy as np
 
 from capture.headers import TCP_FIN, TCP_SYN
 from exporters.draws import draw
-from exporters.mend import TCP_HEADERS, Bools, Ints
+from exporters.mend import SYN_WINDOW, TCP_HEADERS, Bools, Ints
 from exporters.plan import Packets, Plan
 
 WINDOW_SHIFT = 7
-SYN_WINDOW, SYN_ACK_WINDOW = 64240, 65160  # what Linux offers at a maximum segment size of 1460
+SYN_ACK_WINDOW = 65_160  # what Linux offers at a maximum segment size of 1460
 WINDOW = 502  # in units of 128 bytes
 UPDATES = 64  # window updates before the window begins anew
 MAX_WINDOW = 65535 - UPDATES

@@ -160,6 +160,15 @@ def test_the_shortest_connection() -> None:
     assert packets.flags.tolist() == [TCP_SYN, TCP_SYN | TCP_ACK, TCP_FIN | TCP_ACK, TCP_FIN | TCP_ACK, TCP_ACK]
 
 
+def test_a_client_that_takes_much_opens_its_window() -> None:
+    """A SYN's window is not scaled: three packets of a client do not take more than it offers, four do."""
+    few = one([132], [52 + 40 * 1500, 40], [3], [41, 1])
+    assert few.packet_counts[0] == 45
+    many = one([132], [52 + 50 * 1500], [3], [51])
+    assert many.mended == {NO_CLOSING: 1}
+    assert many.series[0, 2].tolist() == [4, 0, 0, 0, 0, 0, 0, 0]
+
+
 def test_time_stamps_where_every_packet_has_room() -> None:
     """A flow whose packets all have 52 bytes uses the time stamps option; one with a 40-byte packet does not."""
     assert one([60 + 52 + 52], [60 + 52], [3], [2]).shape.headers.tolist() == [52]

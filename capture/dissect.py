@@ -195,19 +195,23 @@ class _Rows:
 # -- link layers: each moves `at` past its header and sets `kind` ---------------------------------
 
 
-def _ethernet(rows: _Rows, here: np.ndarray) -> None:
-    here, head = rows.head(here, headers.ETHERNET)
-    rows.kind[here] = head["type"]
+def _typed(layout: np.dtype) -> Callable[[_Rows, np.ndarray], None]:
+    """A header of fixed length whose field `type` is an EtherType."""
+
+    def step(rows: _Rows, here: np.ndarray) -> None:
+        here, head = rows.head(here, layout)
+        rows.kind[here] = head["type"]
+
+    return step
 
 
-def _sll(rows: _Rows, here: np.ndarray) -> None:
-    here, head = rows.head(here, headers.SLL)
-    rows.kind[here] = head["type"]
+def _always(kind: int) -> Callable[[_Rows, np.ndarray], None]:
+    """No header at all."""
 
+    def step(rows: _Rows, here: np.ndarray) -> None:
+        rows.kind[here] = kind
 
-def _sll2(rows: _Rows, here: np.ndarray) -> None:
-    here, head = rows.head(here, headers.SLL2)
-    rows.kind[here] = head["type"]
+    return step
 
 
 def _raw(rows: _Rows, here: np.ndarray) -> None:
@@ -215,14 +219,6 @@ def _raw(rows: _Rows, here: np.ndarray) -> None:
     version = first >> 4
     kind = np.where(version == 6, headers.ETHERTYPE_IPV6, _NONE)
     rows.kind[here] = np.where(version == 4, headers.ETHERTYPE_IPV4, kind)
-
-
-def _raw4(rows: _Rows, here: np.ndarray) -> None:
-    rows.kind[here] = headers.ETHERTYPE_IPV4
-
-
-def _raw6(rows: _Rows, here: np.ndarray) -> None:
-    rows.kind[here] = headers.ETHERTYPE_IPV6
 
 
 def _loopback(rows: _Rows, here: np.ndarray) -> None:
@@ -252,22 +248,19 @@ def _ppp_kind(protocol: np.ndarray) -> np.ndarray:
     return kind
 
 
-def _chdlc(rows: _Rows, here: np.ndarray) -> None:
-    here, head = rows.head(here, headers.CHDLC)
-    rows.kind[here] = head["type"]
-
+_chdlc = _typed(headers.CHDLC)
 
 _LINKS: dict[int, Callable[[_Rows, np.ndarray], None]] = {
-    headers.LINKTYPE_ETHERNET: _ethernet,
-    headers.LINKTYPE_SLL: _sll,
-    headers.LINKTYPE_SLL2: _sll2,
+    headers.LINKTYPE_ETHERNET: _typed(headers.ETHERNET),
+    headers.LINKTYPE_SLL: _typed(headers.SLL),
+    headers.LINKTYPE_SLL2: _typed(headers.SLL2),
     headers.LINKTYPE_NULL: _loopback,
     headers.LINKTYPE_LOOP: _loopback,
     headers.LINKTYPE_RAW: _raw,
     12: _raw,  # DLT_RAW itself, where it was written unmapped
     14: _raw,  # the same on OpenBSD
-    headers.LINKTYPE_IPV4: _raw4,
-    headers.LINKTYPE_IPV6: _raw6,
+    headers.LINKTYPE_IPV4: _always(headers.ETHERTYPE_IPV4),
+    headers.LINKTYPE_IPV6: _always(headers.ETHERTYPE_IPV6),
     headers.LINKTYPE_PPP: _ppp,
     headers.LINKTYPE_PPP_HDLC: _ppp,
     headers.LINKTYPE_CHDLC: _chdlc,

@@ -86,7 +86,7 @@ class _Account:
             "packets": self.packets,
             "in_flows": in_flows,
             "skipped": dict(self.skipped.most_common()),
-            "notes": dict(self.notes.most_common()),
+            "notes": dict((+self.notes).most_common()),
             "flows": flows,
             "flows_dropped": dict(self.dropped),
             "damaged": self.damaged,
@@ -189,6 +189,7 @@ def extract(
                 f"{each.path} is damaged at byte {capture.damage[0].byte}: {capture.damage[0].reason}",
                 "Leave out --strict to keep what could be read",
             )
+        account.notes["captures without a flow"] += not len(flows)
         few = flows.packets < min_packets
         if few.any():
             account.dropped["under min_packets"] += int(few.sum())
@@ -224,10 +225,11 @@ def _inputs(paths: list[str | os.PathLike[str]]) -> list[_Input]:
                 raise CaptureError(f"the folder {path} is empty", _HINT)
             name = path.absolute().name
             found += [_Input(each, (Path(name) / each.relative_to(path)).as_posix(), named=False) for each in files]
-        elif path.exists():
+        elif path.is_file():
             found.append(_Input(path, str(given), named=True))
         else:
-            raise CaptureError(f"{path} does not exist", _HINT)
+            what = "is a pipe or a device, not a file" if path.exists() else "does not exist"
+            raise CaptureError(f"{path} {what}", _HINT)
     return found
 
 

@@ -13,6 +13,7 @@ import ipaddress
 import math
 import os
 import re
+import socket
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -157,7 +158,10 @@ class LabelFile:
         known = self._addresses.get(text)
         if known is None:
             try:
-                known = self._addresses[text] = str(ipaddress.ip_address(text))
+                address = ipaddress.ip_address(text)
+                family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+                # written as in the flow table: Python's own text differs for IPv4 inside IPv6
+                known = self._addresses[text] = socket.inet_ntop(family, address.packed)
             except ValueError as error:
                 raise self._bad(line, "address", text) from error
         return known

@@ -6,6 +6,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# a loaded machine is no failure; pytest-timeout ends what hangs
+settings.register_profile("netgen", deadline=None)
+settings.load_profile("netgen")
 
 NS = 1_000_000_000
 

@@ -217,7 +217,7 @@ STEP = st.tuples(
 )
 
 
-@settings(max_examples=200, deadline=2000)
+@settings(max_examples=200)
 @given(steps=st.lists(STEP, min_size=1, max_size=40))
 def test_flows_equal_a_plain_loop_over_the_packets(packet, steps):
     """Any mix of pairs, flags, gaps and backward steps."""

@@ -272,7 +272,7 @@ def test_every_real_packet_is_in_or_has_a_reason(shared_data):
     assert 0 < kept < read
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     packets=st.lists(st.binary(max_size=90), min_size=1, max_size=8),
     linktype=st.sampled_from([0, 1, 9, 12, 50, 101, 104, 108, 113, 228, 229, 276, 147]),

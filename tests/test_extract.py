@@ -1,6 +1,7 @@
 """capture.extract: captures and folders to a table of labelled flows, with an account of every packet."""
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -216,6 +217,9 @@ def test_nothing_to_read_is_refused_with_a_way_on(tmp_path):
         assert caught.value.hint
     with pytest.raises(CaptureError, match="no capture was named"):
         extract([])
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CaptureError, match="is a pipe"):
+        extract([tmp_path / "pipe"])
 
 
 def test_a_capture_of_headers_only_is_an_empty_table(pcap_file, tmp_path):
@@ -223,6 +227,7 @@ def test_a_capture_of_headers_only_is_an_empty_table(pcap_file, tmp_path):
         table = extract([pcap_file([])], by=by)
         assert len(table) == 0
         assert balanced(table)["files"] == 1
+        assert table.about["account"]["notes"] == {"captures without a flow": 1}
     out = table.write(tmp_path / "a.parquet")
     assert len(FlowTable.read(out)) == 0
 
@@ -255,7 +260,7 @@ def test_progress_grows_to_the_whole(pcap_file, frames):
     assert seen[-1] == (total, total)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=5000)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     flips=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=12),
     by=st.sampled_from(["flow", "host", "capture"]),

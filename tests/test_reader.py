@@ -316,7 +316,7 @@ def test_what_cannot_be_opened_is_refused(tmp_path):
 PCAPNG = section() + interface(options=((9, b"\x09"),)) + enhanced(b"first" * 9, 1) + enhanced(b"second" * 9, 2)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     flips=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6),
     cut=st.integers(0, 60),

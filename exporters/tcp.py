@@ -79,7 +79,8 @@ def conversation(plan: Plan, packets: Packets) -> Conversation:
     window = np.zeros(total, dtype=np.int64)
     for side, mine in enumerate((up, ~up)):
         other = 1 - side
-        needed = _most_in_flight(before[other], length, mine, starts, run)
+        # a FIN does not move the window's edge for Suricata 7, so what came before it must suffice
+        needed = _most_in_flight(before[other], length, mine & ~fin, starts)
         drawn = WINDOW + (draw(plan.keys, _WINDOW + side) % np.uint64(1500)).astype(np.int64)[flow]
         base = np.where(scaled[flow], np.maximum(drawn, (needed >> WINDOW_SHIFT) + 2), MAX_WINDOW)
         news = _no_news(flow, ack, mine & (payload == 0) & ~syn & ~fin, mine)
@@ -101,7 +102,7 @@ def _latest(marks: Ints) -> Ints:
     return np.maximum.accumulate(marks) if len(marks) else marks
 
 
-def _most_in_flight(sent: Ints, length: Ints, receiver: Bools, starts: Ints, run: Ints) -> Ints:
+def _most_in_flight(sent: Ints, length: Ints, receiver: Bools, starts: Ints) -> Ints:
     """Most bytes that the flow's sender had under way to `receiver` without an acknowledgement, shape (packets,)."""
     if not len(sent):
         return sent

@@ -22,6 +22,7 @@ from capture.series import DEFAULT_LENGTH, SeriesSpec, auto_bin_ns, bin_packets
 
 _HINT = "Name a pcap or pcapng file, or a folder that holds some"
 _TOO_FEW = "in flows under min_packets"
+_BATCH = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +258,15 @@ def _flows(
 
 
 def _binned(flows: Flows, spec: SeriesSpec) -> tuple[np.ndarray, np.ndarray]:
-    return bin_packets(flows.flow, flows.offset_ns, flows.size, flows.up, len(flows), spec)
+    """Series and cut packets of flows, a batch at a time so that the counts stay in the cache."""
+    series = np.empty((len(flows), *spec.shape), np.int64)
+    cut = np.empty(len(flows), np.int64)
+    for first in range(0, len(flows), _BATCH):
+        last = min(first + _BATCH, len(flows))
+        here = slice(*np.searchsorted(flows.flow, (first, last)))  # packets are in order of flow
+        columns = flows.flow[here] - first, flows.offset_ns[here], flows.size[here], flows.up[here]
+        series[first:last], cut[first:last] = bin_packets(*columns, last - first, spec)
+    return series, cut
 
 
 def _table(
@@ -276,7 +285,7 @@ def _table(
     cut = np.concatenate([cut for _, cut in binned])
     account.notes += Counter({"packets after the last bin": int(cut.sum())})
     return FlowTable.build(
-        np.concatenate([series for series, _ in binned]),
+        binned[0][0] if len(binned) == 1 else np.concatenate([series for series, _ in binned]),
         spec,
         about={"account": account.to_json(len(cut), int(totals["packets"].sum()))},
         cut_packets=cut,

@@ -109,6 +109,16 @@ def test_the_same_series_come_out_whether_the_width_is_given_or_found(pcap_file,
     assert auto.about == given_.about
 
 
+def test_flows_binned_in_batches_are_the_same(pcap_file, packet, monkeypatch):
+    """Any batch size gives the series of one batch."""
+    path = pcap_file([(T + i * NS // 7, packet.udp4(1 + i % 10, 53, bytes(i))) for i in range(60)])
+    whole = extract([path], bin_ns=NS).series()
+    for size in (1, 3, 10):
+        monkeypatch.setattr("capture.extract._BATCH", size)
+        assert (extract([path], bin_ns=NS).series() == whole).all()
+    assert whole[:, 2].sum() == 60
+
+
 def test_by_host_and_by_capture_make_one_row_each(pcap_file, frames):
     path = pcap_file(frames)
     host = extract([path], by="host")

@@ -47,6 +47,7 @@ _MAGICS = {
     headers.PCAP_MAGIC_NS: (1, headers.PCAP_RECORD),
     headers.PCAP_MAGIC_KUZNETSOV: (1_000, headers.PCAP_RECORD_KUZNETSOV),
 }
+_PACKET_BLOCKS = frozenset((headers.PCAPNG_ENHANCED_PACKET, headers.PCAPNG_OLD_PACKET, headers.PCAPNG_SIMPLE_PACKET))
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"PK\3\4": "zip"}
 
 
@@ -141,6 +142,9 @@ class CaptureFile:
 
     def chunks(self) -> Iterator[Chunk]:
         """The records that can be read, in the file's order, `CHUNK` at a time."""
+        self.damage.clear()
+        self.notes.clear()
+        self._number, self._last_ns = 1, 0
         return self._pcapng_chunks() if self._pcapng else self._pcap_chunks()
 
     # -- what kind of file it is ------------------------------------------------------------
@@ -251,11 +255,13 @@ class CaptureFile:
     def _pcapng_chunks(self) -> Iterator[Chunk]:
         buffer, size = self._buffer, self.size
         order: Order = "<"
+        head, tail = struct.Struct("<II").unpack_from, struct.Struct("<I").unpack_from
         interfaces = list[_Interface]()
         starts, kinds = list[int](), list[int]()
         position = 0
         while position + 12 <= size:
-            if self._magic(position) == headers.PCAPNG_SECTION:
+            kind, total = head(buffer, position)
+            if kind == headers.PCAPNG_SECTION:  # the same in both byte orders
                 if starts:
                     yield self._pcapng_columns(starts, kinds, order, interfaces)
                     starts, kinds = [], []
@@ -265,18 +271,17 @@ class CaptureFile:
                     break
                 order, interfaces = found, []
                 head, tail = struct.Struct(order + "II").unpack_from, struct.Struct(order + "I").unpack_from
-            kind, total = head(buffer, position)
-            end = position + total
-            if total < 12 or end > size or (total % 4 == 0 and tail(buffer, end - 4)[0] != total):
+                kind, total = head(buffer, position)
+            end = position + total + -total % 4
+            if total < 12 or end > size or tail(buffer, end - 4)[0] != total:
                 whole = 12 <= total <= MAX_SNAPLEN and end > size
                 if whole and kind == headers.PCAPNG_ENHANCED_PACKET and size - position > 28:
                     starts.append(position)
                     kinds.append(kind)
                 cause = "the last block is cut" if whole else f"a block claims a length of {total} bytes"
                 self._damaged(position, f"{cause}; {size - position} bytes are unread")
-                position = size
                 break
-            if kind in (headers.PCAPNG_ENHANCED_PACKET, headers.PCAPNG_OLD_PACKET, headers.PCAPNG_SIMPLE_PACKET):
+            if kind in _PACKET_BLOCKS:
                 starts.append(position)
                 kinds.append(kind)
                 if len(starts) == CHUNK:
@@ -284,7 +289,7 @@ class CaptureFile:
                     starts, kinds = [], []
             elif kind == headers.PCAPNG_INTERFACE:
                 interfaces.append(_interface(buffer[position + 8 : end - 4], order))
-            position = end + -total % 4
+            position = end
         if starts:
             yield self._pcapng_columns(starts, kinds, order, interfaces)
         if position < size and not self.damage:

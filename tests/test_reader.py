@@ -307,6 +307,15 @@ def test_what_is_no_capture_is_refused_by_name_and_first_bytes(tmp_path, content
     assert caught.value.hint
 
 
+def test_reading_twice_tells_the_same(pcap_file):
+    path = pcap_file(PACKETS)
+    path.write_bytes(path.read_bytes()[:-1])
+    capture = CaptureFile(path)
+    for _ in range(2):
+        assert [chunk.number.tolist() for chunk in capture.chunks()] == [[1, 2, 3, 4, 5]]
+        assert len(capture.damage) == 1
+
+
 def test_what_cannot_be_opened_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "none.pcap"):
         with pytest.raises(CaptureError, match="cannot read"):

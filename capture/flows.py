@@ -100,8 +100,8 @@ class FlowTable:
         given.setdefault("bytes", series[:, :2].sum((1, 2)))
         given.setdefault("packets", series[:, 2:].sum((1, 2)))
         if "duration_ns" not in given:
-            busy = series.any(1)
-            last = np.where(busy.any(1), spec.length - 1 - busy[:, ::-1].argmax(1), 0)
+            busy = (series != 0).any(axis=1)
+            last = np.where(busy.any(axis=1), spec.length - 1 - busy[:, ::-1].argmax(axis=1), 0)
             given["duration_ns"] = last * spec.bin_ns
         unknown = set(given) - set(ABOUT.names)
         if unknown:
@@ -171,7 +171,8 @@ class FlowTable:
         if not keep.any():
             raise TableError(
                 f"none of the {len(self)} flows has a label",
-                "Label them when they are extracted: netgen extract --label NAME, --label-by folder|file|sni or --labels FILE.csv",
+                "Label them when they are extracted: netgen extract --label NAME, "
+                "--label-by folder|file|sni or --labels FILE.csv",
             )
         return self if keep.all() else self.take(keep)
 

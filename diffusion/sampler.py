@@ -1,0 +1,109 @@
+"""Samplers: free functions of a denoiser, a start and noise levels."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def karras_sigmas(steps: int, highest: float, lowest: float, rho: float = 7.0) -> Tensor:
+    """Noise levels from `highest` to `lowest`, then 0 (EDM, eq. 5); shape (steps + 1,)."""
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    sigmas = (highest ** (1 / rho) + ramp * (lowest ** (1 / rho) - highest ** (1 / rho))) ** rho
+    return torch.cat([sigmas, torch.zeros(1, dtype=torch.float64)]).float()
+
+
+def heun(
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    callback: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Heun's second-order steps along the probability-flow ODE (EDM, algorithm 1, no churn).
+
+    Parameters
+    ----------
+    denoise : callable
+        ``(x, sigma) -> clean``, with ``x`` (batch, channels, bins, bins) and ``sigma`` (batch,).
+    x : Tensor
+        Noise of standard deviation ``sigmas[0]``.
+    sigmas : Tensor, shape (steps + 1,)
+        Falling, the last one 0.
+    callback : callable, optional
+        Told the number of each step done.
+
+    Returns
+    -------
+    Tensor, shape of `x`
+    """
+    for step, (sigma, following) in enumerate(itertools.pairwise(sigmas)):
+        slope = (x - denoise(x, sigma.expand(len(x)))) / sigma
+        ahead = x + (following - sigma) * slope
+        if following > 0:
+            slope_ahead = (ahead - denoise(ahead, following.expand(len(x)))) / following
+            ahead = x + (following - sigma) * (slope + slope_ahead) / 2
+        x = ahead
+        if callback:
+            callback(step + 1)
+    return x
+
+
+def sample_seed(seed: int, label: int, index: int) -> int:
+    """One seed a sample, so that flow 17 of a class is the same whatever else is drawn."""
+    state = (seed & (2**64 - 1)) * 0x9E3779B97F4A7C15 + label * 0xBF58476D1CE4E5B9 + index * 0x94D049BB133111EB
+    state &= 2**64 - 1
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # the finaliser of splitmix64
+        state = ((state ^ (state >> shift)) * factor) & (2**64 - 1)
+    return (state ^ (state >> 31)) >> 1
+
+
+@torch.no_grad()
+def draw(
+    denoise: Callable[..., Tensor],
+    noise: Callable[[int, int], Tensor],
+    label: int,
+    indices: range,
+    sigmas: Tensor,
+    *,
+    block: int,
+    device: torch.device,
+    callback: Callable[[int], None] | None = None,
+) -> list[Tensor]:
+    """Images of one class, in blocks of equal size.
+
+    Sample i always lies at place ``i % block`` of a block of `block` images, the last one filled up:
+    a matrix product then sums its numbers in the same order however many samples are asked for.
+
+    Parameters
+    ----------
+    denoise : callable
+        ``(x, sigma, label=label) -> clean``.
+    noise : callable
+        ``(label, index) -> Tensor`` of unit noise, shape (channels, bins, bins).
+    indices : range
+        Which samples of the class to draw.
+    callback : callable, optional
+        Told how many more samples are done.
+
+    Returns
+    -------
+    list of Tensor
+        Each (channels, bins, bins), on the CPU, in the order of `indices`.
+    """
+    images: list[Tensor] = []
+    first_block, last_block = indices.start // block, -(-indices.stop // block)
+    for number in range(first_block, last_block):
+        members = range(number * block, (number + 1) * block)
+        start = torch.stack([noise(label, index) for index in members]).to(device) * sigmas[0].to(device)
+        labels = torch.full((block,), label, device=device)
+        done = heun(functools.partial(denoise, label=labels), start, sigmas.to(device)).cpu()
+        wanted = [done[place] for place, index in enumerate(members) if index in indices]
+        images.extend(wanted)
+        if callback:
+            callback(len(wanted))
+    return images

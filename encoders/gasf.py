@@ -1,0 +1,123 @@
+"""The Gramian angular summation field, and its inverse by least squares.
+
+Wang & Oates 2015; the NetDiffus paper's equation 1. A scaled value is a cosine,
+``x_i = cos(phi_i)``, and the image is
+
+.. math:: G_{ij} = \\cos(\\phi_i + \\phi_j) = x_i x_j - \\sqrt{1 - x_i^2} \\sqrt{1 - x_j^2}.
+
+The field of a series of N values is a point on an N-dimensional surface in N*N pixels. An image
+that a model drew lies beside that surface; the inverse takes the nearest point of it, using every
+pixel, where the diagonal alone (``G_ii = 2 x_i^2 - 1``) would use N of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from encoders.scale import IDLE
+
+STEPS = 6  # Gauss-Newton converges quadratically from the diagonal; 4 reach float64 on exact fields
+MAX_ANGLE = float(np.arccos(IDLE))
+
+
+class Gasf:
+    """GASF images of scaled series, one image a channel.
+
+    Attributes
+    ----------
+    name : str
+        What models and the command line call it.
+    exact : bool
+        Whether decoding an encoded series gives back the same integers.
+    """
+
+    name = "gasf"
+    exact = True
+
+    def encode(self, scaled: np.ndarray) -> np.ndarray:
+        """Images of scaled series, by pyts.
+
+        Parameters
+        ----------
+        scaled : ndarray of float, shape (flows, channels, bins)
+            Values in [-1, 1].
+
+        Returns
+        -------
+        ndarray of float32, shape (flows, channels, bins, bins)
+        """
+        # imported here: pyts brings numba, which takes seconds to load, and sampling does not need it
+        from pyts.image import GramianAngularField
+
+        flows, channels, bins = scaled.shape
+        if not flows:
+            return np.zeros((0, channels, bins, bins), dtype=np.float32)
+        field = GramianAngularField(image_size=1.0, sample_range=None, method="summation")
+        images: np.ndarray = field.transform(scaled.reshape(flows * channels, bins))
+        return images.reshape(flows, channels, bins, bins).astype(np.float32)
+
+    def encode_tensor(self, scaled: torch.Tensor) -> torch.Tensor:
+        """The same images on the device of `scaled`: what training draws its batches from.
+
+        Parameters
+        ----------
+        scaled : Tensor of float, shape (..., bins)
+
+        Returns
+        -------
+        Tensor, shape (..., bins, bins)
+        """
+        sine = (1 - scaled.square()).clamp_min(0).sqrt()
+        return scaled.unsqueeze(-1) * scaled.unsqueeze(-2) - sine.unsqueeze(-1) * sine.unsqueeze(-2)
+
+    def decode(self, images: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The scaled series whose fields lie nearest to the images.
+
+        Least squares over all pixels by Gauss-Newton in the angles. With ``S = sin(phi_i + phi_j)``
+        the normal matrix is ``diag(sum_j S_ij^2) + S*S``, and ``S*S = (1 - cos 2phi_i cos 2phi_j +
+        sin 2phi_i sin 2phi_j) / 2`` has rank 3, so each step costs O(N^2), not O(N^3).
+
+        Parameters
+        ----------
+        images : Tensor or ndarray, shape (..., bins, bins)
+
+        Returns
+        -------
+        scaled : ndarray of float64, shape (..., bins)
+            Values in [0.25, 1].
+        residual : ndarray of float64, shape (...)
+            Root mean square distance of each image from the field of its series.
+        """
+        field = torch.as_tensor(images)
+        field = (field + field.mT).double() / 2
+        shape, bins = field.shape[:-2], field.shape[-1]
+        field = field.reshape(-1, bins, bins)
+        diagonal = field.diagonal(dim1=-2, dim2=-1)
+        angle = ((diagonal + 1) / 2).clamp(IDLE**2, 1).sqrt().acos()
+        for _ in range(STEPS):
+            angle = (angle + _gauss_newton(field, angle)).clamp(0, MAX_ANGLE)
+        scaled = angle.cos()
+        residual = (self.encode_tensor(scaled) - field).square().mean((-2, -1)).sqrt()
+        return scaled.reshape(*shape, bins).numpy(), residual.reshape(shape).numpy()
+
+
+def _gauss_newton(field: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+    """One step of ``(D + S*S) d = (S * (cos(phi_i + phi_j) - G)) 1``, by Woodbury's identity.
+
+    Nothing of size N x N is formed but the field itself: the right side is
+    ``sum_j sin(2phi_i + 2phi_j) / 2 - (sin phi_i (G cos phi)_i + cos phi_i (G sin phi)_i)``.
+    """
+    c, s = angle.cos(), angle.sin()
+    c2, s2 = (2 * angle).cos(), (2 * angle).sin()
+    projected = field @ torch.stack([c, s], dim=-1)
+    right = (s2 * c2.sum(-1, keepdim=True) + c2 * s2.sum(-1, keepdim=True)) / 2
+    right = right - s * projected[..., 0] - c * projected[..., 1]
+    # S*S = U diag(1, -1, 1) U^T / 2 with the columns 1, cos 2phi, sin 2phi
+    u = torch.stack([torch.ones_like(angle), c2, s2], dim=-1)
+    sign = u.new_tensor([0.5, -0.5, 0.5])
+    weight = ((u * (u.sum(-2, keepdim=True) * sign)).sum(-1)).clamp_min(1e-9)
+    inner = torch.diag(1 / sign) + u.mT @ (u / weight.unsqueeze(-1))
+    scaled_right = right / weight
+    middle = torch.linalg.solve(inner, u.mT @ scaled_right.unsqueeze(-1))
+    return scaled_right - (u / weight.unsqueeze(-1) @ middle).squeeze(-1)

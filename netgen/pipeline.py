@@ -1,0 +1,104 @@
+"""The commands as functions: one a command, the same words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from capture.errors import InputError
+from capture.extract import extract as run_extract
+from capture.flows import FlowTable
+from capture.series import DEFAULT_LENGTH, NS, SeriesSpec, parse_duration
+from capture.traces import import_traces as run_import
+
+PathLike = str | os.PathLike[str]
+
+
+def like(path: PathLike) -> SeriesSpec:
+    """The series of a flow table or model, or of the shipped model of that name.
+
+    Raises
+    ------
+    TableError, ModelError
+        If it is none of these.
+    """
+    path = Path(path)
+    if path.suffix == ".parquet":
+        return FlowTable.read(path).spec
+    from netgen.model import read_about
+    from netgen.shipped import find_model
+
+    return SeriesSpec.from_json(read_about(find_model(path))["series"])
+
+
+def extract(
+    paths: PathLike | Iterable[PathLike],
+    *,
+    bin: str | float = "auto",
+    length: int | None = None,
+    like: PathLike | SeriesSpec | FlowTable | None = None,
+    idle_timeout: str | float = "120s",
+    **options: Any,
+) -> FlowTable:
+    """Captures into a table of labelled flows.
+
+    Parameters
+    ----------
+    paths : path or iterable of paths
+        Capture files, and folders of them.
+    bin : str or float
+        Width of a bin, ``"0.25s"`` or seconds; ``"auto"``: the 95th percentile of durations fits.
+    length : int, optional
+        Bins of a series, 128 if not given.
+    like : path, SeriesSpec or FlowTable, optional
+        Cut series like these instead.
+    idle_timeout : str or float
+        A flow that is silent for longer ends.
+    **options
+        ``by``, ``label``, ``label_by``, ``labels``, ``sni_table``, ``min_packets``, ``strict``,
+        ``progress``: see `capture.extract.extract`.
+
+    Returns
+    -------
+    FlowTable
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    return run_extract(
+        [Path(path) for path in given],
+        idle_timeout_ns=parse_duration(idle_timeout),
+        **_series(bin, length, like),
+        **options,
+    )
+
+
+def import_traces(
+    path: PathLike,
+    *,
+    bin: str | float = "auto",
+    length: int | None = None,
+    like: PathLike | SeriesSpec | FlowTable | None = None,
+    **options: Any,
+) -> FlowTable:
+    """Labelled traces that are not captures into a flow table.
+
+    `bin`, `length` and `like` as in `extract`; ``sizes``, ``split``, ``label``, ``relabel`` and
+    ``min_packets``: see `capture.traces.import_traces`.
+    """
+    return run_import(path, **_series(bin, length, like), **options)
+
+
+def _series(
+    bin: str | float, length: int | None, like_what: PathLike | SeriesSpec | FlowTable | None
+) -> dict[str, Any]:
+    if like_what is not None:
+        if bin != "auto" or length is not None:
+            raise InputError("--like gives the bin width and length already", "Leave --bin and --length out")
+        if isinstance(like_what, FlowTable):
+            return {"spec": like_what.spec}
+        return {"spec": like_what if isinstance(like_what, SeriesSpec) else like(like_what)}
+    number = DEFAULT_LENGTH if length is None else length
+    width = None if bin == "auto" else parse_duration(bin)
+    SeriesSpec(bin_ns=width or NS, length=number)  # refuse a bad length before reading anything
+    return {"bin_ns": width, "length": number}

@@ -1,0 +1,322 @@
+"""From a flow table to a model: scaling, imaging, training, checkpoints, metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from capture.errors import InputError, ModelError, NetgenError, TableError
+from capture.feasible import PacketLimits
+from capture.files import check_output, whole_file
+from capture.flows import FlowTable, concat
+from diffusion import modelfile
+from diffusion.denoiser import NoiseConfig, Statistics
+from diffusion.network import NetworkConfig
+from diffusion.train import Progress, TrainConfig, TrainState, fastest, new_state
+from diffusion.train import train as run_training
+from encoders.gasf import Gasf
+from encoders.scale import LogScale
+from netgen.model import FORMAT, Model, choose_device
+
+DEFAULT_MINUTES = 10.0
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def train(
+    flows: FlowTable | Sequence[FlowTable],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    resume: bool = False,
+    force: bool = False,
+    name: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Model:
+    """Train a model on labelled flows.
+
+    Parameters
+    ----------
+    flows : FlowTable or sequence of FlowTable
+        Of equal series; rows without a label are left out.
+    out : path, optional
+        Where to write the model. Beside it go ``OUT.metrics.jsonl``, a line every few steps, and
+        while it trains ``OUT.checkpoint.safetensors``, from which `resume` goes on.
+    minutes, steps : float, int, optional
+        The budget, earlier sessions of a resumed training counted in; whichever comes first, and
+        10 minutes where neither is given. With `steps`, `threads` and `precision` given, the same
+        seed makes the same model.
+    device : {"auto", "cpu", "cuda"}
+    threads, precision : int, {"auto", "float32", "bfloat16"}
+        Otherwise chosen by a trial of a few steps, since neither more threads nor bfloat16 is sure
+        to be faster.
+    name : str, optional
+        The model's name; otherwise that of `out`.
+    progress : callable, optional
+        Told of the progress every few steps.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    TableError, ModelError, OutputError
+        Before anything is trained, if flows, checkpoint or `out` cannot be used.
+    NetgenError
+        If interrupted; the checkpoint then holds all that was done.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is not known", f"Take one of: {', '.join(PRECISIONS)}")
+    for what, value in (("minutes", minutes), ("steps", steps), ("threads", threads)):
+        if value is not None and not value > 0:
+            raise InputError(f"{value} {what} cannot be trained with", f"Take a positive number: --{what}")
+    table = (flows if isinstance(flows, FlowTable) else concat(flows)).labelled()
+    files = _Files(Path(out), resume=resume, force=force) if out is not None else None
+    if files is None and resume:
+        raise InputError("only a training that writes a file can be resumed", "Name it: out=FILE")
+    where = choose_device(device)
+    series, classes = table.series(), table.classes
+    if not series[:, :2].any():
+        raise TableError("the flows hold no bytes: there is nothing to learn", "Extract them with another --bin")
+    labels = torch.from_numpy(np.searchsorted(np.array(classes), table.labels.astype(str)))
+    scale = LogScale.of(series)
+    scaled = torch.from_numpy(scale.scale(series).astype(np.float32)).to(where)
+    encoder = Gasf()
+    some = np.random.default_rng(seed).permutation(len(table))[:256]
+    statistics = Statistics.of(encoder.encode_tensor(scaled[torch.from_numpy(some).to(where)]))
+    noise = NoiseConfig()
+    network = NetworkConfig(len(table.spec.channels), table.spec.length, len(classes), rows=_rows(table.spec.length))
+    config = TrainConfig(
+        steps=steps,
+        seconds=60 * (minutes if minutes is not None else DEFAULT_MINUTES) if minutes or not steps else None,
+        seed=seed,
+    )
+    state = new_state(network, config, where)
+    fingerprint = _fingerprint(table, labels, seed)
+    if files and resume:
+        files.restore(state, fingerprint)
+
+    def images(index: torch.Tensor) -> torch.Tensor:
+        return encoder.encode_tensor(scaled[index])
+
+    def save(state: TrainState) -> None:
+        if files:
+            files.checkpoint(state, fingerprint)
+
+    before = torch.get_num_threads()
+    used_threads, bfloat16 = _choose(state, images, labels, config, noise, statistics, where, threads, precision)
+    config = dataclasses.replace(config, bfloat16=bfloat16)
+    settings = {
+        "device": where.type,
+        "threads": used_threads,
+        "precision": "bfloat16" if bfloat16 else "float32",
+        "seed": seed,
+        "batch": config.batch,
+    }
+    try:
+        torch.set_num_threads(used_threads)
+        with _interruptible() as interrupted, files.metrics(state, settings) if files else _no_metrics() as note:
+
+            def log(report: Progress) -> None:
+                note(report)
+                if progress:
+                    progress(report)
+
+            try:
+                run_training(
+                    state, images, labels, config, noise, statistics,
+                    device=where, stop=interrupted.is_set, on_log=log, on_checkpoint=save,
+                )  # fmt: skip
+            except ArithmeticError as error:
+                raise NetgenError(f"the training diverged: {error}", "Train again with another --seed") from error
+        if interrupted.is_set():
+            save(state)
+            again = f"Go on with the same command and --resume; {files.checkpoint_path} holds it" if files else None
+            raise NetgenError(f"interrupted at step {state.step}, after {state.seconds / 60:.1f} minutes", again)
+    finally:
+        torch.set_num_threads(before)
+    counts = table.counts()
+    model = Model(
+        name=name or (Path(out).name.removesuffix(".safetensors") if out is not None else "model"),
+        spec=table.spec,
+        classes=tuple(classes),
+        network=state.average.cpu().eval(),
+        scale=scale,
+        limits=PacketLimits.of(series, labels.numpy(), len(classes)),
+        statistics=statistics,
+        noise=noise,
+        encoder=encoder.name,
+        training={
+            **settings,
+            "flows": {name: counts[name] for name in classes},
+            "steps": state.step,
+            "minutes": round(state.seconds / 60, 2),
+            "parameters": sum(parameter.numel() for parameter in state.average.parameters()),
+        },
+    )
+    if files:
+        model.save(files.path, force=True)
+        files.checkpoint_path.unlink(missing_ok=True)
+    return model
+
+
+class _Files:
+    """The files of a training: the model to be, its checkpoint, its metrics."""
+
+    def __init__(self, path: Path, *, resume: bool, force: bool) -> None:
+        stem = path.name.removesuffix(".safetensors")
+        self.path = path
+        self.checkpoint_path = path.with_name(f"{stem}.checkpoint.safetensors")
+        self.metrics_path = path.with_name(f"{stem}.metrics.jsonl")
+        check_output(path, force=force)
+        self.waiting = self.checkpoint_path.is_file()
+        if resume and not self.waiting:
+            raise ModelError(f"there is no {self.checkpoint_path} to resume from", "Leave --resume out to begin anew")
+        if self.waiting and not resume and not force:
+            raise ModelError(
+                f"{self.checkpoint_path} holds an unfinished training",
+                "Go on with --resume, or begin anew with --force",
+            )
+
+    def checkpoint(self, state: TrainState, fingerprint: str) -> None:
+        about = {
+            "format": FORMAT,
+            "checkpoint": True,
+            "fingerprint": fingerprint,
+            "step": state.step,
+            "seconds": state.seconds,
+        }
+        with whole_file(self.checkpoint_path) as temporary:
+            modelfile.save(temporary, modelfile.state_tensors(state), about)
+
+    def restore(self, state: TrainState, fingerprint: str) -> None:
+        try:
+            about = modelfile.load_about(self.checkpoint_path)
+            if not about.get("checkpoint") or about.get("format") != FORMAT:
+                raise ValueError(f"a checkpoint of format {about.get('format')}; this netgen reads {FORMAT}")
+            if about["fingerprint"] != fingerprint:
+                raise ModelError(
+                    f"{self.checkpoint_path} belongs to other flows or another seed",
+                    "Resume with the very flows and --seed it began with, or begin anew with --force",
+                )
+            modelfile.restore_state(state, modelfile.load_tensors(self.checkpoint_path))
+            state.step, state.seconds = int(about["step"]), float(about["seconds"])
+        except (ValueError, KeyError) as error:
+            raise ModelError(
+                f"{self.checkpoint_path} cannot be resumed from: {error}", "Begin anew with --force"
+            ) from error
+
+    @contextlib.contextmanager
+    def metrics(self, state: TrainState, settings: dict[str, Any]) -> Iterator[Callable[[Progress], None]]:
+        """A log, a JSON line a report; a resumed training drops the lines after its checkpoint."""
+        lines = []
+        if state.step and self.metrics_path.is_file():
+            for line in self.metrics_path.read_text().splitlines():
+                with contextlib.suppress(ValueError):  # the last line may have been cut by a crash
+                    if json.loads(line).get("step", 0) <= state.step:
+                        lines.append(line + "\n")
+        with self.metrics_path.open("w") as stream:
+            stream.writelines(lines)
+            stream.write(json.dumps({"begin_at_step": state.step, **settings}) + "\n")
+
+            def note(report: Progress) -> None:
+                stream.write(json.dumps(report.to_json()) + "\n")
+                stream.flush()
+
+            yield note
+
+
+@contextlib.contextmanager
+def _no_metrics() -> Iterator[Callable[[Progress], None]]:
+    yield lambda report: None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into an event asked for between steps; the second one is Python's own."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event  # signals can only be caught in the main thread
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def caught(number: int, frame: Any) -> None:
+        event.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    try:
+        for number in before:
+            signal.signal(number, caught)
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _rows(length: int) -> int:
+    return next(rows for rows in (8, 4, 2, 1) if length % rows == 0)
+
+
+def _fingerprint(table: FlowTable, labels: torch.Tensor, seed: int) -> str:
+    digest = hashlib.sha256(json.dumps([table.spec.to_json(), table.classes, seed]).encode())
+    digest.update(np.ascontiguousarray(table.series()).tobytes())
+    digest.update(labels.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _choose(
+    state: TrainState,
+    images: Callable[[torch.Tensor], torch.Tensor],
+    labels: torch.Tensor,
+    config: TrainConfig,
+    noise: NoiseConfig,
+    statistics: Statistics,
+    where: torch.device,
+    threads: int | None,
+    precision: str,
+) -> tuple[int, bool]:
+    """Threads and whether to use bfloat16: as told, or by a trial of a few steps on a copy."""
+    most = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        most = len(os.sched_getaffinity(0))
+    if where.type == "cuda":
+        return threads or torch.get_num_threads(), precision != "float32" and torch.cuda.is_bf16_supported()
+    choices = [
+        (number, half)
+        for number in ([threads] if threads else sorted({1, most}))
+        for half in ([False, True] if precision == "auto" else [precision == "bfloat16"])
+    ]
+    if len(choices) == 1:
+        return choices[0]
+    copied = copy.deepcopy(state)
+
+    def trial(choice: tuple[int, bool]) -> None:
+        torch.set_num_threads(choice[0])
+        run_training(
+            copied, images, labels,
+            dataclasses.replace(config, steps=copied.step + 2, seconds=None, bfloat16=choice[1], log_every=10**9),
+            noise, statistics, device=where,
+        )  # fmt: skip
+
+    before = torch.get_num_threads()
+    try:
+        return fastest(choices, trial)
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,337 @@
+"""The command line: parses, calls the Python API, prints. Results go to stdout, all else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from capture.errors import InputError, NetgenError
+
+app = typer.Typer(
+    name="netgen",
+    help="Learn from network captures and make more: labelled synthetic traffic.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write.", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Bin = Annotated[str, typer.Option("--bin", help="Width of a bin (0.25s, 40ms), or auto: 95 % of durations fit.")]
+Length = Annotated[
+    int | None, typer.Option("--length", help="Bins of a series, a multiple of 4.  [default: 128]", show_default=False)
+]
+Like = Annotated[
+    str | None,
+    typer.Option("--like", metavar="FILE", help="Cut series as this flow table or model has.", show_default=False),
+]
+MinPackets = Annotated[int, typer.Option("--min-packets", help="Leave out what has fewer packets.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Learn from network captures and make more: labelled synthetic traffic."""
+    if version:
+        from netgen import __version__
+
+        print(f"netgen {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def extract(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Captures (pcap, pcapng), folders of them.")],
+    out: Out = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Class of every flow, or of those no other rule labels.")
+    ] = None,
+    label_by: Annotated[
+        str | None,
+        typer.Option("--label-by", help="folder or file: its name is the class; sni: the TLS server name decides."),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", metavar="CSV", help="Labels of an IDS data set: 5-tuple, time, class.")
+    ] = None,
+    sni_table: Annotated[
+        Path | None,
+        typer.Option("--sni-table", metavar="CSV", help="Your own suffix,class rows, asked before the built-in ones."),
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="A series for each flow, host (initiator) or capture.")] = "flow",
+    bin: Bin = "auto",
+    length: Length = None,
+    like: Like = None,
+    min_packets: MinPackets = 1,
+    idle_timeout: Annotated[str, typer.Option("--idle-timeout", help="Silence after which a flow has ended.")] = "120s",
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if anything of a capture could not be read.")] = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pull per-flow byte and packet series out of captures into a flow table."""
+    from capture.files import check_output
+    from netgen import pipeline, printing
+
+    out = out or Path(_extract_name(paths))
+    check_output(_parquet(out), force=force)
+    with printing.bytes_bar("Reading") as progress:
+        table = pipeline.extract(
+            paths, bin=bin, length=length, like=like, by=by, label=label, label_by=label_by, labels=labels,
+            sni_table=sni_table, min_packets=min_packets, idle_timeout=idle_timeout, strict=strict, progress=progress,
+        )  # fmt: skip
+    account = table.about["account"]
+    if not len(table):
+        raise InputError(
+            f"no flow came out of {account['packets']} packets in {account['files']} files"
+            + printing.reasons(account["skipped"]),
+            "Nothing was written. See what the file holds: netgen info FILE",
+        )
+    table.write(out, force=force)
+    printing.table_made(out, table, as_json=as_json)
+
+
+@app.command("import")
+def import_(
+    traces: Annotated[Path, typer.Argument(help="Parquet (label, t_us, signed_bytes) or CSV (time, size, direction).")],
+    out: Out = None,
+    sizes: Annotated[
+        str, typer.Option("--sizes", help="What sizes count: ip; frame (less 14) or payload (plus 40) bytes.")
+    ] = "ip",
+    split: Annotated[list[str] | None, typer.Option("--split", help="Only the rows of this split; repeatable.")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Class of all traces, whatever the file says.")] = None,
+    relabel: Annotated[
+        list[str] | None, typer.Option("--relabel", metavar="OLD=NEW", help="Rename a class; repeatable.")
+    ] = None,
+    bin: Bin = "auto",
+    length: Length = None,
+    like: Like = None,
+    min_packets: MinPackets = 1,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn labelled traces that are not captures into a flow table."""
+    from capture.files import check_output
+    from netgen import pipeline, printing
+
+    out = out or Path(f"{traces.stem}.flows.parquet")
+    check_output(_parquet(out), force=force)
+    names: dict[str, str] = {}
+    for pair in relabel or []:
+        old, equals, new = pair.partition("=")
+        if not (old and equals and new):
+            raise InputError(f"--relabel {pair!r} is not OLD=NEW", "Write it like --relabel youtube-480=youtube")
+        names[old] = new
+    table = pipeline.import_traces(
+        traces, bin=bin, length=length, like=like, sizes=sizes, split=split or None, label=label, relabel=names,
+        min_packets=min_packets,
+    )  # fmt: skip
+    table.write(out, force=force)
+    printing.table_made(out, table, as_json=as_json)
+
+
+@app.command()
+def train(
+    flows: Annotated[list[Path], typer.Argument(metavar="FLOWS...", help="Flow tables of equal series.")],
+    out: Out = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", help="Stop after so long, earlier sessions counted in.  [default: 10]"),
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Stop after this many steps in all.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and noise.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="CPU threads.  [default: chosen by a short trial]")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option("--precision", help="float32, bfloat16, or auto: chosen by a short trial.")
+    ] = "auto",
+    name: Annotated[str | None, typer.Option("--name", help="Name of the model.  [default: that of the file]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside the output.")] = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a class-conditional diffusion model on the labelled flows of flow tables."""
+    from capture.flows import FlowTable, concat
+    from netgen import printing
+    from netgen.training import train as run
+
+    out = out or Path(flows[0].name.removesuffix(".parquet").removesuffix(".flows") + ".safetensors")
+    if out.suffix != ".safetensors":
+        raise InputError(f"a model cannot be written to {out}", "Name it -o NAME.safetensors")
+    table = concat(FlowTable.read(path) for path in flows)
+    with printing.training_bar() as progress:
+        model = run(
+            table, out=out, minutes=minutes, steps=steps, seed=seed, device=device, threads=threads,
+            precision=precision, name=name, resume=resume, force=force, progress=progress,
+        )  # fmt: skip
+    printing.model_made(out, model, as_json=as_json)
+
+
+@app.command()
+def synth(
+    classes: Annotated[
+        list[str], typer.Option("--class", "-c", metavar="NAME[=COUNT]", help="Class to draw; repeatable; or all.")
+    ],
+    n: Annotated[int, typer.Option("-n", "--number", help="Flows of each class; with --class all, in all.")] = 100,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="FILE.parquet, .csv or .pcap.  [default: CLASS.parquet]", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="File or shipped name.  [default: the shipped model that has the class]"),
+    ] = None,
+    guidance: Annotated[
+        float, typer.Option("--guidance", help="Over 1: more typical of the class, and less varied.")
+    ] = 1.0,
+    steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps.  [default: the model's, 18]")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Flow i of a class is the same for the same seed.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw synthetic flows of a class and write them as Parquet, CSV or a capture."""
+    from capture.files import check_output
+
+    numbers = _class_numbers(classes, n)
+    out = out or Path(f"{_file_name(numbers)}.parquet")
+    check_output(out, force=force)
+    from exporters.write import check_ending, write
+
+    check_ending(out)
+    from netgen import printing
+    from netgen.shipped import load, model_with
+
+    if model is None and isinstance(numbers, str):
+        raise InputError("--class all needs a model to take all classes of", "Add --model; netgen models lists them")
+    loaded = load(model) if model is not None else load(model_with(list(numbers)))
+    with printing.flows_bar("Drawing") as progress:
+        table = loaded.sample(numbers, n, seed=seed, guidance=guidance, steps=steps, device=device, progress=progress)
+    report = write(table, out, seed=seed, force=force)
+    printing.flows_drawn(table, report, loaded, as_json=as_json)
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="Print this model's card.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the models that come with netgen, or print the card of one."""
+    from netgen import printing
+    from netgen.shipped import find_model, shipped_models
+
+    if name is None:
+        printing.models_listed(shipped_models(), as_json=as_json)
+        return
+    card = find_model(name).with_suffix(".md")
+    if not card.is_file():
+        raise InputError(f"model {name} has no card", f"netgen info {name} shows what its file says")
+    print(json.dumps({"name": name, "card": card.read_text()}) if as_json else card.read_text())
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(help="A flow table, a model (or a shipped one's name) or a capture.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a flow table, a model or a capture holds."""
+    from netgen import inspection, printing
+
+    printing.described(inspection.describe(file), as_json=as_json)
+
+
+@app.command()
+def show(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Flow tables or models; a second stands beside the first."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write: .png, .svg or .pdf.")] = Path("show.png"),
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", "-c", help="Class to show; repeatable.  [default: the first 4]")
+    ] = None,
+    channel: Annotated[str, typer.Option("--channel", help="Channel to show as image.")] = "down_bytes",
+    seed: Annotated[int, typer.Option("--seed", help="Which flows are picked.")] = 0,
+    force: Force = False,
+) -> None:
+    """Draw series and their Gramian angular fields, real beside synthetic."""
+    from netgen import picture
+
+    print(f"wrote {picture.show(files, out, classes=classes or None, channel=channel, seed=seed, force=force)}")
+
+
+def main() -> None:
+    """Run the command line; every error netgen raises is one line and exit code 1."""
+    try:
+        app()
+    except NetgenError as error:
+        _fail(error.message, error.hint)
+    except KeyboardInterrupt:
+        _fail("interrupted", "Nothing was half-written; type the command again")
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone: nothing to say and nobody to say it to
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename or 'the system'}: {error.strerror or error}", None)
+    except MemoryError:
+        _fail("memory ran out", "Take fewer files or flows at a time")
+
+
+def _fail(message: str, hint: str | None) -> None:
+    line = message[:1].lower() + message[1:] if message[:2].istitle() else message
+    print(f"netgen: {line}" + (f". {hint}" if hint else ""), file=sys.stderr)
+    sys.exit(1)
+
+
+def _extract_name(paths: list[Path]) -> str:
+    if len(paths) > 1:
+        return "captures.flows.parquet"
+    from capture.labels import file_stem
+
+    path = paths[0]
+    stem = path.resolve().name if path.is_dir() else file_stem(path)
+    return f"{stem}.flows.parquet"
+
+
+def _parquet(out: Path) -> Path:
+    if out.suffix != ".parquet":
+        raise InputError(f"a flow table cannot be written to {out}", "Name it -o NAME.parquet")
+    return out
+
+
+def _class_numbers(classes: list[str], n: int) -> dict[str, int] | str:
+    if n < 1:
+        raise InputError(f"{n} flows cannot be drawn", "Take a positive number: -n 100")
+    if classes == ["all"]:
+        return "all"
+    numbers: dict[str, int] = {}
+    for each in classes:
+        name, equals, count = each.rpartition("=")
+        if not equals:
+            name, count = each, str(n)
+        if name == "all" or not name:
+            raise InputError(f"--class {each} cannot be combined with others", "Take --class all -n NUMBER alone")
+        if not count.isdecimal() or int(count) < 1:
+            raise InputError(f"--class {each}: {count!r} is no number of flows", "Write it like --class netflix=50")
+        numbers[name] = int(count)
+    return numbers
+
+
+def _file_name(numbers: dict[str, int] | str) -> str:
+    if isinstance(numbers, str):
+        return numbers
+    name = next(iter(numbers)) if len(numbers) == 1 else "synthetic"
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+
+
+def command_names() -> list[str]:
+    """Names of all commands, for the documentation's own check."""
+    group: Any = typer.main.get_command(app)
+    return sorted(group.commands)

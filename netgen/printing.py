@@ -1,0 +1,260 @@
+"""What a person reads: tables on stdout, progress bars on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from capture.series import SeriesSpec, format_duration
+
+if TYPE_CHECKING:
+    from capture.flows import FlowTable
+    from diffusion.train import Progress as TrainProgress
+    from exporters.write import WriteReport
+    from netgen.model import Model
+    from netgen.shipped import ShippedModel
+
+
+def _out() -> Console:
+    return Console(highlight=False, soft_wrap=False)
+
+
+def _bar(*columns: Any) -> Progress:
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextlib.contextmanager
+def bytes_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes read, with rate and time left; nothing where stderr is no terminal."""
+    with _bar(
+        TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    ) as bar:  # fmt: skip
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def flows_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of flows drawn, with rate and time left."""
+    rate = TextColumn("{task.fields[rate]}")
+    with _bar(TextColumn(what), BarColumn(), TaskProgressColumn(), rate, TimeRemainingColumn()) as bar:
+        task = bar.add_task(what, total=None, rate="")
+
+        def update(done: int, total: int) -> None:
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(task, completed=done, total=total, rate=f"{speed:.1f} flows/s" if speed else "")
+
+        yield update
+
+
+@contextlib.contextmanager
+def training_bar() -> Iterator[Callable[[TrainProgress], None]]:
+    """A bar of the budget spent, with error, samples a second and time left."""
+    said = TextColumn("{task.fields[said]}")
+    with _bar(TextColumn("Training"), BarColumn(), TaskProgressColumn(), said, TimeElapsedColumn(),
+              TimeRemainingColumn()) as bar:  # fmt: skip
+        task = bar.add_task("Training", total=1.0, said="")
+
+        def update(report: TrainProgress) -> None:
+            text = f"step {report.step}  loss {report.error:.3f}  {report.samples_per_second:.0f} samples/s"
+            bar.update(task, completed=report.share_done, said=text)
+
+        yield update
+
+
+def reasons(counts: dict[str, int]) -> str:
+    """``": 3 not IP, 2 cut"``, or nothing."""
+    return ": " + ", ".join(f"{number} {reason}" for reason, number in counts.items()) if counts else ""
+
+
+def table_made(path: Path, table: FlowTable, *, as_json: bool) -> None:
+    """What extract and import print: classes, totals, the account, the file."""
+    described = {"wrote": str(path), **describe_table(table)}
+    if as_json:
+        print(json.dumps(described))
+        return
+    _class_table(described["classes"])
+    _account(described.get("account", {}))
+    _out().print(f"series: {table.spec}")
+    unlabelled = described["unlabelled"]
+    if unlabelled:
+        _out().print(f"{unlabelled} of {len(table)} flows have no label; train leaves them out")
+    _out().print(f"wrote [bold]{path}[/]: {len(table)} flows, {_size(path)}")
+
+
+def describe_table(table: FlowTable) -> dict[str, Any]:
+    """A flow table as JSON types."""
+    import numpy as np
+
+    labels = table.labels
+    packets, volume, cut = (table.table[name].to_numpy() for name in ("packets", "bytes", "cut_packets"))
+    rows = {}
+    for name in [*table.classes, None]:
+        mine = np.array([label == name for label in labels], dtype=bool)
+        if mine.any():
+            rows[name or ""] = {
+                "flows": int(mine.sum()),
+                "packets": int(packets[mine].sum()),
+                "bytes": int(volume[mine].sum()),
+                "cut_packets": int(cut[mine].sum()),
+            }
+    unlabelled = rows.pop("", {"flows": 0})
+    described = {
+        "flows": len(table),
+        "classes": rows,
+        "unlabelled": unlabelled["flows"],
+        "synthetic": int(np.sum(table.table["synthetic"].to_numpy(zero_copy_only=False))),
+        "packets": int(packets.sum()),
+        "bytes": int(volume.sum()),
+        "cut_packets": int(cut.sum()),
+        "series": table.spec.to_json(),
+    }
+    return {**described, **table.about}
+
+
+def model_made(path: Path, model: Model, *, as_json: bool) -> None:
+    """What train prints."""
+    if as_json:
+        print(json.dumps({"wrote": str(path), **model.about()}))
+        return
+    training = model.training
+    _out().print(
+        f"{training['steps']} steps in {training['minutes']} minutes ({training['device']}, {training['threads']} "
+        f"threads, {training['precision']}), {training['parameters']:,} parameters, {len(model.classes)} classes"
+    )
+    _out().print(f"wrote [bold]{path}[/]: {_size(path)}")
+    _out().print(f"draw from it: netgen synth --model {path} --class {model.classes[0]}", markup=False)
+
+
+def flows_drawn(table: FlowTable, report: WriteReport, model: Model, *, as_json: bool) -> None:
+    """What synth prints."""
+    if as_json:
+        print(json.dumps({"wrote": str(report.path), **report.to_json(), **describe_table(table)}))
+        return
+    _class_table(describe_table(table)["classes"])
+    for reason, number in table.about["changed"].items():
+        _out().print(f"{number} of {len(table)} flows: {reason}")
+    for reason, number in report.mended.items():
+        _out().print(f"{number} of {len(table)} flows mended for the capture: {reason}")
+    packets = f", {report.packets:,} packets" if report.packets is not None else ""
+    _out().print(
+        f"wrote [bold]{report.path}[/]: {report.format}, {report.flows} synthetic flows{packets}, "
+        f"{_size(report.path)}, model {model.name}, seed {table.about['seed']}"
+    )
+
+
+def models_listed(models: list[ShippedModel], *, as_json: bool) -> None:
+    """The shipped models."""
+    if as_json:
+        print(json.dumps({m.name: {**m.about, "bytes": m.path.stat().st_size} for m in models}))
+        return
+    rows = Table("model", "class", "trained on", "series", "size", header_style="bold")
+    for model in models:
+        spec = SeriesSpec.from_json(model.about["series"])
+        flows = model.about["training"].get("flows", {})
+        for place, name in enumerate(model.about["classes"]):
+            first = place == 0
+            rows.add_row(
+                model.name if first else "",
+                name,
+                f"{flows.get(name, '?')} flows",
+                f"{spec.length} x {format_duration(spec.bin_ns)}" if first else "",
+                _size(model.path) if first else "",
+            )
+        rows.add_section()
+    _out().print(rows)
+    _out().print("netgen models NAME prints a model's card: sources, terms, figures, limits", markup=False)
+
+
+def described(facts: dict[str, Any], *, as_json: bool) -> None:
+    """What info prints."""
+    if as_json:
+        print(json.dumps(facts))
+        return
+    classes = facts.get("classes")
+    if isinstance(classes, dict) and classes:
+        _class_table(classes)
+    rows = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        if name in ("classes", "account") or value in (None, {}, []):
+            continue
+        rows.add_row(f"[bold]{name.replace('_', ' ')}[/]", _plain(name, value))
+    _out().print(rows)
+    if isinstance(classes, list):
+        _out().print("classes: " + ", ".join(classes), markup=False)
+    _account(facts.get("account", {}))
+
+
+def _plain(name: str, value: Any) -> str:
+    if name == "series":
+        return str(SeriesSpec.from_json(value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain('', inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(_plain("", inner) for inner in value[:8]) + (", ..." if len(value) > 8 else "")
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _class_table(classes: dict[str, dict[str, int]]) -> None:
+    if not classes:
+        return
+    rows = Table("class", header_style="bold")
+    for heading in ("flows", "packets", "bytes", "packets after the last bin"):
+        rows.add_column(heading, justify="right")
+    for name, row in classes.items():
+        rows.add_row(name, *(f"{row[key]:,}" for key in ("flows", "packets", "bytes", "cut_packets")))
+    if len(classes) > 1:
+        rows.add_section()
+        totals = [sum(row[key] for row in classes.values()) for key in ("flows", "packets", "bytes", "cut_packets")]
+        rows.add_row("all", *(f"{total:,}" for total in totals))
+    _out().print(rows)
+
+
+def _account(account: dict[str, Any]) -> None:
+    if not account:
+        return
+    out = _out()
+    read = account["packets"]
+    files = f" in {account['files']} files" if "files" in account else ""
+    out.print(f"read {read:,} packets{files}: {account['in_flows']:,} in flows" + "".join(
+        f", {number:,} skipped ({reason})" for reason, number in account["skipped"].items()
+    ))  # fmt: skip
+    for note, number in account.get("notes", {}).items():
+        out.print(f"{number:,} {note}", markup=False)
+    for note, number in account.get("flows_dropped", {}).items():
+        out.print(f"{number:,} flows left out: {note}", markup=False)
+    damaged = account.get("damaged", [])
+    for loss in damaged[:5]:
+        out.print(f"damaged: {loss['file']}, byte {loss['byte']}: {loss['reason']}; what lay before it was kept",
+                  markup=False)  # fmt: skip
+    if len(damaged) > 5:
+        out.print(f"... and {len(damaged) - 5} more damaged places; all stand in the file (netgen info --json)")
+    others = account.get("not_captures", [])
+    if others:
+        out.print(f"{len(others)} files that are no captures were left out, such as {others[0]}", markup=False)
+
+
+def _size(path: Path) -> str:
+    size = float(path.stat().st_size)
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from diffusion.denoiser import LevelWeights
@@ -19,12 +20,15 @@ METADATA_KEY = "netgen"
 
 
 def save(path: str | os.PathLike[str], tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write tensors and a JSON object."""
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-        str(path),
-        metadata={METADATA_KEY: json.dumps(about)},
-    )
+    """Write tensors and a JSON object.
+
+    Raises
+    ------
+    OSError
+        If the file system refuses; safetensors' own writer would raise an error of its own kind.
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    Path(path).write_bytes(to_bytes(contiguous, metadata={METADATA_KEY: json.dumps(about)}))
 
 
 def load_about(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -42,6 +46,8 @@ def load_about(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"no safetensors file ({error})") from error
     try:
         about: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+        if not isinstance(about, dict):
+            raise ValueError("no JSON object")
     except (KeyError, ValueError) as error:
         raise ValueError("a safetensors file without netgen's metadata") from error
     return about

@@ -34,10 +34,12 @@ class ShippedModel:
 
 def shipped_models() -> list[ShippedModel]:
     """The models inside the package, by name."""
-    return [
-        ShippedModel(path.stem, path, path.with_suffix(".md"), read_about(path))
-        for path in sorted(FOLDER.glob("*.safetensors"))
-    ]
+    return [ShippedModel(path.stem, path, path.with_suffix(".md"), read_about(path)) for path in _files()]
+
+
+def _files() -> list[Path]:
+    # a model that is being trained into the package keeps its checkpoint there
+    return sorted(path for path in FOLDER.glob("*.safetensors") if not path.stem.endswith(".checkpoint"))
 
 
 def find_model(name: str | os.PathLike[str]) -> Path:
@@ -54,7 +56,7 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     shipped = FOLDER / f"{path}.safetensors"
     if path.name == str(path) and shipped.is_file():
         return shipped
-    names = ", ".join(model.stem for model in sorted(FOLDER.glob("*.safetensors")))
+    names = ", ".join(model.stem for model in _files())
     raise ModelError(
         f"there is no model {name}: no such file, and the shipped models are {names or 'none'}",
         "netgen models lists them; netgen train makes one",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ UNITS = {
 }
 DEFAULT_LENGTH = 128
 NS = 1_000_000_000
+LONGEST_NS = 2**62  # 146 years: what can be added to a time without overflow
 
-_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(ns|us|ms|s|m|h)?\s*", re.IGNORECASE)
+_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]{1,4})?)\s*(ns|us|ms|s|m|h)?\s*", re.IGNORECASE)
 _UNIT_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "m": 60 * NS, "h": 3600 * NS}
 
 
@@ -38,10 +40,11 @@ def parse_duration(text: str | float) -> int:
         If it is no duration, or not a positive one.
     """
     match = _DURATION.fullmatch(str(text))
-    value = round(float(match[1]) * _UNIT_NS[(match[2] or "s").lower()]) if match else 0
-    if value <= 0:
+    # decimal, because a float of nanoseconds is not exact after 104 days
+    value = Decimal(match[1]) * _UNIT_NS[(match[2] or "s").lower()] if match else Decimal(0)
+    if not Decimal("0.5") < value < LONGEST_NS:
         raise InputError(f"{text!r} is not a duration", "Write it like 0.25s, 250ms or 2m")
-    return value
+    return round(value)
 
 
 def format_duration(ns: int) -> str:
@@ -49,7 +52,7 @@ def format_duration(ns: int) -> str:
     for unit in ("s", "ms", "us"):
         # the largest unit in which at most three decimals are needed
         if ns * 1000 % _UNIT_NS[unit] == 0 and ns * 10 >= _UNIT_NS[unit]:
-            return f"{ns / _UNIT_NS[unit]:.3f}".rstrip("0").rstrip(".") + unit
+            return f"{Decimal(ns) / _UNIT_NS[unit]:.3f}".rstrip("0").rstrip(".") + unit
     return f"{ns}ns"
 
 
@@ -82,7 +85,7 @@ class SeriesSpec:
             )
         if not 4 <= self.length <= 4096 or self.length % 4:
             raise InputError(f"a series of {self.length} bins cannot be made", "Take a multiple of 4 from 4 to 4096")
-        if not 0 < self.bin_ns < 2**62 // self.length:
+        if not 0 < self.bin_ns < LONGEST_NS // self.length:
             raise InputError(f"a bin of {self.bin_ns} ns cannot be used", "Take a positive width such as --bin 0.25s")
 
     @property

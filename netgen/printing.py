@@ -20,6 +20,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from capture.series import SeriesSpec, format_duration
 
@@ -31,8 +32,18 @@ if TYPE_CHECKING:
     from netgen.shipped import ShippedModel
 
 
-def _out() -> Console:
-    return Console(highlight=False, soft_wrap=False)
+def _show(what: Table) -> None:
+    # no markup: a class or a file may be called "c[red]"
+    Console(highlight=False, markup=False, emoji=False).print(what)
+
+
+def _say(*parts: str | tuple[str, str]) -> None:
+    """A line, of text and (text, style); never folded, since a path must be copied in one piece."""
+    Console(highlight=False, markup=False, soft_wrap=True).print(Text.assemble(*parts))
+
+
+def _bold(path: Path) -> tuple[str, str]:
+    return str(path), "bold"
 
 
 def _bar(*columns: Any) -> Progress:
@@ -92,11 +103,11 @@ def table_made(path: Path, table: FlowTable, *, as_json: bool) -> None:
         return
     _class_table(described["classes"])
     _account(described.get("account", {}))
-    _out().print(f"series: {table.spec}")
+    _say(f"series: {table.spec}")
     unlabelled = described["unlabelled"]
     if unlabelled:
-        _out().print(f"{unlabelled} of {len(table)} flows have no label; train leaves them out")
-    _out().print(f"wrote [bold]{path}[/]: {len(table)} flows, {_size(path)}")
+        _say(f"{unlabelled} of {len(table)} flows have no label; train leaves them out")
+    _say("wrote ", _bold(path), f": {len(table)} flows, {_size(path)}")
 
 
 def describe_table(table: FlowTable) -> dict[str, Any]:
@@ -135,12 +146,12 @@ def model_made(path: Path, model: Model, *, as_json: bool) -> None:
         print(json.dumps({"wrote": str(path), **model.about()}))
         return
     training = model.training
-    _out().print(
+    _say(
         f"{training['steps']} steps in {training['minutes']} minutes ({training['device']}, {training['threads']} "
         f"threads, {training['precision']}), {training['parameters']:,} parameters, {len(model.classes)} classes"
     )
-    _out().print(f"wrote [bold]{path}[/]: {_size(path)}")
-    _out().print(f"draw from it: netgen synth --model {path} --class {model.classes[0]}", markup=False)
+    _say("wrote ", _bold(path), f": {_size(path)}")
+    _say(f"draw from it: netgen synth --model {path} --class {model.classes[0]}")
 
 
 def flows_drawn(table: FlowTable, report: WriteReport, model: Model, *, as_json: bool) -> None:
@@ -150,13 +161,15 @@ def flows_drawn(table: FlowTable, report: WriteReport, model: Model, *, as_json:
         return
     _class_table(describe_table(table)["classes"])
     for reason, number in table.about["changed"].items():
-        _out().print(f"{number} of {len(table)} flows: {reason}")
+        _say(f"{number} of {len(table)} flows: {reason}")
     for reason, number in report.mended.items():
-        _out().print(f"{number} of {len(table)} flows mended for the capture: {reason}")
+        _say(f"{number} of {len(table)} flows mended for the capture: {reason}")
     packets = f", {report.packets:,} packets" if report.packets is not None else ""
-    _out().print(
-        f"wrote [bold]{report.path}[/]: {report.format}, {report.flows} synthetic flows{packets}, "
-        f"{_size(report.path)}, model {model.name}, seed {table.about['seed']}"
+    _say(
+        "wrote ",
+        _bold(report.path),
+        f": {report.format}, {report.flows} synthetic flows{packets}, "
+        f"{_size(report.path)}, model {model.name}, seed {table.about['seed']}",
     )
 
 
@@ -179,8 +192,8 @@ def models_listed(models: list[ShippedModel], *, as_json: bool) -> None:
                 _size(model.path) if first else "",
             )
         rows.add_section()
-    _out().print(rows)
-    _out().print("netgen models NAME prints a model's card: sources, terms, figures, limits", markup=False)
+    _show(rows)
+    _say("netgen models NAME prints a model's card: sources, terms, figures, limits")
 
 
 def described(facts: dict[str, Any], *, as_json: bool) -> None:
@@ -195,10 +208,10 @@ def described(facts: dict[str, Any], *, as_json: bool) -> None:
     for name, value in facts.items():
         if name in ("classes", "account") or value in (None, {}, []):
             continue
-        rows.add_row(f"[bold]{name.replace('_', ' ')}[/]", _plain(name, value))
-    _out().print(rows)
+        rows.add_row(Text(name.replace("_", " "), style="bold"), _plain(name, value))
+    _show(rows)
     if isinstance(classes, list):
-        _out().print("classes: " + ", ".join(classes), markup=False)
+        _say("classes: " + ", ".join(classes))
     _account(facts.get("account", {}))
 
 
@@ -224,31 +237,29 @@ def _class_table(classes: dict[str, dict[str, int]]) -> None:
         rows.add_section()
         totals = [sum(row[key] for row in classes.values()) for key in ("flows", "packets", "bytes", "cut_packets")]
         rows.add_row("all", *(f"{total:,}" for total in totals))
-    _out().print(rows)
+    _show(rows)
 
 
 def _account(account: dict[str, Any]) -> None:
     if not account:
         return
-    out = _out()
     read = account["packets"]
     files = f" in {account['files']} files" if "files" in account else ""
-    out.print(f"read {read:,} packets{files}: {account['in_flows']:,} in flows" + "".join(
+    _say(f"read {read:,} packets{files}: {account['in_flows']:,} in flows" + "".join(
         f", {number:,} skipped ({reason})" for reason, number in account["skipped"].items()
     ))  # fmt: skip
     for note, number in account.get("notes", {}).items():
-        out.print(f"{number:,} {note}", markup=False)
+        _say(f"{number:,} {note}")
     for note, number in account.get("flows_dropped", {}).items():
-        out.print(f"{number:,} flows left out: {note}", markup=False)
+        _say(f"{number:,} flows left out: {note}")
     damaged = account.get("damaged", [])
     for loss in damaged[:5]:
-        out.print(f"damaged: {loss['file']}, byte {loss['byte']}: {loss['reason']}; what lay before it was kept",
-                  markup=False)  # fmt: skip
+        _say(f"damaged: {loss['file']}, byte {loss['byte']}: {loss['reason']}; what lay before it was kept")
     if len(damaged) > 5:
-        out.print(f"... and {len(damaged) - 5} more damaged places; all stand in the file (netgen info --json)")
+        _say(f"... and {len(damaged) - 5} more damaged places; all stand in the file (netgen info --json)")
     others = account.get("not_captures", [])
     if others:
-        out.print(f"{len(others)} files that are no captures were left out, such as {others[0]}", markup=False)
+        _say(f"{len(others)} files that are no captures were left out, such as {others[0]}")
 
 
 def _size(path: Path) -> str:

@@ -8,11 +8,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from capture.errors import InputError, NetgenError
 
+
+class _Group(TyperGroup):
+    """A group that lets `main` answer Ctrl-C; typer itself would end in silence with exit code 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise NetgenError("interrupted", "Nothing was half-written; type the command again") from error
+
+
 app = typer.Typer(
     name="netgen",
+    cls=_Group,
     help="Learn from network captures and make more: labelled synthetic traffic.",
     no_args_is_help=True,
     add_completion=False,
@@ -273,8 +286,6 @@ def main() -> None:
         app()
     except NetgenError as error:
         _fail(error.message, error.hint)
-    except KeyboardInterrupt:
-        _fail("interrupted", "Nothing was half-written; type the command again")
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone: nothing to say and nobody to say it to
         sys.exit(1)

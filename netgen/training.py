@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from capture.errors import InputError, ModelError, NetgenError, TableError
+from capture.errors import InputError, ModelError, NetgenError, OutputError, TableError
 from capture.feasible import PacketLimits
 from capture.files import check_output, whole_file
 from capture.flows import FlowTable, concat
@@ -87,6 +87,8 @@ def train(
     for what, value in (("minutes", minutes), ("steps", steps), ("threads", threads)):
         if value is not None and not value > 0:
             raise InputError(f"{value} {what} cannot be trained with", f"Take a positive number: --{what}")
+    if not 0 <= seed < 2**31:
+        raise InputError(f"seed {seed} cannot be trained with", "Take one from 0 to 2147483647")
     table = (flows if isinstance(flows, FlowTable) else concat(flows)).labelled()
     files = _Files(Path(out), resume=resume, force=force) if out is not None else None
     if files is None and resume:
@@ -232,15 +234,21 @@ class _Files:
                 with contextlib.suppress(ValueError):  # the last line may have been cut by a crash
                     if json.loads(line).get("step", 0) <= state.step:
                         lines.append(line + "\n")
-        with self.metrics_path.open("w") as stream:
-            stream.writelines(lines)
-            stream.write(json.dumps({"begin_at_step": state.step, **settings}) + "\n")
+        try:
+            with self.metrics_path.open("w") as stream:
+                stream.writelines(lines)
+                stream.write(json.dumps({"begin_at_step": state.step, **settings}) + "\n")
 
-            def note(report: Progress) -> None:
-                stream.write(json.dumps(report.to_json()) + "\n")
-                stream.flush()
+                def note(report: Progress) -> None:
+                    stream.write(json.dumps(report.to_json()) + "\n")
+                    stream.flush()
 
-            yield note
+                yield note
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.metrics_path}: {error.strerror or error}",
+                "Mend that, and go on with --resume if there is a checkpoint",
+            ) from error
 
 
 @contextlib.contextmanager

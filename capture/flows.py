@@ -208,7 +208,12 @@ class FlowTable:
                 f"{path} is no flow table: {str(error).splitlines()[0]}",
                 "Make one with: netgen extract CAPTURE -o FILE.parquet",
             ) from error
-        spec = SeriesSpec.from_json(meta["series"])
+        try:
+            spec = SeriesSpec.from_json(meta["series"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise TableError(
+                f"{path} does not say what its series are", "Make it anew with netgen extract or netgen import"
+            ) from error
         expected = table_schema(spec)
         missing = set(expected.names) - set(table.column_names)
         if missing:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from capture.errors import InputError, TableError
 from capture.flows import FlowTable
-from capture.series import DEFAULT_LENGTH, SeriesSpec, auto_bin_ns, bin_packets
+from capture.series import DEFAULT_LENGTH, LONGEST_NS, NS, SeriesSpec, auto_bin_ns, bin_packets
 
 MTU = 1500  # IP bytes of the largest packet Ethernet carries
 MIN_IP = 20  # an IPv4 header and nothing else
@@ -27,6 +27,8 @@ SIZES = {
     "ip": 0,
     "payload": 40,  # TCP payload (Tor cells): plus the IPv4 and TCP headers
 }
+
+ADDED = "packets added by splitting them"
 
 
 @dataclasses.dataclass
@@ -88,7 +90,8 @@ def import_traces(
     Returns
     -------
     FlowTable
-        With the account of packets in ``about["account"]``.
+        With the account of packets in ``about["account"]``: those of the file, and those added by
+        splitting (``notes[ADDED]``), are as many as ``in_flows`` and ``skipped`` together.
 
     Raises
     ------
@@ -122,9 +125,10 @@ def import_traces(
     account["skipped"]["smaller than an IP header"] = int((~whole & keep_trace[packets.trace]).sum())
     kept = whole & keep_trace[packets.trace]
     trace, time_ns, size, up = packets.trace[kept], packets.time_ns[kept], size[kept], packets.size[kept] > 0
+    before = len(size)
     trace, time_ns, size, up, split_frames = _split_large(trace, time_ns, size, up)
-    if split_frames:
-        account["notes"]["frames over the MTU, split into packets"] = split_frames
+    account["notes"]["frames over the MTU, split into packets"] = split_frames
+    account["notes"][ADDED] = len(size) - before
 
     number = np.bincount(trace, minlength=len(packets.labels))
     enough = keep_trace & (number >= max(min_packets, 1))
@@ -207,14 +211,19 @@ def _read_parquet(path: Path) -> Packets:
     try:
         times, sizes = (table[name].combine_chunks() for name in ("t_us", "signed_bytes"))
         counts = [pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False) for column in (times, sizes)]
-        time_ns = times.flatten().cast(pa.int64()).to_numpy(zero_copy_only=False) * 1000
-        size = sizes.flatten().cast(pa.int64()).to_numpy(zero_copy_only=False)
+        values = [column.flatten().cast(pa.int64()) for column in (times, sizes)]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, AttributeError, TypeError) as error:
         raise TableError(f"{path}: t_us and signed_bytes must be lists of whole numbers", str(error)) from error
     uneven = np.flatnonzero(counts[0] != counts[1])
     if uneven.size:
         row = int(uneven[0])
         raise TableError(f"{path}, row {row}: {counts[0][row]} times but {counts[1][row]} sizes", "Mend that row")
+    if values[0].null_count or values[1].null_count:
+        raise TableError(f"{path}: a value in t_us or signed_bytes is missing", "Mend the file")
+    time_us, size = (column.to_numpy() for column in values)
+    furthest = max(int(time_us.max()), -int(time_us.min())) if time_us.size else 0
+    if 1000 * furthest >= LONGEST_NS:
+        raise TableError(f"{path}: t_us reaches {furthest}, which is over 146 years", "It counts microseconds")
     rows = table.num_rows
 
     def strings(name: str) -> list[Any] | None:
@@ -222,7 +231,7 @@ def _read_parquet(path: Path) -> Packets:
 
     return Packets(
         trace=np.repeat(np.arange(rows), counts[0]),
-        time_ns=time_ns,
+        time_ns=time_us * 1000,
         size=size,
         labels=strings("label") or [None] * rows,
         sources=strings("sample_id") or [str(row) for row in range(rows)],
@@ -246,9 +255,15 @@ def _read_csv(path: Path) -> Packets:
             "A CSV of packets needs time (seconds), size (bytes) and, unless sizes are signed, direction (up or down)",
         )
     try:
-        time_ns = np.round(table[names["time"]].cast(pa.float64()).to_numpy() * 1e9).astype(np.int64)
+        seconds = table[names["time"]].cast(pa.float64()).to_numpy()
+        sound = (np.abs(seconds) < LONGEST_NS / NS) & table[names["size"]].is_valid().to_numpy()
+        if not sound.all():
+            raise TableError(
+                f"{path}, line {int(sound.argmin()) + 2}: time or size is missing or too large", "Mend that line"
+            )
+        time_ns = np.round(seconds * 1e9).astype(np.int64)
         size = table[names["size"]].cast(pa.int64()).to_numpy().copy()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError) as error:
         raise TableError(f"{path}: time or size is no number: {str(error).splitlines()[0]}", "Mend the file") from error
     if "direction" in names:
         size = np.abs(size) * _directions(table[names["direction"]].to_pylist(), path)
@@ -259,7 +274,8 @@ def _read_csv(path: Path) -> Packets:
     first_row = np.zeros(len(order), dtype=np.int64)
     first_row[trace[::-1]] = np.arange(len(trace))[::-1]
     columns = [
-        [None if column is None or column[r] is None else str(column[r]) for r in first_row] for column in keys[1:]
+        [None if column is None or column[r] in (None, "") else str(column[r]) for r in first_row]
+        for column in keys[1:]
     ]
     return Packets(trace, time_ns, size, columns[0], [str(k) for k in order], [value or "" for value in columns[1]])
 

@@ -203,7 +203,8 @@ class FlowTable:
         try:
             table = pq.read_table(path)
             meta = read_metadata(table.schema.metadata, path)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            columns = set(table.column_names)
+        except (pa.ArrowException, ValueError, OSError) as error:  # ValueError: a name that is no UTF-8
             raise TableError(
                 f"{path} is no flow table: {str(error).splitlines()[0]}",
                 "Make one with: netgen extract CAPTURE -o FILE.parquet",
@@ -215,7 +216,7 @@ class FlowTable:
                 f"{path} does not say what its series are", "Make it anew with netgen extract or netgen import"
             ) from error
         expected = table_schema(spec)
-        missing = set(expected.names) - set(table.column_names)
+        missing = set(expected.names) - columns
         if missing:
             raise TableError(
                 f"{path} lacks the columns {', '.join(sorted(missing))}",
@@ -223,7 +224,7 @@ class FlowTable:
             )
         try:
             table = table.select(expected.names).cast(expected)
-        except (pa.ArrowInvalid, ValueError) as error:
+        except (pa.ArrowException, ValueError) as error:
             raise TableError(
                 f"{path} has columns of another type: {str(error).splitlines()[0]}",
                 "Make it anew with netgen extract or netgen import",

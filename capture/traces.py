@@ -197,7 +197,7 @@ def _extremes(flow: np.ndarray, time_ns: np.ndarray, flows: int) -> tuple[np.nda
 def _read_parquet(path: Path) -> Packets:
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise TableError(
             f"{path} is neither Parquet nor CSV: {str(error).splitlines()[0]}", "Captures are read by: netgen extract"
         ) from error

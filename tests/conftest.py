@@ -1,9 +1,17 @@
 """Fixtures shared by the tests: real captures where they are, and small ones made here."""
 
+import dataclasses
+import functools
 import os
+import resource
+import shutil
 import struct
-from collections.abc import Callable, Iterable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -12,7 +20,14 @@ from hypothesis import settings
 settings.register_profile("netgen", deadline=None)
 settings.load_profile("netgen")
 
+if TYPE_CHECKING:
+    from capture.flows import FlowTable
+    from netgen.model import Model
+
 NS = 1_000_000_000
+
+# pyts compiles all its functions when it is imported, 20 s; uncompiled they give the same numbers
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
 @pytest.fixture(scope="session")
@@ -125,3 +140,143 @@ class Packet:
 def packet() -> type[Packet]:
     """Builder of packets byte by byte: `packet.tcp4(1234, 80, flags)`, `packet.ether(payload, kind)` ..."""
     return Packet
+
+
+#: The six sets of real traces, and what their sizes count.
+SIZES = {
+    "alexa_voice": "ip",
+    "certta_flows": "ip",
+    "iot_setup": "frame",
+    "netflix_session": "frame",
+    "tor_wikipedia": "payload",
+    "video_platform": "frame",
+}
+
+
+@pytest.fixture(scope="session")
+def real_table(shared_data: Path) -> "Callable[[str], FlowTable]":
+    """Function: the name of a real set to its flow table, with the automatic bin width; each read once."""
+    from capture.traces import import_traces
+
+    return functools.cache(lambda name: import_traces(shared_data / "series" / f"{name}.parquet", sizes=SIZES[name]))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One torch thread: the same sums in the same order, and no waiting for a busy core."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_flows() -> "FlowTable":
+    """Three classes that differ in volume and direction, 16 bins of 0.1 s, 20 flows each."""
+    import numpy as np
+
+    from capture.flows import FlowTable
+    from capture.series import SeriesSpec
+
+    rng = np.random.default_rng(0)
+    count = rng.integers(0, 3, (60, 2, 16))
+    count[:, 0, 0] = 1  # the first packet
+    labels = np.repeat(["Web-TLS", "dns-doh", "dns-plain"], 20)
+    count[labels == "Web-TLS", 1] *= 20
+    size = rng.integers(60, 1500, count.shape)
+    series = np.concatenate([count * size, count], axis=1)
+    return FlowTable.build(series, SeriesSpec(bin_ns=NS // 10, length=16), label=labels.tolist())
+
+
+@pytest.fixture(scope="session")
+def tiny_model_file(tiny_flows: "FlowTable", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a model trained for a moment: it knows the classes' names and little else."""
+    from netgen import train
+
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    train(tiny_flows, out=path, steps=30, threads=1, precision="float32")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_model_file: Path) -> "Model":
+    """The model of `tiny_model_file`."""
+    from netgen import load
+
+    return load(tiny_model_file)
+
+
+@pytest.fixture
+def shipped_folder(tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package folder in which the tiny model is the only shipped one."""
+    import netgen.shipped
+
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    shutil.copy(tiny_model_file, folder)
+    (folder / "tiny.md").write_text("# tiny\nWhere it comes from.\n")
+    monkeypatch.setattr(netgen.shipped, "FOLDER", folder)
+    return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def netgen_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Function: the words after `netgen` to exit code, stdout and stderr, in this process."""
+    from netgen.cli import main
+
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["netgen", *map(str, words)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as error:
+            code = int(error.code or 0)
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """The folder of a file system of its own, of 64 kB; what the kernel says there is what a full disk says."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not shutil.which("mount"):
+        pytest.skip("there is no mount command here, so no small disk can be had")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"a small disk takes root: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture(scope="session")
+def size_limit() -> Callable[[int], AbstractContextManager[None]]:
+    """Context: no file of this process may grow over so many bytes; works without root, unlike `small_disk`."""
+
+    @contextmanager
+    def limit(size: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit

@@ -109,15 +109,16 @@ def _gauss_newton(field: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
     ``sum_j sin(2phi_i + 2phi_j) / 2 - (sin phi_i (G cos phi)_i + cos phi_i (G sin phi)_i)``.
     """
     c, s = angle.cos(), angle.sin()
-    c2, s2 = (2 * angle).cos(), (2 * angle).sin()
+    c2, s2, q = (2 * angle).cos(), (2 * angle).sin(), s.square()
     projected = field @ torch.stack([c, s], dim=-1)
     right = (s2 * c2.sum(-1, keepdim=True) + c2 * s2.sum(-1, keepdim=True)) / 2
     right = right - s * projected[..., 0] - c * projected[..., 1]
-    # S*S = U diag(1, -1, 1) U^T / 2 with the columns 1, cos 2phi, sin 2phi
-    u = torch.stack([torch.ones_like(angle), c2, s2], dim=-1)
-    sign = u.new_tensor([0.5, -0.5, 0.5])
-    weight = ((u * (u.sum(-2, keepdim=True) * sign)).sum(-1)).clamp_min(1e-9)
-    inner = torch.diag(1 / sign) + u.mT @ (u / weight.unsqueeze(-1))
+    # S*S = U M U^T with the columns 1, q = sin^2 phi, sin 2phi; with cos 2phi = 1 - 2 q in the place
+    # of q, two columns would be the same where all angles are 0, and the system singular
+    u = torch.stack([torch.ones_like(angle), q, s2], dim=-1)
+    mix = u.new_tensor([[0, 1, 0], [1, -2, 0], [0, 0, 0.5]])
+    weight = (u * (u.sum(-2, keepdim=True) @ mix)).sum(-1).clamp_min(1e-9)
+    inner = torch.linalg.inv(mix) + u.mT @ (u / weight.unsqueeze(-1))
     scaled_right = right / weight
     middle = torch.linalg.solve(inner, u.mT @ scaled_right.unsqueeze(-1))
     return scaled_right - (u / weight.unsqueeze(-1) @ middle).squeeze(-1)

@@ -28,7 +28,7 @@ from diffusion.train import Progress, TrainConfig, TrainState, fastest, new_stat
 from diffusion.train import train as run_training
 from encoders.gasf import Gasf
 from encoders.scale import LogScale
-from netgen.model import FORMAT, Model, choose_device
+from netgen.model import FORMAT, Model, choose_device, cores
 
 DEFAULT_MINUTES = 10.0
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -301,14 +301,11 @@ def _choose(
     precision: str,
 ) -> tuple[int, bool]:
     """Threads and whether to use bfloat16: as told, or by a trial of a few steps on a copy."""
-    most = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        most = len(os.sched_getaffinity(0))
     if where.type == "cuda":
         return threads or torch.get_num_threads(), precision != "float32" and torch.cuda.is_bf16_supported()
     choices = [
         (number, half)
-        for number in ([threads] if threads else sorted({1, most}))
+        for number in ([threads] if threads else sorted({1, cores()}))
         for half in ([False, True] if precision == "auto" else [precision == "bfloat16"])
     ]
     if len(choices) == 1:

@@ -287,7 +287,7 @@ def _table(
     return FlowTable.build(
         binned[0][0] if len(binned) == 1 else np.concatenate([series for series, _ in binned]),
         spec,
-        about={"account": account.to_json(len(cut), int(totals["packets"].sum()))},
+        about={"made_by": "extract", "account": account.to_json(len(cut), int(totals["packets"].sum()))},
         cut_packets=cut,
         **totals,
         **columns,

@@ -37,9 +37,7 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write.", 
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Bin = Annotated[str, typer.Option("--bin", help="Width of a bin (0.25s, 40ms), or auto: 95 % of durations fit.")]
-Length = Annotated[
-    int | None, typer.Option("--length", help="Bins of a series, a multiple of 4.  [default: 128]", show_default=False)
-]
+Length = Annotated[int | None, typer.Option("--length", help="Bins of a series, a multiple of 4.", show_default="128")]
 Like = Annotated[
     str | None,
     typer.Option("--like", metavar="FILE", help="Cut series as this flow table or model has.", show_default=False),
@@ -61,7 +59,7 @@ def root(
 
 @app.command()
 def extract(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Captures (pcap, pcapng), folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Captures (pcap, pcapng), folders of them.")],
     out: Out = None,
     label: Annotated[
         str | None, typer.Option("--label", help="Class of every flow, or of those no other rule labels.")
@@ -150,22 +148,24 @@ def import_(
 
 @app.command()
 def train(
-    flows: Annotated[list[Path], typer.Argument(metavar="FLOWS...", help="Flow tables of equal series.")],
+    flows: Annotated[list[Path], typer.Argument(metavar="FLOWS", help="Flow tables of equal series.")],
     out: Out = None,
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", help="Stop after so long, earlier sessions counted in.  [default: 10]"),
+        typer.Option("--minutes", help="Stop after so long, earlier sessions counted in.", show_default="10"),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Stop after this many steps in all.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and noise.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[
-        int | None, typer.Option("--threads", help="CPU threads.  [default: chosen by a short trial]")
+        int | None, typer.Option("--threads", help="CPU threads.", show_default="chosen by a short trial")
     ] = None,
     precision: Annotated[
         str, typer.Option("--precision", help="float32, bfloat16, or auto: chosen by a short trial.")
     ] = "auto",
-    name: Annotated[str | None, typer.Option("--name", help="Name of the model.  [default: that of the file]")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the model.", show_default="that of the file")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside the output.")] = False,
     force: Force = False,
     as_json: AsJson = False,
@@ -195,16 +195,20 @@ def synth(
     n: Annotated[int, typer.Option("-n", "--number", help="Flows of each class; with --class all, in all.")] = 100,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="FILE.parquet, .csv or .pcap.  [default: CLASS.parquet]", show_default=False),
+        typer.Option("--out", "-o", help="FILE.parquet, .csv or .pcap.", show_default="CLASS.parquet"),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="File or shipped name.  [default: the shipped model that has the class]"),
+        typer.Option(
+            "--model", "-m", help="File or shipped name.", show_default="the shipped model that has the class"
+        ),
     ] = None,
     guidance: Annotated[
         float, typer.Option("--guidance", help="Over 1: more typical of the class, and less varied.")
     ] = 1.0,
-    steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps.  [default: the model's, 18]")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Sampling steps.", show_default="the model's, 18")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Flow i of a class is the same for the same seed.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     force: Force = False,
@@ -264,11 +268,11 @@ def info(
 def show(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Flow tables or models; a second stands beside the first."),
+        typer.Argument(metavar="FILE", help="Flow tables or models; a second stands beside the first."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write: .png, .svg or .pdf.")] = Path("show.png"),
     classes: Annotated[
-        list[str] | None, typer.Option("--class", "-c", help="Class to show; repeatable.  [default: the first 4]")
+        list[str] | None, typer.Option("--class", "-c", help="Class to show; repeatable.", show_default="the first 4")
     ] = None,
     channel: Annotated[str, typer.Option("--channel", help="Channel to show as image.")] = "down_bytes",
     seed: Annotated[int, typer.Option("--seed", help="Which flows are picked.")] = 0,

@@ -105,6 +105,8 @@ class Model:
         path = Path(path)
         about = read_about(path)
         try:
+            if about["encoder"] not in ENCODERS:
+                raise ValueError(f"its encoder {about['encoder']!r} is not known here")
             return cls(
                 name=str(about["name"]),
                 spec=SeriesSpec.from_json(about["series"]),

@@ -12,6 +12,7 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,9 +34,10 @@ class Statistics:
 
     @classmethod
     def of(cls, images: Tensor) -> Statistics:
-        """Of some training images."""
-        centre = float(images.mean())
-        return cls(centre, max(float((images - centre).square().mean().sqrt()), 1e-3))
+        """Of some training images; by numpy, whose sums do not depend on the number of threads."""
+        pixels = images.cpu().numpy()
+        centre = float(pixels.mean(dtype=np.float64))
+        return cls(centre, max(float(np.square(pixels - centre).mean(dtype=np.float64)) ** 0.5, 1e-3))
 
     def to_json(self) -> dict[str, float]:
         """As JSON types."""

@@ -330,6 +330,16 @@ def test_the_same_seed_makes_the_same_model(tiny_flows):
     assert one.weights_sha256() == two.weights_sha256() != other.weights_sha256()
 
 
+def test_the_model_does_not_depend_on_the_threads_of_the_program_around_it(tiny_flows):
+    """Only on those it was told to use."""
+    found = set()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.add(netgen.train(tiny_flows, **QUICK).weights_sha256())
+        assert torch.get_num_threads() == threads
+    assert len(found) == 1
+
+
 def test_flows_without_a_label_are_left_out_of_the_training(tiny_flows):
     more = FlowTable.build(tiny_flows.series()[:3] * 9, tiny_flows.spec)
     with_more = netgen.train([tiny_flows, more], **QUICK)

@@ -234,10 +234,10 @@ class _Files:
                 with contextlib.suppress(ValueError):  # the last line may have been cut by a crash
                     if json.loads(line).get("step", 0) <= state.step:
                         lines.append(line + "\n")
+        with whole_file(self.metrics_path) as temporary:
+            temporary.write_text("".join(lines) + json.dumps({"begin_at_step": state.step, **settings}) + "\n")
         try:
-            with self.metrics_path.open("w") as stream:
-                stream.writelines(lines)
-                stream.write(json.dumps({"begin_at_step": state.step, **settings}) + "\n")
+            with self.metrics_path.open("a") as stream:
 
                 def note(report: Progress) -> None:
                     stream.write(json.dumps(report.to_json()) + "\n")

@@ -2,6 +2,7 @@
 
 # ci: wheel
 
+import ast
 import importlib.metadata
 import os
 import subprocess
@@ -19,6 +20,15 @@ import netgen
 from exporters.plan import plan
 
 PACKAGES = (netgen, capture, encoders, diffusion, exporters)
+
+#: What each room may import of the others; `netgen` calls them all.
+MAY_IMPORT = {
+    "capture": set(),
+    "encoders": set(),
+    "diffusion": set(),
+    "exporters": {"capture"},
+    "netgen": {"capture", "encoders", "diffusion", "exporters"},
+}
 COMMAND = Path(sys.executable).with_name("netgen")
 
 
@@ -54,6 +64,77 @@ def test_all_that_the_package_names_is_there():
     assert all(getattr(netgen, name) is not None for name in netgen.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         netgen.nothing  # noqa: B018
+
+
+def imported(tree):
+    """Names of the modules that a file imports, wherever in it, for type checkers too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "rooms are imported by their own names"
+            yield node.module
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_between_the_rooms_run_one_way(room):
+    """The house of DESIGN 2: nobody imports netgen, and images know nothing of captures, nor captures of images."""
+    folder = home(next(package for package in PACKAGES if package.__name__ == room))
+    files = sorted(folder.rglob("*.py"))
+    assert len(files) > 1
+    found = {file: set(imported(ast.parse(file.read_text("utf-8")))) for file in files}
+    wrong = {
+        f"{file.relative_to(folder)}: {name}"
+        for file, names in found.items()
+        for name in names
+        if name.split(".")[0] in set(MAY_IMPORT) - MAY_IMPORT[room] - {room}
+    }
+    assert wrong == set()
+
+
+def test_imports_within_a_room_make_no_circle():
+    """Files too can be read in one order, each after those it builds on."""
+    for package in PACKAGES:
+        folder = home(package)
+        files = {
+            ".".join([package.__name__, *file.relative_to(folder).with_suffix("").parts]).removesuffix(
+                ".__init__"
+            ): file
+            for file in folder.rglob("*.py")
+        }
+        waiting = {}
+        for name, file in files.items():
+            tree = ast.parse(file.read_text("utf-8"))
+            # on the first level only: what waits inside a function is called when all is loaded
+            first = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+            waiting[name] = {each for each in imported(first) if each in files} - {name}
+        while ready := {name for name, needs in waiting.items() if not needs}:
+            waiting = {name: needs - ready for name, needs in waiting.items() if name not in ready}
+        assert waiting == {}
+
+
+def test_type_checkers_see_the_names_that_run():
+    """netgen loads its names late; what it tells a type checker is the same."""
+    tree = ast.parse((home(netgen) / "__init__.py").read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    told = {each.name: node.module for node in block.body for each in node.names}
+    assert sorted(told) == netgen.__all__
+    for name, module in told.items():
+        assert getattr(importlib.import_module(module), name) is getattr(netgen, name)
+
+
+@pytest.mark.parametrize("room", ["capture", "diffusion", "encoders", "exporters"])
+def test_a_namesake_of_any_room_is_refused(room, tmp_path):
+    """Be it a file or a package."""
+    for path in (tmp_path / "file" / f"{room}.py", tmp_path / "package" / room / "__init__.py"):
+        path.parent.mkdir(parents=True)
+        path.write_text("")
+        words = [sys.executable, "-c", "import netgen"]
+        where = tmp_path / path.relative_to(tmp_path).parts[0]
+        done = subprocess.run(words, cwd=where, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "ImportError: netgen needs its own package" in done.stderr
+        assert str(path) in done.stderr
 
 
 def test_a_namesake_of_a_room_is_refused_by_name(tmp_path):

@@ -255,6 +255,7 @@ def test_values_over_the_top_are_counted_and_cut(series, top):
     assert scale.over(series) == sum(
         int(value > top[channel]) for flow in series for channel, row in enumerate(flow) for value in row
     )
+    assert (scale.scale(series) <= 1).all()  # no cosine is larger
     back = scale.unscale(scale.scale(series))
     np.testing.assert_array_equal(back, np.minimum(series, top[:, None].astype(int)))
 

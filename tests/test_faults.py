@@ -336,6 +336,8 @@ def test_an_interrupted_training_goes_on_where_it_was(tiny_flows, here, netgen_c
     assert refused.code == 1
     assert "holds an unfinished training. Go on with --resume, or begin anew with --force" in refused.err
 
+    with (here / "m.metrics.jsonl").open("a") as stream:  # as a crash after the checkpoint leaves it
+        stream.write('{"step": 100000, "error": 0}\n{"step": 1')
     outcome = netgen_command(*words, "--resume")
     assert (outcome.code, outcome.err) == (0, "")
     assert files(here) == ["m.metrics.jsonl", "m.safetensors", "t.parquet"]

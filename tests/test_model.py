@@ -1,5 +1,6 @@
 """netgen.train, netgen.Model and the shipped models: a model as a user holds it."""
 
+import copy
 import dataclasses
 import json
 
@@ -10,7 +11,7 @@ import torch
 
 import netgen
 from capture.errors import InputError, ModelError, OutputError, SpecMismatch, TableError
-from capture.feasible import feasible
+from capture.feasible import PacketLimits, feasible
 from capture.flows import FlowTable
 from diffusion import modelfile
 from netgen.model import FORMAT, Model, match_class
@@ -219,6 +220,17 @@ def test_a_flow_does_not_depend_on_the_global_generators(tiny_model):
     torch.manual_seed(2)
     np.random.seed(2)  # noqa: NPY002 - the global one is meant
     assert equal(tiny_model.sample("doh", 3, steps=4), one)
+
+
+def test_flows_of_two_classes_begin_from_other_noise(tiny_model):
+    """A network that knows no classes draws other flows for each: they are not one flow under two labels."""
+    network = copy.deepcopy(tiny_model.network)
+    torch.nn.init.zeros_(network.label.weight)
+    limits = PacketLimits(np.full((3, 2), 20), np.full((3, 2), 1500))
+    model = dataclasses.replace(tiny_model, network=network, limits=limits)
+    table = model.sample({"Web-TLS": 4, "dns-doh": 4}, steps=4)
+    one, other = (table.series()[table.labels == name] for name in ("Web-TLS", "dns-doh"))
+    assert not any(np.array_equal(a, b) for a in one for b in other)
 
 
 def test_steps_and_guidance_change_what_is_drawn(tiny_model):

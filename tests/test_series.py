@@ -94,6 +94,7 @@ def packets(draw):
 
 
 @given(packets(), st.sampled_from([1, 7, 100, 1250]))
+@example((1, [(0, time, 40, True) for time in (0, 1249, 1250, 4999, 5000)]), 1250)
 def test_bins_hold_what_a_slow_loop_counts(given_packets, bin_ns):
     """Bytes and packets of each bin and direction; packets after the last bin are counted as cut."""
     flows, rows = given_packets

@@ -116,7 +116,7 @@ US-DoD public release |""",
 LIMITS = {
     "video": """\
 * **netflix comes from one session** of one person on one day: the class is what that session looked like, its
-  windows overlap, and nothing held back exists to test it on. No figure below says anything of it.
+  windows overlap, and nothing held back exists to test it on. The accuracies above are without it.
 * Sessions are seen whole (all flows together) over 32 s, in bins of 0.25 s.
 * Sizes were link-layer lengths: IP bytes are those less 14, so padded short frames count up to 6 bytes too many.""",
     "base": """\
@@ -147,7 +147,7 @@ def card(name: str, per_class: int, seed: int) -> None:
 
 Class-conditional diffusion over Gramian angular fields, made by `netgen train`; {model.spec}.
 Weights: {training["parameters"]:,} parameters, {training["steps"]:,} steps of {training["batch"]} in
-{training["minutes"]:g} minutes on {training["threads"]} CPU thread(s), {training["precision"]}, seed {training["seed"]}.
+{training["minutes"]:g} minutes on {training["threads"]} CPU thread, {training["precision"]}, seed {training["seed"]}.
 
 ## Where it comes from
 

@@ -300,7 +300,10 @@ def interrupt_training(words, metrics, number):
         while process.poll() is None and not (metrics.is_file() and metrics.read_text().count("\n") > 1):
             time.sleep(0.01)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     return process.returncode, out, err
 
 

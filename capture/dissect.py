@@ -36,6 +36,9 @@ REASONS = {
     BAD_IP: "bad IP header",
 }
 
+# what part of an IP datagram a packet is
+WHOLE, FIRST_FRAGMENT, LATER_FRAGMENT = range(3)
+
 _LLC = 0  # EtherTypes below 0x600 are lengths: an LLC header follows
 _NONE = -1
 
@@ -78,7 +81,13 @@ class Packets:
     src_port, dst_port : ndarray of int32
         Ports of TCP and UDP; the id of an ICMP echo, twice; -1 for a later fragment, else 0.
     payload_at, payload_length : ndarray of int64
-        Where in the file a TCP segment's payload is, and how much of it was captured.
+        Where in the chunk's data the payload of TCP or UDP is, and how much of it was captured.
+    seq : ndarray of uint32
+        TCP sequence number (0 where there is none).
+    fragment : ndarray of uint8
+        `WHOLE`, `FIRST_FRAGMENT` or `LATER_FRAGMENT`.
+    fragment_id : ndarray of uint32
+        IP identification of a fragment, else 0.
     skipped, notes : Counter
         Records that are no such packet, by reason; oddities that lost nothing.
     """
@@ -98,6 +107,9 @@ class Packets:
     dst_port: np.ndarray
     payload_at: np.ndarray
     payload_length: np.ndarray
+    seq: np.ndarray
+    fragment: np.ndarray
+    fragment_id: np.ndarray
     skipped: Counter[str]
     notes: Counter[str]
 
@@ -151,7 +163,7 @@ def dissect(chunk: Chunk) -> Packets:
 
 _KEPT = (
     *("version", "protocol", "flags", "vlan", "src_high", "src_low", "dst_high", "dst_low"),
-    *("src_port", "dst_port", "payload_at", "payload_length"),
+    *("src_port", "dst_port", "payload_at", "payload_length", "seq", "fragment", "fragment_id"),
 )
 
 
@@ -173,7 +185,8 @@ class _Rows:
         self.src_high, self.src_low, self.dst_high, self.dst_low = np.zeros((4, n), np.uint64)
         self.src_port, self.dst_port = np.zeros((2, n), np.int32)
         self.payload_at, self.payload_length = np.zeros((2, n), np.int64)
-        self.later_fragment = np.zeros(n, bool)
+        self.seq, self.fragment_id = np.zeros((2, n), np.uint32)
+        self.fragment = np.zeros(n, np.uint8)
         self.notes: Counter[str] = Counter()
 
     def head(self, rows: np.ndarray, layout: np.dtype, *, move: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -350,7 +363,11 @@ def _ipv4(rows: _Rows) -> None:
     rows.protocol[here] = head["protocol"]
     rows.src_low[here] = head["src"]
     rows.dst_low[here] = head["dst"]
-    rows.later_fragment[here] = (head["fragment"] & 0x1FFF) != 0
+    place = head["fragment"]
+    # offset, and the bit that says that more follow
+    kind = np.where(place & 0x1FFF, LATER_FRAGMENT, np.where(place & 0x2000, FIRST_FRAGMENT, WHOLE))
+    rows.fragment[here] = kind
+    rows.fragment_id[here] = np.where(kind == WHOLE, 0, head["id"])
     rows.at[here] = at + header
     rows.end[here] = np.minimum(rows.end[here], at + length)  # what follows is padding
 
@@ -373,7 +390,7 @@ def _ipv6(rows: _Rows) -> None:
         getattr(rows, f"{side}_low")[here] = words[:, 1]
     rows.end[here] = np.minimum(rows.end[here], at + length)
     for _ in range(MAX_LAYERS):
-        here = here[(rows.reason[here] == OK) & np.isin(rows.protocol[here], _EXTENSIONS) & ~rows.later_fragment[here]]
+        here = here[(rows.reason[here] == OK) & np.isin(rows.protocol[here], _EXTENSIONS) & ~(rows.fragment[here] == LATER_FRAGMENT)]
         if not here.size:
             return
         at = rows.at[here]
@@ -382,23 +399,31 @@ def _ipv6(rows: _Rows) -> None:
         units = head["length"].astype(np.int64)
         step = np.where(kind == headers.PROTOCOL_AH, (units + 2) * 4, (units + 1) * 8)
         fragment = kind == headers.PROTOCOL_FRAGMENT
-        rows.later_fragment[here] |= fragment & (head["fragment"] >> 3 != 0)
+        place = head["fragment"]
+        found = np.where(place >> 3, LATER_FRAGMENT, np.where(place & 1, FIRST_FRAGMENT, WHOLE))
+        rows.fragment[here] = np.where(fragment, found, rows.fragment[here])
+        rows.fragment_id[here] = np.where(fragment & (found != WHOLE), head["id"], rows.fragment_id[here])
         rows.at[here] += np.where(fragment, 8, step)
         rows.protocol[here] = head["next"]
         rows.reason[here[rows.at[here] > rows.end[here]]] = CUT
-    rows.reason[here[np.isin(rows.protocol[here], _EXTENSIONS) & ~rows.later_fragment[here]]] = BAD_IP
+    rows.reason[here[np.isin(rows.protocol[here], _EXTENSIONS) & ~(rows.fragment[here] == LATER_FRAGMENT)]] = BAD_IP
 
 
 def _transport(rows: _Rows) -> None:
     alive = rows.reason == OK
-    rows.notes["later fragments"] += int((alive & rows.later_fragment).sum())
+    whole = rows.fragment != LATER_FRAGMENT
+    rows.notes["later fragments"] += int((alive & ~whole).sum())
     ported = (rows.protocol == headers.PROTOCOL_TCP) | (rows.protocol == headers.PROTOCOL_UDP)
-    later = alive & rows.later_fragment & ported
+    later = alive & ~whole & ported
     rows.src_port[later] = rows.dst_port[later] = -1
-    alive &= ~rows.later_fragment
+    alive &= whole
     here, head = rows.head(np.flatnonzero(alive & ported), headers.PORTS, move=False)
     rows.src_port[here] = head["src_port"]
     rows.dst_port[here] = head["dst_port"]
+
+    udp = here[rows.protocol[here] == headers.PROTOCOL_UDP]
+    rows.payload_at[udp] = rows.at[udp] + headers.UDP.itemsize
+    rows.payload_length[udp] = np.maximum(rows.end[udp] - rows.payload_at[udp], 0)
 
     here = here[rows.protocol[here] == headers.PROTOCOL_TCP]
     whole = rows.at[here] + headers.TCP_START.itemsize <= rows.end[here]
@@ -406,6 +431,7 @@ def _transport(rows: _Rows) -> None:
     here = here[whole]
     head = take(rows.data, rows.at[here], headers.TCP_START)
     rows.flags[here] = head["flags"]
+    rows.seq[here] = head["seq"]
     rows.payload_at[here] = rows.at[here] + (head["offset"] >> 4).astype(np.int64) * 4
     rows.payload_length[here] = np.maximum(rows.end[here] - rows.payload_at[here], 0)
 

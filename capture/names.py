@@ -10,6 +10,7 @@ import numpy as np
 
 from capture.dissect import Packets
 from capture.errors import InputError
+from capture.headers import PROTOCOL_TCP
 
 #: The table netgen ships: suffix of a server name -> class.
 SHIPPED = Path(__file__).with_name("sni_classes.csv")
@@ -35,7 +36,7 @@ def server_names(data: np.ndarray, packets: Packets) -> dict[int, str]:
     dict of int to str
         Only rows whose payload begins with a TLS ClientHello that has a name.
     """
-    rows = np.flatnonzero(packets.payload_length > 5)
+    rows = np.flatnonzero((packets.payload_length > 5) & (packets.protocol == PROTOCOL_TCP))
     at = packets.payload_at[rows]
     rows = rows[(data[at] == _HANDSHAKE) & (data[at + 1] == 3) & (data[at + 5] == _CLIENT_HELLO)]
     found = {}

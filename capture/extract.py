@@ -15,7 +15,7 @@ from capture.assemble import IDLE_TIMEOUT_NS, Assembler, Flows
 from capture.dissect import dissect
 from capture.errors import CaptureError, InputError
 from capture.flows import FlowTable
-from capture.labels import LabelFile, check_label_by, file_stem, first_known, folder_name
+from capture.labels import LabelFile, LabelOptions, check_label_by, file_stem, first_known, folder_name
 from capture.names import ClassTable, server_names
 from capture.reader import CaptureFile
 from capture.series import DEFAULT_LENGTH, SeriesSpec, auto_bin_ns, bin_packets
@@ -42,15 +42,18 @@ class _Labeller:
         label_by: str | None,
         labels: str | os.PathLike[str] | None,
         sni_table: str | os.PathLike[str] | None,
+        options: LabelOptions,
     ) -> None:
         check_label_by(label_by)
         if labels is not None and by != "flow":
             raise InputError(f"a labels file names flows, so it cannot label a {by}", "Leave out --by, or --labels")
         if sni_table is not None and label_by != "sni":
             raise InputError(f"the table {sni_table} is not used", "Add --label-by sni")
+        if labels is None and options != LabelOptions():
+            raise InputError("how to read a labels file was said, but none was named", "Add --labels FILE.csv")
         self.label = label
         self.label_by = label_by
-        self.file = LabelFile(labels) if labels is not None else None
+        self.file = LabelFile(labels, options) if labels is not None else None
         self.classes = ClassTable(sni_table) if label_by == "sni" else None
 
     def __call__(self, path: Path, flows: Flows) -> list[str | None]:
@@ -58,8 +61,7 @@ class _Labeller:
         rows = len(flows)
         if self.file is not None:
             ends = (flows.columns[name] for name in ("src", "src_port", "dst", "dst_port", "protocol"))
-            times = (flows.start_ns.tolist(), flows.duration_ns.tolist())
-            choices.append([self.file.class_of(*row) for row in zip(*ends, *times, strict=True)])
+            choices.append(self.file.classes_of(*ends, flows.start_ns.tolist(), flows.duration_ns.tolist()))
         if self.label_by == "folder":
             choices.append([folder_name(path)] * rows)
         elif self.label_by == "file":
@@ -67,6 +69,10 @@ class _Labeller:
         elif self.classes is not None:
             choices.append([self.classes.class_of(name) for name in flows.columns["name"]])  # type: ignore[arg-type]
         return first_known(*choices, [self.label] * rows)
+
+    def notes(self) -> Counter[str]:
+        """How the labels file was read, and what of it matched the flows of all calls."""
+        return self.file.notes if self.file is not None else Counter()
 
 
 @dataclasses.dataclass
@@ -105,6 +111,10 @@ def extract(
     label: str | None = None,
     label_by: str | None = None,
     labels: str | os.PathLike[str] | None = None,
+    labels_zone: str = "UTC",
+    labels_offset_ns: int = 0,
+    labels_times: str | None = None,
+    labels_column: str | None = None,
     sni_table: str | os.PathLike[str] | None = None,
     min_packets: int = 1,
     idle_timeout_ns: int = IDLE_TIMEOUT_NS,
@@ -132,6 +142,8 @@ def extract(
         The class is the name of the file's folder, the file's name, or the class of the server name.
     labels : str or Path, optional
         A labels file (`capture.labels.LabelFile`); what it says wins.
+    labels_zone, labels_offset_ns, labels_times, labels_column
+        How it is to be read, see `capture.labels.LabelOptions`.
     sni_table : str or Path, optional
         A file of suffixes and classes (`capture.names.ClassTable`) for ``label_by="sni"``.
     min_packets : int
@@ -161,7 +173,8 @@ def extract(
     if spec is None and bin_ns is not None:
         spec = SeriesSpec(bin_ns=bin_ns, length=length)
     SeriesSpec(bin_ns=1, length=length)  # refuse a bad length before any reading
-    labeller = _Labeller(by, label, label_by, labels, sni_table)
+    reading = LabelOptions(labels_zone, labels_offset_ns, labels_times, labels_column)
+    labeller = _Labeller(by, label, label_by, labels, sni_table, reading)
     Assembler(by=by, idle_timeout_ns=idle_timeout_ns)
     account = _Account()
     inputs = _inputs([paths] if isinstance(paths, str | os.PathLike) else list(paths))
@@ -206,6 +219,7 @@ def extract(
     if not account.files:
         where = ", ".join(str(path) for path in dict.fromkeys(each.path.parent for each in inputs)) or "what was named"
         raise CaptureError(f"no capture was found among {len(inputs)} files in {where}", _HINT)
+    account.notes += labeller.notes()
     if spec is None:
         durations = np.concatenate([part.duration_ns for part in parts])
         spec = SeriesSpec(bin_ns=min(auto_bin_ns(durations, length), 2**62 // length - 1), length=length)

@@ -14,12 +14,14 @@ import math
 import os
 import re
 import socket
+import zoneinfo
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from capture.errors import InputError
-from capture.series import NS
+from capture.series import NS, parse_duration
 
 LABEL_BY = ("folder", "file", "sni")
 
@@ -70,6 +72,28 @@ def folder_name(path: str | os.PathLike[str]) -> str:
     return Path(path).absolute().parent.name
 
 
+@dataclasses.dataclass(frozen=True)
+class LabelOptions:
+    """How a labels file is to be read where it does not say so itself.
+
+    Parameters
+    ----------
+    zone : str
+        Of times that have none: ``UTC``, ``-03:00`` or a name such as ``Europe/Berlin``.
+    offset_ns : int
+        Added to the file's times to get the capture's.
+    times : str, optional
+        Format of the times, as of `datetime.strptime`.
+    column : str, optional
+        Name of the column that holds the class.
+    """
+
+    zone: str = "UTC"
+    offset_ns: int = 0
+    times: str | None = None
+    column: str | None = None
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Window:
     start_ns: float
@@ -95,8 +119,11 @@ class LabelFile:
         If it cannot be read, lacks a column, or a row is bad; names file, line and value.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], options: LabelOptions | None = None) -> None:
         self.path = Path(path)
+        self.options = options or LabelOptions()
+        self.zone = _zone(self.options.zone)
+        self.notes: Counter[str] = Counter()
         self.rows = 0
         self._addresses: dict[str, str] = {}
         # by which of the five fields a row names, then by their values
@@ -122,6 +149,11 @@ class LabelFile:
             for column, accepted in _COLUMNS.items()
             if any(name in names for name in accepted)
         }
+        if self.options.column is not None:
+            named = re.sub(r"[^a-z0-9]", "", self.options.column.lower())
+            if named not in names:
+                raise InputError(f"{self.path} has no column {self.options.column!r}", _HINT)
+            columns["label"] = names.index(named)
         missing = [column for column in ("src", "dst", "label") if column not in columns]
         if missing:
             found = ", ".join(cell.strip() for cell in header.split(delimiter)[:12] if cell.strip()) or "nothing"
@@ -213,20 +245,23 @@ class LabelFile:
         """Nanoseconds since 1970, and the width of what the text leaves open (a second, a minute)."""
         try:
             if re.fullmatch(r"[+-]?\d+(\.\d*)?(e[+-]?\d{1,2})?", text, re.IGNORECASE):
-                value = int(Decimal(text) * NS)
+                value = int(Decimal(text) * NS) + self.options.offset_ns
                 if abs(value) >= 2**63:
                     raise ValueError(text)
                 return value, 0 if "." in text else NS - 1
-            when = datetime.datetime.fromisoformat(text)
+            if self.options.times is not None:
+                when = datetime.datetime.strptime(text, self.options.times)
+            else:
+                when = datetime.datetime.fromisoformat(text)
             if when.tzinfo is None:
-                when = when.replace(tzinfo=datetime.UTC)
+                when = when.replace(tzinfo=self.zone)
             since = when - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
         except (ValueError, InvalidOperation, OverflowError) as error:
             raise InputError(
                 f"{self.path}, line {line}: {text!r} is no {column} time",
                 "Write epoch seconds or ISO 8601, such as 2017-07-05T08:42:00+00:00",
             ) from error
-        value = (since // datetime.timedelta(microseconds=1)) * 1_000
+        value = (since // datetime.timedelta(microseconds=1)) * 1_000 + self.options.offset_ns
         if "." in text:
             return value, 0
         return value, (NS if re.search(r":\d\d:\d\d", text) else 60 * NS) - 1
@@ -267,6 +302,39 @@ class LabelFile:
                         if best is None or rank > best:
                             best, label = rank, window.label
         return label
+
+    def classes_of(self, *columns: Iterable[str | int | None]) -> list[str | None]:
+        """The classes of many flows; columns as the arguments of `class_of`."""
+        return [self.class_of(*row) for row in zip(*columns, strict=True)]  # type: ignore[arg-type]
+
+
+def _zone(name: str) -> datetime.tzinfo:
+    match = re.fullmatch(r"(?:UTC)?([+-])(\d\d?):?(\d\d)?", name)
+    if match:
+        minutes = int(match[2]) * 60 + int(match[3] or 0)
+        if minutes < 24 * 60:
+            return datetime.timezone(datetime.timedelta(minutes=minutes if match[1] == "+" else -minutes))
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InputError(f"{name!r} is no time zone", "Write UTC, -03:00 or a name such as Europe/Berlin") from error
+
+
+def parse_offset(text: str | float) -> int:
+    """``"2.5s"``, ``"-1h"`` or a number of seconds, as nanoseconds; 0 is allowed.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    sign, digits = re.fullmatch(r"\s*([+-]?)\s*(.*)", str(text), re.DOTALL).groups()
+    if re.fullmatch(r"0*\.?0*(ns|us|ms|s|m|h)?\s*", digits, re.IGNORECASE) and "0" in digits:
+        return 0
+    try:
+        return -parse_duration(digits) if sign == "-" else parse_duration(digits)
+    except InputError as error:
+        raise InputError(f"{text!r} is no offset of a clock", "Write it like 2.5s, -250ms or -3h") from error
 
 
 def check_label_by(label_by: str | None) -> None:

@@ -71,6 +71,23 @@ def extract(
     labels: Annotated[
         Path | None, typer.Option("--labels", metavar="CSV", help="Labels of an IDS data set: 5-tuple, time, class.")
     ] = None,
+    labels_zone: Annotated[
+        str,
+        typer.Option("--labels-zone", metavar="ZONE", help="Zone of the labels' times: UTC, -03:00, Europe/Berlin."),
+    ] = "UTC",
+    labels_offset: Annotated[
+        str,
+        typer.Option(
+            "--labels-offset", metavar="TIME", help="Add to the labels' times to get the capture's: 2.5s, -1h."
+        ),
+    ] = "0s",
+    labels_times: Annotated[
+        str | None,
+        typer.Option("--labels-times", metavar="FORMAT", help="The labels' times, as strptime: '%d/%m/%Y %I:%M'."),
+    ] = None,
+    labels_column: Annotated[
+        str | None, typer.Option("--labels-column", metavar="NAME", help="The labels' column that is the class.")
+    ] = None,
     sni_table: Annotated[
         Path | None,
         typer.Option("--sni-table", metavar="CSV", help="Your own suffix,class rows, asked before the built-in ones."),
@@ -94,7 +111,9 @@ def extract(
     with printing.bytes_bar("Reading") as progress:
         table = pipeline.extract(
             paths, bin=bin, length=length, like=like, by=by, label=label, label_by=label_by, labels=labels,
-            sni_table=sni_table, min_packets=min_packets, idle_timeout=idle_timeout, strict=strict, progress=progress,
+            labels_zone=labels_zone, labels_offset=labels_offset, labels_times=labels_times,
+            labels_column=labels_column, sni_table=sni_table, min_packets=min_packets, idle_timeout=idle_timeout,
+            strict=strict, progress=progress,
         )  # fmt: skip
     account = table.about["account"]
     if not len(table):

@@ -10,6 +10,7 @@ from typing import Any
 from capture.errors import InputError
 from capture.extract import extract as run_extract
 from capture.flows import FlowTable
+from capture.labels import parse_offset
 from capture.series import DEFAULT_LENGTH, NS, SeriesSpec, parse_duration
 from capture.traces import import_traces as run_import
 
@@ -40,6 +41,7 @@ def extract(
     length: int | None = None,
     like: PathLike | SeriesSpec | FlowTable | None = None,
     idle_timeout: str | float = "120s",
+    labels_offset: str | float = 0,
     **options: Any,
 ) -> FlowTable:
     """Captures into a table of labelled flows.
@@ -56,9 +58,12 @@ def extract(
         Cut series like these instead.
     idle_timeout : str or float
         A flow that is silent for longer ends.
+    labels_offset : str or float
+        Added to the times of the labels file to get the capture's: ``"2.5s"``, ``"-1h"`` or seconds.
     **options
-        ``by``, ``label``, ``label_by``, ``labels``, ``sni_table``, ``min_packets``, ``strict``,
-        ``progress``: see `capture.extract.extract`.
+        ``by``, ``label``, ``label_by``, ``labels``, ``labels_zone``, ``labels_times``,
+        ``labels_column``, ``sni_table``, ``min_packets``, ``strict``, ``progress``: see
+        `capture.extract.extract`.
 
     Returns
     -------
@@ -68,6 +73,7 @@ def extract(
     return run_extract(
         [Path(path) for path in given],
         idle_timeout_ns=parse_duration(idle_timeout),
+        labels_offset_ns=parse_offset(labels_offset),
         **_series(bin, length, like),
         **options,
     )

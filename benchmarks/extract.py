@@ -250,7 +250,7 @@ def comparison(results: list[Result]) -> str:
                 "" if packets is None else f"{share:.1%}" + ("" if share >= MOST else " (!)"),
                 "" if flows is None else f"{flows:,}",
                 *(f"{each.rate() / result.rate():.2f} ({each.rate(min) / result.rate(min):.2f})" for each in mine),
-                f"{part}, {len(result.runs)} x",
+                f"{part}, {len(result.runs)} x" + (f", then {result.absent}" if result.absent else ""),
             ]
         )
     return table(head, rows)
@@ -369,8 +369,9 @@ def measure(arguments: argparse.Namespace, only: list[str], folder: Path) -> Non
         f"resident at once, looked at every {usage.EVERY * 1e3:.0f} ms. Counts: the share of the IP packets that the "
         f"tool says it saw; (!) under {MOST:.0%}.\n"
     )
-    print(comparison(results) + "\n")
-    print(table("what | needed | found | holds", promises(results, checks, arguments.times)))
+    print(comparison(results))
+    if rows := promises(results, checks, arguments.times):
+        print("\n" + table("what | needed | found | holds", rows))
     if arguments.json:
         told = {
             "machine": machine,

@@ -56,7 +56,8 @@ class Packet:
     ports: tuple[int, int] | None  # None: a later fragment
     flags: int = 0
     seq: int = 0
-    fragment: tuple[int, int] | None = None  # identification, and the protocol that all fragments name
+    fragment: tuple[int, int] | None = None  # identification, and the protocol that all fragments name (IPv4)
+    record: int = 1  # which record of the file, from 1
 
     @property
     def sender(self) -> tuple[bytes, int | None]:
@@ -158,19 +159,22 @@ def packet(record: Record) -> Packet:
     NotIP
         If there is none, or its headers are cut or contradict themselves.
     """
+    at, kind, vlan = find_ip(record)
+    # bytes on the wire, where the record can be believed
+    wire = max(len(record.data), record.wire if record.wire < MAX_WIRE else 0)
+    return (_ipv4 if kind == 0x0800 else _ipv6)(record, at, wire - at, vlan)
+
+
+def find_ip(record: Record) -> tuple[int, int, tuple[int, ...]]:
+    """Where the IP header should be, its EtherType, and the VLAN numbers before it."""
     at, kind = _link(record)
     vlan: list[int] = []
     for _ in range(MAX_LAYERS):
-        if kind in (0x0800, 0x86DD):
-            break
-        at, kind = _tag(record.data, at, kind, vlan)
-    # bytes on the wire, where the record can be believed
-    wire = max(len(record.data), record.wire if record.wire < MAX_WIRE else 0)
-    if kind == 0x0800:
-        return _ipv4(record, at, wire - at, tuple(vlan))
-    if kind == 0x86DD:
-        return _ipv6(record, at, wire - at, tuple(vlan))
-    raise NotIP
+        if kind not in (0x0800, 0x86DD):
+            at, kind = _tag(record.data, at, kind, vlan)
+    if kind not in (0x0800, 0x86DD):
+        raise NotIP
+    return at, kind, tuple(vlan)
 
 
 def _number(data: bytes, at: int, size: int) -> int:
@@ -372,38 +376,51 @@ class Clock:
         self.shows: int | None = None
         self.gone_ns = 0
         self.block: list[int] = []
+        self.number = 0
 
-    def see(self, time_ns: int) -> int:
+    def see(self, time_ns: int, record: int) -> int:
         """The nanoseconds that the clock has gone on, up to and with this packet."""
+        if (record - 1) // BLOCK != self.number:
+            stamps = [each for each in self.block if each != 0]
+            if stamps and self.shows is not None and max(stamps) < self.shows - self.idle_ns:
+                self.shows = max(stamps)
+            self.block, self.number = [], (record - 1) // BLOCK
         if time_ns != 0:
             if self.shows is not None:
                 self.gone_ns += max(time_ns - self.shows, 0)
             self.shows = time_ns if self.shows is None else max(time_ns, self.shows)
         self.block.append(time_ns)
-        if len(self.block) == BLOCK:
-            stamps = [each for each in self.block if each != 0]
-            if stamps and self.shows is not None and max(stamps) < self.shows - self.idle_ns:
-                self.shows = max(stamps)
-            self.block = []
         return self.gone_ns
 
 
-def join_fragments(packets: list[Packet]) -> list[Packet]:
-    """Later fragments with the ports of their first one, where there is one within 30 seconds."""
-    firsts: dict[tuple[object, ...], list[Packet]] = {}
-    for each in packets:
-        if each.fragment and each.ports is not None:
-            firsts.setdefault((each.src, each.dst, each.vlan, each.fragment), []).append(each)
-    joined = []
-    for each in packets:
-        if each.ports is None:
-            near = firsts.get((each.src, each.dst, each.vlan, each.fragment), [])
-            # identifications come round again: the nearest in time, of two the one that came first
-            first = min(near, key=lambda one, each=each: abs(one.time_ns - each.time_ns), default=None)  # type: ignore[misc]
-            if first is not None and abs(first.time_ns - each.time_ns) <= FRAGMENT_NS:
-                each = dataclasses.replace(each, ports=first.ports, protocol=first.protocol)
-        joined.append(each)
-    return joined
+def join_fragments(packets: list[Packet]) -> list[tuple[int, Packet]]:
+    """Packets and their numbers, later fragments with the ports of a first one, and behind it if they came before."""
+    last: dict[tuple[object, ...], Packet] = {}
+    waiting: dict[tuple[object, ...], list[tuple[int, Packet]]] = {}
+    joined = list[tuple[int, Packet]]()
+
+    def as_of(first: Packet, each: Packet) -> Packet:
+        if abs(first.time_ns - each.time_ns) > FRAGMENT_NS:
+            return each
+        return dataclasses.replace(each, ports=first.ports, protocol=first.protocol)
+
+    for number, each in enumerate(packets):
+        datagram = each.src, each.dst, each.vlan, each.fragment
+        if each.fragment is None:
+            joined.append((number, each))
+        elif each.ports is not None:
+            last[datagram] = each
+            joined.append((number, each))
+            for early, one in waiting.pop(datagram, []):
+                joined.append((early, dataclasses.replace(as_of(each, one), record=each.record)))
+        else:
+            found = as_of(last[datagram], each) if datagram in last else each
+            if found is each:
+                waiting.setdefault(datagram, []).append((number, each))
+            else:
+                joined.append((number, found))
+    rest = [one for held in waiting.values() for one in held]
+    return joined + [(number, dataclasses.replace(one, record=packets[-1].record)) for number, one in rest]
 
 
 def assemble(packets: Iterable[Packet], idle_ns: int = IDLE_NS, active_ns: int | None = None) -> list[Flow]:
@@ -411,8 +428,8 @@ def assemble(packets: Iterable[Packet], idle_ns: int = IDLE_NS, active_ns: int |
     flows: list[Flow] = []
     newest: dict[tuple[object, ...], Flow] = {}
     clock = Clock(idle_ns)
-    for number, each in enumerate(join_fragments(list(packets))):
-        now_ns = clock.see(each.time_ns)
+    for number, each in join_fragments(list(packets)):
+        now_ns = clock.see(each.time_ns, each.record)
         flow = newest.get(each.key)
         if flow is None or flow.ends_before(each, now_ns, idle_ns, active_ns):
             flow = newest[each.key] = Flow([], [], now_ns, now_ns)
@@ -426,9 +443,9 @@ def assemble(packets: Iterable[Packet], idle_ns: int = IDLE_NS, active_ns: int |
 def ip_packets(found: Iterable[Record]) -> list[Packet]:
     """The IP packets among records."""
     packets = []
-    for record in found:
+    for number, record in enumerate(found, start=1):
         try:
-            packets.append(packet(record))
+            packets.append(dataclasses.replace(packet(record), record=number))
         except NotIP:
             continue
     return packets

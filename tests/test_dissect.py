@@ -197,9 +197,20 @@ def test_an_icmp_echo_has_its_id_as_port_pair(packet):
         assert one(v6, 101)["src_port"] == 78
 
 
-def test_other_protocols_have_ports_0(packet):
-    columns = one(packet.ether(packet.ipv4(b"\x00\x50\x00\x51", 132)))
-    assert (columns["protocol"], columns["src_port"], columns["dst_port"]) == (132, 0, 0)
+@pytest.mark.parametrize("protocol", [6, 17, 33, 132, 136])
+def test_five_transports_have_ports(packet, protocol):
+    frame = packet.ether(packet.ipv4(struct.pack(">HH", 80, 81) + bytes(16), protocol))
+    columns = one(frame)
+    assert (columns["protocol"], columns["src_port"], columns["dst_port"]) == (protocol, 80, 81)
+    assert why(frame, snaplen=37) == "header cut short"
+    later = one(packet.ether(packet.ipv4(bytes(24), protocol, fragment=185)))
+    assert (later["src_port"], later["dst_port"]) == (-1, -1)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 47, 50, 51, 89, 112, 255])
+def test_other_protocols_have_ports_0(packet, protocol):
+    columns = one(packet.ether(packet.ipv4(b"\x00\x50\x00\x51", protocol)))
+    assert (columns["protocol"], columns["src_port"], columns["dst_port"]) == (protocol, 0, 0)
 
 
 def ipv6(chain, payload):

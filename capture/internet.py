@@ -1,0 +1,208 @@
+"""IP and its transport: what the headers of each packet say, and what is inside a tunnel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from capture import headers, tunnels
+from capture.fingerprint import checksums, fingerprint
+from capture.headers import take
+from capture.links import walk
+from capture.plain import halves, plain
+from capture.rows import BAD_IP, CUT, FIRST_FRAGMENT, LATER_FRAGMENT, OK, WHOLE, Fields, Rows
+
+#: IPv6 extension headers followed before giving up.
+MAX_EXTENSIONS = 8
+
+#: Protocols that begin with two ports.
+PORTED = (
+    headers.PROTOCOL_TCP,
+    headers.PROTOCOL_UDP,
+    headers.PROTOCOL_DCCP,
+    headers.PROTOCOL_SCTP,
+    headers.PROTOCOL_UDP_LITE,
+)
+
+_EXTENSIONS = (
+    headers.PROTOCOL_HOP_BY_HOP,
+    headers.PROTOCOL_ROUTING,
+    headers.PROTOCOL_FRAGMENT,
+    headers.PROTOCOL_AH,
+    headers.PROTOCOL_DESTINATION,
+)
+_OFFLOADED = (headers.PROTOCOL_HOP_BY_HOP, headers.PROTOCOL_TCP, headers.PROTOCOL_UDP)
+
+
+def internet(rows: Rows, *, levels: int = 0) -> Fields:
+    """What IP and transport say at each of some rows.
+
+    Parameters
+    ----------
+    rows : Rows
+        Each at a header of IP. Those that are no good get their `reason`, those replaced by a packet
+        inside another its `vlan`.
+    levels : int
+        Tunnels inside each other that are entered.
+
+    Returns
+    -------
+    Fields
+        Columns of shape (rows,), of no meaning for rows with a `reason`.
+    """
+    fields, done = plain(rows)
+    if levels:
+        done &= ~tunnels.by_port(fields)
+    rest = np.flatnonzero(~done)
+    if rest.size:
+        part = rows.some(rest)
+        found = stepwise(part)
+        if levels:
+            _enter(part, found, levels)
+        fields.put(rest, found)
+        rows.reason[rest], rows.vlan[rest] = part.reason, part.vlan
+        rows.notes += part.notes
+    return fields
+
+
+def _enter(rows: Rows, fields: Fields, levels: int) -> None:
+    """Replace packets by those inside them."""
+    for name, here, inside in tunnels.inside(rows, fields):
+        walk(inside)
+        ip = np.flatnonzero(inside.reason == OK)
+        inside = inside.some(ip)
+        found = internet(inside, levels=levels - 1)
+        good = np.flatnonzero(inside.reason == OK)
+        here_good = here[ip[good]]
+        fields.put(here_good, found.some(good))
+        rows.vlan[here_good] = inside.vlan[good]
+        rows.notes += inside.notes
+        rows.notes[f"inside {name}"] += len(good)
+        rows.notes[f"{name} without an IP packet inside"] += len(here) - len(good)
+
+
+def stepwise(rows: Rows) -> Fields:
+    """The same as `internet`, for any packet, header by header; tunnels are not entered.
+
+    Afterwards rows without a `reason` stand at what IP carries, and end where it does.
+    """
+    fields = Fields.zeros(len(rows))
+    identification = np.zeros(len(rows), np.uint32)
+    _ipv4(rows, fields, identification)
+    _ipv6(rows, fields, identification)
+    ack = _transport(rows, fields)
+    there = np.flatnonzero((rows.reason == OK) & (fields.fragment != LATER_FRAGMENT))
+    checksum = np.zeros(len(rows), np.uint32)
+    checksum[there] = checksums(rows.data, rows.at[there], rows.end[there], fields.protocol[there])
+    fields.fingerprint = fingerprint(identification, checksum, fields.seq, ack, fields.flags, fields.size)
+    return fields
+
+
+def _ipv4(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
+    here, head = rows.head(np.flatnonzero(rows.kind == headers.ETHERTYPE_IPV4), headers.IPV4, move=False)
+    at = rows.at[here]
+    header = (head["version_ihl"] & 15).astype(np.int64) * 4
+    length = head["length"].astype(np.int64)
+    # a length of 0 is left to the network card (segmentation offload): take what was on the wire
+    rows.notes["IP length 0 (offload)"] += int((length == 0).sum())
+    length = np.where(length == 0, rows.wire_end[here] - at, length)
+    rows.reason[here[at + header > rows.end[here]]] = CUT
+    rows.reason[here[(head["version_ihl"] >> 4 != 4) | (header < headers.IPV4.itemsize) | (length < header)]] = BAD_IP
+    fields.version[here] = 4
+    fields.size[here] = length
+    fields.protocol[here] = head["protocol"]
+    fields.src_low[here] = head["src"]
+    fields.dst_low[here] = head["dst"]
+    place = head["fragment"].astype(np.uint32)
+    # offset, and the bit that says that more follow
+    kind = np.where(place & 0x1FFF, LATER_FRAGMENT, np.where(place & 0x2000, FIRST_FRAGMENT, WHOLE))
+    fields.fragment[here] = kind
+    fields.fragment_id[here] = np.where(kind == WHOLE, 0, head["id"])
+    identification[here] = head["id"] | (place & 0x1FFF) << np.uint32(16)
+    rows.at[here] = at + header
+    rows.end[here] = np.minimum(rows.end[here], at + length)  # what follows is padding
+    rows.wire_end[here] = np.minimum(rows.wire_end[here], at + length)
+
+
+def _ipv6(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
+    here, head = rows.head(np.flatnonzero(rows.kind == headers.ETHERTYPE_IPV6), headers.IPV6)
+    if not here.size:
+        return
+    at = rows.at[here]
+    length = head["length"].astype(np.int64)
+    # a jumbogram (RFC 2675), or left to the network card
+    unknown = (length == 0) & np.isin(head["next"], _OFFLOADED)
+    rows.notes["IP length 0 (offload)"] += int(unknown.sum())
+    length = np.where(unknown, rows.wire_end[here] - at, length)
+    rows.reason[here[head["version_class_flow"] >> 28 != 6]] = BAD_IP
+    fields.version[here] = 6
+    fields.size[here] = length + headers.IPV6.itemsize
+    fields.protocol[here] = head["next"]
+    for side in ("src", "dst"):
+        high, low = halves(head[side])
+        getattr(fields, f"{side}_high")[here] = high
+        getattr(fields, f"{side}_low")[here] = low
+    rows.end[here] = np.minimum(rows.end[here], at + length)
+    rows.wire_end[here] = np.minimum(rows.wire_end[here], at + length)
+    for _ in range(MAX_EXTENSIONS):
+        here = here[_extended(rows, fields, here)]
+        if not here.size:
+            return
+        here, head = rows.head(here, headers.IPV6_EXTENSION, move=False)
+        kind = fields.protocol[here]
+        units = head["length"].astype(np.int64)
+        step = np.where(kind == headers.PROTOCOL_AH, (units + 2) * 4, (units + 1) * 8)
+        fragment = kind == headers.PROTOCOL_FRAGMENT
+        place = head["fragment"]
+        found = np.where(place >> 3, LATER_FRAGMENT, np.where(place & 1, FIRST_FRAGMENT, WHOLE))
+        fields.fragment[here] = np.where(fragment, found, fields.fragment[here])
+        fields.fragment_id[here] = np.where(fragment & (found != WHOLE), head["id"], fields.fragment_id[here])
+        identification[here] = np.where(fragment, head["id"] ^ (place >> 3), identification[here])
+        rows.at[here] += np.where(fragment, 8, step)
+        fields.protocol[here] = head["next"]
+        rows.reason[here[rows.at[here] > rows.end[here]]] = CUT
+    rows.reason[here[_extended(rows, fields, here)]] = BAD_IP
+
+
+def _extended(rows: Rows, fields: Fields, here: np.ndarray) -> np.ndarray:
+    """At which of some rows an extension header of IPv6 is next."""
+    more = np.isin(fields.protocol[here], _EXTENSIONS) & (fields.fragment[here] != LATER_FRAGMENT)
+    found: np.ndarray = more & (rows.reason[here] == OK)
+    return found
+
+
+def _transport(rows: Rows, fields: Fields) -> np.ndarray:
+    """Fill in what the transport says; TCP's acknowledgement number, which is no column, is returned."""
+    ack = np.zeros(len(rows), np.uint32)
+    alive = rows.reason == OK
+    whole = fields.fragment != LATER_FRAGMENT
+    rows.notes["later fragments"] += int((alive & ~whole).sum())
+    ported = np.isin(fields.protocol, PORTED)
+    later = alive & ~whole & ported
+    fields.src_port[later] = fields.dst_port[later] = -1
+    alive &= whole
+    here, head = rows.head(np.flatnonzero(alive & ported), headers.PORTS, move=False)
+    fields.src_port[here] = head["src_port"]
+    fields.dst_port[here] = head["dst_port"]
+
+    udp = here[fields.protocol[here] == headers.PROTOCOL_UDP]
+    fields.payload_at[udp] = rows.at[udp] + headers.UDP.itemsize
+    fields.payload_length[udp] = np.maximum(rows.end[udp] - fields.payload_at[udp], 0)
+
+    here = here[fields.protocol[here] == headers.PROTOCOL_TCP]
+    whole = rows.at[here] + headers.TCP_START.itemsize <= rows.end[here]
+    rows.notes["TCP without its flags"] += int((~whole).sum())
+    here = here[whole]
+    head = take(rows.data, rows.at[here], headers.TCP_START)
+    fields.flags[here] = head["flags"]
+    fields.seq[here], ack[here] = head["seq"], head["ack"]
+    fields.payload_at[here] = rows.at[here] + (head["offset"] >> 4).astype(np.int64) * 4
+    fields.payload_length[here] = np.maximum(rows.end[here] - fields.payload_at[here], 0)
+
+    v4 = (fields.protocol == headers.PROTOCOL_ICMP) & (fields.version == 4)
+    v6 = (fields.protocol == headers.PROTOCOL_ICMPV6) & (fields.version == 6)
+    here = np.flatnonzero(alive & (v4 | v6))
+    here = here[rows.at[here] + headers.ICMP.itemsize <= rows.end[here]]
+    head = take(rows.data, rows.at[here], headers.ICMP)
+    echo = np.where(v4[here], (head["type"] & 0xF7) == 0, (head["type"] & 0xFE) == 128)
+    fields.src_port[here[echo]] = fields.dst_port[here[echo]] = head["id"][echo]
+    return ack

@@ -1,28 +1,93 @@
-"""Server names: read from a TLS ClientHello, and turned into a class by their suffix."""
+"""Names of flows: what clients tell a server, over TLS and QUIC, and what DNS tells clients."""
 
 from __future__ import annotations
 
-import csv
-import os
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
+from capture.classes import ClassTable
 from capture.dissect import Packets
-from capture.errors import InputError
-from capture.headers import PROTOCOL_TCP
+from capture.dns import Address, responses
+from capture.quic import QuicFinder
+from capture.tls import LOOK_AHEAD, LOOK_BACK, TlsFinder
 
-#: The table netgen ships: suffix of a server name -> class.
-SHIPPED = Path(__file__).with_name("sni_classes.csv")
+__all__ = ["LOOK_AHEAD", "LOOK_BACK", "ClassTable", "Name", "NameFinder", "server_names"]
 
-#: Bytes of a segment that are looked at; a ClientHello with a post-quantum key share has 1.8 kB.
-MAX_HELLO = 16_384
 
-_HANDSHAKE, _CLIENT_HELLO, _SERVER_NAME, _HOST_NAME = 22, 1, 0, 0
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name, and the packet with which it became known.
+
+    Parameters
+    ----------
+    number : int
+        Packet number in the file.
+    kind : {"tls", "quic", "dns"}
+        What said it. The first two name the server of the packet's flow.
+    text : str
+        The name, in lower case.
+    client : tuple of int, optional
+        For DNS: who asked, as IP version and high and low 64 bits of the address.
+    answers : tuple of such tuples
+        For DNS: the addresses that the name stands for.
+    """
+
+    number: int
+    kind: str
+    text: str
+    client: Address | None = None
+    answers: tuple[Address, ...] = ()
+
+
+class NameFinder:
+    """Finds the names in one capture, chunk after chunk.
+
+    What it finds does not depend on how the capture is cut into chunks. Whoever ends in the middle
+    of a capture goes on with ``new=False`` while `waiting`, which is over after `LOOK_AHEAD` packets
+    at most. Whoever begins there begins `LOOK_BACK` packets early, and leaves out their names.
+    """
+
+    def __init__(self, kinds: str = "all") -> None:
+        self._all = kinds == "all"
+        self._tls = TlsFinder()
+        self._quic = QuicFinder()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a ClientHello is incomplete and packets to come may complete it."""
+        return self._tls.waiting or self._quic.waiting
+
+    def chunk(self, data: np.ndarray, packets: Packets, *, new: bool = True) -> list[Name]:
+        """Names that became known with the packets of a chunk.
+
+        Parameters
+        ----------
+        data : ndarray of uint8
+            The buffer that `packets` were dissected from; may go away afterwards.
+        packets : Packets
+            Packets of one chunk, which follow those of the last call.
+        new : bool
+            Whether hellos may begin here, and DNS responses count; if not, only those hellos are
+            gone on with that are waited for.
+
+        Returns
+        -------
+        list of Name
+            In the order of the file. A hello that was sent twice is found twice.
+        """
+        found = [Name(number, "tls", text) for number, text in self._tls.chunk(data, packets, new=new)]
+        if not self._all:
+            return found
+        found += [Name(number, "quic", text) for number, text in self._quic.chunk(data, packets, new=new)]
+        for row, (text, answers) in responses(data, packets) if new else ():
+            client = int(packets.version[row]), int(packets.dst_high[row]), int(packets.dst_low[row])
+            found.append(Name(int(packets.number[row]), "dns", text, client, answers))
+        return sorted(found, key=lambda name: name.number)
 
 
 def server_names(data: np.ndarray, packets: Packets) -> dict[int, str]:
-    """Server names that packets ask for, by their row.
+    """Server names in the TLS ClientHellos of one chunk, by the row that completed them.
 
     Parameters
     ----------
@@ -34,115 +99,7 @@ def server_names(data: np.ndarray, packets: Packets) -> dict[int, str]:
     Returns
     -------
     dict of int to str
-        Only rows whose payload begins with a TLS ClientHello that has a name.
     """
-    rows = np.flatnonzero((packets.payload_length > 5) & (packets.protocol == PROTOCOL_TCP))
-    at = packets.payload_at[rows]
-    rows = rows[(data[at] == _HANDSHAKE) & (data[at + 1] == 3) & (data[at + 5] == _CLIENT_HELLO)]
-    found = {}
-    for row in rows.tolist():
-        start = int(packets.payload_at[row])
-        payload = data[start : start + min(int(packets.payload_length[row]), MAX_HELLO)].tobytes()
-        name = client_hello_name(payload)
-        if name is not None:
-            found[row] = name
-    return found
-
-
-def client_hello_name(payload: bytes) -> str | None:
-    """Server name in the TLS ClientHello at the beginning of a TCP payload (RFC 6066, section 3).
-
-    Parameters
-    ----------
-    payload : bytes
-        First bytes of a connection from the client; may be cut anywhere.
-
-    Returns
-    -------
-    str or None
-        The name in lower case; None if there is no ClientHello, no name in it, or it is cut before.
-    """
-    try:
-        if payload[0] != _HANDSHAKE or payload[5] != _CLIENT_HELLO:
-            return None
-        at = 5 + 4 + 2 + 32  # record header, handshake header, version, random
-        at += 1 + payload[at]  # session id
-        at += 2 + _two(payload, at)  # cipher suites
-        at += 1 + payload[at]  # compression methods
-        end = at + 2 + _two(payload, at)
-        at += 2
-        while at + 4 <= end:
-            kind, length = _two(payload, at), _two(payload, at + 2)
-            at += 4
-            if kind == _SERVER_NAME:
-                return _host(payload[at : at + length])
-            at += length
-    except IndexError:  # cut
-        pass
-    return None
-
-
-def _host(extension: bytes) -> str | None:
-    length = _two(extension, 3)
-    name = extension[5 : 5 + length]
-    if extension[2] != _HOST_NAME or not length or len(name) < length:
-        return None
-    text = name.decode("ascii", "replace").lower().rstrip(".")
-    return text if text and all((c.isalnum() and c.isascii()) or c in "-._" for c in text) else None
-
-
-def _two(data: bytes, at: int) -> int:
-    return data[at] << 8 | data[at + 1]
-
-
-class ClassTable:
-    """Suffixes of server names and their classes.
-
-    The longest suffix wins, at the borders of labels: ``nflxvideo.net`` is a suffix of
-    ``a.nflxvideo.net`` and not of ``notnflxvideo.net``.
-
-    Parameters
-    ----------
-    user : str or Path, optional
-        A CSV file ``suffix,class`` whose rows are asked before the shipped ones.
-
-    Raises
-    ------
-    InputError
-        If that file cannot be read, or a row of it is bad.
-    """
-
-    def __init__(self, user: str | os.PathLike[str] | None = None) -> None:
-        self._tables = [_read_table(Path(user))] if user is not None else []
-        self._tables.append(_read_table(SHIPPED))
-
-    def class_of(self, name: str | None) -> str | None:
-        """The class of a server name, or None."""
-        if not name:
-            return None
-        labels = name.lower().strip(".").split(".")
-        for table in self._tables:
-            for first in range(len(labels)):
-                found = table.get(".".join(labels[first:]))
-                if found is not None:
-                    return found
-        return None
-
-
-def _read_table(path: Path) -> dict[str, str]:
-    hint = "Write one suffix,class a line, such as nflxvideo.net,netflix"
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.reader(stream, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read the table of server names {path}: {error}", hint) from error
-    table = {}
-    for number, row in enumerate(rows, start=1):
-        cells = [cell.strip() for cell in row]
-        if not any(cells) or cells[0].startswith("#") or (number == 1 and cells[:2] == ["suffix", "class"]):
-            continue
-        suffix = cells[0].lower().removeprefix("*").strip(".")
-        if len(cells) != 2 or not suffix or not cells[1]:
-            raise InputError(f"{path}, line {number}: {','.join(row)!r} is not a suffix and a class", hint)
-        table[suffix] = cells[1]
-    return table
+    found = TlsFinder().chunk(data, packets)
+    rows = np.searchsorted(packets.number, np.array([number for number, _ in found], np.int64))
+    return dict(zip(rows.tolist(), (text for _, text in found), strict=True))

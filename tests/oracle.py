@@ -234,6 +234,21 @@ def _tag(data: bytes, at: int, kind: int, vlan: list[int]) -> tuple[int, int]:
     if kind in (0x8847, 0x8848):
         bottom = _number(data, at, 4) & 0x100
         return _by_version(data, at + 4) if bottom else (at + 4, 0x8847)
+    return _rare_tag(data, at, kind)
+
+
+def _rare_tag(data: bytes, at: int, kind: int) -> tuple[int, int]:
+    """Tags that a few of the shared captures have."""
+    if kind == 0x8903:  # FabricPath: its tag, and the whole frame
+        return at + 16, _number(data, at + 14, 2)
+    if kind == 0x88E5 and not _number(data, at, 1) & 0x0C:  # MACsec, if it does not encrypt
+        at += 14 if data[at] & 0x20 else 6
+        return at + 2, _number(data, at, 2)
+    if kind == 0xD28B:  # Arista's time stamp, in one of two lengths
+        at += 4 + {0x10: 8, 0x20: 6}.get(_number(data, at + 3, 1), 1 << 30)
+        return at + 2, _number(data, at, 2)
+    if kind == 0x894F:  # network service header
+        return at + (_number(data, at, 2) & 0x3F) * 4, {1: 0x0800, 2: 0x86DD}.get(_number(data, at + 3, 1), 0)
     raise NotIP
 
 
@@ -248,7 +263,8 @@ def _ipv4(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
     fragment = (_number(data, at + 4, 2), protocol) if place & 0x3FFF else None
     ends = data[at + 12 : at + 16], data[at + 16 : at + 20]
     payload = data[at + header : at + size]  # what follows is padding
-    return _transport(record, size, protocol, vlan, ends, payload, fragment, bool(place & 0x1FFF))
+    bare = Packet(record.time_ns, size, protocol, vlan, *ends, None, fragment=fragment)
+    return bare if place & 0x1FFF else _transport(bare, payload)
 
 
 def _ipv6(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
@@ -279,34 +295,21 @@ def _ipv6(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
         protocol, payload = following, payload[length:]
     if not later and protocol in (0, 43, 44, 51, 60):
         raise NotIP
-    return _transport(record, size, protocol, vlan, ends, payload, fragment, later)
+    bare = Packet(record.time_ns, size, protocol, vlan, *ends, None, fragment=fragment)
+    return bare if later else _transport(bare, payload)
 
 
-def _transport(
-    record: Record,
-    size: int,
-    protocol: int,
-    vlan: tuple[int, ...],
-    ends: tuple[bytes, bytes],
-    payload: bytes,
-    fragment: tuple[int, int] | None,
-    later: bool,
-) -> Packet:
-    ports: tuple[int, int] | None = (0, 0)
-    flags = seq = 0
-    version = 4 if len(ends[0]) == 4 else 6
-    if later:
-        ports = None
-    elif protocol in PORTED:
+def _transport(bare: Packet, payload: bytes) -> Packet:
+    """A packet with its ports, and of TCP its flags and sequence number."""
+    echo = {4: (ICMP, (0, 8)), 16: (ICMPV6, (128, 129))}[len(bare.src)]
+    if bare.protocol in PORTED:
         ports = _number(payload, 0, 2), _number(payload, 2, 2)
-        if protocol == TCP and len(payload) >= 14:
-            seq, flags = _number(payload, 4, 4), payload[13]
-    elif len(payload) >= 8 and (protocol, version, payload[0]) in (
-        *((ICMP, 4, 0), (ICMP, 4, 8)),
-        *((ICMPV6, 6, 128), (ICMPV6, 6, 129)),
-    ):
-        ports = (_number(payload, 4, 2),) * 2
-    return Packet(record.time_ns, size, protocol, vlan, *ends, ports, flags, seq, fragment)
+        if bare.protocol == TCP and len(payload) >= 14:
+            return dataclasses.replace(bare, ports=ports, seq=_number(payload, 4, 4), flags=payload[13])
+        return dataclasses.replace(bare, ports=ports)
+    if len(payload) >= 8 and bare.protocol == echo[0] and payload[0] in echo[1]:
+        return dataclasses.replace(bare, ports=(_number(payload, 4, 2),) * 2)
+    return dataclasses.replace(bare, ports=(0, 0))
 
 
 # -- flows ---------------------------------------------------------------------------------------

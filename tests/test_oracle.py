@@ -260,7 +260,7 @@ ROWS = {
 def test_each_rule_puts_packets_together_as_it_says(name, tmp_path):
     frames, flows = CASES[name]
     path = write(tmp_path / "a.pcap", frames)
-    assert [flow.numbers for flow in oracle.flows_of(path)] == flows
+    assert sorted(sorted(flow.numbers) for flow in oracle.flows_of(path)) == sorted(flows)
     assert netgen_rows(path) == oracle_rows(path)
 
 

@@ -16,7 +16,7 @@ from capture.errors import InputError
 from capture.series import LONGEST_NS, NS
 
 #: A plain decimal number.
-NUMBER = r"^(?P<sign>[+-]?)(?P<whole>[0-9]{1,19})(?P<point>\.?)(?P<fraction>[0-9]*)$"
+NUMBER = r"^(?P<sign>[+-]?)(?P<whole>[0-9]{1,19})(?:\.(?P<fraction>[0-9]*))?$"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -219,7 +219,8 @@ class LabelText:
                     read_options=pa.csv.ReadOptions(
                         column_names=names, skip_rows=0 if self._headless else 1, block_size=1 << 23
                     ),
-                    parse_options=pa.csv.ParseOptions(delimiter=self._delimiter),
+                    # without, a line end within quotes may be taken for that of a row where a block ends
+                    parse_options=pa.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
                     convert_options=pa.csv.ConvertOptions(
                         include_columns=wanted, column_types=dict.fromkeys(wanted, pa.binary())
                     ),

@@ -76,7 +76,7 @@ class Matches:
     row : ndarray of int64, shape (flows,)
         The row that fits best, -1 if none does.
     tied : ndarray of bool, shape (flows,)
-        A row of another class fits as well.
+        A row of another class names as much and starts as near.
     """
 
     row: np.ndarray
@@ -255,7 +255,8 @@ class _Group:
         both = left_fits & right_fits & (left_away == right_away)
         lower = self._row[right] < self._row[left]
         best = np.where(both & lower, right, best)
-        mixed = self._mixed[best] | (both & (self._label[left] != self._label[right]))
+        either = self._mixed[left] | self._mixed[right] | (self._label[left] != self._label[right])
+        mixed = np.where(both, either, self._mixed[best])
         return np.where(left_fits | right_fits, self._row[best], -1), np.minimum(left_away, right_away), mixed
 
     def touched(self, key: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -128,7 +128,9 @@ def read_times(columns: Sequence[pa.StringArray], options: LabelOptions, *, cicf
 def check_format(times: str) -> None:
     """Refuse a format of times that strptime does not know, or that leaves out the date or the hour."""
     try:
-        again = datetime.datetime.strptime(datetime.datetime(2017, 12, 31, 11, 58).strftime(times), times)
+        again = datetime.datetime.strptime(
+            datetime.datetime(2017, 12, 31, 11, 58, tzinfo=datetime.UTC).strftime(times), times
+        )
     except ValueError:
         again = None
     if again is None or (again.year, again.month, again.day, again.hour % 12) != (2017, 12, 31, 11):

@@ -274,7 +274,7 @@ def _ipv6(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
         raise NotIP
     size = 40 + _number(data, at + 4, 2)
     protocol = data[at + 6]
-    if size == 40:
+    if size == 40 and protocol in (0, TCP, UDP):  # a jumbogram, or left to the network card
         size = wire
     ends = data[at + 8 : at + 24], data[at + 24 : at + 40]
     payload = data[at + 40 : at + size]
@@ -333,7 +333,7 @@ class Flow:
         if not new.opens:
             return False
         mine = [each for each in self.packets if each.sender == new.sender]
-        syns = [each.seq for each in mine if each.flags & SYN]
+        syns = [each.seq for each in mine if each.opens]
         if syns and syns[-1] == new.seq:
             return False
         return bool(mine) or any(each.flags & (FIN | RST) for each in self.packets)

@@ -160,7 +160,7 @@ class LabelFile:
         # a few flows by chance, or parts of flows that were cut in another way, say nothing of the clock
         if agree >= _AGREE and 2 * agree >= len(shifts) and 4 * agree > flows - without:
             shift = int(shifts[int(near.argmax()) + agree // 2])
-            if abs(shift) > NS:
+            if round(shift / NS):
                 notes[f"flows begin {_how_to_shift(shift, self.options)}"] = agree
         return +notes
 

@@ -347,3 +347,39 @@ def test_rows_of_none_are_a_file_without_labels(labels):
     assert table.rows == 1
     assert table.classes_of([A], [1], [B], [2], [6], [0], [0]) == [None]
     assert table.notes["rows of the labels file that match no flow"] == 1
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(sorted(DATA_SETS)),
+    changes=st.lists(
+        st.tuples(
+            st.integers(0, 2000),
+            st.integers(0, 12),
+            st.sampled_from(
+                [b"", b"\xff", b"\0", b'"', b",", b"\n", b"\r", b"-", b".", b"9" * 25, b"e9", b"/", b":", b"0x", b"nan"]
+            )
+            | st.binary(max_size=3),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, name, changes):
+    text = bytearray(DATA_SETS[name][0].encode())
+    for place, length, new in changes:
+        place %= len(text) + 1
+        text[place : place + length] = new
+    path = tmp_path / "labels.csv"
+    path.write_bytes(text)
+    said = ""
+    try:
+        table = LabelFile(path)
+    except InputError as error:
+        said = str(error)
+    if said:
+        assert "labels.csv" in said
+        assert "\n" not in said
+        return
+    columns = [[A, None], [52_108, None], [B, "x"], [80, None], [6, None], [T * NS, -(2**63)], [NS, 2**62]]
+    assert table.classes_of(*columns) == [table.class_of(*row) for row in zip(*columns, strict=True)]

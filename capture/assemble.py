@@ -1,319 +1,440 @@
-"""Packets to flows: grouped, ordered in time, split where a flow ends, and given a direction.
+"""Packets to flows: grouped by 5-tuple, split where a flow ends, and given a direction.
 
-A flow is a bidirectional 5-tuple, with VLAN, ended by an idle timeout or, in TCP, by a new SYN
-after a FIN or RST; the ACKs that trail a FIN stay with the flow they close. Its initiator is who
-sent the SYN, or who a SYN-ACK answers, or else who sent the first packet.
+The rules stand in ``docs/flows.md``. They are applied in the file's order, part by part, with what
+is known of every open flow carried over; so memory grows with the flows that are open, and the
+result does not depend on how the file was cut into parts. Packets themselves are put by at once
+(`capture.spill`); of a flow only its totals are kept.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import socket
 from collections import Counter
 
 import numpy as np
-import pyarrow as pa
 
 from capture import headers
-from capture.dissect import Packets
+from capture.clock import Clock
 from capture.errors import InputError
+from capture.fragments import Joiner
+from capture.names import Name
+from capture.parts import KEY, Part
 from capture.series import NS
+from capture.spill import Spill
 
 IDLE_TIMEOUT_NS = 120 * NS
-BY = ("flow", "host", "capture")
 
-#: What tells two flows apart, ends in canonical order: the smaller address and port is `a`.
-_KEY = np.dtype(
-    [
-        ("a_high", "u8"),
-        ("a_low", "u8"),
-        ("b_high", "u8"),
-        ("b_low", "u8"),
-        ("a_port", "<i4"),
-        ("b_port", "<i4"),
-        ("vlan", "<i4"),
-        ("version", "u1"),
-        ("protocol", "u1"),
-    ]
-)
+#: A packet seen twice comes again within this time (a mirrored port, two interfaces).
+REPEAT_NS = 10_000_000
+
+_ENDS = headers.TCP_FIN | headers.TCP_RST
+_SYN = headers.TCP_SYN | headers.TCP_ACK
+# what has been seen of a flow, as bits
+_CLOSED, _FORWARD, _BACK = np.uint8(1), np.uint8(2), np.uint8(4)
+# who the initiator is said to be by: the first packet, a SYN-ACK, a SYN
+_BY_FIRST, _BY_ANSWER, _BY_SYN = range(3)
 
 
-@dataclasses.dataclass(frozen=True)
-class Flows:
-    """Flows, hosts or whole captures of one file, and the packets in them.
+class _Columns:
+    """Named columns that grow together."""
+
+    def __init__(self, **kinds: object) -> None:
+        self._kinds = {name: np.dtype(kind) for name, kind in kinds.items()}  # type: ignore[call-overload]
+        self._held = {name: np.zeros(1024, kind) for name, kind in self._kinds.items()}
+        self.rows = 0
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._held[name][: self.rows]
+
+    def grow(self, rows: int) -> None:
+        """Room for so many rows in all; new ones are zero."""
+        for name, held in self._held.items():
+            if rows > len(held):
+                self._held[name] = np.concatenate([held, np.zeros(max(rows - len(held), len(held)), held.dtype)])
+        self.rows = rows
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FlowColumns:
+    """Flows of captures, one row each, in the order of their first packets; shape (flows,) each.
 
     Parameters
     ----------
-    flow : ndarray of int64, shape (packets,)
-        Row of the flow each packet belongs to; packets in order of flow and time.
-    offset_ns : ndarray of int64, shape (packets,)
-        Time since the flow's first packet.
-    size : ndarray of int64, shape (packets,)
-        IP bytes.
-    up : ndarray of bool, shape (packets,)
-        True for packets from the initiator of their flow.
-    start_ns, duration_ns, packets, bytes : ndarray of int64, shape (flows,)
-        Totals.
-    columns : dict of str to list, each of length flows
-        ``protocol, src, src_port, dst, dst_port, vlan, name`` as in the flow table; None: not known
-        or not the same for all of the row.
+    key : ndarray of `capture.parts.KEY`
+        Ends, ports, VLAN and protocol.
+    start_ns, end_ns, packets, bytes : ndarray of int64
+        Earliest and latest time stamp; totals.
+    up : ndarray of bool
+        Whether the initiator is end `a` of the key.
+    capture, number : ndarray of int64
+        Number of the capture, from 0, and of the first packet in it, from 1.
     """
 
-    flow: np.ndarray
-    offset_ns: np.ndarray
-    size: np.ndarray
-    up: np.ndarray
+    key: np.ndarray
     start_ns: np.ndarray
-    duration_ns: np.ndarray
+    end_ns: np.ndarray
     packets: np.ndarray
     bytes: np.ndarray
-    columns: dict[str, list[int | str | None]]
+    up: np.ndarray
+    capture: np.ndarray
+    number: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.start_ns)
-
-    def keep(self, rows: np.ndarray) -> Flows:
-        """The flows of a boolean mask, numbered anew, with their packets."""
-        if rows.all():
-            return self
-        inside = rows[self.flow]
-        number = np.cumsum(rows) - 1
-        return Flows(
-            flow=number[self.flow[inside]],
-            offset_ns=self.offset_ns[inside],
-            size=self.size[inside],
-            up=self.up[inside],
-            start_ns=self.start_ns[rows],
-            duration_ns=self.duration_ns[rows],
-            packets=self.packets[rows],
-            bytes=self.bytes[rows],
-            columns={
-                name: [value for value, kept in zip(values, rows.tolist(), strict=True) if kept]
-                for name, values in self.columns.items()
-            },
-        )
+        return len(self.key)
 
 
 class Assembler:
-    """Collects the packets of one capture file, then makes its flows.
+    """Makes flows of captures, one capture after the other.
 
     Parameters
     ----------
     idle_timeout_ns : int
         A flow that is silent for longer has ended.
-    by : {"flow", "host", "capture"}
-        One row a flow, one an initiating address, or one for the whole file.
+    active_timeout_ns : int, optional
+        A flow that lasts longer is ended and begun anew.
 
     Attributes
     ----------
+    spill : Spill
+        The packets, by number of their flow.
+    names : list of (int, Name)
+        TLS and QUIC names by flow, in the order they were seen, only those that the initiator's side sent;
+        complete after `end_capture`.
+    answers : list of (int, int, Name)
+        Names that DNS told, with the numbers of their capture and packet, in the order they were seen.
     notes : Counter
-        ``"time runs backwards"``: packets stamped earlier than the one before them in the file.
+        Oddities that lost nothing.
     """
 
-    def __init__(self, *, idle_timeout_ns: int = IDLE_TIMEOUT_NS, by: str = "flow") -> None:
-        if by not in BY:
-            raise InputError(f"flows cannot be made by {by!r}", f"Choose one of {', '.join(BY)}")
-        if idle_timeout_ns <= 0:
-            raise InputError(f"an idle timeout of {idle_timeout_ns} ns cannot be used", "Take one such as 120s")
-        self.by = by
+    def __init__(self, *, idle_timeout_ns: int = IDLE_TIMEOUT_NS, active_timeout_ns: int | None = None) -> None:
+        for name, value in (("idle", idle_timeout_ns), ("active", active_timeout_ns)):
+            if value is not None and value <= 0:
+                raise InputError(f"an {name} timeout of {value} ns cannot be used", "Take one such as 120s")
         self.idle_timeout_ns = idle_timeout_ns
+        self.active_timeout_ns = active_timeout_ns
+        self.spill = Spill()
         self.notes: Counter[str] = Counter()
-        self._keys: dict[bytes, int] = {}
-        self._parts: list[tuple[np.ndarray, ...]] = []
-        self._names: list[tuple[int, str]] = []
-        self._count = 0
-        self._last_ns: int | None = None
-
-    def add(self, packets: Packets, names: dict[int, str] | None = None) -> None:
-        """Take a chunk's packets, in the file's order.
-
-        Parameters
-        ----------
-        packets : Packets
-            As `capture.dissect.dissect` gives them.
-        names : dict of int to str, optional
-            TLS server names, by the row of `packets` that asks for them.
-        """
-        if not len(packets):
-            return
-        backwards = int((np.diff(packets.time_ns) < 0).sum())
-        if self._last_ns is not None:
-            backwards += int(packets.time_ns[0] < self._last_ns)
-        self._last_ns = int(packets.time_ns[-1])
-        self.notes["time runs backwards"] += backwards
-        key, forward = _keys(packets)
-        coded = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(_KEY.itemsize), len(key), [None, pa.py_buffer(key)]
-        ).dictionary_encode()
-        # a key's number is its place among the keys of the whole file
-        known = self._keys
-        number = np.array([known.setdefault(each, len(known)) for each in coded.dictionary.to_pylist()], np.int64)
-        self._parts.append(
-            (
-                number[coded.indices.to_numpy()],
-                forward,
-                packets.time_ns,
-                packets.size.astype(np.int64),
-                packets.flags,
-            )
+        self.names: list[tuple[int, Name]] = []
+        self.answers: list[tuple[int, int, Name]] = []
+        self._flows = _Columns(
+            **{"key": KEY, "start_ns": "i8", "end_ns": "i8", "packets": "i8", "bytes": "i8"},
+            **{"up": "?", "by": "u1", "begun": "i8", "capture": "i8", "number": "i8"},
         )
-        self._names += [(self._count + row, name) for row, name in (names or {}).items()]
-        self._count += len(packets)
+        self._capture = 0
+        self._forget()
 
-    def finish(self) -> Flows:
-        """The flows of all packets taken, numbered by the time of their first packet."""
-        if not self._parts:
-            empty = np.zeros(0, np.int64)
-            return Flows(empty, empty, empty, empty.astype(bool), empty, empty, empty, empty, {n: [] for n in _COLUMNS})
-        key, forward, time_ns, size, flags = (np.concatenate(part) for part in zip(*self._parts, strict=True))
-        self._parts.clear()
-        order = np.lexsort((time_ns, key))  # stable: equal times stay in the file's order
-        key, forward, time_ns, size, flags = (column[order] for column in (key, forward, time_ns, size, flags))
-        first = _first_packets(key, time_ns, flags, self.idle_timeout_ns)
-        flow = np.cumsum(first) - 1
-        at = np.flatnonzero(first)
-        initiator = _initiators(flow, forward, flags, at)
-        up = forward == initiator[flow]
-        names = self._flow_names(order, flow, up)
+    def _forget(self) -> None:
+        """Nothing is open: what comes next is another capture."""
+        longest = max(self.idle_timeout_ns, self.active_timeout_ns or 0)
+        self._clock = Clock(self.idle_timeout_ns, stride_ns=min(4 * longest, 1 << 60))
+        self._joiner = Joiner()
+        self._slots: dict[bytes, int] = {}
+        self._free: list[int] = []
+        self._open = _Columns(  # flow: its number and 1; seq: that of the last SYN and 1
+            **{"key": KEY, "flow": "i8", "clock": "i8", "seen": "u1", "seq_forward": "i8", "seq_back": "i8"},
+            **{"mark": "u4", "size": "u4", "time_ns": "i8"},
+        )
+        self._said: list[tuple[int, bool, Name]] = []
+        self._ahead: list[tuple[int, Name]] = []
+        self._records = 0  # of the capture so far
+        self._last = (0, 0)  # number and time of the last packet
+        self._sweep = 1 << 16
 
-        unique = np.frombuffer(b"".join(self._keys), _KEY)
-        by_start = np.lexsort((order[at], time_ns[at]))
-        rank = np.empty(len(at), np.int64)
-        rank[by_start] = np.arange(len(at))
-        flow, at, initiator = rank[flow], at[by_start], initiator[by_start]
-        names = {int(rank[old]): name for old, name in names.items()}
-        columns = _columns(unique[key[at]], initiator, names)
-        if self.by == "flow":
-            group = np.arange(len(at))
-        elif self.by == "capture":
-            group, columns = np.zeros(len(at), np.int64), _merge_names(columns, flow, size, np.zeros(len(at), np.int64))
-        else:
-            hosts: dict[int | str | None, int] = {}
-            group = np.array([hosts.setdefault(src, len(hosts)) for src in columns["src"]], np.int64)
-            columns = {**_merge_names(columns, flow, size, group), "src": list(hosts)}
-        return _totals(group[flow], time_ns, size, up, columns)
+    @property
+    def flows(self) -> int:
+        """Number of flows so far, of all captures."""
+        return self._flows.rows
 
-    def _flow_names(self, order: np.ndarray, flow: np.ndarray, up: np.ndarray) -> dict[int, str]:
-        """The first server name asked for by the initiator, by flow."""
-        if not self._names:
-            return {}
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order))
-        found: dict[int, str] = {}
-        for row, name in sorted((int(place[row]), name) for row, name in self._names):
-            if up[row]:
-                found.setdefault(int(flow[row]), name)
-        return found
+    def end_capture(self) -> None:
+        """The capture has ended: settle what had to wait for that."""
+        rest = self._joiner.rest(self._last[0])
+        if len(rest):
+            self._assemble(rest)
+        up = self._flows["up"]
+        for flow, forward, name in self._said:
+            if forward == up[flow]:  # who is asked for a name does not say it
+                self.names.append((flow, name))
+        self._capture += 1
+        self._forget()
+
+    def add(self, part: Part) -> None:
+        """Take the next packets of the capture."""
+        before = self._records
+        self._records += part.records
+        for name in part.names:
+            if name.kind == "dns":
+                self.answers.append((self._capture, name.number + before, name))
+            else:
+                self._ahead.append((name.number + before, name))
+        if not len(part):
+            return
+        part.number += before
+        number, time_ns = self._last
+        backwards = int((part.time_ns[1:] < part.time_ns[:-1]).sum()) + (number > 0 and part.time_ns[0] < time_ns)
+        self.notes[_BACKWARDS] += int(backwards)
+        self._last = int(part.number[-1]), int(part.time_ns[-1])
+        part = self._joiner.join(part)
+        if len(part):
+            self._assemble(part)
+        if len(self._slots) > self._sweep:
+            self._drop_ended()
+
+    def columns(self) -> FlowColumns:
+        """The flows of all captures so far."""
+        names = ("key", "start_ns", "end_ns", "packets", "bytes", "up", "capture", "number")
+        columns = {name: self._flows[name] for name in names}
+        key = columns["key"]
+        # what goes from an end to itself goes up
+        itself = np.logical_and.reduce([key[f"a_{field}"] == key[f"b_{field}"] for field in ("high", "low", "port")])
+        return FlowColumns(**{**columns, "up": columns["up"] | itself})
+
+    # -- a part at a time -------------------------------------------------------------------
+
+    def _assemble(self, part: Part) -> None:
+        clock = self._clock.of(part.time_ns, part.number)
+        slot = self._slots_of(part.keys)[part.key]
+        # in order of key, and in the file's order within
+        order = np.sort(slot << 32 | np.arange(len(part))) & 0xFFFFFFFF
+        rows = _Sorted(
+            order=order,
+            slot=slot[order],
+            clock=clock[order],
+            time_ns=part.time_ns[order],
+            size=part.size[order],
+            forward=part.forward[order],
+            flags=part.flags[order],
+            mark=part.fingerprint[order],
+            syn=np.zeros(0, np.int64),
+            syn_seq=part.syn_seq,
+            head=np.ones(len(order), bool),
+        )
+        np.not_equal(rows.slot[1:], rows.slot[:-1], out=rows.head[1:])
+        if len(part.syn):
+            place = np.empty(len(order), np.int64)
+            place[order] = np.arange(len(order))
+            at = place[part.syn]
+            by_place = np.argsort(at)
+            rows.syn, rows.syn_seq = at[by_place], part.syn_seq[by_place].astype(np.int64)
+        self._count_repeats(rows)
+        flow = self._settle(rows, self._begins(rows), part.number)
+        by_flow = np.sort(flow << 32 | np.arange(len(flow))) & 0xFFFFFFFF
+        self.spill.add(flow[by_flow], rows.time_ns[by_flow], rows.size[by_flow], rows.forward[by_flow])
+        if self._ahead:
+            self._place_names(part, rows, flow)
+
+    def _slots_of(self, keys: np.ndarray) -> np.ndarray:
+        """A number for each key, for as long as it has a flow that has not ended."""
+        slots, free = self._slots, self._free
+        raw = keys.view(f"V{KEY.itemsize}").tolist()
+        found = [slots.get(key, -1) for key in raw]
+        if -1 in found:
+            top = self._open.rows
+            new = [row for row, number in enumerate(found) if number < 0]
+            for row in new:
+                if free:
+                    number = free.pop()
+                else:
+                    number, top = top, top + 1
+                found[row] = slots[raw[row]] = number
+            self._open.grow(top)
+            self._open["key"][[found[row] for row in new]] = keys[new]
+        return np.array(found, np.int64)
+
+    def _begins(self, rows: _Sorted) -> np.ndarray:
+        """Which packets begin a flow."""
+        before = np.empty(len(rows), np.int64)
+        before[1:] = rows.clock[:-1]
+        heads = np.flatnonzero(rows.head)
+        slot = rows.slot[heads]
+        before[heads] = self._open["clock"][slot]
+        begins: np.ndarray = rows.clock - before > self.idle_timeout_ns
+        begins[heads] |= self._open["flow"][slot] == 0
+        ends = np.append(heads[1:], len(rows))
+        unsettled = rows.syn[~begins[rows.syn]]
+        runs = np.unique(np.searchsorted(heads, unsettled, "right") - 1)
+        if self.active_timeout_ns is not None:
+            since = rows.clock[heads]
+            going = ~begins[heads]
+            since[going] = self._flows["begun"][self._open["flow"][slot[going]] - 1]
+            runs = np.union1d(runs, np.flatnonzero(rows.clock[ends - 1] - since > self.active_timeout_ns))
+        if len(runs):
+            splitter = _Splitter(rows, begins, self._open, self._flows["begun"], self.active_timeout_ns)
+            for run in runs.tolist():
+                splitter.split(int(heads[run]), int(ends[run]))
+        return begins
+
+    def _settle(self, rows: _Sorted, begins: np.ndarray, number: np.ndarray) -> np.ndarray:
+        """Take the packets into their flows' totals; the number of each packet's flow."""
+        flows, opened = self._flows, self._open
+        first = np.flatnonzero(rows.head | begins)  # of each stretch of packets of one flow
+        new = begins[first]
+        slot = rows.slot[first]
+        flow = opened["flow"][slot] - 1
+        begun = rows.order[first[new]]
+        # flows are numbered in the order of their first packets in the file
+        flow[new] = flows.rows + np.argsort(np.argsort(begun))
+        fresh = flow[new]
+        flows.grow(flows.rows + len(fresh))
+        flows["key"][fresh] = opened["key"][slot[new]]
+        flows["start_ns"][fresh] = rows.time_ns[first[new]]
+        flows["end_ns"][fresh] = rows.time_ns[first[new]]
+        flows["up"][fresh] = rows.forward[first[new]]
+        flows["begun"][fresh] = rows.clock[first[new]]
+        flows["capture"][fresh] = self._capture
+        flows["number"][fresh] = number[begun]
+        flows["start_ns"][flow] = np.minimum(flows["start_ns"][flow], np.minimum.reduceat(rows.time_ns, first))
+        flows["end_ns"][flow] = np.maximum(flows["end_ns"][flow], np.maximum.reduceat(rows.time_ns, first))
+        count = np.diff(first, append=len(rows))
+        flows["packets"][flow] += count
+        flows["bytes"][flow] += np.add.reduceat(rows.size, first, dtype=np.int64)
+        each = np.repeat(flow, count)
+        self._direct(each, np.flatnonzero(rows.flags & _SYN == _SYN), rows, _BY_ANSWER)
+        self._direct(each, rows.syn, rows, _BY_SYN)
+
+        # what stays open: the last stretch of each key
+        seen = np.where(rows.flags & _ENDS, _CLOSED, np.uint8(0)) | np.where(rows.forward, _FORWARD, _BACK)
+        seen = np.bitwise_or.reduceat(seen, first)
+        seen[~new] |= opened["seen"][slot[~new]]
+        last = np.flatnonzero(np.append(rows.head[first[1:]], True))
+        slot, end = slot[last], np.append(first[1:], len(rows))[last] - 1
+        opened["flow"][slot] = flow[last] + 1
+        opened["clock"][slot] = rows.clock[end]
+        opened["seen"][slot] = seen[last]
+        for name in ("mark", "size", "time_ns"):
+            opened[name][slot] = getattr(rows, name)[end]
+        forgotten = slot[new[last]]
+        opened["seq_forward"][forgotten] = opened["seq_back"][forgotten] = 0
+        kept = each[rows.syn] == opened["flow"][rows.slot[rows.syn]] - 1
+        syn, seq = rows.syn[kept], rows.syn_seq[kept] + 1
+        for name, way in (("seq_forward", rows.forward[syn]), ("seq_back", ~rows.forward[syn])):
+            opened[name][rows.slot[syn[way]]] = seq[way]  # of several, the last stays
+        return each
+
+    def _direct(self, flow: np.ndarray, at: np.ndarray, rows: _Sorted, by: int) -> None:
+        """Let the first of the packets `at` in each flow say who its initiator is."""
+        flows = self._flows
+        number, first = np.unique(flow[at], return_index=True)
+        better = flows["by"][number] < by
+        number, at = number[better], at[first[better]]
+        flows["by"][number] = by
+        flows["up"][number] = rows.forward[at] == (by == _BY_SYN)
+
+    def _count_repeats(self, rows: _Sorted) -> None:
+        """Packets that come again at once: a mirrored port, or a capture on two interfaces."""
+        heads = np.flatnonzero(rows.head)
+        slot = rows.slot[heads]
+        repeat = np.zeros(len(rows), bool)
+        repeat[1:] = _again(rows.mark, rows.size, rows.time_ns)
+        opened = self._open
+        known = opened["flow"][slot] > 0
+        pairs = [np.stack([opened[name][slot], getattr(rows, name)[heads]]) for name in ("mark", "size", "time_ns")]
+        repeat[heads] = known & _again(*pairs)[0]
+        self.notes[_REPEATED] += int(repeat.sum())
+
+    def _place_names(self, part: Part, rows: _Sorted, flow: np.ndarray) -> None:
+        flow_of, forward_of = np.empty(len(rows), np.int64), np.empty(len(rows), bool)
+        flow_of[rows.order], forward_of[rows.order] = flow, rows.forward
+        last = int(part.number[-1])
+        here = [each for each in self._ahead if each[0] <= last]
+        self._ahead = [each for each in self._ahead if each[0] > last]
+        at = np.searchsorted(part.number, np.array([number for number, _ in here], np.int64))
+        for row, (number, name) in zip(at.tolist(), here, strict=True):
+            if part.number[row] == number:
+                self._said.append((int(flow_of[row]), bool(forward_of[row]), name))
+
+    def _drop_ended(self) -> None:
+        """Forget the keys whose flows have ended: a packet to come begins a new one anyway."""
+        ended = self._clock.now - self._open["clock"] > self.idle_timeout_ns
+        gone = [key for key, slot in self._slots.items() if ended[slot]]
+        for key in gone:
+            self._free.append(self._slots.pop(key))
+        free = np.array(self._free, np.int64)
+        self._open["flow"][free] = 0
+        self._sweep = max(1 << 16, 2 * len(self._slots))
 
 
-_COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "name")
+_BACKWARDS = "packets stamped earlier than the one before"
+_REPEATED = "packets seen twice"
 
 
-def _keys(packets: Packets) -> tuple[np.ndarray, np.ndarray]:
-    """Key of each packet's flow, and whether the packet goes from its end `a` to its end `b`."""
-    p = packets
-    later = (p.src_low > p.dst_low) | ((p.src_low == p.dst_low) & (p.src_port > p.dst_port))
-    swap = (p.src_high > p.dst_high) | ((p.src_high == p.dst_high) & later)
-    key = np.empty(len(p), _KEY)
-    for field in ("high", "low", "port"):
-        src, dst = getattr(p, f"src_{field}"), getattr(p, f"dst_{field}")
-        key[f"a_{field}"] = np.where(swap, dst, src)
-        key[f"b_{field}"] = np.where(swap, src, dst)
-    key["vlan"], key["version"], key["protocol"] = p.vlan, p.version, p.protocol
-    return key, ~swap
+def _again(mark: np.ndarray, size: np.ndarray, time_ns: np.ndarray) -> np.ndarray:
+    """Which rows repeat the one before: shape (rows - 1, ...)."""
+    near = np.abs(time_ns[1:] - time_ns[:-1]) <= REPEAT_NS
+    found: np.ndarray = (mark[1:] == mark[:-1]) & (mark[1:] != 0) & (size[1:] == size[:-1]) & near
+    return found
 
 
-def _first_packets(key: np.ndarray, time_ns: np.ndarray, flags: np.ndarray, idle_ns: int) -> np.ndarray:
-    """Which packets begin a flow, of packets in order of key and time."""
-    first = np.ones(len(key), bool)
-    first[1:] = (key[1:] != key[:-1]) | (np.diff(time_ns) > idle_ns)
-    syn = (flags & (headers.TCP_SYN | headers.TCP_ACK)) == headers.TCP_SYN
-    if not syn.any():
-        return first
-    closing = (flags & (headers.TCP_FIN | headers.TCP_RST)) != 0
-    closed = np.cumsum(closing) - closing  # FINs and RSTs before each packet
-    # a SYN begins a flow if one came since the SYN before it, or since the flow's first packet
-    marks = np.flatnonzero(syn | first)
-    since = np.zeros(len(marks), np.int64)
-    since[1:] = closed[marks[1:]] - closed[marks[:-1]]
-    first[marks[syn[marks] & (since > 0)]] = True
-    return first
+@dataclasses.dataclass(slots=True)
+class _Sorted:
+    """Packets of a part in order of key, and in the file's order within; see `Part` for the columns."""
+
+    order: np.ndarray  # the row of the part
+    slot: np.ndarray
+    clock: np.ndarray
+    time_ns: np.ndarray
+    size: np.ndarray
+    forward: np.ndarray
+    flags: np.ndarray
+    mark: np.ndarray
+    syn: np.ndarray
+    syn_seq: np.ndarray
+    head: np.ndarray  # whether a packet is the first of its key
+
+    def __len__(self) -> int:
+        return len(self.order)
 
 
-def _initiators(flow: np.ndarray, forward: np.ndarray, flags: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Whether each flow's initiator is its end `a`."""
-    initiator: np.ndarray = forward[at].copy()
-    handshake = flags & (headers.TCP_SYN | headers.TCP_ACK)
-    for kind, reverse in ((headers.TCP_SYN | headers.TCP_ACK, True), (headers.TCP_SYN, False)):
-        rows = np.flatnonzero(handshake == kind)[::-1]  # backwards: the first one is written last
-        initiator[flow[rows]] = forward[rows] ^ reverse
-    return initiator
+class _Splitter:
+    """Splits the packets of one key where a SYN or the active timeout begins a new flow.
 
+    The idle timeout looks at neighbours only, and is done for all at once; these two look back to
+    where the flow began, so each key they matter for is gone through by itself.
+    """
 
-def _columns(key: np.ndarray, initiator: np.ndarray, names: dict[int, str]) -> dict[str, list[int | str | None]]:
-    """Columns of the flow table that tell who talked to whom."""
-    ends = [_addresses(key[f"{end}_high"], key[f"{end}_low"], key["version"]) for end in "ab"]
-    from_a = initiator.tolist()
-    src_port = np.where(initiator, key["a_port"], key["b_port"]).tolist()
-    dst_port = np.where(initiator, key["b_port"], key["a_port"]).tolist()
-    return {
-        "protocol": key["protocol"].tolist(),
-        "src": [a if up else b for a, b, up in zip(*ends, from_a, strict=True)],
-        "src_port": [None if port < 0 else port for port in src_port],
-        "dst": [b if up else a for a, b, up in zip(*ends, from_a, strict=True)],
-        "dst_port": [None if port < 0 else port for port in dst_port],
-        "vlan": [None if vlan < 0 else vlan & 0xFFF for vlan in key["vlan"].tolist()],
-        "name": [names.get(row) for row in range(len(key))],
-    }
+    def __init__(
+        self, rows: _Sorted, begins: np.ndarray, opened: _Columns, begun: np.ndarray, active_ns: int | None
+    ) -> None:
+        self._rows, self._begins, self._opened, self._begun, self._active_ns = rows, begins, opened, begun, active_ns
+        self._closed = np.concatenate([[0], np.cumsum((rows.flags & _ENDS) != 0)])
+        self._forward = np.concatenate([[0], np.cumsum(rows.forward)])
 
+    def split(self, first: int, last: int) -> None:
+        """Mark in `begins` which of the packets `first` to `last` - 1, all of one key, begin a flow."""
+        rows, begins = self._rows, self._begins
+        slot = int(rows.slot[first])
+        opened = {name: int(self._opened[name][slot]) for name in ("flow", "seen", "seq_forward", "seq_back")}
+        start, seen = first, 0
+        seqs = {True: 0, False: 0}  # last SYN's number and 1, by direction; 0: none
+        since = int(rows.clock[first])
+        if not begins[first]:
+            seen = opened["seen"]
+            seqs = {True: opened["seq_forward"], False: opened["seq_back"]}
+            since = int(self._begun[opened["flow"] - 1])
+        syns = slice(*np.searchsorted(rows.syn, (first, last)))
+        seq_of = dict(zip(rows.syn[syns].tolist(), rows.syn_seq[syns].tolist(), strict=True))
+        stops = sorted({*seq_of, *(np.flatnonzero(begins[first:last]) + first).tolist(), last})
+        for at in stops:
+            while self._active_ns is not None:
+                over = start + int(np.searchsorted(rows.clock[start:at], since + self._active_ns, "right"))
+                if over >= at:
+                    break
+                begins[over] = True
+                start, seen, seqs, since = over, 0, {True: 0, False: 0}, int(rows.clock[over])
+            if at == last:
+                return
+            new = bool(begins[at])
+            if at in seq_of:
+                forward, seq = bool(rows.forward[at]), seq_of[at] + 1
+                new = new or (seqs[forward] != seq and self._over(start, at, seen, forward))
+            if new:
+                begins[at] = True
+                start, seen, seqs, since = at, 0, {True: 0, False: 0}, int(rows.clock[at])
+            if at in seq_of:
+                seqs[forward] = seq
 
-def _addresses(high: np.ndarray, low: np.ndarray, version: np.ndarray) -> list[str]:
-    """Addresses as text, each distinct one converted once."""
-    text: dict[tuple[int, int, int], str] = {}
-    keys = list(zip(high.tolist(), low.tolist(), version.tolist(), strict=True))
-    for each in set(keys):
-        if each[2] == 4:
-            text[each] = socket.inet_ntop(socket.AF_INET, each[1].to_bytes(4, "big"))
-        else:
-            text[each] = socket.inet_ntop(socket.AF_INET6, (each[0] << 64 | each[1]).to_bytes(16, "big"))
-    return [text[each] for each in keys]
-
-
-def _merge_names(
-    columns: dict[str, list[int | str | None]], flow: np.ndarray, size: np.ndarray, group: np.ndarray
-) -> dict[str, list[int | str | None]]:
-    """Columns of rows made of several flows: only what all agree on, and the name with the most bytes."""
-    groups = int(group.max()) + 1
-    volume = np.bincount(flow, weights=size, minlength=len(group)).tolist()
-    heard: list[Counter[int | str]] = [Counter() for _ in range(groups)]
-    protocols: list[set[int | str | None]] = [set() for _ in range(groups)]
-    for row, name, protocol, each in zip(group.tolist(), columns["name"], columns["protocol"], volume, strict=True):
-        protocols[row].add(protocol)
-        if name is not None:
-            heard[row][name] += each
-    merged: dict[str, list[int | str | None]] = {name: [None] * groups for name in _COLUMNS}
-    merged["protocol"] = [next(iter(each)) if len(each) == 1 else None for each in protocols]
-    merged["name"] = [each.most_common(1)[0][0] if each else None for each in heard]
-    return merged
-
-
-def _totals(
-    flow: np.ndarray, time_ns: np.ndarray, size: np.ndarray, up: np.ndarray, columns: dict[str, list[int | str | None]]
-) -> Flows:
-    """Packets brought into order of row and time, and their totals."""
-    order = np.lexsort((time_ns, flow))
-    flow, time_ns, size, up = flow[order], time_ns[order], size[order], up[order]
-    count = np.bincount(flow)
-    last = np.cumsum(count) - 1
-    start = time_ns[last - count + 1]
-    return Flows(
-        flow=flow,
-        offset_ns=time_ns - start[flow],
-        size=size,
-        up=up,
-        start_ns=start,
-        duration_ns=time_ns[last] - start,
-        packets=count.astype(np.int64),
-        bytes=np.add.reduceat(size, last - count + 1),
-        columns=columns,
-    )
+    def _over(self, start: int, at: int, seen: int, forward: bool) -> bool:
+        """Whether the flow that began at `start` has seen an end, or packets in this direction."""
+        sent = int(self._forward[at] - self._forward[start])
+        sent = sent if forward else at - start - sent
+        bit = _FORWARD if forward else _BACK
+        return bool(self._closed[at] > self._closed[start] or sent or seen & (_CLOSED | bit))

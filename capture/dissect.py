@@ -113,13 +113,13 @@ def dissect(chunk: Chunk, *, inner: bool = False) -> Packets:
     bad = _skipped(ip)
     if bad:
         good = np.flatnonzero(ip.reason == OK)
-        fields, vlan = fields.some(good), vlan[good]
+        fields, vlan = fields.some(good), vlan.take(good)
         keep = good if keep is None else keep[good]
     notes = rows.notes if ip is rows else rows.notes + ip.notes
     notes["over 1500 bytes (offload)"] += int(np.count_nonzero(fields.size > MTU))
     return Packets(
-        number=chunk.number if keep is None else chunk.number[keep],
-        time_ns=chunk.time_ns if keep is None else chunk.time_ns[keep],
+        number=chunk.number if keep is None else chunk.number.take(keep),
+        time_ns=chunk.time_ns if keep is None else chunk.time_ns.take(keep),
         vlan=vlan,
         skipped=skipped + bad,
         notes=+notes,

@@ -1,107 +1,140 @@
-"""Captures in, a table of labelled flows out: `extract`."""
+"""Captures in, a table of labelled flows out: `extract`, or `extraction` for one larger than memory.
+
+Packets go by once, stretch by stretch (`capture.stretches`), and are put by (`capture.spill`) until
+all flows are known; then their bins are counted, a block of flows at a time. So a capture may be
+larger than memory, and so may the table, if it is written as it is made (`Extraction.write`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from capture.assemble import IDLE_TIMEOUT_NS, Assembler, Flows
-from capture.dissect import dissect
+from capture.account import Account
+from capture.assemble import IDLE_TIMEOUT_NS, Assembler
 from capture.errors import CaptureError, InputError
-from capture.flows import FlowTable
-from capture.labels import LabelFile, LabelOptions, check_label_by, file_stem, first_known, folder_name
-from capture.names import ClassTable, server_names
-from capture.reader import CaptureFile
-from capture.series import DEFAULT_LENGTH, SeriesSpec, auto_bin_ns, bin_packets
+from capture.flows import FlowTable, TableWriter, about_columns
+from capture.inputs import HINT, Input, find_inputs
+from capture.labeller import Labeller
+from capture.labels import LabelOptions
+from capture.records import Damage
+from capture.series import DEFAULT_LENGTH, BinCounter, SeriesSpec, auto_bin_ns
+from capture.spill import BLOCK
+from capture.stretches import Options
+from capture.tablerows import Rows, check_by, rows_of
+from capture.workers import read_captures
 
-_HINT = "Name a pcap or pcapng file, or a folder that holds some"
 _TOO_FEW = "in flows under min_packets"
-_BATCH = 2048
 
-
-@dataclasses.dataclass(frozen=True)
-class _Input:
-    path: Path
-    source: str  # as the table shows it
-    named: bool  # by itself, not found in a folder
-
-
-class _Labeller:
-    """The ways of labelling that were asked for, in order: labels file, file or server name, fixed."""
-
-    def __init__(
-        self,
-        by: str,
-        label: str | None,
-        label_by: str | None,
-        labels: str | os.PathLike[str] | None,
-        sni_table: str | os.PathLike[str] | None,
-        options: LabelOptions,
-    ) -> None:
-        check_label_by(label_by)
-        if labels is not None and by != "flow":
-            raise InputError(f"a labels file names flows, so it cannot label a {by}", "Leave out --by, or --labels")
-        if sni_table is not None and label_by != "sni":
-            raise InputError(f"the table {sni_table} is not used", "Add --label-by sni")
-        if labels is None and options != LabelOptions():
-            raise InputError("how to read a labels file was said, but none was named", "Add --labels FILE.csv")
-        self.label = label
-        self.label_by = label_by
-        self.file = LabelFile(labels, options) if labels is not None else None
-        self.classes = ClassTable(sni_table) if label_by == "sni" else None
-
-    def __call__(self, path: Path, flows: Flows) -> list[str | None]:
-        choices: list[list[str | None]] = []
-        rows = len(flows)
-        if self.file is not None:
-            ends = (flows.columns[name] for name in ("src", "src_port", "dst", "dst_port", "protocol"))
-            choices.append(self.file.classes_of(*ends, flows.start_ns.tolist(), flows.duration_ns.tolist()))
-        if self.label_by == "folder":
-            choices.append([folder_name(path)] * rows)
-        elif self.label_by == "file":
-            choices.append([file_stem(path)] * rows)
-        elif self.classes is not None:
-            choices.append([self.classes.class_of(name) for name in flows.columns["name"]])  # type: ignore[arg-type]
-        return first_known(*choices, [self.label] * rows)
-
-    def notes(self) -> Counter[str]:
-        """How the labels file was read, and what of it matched the flows of all calls."""
-        return self.file.notes if self.file is not None else Counter()
+Progress = Callable[[int, int | None], None]
 
 
 @dataclasses.dataclass
-class _Account:
-    """What became of every file and every packet."""
+class Extraction:
+    """Flows of captures whose packets are still to be counted into bins, which can be done once.
 
-    files: int = 0
-    packets: int = 0
-    skipped: Counter[str] = dataclasses.field(default_factory=Counter)
-    notes: Counter[str] = dataclasses.field(default_factory=Counter)
-    dropped: Counter[str] = dataclasses.field(default_factory=Counter)
-    damaged: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    not_captures: list[str] = dataclasses.field(default_factory=list)
+    Parameters
+    ----------
+    rows : Rows
+        What the rows of the table are.
+    spec : SeriesSpec
+        The series to make.
+    labels : list of str or None
+        The class of each row.
+    sources : list of str
+        The name of each row's capture.
+    """
 
-    def to_json(self, flows: int, in_flows: int) -> dict[str, Any]:
+    rows: Rows
+    spec: SeriesSpec
+    labels: list[str | None]
+    sources: list[str]
+    _account: Account
+    _assembler: Assembler
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def table(self) -> FlowTable:
+        """The table, in memory."""
+        blocks = list(self._blocks())
+        series = np.concatenate([each for each, _ in blocks]) if blocks else np.zeros((0, *self.spec.shape), np.int64)
+        cut = np.concatenate([each for _, each in blocks]) if blocks else np.zeros(0, np.int64)
+        return FlowTable.of(self._columns(0, len(self), cut), series, self.spec, self._about(cut))
+
+    def write(self, path: str | os.PathLike[str], *, force: bool = False) -> FlowTable:
+        """Write the table to a Parquet file, a block of rows at a time: whole or not at all.
+
+        Returns
+        -------
+        FlowTable
+            Without its series, which are in the file only.
+        """
+        cuts = [np.zeros(0, np.int64)]
+        with TableWriter(path, self.spec, force=force) as writer:
+            done = 0
+            for series, cut in self._blocks():
+                writer.write(self._columns(done, done + len(cut), cut), series)
+                cuts.append(cut)
+                done += len(cut)
+            cut = np.concatenate(cuts)
+            writer.about = self._about(cut)
+        return FlowTable(self._columns(0, len(self), cut), self.spec, writer.about)
+
+    def _columns(self, first: int, last: int, cut: np.ndarray) -> pa.Table:
+        rows, part = self.rows, slice(first, last)
+        return about_columns(
+            last - first,
+            flow=np.arange(first, last),
+            label=self.labels[part],
+            source=self.sources[part],
+            synthetic=False,
+            cut_packets=cut,
+            **{name: getattr(rows, name)[part] for name in ("start_ns", "duration_ns", "packets", "bytes")},
+            **{name: column.slice(first, last - first) for name, column in rows.columns.items()},
+        )
+
+    def _about(self, cut: np.ndarray) -> dict[str, Any]:
+        self._account.notes["packets after the last bin"] = int(cut.sum())
         return {
-            "files": self.files,
-            "packets": self.packets,
-            "in_flows": in_flows,
-            "skipped": dict(self.skipped.most_common()),
-            "notes": dict((+self.notes).most_common()),
-            "flows": flows,
-            "flows_dropped": dict(self.dropped),
-            "damaged": self.damaged,
-            "not_captures": self.not_captures,
+            "made_by": "extract",
+            "account": self._account.to_json(len(self), int(self.rows.packets.sum())),
         }
 
+    def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Series and cut packets of the rows, in order, a block of rows at a time."""
+        row = self.rows.row
+        kept = np.flatnonzero(row >= 0)
+        kept = kept[np.argsort(row[kept], kind="stable")]
+        heads = np.flatnonzero(np.diff(row[kept], prepend=-1))
+        lowest, highest = (
+            (np.minimum.reduceat(kept, heads), np.maximum.reduceat(kept, heads)) if len(kept) else ((), ())
+        )
+        for first in range(0, len(self), BLOCK):
+            last = min(first + BLOCK, len(self))
+            counter = BinCounter(last - first, self.spec)
+            for block in range(min(lowest[first:last]) // BLOCK, max(highest[first:last]) // BLOCK + 1):
+                self._count(block, first, last, counter)
+            yield counter.counts()
+        self._assembler.spill.close()
 
-def extract(
+    def _count(self, block: int, first: int, last: int, counter: BinCounter) -> None:
+        """Count the packets of a block of flows that are of rows `first` to `last` - 1."""
+        rows = self.rows
+        for flow, time_ns, size, forward in self._assembler.spill.block(block):
+            row = rows.row[flow]
+            inside = (row >= first) & (row < last)
+            if not inside.all():
+                row, flow, time_ns, size, forward = (each[inside] for each in (row, flow, time_ns, size, forward))
+            counter.add(row - first, time_ns - rows.start_ns[row], size, forward == rows.up[flow])
+
+
+def extraction(
     paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     *,
     spec: SeriesSpec | None = None,
@@ -118,10 +151,14 @@ def extract(
     sni_table: str | os.PathLike[str] | None = None,
     min_packets: int = 1,
     idle_timeout_ns: int = IDLE_TIMEOUT_NS,
+    active_timeout_ns: int | None = None,
+    inner: bool = False,
+    names: str = "tls",
     strict: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> FlowTable:
-    """Flows of captures, with their series and labels.
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Extraction:
+    """Read captures: their flows, with labels, ready to be counted into series.
 
     Parameters
     ----------
@@ -145,20 +182,29 @@ def extract(
     labels_zone, labels_offset_ns, labels_times, labels_column
         How it is to be read, see `capture.labels.LabelOptions`.
     sni_table : str or Path, optional
-        A file of suffixes and classes (`capture.names.ClassTable`) for ``label_by="sni"``.
+        A file of suffixes and classes (`capture.classes.ClassTable`) for ``label_by="sni"``.
     min_packets : int
         Rows of fewer packets are left out, and counted.
     idle_timeout_ns : int
         A flow that is silent for longer has ended.
     strict : bool
         Raise if anything of a capture could not be read.
+    active_timeout_ns : int, optional
+        A flow that lasts longer ends, and begins anew.
+    inner : bool
+        The packet inside a tunnel (IP-in-IP, GRE, VXLAN, GTP-U) counts in place of the one around it.
+    names : {"tls", "all"}
+        Whose server names to look for: TLS over TCP, or QUIC and DNS too, which takes longer. With
+        ``label_by="sni"`` it is all.
+    workers : int
+        Processes that read. The table is the same for any number.
     progress : callable, optional
-        Called with bytes done and bytes in all after each chunk.
+        Called now and then with bytes done and bytes in all; with None where nobody knows.
 
     Returns
     -------
-    FlowTable
-        ``about["account"]`` tells what became of every packet:
+    Extraction
+        The account in the table's ``about`` tells what became of every packet:
         ``packets == in_flows + sum(skipped.values())``.
 
     Raises
@@ -170,139 +216,96 @@ def extract(
     """
     if min_packets < 1:
         raise InputError(f"flows of at least {min_packets} packets cannot be asked for", "Take 1 or more")
+    if names not in ("tls", "all"):
+        raise InputError(f"there are no names {names!r} to look for", "Choose tls or all")
+    if workers < 1:
+        raise InputError(f"{workers} processes cannot read", "Take 1 or more")
     if spec is None and bin_ns is not None:
         spec = SeriesSpec(bin_ns=bin_ns, length=length)
     SeriesSpec(bin_ns=1, length=length)  # refuse a bad length before any reading
+    check_by(by)
     reading = LabelOptions(labels_zone, labels_offset_ns, labels_times, labels_column)
-    labeller = _Labeller(by, label, label_by, labels, sni_table, reading)
-    Assembler(by=by, idle_timeout_ns=idle_timeout_ns)
-    account = _Account()
-    inputs = _inputs([paths] if isinstance(paths, str | os.PathLike) else list(paths))
-    total = sum(each.path.stat().st_size for each in inputs)
-    done = 0
-    parts: list[Flows] = []
-    columns: dict[str, list[Any]] = {"source": [], "label": []}
-    binned: list[tuple[np.ndarray, np.ndarray]] = []
-    for each in inputs:
-        try:
-            capture = CaptureFile(each.path)
-        except CaptureError:
-            if each.named:
-                raise
-            account.not_captures.append(each.source)
-            done += each.path.stat().st_size
-            continue
-        flows = _flows(capture, Assembler(by=by, idle_timeout_ns=idle_timeout_ns), account, done, total, progress)
-        done += capture.size
-        account.files += 1
-        account.damaged += [
-            {"file": each.source, "byte": damage.byte, "reason": damage.reason} for damage in capture.damage
-        ]
-        if strict and capture.damage:
-            raise CaptureError(
-                f"{each.path} is damaged at byte {capture.damage[0].byte}: {capture.damage[0].reason}",
-                "Leave out --strict to keep what could be read",
-            )
-        account.notes["captures without a flow"] += not len(flows)
-        few = flows.packets < min_packets
-        if few.any():
-            account.dropped["under min_packets"] += int(few.sum())
-            account.skipped[_TOO_FEW] += int(flows.packets[few].sum())
-            flows = flows.keep(~few)
-        columns["source"] += [each.source] * len(flows)
-        columns["label"] += labeller(each.path, flows)
-        if spec is not None:  # the packets are not needed any more
-            binned.append(_binned(flows, spec))
-            none = np.zeros(0, np.int64)
-            flows = dataclasses.replace(flows, flow=none, offset_ns=none, size=none, up=none.astype(bool))
-        parts.append(flows)
+    labeller = Labeller(by, label, label_by, labels, sni_table, reading)
+    assembler = Assembler(idle_timeout_ns=idle_timeout_ns, active_timeout_ns=active_timeout_ns)
+    account = Account()
+    inputs = find_inputs([paths] if isinstance(paths, str | os.PathLike) else list(paths))
+    wanted = "all" if names == "all" or label_by == "sni" else "tls"
+    options = Options(inner, wanted)
+    read = _read(inputs, assembler, account, options, strict=strict, workers=workers, progress=progress)
     if not account.files:
         where = ", ".join(str(path) for path in dict.fromkeys(each.path.parent for each in inputs)) or "what was named"
-        raise CaptureError(f"no capture was found among {len(inputs)} files in {where}", _HINT)
-    account.notes += labeller.notes()
+        raise CaptureError(f"no capture was found among {len(inputs)} files in {where}", HINT)
+    rows = rows_of(assembler, by)
+    few = rows.packets < min_packets
+    if few.any():
+        account.dropped["under min_packets"] = int(few.sum())
+        account.skipped[_TOO_FEW] = int(rows.packets[few].sum())
+        rows = rows.keep(~few)
+    made, sources = _labels(rows, read, labeller)
+    account.notes.update(assembler.notes)
+    account.notes.update(labeller.notes())
     if spec is None:
-        durations = np.concatenate([part.duration_ns for part in parts])
-        spec = SeriesSpec(bin_ns=min(auto_bin_ns(durations, length), 2**62 // length - 1), length=length)
-    binned = binned or [_binned(part, spec) for part in parts]
-    return _table(parts, binned, columns, spec, account)
+        spec = SeriesSpec(bin_ns=min(auto_bin_ns(rows.duration_ns, length), 2**62 // length - 1), length=length)
+    return Extraction(rows, spec, made, sources, account, assembler)
 
 
-def _inputs(paths: list[str | os.PathLike[str]]) -> list[_Input]:
-    """Every file that was named or lies in a folder that was, in a fixed order."""
-    if not paths:
-        raise CaptureError("no capture was named", _HINT)
-    found: list[_Input] = []
-    for given in paths:
-        path = Path(given)
-        if path.is_dir():
-            files = sorted(each for each in path.rglob("*") if each.is_file())
-            if not files:
-                raise CaptureError(f"the folder {path} is empty", _HINT)
-            name = path.absolute().name
-            found += [_Input(each, (Path(name) / each.relative_to(path)).as_posix(), named=False) for each in files]
-        elif path.is_file():
-            found.append(_Input(path, str(given), named=True))
-        else:
-            what = "is a pipe or a device, not a file" if path.exists() else "does not exist"
-            raise CaptureError(f"{path} {what}", _HINT)
-    return found
-
-
-def _flows(
-    capture: CaptureFile,
+def _read(
+    inputs: list[Input],
     assembler: Assembler,
-    account: _Account,
-    done: int,
-    total: int,
-    progress: Callable[[int, int], None] | None,
-) -> Flows:
-    """The flows of one capture; what became of its packets goes into the account."""
-    for chunk in capture.chunks():
-        packets = dissect(chunk)
-        assembler.add(packets, server_names(chunk.data, packets))
-        account.packets += len(chunk)
-        account.skipped += packets.skipped
-        account.notes += packets.notes
-        if progress is not None:
-            progress(done + int(chunk.offset[-1] + chunk.captured[-1]), total)
-    account.notes += capture.notes + assembler.notes
-    if progress is not None:
-        progress(done + capture.size, total)
-    return assembler.finish()
+    account: Account,
+    options: Options,
+    *,
+    strict: bool,
+    workers: int,
+    progress: Progress | None,
+) -> list[Input]:
+    """Read all captures into flows; which of the files they are."""
+    read = list[Input]()
+    known = all(each.size for each in inputs)
+    total = sum(each.size for each in inputs) if known else None
+    for capture in read_captures(inputs, options, workers):
+        if capture.refused is not None:
+            if capture.input.named:
+                raise capture.refused
+            account.not_captures.append(capture.input.source)
+            continue
+        before, packets = assembler.flows, 0
+        damage = list[Damage]()
+        for stretch in capture.stretches:
+            part = stretch.part
+            packets += part.records
+            assembler.add(part)
+            account.skipped.update(part.skipped)
+            account.notes.update(part.notes)
+            account.notes.update(stretch.notes)
+            damage += stretch.damage
+            if progress is not None:
+                progress(capture.done(), total)
+        assembler.end_capture()
+        account.files += 1
+        account.packets += packets
+        account.damage(capture.input.source, damage)
+        account.notes["captures without a flow"] += assembler.flows == before
+        read.append(capture.input)
+        if strict and damage:
+            raise CaptureError(
+                f"{capture.input.path} is damaged at byte {damage[0].byte}: {damage[0].reason}",
+                "Leave out --strict to keep what could be read",
+            )
+    return read
 
 
-def _binned(flows: Flows, spec: SeriesSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Series and cut packets of flows, a batch at a time so that the counts stay in the cache."""
-    series = np.empty((len(flows), *spec.shape), np.int64)
-    cut = np.empty(len(flows), np.int64)
-    for first in range(0, len(flows), _BATCH):
-        last = min(first + _BATCH, len(flows))
-        here = slice(*np.searchsorted(flows.flow, (first, last)))  # packets are in order of flow
-        columns = flows.flow[here] - first, flows.offset_ns[here], flows.size[here], flows.up[here]
-        series[first:last], cut[first:last] = bin_packets(*columns, last - first, spec)
-    return series, cut
+def _labels(rows: Rows, read: list[Input], labeller: Labeller) -> tuple[list[str | None], list[str]]:
+    """The class of each row, and the name of its capture."""
+    labels, sources = list[str | None](), list[str]()
+    edges = np.searchsorted(rows.capture, np.arange(len(read) + 1)).tolist()
+    for each, first, last in zip(read, edges[:-1], edges[1:], strict=True):
+        if first < last:
+            labels += labeller(each.path, rows.part(first, last))
+            sources += [each.source] * (last - first)
+    return labels, sources
 
 
-def _table(
-    parts: list[Flows],
-    binned: list[tuple[np.ndarray, np.ndarray]],
-    columns: dict[str, list[Any]],
-    spec: SeriesSpec,
-    account: _Account,
-) -> FlowTable:
-    for name in parts[0].columns:
-        columns[name] = [value for part in parts for value in part.columns[name]]
-    totals = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("start_ns", "duration_ns", "packets", "bytes")
-    }
-    cut = np.concatenate([cut for _, cut in binned])
-    account.notes += Counter({"packets after the last bin": int(cut.sum())})
-    return FlowTable.build(
-        binned[0][0] if len(binned) == 1 else np.concatenate([series for series, _ in binned]),
-        spec,
-        about={"made_by": "extract", "account": account.to_json(len(cut), int(totals["packets"].sum()))},
-        cut_packets=cut,
-        **totals,
-        **columns,
-    )
+def extract(paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str], **options: Any) -> FlowTable:
+    """Flows of captures, with their series and labels, in memory; see `extraction` for the options."""
+    return extraction(paths, **options).table()

@@ -7,6 +7,7 @@ the table came about travel as JSON in the Parquet metadata under the key ``netg
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     import pandas
 
 FORMAT = 1
+
+#: Rows that are written together.
+ROW_GROUP = 16_384
 METADATA_KEY = b"netgen"
 
 #: Columns before the series' channels: what a flow is, apart from its traffic.
@@ -43,7 +47,8 @@ ABOUT = pa.schema(
         pa.field("dst", pa.string()),
         pa.field("dst_port", pa.uint16()),
         pa.field("vlan", pa.uint16()),
-        pa.field("name", pa.string()),  # TLS server name, where the capture shows it
+        pa.field("name", pa.string()),  # name of the server, where the capture shows it
+        pa.field("name_from", pa.string()),  # what said it: tls, quic or dns
         pa.field("packets", pa.int64(), nullable=False),  # of the whole flow
         pa.field("bytes", pa.int64(), nullable=False),  # IP bytes of the whole flow
         pa.field("cut_packets", pa.int64(), nullable=False),  # of those, after the last bin
@@ -64,7 +69,7 @@ class FlowTable:
     Parameters
     ----------
     table : pyarrow.Table
-        Columns of `table_schema`.
+        Columns of `table_schema`; only those of `ABOUT` where the series were left in a file.
     spec : SeriesSpec
         What the series' numbers mean.
     about : dict
@@ -103,14 +108,15 @@ class FlowTable:
             busy = (series != 0).any(axis=1)
             last = np.where(busy.any(axis=1), spec.length - 1 - busy[:, ::-1].argmax(axis=1), 0)
             given["duration_ns"] = last * spec.bin_ns
-        unknown = set(given) - set(ABOUT.names)
-        if unknown:
-            raise InputError(f"a flow table has no column {sorted(unknown)}")
+        return cls.of(about_columns(rows, **given), series, spec, about)
+
+    @classmethod
+    def of(
+        cls, columns: pa.Table, series: np.ndarray, spec: SeriesSpec, about: dict[str, Any] | None = None
+    ) -> FlowTable:
+        """A table from all columns of `ABOUT`, and series of shape (flows, channels, bins)."""
         schema = table_schema(spec)
-        arrays = [_column(given.get(field.name), field.type, rows) for field in ABOUT]
-        for channel in range(len(spec.channels)):
-            values = pa.array(series[:, channel].ravel())
-            arrays.append(pa.FixedSizeListArray.from_arrays(values, type=schema.field(len(ABOUT)).type))
+        arrays = [*columns.columns, *(_cells(series[:, index], spec) for index in range(len(spec.channels)))]
         return cls(pa.Table.from_arrays(arrays, schema=schema), spec, dict(about or {}))
 
     def __len__(self) -> int:
@@ -178,12 +184,11 @@ class FlowTable:
 
     def write(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write the table as Parquet: whole or not at all."""
-        path = check_output(path, force=force)
-        meta = {"format": FORMAT, "series": self.spec.to_json(), **self.about}
-        table = self.table.replace_schema_metadata({METADATA_KEY: json.dumps(meta).encode()})
-        with whole_file(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd", row_group_size=16384)
-        return path
+        with TableWriter(path, self.spec, force=force) as writer:
+            writer.about = self.about
+            for batch in range(0, len(self), ROW_GROUP):
+                writer.write_table(self.table.slice(batch, ROW_GROUP))
+        return writer.path
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> FlowTable:
@@ -202,7 +207,7 @@ class FlowTable:
             )
         try:
             table = pq.read_table(path)
-            meta = read_metadata(table.schema.metadata, path)
+            meta = read_metadata(pq.read_metadata(path).metadata, path)
             columns = set(table.column_names)
         except (pa.ArrowException, ValueError, OSError) as error:  # ValueError: a name that is no UTF-8
             raise TableError(
@@ -249,6 +254,70 @@ def read_metadata(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[st
             "Extract it anew, or use the netgen that wrote it",
         )
     return meta
+
+
+class TableWriter:
+    """Writes a flow table to a Parquet file, some rows at a time: whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where to; refused where it exists, unless `force`.
+    spec : SeriesSpec
+        Of the series to come.
+
+    Attributes
+    ----------
+    about : dict
+        Written at the end, see `FlowTable`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], spec: SeriesSpec, *, force: bool = False) -> None:
+        self.path = check_output(path, force=force)
+        self.spec = spec
+        self.about: dict[str, Any] = {}
+        self._schema = table_schema(spec)
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> TableWriter:
+        temporary = self._stack.enter_context(whole_file(self.path))
+        self._parquet = pq.ParquetWriter(temporary, self._schema, compression="zstd")
+        self._stack.push(self._finish)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def _finish(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is not None:
+            with contextlib.suppress(OSError, pa.ArrowException):  # what went wrong is on its way up
+                self._parquet.close()
+            return
+        meta = {"format": FORMAT, "series": self.spec.to_json(), **self.about}
+        self._parquet.add_key_value_metadata({METADATA_KEY: json.dumps(meta).encode()})
+        self._parquet.close()
+
+    def write(self, columns: pa.Table, series: np.ndarray) -> None:
+        """Rows of all columns of `ABOUT`, and their series, (flows, channels, bins)."""
+        self.write_table(FlowTable.of(columns, series, self.spec).table)
+
+    def write_table(self, table: pa.Table) -> None:
+        """Rows of a table of `table_schema`."""
+        self._parquet.write_table(table, row_group_size=ROW_GROUP)
+
+
+def about_columns(rows: int, **given: Any) -> pa.Table:
+    """Columns of `ABOUT`: a sequence, an Arrow array, or one value for all rows; null where not given."""
+    unknown = set(given) - set(ABOUT.names)
+    if unknown:
+        raise InputError(f"a flow table has no column {sorted(unknown)}")
+    return pa.Table.from_arrays([_column(given.get(field.name), field.type, rows) for field in ABOUT], schema=ABOUT)
+
+
+def _cells(values: np.ndarray, spec: SeriesSpec) -> pa.Array:
+    """A channel of series, (flows, bins), as a column of lists."""
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, type=table_schema(spec).field(len(ABOUT)).type)
 
 
 def concat(tables: Iterable[FlowTable]) -> FlowTable:

@@ -14,23 +14,30 @@ from capture.rows import BAD_IP, CUT, FIRST_FRAGMENT, LATER_FRAGMENT, OK, WHOLE,
 #: IPv6 extension headers followed before giving up.
 MAX_EXTENSIONS = 8
 
-#: Protocols that begin with two ports.
-PORTED = (
+
+def _mask(*numbers: int) -> np.ndarray:
+    """A table of all IP protocols in which some are marked."""
+    mask = np.zeros(256, bool)
+    mask[list(numbers)] = True
+    return mask
+
+
+# protocols that begin with two ports, that are extension headers of IPv6, that network cards put together
+_PORTED = _mask(
     headers.PROTOCOL_TCP,
     headers.PROTOCOL_UDP,
     headers.PROTOCOL_DCCP,
     headers.PROTOCOL_SCTP,
     headers.PROTOCOL_UDP_LITE,
 )
-
-_EXTENSIONS = (
+_EXTENSIONS = _mask(
     headers.PROTOCOL_HOP_BY_HOP,
     headers.PROTOCOL_ROUTING,
     headers.PROTOCOL_FRAGMENT,
     headers.PROTOCOL_AH,
     headers.PROTOCOL_DESTINATION,
 )
-_OFFLOADED = (headers.PROTOCOL_HOP_BY_HOP, headers.PROTOCOL_TCP, headers.PROTOCOL_UDP)
+_OFFLOADED = _mask(headers.PROTOCOL_HOP_BY_HOP, headers.PROTOCOL_TCP, headers.PROTOCOL_UDP)
 
 
 def internet(rows: Rows, *, levels: int = 0) -> Fields:
@@ -130,7 +137,7 @@ def _ipv6(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
     at = rows.at[here]
     length = head["length"].astype(np.int64)
     # a jumbogram (RFC 2675), or left to the network card
-    unknown = (length == 0) & np.isin(head["next"], _OFFLOADED)
+    unknown = (length == 0) & _OFFLOADED[head["next"]]
     rows.notes["IP length 0 (offload)"] += int(unknown.sum())
     length = np.where(unknown, rows.wire_end[here] - at, length)
     rows.reason[here[head["version_class_flow"] >> 28 != 6]] = BAD_IP
@@ -165,7 +172,7 @@ def _ipv6(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
 
 def _extended(rows: Rows, fields: Fields, here: np.ndarray) -> np.ndarray:
     """At which of some rows an extension header of IPv6 is next."""
-    more = np.isin(fields.protocol[here], _EXTENSIONS) & (fields.fragment[here] != LATER_FRAGMENT)
+    more = _EXTENSIONS[fields.protocol[here]] & (fields.fragment[here] != LATER_FRAGMENT)
     found: np.ndarray = more & (rows.reason[here] == OK)
     return found
 
@@ -173,36 +180,44 @@ def _extended(rows: Rows, fields: Fields, here: np.ndarray) -> np.ndarray:
 def _transport(rows: Rows, fields: Fields) -> np.ndarray:
     """Fill in what the transport says; TCP's acknowledgement number, which is no column, is returned."""
     ack = np.zeros(len(rows), np.uint32)
-    alive = rows.reason == OK
-    whole = fields.fragment != LATER_FRAGMENT
-    rows.notes["later fragments"] += int((alive & ~whole).sum())
-    ported = np.isin(fields.protocol, PORTED)
-    later = alive & ~whole & ported
-    fields.src_port[later] = fields.dst_port[later] = -1
-    alive &= whole
-    here, head = rows.head(np.flatnonzero(alive & ported), headers.PORTS, move=False)
-    fields.src_port[here] = head["src_port"]
-    fields.dst_port[here] = head["dst_port"]
+    good = rows.reason == OK
+    later = fields.fragment == LATER_FRAGMENT
+    ported = _PORTED[fields.protocol]
+    if later.any():
+        rows.notes["later fragments"] += int((good & later).sum())
+        fields.src_port[later & ported] = fields.dst_port[later & ported] = -1
+        good &= ~later
+    here, head = rows.head(np.flatnonzero(good & ported), headers.PORTS, move=False)
+    if here.size:
+        fields.src_port[here] = head["src_port"]
+        fields.dst_port[here] = head["dst_port"]
+        protocol = fields.protocol[here]
+        _udp(rows, fields, here[protocol == headers.PROTOCOL_UDP])
+        _tcp(rows, fields, here[protocol == headers.PROTOCOL_TCP], ack)
+    # ICMP counts in IPv4, ICMPv6 in IPv6 only
+    v4 = fields.version == 4
+    icmp = fields.protocol == np.where(v4, headers.PROTOCOL_ICMP, headers.PROTOCOL_ICMPV6)
+    here = np.flatnonzero(good & icmp & (rows.at + headers.ICMP.itemsize <= rows.end))
+    if here.size:
+        head = take(rows.data, rows.at[here], headers.ICMP)
+        echo = np.where(v4[here], (head["type"] & 0xF7) == 0, (head["type"] & 0xFE) == 128)
+        fields.src_port[here[echo]] = fields.dst_port[here[echo]] = head["id"][echo]
+    return ack
 
-    udp = here[fields.protocol[here] == headers.PROTOCOL_UDP]
-    fields.payload_at[udp] = rows.at[udp] + headers.UDP.itemsize
-    fields.payload_length[udp] = np.maximum(rows.end[udp] - fields.payload_at[udp], 0)
 
-    here = here[fields.protocol[here] == headers.PROTOCOL_TCP]
+def _udp(rows: Rows, fields: Fields, here: np.ndarray) -> None:
+    at = rows.at[here] + headers.UDP.itemsize
+    fields.payload_at[here] = at
+    fields.payload_length[here] = np.maximum(rows.end[here] - at, 0)
+
+
+def _tcp(rows: Rows, fields: Fields, here: np.ndarray, ack: np.ndarray) -> None:
     whole = rows.at[here] + headers.TCP_START.itemsize <= rows.end[here]
     rows.notes["TCP without its flags"] += int((~whole).sum())
     here = here[whole]
     head = take(rows.data, rows.at[here], headers.TCP_START)
     fields.flags[here] = head["flags"]
     fields.seq[here], ack[here] = head["seq"], head["ack"]
-    fields.payload_at[here] = rows.at[here] + (head["offset"] >> 4).astype(np.int64) * 4
-    fields.payload_length[here] = np.maximum(rows.end[here] - fields.payload_at[here], 0)
-
-    v4 = (fields.protocol == headers.PROTOCOL_ICMP) & (fields.version == 4)
-    v6 = (fields.protocol == headers.PROTOCOL_ICMPV6) & (fields.version == 6)
-    here = np.flatnonzero(alive & (v4 | v6))
-    here = here[rows.at[here] + headers.ICMP.itemsize <= rows.end[here]]
-    head = take(rows.data, rows.at[here], headers.ICMP)
-    echo = np.where(v4[here], (head["type"] & 0xF7) == 0, (head["type"] & 0xFE) == 128)
-    fields.src_port[here[echo]] = fields.dst_port[here[echo]] = head["id"][echo]
-    return ack
+    at = rows.at[here] + (head["offset"] >> 4).astype(np.int64) * 4
+    fields.payload_at[here] = at
+    fields.payload_length[here] = np.maximum(rows.end[here] - at, 0)

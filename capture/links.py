@@ -46,7 +46,7 @@ def walk(rows: Rows) -> None:
     for _ in range(MAX_LAYERS):
         if not todo.size:
             return
-        kinds = rows.kind[todo]
+        kinds = rows.kind[todo] if len(todo) < len(rows) else rows.kind
         rows.expect(todo, np.full(len(todo), NONE, np.int32))
         constant = bool((kinds == kinds[0]).all())
         if not constant:

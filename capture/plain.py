@@ -59,7 +59,8 @@ def _read(data: np.ndarray, at: np.ndarray, end: np.ndarray, v4: bool) -> tuple[
     if last < 0:
         return Fields.zeros(count), np.zeros(count, bool)
     # headers may be read beyond the end of a packet, but not of the buffer
-    head = take(data, np.minimum(at, last), layout)
+    inside = bool((at <= last).all())
+    head = take(data, at if inside else np.minimum(at, last), layout)
     ip, tcp, udp = head["ip"], head["tcp"], head["udp"]
     size = ip["length"].astype(np.int64)
     if v4:
@@ -77,14 +78,15 @@ def _read(data: np.ndarray, at: np.ndarray, end: np.ndarray, v4: bool) -> tuple[
         identification = np.zeros(count, np.uint32)
         size += header
     is_tcp = protocol == headers.PROTOCOL_TCP
-    need = np.where(is_tcp, header + headers.TCP.itemsize, header + headers.UDP.itemsize)
-    for condition in (is_tcp | (protocol == headers.PROTOCOL_UDP), size >= need, at + need <= end, at <= last):
-        good &= condition
+    good &= is_tcp | (protocol == headers.PROTOCOL_UDP)
+    there = np.minimum(end - at, size)  # what follows is padding
+    good &= there >= np.where(is_tcp, header + headers.TCP.itemsize, header + headers.UDP.itemsize)
+    if not inside:
+        good &= at <= last
     seq, ack, flags = tcp["seq"] * is_tcp, tcp["ack"] * is_tcp, tcp["flags"] * is_tcp
     checksum = np.where(is_tcp, tcp["checksum"].astype(np.uint32), udp["checksum"].astype(np.uint32))
-    payload_at = at + np.where(is_tcp, (tcp["offset"] >> 4) * 4 + header, headers.UDP.itemsize + header)
-    payload_length = np.minimum(end, at + size)  # what follows is padding
-    payload_length -= payload_at
+    before = np.where(is_tcp, (tcp["offset"] >> 4) * 4 + header, headers.UDP.itemsize + header)
+    there -= before
     return Fields(
         size=size,
         version=np.full(count, 4 if v4 else 6, np.uint8),
@@ -96,8 +98,8 @@ def _read(data: np.ndarray, at: np.ndarray, end: np.ndarray, v4: bool) -> tuple[
         dst_low=dst,
         src_port=udp["src_port"].astype(np.int32),
         dst_port=udp["dst_port"].astype(np.int32),
-        payload_at=payload_at,
-        payload_length=np.maximum(payload_length, 0, out=payload_length),
+        payload_at=at + before,
+        payload_length=np.maximum(there, 0, out=there),
         seq=seq,
         fragment=np.zeros(count, np.uint8),
         fragment_id=np.zeros(count, np.uint32),

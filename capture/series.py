@@ -145,40 +145,57 @@ def auto_bin_ns(durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> int:
     return int(np.ceil(width / step) * step)
 
 
-def bin_packets(
-    flow: np.ndarray, offset_ns: np.ndarray, size: np.ndarray, up: np.ndarray, flows: int, spec: SeriesSpec
-) -> tuple[np.ndarray, np.ndarray]:
-    """Packets counted into the bins of their flows.
+class BinCounter:
+    """Counts packets into the bins of their flows, some packets at a time.
 
     Parameters
     ----------
-    flow : ndarray of int, shape (packets,)
-        Row of the flow each packet belongs to, 0 to ``flows - 1``.
-    offset_ns : ndarray of int64, shape (packets,)
-        Time since the flow's first packet, in nanoseconds, not negative.
-    size : ndarray of int, shape (packets,)
-        IP bytes of each packet.
-    up : ndarray of bool, shape (packets,)
-        True for packets from the flow's initiator.
     flows : int
         Number of flows.
     spec : SeriesSpec
         The series to make.
-
-    Returns
-    -------
-    series : ndarray of int64, shape (flows, channels, bins)
-    cut : ndarray of int64, shape (flows,)
-        Packets after the end of the last bin, which are in no bin.
     """
-    where = offset_ns // spec.bin_ns
-    inside = where < spec.length
-    cut = np.bincount(flow[~inside], minlength=flows).astype(np.int64)
-    direction = np.where(up, 0, 1)
-    cell = ((flow * 2 + direction) * spec.length + where)[inside]
-    cells = flows * 2 * spec.length
-    # float64 weights are exact here: no bin comes near 2**53 bytes
-    total = np.bincount(cell, weights=size[inside], minlength=cells).astype(np.int64)
-    count = np.bincount(cell, minlength=cells).astype(np.int64)
-    series = np.concatenate([total.reshape(flows, 2, spec.length), count.reshape(flows, 2, spec.length)], axis=1)
-    return series, cut
+
+    def __init__(self, flows: int, spec: SeriesSpec) -> None:
+        self._flows, self._spec = flows, spec
+        self._bytes, self._packets = np.zeros((2, flows * 2 * spec.length), np.int64)
+        self._cut = np.zeros(flows, np.int64)
+
+    def add(self, flow: np.ndarray, offset_ns: np.ndarray, size: np.ndarray, up: np.ndarray) -> None:
+        """Count packets.
+
+        Parameters
+        ----------
+        flow : ndarray of int, shape (packets,)
+            Row of the flow each packet belongs to, 0 to ``flows - 1``.
+        offset_ns : ndarray of int64, shape (packets,)
+            Time since the flow's first packet, in nanoseconds, not negative.
+        size : ndarray of int, shape (packets,)
+            IP bytes of each packet.
+        up : ndarray of bool, shape (packets,)
+            True for packets from the flow's initiator.
+        """
+        length = self._spec.length
+        where = offset_ns // self._spec.bin_ns
+        cell = (flow * 2 + ~up) * length + where
+        outside = where >= length
+        if outside.any():
+            np.add.at(self._cut, flow[outside], 1)
+            inside = ~outside
+            cell, size = cell[inside], size[inside]
+        np.add.at(self._bytes, cell, size.astype(np.int64))
+        np.add.at(self._packets, cell, 1)
+
+    def counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Series, int64 (flows, channels, bins), and packets after the last bin, int64 (flows,)."""
+        shape = (self._flows, 2, self._spec.length)
+        return np.concatenate([self._bytes.reshape(shape), self._packets.reshape(shape)], axis=1), self._cut
+
+
+def bin_packets(
+    flow: np.ndarray, offset_ns: np.ndarray, size: np.ndarray, up: np.ndarray, flows: int, spec: SeriesSpec
+) -> tuple[np.ndarray, np.ndarray]:
+    """Packets counted into the bins of their flows; see `BinCounter` for arguments and results."""
+    counter = BinCounter(flows, spec)
+    counter.add(flow, offset_ns, size, up)
+    return counter.counts()

@@ -35,8 +35,8 @@ def typed(layout: np.dtype, names: dict[int, int] | None = None, field: str = "t
     """A header of fixed length, one field of which says what comes: an EtherType unless `names` says it."""
 
     def step(rows: Rows, here: np.ndarray) -> None:
-        here, head = rows.head(here, layout)
-        rows.expect(here, head[field] if names is None else named(head[field], names))
+        here, kind = rows.number(here, layout, field)
+        rows.expect(here, kind if names is None else named(kind, names))
 
     return step
 

@@ -98,6 +98,13 @@ def extract(
     like: Like = None,
     min_packets: MinPackets = 1,
     idle_timeout: Annotated[str, typer.Option("--idle-timeout", help="Silence after which a flow has ended.")] = "120s",
+    active_timeout: Annotated[
+        str | None, typer.Option("--active-timeout", help="Time after which a flow is ended and begun anew.")
+    ] = None,
+    inner: Annotated[
+        bool, typer.Option("--inner", help="Count the packet inside a tunnel (IP-in-IP, GRE, VXLAN, GTP-U).")
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that read.")] = 1,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if anything of a capture could not be read.")] = False,
     force: Force = False,
     as_json: AsJson = False,
@@ -109,20 +116,20 @@ def extract(
     out = out or Path(_extract_name(paths))
     check_output(_parquet(out), force=force)
     with printing.bytes_bar("Reading") as progress:
-        table = pipeline.extract(
+        found = pipeline.extraction(
             paths, bin=bin, length=length, like=like, by=by, label=label, label_by=label_by, labels=labels,
             labels_zone=labels_zone, labels_offset=labels_offset, labels_times=labels_times,
             labels_column=labels_column, sni_table=sni_table, min_packets=min_packets, idle_timeout=idle_timeout,
-            strict=strict, progress=progress,
+            active_timeout=active_timeout, inner=inner, jobs=jobs, strict=strict, progress=progress,
         )  # fmt: skip
-    account = table.about["account"]
-    if not len(table):
+    if not len(found):
+        account = found.table().about["account"]
         raise InputError(
             f"no flow came out of {account['packets']} packets in {account['files']} files"
             + printing.reasons(account["skipped"]),
             "Nothing was written. See what the file holds: netgen info FILE",
         )
-    table.write(out, force=force)
+    table = found.write(out, force=force)
     printing.table_made(out, table, as_json=as_json)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from capture.errors import InputError
-from capture.extract import extract as run_extract
+from capture.extract import Extraction
+from capture.extract import extraction as run_extraction
 from capture.flows import FlowTable
 from capture.labels import parse_offset
 from capture.series import DEFAULT_LENGTH, NS, SeriesSpec, parse_duration
@@ -34,17 +35,32 @@ def like(path: PathLike) -> SeriesSpec:
     return SeriesSpec.from_json(read_about(find_model(path))["series"])
 
 
-def extract(
+def extract(paths: PathLike | Iterable[PathLike], **options: Any) -> FlowTable:
+    """Captures into a table of labelled flows, in memory.
+
+    Takes what `extraction` takes. A table larger than memory can be written as it is made:
+    ``netgen.extraction(...).write("flows.parquet")``.
+
+    Returns
+    -------
+    FlowTable
+    """
+    return extraction(paths, **options).table()
+
+
+def extraction(
     paths: PathLike | Iterable[PathLike],
     *,
     bin: str | float = "auto",
     length: int | None = None,
     like: PathLike | SeriesSpec | FlowTable | None = None,
     idle_timeout: str | float = "120s",
+    active_timeout: str | float | None = None,
     labels_offset: str | float = 0,
+    jobs: int = 1,
     **options: Any,
-) -> FlowTable:
-    """Captures into a table of labelled flows.
+) -> Extraction:
+    """Captures into labelled flows, to be written or to be had as a table.
 
     Parameters
     ----------
@@ -58,21 +74,28 @@ def extract(
         Cut series like these instead.
     idle_timeout : str or float
         A flow that is silent for longer ends.
+    active_timeout : str or float, optional
+        A flow that lasts longer ends, and begins anew.
     labels_offset : str or float
         Added to the times of the labels file to get the capture's: ``"2.5s"``, ``"-1h"`` or seconds.
+    jobs : int
+        Processes that read; the flows are the same for any number.
     **options
         ``by``, ``label``, ``label_by``, ``labels``, ``labels_zone``, ``labels_times``,
-        ``labels_column``, ``sni_table``, ``min_packets``, ``strict``, ``progress``: see
-        `capture.extract.extract`.
+        ``labels_column``, ``sni_table``, ``min_packets``, ``inner``, ``strict``, ``progress``: see
+        `capture.extract.extraction`.
 
     Returns
     -------
-    FlowTable
+    Extraction
+        Its ``table()`` is a `FlowTable`; its ``write(path)`` needs no memory for the series.
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    return run_extract(
-        [Path(path) for path in given],
+    return run_extraction(
+        given,
         idle_timeout_ns=parse_duration(idle_timeout),
+        active_timeout_ns=None if active_timeout is None else parse_duration(active_timeout),
+        workers=jobs,
         labels_offset_ns=parse_offset(labels_offset),
         **_series(bin, length, like),
         **options,

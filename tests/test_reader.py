@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from capture import reader
+from capture import pcap, pcapng
 from capture.errors import CaptureError
 from capture.reader import NO_INTERFACE, CaptureFile
 
@@ -85,7 +85,7 @@ def test_flags_in_the_link_type_word_are_masked(pcap_file, flags):
 def test_chunks_join_to_the_file_whatever_their_size(pcap_file, monkeypatch):
     whole, _ = records(pcap_file(PACKETS))
     for size in (1, 2, 5, 6):
-        monkeypatch.setattr(reader, "CHUNK", size)
+        monkeypatch.setattr(pcap, "CHUNK", size)
         assert records(pcap_file(PACKETS))[0] == whole
 
 
@@ -134,11 +134,11 @@ def test_pcapng_interfaces_have_their_own_clock_and_link_type(tmp_path, order):
 @given(ticks=st.integers(0, 2**64 - 1), resolution=st.integers(0, 255), offset=st.integers(-(2**63), 2**63 - 1))
 def test_any_clock_gives_exact_nanoseconds(ticks, resolution, offset):
     """Time stamps equal exact integer arithmetic, clipped where int64 nanoseconds end."""
-    got = reader._ticks_to_ns(np.array([ticks], np.uint64), reader._Interface(1, 0, resolution, offset))
+    got = pcapng.ticks_to_ns(np.array([ticks], np.uint64), pcapng.Interface(1, 0, resolution, offset))
     power = resolution & 0x7F
     unit = 1 << power if resolution & 0x80 else 10**power
     seconds, part = divmod(ticks, unit)
-    bound = reader.MAX_SECONDS
+    bound = pcapng.MAX_SECONDS
     whole = min(max(min(seconds, 2 * bound) + min(max(offset, -bound), bound), -bound), bound)
     # above 2^-32 a fraction may lose a nanosecond; times of units no clock has read as none
     assert abs(int(got[0]) - (whole * NS + part * NS // unit)) <= (1 if power < 64 else NS)
@@ -204,7 +204,7 @@ def test_every_real_capture_has_as_many_packets_as_dpkt_read(shared_data):
     assert len(wrong_time) <= 11
     for name in wrong_time:
         _, capture = records(shared_data / "captures" / name)
-        assert capture._pcapng
+        assert isinstance(capture.format, pcapng.Pcapng)
         assert capture.data.tobytes().count(b"\x09\x00\x01\x00\x09") > 0, "an interface of nanoseconds"
     assert time.monotonic() - began < 60
 
@@ -230,7 +230,7 @@ def test_a_cut_file_keeps_what_is_there_and_says_what_is_not(pcap_file, cut):
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_a_corrupt_length_stops_the_scan_at_the_last_good_record(pcap_file, claim, size, monkeypatch):
     """No garbage is read past a length that cannot be; the place and the loss are told."""
-    monkeypatch.setattr(reader, "CHUNK", size)
+    monkeypatch.setattr(pcap, "CHUNK", size)
     path = pcap_file(PACKETS)
     data = bytearray(path.read_bytes())
     third = 24 + 2 * 16 + 20 + 21

@@ -1,0 +1,101 @@
+"""What readers of capture formats share: records as columns, and what was wrong with a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+#: Records a chunk; 8 to 16 thousand are best.
+CHUNK = 16_384
+
+#: Longest record believed where the file does not promise more (libpcap's MAXIMUM_SNAPLEN).
+MAX_CAPTURED = 262_144
+
+#: Longest that a file may promise (libpcap's for USB and D-Bus); above, it is no promise.
+MAX_SNAPLEN = 128 * 1024 * 1024
+
+#: Link type of a pcapng packet whose interface was never declared.
+NO_INTERFACE = -1
+
+Order = Literal["<", ">"]
+ORDERS: tuple[Order, Order] = ("<", ">")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chunk:
+    """Records of a capture as columns.
+
+    Parameters
+    ----------
+    data : ndarray of uint8
+        The file, or the window of it that holds these records.
+    offset, captured : ndarray of int64, shape (records,)
+        Where in `data` each packet begins, and how many of its bytes are there.
+    length : ndarray of int64, shape (records,)
+        Bytes the packet had on the wire, as the capture says.
+    time_ns : ndarray of int64, shape (records,)
+        Nanoseconds since 1970.
+    linktype : ndarray of int64, shape (records,)
+        LINKTYPE number, or `NO_INTERFACE`.
+    number : ndarray of int64, shape (records,)
+        Packet number in the file, from 1 (in a segment of a file, counted from its beginning).
+    """
+
+    data: np.ndarray
+    offset: np.ndarray
+    captured: np.ndarray
+    length: np.ndarray
+    time_ns: np.ndarray
+    linktype: np.ndarray
+    number: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Damage:
+    """A place from which on a capture could not be read."""
+
+    byte: int
+    reason: str
+
+
+class Format(Protocol):
+    """One capture format, read along a chain of records.
+
+    What it has learnt of the file so far (byte order, interfaces) is its `state`; where it stands is
+    `position`. Both together determine what it reads next, so a file can be read in segments.
+    """
+
+    position: int
+    number: int
+    damage: list[Damage]
+    notes: Counter[str]
+
+    @property
+    def state(self) -> Any:
+        """What the file has said so far; equal states read on alike."""
+
+    def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[Chunk]:
+        """Records that begin at `position` or later, and before `until`.
+
+        Parameters
+        ----------
+        data : ndarray of uint8
+            Bytes of the file from `base` on.
+        base, until : int
+            Places in the file.
+        final : bool
+            Whether the file ends with `data`; if not, a record that is not whole waits for more.
+        """
+
+
+def clipped(captured: np.ndarray, offset: np.ndarray, size: int) -> np.ndarray:
+    """Captured bytes, no more of them than there are up to the end of a buffer of `size`."""
+    found: np.ndarray = np.minimum(captured, np.maximum(size - offset, 0))
+    return np.maximum(found, 0, out=found)

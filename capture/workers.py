@@ -1,0 +1,259 @@
+"""Captures read by one process or several, with the same result.
+
+Each worker is a process of its own, started anew (not forked), that reads what it is told to. The
+process that asked reads too, puts everything in order, and believes where a stretch begins only if
+the one before it ended there: otherwise it reads that stretch again itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from capture import reader
+from capture.errors import CaptureError, NetgenError
+from capture.inputs import Input
+from capture.reader import CaptureFile
+from capture.stretches import Options, Stretch, follows, guessed_stretch, stretch_after, stretches
+from capture.worker import FileResult, read_files
+
+#: Files up to this size are handed out whole, several at a time.
+SMALL = 1 << 20
+
+#: Small files, and bytes of them, that are handed out together.
+TOGETHER, TOGETHER_BYTES = 64, 8 << 20
+
+#: Results read ahead of the one that is needed, for each process.
+AHEAD = 2
+
+
+@dataclasses.dataclass
+class Read:
+    """A capture as it is being read.
+
+    Parameters
+    ----------
+    input : Input
+        Which file.
+    refused : CaptureError or None
+        Why it is no capture.
+    stretches : iterator of Stretch
+        To be taken to its end before the next capture.
+    done : callable
+        Bytes read so far, of this and all captures before it.
+    """
+
+    input: Input
+    refused: CaptureError | None
+    stretches: Iterator[Stretch]
+    done: Callable[[], int]
+
+
+class _Worker:
+    """A process that reads, and the pipes to it."""
+
+    def __init__(self) -> None:
+        root = str(Path(__file__).parent.parent)
+        code = "import sys; sys.path.insert(0, sys.argv[1]); from capture.worker import main; main()"
+        # -P: whatever lies in the current folder is none of its business
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", code, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def ask(self, options: Options, what: Any) -> Any:
+        """Send a request and wait for the reply."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            pickle.dump((options, what), process.stdin)
+            process.stdin.flush()
+            reply = pickle.load(process.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            raise NetgenError(
+                f"a process that read captures ended with code {process.wait()}",
+                "Is memory short? Read with one process: leave out -j",
+            ) from error
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+class _Pool:
+    """Workers that are asked in turn, each by a thread of its own."""
+
+    def __init__(self, count: int, options: Options) -> None:
+        self._options = options
+        self._workers = [_Worker() for _ in range(count)]
+        self._free = list(self._workers)
+        self._threads = ThreadPoolExecutor(count)
+        self.width = count
+
+    def submit(self, what: Any) -> Future[Any]:
+        return self._threads.submit(self._ask, what)
+
+    def _ask(self, what: Any) -> Any:
+        worker = self._free.pop()
+        try:
+            return worker.ask(self._options, what)
+        finally:
+            self._free.append(worker)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.close()
+        self._threads.shutdown(cancel_futures=True)
+
+
+class _Results:
+    """Results of numbered tasks in order, some of them worked out ahead.
+
+    While the next result is not there, this process works on one of the later ones itself.
+    """
+
+    def __init__(self, pool: _Pool, tasks: list[Any], here: Callable[[Any], Any]) -> None:
+        self._pool, self._tasks, self._here = pool, tasks, here
+        self._ready: dict[int, Any] = {}
+        self._asked: dict[int, Future[Any]] = {}
+        self._next = 0
+
+    def take(self, number: int) -> Any:
+        """The result of a task; to be asked for in order."""
+        while True:
+            while len(self._asked) < self._pool.width + 1 and self._may_begin(number):
+                self._asked[self._next] = self._pool.submit(self._tasks[self._next])
+                self._next += 1
+            if number in self._ready:
+                return self._ready.pop(number)
+            if number in self._asked and (self._asked[number].done() or not self._may_begin(number)):
+                return self._asked.pop(number).result()
+            task = self._next
+            self._next += 1
+            self._ready[task] = self._here(self._tasks[task])
+            for asked in [each for each, future in self._asked.items() if each != number and future.done()]:
+                self._ready[asked] = self._asked.pop(asked).result()
+
+    def _may_begin(self, number: int) -> bool:
+        return self._next < min(len(self._tasks), number + AHEAD * (self._pool.width + 1))
+
+
+def read_captures(inputs: list[Input], options: Options, workers: int) -> Iterator[Read]:
+    """Read captures one after the other, with so many processes in all."""
+    tasks = sum(max(1, each.size // reader.SEGMENT) for each in inputs)
+    if workers == 1 or tasks < 2:
+        yield from _alone(inputs, 0, options)
+        return
+    pool = _Pool(min(workers, tasks) - 1, options)
+    try:
+        before = 0
+        for group in _groups(inputs):
+            if len(group) > 1 or group[0].size <= SMALL:
+                yield from _small(group, before, pool, options)
+            else:
+                yield from _big(group[0], before, pool, options)
+            before += sum(each.size for each in group)
+    finally:
+        pool.close()
+
+
+def _alone(inputs: list[Input], before: int, options: Options) -> Iterator[Read]:
+    for each in inputs:
+        try:
+            capture = CaptureFile(each.path)
+        except CaptureError as error:
+            yield Read(each, error, iter(()), _constant(before))
+        else:
+            yield Read(each, None, stretches(capture, options), _counter(capture, before))
+        before += each.size
+
+
+def _groups(inputs: list[Input]) -> Iterator[list[Input]]:
+    """Runs of small files together, each big one by itself, in order."""
+    run: list[Input] = []
+    for each in inputs:
+        if each.size and each.size <= SMALL:
+            run.append(each)
+            continue
+        if run:
+            yield run
+            run = []
+        yield [each]
+    if run:
+        yield run
+
+
+def _small(group: list[Input], before: int, pool: _Pool, options: Options) -> Iterator[Read]:
+    if len(group) == 1:
+        yield from _alone(group, before, options)
+        return
+    batches: list[list[Input]] = [[]]
+    for each in group:
+        held = batches[-1]
+        if len(held) == TOGETHER or sum(one.size for one in held) > TOGETHER_BYTES:
+            batches.append([])
+        batches[-1].append(each)
+    tasks = [[each.path for each in batch] for batch in batches]
+    results = _Results(pool, tasks, lambda paths: read_files(paths, options))
+    for number, batch in enumerate(batches):
+        found: list[FileResult] = results.take(number)
+        for each, result in zip(batch, found, strict=True):
+            before += each.size
+            if isinstance(result, CaptureError):
+                yield Read(each, result, iter(()), _constant(before))
+            else:
+                yield Read(each, None, iter(result), _constant(before))
+
+
+def _big(each: Input, before: int, pool: _Pool, options: Options) -> Iterator[Read]:
+    try:
+        capture = CaptureFile(each.path)
+    except CaptureError as error:
+        yield Read(each, error, iter(()), _constant(before))
+        return
+    if capture.source.whole is None or capture.size <= 2 * reader.SEGMENT:
+        yield Read(each, None, stretches(capture, options), _counter(capture, before))
+        return
+    place = [before]
+    yield Read(each, None, _ordered(capture, each, pool, options, place), lambda: place[0])
+
+
+def _ordered(capture: CaptureFile, each: Input, pool: _Pool, options: Options, place: list[int]) -> Iterator[Stretch]:
+    """The stretches of a big file, read by all processes, in order and without a gap."""
+    before = place[0]
+    edges = range(reader.SEGMENT, capture.size, reader.SEGMENT)
+    tasks = [(each.path, start) for start in edges]
+    results = _Results(pool, tasks, lambda task: guessed_stretch(capture, task[1], options))
+    last: Stretch | None = None
+    while last is None or last.end < capture.size:
+        stretch: Stretch | None = None
+        if last is not None and last.end >= reader.SEGMENT:
+            stretch = results.take(last.end // reader.SEGMENT - 1)
+        if last is None or stretch is None or not follows(stretch, last):
+            stretch = stretch_after(capture, last, options)
+        last = stretch
+        yield last
+        place[0] = before + last.end
+        capture.source.forget(capture.size)
+
+
+def _counter(capture: CaptureFile, before: int) -> Callable[[], int]:
+    return lambda: before + capture.consumed
+
+
+def _constant(value: int) -> Callable[[], int]:
+    return lambda: value

@@ -20,8 +20,7 @@ from capture.assemble import IDLE_TIMEOUT_NS, Assembler
 from capture.errors import CaptureError, InputError
 from capture.flows import FlowTable, TableWriter, about_columns
 from capture.inputs import HINT, Input, find_inputs
-from capture.labeller import Labeller
-from capture.labels import LabelOptions
+from capture.labeller import Labeller, LabelOptions
 from capture.records import Damage
 from capture.series import DEFAULT_LENGTH, BinCounter, SeriesSpec, auto_bin_ns
 from capture.spill import BLOCK

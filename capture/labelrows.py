@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from capture.errors import InputError
 from capture.labelclock import Times, decimals
 from capture.labelfile import HINT, Cells, Column
+from capture.labeller import LabelOptions
 from capture.labelmatch import OPEN_END, OPEN_START, Ends, Windows
-from capture.labeltimes import LabelOptions, read_times
+from capture.labeltimes import read_times
 from capture.protocols import NOT_IP, NUMBERS, OTHER, PORTED
 from capture.series import LONGEST_NS, NS
 

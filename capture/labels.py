@@ -1,4 +1,4 @@
-"""Classes for flows: from the file's name or folder, from the server name, or from a labels file.
+"""Classes for flows from a labels file.
 
 A labels file is CSV, one row a labelled flow or address pair, as IDS data sets ship them: ends and
 ports, protocol, an optional time window, and the class. What a row leaves empty matches anything.
@@ -7,7 +7,6 @@ ports, protocol, an optional time window, and the class. What a row leaves empty
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,51 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from capture.errors import InputError
 from capture.labelfile import COLUMNS as _COLUMNS
 from capture.labelfile import LabelText
+from capture.labeller import LabelOptions
 from capture.labelmatch import Ends, Matcher
 from capture.labelrows import NeedsLines, parse_rows
-from capture.labeltimes import LabelOptions
-from capture.series import LONGEST_NS, NS, parse_duration
+from capture.series import LONGEST_NS, NS
 
-__all__ = [
-    "ENDINGS",
-    "LABEL_BY",
-    "_COLUMNS",
-    "LabelFile",
-    "LabelOptions",
-    "check_label_by",
-    "file_stem",
-    "first_known",
-    "folder_name",
-    "parse_offset",
-]
-
-LABEL_BY = ("folder", "file", "sni")
-
-#: Endings of capture files, stripped from a name however many there are (``a.pcap.gz``).
-ENDINGS = frozenset(
-    (".pcap", ".pcapng", ".cap", ".dmp", ".dump", ".ntar", ".gz", ".zst", ".zstd", ".xz", ".bz2", ".lz4", ".zip")
-)
+__all__ = ["_COLUMNS", "LabelFile", "LabelOptions"]
 
 #: The starts of flows agree on a shift of the clock if this many, and half of all, are so near to each other.
 _AGREE = 3
 _AGREE_NS = 120 * NS
 _HOUR = 3600 * NS
-
-
-def file_stem(path: str | os.PathLike[str]) -> str:
-    """A capture file's name without its ending: ``netflix`` of ``netflix.pcap.gz``."""
-    path = Path(path)
-    while path.suffix.lower() in ENDINGS and path.stem:
-        path = path.with_suffix("")
-    return path.name
-
-
-def folder_name(path: str | os.PathLike[str]) -> str:
-    """The name of the folder that a file lies in."""
-    return Path(path).absolute().parent.name
 
 
 class LabelFile:
@@ -213,32 +180,3 @@ def _offset_text(ns: int) -> str:
         if ns % size == 0:
             return f"{ns // size}{unit}"
     return f"{ns}ns"
-
-
-def parse_offset(text: str | float) -> int:
-    """``"2.5s"``, ``"-1h"`` or a number of seconds, as nanoseconds; 0 is allowed.
-
-    Raises
-    ------
-    InputError
-        If it is none.
-    """
-    match = re.fullmatch(r"\s*([+-]?)\s*(\S.*)", str(text), re.DOTALL)
-    sign, digits = match.groups() if match else ("", "")
-    if re.fullmatch(r"0+\.?0*\s*(ns|us|ms|s|m|h)?\s*", digits, re.IGNORECASE):
-        return 0
-    try:
-        return -parse_duration(digits) if sign == "-" else parse_duration(digits)
-    except InputError as error:
-        raise InputError(f"{text!r} is no offset of a clock", "Write it like 2.5s, -250ms or -3h") from error
-
-
-def check_label_by(label_by: str | None) -> None:
-    """Refuse a way of labelling that there is none of."""
-    if label_by is not None and label_by not in LABEL_BY:
-        raise InputError(f"flows cannot be labelled by {label_by!r}", f"Choose one of {', '.join(LABEL_BY)}")
-
-
-def first_known(*choices: Iterable[str | None]) -> list[str | None]:
-    """Row by row, the first of several columns of labels that knows one."""
-    return [next((label for label in row if label is not None), None) for row in zip(*choices, strict=True)]

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from capture.errors import InputError
 from capture.labelclock import NUMBER, Times, assemble, decimals, longer, numbers, since_1970, time_zone
+from capture.labeller import LabelOptions
 from capture.series import LONGEST_NS, NS
 
 #: Fewest and most digits before the point of an epoch time, and its unit: from 1973 on, no two can be mixed up.
@@ -47,29 +48,6 @@ _DIRECTIVES = {
 }
 
 _HALF = ", a 12-hour clock without AM or PM: 8 to 11 before noon, 12 to 7 after"
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelOptions:
-    """How a labels file is to be read where it does not say so itself.
-
-    Parameters
-    ----------
-    zone : str
-        Of times that have none: ``UTC``, ``-03:00`` or a name such as ``Europe/Berlin``.
-    offset_ns : int
-        Added to the file's times to get the capture's.
-    times : str, optional
-        Format of the times, as of `datetime.strptime`; ``%I`` without ``%p`` are the hours of a
-        working day, 8 to 11 before noon and 12 to 7 after.
-    column : str, optional
-        Name of the column that holds the class.
-    """
-
-    zone: str = "UTC"
-    offset_ns: int = 0
-    times: str | None = None
-    column: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from capture.classes import ClassTable
 from capture.dissect import Packets
 from capture.dns import Address, responses
-from capture.quic import QuicFinder
 from capture.tls import LOOK_AHEAD, LOOK_BACK, TlsFinder
 
-__all__ = ["LOOK_AHEAD", "LOOK_BACK", "ClassTable", "Name", "NameFinder", "server_names"]
+__all__ = ["LOOK_AHEAD", "LOOK_BACK", "Name", "NameFinder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +44,25 @@ class NameFinder:
     What it finds does not depend on how the capture is cut into chunks. Whoever ends in the middle
     of a capture goes on with ``new=False`` while `waiting`, which is over after `LOOK_AHEAD` packets
     at most. Whoever begins there begins `LOOK_BACK` packets early, and leaves out their names.
+
+    Parameters
+    ----------
+    kinds : {"all", "tls"}
+        Those of TLS over TCP, QUIC and DNS, or only the first.
     """
 
     def __init__(self, kinds: str = "all") -> None:
-        self._all = kinds == "all"
         self._tls = TlsFinder()
-        self._quic = QuicFinder()
+        self._quic = None
+        if kinds == "all":
+            from capture.quic import QuicFinder  # with it, cryptography is loaded
+
+            self._quic = QuicFinder()
 
     @property
     def waiting(self) -> bool:
         """Whether a ClientHello is incomplete and packets to come may complete it."""
-        return self._tls.waiting or self._quic.waiting
+        return self._tls.waiting or (self._quic is not None and self._quic.waiting)
 
     def chunk(self, data: np.ndarray, packets: Packets, *, new: bool = True) -> list[Name]:
         """Names that became known with the packets of a chunk.
@@ -77,29 +83,10 @@ class NameFinder:
             In the order of the file. A hello that was sent twice is found twice.
         """
         found = [Name(number, "tls", text) for number, text in self._tls.chunk(data, packets, new=new)]
-        if not self._all:
+        if self._quic is None:
             return found
         found += [Name(number, "quic", text) for number, text in self._quic.chunk(data, packets, new=new)]
         for row, (text, answers) in responses(data, packets) if new else ():
             client = int(packets.version[row]), int(packets.dst_high[row]), int(packets.dst_low[row])
             found.append(Name(int(packets.number[row]), "dns", text, client, answers))
         return sorted(found, key=lambda name: name.number)
-
-
-def server_names(data: np.ndarray, packets: Packets) -> dict[int, str]:
-    """Server names in the TLS ClientHellos of one chunk, by the row that completed them.
-
-    Parameters
-    ----------
-    data : ndarray of uint8
-        The buffer that `packets` were dissected from.
-    packets : Packets
-        Packets of one chunk.
-
-    Returns
-    -------
-    dict of int to str
-    """
-    found = TlsFinder().chunk(data, packets)
-    rows = np.searchsorted(packets.number, np.array([number for number, _ in found], np.int64))
-    return dict(zip(rows.tolist(), (text for _, text in found), strict=True))

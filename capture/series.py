@@ -157,8 +157,9 @@ class BinCounter:
     """
 
     def __init__(self, flows: int, spec: SeriesSpec) -> None:
-        self._flows, self._spec = flows, spec
-        self._bytes, self._packets = np.zeros((2, flows * 2 * spec.length), np.int64)
+        self._spec = spec
+        # channel by channel, as a table's columns are; series are seen through it
+        self._counts = np.zeros((len(spec.channels), flows, spec.length), np.int64)
         self._cut = np.zeros(flows, np.int64)
 
     def add(self, flow: np.ndarray, offset_ns: np.ndarray, size: np.ndarray, up: np.ndarray) -> None:
@@ -175,21 +176,23 @@ class BinCounter:
         up : ndarray of bool, shape (packets,)
             True for packets from the flow's initiator.
         """
-        length = self._spec.length
         where = offset_ns // self._spec.bin_ns
-        cell = (flow * 2 + ~up) * length + where
-        outside = where >= length
+        outside = where >= self._spec.length
         if outside.any():
             np.add.at(self._cut, flow[outside], 1)
             inside = ~outside
-            cell, size = cell[inside], size[inside]
-        np.add.at(self._bytes, cell, size.astype(np.int64))
-        np.add.at(self._packets, cell, 1)
+            flow, where, size, up = flow[inside], where[inside], size[inside], up[inside]
+        _, flows, length = self._counts.shape
+        cell = flow * length + where
+        cell += np.where(up, 0, flows * length)
+        cells = self._counts.reshape(-1)
+        np.add.at(cells, cell, size.astype(np.int64))
+        cell += 2 * flows * length
+        np.add.at(cells, cell, 1)
 
     def counts(self) -> tuple[np.ndarray, np.ndarray]:
         """Series, int64 (flows, channels, bins), and packets after the last bin, int64 (flows,)."""
-        shape = (self._flows, 2, self._spec.length)
-        return np.concatenate([self._bytes.reshape(shape), self._packets.reshape(shape)], axis=1), self._cut
+        return self._counts.transpose(1, 0, 2), self._cut
 
 
 def bin_packets(

@@ -11,7 +11,7 @@ from capture.errors import InputError
 from capture.extract import Extraction
 from capture.extract import extraction as run_extraction
 from capture.flows import FlowTable
-from capture.labels import parse_offset
+from capture.labeller import parse_offset
 from capture.series import DEFAULT_LENGTH, NS, SeriesSpec, parse_duration
 from capture.traces import import_traces as run_import
 

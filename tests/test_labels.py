@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from capture.errors import InputError
 from capture.flows import FlowTable
-from capture.labels import LabelFile, LabelOptions, file_stem, first_known, folder_name, parse_offset
+from capture.labeller import LabelOptions, file_stem, first_known, folder_name, parse_offset
+from capture.labels import LabelFile
 from netgen.pipeline import extract
 
 NS = 1_000_000_000

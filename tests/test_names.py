@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from capture.classes import ClassTable
 from capture.dissect import dissect
 from capture.errors import InputError
-from capture.names import LOOK_AHEAD, LOOK_BACK, Name, NameFinder, server_names
+from capture.names import LOOK_AHEAD, LOOK_BACK, Name, NameFinder
 from capture.reader import CaptureFile
 
 hellos = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("hellos.py"))))
@@ -67,14 +67,6 @@ def test_addresses_of_ipv6_clients_are_whole():
     packets.version[0], packets.dst_high[0] = 6, 0x20010DB8 << 32
     (name,) = NameFinder().chunk(data, packets)
     assert name.client == (6, 0x20010DB8 << 32, 0x0A000002)
-
-
-def test_server_names_are_those_of_one_chunk_by_row():
-    whole = hellos.hello()
-    sent = [Sent(b"x"), Sent(whole), Sent(answer("a.org"), hellos.UDP, 53), Sent(whole[:60], src=5)]
-    sent.append(Sent(whole[60:], src=5, seq=61))
-    assert server_names(*hellos.columns(sent, first=700)) == {1: "www.example.org", 4: "www.example.org"}
-    assert server_names(*hellos.columns([])) == {}
 
 
 # -- chunks ----------------------------------------------------------------------------------------

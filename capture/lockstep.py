@@ -16,7 +16,7 @@ import numpy as np
 from capture.records import Order
 
 #: Bytes between two guesses.
-STRIDE = 64 * 1024
+STRIDE = 128 * 1024
 
 #: Bytes behind such a place in which a record start is looked for.
 REACH = 2048
@@ -25,7 +25,10 @@ REACH = 2048
 WORTH = 8 * STRIDE
 
 #: Fewer chains than this are faster walked one by one.
-FEW = 64
+FEW = 24
+
+#: Records of a chain that are followed before looking whether they can be.
+_STEPS = 32
 
 #: Seconds around the file's first time stamp in which another one is expected.
 BEFORE, AFTER = 86_400, 400 * 86_400
@@ -73,15 +76,7 @@ def guesses(data: np.ndarray, places: np.ndarray, reach: int, layout: Layout, se
     low = max(seconds - BEFORE, 0)
     span = np.uint32(min(AFTER + BEFORE, 2**32 - 1 - low))
     found = np.full(len(places), -1, np.int64)
-    rows, columns = [], []
-    for which, place in enumerate(places.tolist()):
-        near = words[place : place + reach] - np.uint32(low) <= span
-        here = np.flatnonzero(near)
-        rows.append(np.full(len(here), which))
-        columns.append(here + place)
-    if not rows:
-        return found
-    row, start = np.concatenate(rows), np.concatenate(columns)
+    row, start = _timed(data, words, places, reach, low, span)
     at = start.copy()
     good = np.ones(len(at), bool)
     last = len(data) - layout.record
@@ -105,6 +100,26 @@ def guesses(data: np.ndarray, places: np.ndarray, reach: int, layout: Layout, se
     return found
 
 
+def _timed(
+    data: np.ndarray, words: np.ndarray, places: np.ndarray, reach: int, low: int, span: np.uint32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes near each place at which a likely time stamp stands: number of the place, and where."""
+    rows, starts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    stride = int(places[1] - places[0]) if len(places) > 1 else 1
+    whole = int(np.searchsorted(places, len(words) - reach, "right"))
+    if whole:
+        # all at once: places lie a stride apart
+        near = np.ndarray((whole, reach), words.dtype, data.data, int(places[0]), (stride, 1))
+        row, column = np.nonzero(near - np.uint32(low) <= span)
+        rows.append(row)
+        starts.append(column + places[row])
+    for row in range(whole, len(places)):
+        here = np.flatnonzero(words[places[row] : places[row] + reach] - np.uint32(low) <= span)
+        rows.append(np.full(len(here), row))
+        starts.append(here + places[row])
+    return np.concatenate(rows), np.concatenate(starts)
+
+
 def scan(data: np.ndarray, begin: int, stop: int, layout: Layout, seconds: int) -> tuple[np.ndarray, int]:
     """Starts of all whole records from `begin` on that begin before `stop`, and where the last one ends.
 
@@ -126,33 +141,29 @@ def scan(data: np.ndarray, begin: int, stop: int, layout: Layout, seconds: int) 
     last, size, record = len(data) - layout.record, len(data), layout.record
     ends = np.append(heads[1:], stop)
 
-    # all chains, a step at a time, until each has come to where the next begins
-    steps = list[np.ndarray]()
+    # all chains, many steps at a time, until each has come to where the next begins
     at = heads.copy()
     alive = np.arange(len(heads))
-    members = list[np.ndarray]()
-    spot, end = heads, ends
+    starts, members = list[np.ndarray](), list[np.ndarray]()
     while len(alive) >= FEW:
-        ok = spot <= last
-        captured = words[np.minimum(spot, last) + 8].astype(np.int64)
-        after = spot + captured + record
-        ok &= (captured <= layout.limit) & (after <= size)
-        if not ok.all():
-            at[alive[~ok]] = spot[~ok]
-            alive, spot, after, end = alive[ok], spot[ok], after[ok], end[ok]
-        steps.append(spot)
-        members.append(alive)
-        going = after < end
-        if going.all():
-            spot = after
-        else:
-            at[alive[~going]] = after[~going]
-            alive, spot, end = alive[going], after[going], end[going]
-    at[alive] = spot
-    if not steps:
+        places = np.empty((_STEPS + 1, len(alive)), np.int64)
+        places[0] = at[alive]
+        for step in range(_STEPS):
+            # a place that cannot be leads anywhere forward; it is found below
+            np.add(places[step], words[np.minimum(places[step], last) + 8], out=places[step + 1])
+            places[step + 1] += record
+        here, after = places[:-1], places[1:]
+        good = (here < ends[alive]) & (here <= last) & (after - here <= layout.limit + record) & (after <= size)
+        right = np.logical_and.accumulate(good, axis=0)
+        count = right.sum(axis=0)
+        starts.append(here.T[right.T])
+        members.append(np.repeat(alive, count))
+        at[alive] = places[count, np.arange(len(alive))]
+        alive = alive[(count == _STEPS) & (at[alive] < ends[alive])]
+    if not starts:
         return np.zeros(0, np.int64), begin
 
-    chain, start = np.concatenate(members), np.concatenate(steps)
+    chain, start = np.concatenate(members), np.concatenate(starts)
     # two bytes are enough for the chains of a segment, and sort by radix
     order = np.argsort(chain.astype(np.uint16) if len(heads) < 1 << 16 else chain, kind="stable")
     start = start[order]

@@ -18,6 +18,10 @@ from capture.records import CHUNK, MAX_CAPTURED, MAX_SNAPLEN, ORDERS, Chunk, Dam
 from capture.series import NS
 
 FILE_HEADER = 24
+
+#: Bytes in which a record's beginning is looked for where a file is entered in the middle.
+_REACH = 1 << 18
+
 MAGICS = {
     headers.PCAP_MAGIC_US: (1_000, headers.PCAP_RECORD),
     headers.PCAP_MAGIC_NS: (1, headers.PCAP_RECORD),
@@ -86,7 +90,7 @@ class Pcap:
     def guess(self, data: np.ndarray, start: int, stop: int) -> int | None:
         """A place from `start` on at which a record very likely begins, `data` being the whole file."""
         seconds = struct.unpack_from(self._order + "I", data.data, FILE_HEADER)[0]
-        found = lockstep.guesses(data, np.array([start]), stop - start, self._layout(), seconds)
+        found = lockstep.guesses(data, np.array([start]), min(stop - start, _REACH), self._layout(), seconds)
         return int(found[0]) if found[0] >= 0 else None
 
     def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[Chunk]:
@@ -122,7 +126,7 @@ class Pcap:
 
     def _before_joined(self, data: np.ndarray, starts: np.ndarray, after: int) -> tuple[np.ndarray, int]:
         """Only the records in front of another file's header, which reads as a record of no bytes."""
-        captured = take(data, starts, self._record)["captured"]
+        captured = np.diff(starts, append=after) - self._record.itemsize
         for row in np.flatnonzero(captured == 0).tolist():
             if self._joined(data, int(starts[row])):
                 return starts[:row], int(starts[row])

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from capture.account import Account
 from capture.assemble import IDLE_TIMEOUT_NS, Assembler
+from capture.classes import ClassTable
 from capture.errors import CaptureError, InputError
 from capture.flows import FlowTable, TableWriter, about_columns
 from capture.inputs import HINT, Input, find_inputs
@@ -85,6 +86,32 @@ class Extraction:
             writer.about = self._about(cut)
         return FlowTable(self._columns(0, len(self), cut), self.spec, writer.about)
 
+    @property
+    def account(self) -> dict[str, Any]:
+        """What became of every packet, as the table will say it but for those after the last bin."""
+        return self._account.to_json(len(self), int(self.rows.packets.sum()))
+
+    def names(self, sni_table: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
+        """Server names of the rows, what said them, their class, and their traffic; the most bytes first."""
+        rows = self.rows
+        columns = {"name": rows.columns["name"], "from": rows.columns["name_from"]}
+        totals = {"packets": rows.packets, "bytes": rows.bytes}
+        table = pa.table({**columns, **{name: pa.array(values) for name, values in totals.items()}}).drop_null()
+        sums = table.group_by(["name", "from"]).aggregate([([], "count_all"), ("packets", "sum"), ("bytes", "sum")])
+        classes = ClassTable(sni_table)
+        found = [
+            {
+                "name": each["name"],
+                "from": each["from"],
+                "class": classes.class_of(each["name"]),
+                "flows": each["count_all"],
+                "packets": each["packets_sum"],
+                "bytes": each["bytes_sum"],
+            }
+            for each in sums.to_pylist()
+        ]
+        return sorted(found, key=lambda each: (-each["bytes"], each["name"], each["from"]))
+
     def _columns(self, first: int, last: int, cut: np.ndarray) -> pa.Table:
         rows, part = self.rows, slice(first, last)
         return about_columns(
@@ -100,10 +127,7 @@ class Extraction:
 
     def _about(self, cut: np.ndarray) -> dict[str, Any]:
         self._account.notes["packets after the last bin"] = int(cut.sum())
-        return {
-            "made_by": "extract",
-            "account": self._account.to_json(len(self), int(self.rows.packets.sum())),
-        }
+        return {"made_by": "extract", "account": self.account}
 
     def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Series and cut packets of the rows, in order, a block of rows at a time."""

@@ -185,7 +185,7 @@ def _transport(rows: Rows, fields: Fields) -> np.ndarray:
     ported = _PORTED[fields.protocol]
     if later.any():
         rows.notes["later fragments"] += int((good & later).sum())
-        fields.src_port[later & ported] = fields.dst_port[later & ported] = -1
+        fields.src_port[later] = fields.dst_port[later] = -1
         good &= ~later
     here, head = rows.head(np.flatnonzero(good & ported), headers.PORTS, move=False)
     if here.size:

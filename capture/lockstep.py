@@ -113,10 +113,10 @@ def _timed(
         row, column = np.nonzero(near - np.uint32(low) <= span)
         rows.append(row)
         starts.append(column + places[row])
-    for row in range(whole, len(places)):
-        here = np.flatnonzero(words[places[row] : places[row] + reach] - np.uint32(low) <= span)
-        rows.append(np.full(len(here), row))
-        starts.append(here + places[row])
+    for which in range(whole, len(places)):
+        here = np.flatnonzero(words[places[which] : places[which] + reach] - np.uint32(low) <= span)
+        rows.append(np.full(len(here), which))
+        starts.append(here + places[which])
     return np.concatenate(rows), np.concatenate(starts)
 
 

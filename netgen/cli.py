@@ -59,7 +59,10 @@ def root(
 
 @app.command()
 def extract(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Captures (pcap, pcapng), folders of them.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="Captures (pcap, pcapng, compressed too), folders of them, - for stdin."),
+    ],
     out: Out = None,
     label: Annotated[
         str | None, typer.Option("--label", help="Class of every flow, or of those no other rule labels.")
@@ -104,6 +107,13 @@ def extract(
     inner: Annotated[
         bool, typer.Option("--inner", help="Count the packet inside a tunnel (IP-in-IP, GRE, VXLAN, GTP-U).")
     ] = False,
+    names: Annotated[
+        str,
+        typer.Option("--names", help="Server names to look for: tls, or all: QUIC and DNS too."),
+    ] = "tls",
+    list_names: Annotated[
+        bool, typer.Option("--list-names", help="Show what server names the captures hold; write nothing.")
+    ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that read.")] = 1,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if anything of a capture could not be read.")] = False,
     force: Force = False,
@@ -114,16 +124,21 @@ def extract(
     from netgen import pipeline, printing
 
     out = out or Path(_extract_name(paths))
-    check_output(_parquet(out), force=force)
+    if not list_names:
+        check_output(_parquet(out), force=force)
     with printing.bytes_bar("Reading") as progress:
         found = pipeline.extraction(
             paths, bin=bin, length=length, like=like, by=by, label=label, label_by=label_by, labels=labels,
             labels_zone=labels_zone, labels_offset=labels_offset, labels_times=labels_times,
             labels_column=labels_column, sni_table=sni_table, min_packets=min_packets, idle_timeout=idle_timeout,
-            active_timeout=active_timeout, inner=inner, jobs=jobs, strict=strict, progress=progress,
+            active_timeout=active_timeout, inner=inner, names="all" if list_names else names, jobs=jobs, strict=strict,
+            progress=progress,
         )  # fmt: skip
+    if list_names:
+        printing.names_listed(found.names(sni_table), as_json=as_json)
+        return
     if not len(found):
-        account = found.table().about["account"]
+        account = found.account
         raise InputError(
             f"no flow came out of {account['packets']} packets in {account['files']} files"
             + printing.reasons(account["skipped"]),

@@ -82,7 +82,7 @@ def extraction(
         Processes that read; the flows are the same for any number.
     **options
         ``by``, ``label``, ``label_by``, ``labels``, ``labels_zone``, ``labels_times``,
-        ``labels_column``, ``sni_table``, ``min_packets``, ``inner``, ``strict``, ``progress``: see
+        ``labels_column``, ``sni_table``, ``min_packets``, ``inner``, ``names``, ``strict``, ``progress``: see
         `capture.extract.extraction`.
 
     Returns

@@ -110,6 +110,23 @@ def table_made(path: Path, table: FlowTable, *, as_json: bool) -> None:
     _say("wrote ", _bold(path), f": {len(table)} flows, {_size(path)}")
 
 
+def names_listed(names: list[dict[str, Any]], *, as_json: bool) -> None:
+    """What extract --list-names prints: names, what said them, their class and traffic."""
+    if as_json:
+        print(json.dumps({"names": names}))
+        return
+    if not names:
+        _say("no server names were found")
+        return
+    rows = Table("name", "from", "class", header_style="bold")
+    for heading in ("flows", "packets", "bytes"):
+        rows.add_column(heading, justify="right")
+    for each in names:
+        counts = (f"{each[key]:,}" for key in ("flows", "packets", "bytes"))
+        rows.add_row(each["name"], each["from"], each["class"] or "", *counts)
+    _show(rows)
+
+
 def describe_table(table: FlowTable) -> dict[str, Any]:
     """A flow table as JSON types."""
     import numpy as np

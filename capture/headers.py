@@ -158,6 +158,9 @@ NFLOG_FIELD = _layout("length <u2, type <u2")
 #: DOCSIS cable modems' MAC header, up to the extended header or the header check sequence (2 bytes).
 DOCSIS = _layout("control u1, extended u1, length >u2")
 
+#: Juniper's header before a frame; the length of more to it follows where a bit says so.
+JUNIPER = _layout("magic V3, flags u1")
+
 #: SunATM's pseudo-header.
 SUNATM = _layout("flags u1, path u1, channel >u2")
 
@@ -192,6 +195,7 @@ LINKTYPE_FIREWIRE = 138
 LINKTYPE_DOCSIS = 143
 LINKTYPE_AVS = 163
 LINKTYPE_PPP_PPPD = 166
+LINKTYPE_JUNIPER_ETHER = 178
 LINKTYPE_PPI = 192
 LINKTYPE_PPP_WITH_DIR = 204
 LINKTYPE_CHDLC_WITH_DIR = 205
@@ -258,6 +262,10 @@ ETHERTYPE_ARISTA = 0xD28B
 #: GRE (RFC 2784, RFC 2890, RFC 2637): flags say which words of 4 bytes follow.
 GRE = _layout("flags >u2, type >u2")
 
+#: Cisco's metadata behind GRE, and the header of a redirected packet (WCCP) that may be there.
+GRE_METADATA = _layout("type >u2, version u1, length u1, option >u2, group >u2")
+REDIRECTION = _layout("flags u1, service u1, buckets >u2")
+
 #: VXLAN (RFC 7348), Geneve (RFC 8926; the low six bits of `options` count words of 4 bytes).
 VXLAN = _layout("flags u1, reserved V3, network >u4")
 GENEVE = _layout("options u1, flags u1, type >u2, network >u4")
@@ -277,6 +285,7 @@ ERSPAN3 = _layout("version_vlan >u2, session >u2, time >u4, group >u2, flags >u2
 #: Ethernet in IP (RFC 3378).
 ETHERIP = _layout("version >u2")
 
+ETHERTYPE_REDIRECTED = 0x883E
 ETHERTYPE_ERSPAN = 0x88BE
 ETHERTYPE_ERSPAN3 = 0x22EB
 

@@ -30,6 +30,7 @@ _ARCNET_OLD, _ARCNET_EXCEPTION = 0xF0, 0xFF  # types from 0xF0 on have no sequen
 _NFLOG_PAYLOAD, _NFLOG_FIELDS = 9, 32
 _SNAP_SAPS, _IP_SAPS = np.void(b"\xaa\xaa"), np.void(b"\x06\x06")
 _ORGANIZATIONS = np.void(b"\0\0\0"), np.void(b"\0\0\xf8")  # whose types are EtherTypes
+_JUNIPER = np.void(b"MGC")
 _WHOLE_FRAME = (0xD5, 0xE6, 0x4C, 0x7F, 0xB3)  # delimiters of express frames, and of a frame's first part
 
 
@@ -163,6 +164,15 @@ def _arcnet(layout: np.dtype) -> Step:
     return step
 
 
+def _juniper_ethernet(rows: Rows, here: np.ndarray) -> None:
+    here, head = rows.head(here, headers.JUNIPER)
+    good = (head["magic"] == _JUNIPER) & ((head["flags"] & 0x02) == 0)  # and the frame is whole
+    here, flags = here[good], head["flags"][good]
+    rows.expect(here, _ETHERNET)
+    extended, length = rows.head(here[(flags & 0x80) != 0], _U2)
+    rows.skip(extended, length.astype(np.int64))
+
+
 def _docsis(rows: Rows, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.DOCSIS)
     extended = (head["control"] & 1) * head["extended"].astype(np.int64)
@@ -241,6 +251,7 @@ _LINKS: dict[int, Step] = {
     headers.LINKTYPE_DOCSIS: _docsis,
     headers.LINKTYPE_AVS: counted(headers.AVS, LINK + headers.LINKTYPE_WLAN),
     headers.LINKTYPE_PPP_PPPD: before(1, LINK + headers.LINKTYPE_PPP),
+    headers.LINKTYPE_JUNIPER_ETHER: _juniper_ethernet,
     headers.LINKTYPE_PPI: counted(headers.PPI),
     headers.LINKTYPE_PPP_WITH_DIR: before(1, LINK + headers.LINKTYPE_PPP),
     headers.LINKTYPE_CHDLC_WITH_DIR: before(1, LINK + headers.LINKTYPE_CHDLC),
@@ -260,5 +271,11 @@ _LINKS: dict[int, Step] = {
     headers.LINKTYPE_EDSA: _switch(headers.EDSA),
 }
 
-#: The step for each kind of header.
-LAYERS: dict[int, Step] = {LLC: _llc, **TAGS, **{LINK + number: step for number, step in _LINKS.items()}}
+#: The step for each kind of header; at IP, a row stays.
+LAYERS: dict[int, Step] = {
+    LLC: _llc,
+    _IPV4: before(0, _IPV4),
+    _IPV6: before(0, _IPV6),
+    **TAGS,
+    **{LINK + number: step for number, step in _LINKS.items()},
+}

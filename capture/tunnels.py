@@ -41,13 +41,21 @@ def _gre(rows: Rows, here: np.ndarray) -> None:
     # an acknowledgement number only in version 1, PPTP's
     rows.skip(here[(flags & (_GRE_ACK | _GRE_VERSION)) == (_GRE_ACK | 1)], 4)
     rows.expect(here, kind)
-    # type II has a header of its own and GRE's sequence number, type I neither
+    # ERSPAN: type II has a header of its own and GRE's sequence number, type I neither
     mirrored = kind == headers.ETHERTYPE_ERSPAN
     rows.skip(here[mirrored & ((flags & _GRE_SEQUENCE) != 0)], headers.ERSPAN2.itemsize)
     rows.expect(here[mirrored], _ETHERNET)
-    here, head = rows.head(here[kind == headers.ETHERTYPE_ERSPAN3], headers.ERSPAN3)
-    rows.skip(here[(head["flags"] & 1) != 0], 8)
-    rows.expect(here, _ETHERNET)
+    third, head = rows.head(here[kind == headers.ETHERTYPE_ERSPAN3], headers.ERSPAN3)
+    rows.skip(third[(head["flags"] & 1) != 0], 8)
+    rows.expect(third, _ETHERNET)
+    # Cisco: metadata with the type before it, not behind as on Ethernet; packets redirected to a cache
+    tagged, inner = rows.number(here[kind == headers.ETHERTYPE_CISCO_METADATA], headers.GRE_METADATA, "type")
+    rows.expect(tagged, inner)
+    redirected = here[kind == headers.ETHERTYPE_REDIRECTED]
+    raw(rows, redirected)
+    redirected = redirected[(rows.kind[redirected] == NONE) & (rows.reason[redirected] == OK)]
+    rows.skip(redirected, headers.REDIRECTION.itemsize)
+    raw(rows, redirected)
 
 
 def _vxlan(rows: Rows, here: np.ndarray) -> None:

@@ -192,12 +192,13 @@ class Assembler:
 
     def _assemble(self, part: Part) -> None:
         clock = self._clock.of(part.time_ns, part.number)
-        slot = self._slots_of(part.keys)[part.key]
-        # in order of key, and in the file's order within
-        order = np.sort(slot << 32 | np.arange(len(part))) & 0xFFFFFFFF
+        # in order of key, and in the file's order within; two bytes sort by radix
+        key = part.key.astype(np.uint16) if len(part.keys) < 1 << 16 else part.key
+        order = np.argsort(key, kind="stable")
+        slot = self._slots_of(part.keys)
         rows = _Sorted(
             order=order,
-            slot=slot[order],
+            slot=slot[part.key[order]],
             clock=clock[order],
             time_ns=part.time_ns[order],
             size=part.size[order],
@@ -216,11 +217,15 @@ class Assembler:
             by_place = np.argsort(at)
             rows.syn, rows.syn_seq = at[by_place], part.syn_seq[by_place].astype(np.int64)
         self._count_repeats(rows)
-        flow = self._settle(rows, self._begins(rows), part.number)
-        by_flow = np.sort(flow << 32 | np.arange(len(flow))) & 0xFFFFFFFF
-        self.spill.add(flow[by_flow], rows.time_ns[by_flow], rows.size[by_flow], rows.forward[by_flow])
+        first, flow = self._settle(rows, self._begins(rows), part.number)
+        count = np.diff(first, append=len(order))
+        by_flow = np.argsort(flow)  # of the stretches; the rows of one stay together
+        lengths = count[by_flow]
+        moved = np.repeat(first[by_flow] - np.cumsum(lengths) + lengths, lengths) + np.arange(len(order))
+        columns = (rows.time_ns[moved], rows.size[moved], rows.forward[moved])
+        self.spill.add(np.repeat(flow[by_flow], lengths), *columns)
         if self._ahead:
-            self._place_names(part, rows, flow)
+            self._place_names(part, rows, np.repeat(flow, count))
 
     def _slots_of(self, keys: np.ndarray) -> np.ndarray:
         """A number for each key, for as long as it has a flow that has not ended."""
@@ -263,8 +268,8 @@ class Assembler:
                 splitter.split(int(heads[run]), int(ends[run]))
         return begins
 
-    def _settle(self, rows: _Sorted, begins: np.ndarray, number: np.ndarray) -> np.ndarray:
-        """Take the packets into their flows' totals; the number of each packet's flow."""
+    def _settle(self, rows: _Sorted, begins: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Take the packets into their flows' totals; where each stretch of one flow begins, and which flow it is."""
         flows, opened = self._flows, self._open
         first = np.flatnonzero(rows.head | begins)  # of each stretch of packets of one flow
         new = begins[first]
@@ -308,7 +313,7 @@ class Assembler:
         syn, seq = rows.syn[kept], rows.syn_seq[kept] + 1
         for name, way in (("seq_forward", rows.forward[syn]), ("seq_back", ~rows.forward[syn])):
             opened[name][rows.slot[syn[way]]] = seq[way]  # of several, the last stays
-        return each
+        return first, flow
 
     def _direct(self, flow: np.ndarray, at: np.ndarray, rows: _Sorted, by: int) -> None:
         """Let the first of the packets `at` in each flow say who its initiator is."""
@@ -344,7 +349,7 @@ class Assembler:
 
     def _drop_ended(self) -> None:
         """Forget the keys whose flows have ended: a packet to come begins a new one anyway."""
-        ended = self._clock.now - self._open["clock"] > self.idle_timeout_ns
+        ended = (self._clock.now - self._open["clock"] > self.idle_timeout_ns).tolist()
         gone = [key for key, slot in self._slots.items() if ended[slot]]
         for key in gone:
             self._free.append(self._slots.pop(key))

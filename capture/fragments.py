@@ -51,7 +51,9 @@ class Joiner:
         """
         if not len(part.fragments):
             return part
-        keys = {each: row for row, each in enumerate(part.keys.view(f"V{KEY.itemsize}").tolist())}
+        own_keys = part.keys.view(f"V{KEY.itemsize}").tolist()
+        keys = {each: row for row, each in enumerate(own_keys)}
+        key_of = dict(zip(part.fragments["row"].tolist(), part.key[part.fragments["row"]].tolist(), strict=True))
         new_key = part.key.copy()
         forward = part.forward.copy()
         out = list[int]()  # rows that wait
@@ -61,7 +63,7 @@ class Joiner:
             # in IPv6 the identification is of the two ends, and only the first part names the protocol for sure
             datagram: _Datagram = (version, protocol if version == 4 else 0, *rest)
             time_ns = int(part.time_ns[row])
-            own = part.keys[part.key[row]].tobytes()
+            own = own_keys[key_of[row]]
             if kind == FIRST_FRAGMENT:
                 self._first[datagram] = (time_ns, own, bool(forward[row]))
                 self._first.move_to_end(datagram)

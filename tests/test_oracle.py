@@ -130,7 +130,7 @@ CASES = {
     "land": ([(0, udp(A, A, 7, 7, 5)), (1, udp(A, A, 7, 7, 9))], [[0, 1]]),
     "vlans": (
         [(i, udp(vlans=vlans))
-         for i, vlans in enumerate([(), (0,), (5,), (5, 0), (6,), (5, 6), (6, 5), (0, 5), (5, 6)])],
+         for i, vlans in enumerate([(), (0,), (5,), (5, 0), (6,), (5, 6), (6, 5), (0, 5), (5, 6, 7)])],
         [[0, 1], [2, 3, 7], [4], [5, 8], [6]],
     ),
     "protocols with ports": (
@@ -205,6 +205,8 @@ CASES = {
         [(0, tcp(SYN, 1)), (1, back(SYN, 5)), (2, tcp(SYN | ACK, 1)), (3, back(SYN | ACK, 5))],
         [[0, 1, 2, 3]],
     ),
+    "a SYN after the other side's reset": ([(0, back(RST)), (1, tcp(SYN, 1))], [[0], [1]]),
+    "a SYN after the other side's FIN": ([(0, back(FIN)), (1, tcp(SYN, 1))], [[0], [1]]),
     "a SYN in the middle": ([(0, back(ACK, 5)), (1, tcp(SYN, 1)), (2, back(SYN | ACK, 9))], [[0, 1, 2]]),
     "what trails a reset": (
         [(0, tcp(SYN, 1)), (1, back(RST)), (2, back(ACK)), (100, tcp(ACK)), (101, back(RST))],
@@ -294,9 +296,31 @@ def test_a_clock_that_jumped_ahead_is_set_back_after_a_block(tmp_path):
     assert netgen_rows(path) == oracle_rows(path)
 
 
+@pytest.mark.parametrize(
+    ("block", "probe", "flows"),
+    [
+        ([YEAR - 120] * 1024, [YEAR - 119, YEAR + 2], 1),  # not further back than the timeout: not set
+        ([YEAR - 120 - 1e-6] * 1024, [YEAR - 119, YEAR + 2], 2),  # set to a year less 120 s
+        ([10] * 1000 + [YEAR - 60] + [10] * 23, [YEAR - 59, YEAR + 99], 1),  # not all of it lies back
+        ([500] * 1000 + [10] * 24, [20, 400, 620], 1),  # set to its latest time, 500 s
+        ([500] * 1000 + [10] * 24, [20, 621], 2),
+        ([None] * 1000 + [10] * 24, [20, 129], 1),  # stamps of 0 don't count
+        ([None] * 1024, [20, 400, YEAR], 1),  # none has a time: not set
+    ],
+)
+def test_the_clock_is_set_to_the_latest_time_of_a_block_that_lies_back(tmp_path, block, probe, flows):
+    first = [(0, udp()), (YEAR, udp(sport=9))] + [(1, udp(sport=5))] * 1022
+    path = write(
+        tmp_path / "a.pcap", first + [(at, udp(sport=5)) for at in block] + [(at, udp(sport=7)) for at in probe]
+    )
+    assert sum(flow.numbers[0] >= 2048 for flow in oracle.flows_of(path)) == flows
+    assert netgen_rows(path) == oracle_rows(path)
+
+
 def test_an_active_timeout_ends_flows_that_go_on(tmp_path):
-    path = write(tmp_path / "a.pcap", [(i * 100, udp()) for i in range(8)])
-    assert [len(flow.numbers) for flow in oracle.flows_of(path, active_ns=300 * NS)] == [4, 4]
+    times = [0, 100, 200, 300, 300 + TICK, 400, 500, 600, 600 + TICK, 601]
+    path = write(tmp_path / "a.pcap", [(at, udp()) for at in times])
+    assert [len(flow.numbers) for flow in oracle.flows_of(path, active_ns=300 * NS)] == [4, 5, 1]
     assert netgen_rows(path, active_timeout="300s") == oracle_rows(path, active_ns=300 * NS)
 
 

@@ -119,16 +119,16 @@ class Pcap:
             self._seconds = int(struct.unpack_from(self._order + "I", data.data, begin)[0])
         if stop - begin >= lockstep.WORTH:
             found, after = lockstep.scan(data, begin, stop, self._layout(), self._seconds)
-            found, after = self._before_joined(data, found, after)
+            found, after = self._before_joined(data, found, after, final)
             self.position = base + after
         starts, joined = self._walk(data, base, stop, final)
         return (np.concatenate([found, np.array(starts, np.int64)]) if starts else found), joined
 
-    def _before_joined(self, data: np.ndarray, starts: np.ndarray, after: int) -> tuple[np.ndarray, int]:
+    def _before_joined(self, data: np.ndarray, starts: np.ndarray, after: int, final: bool) -> tuple[np.ndarray, int]:
         """Only the records in front of another file's header, which reads as a record of no bytes."""
         captured = np.diff(starts, append=after) - self._record.itemsize
         for row in np.flatnonzero(captured == 0).tolist():
-            if self._joined(data, int(starts[row])):
+            if self._joined(data, int(starts[row])) or self._waits(data, int(starts[row]), final):
                 return starts[:row], int(starts[row])
         return starts, after
 
@@ -136,6 +136,11 @@ class Pcap:
         """Whether the header of another file, version 2.4, stands where a record should (``cat a b``)."""
         order = file_order(data, at)
         return order is not None and struct.unpack_from(order + "HH", data.data, at + 4) == (2, 4)
+
+    @staticmethod
+    def _waits(data: np.ndarray, at: int, final: bool) -> bool:
+        """Whether more must be read to tell a record of no bytes from the header of another file."""
+        return not final and len(data) - at < FILE_HEADER
 
     def _walk(self, data: np.ndarray, base: int, stop: int, final: bool) -> tuple[list[int], bool]:
         """Follow the chain record by record; notes where it breaks."""
@@ -157,6 +162,8 @@ class Pcap:
                 after = size
                 self.position = base + size
                 return starts, False
+            if not captured and self._waits(data, position, final):
+                break
             if not captured and self._joined(data, position):
                 self.notes["joined files"] += 1
                 joined = True

@@ -14,6 +14,7 @@ import mmap
 import os
 import stat
 import sys
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,9 +81,12 @@ class Source:
 
     def _open(self, path: str) -> BinaryIO:
         if path == STDIN:
+            if sys.stdin is None:
+                raise ValueError("it is closed")
             return sys.stdin.buffer
         stream = Path(path).open("rb")  # noqa: SIM115  (kept open where it is a pipe)
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            weakref.finalize(self, stream.close)
             return stream
         with stream:
             if os.fstat(stream.fileno()).st_size:
@@ -165,7 +169,7 @@ def _arrow(codec: str) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
         import pyarrow as pa
 
         stream = pa.CompressedInputStream(pa.PythonFile(_Readable(pieces), mode="r"), codec)
-        while piece := stream.read(1 << 18):
+        while piece := stream.read(1 << 14):  # of a read that comes to a cut nothing is had
             yield piece
 
     return run

@@ -64,7 +64,10 @@ class _Worker:
         code = "import sys; sys.path.insert(0, sys.argv[1]); from capture.worker import main; main()"
         # -P: whatever lies in the current folder is none of its business
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-P", "-c", code, root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,  # Ctrl-C is for this process, and may come before the worker can ignore it
         )
 
     def ask(self, options: Options, what: Any) -> Any:

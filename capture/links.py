@@ -250,7 +250,7 @@ _LINKS: dict[int, Step] = {
     headers.LINKTYPE_FIREWIRE: typed(headers.FIREWIRE),
     headers.LINKTYPE_DOCSIS: _docsis,
     headers.LINKTYPE_AVS: counted(headers.AVS, LINK + headers.LINKTYPE_WLAN),
-    headers.LINKTYPE_PPP_PPPD: before(1, LINK + headers.LINKTYPE_PPP),
+    headers.LINKTYPE_PPP_PPPD: before(2, LINK + headers.LINKTYPE_PPP),  # 0xFF03, the first byte a direction
     headers.LINKTYPE_JUNIPER_ETHER: _juniper_ethernet,
     headers.LINKTYPE_PPI: counted(headers.PPI),
     headers.LINKTYPE_PPP_WITH_DIR: before(1, LINK + headers.LINKTYPE_PPP),

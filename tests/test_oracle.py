@@ -350,7 +350,7 @@ def _other(draw):
         case 0:
             return udp(src, dst, sport, dport, draw(st.integers(0, 9)), vlans=draw(_VLANS))
         case 1:
-            return echo(draw(st.sampled_from([0, 8, 3])), draw(st.integers(1, 2)), src, dst)
+            return echo(draw(st.sampled_from([0, 8, 3, 13])), draw(st.integers(1, 2)), src, dst)
         case 2:
             return ip(src, dst, draw(st.sampled_from([132, 33, 136, 47])), struct.pack(">HH", sport, dport) + bytes(16))
         case 3:

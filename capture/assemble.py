@@ -17,6 +17,7 @@ from capture import headers
 from capture.clock import Clock
 from capture.errors import InputError
 from capture.fragments import Joiner
+from capture.growing import Growing
 from capture.names import Name
 from capture.parts import KEY, Part
 from capture.series import NS
@@ -31,27 +32,8 @@ _ENDS = headers.TCP_FIN | headers.TCP_RST
 _SYN = headers.TCP_SYN | headers.TCP_ACK
 # what has been seen of a flow, as bits
 _CLOSED, _FORWARD, _BACK = np.uint8(1), np.uint8(2), np.uint8(4)
-# who the initiator is said to be by: the first packet, a SYN-ACK, a SYN
-_BY_FIRST, _BY_ANSWER, _BY_SYN = range(3)
-
-
-class _Columns:
-    """Named columns that grow together."""
-
-    def __init__(self, **kinds: object) -> None:
-        self._kinds = {name: np.dtype(kind) for name, kind in kinds.items()}  # type: ignore[call-overload]
-        self._held = {name: np.zeros(1024, kind) for name, kind in self._kinds.items()}
-        self.rows = 0
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._held[name][: self.rows]
-
-    def grow(self, rows: int) -> None:
-        """Room for so many rows in all; new ones are zero."""
-        for name, held in self._held.items():
-            if rows > len(held):
-                self._held[name] = np.concatenate([held, np.zeros(max(rows - len(held), len(held)), held.dtype)])
-        self.rows = rows
+# who the initiator is said to be by: the first packet, a SYN-ACK, a SYN; what goes to itself goes up
+_BY_FIRST, _BY_ANSWER, _BY_SYN, _TO_ITSELF = range(4)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,6 +64,10 @@ class FlowColumns:
     def __len__(self) -> int:
         return len(self.key)
 
+    def take(self, which: slice | np.ndarray) -> FlowColumns:
+        """Some of the flows."""
+        return FlowColumns(**{each.name: getattr(self, each.name)[which] for each in dataclasses.fields(self)})
+
 
 class Assembler:
     """Makes flows of captures, one capture after the other.
@@ -97,9 +83,9 @@ class Assembler:
     ----------
     spill : Spill
         The packets, by number of their flow.
-    names : list of (int, Name)
-        TLS and QUIC names by flow, in the order they were seen, only those that the initiator's side sent;
-        complete after `end_capture`.
+    names : dict of int to (str, str)
+        The first TLS or QUIC name that the initiator of a flow sent, and its kind; complete after
+        `end_capture`.
     answers : list of (int, int, Name)
         Names that DNS told, with the numbers of their capture and packet, in the order they were seen.
     notes : Counter
@@ -114,9 +100,10 @@ class Assembler:
         self.active_timeout_ns = active_timeout_ns
         self.spill = Spill()
         self.notes: Counter[str] = Counter()
-        self.names: list[tuple[int, Name]] = []
+        self.names: dict[int, tuple[str, str]] = {}
+        self._texts: dict[tuple[str, str], tuple[str, str]] = {}  # each name once
         self.answers: list[tuple[int, int, Name]] = []
-        self._flows = _Columns(
+        self._flows = Growing(
             **{"key": KEY, "start_ns": "i8", "end_ns": "i8", "packets": "i8", "bytes": "i8"},
             **{"up": "?", "by": "u1", "begun": "i8", "capture": "i8", "number": "i8"},
         )
@@ -130,11 +117,11 @@ class Assembler:
         self._joiner = Joiner()
         self._slots: dict[bytes, int] = {}
         self._free: list[int] = []
-        self._open = _Columns(  # flow: its number and 1; seq: that of the last SYN and 1
+        self._open = Growing(  # flow: its number and 1; seq: that of the last SYN and 1
             **{"key": KEY, "flow": "i8", "clock": "i8", "seen": "u1", "seq_forward": "i8", "seq_back": "i8"},
             **{"mark": "u4", "size": "u4", "time_ns": "i8"},
         )
-        self._said: list[tuple[int, bool, Name]] = []
+        self._said: list[tuple[int, tuple[str, str]]] = []  # flow and direction, and what was said
         self._ahead: list[tuple[int, Name]] = []
         self._records = 0  # of the capture so far
         self._last = (0, 0)  # number and time of the last packet
@@ -151,9 +138,9 @@ class Assembler:
         if len(rest):
             self._assemble(rest)
         up = self._flows["up"]
-        for flow, forward, name in self._said:
-            if forward == up[flow]:  # who is asked for a name does not say it
-                self.names.append((flow, name))
+        for flow, said in self._said:
+            if (flow & 1) == up[flow >> 1]:  # who is asked for a name does not say it
+                self.names.setdefault(flow >> 1, said)
         self._capture += 1
         self._forget()
 
@@ -178,15 +165,16 @@ class Assembler:
             self._assemble(part)
         if len(self._slots) > self._sweep:
             self._drop_ended()
+        self.release()
 
     def columns(self) -> FlowColumns:
         """The flows of all captures so far."""
         names = ("key", "start_ns", "end_ns", "packets", "bytes", "up", "capture", "number")
-        columns = {name: self._flows[name] for name in names}
-        key = columns["key"]
-        # what goes from an end to itself goes up
-        itself = np.logical_and.reduce([key[f"a_{field}"] == key[f"b_{field}"] for field in ("high", "low", "port")])
-        return FlowColumns(**{**columns, "up": columns["up"] | itself})
+        return FlowColumns(**{name: self._flows[name] for name in names})
+
+    def release(self) -> None:
+        """Give back the memory of flows, which comes again when they are looked at."""
+        self._flows.release()
 
     # -- a part at a time -------------------------------------------------------------------
 
@@ -284,6 +272,7 @@ class Assembler:
         flows["start_ns"][fresh] = rows.time_ns[first[new]]
         flows["end_ns"][fresh] = rows.time_ns[first[new]]
         flows["up"][fresh] = rows.forward[first[new]]
+        flows["by"][fresh] = np.where(_to_itself(flows["key"][fresh]), _TO_ITSELF, _BY_FIRST)
         flows["begun"][fresh] = rows.clock[first[new]]
         flows["capture"][fresh] = self._capture
         flows["number"][fresh] = number[begun]
@@ -345,7 +334,8 @@ class Assembler:
         at = np.searchsorted(part.number, np.array([number for number, _ in here], np.int64))
         for row, (number, name) in zip(at.tolist(), here, strict=True):
             if part.number[row] == number:
-                self._said.append((int(flow_of[row]), bool(forward_of[row]), name))
+                said = self._texts.setdefault((name.text, name.kind), (name.text, name.kind))
+                self._said.append((int(flow_of[row]) << 1 | int(forward_of[row]), said))
 
     def _drop_ended(self) -> None:
         """Forget the keys whose flows have ended: a packet to come begins a new one anyway."""
@@ -360,6 +350,13 @@ class Assembler:
 
 _BACKWARDS = "packets stamped earlier than the one before"
 _REPEATED = "packets seen twice"
+
+
+def _to_itself(key: np.ndarray) -> np.ndarray:
+    """Which keys have the same end twice."""
+    same = [key[f"a_{field}"] == key[f"b_{field}"] for field in ("high", "low", "port")]
+    found: np.ndarray = np.logical_and.reduce(same)
+    return found
 
 
 def _again(mark: np.ndarray, size: np.ndarray, time_ns: np.ndarray) -> np.ndarray:
@@ -397,7 +394,7 @@ class _Splitter:
     """
 
     def __init__(
-        self, rows: _Sorted, begins: np.ndarray, opened: _Columns, begun: np.ndarray, active_ns: int | None
+        self, rows: _Sorted, begins: np.ndarray, opened: Growing, begun: np.ndarray, active_ns: int | None
     ) -> None:
         self._rows, self._begins, self._opened, self._begun, self._active_ns = rows, begins, opened, begun, active_ns
         self._closed = np.concatenate([[0], np.cumsum((rows.flags & _ENDS) != 0)])

@@ -8,6 +8,7 @@ larger than memory, and so may the table, if it is written as it is made (`Extra
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -19,7 +20,7 @@ from capture.account import Account
 from capture.assemble import IDLE_TIMEOUT_NS, Assembler
 from capture.classes import ClassTable
 from capture.errors import CaptureError, InputError
-from capture.flows import FlowTable, TableWriter, about_columns
+from capture.flows import FlowTable, TableWriter, Tally, about_columns
 from capture.inputs import HINT, Input, find_inputs
 from capture.labeller import Labeller, LabelOptions
 from capture.records import Damage
@@ -44,16 +45,12 @@ class Extraction:
         What the rows of the table are.
     spec : SeriesSpec
         The series to make.
-    labels : list of str or None
-        The class of each row.
-    sources : list of str
-        The name of each row's capture.
     """
 
     rows: Rows
     spec: SeriesSpec
-    labels: list[str | None]
-    sources: list[str]
+    _inputs: list[Input]
+    _labeller: Labeller
     _account: Account
     _assembler: Assembler
 
@@ -62,86 +59,100 @@ class Extraction:
 
     def table(self) -> FlowTable:
         """The table, in memory."""
-        blocks = list(self._blocks())
-        series = np.concatenate([each for each, _ in blocks]) if blocks else np.zeros((0, *self.spec.shape), np.int64)
-        cut = np.concatenate([each for _, each in blocks]) if blocks else np.zeros(0, np.int64)
-        return FlowTable.of(self._columns(0, len(self), cut), series, self.spec, self._about(cut))
+        parts = list(self._parts())
+        columns = pa.concat_tables([each for each, _ in parts]) if parts else about_columns(0)
+        series = np.concatenate([each for _, each in parts]) if parts else np.zeros((0, *self.spec.shape), np.int64)
+        return FlowTable.of(columns.combine_chunks(), series, self.spec, self._about())
 
-    def write(self, path: str | os.PathLike[str], *, force: bool = False) -> FlowTable:
+    def write(self, path: str | os.PathLike[str], *, force: bool = False) -> dict[str, Any]:
         """Write the table to a Parquet file, a block of rows at a time: whole or not at all.
 
         Returns
         -------
-        FlowTable
-            Without its series, which are in the file only.
+        dict
+            What is in it, as `FlowTable.summary` says it.
         """
-        cuts = [np.zeros(0, np.int64)]
+        tally = Tally()
         with TableWriter(path, self.spec, force=force) as writer:
-            done = 0
-            for series, cut in self._blocks():
-                writer.write(self._columns(done, done + len(cut), cut), series)
-                cuts.append(cut)
-                done += len(cut)
-            cut = np.concatenate(cuts)
-            writer.about = self._about(cut)
-        return FlowTable(self._columns(0, len(self), cut), self.spec, writer.about)
+            for columns, series in self._parts():
+                writer.write(columns, series)
+                tally.add(columns)
+            writer.about = self._about()
+        return tally.summary(self.spec, writer.about)
 
     @property
     def account(self) -> dict[str, Any]:
-        """What became of every packet, as the table will say it but for those after the last bin."""
+        """What became of every packet, as far as it is known."""
         return self._account.to_json(len(self), int(self.rows.packets.sum()))
 
     def names(self, sni_table: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
         """Server names of the rows, what said them, their class, and their traffic; the most bytes first."""
-        rows = self.rows
-        columns = {"name": rows.columns["name"], "from": rows.columns["name_from"]}
-        totals = {"packets": rows.packets, "bytes": rows.bytes}
-        table = pa.table({**columns, **{name: pa.array(values) for name, values in totals.items()}}).drop_null()
-        sums = table.group_by(["name", "from"]).aggregate([([], "count_all"), ("packets", "sum"), ("bytes", "sum")])
+        totals: dict[tuple[str, str], list[int]] = {}
+        for first in range(0, len(self), BLOCK):
+            about = self.rows.about(first, min(first + BLOCK, len(self)))
+            said = zip(about["name"].to_pylist(), about["name_from"].to_pylist(), strict=True)
+            for name, packets, volume in zip(said, about["packets"].tolist(), about["bytes"].tolist(), strict=True):
+                if name[0] is not None:
+                    total = totals.setdefault(name, [0, 0, 0])
+                    total[:] = total[0] + 1, total[1] + packets, total[2] + volume
         classes = ClassTable(sni_table)
         found = [
-            {
-                "name": each["name"],
-                "from": each["from"],
-                "class": classes.class_of(each["name"]),
-                "flows": each["count_all"],
-                "packets": each["packets_sum"],
-                "bytes": each["bytes_sum"],
-            }
-            for each in sums.to_pylist()
+            {"name": name, "from": source, "class": classes.class_of(name)}
+            | dict(zip(("flows", "packets", "bytes"), total, strict=True))
+            for (name, source), total in totals.items()
         ]
         return sorted(found, key=lambda each: (-each["bytes"], each["name"], each["from"]))
 
-    def _columns(self, first: int, last: int, cut: np.ndarray) -> pa.Table:
-        rows, part = self.rows, slice(first, last)
-        return about_columns(
-            last - first,
-            flow=np.arange(first, last),
-            label=self.labels[part],
-            source=self.sources[part],
-            synthetic=False,
-            cut_packets=cut,
-            **{name: getattr(rows, name)[part] for name in ("start_ns", "duration_ns", "packets", "bytes")},
-            **{name: column.slice(first, last - first) for name, column in rows.columns.items()},
-        )
+    def _parts(self) -> Iterator[tuple[pa.Table, np.ndarray]]:
+        """All columns but the series, and the series, a block of rows at a time."""
+        done = 0
+        for series, cut in self._blocks():
+            last = done + len(cut)
+            about = self.rows.about(done, last)
+            labels, sources = self._labels(done, last, about)
+            self._account.notes["packets after the last bin"] += int(cut.sum())
+            columns = about_columns(
+                last - done,
+                flow=np.arange(done, last),
+                label=labels,
+                source=sources,
+                synthetic=False,
+                cut_packets=cut,
+                **about,
+            )
+            self._assembler.release()
+            yield columns, series
+            done = last
 
-    def _about(self, cut: np.ndarray) -> dict[str, Any]:
-        self._account.notes["packets after the last bin"] = int(cut.sum())
+    def _labels(self, first: int, last: int, about: dict[str, Any]) -> tuple[list[str | None], list[str]]:
+        """The class of each of some rows, and the name of its capture."""
+        labels, sources = list[str | None](), list[str]()
+        capture = self.rows.capture[first:last]
+        edges = [0, *(np.flatnonzero(np.diff(capture)) + 1).tolist(), len(capture)]
+        for begin, end in itertools.pairwise(edges):
+            here = self._inputs[int(capture[begin])]
+            labels += self._labeller(here.path, {name: column[begin:end] for name, column in about.items()})
+            sources += [here.source] * (end - begin)
+        return labels, sources
+
+    def _about(self) -> dict[str, Any]:
+        self._account.notes.update(self._labeller.notes())
         return {"made_by": "extract", "account": self.account}
 
     def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Series and cut packets of the rows, in order, a block of rows at a time."""
         row = self.rows.row
-        kept = np.flatnonzero(row >= 0)
-        kept = kept[np.argsort(row[kept], kind="stable")]
-        heads = np.flatnonzero(np.diff(row[kept], prepend=-1))
-        lowest, highest = (
-            (np.minimum.reduceat(kept, heads), np.maximum.reduceat(kept, heads)) if len(kept) else ((), ())
-        )
+        if row is None:
+            lowest = highest = np.arange(len(self))
+        else:
+            kept = np.flatnonzero(row >= 0)
+            kept = kept[np.argsort(row[kept], kind="stable")]
+            heads = np.flatnonzero(np.diff(row[kept], prepend=-1))
+            lowest, highest = kept[heads], np.append(kept[heads[1:] - 1], kept[-1:])
         for first in range(0, len(self), BLOCK):
             last = min(first + BLOCK, len(self))
             counter = BinCounter(last - first, self.spec)
-            for block in range(min(lowest[first:last]) // BLOCK, max(highest[first:last]) // BLOCK + 1):
+            for block in range(lowest[first:last].min() // BLOCK, highest[first:last].max() // BLOCK + 1):
                 self._count(block, first, last, counter)
             yield counter.counts()
         self._assembler.spill.close()
@@ -150,11 +161,11 @@ class Extraction:
         """Count the packets of a block of flows that are of rows `first` to `last` - 1."""
         rows = self.rows
         for flow, time_ns, size, forward in self._assembler.spill.block(block):
-            row = rows.row[flow]
-            inside = (row >= first) & (row < last)
-            if not inside.all():
+            row = flow if rows.row is None else rows.row[flow]
+            if rows.row is not None:
+                inside = (row >= first) & (row < last)
                 row, flow, time_ns, size, forward = (each[inside] for each in (row, flow, time_ns, size, forward))
-            counter.add(row - first, time_ns - rows.start_ns[row], size, forward == rows.up[flow])
+            counter.add(row - first, time_ns - rows.start_ns[row], size, forward == rows.flows.up[flow])
 
 
 def extraction(
@@ -264,12 +275,11 @@ def extraction(
         account.dropped["under min_packets"] = int(few.sum())
         account.skipped[_TOO_FEW] = int(rows.packets[few].sum())
         rows = rows.keep(~few)
-    made, sources = _labels(rows, read, labeller)
     account.notes.update(assembler.notes)
-    account.notes.update(labeller.notes())
     if spec is None:
-        spec = SeriesSpec(bin_ns=min(auto_bin_ns(rows.duration_ns, length), 2**62 // length - 1), length=length)
-    return Extraction(rows, spec, made, sources, account, assembler)
+        width = auto_bin_ns(rows.end_ns - rows.start_ns, length)
+        spec = SeriesSpec(bin_ns=min(width, 2**62 // length - 1), length=length)
+    return Extraction(rows, spec, read, labeller, account, assembler)
 
 
 def _read(
@@ -316,17 +326,6 @@ def _read(
                 "Leave out --strict to keep what could be read",
             )
     return read
-
-
-def _labels(rows: Rows, read: list[Input], labeller: Labeller) -> tuple[list[str | None], list[str]]:
-    """The class of each row, and the name of its capture."""
-    labels, sources = list[str | None](), list[str]()
-    edges = np.searchsorted(rows.capture, np.arange(len(read) + 1)).tolist()
-    for each, first, last in zip(read, edges[:-1], edges[1:], strict=True):
-        if first < last:
-            labels += labeller(each.path, rows.part(first, last))
-            sources += [each.source] * (last - first)
-    return labels, sources
 
 
 def extract(paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str], **options: Any) -> FlowTable:

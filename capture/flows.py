@@ -69,7 +69,7 @@ class FlowTable:
     Parameters
     ----------
     table : pyarrow.Table
-        Columns of `table_schema`; only those of `ABOUT` where the series were left in a file.
+        Columns of `table_schema`.
     spec : SeriesSpec
         What the series' numbers mean.
     about : dict
@@ -154,6 +154,12 @@ class FlowTable:
     def to_numpy(self) -> tuple[np.ndarray, np.ndarray]:
         """Series and labels: ``X`` int64 (flows, channels, bins) and ``y`` object (flows,)."""
         return self.series(), self.labels
+
+    def summary(self) -> dict[str, Any]:
+        """What the table holds, as JSON types: classes with their totals, totals of all, series, and `about`."""
+        tally = Tally()
+        tally.add(self.table)
+        return tally.summary(self.spec, self.about)
 
     def to_pandas(self) -> pandas.DataFrame:
         """The table as a pandas DataFrame (pandas must be installed)."""
@@ -255,6 +261,40 @@ def read_metadata(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[st
             "Extract it anew, or use the netgen that wrote it",
         )
     return meta
+
+
+class Tally:
+    """Counts what a table holds, some rows at a time."""
+
+    _TOTALS = ("packets", "bytes", "cut_packets")
+
+    def __init__(self) -> None:
+        self._classes: dict[str | None, dict[str, int]] = {}
+        self._synthetic = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Count rows; `table` has the columns of `ABOUT`."""
+        counted = [([], "count_all"), *((name, "sum") for name in self._TOTALS)]
+        for row in table.group_by("label").aggregate(counted).to_pylist():
+            mine = self._classes.setdefault(row["label"], dict.fromkeys(("flows", *self._TOTALS), 0))
+            mine["flows"] += row["count_all"]
+            for name in self._TOTALS:
+                mine[name] += row[f"{name}_sum"]
+        self._synthetic += int(np.sum(table["synthetic"].to_numpy()))
+
+    def summary(self, spec: SeriesSpec, about: dict[str, Any]) -> dict[str, Any]:
+        """See `FlowTable.summary`."""
+        rows = self._classes
+        totals = {name: sum(row[name] for row in rows.values()) for name in ("flows", *self._TOTALS)}
+        return {
+            "flows": totals.pop("flows"),
+            "classes": {name: rows[name] for name in sorted(each for each in rows if each is not None)},
+            "unlabelled": rows[None]["flows"] if None in rows else 0,
+            "synthetic": self._synthetic,
+            **totals,
+            "series": spec.to_json(),
+            **about,
+        }
 
 
 class TableWriter:

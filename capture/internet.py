@@ -77,8 +77,10 @@ def _enter(rows: Rows, fields: Fields, levels: int) -> None:
         walk(inside)
         ip = np.flatnonzero(inside.reason == OK)
         inside = inside.some(ip)
+        room = inside.wire_end - inside.at
         found = internet(inside, levels=levels - 1)
-        good = np.flatnonzero(inside.reason == OK)
+        # a packet that claims to be longer than what is around it is none
+        good = np.flatnonzero((inside.reason == OK) & (found.size <= room))
         here_good = here[ip[good]]
         fields.put(here_good, found.some(good))
         rows.vlan[here_good] = inside.vlan[good]
@@ -110,10 +112,11 @@ def _ipv4(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
     header = (head["version_ihl"] & 15).astype(np.int64) * 4
     length = head["length"].astype(np.int64)
     # a length of 0 is left to the network card (segmentation offload): take what was on the wire
-    rows.notes["IP length 0 (offload)"] += int((length == 0).sum())
-    length = np.where(length == 0, rows.wire_end[here] - at, length)
+    unknown = length == 0
+    length = np.where(unknown, rows.wire_end[here] - at, length)
     rows.reason[here[at + header > rows.end[here]]] = CUT
     rows.reason[here[(head["version_ihl"] >> 4 != 4) | (header < headers.IPV4.itemsize) | (length < header)]] = BAD_IP
+    rows.notes["IP length 0 (offload)"] += int(np.count_nonzero(unknown & (rows.reason[here] == OK)))
     fields.version[here] = 4
     fields.size[here] = length
     fields.protocol[here] = head["protocol"]
@@ -138,9 +141,9 @@ def _ipv6(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
     length = head["length"].astype(np.int64)
     # a jumbogram (RFC 2675), or left to the network card
     unknown = (length == 0) & _OFFLOADED[head["next"]]
-    rows.notes["IP length 0 (offload)"] += int(unknown.sum())
     length = np.where(unknown, rows.wire_end[here] - at, length)
     rows.reason[here[head["version_class_flow"] >> 28 != 6]] = BAD_IP
+    rows.notes["IP length 0 (offload)"] += int(np.count_nonzero(unknown & (rows.reason[here] == OK)))
     fields.version[here] = 6
     fields.size[here] = length + headers.IPV6.itemsize
     fields.protocol[here] = head["next"]

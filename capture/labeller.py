@@ -8,14 +8,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from capture.classes import ClassTable
 from capture.errors import InputError
 from capture.series import parse_duration
-
-if TYPE_CHECKING:
-    from capture.tablerows import Rows
 
 LABEL_BY = ("folder", "file", "sni")
 
@@ -89,21 +86,29 @@ class Labeller:
             self.file = LabelFile(labels, options)
         self.classes = ClassTable(sni_table) if label_by == "sni" else None
 
-    def __call__(self, path: Path, rows: Rows) -> list[str | None]:
-        """The class of each row of a capture, or None."""
+    def __call__(self, path: Path, about: dict[str, Any]) -> list[str | None]:
+        """The class of each of some rows of a capture, or None.
+
+        Parameters
+        ----------
+        path : Path
+            The capture.
+        about : dict
+            What the rows are, as `capture.tablerows.Rows.about` tells it.
+        """
         choices: list[list[str | None]] = []
-        count = len(rows)
+        count = len(about["start_ns"])
         if self.file is None and self.label_by is None:
             return [self.label] * count
         if self.file is not None:
-            ends = (rows.columns[name].to_pylist() for name in ("src", "src_port", "dst", "dst_port", "protocol"))
-            choices.append(self.file.classes_of(*ends, rows.start_ns.tolist(), rows.duration_ns.tolist()))
+            ends = (about[name].to_pylist() for name in ("src", "src_port", "dst", "dst_port", "protocol"))
+            choices.append(self.file.classes_of(*ends, about["start_ns"].tolist(), about["duration_ns"].tolist()))
         if self.label_by == "folder":
             choices.append([folder_name(path)] * count)
         elif self.label_by == "file":
             choices.append([file_stem(path)] * count)
         elif self.classes is not None:
-            choices.append([self.classes.class_of(name) for name in rows.columns["name"].to_pylist()])
+            choices.append([self.classes.class_of(name) for name in about["name"].to_pylist()])
         return first_known(*choices, [self.label] * count)
 
     def notes(self) -> Counter[str]:

@@ -15,7 +15,7 @@ import numpy as np
 from capture.errors import InputError
 
 #: Bytes kept in memory before a file is used.
-IN_MEMORY = 64 << 20
+IN_MEMORY = 32 << 20
 
 #: Flows a block: what is looked up at once.
 BLOCK = 4096

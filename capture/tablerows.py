@@ -20,8 +20,6 @@ BY = ("flow", "host", "capture")
 #: Columns that tell what a row is, as in the flow table.
 ABOUT = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "name", "name_from")
 
-_TOTALS = ("capture", "start_ns", "duration_ns", "packets", "bytes")
-
 
 @dataclasses.dataclass
 class Rows:
@@ -29,44 +27,57 @@ class Rows:
 
     Parameters
     ----------
-    row : ndarray of int64, shape (flows,)
-        The row of each flow; -1: none.
-    up : ndarray of bool, shape (flows,)
-        Whether the initiator of each flow is end `a` of its key.
+    row : ndarray of int64, shape (flows,), or None
+        The row of each flow, -1: none. None: each flow is a row.
+    flows : FlowColumns
+        All flows.
     capture : ndarray of int64, shape (rows,)
         Number of the capture each row is from, ascending.
-    start_ns, duration_ns, packets, bytes : ndarray of int64, shape (rows,)
+    start_ns, end_ns, packets, bytes : ndarray of int64, shape (rows,)
         Totals.
-    columns : dict of str to pyarrow.Array, each of length rows
-        Those of `ABOUT`; null: not known, or not the same for all of the row.
     """
 
-    row: np.ndarray
-    up: np.ndarray
+    row: np.ndarray | None
+    flows: FlowColumns
     capture: np.ndarray
     start_ns: np.ndarray
-    duration_ns: np.ndarray
+    end_ns: np.ndarray
     packets: np.ndarray
     bytes: np.ndarray
-    columns: dict[str, pa.Array]
+    _names: dict[int, tuple[str, str]]  # by flow
+    _flow: np.ndarray | None = None  # where each row is a flow, but not each flow a row
+    _columns: pa.Table | None = None  # where a row is more than a flow
 
     def __len__(self) -> int:
         return len(self.capture)
 
-    def part(self, first: int, last: int) -> Rows:
-        """Rows `first` to `last` - 1, without their flows."""
+    def about(self, first: int, last: int) -> dict[str, Any]:
+        """Columns that tell what rows `first` to `last` - 1 are: those of `ABOUT`, start, duration and totals."""
         here = slice(first, last)
-        totals = {name: getattr(self, name)[here] for name in _TOTALS}
-        columns = {name: column.slice(first, last - first) for name, column in self.columns.items()}
-        return Rows(row=np.zeros(0, np.int64), up=np.zeros(0, bool), columns=columns, **totals)
+        columns: dict[str, Any] = {name: getattr(self, name)[here] for name in ("start_ns", "packets", "bytes")}
+        columns["duration_ns"] = self.end_ns[here] - columns["start_ns"]
+        if self._columns is not None:
+            part = self._columns.slice(first, last - first)
+            return {**columns, **dict(zip(part.column_names, part.columns, strict=True))}
+        which = np.arange(first, last) if self._flow is None else self._flow[here]
+        names = [self._names.get(flow, _NO_NAME) for flow in which.tolist()]
+        columns.update(_ends(self.flows.take(here if self._flow is None else which)))
+        for place, name in enumerate(("name", "name_from")):
+            columns[name] = pa.array([each[place] for each in names], pa.string())
+        return columns
 
     def keep(self, wanted: np.ndarray) -> Rows:
         """The rows of a boolean mask, numbered anew; flows of the others have row -1."""
         number = np.append(np.where(wanted, np.cumsum(wanted) - 1, -1), -1)
-        mask = pa.array(wanted)
-        totals = {name: getattr(self, name)[wanted] for name in _TOTALS}
-        columns = {name: column.filter(mask) for name, column in self.columns.items()}
-        return Rows(row=number[self.row], up=self.up, columns=columns, **totals)
+        totals = {name: getattr(self, name)[wanted] for name in ("capture", "start_ns", "end_ns", "packets", "bytes")}
+        if self._columns is not None:
+            assert self.row is not None
+            columns = self._columns.filter(pa.array(wanted))
+            return Rows(number[self.row], self.flows, **totals, _names=self._names, _columns=columns)
+        return Rows(number[:-1], self.flows, **totals, _names=self._names, _flow=np.flatnonzero(wanted))
+
+
+_NO_NAME = (None, None)
 
 
 def check_by(by: str) -> None:
@@ -87,20 +98,12 @@ def rows_of(assembler: Assembler, by: str) -> Rows:
     """
     check_by(by)
     flows = assembler.columns()
-    columns = _ends(flows)
-    names, sources = _called(flows, assembler)
+    names = assembler.names
+    for flow, text in _told(flows, assembler):
+        names.setdefault(flow, (text, "dns"))
     if by == "flow":
-        columns["name"], columns["name_from"] = pa.array(names, pa.string()), pa.array(sources, pa.string())
-        return Rows(
-            row=np.arange(len(flows)),
-            up=flows.up,
-            capture=flows.capture,
-            start_ns=flows.start_ns,
-            duration_ns=flows.end_ns - flows.start_ns,
-            packets=flows.packets,
-            bytes=flows.bytes,
-            columns=columns,
-        )
+        return Rows(None, flows, flows.capture, flows.start_ns, flows.end_ns, flows.packets, flows.bytes, _names=names)
+    columns = _ends(flows)
     if by == "capture":
         group = flows.capture
     else:
@@ -109,7 +112,7 @@ def rows_of(assembler: Assembler, by: str) -> Rows:
     _, first, row = np.unique(group, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))  # rows in the order in which they first occur
-    return _merged(flows, rank[row], columns, names, sources, by)
+    return _merged(flows, rank[row], columns, names, by)
 
 
 def _ends(flows: FlowColumns) -> dict[str, pa.Array]:
@@ -149,19 +152,6 @@ def _split(addresses: np.ndarray) -> list[bytes]:
     return [raw[at : at + size] for at in range(0, len(raw), size)]
 
 
-def _called(flows: FlowColumns, assembler: Assembler) -> tuple[list[str | None], list[str | None]]:
-    """The name of each flow's server and where it was heard: asked for, or told by DNS before."""
-    names: list[str | None] = [None] * len(flows)
-    sources: list[str | None] = [None] * len(flows)
-    for flow, name in assembler.names:
-        if names[flow] is None:
-            names[flow], sources[flow] = name.text, name.kind
-    for flow, text in _told(flows, assembler):
-        if names[flow] is None:
-            names[flow], sources[flow] = text, "dns"
-    return names, sources
-
-
 def _told(flows: FlowColumns, assembler: Assembler) -> Iterator[tuple[int, str]]:
     """Flows between a client and an address that DNS gave it before, and the name it had asked for."""
     said: dict[tuple[Any, ...], list[tuple[int, str]]] = {}
@@ -187,42 +177,36 @@ def _told(flows: FlowColumns, assembler: Assembler) -> Iterator[tuple[int, str]]
 
 
 def _merged(
-    flows: FlowColumns,
-    row: np.ndarray,
-    columns: dict[str, pa.Array],
-    names: list[str | None],
-    sources: list[str | None],
-    by: str,
+    flows: FlowColumns, row: np.ndarray, columns: dict[str, pa.Array], names: dict[int, tuple[str, str]], by: str
 ) -> Rows:
     """Rows made of several flows: only what all agree on, and the name with the most bytes."""
     order = np.argsort(row, kind="stable")
     first = np.flatnonzero(np.diff(row[order], prepend=-1))
     count = len(first)
-    heard: list[Counter[tuple[str, str | None]]] = [Counter() for _ in range(count)]
-    for flow, (name, source) in enumerate(zip(names, sources, strict=True)):
-        if name is not None:
-            heard[row[flow]][name, source] += int(flows.bytes[flow])
-    loudest = [each.most_common(1)[0][0] if each else (None, None) for each in heard]
+    heard: list[Counter[tuple[str, str]]] = [Counter() for _ in range(count)]
+    for flow, said in sorted(names.items()):
+        heard[row[flow]][said] += int(flows.bytes[flow])
+    loudest = [each.most_common(1)[0][0] if each else _NO_NAME for each in heard]
 
     def reduced(how: np.ufunc, values: np.ndarray) -> np.ndarray:
         out: np.ndarray = how.reduceat(values[order], first) if count else values[:0]
         return out
 
-    merged = {name: pa.nulls(count, columns[name].type) for name in ABOUT[:6]}
+    merged = {name: pa.nulls(count, column.type) for name, column in columns.items()}
     lowest, highest = (reduced(how, flows.key["protocol"]) for how in (np.minimum, np.maximum))
     merged["protocol"] = pa.array(lowest, mask=lowest != highest)
-    merged["name"] = pa.array([name for name, _ in loudest], pa.string())
-    merged["name_from"] = pa.array([source for _, source in loudest], pa.string())
+    for place, name in enumerate(("name", "name_from")):
+        merged[name] = pa.array([each[place] for each in loudest], pa.string())
     if by == "host":
         merged["src"] = columns["src"].take(pa.array(order[first]))
-    start = reduced(np.minimum, flows.start_ns)
     return Rows(
-        row=row,
-        up=flows.up,
+        row,
+        flows,
         capture=flows.capture[order][first],
-        start_ns=start,
-        duration_ns=reduced(np.maximum, flows.end_ns) - start,
+        start_ns=reduced(np.minimum, flows.start_ns),
+        end_ns=reduced(np.maximum, flows.end_ns),
         packets=reduced(np.add, flows.packets),
         bytes=reduced(np.add, flows.bytes),
-        columns=merged,
+        _names=names,
+        _columns=pa.table(merged),
     )

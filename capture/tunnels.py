@@ -7,7 +7,6 @@ inside as a link layer goes on to IP; `capture.links.walk` takes it from there.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -169,7 +168,7 @@ def by_port(fields: Fields) -> np.ndarray:
     return found
 
 
-def inside(rows: Rows, fields: Fields) -> Iterator[tuple[str, np.ndarray, Rows]]:
+def inside(rows: Rows, fields: Fields) -> list[tuple[str, np.ndarray, Rows]]:
     """Packets that are tunnels, each with what is inside.
 
     Parameters
@@ -179,11 +178,12 @@ def inside(rows: Rows, fields: Fields) -> Iterator[tuple[str, np.ndarray, Rows]]
     fields : Fields
         Their columns.
 
-    Yields
-    ------
-    str, ndarray of int64, Rows
-        The tunnel's name, the rows of its packets, and these standing behind its header.
+    Returns
+    -------
+    list of (str, ndarray of int64, Rows)
+        A tunnel's name, the rows of its packets, and these standing behind its header.
     """
+    found = []
     # parts of a datagram are not put together, so neither is what they carry
     whole = (rows.reason == OK) & (fields.fragment == WHOLE)
     for tunnel in TUNNELS:
@@ -197,4 +197,5 @@ def inside(rows: Rows, fields: Fields) -> Iterator[tuple[str, np.ndarray, Rows]]
         if tunnel.port:
             part.skip(every, headers.UDP.itemsize)
         tunnel.step(part, every)
-        yield tunnel.name, here, part
+        found.append((tunnel.name, here, part))
+    return found

@@ -144,8 +144,7 @@ def extract(
             + printing.reasons(account["skipped"]),
             "Nothing was written. See what the file holds: netgen info FILE",
         )
-    table = found.write(out, force=force)
-    printing.table_made(out, table, as_json=as_json)
+    printing.table_made(out, found.write(out, force=force), as_json=as_json)
 
 
 @app.command("import")
@@ -184,7 +183,7 @@ def import_(
         min_packets=min_packets,
     )  # fmt: skip
     table.write(out, force=force)
-    printing.table_made(out, table, as_json=as_json)
+    printing.table_made(out, table.summary(), as_json=as_json)
 
 
 @app.command()

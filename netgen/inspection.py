@@ -33,9 +33,8 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
         ) from error
     if head[:4] == b"PAR1":
         from capture.flows import FlowTable
-        from netgen.printing import describe_table
 
-        return {"file": str(path), "kind": "flow table", **describe_table(FlowTable.read(path))}
+        return {"file": str(path), "kind": "flow table", **FlowTable.read(path).summary()}
     if head[8:10] == b'{"':
         from netgen.model import read_about
 
@@ -48,10 +47,9 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
             **{key: about[key] for key in kept if key in about},
         }
     from capture.extract import extract
-    from netgen.printing import describe_table
 
     table = extract([path], label_by="sni", length=4)  # the series are not shown
-    facts = describe_table(table)
+    facts = table.summary()
     start = table.table["start_ns"].drop_null()
     names = sorted(set(table.table["name"].drop_null().to_pylist()))
     return {

@@ -95,19 +95,18 @@ def reasons(counts: dict[str, int]) -> str:
     return ": " + ", ".join(f"{number} {reason}" for reason, number in counts.items()) if counts else ""
 
 
-def table_made(path: Path, table: FlowTable, *, as_json: bool) -> None:
+def table_made(path: Path, summary: dict[str, Any], *, as_json: bool) -> None:
     """What extract and import print: classes, totals, the account, the file."""
-    described = {"wrote": str(path), **describe_table(table)}
     if as_json:
-        print(json.dumps(described))
+        print(json.dumps({"wrote": str(path), **summary}))
         return
-    _class_table(described["classes"])
-    _account(described.get("account", {}))
-    _say(f"series: {table.spec}")
-    unlabelled = described["unlabelled"]
+    _class_table(summary["classes"])
+    _account(summary.get("account", {}))
+    _say(f"series: {SeriesSpec.from_json(summary['series'])}")
+    flows, unlabelled = summary["flows"], summary["unlabelled"]
     if unlabelled:
-        _say(f"{unlabelled} of {len(table)} flows have no label; train leaves them out")
-    _say("wrote ", _bold(path), f": {len(table)} flows, {_size(path)}")
+        _say(f"{unlabelled:,} of {flows:,} flows have no label; train leaves them out")
+    _say("wrote ", _bold(path), f": {flows} flows, {_size(path)}")
 
 
 def names_listed(names: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -127,36 +126,6 @@ def names_listed(names: list[dict[str, Any]], *, as_json: bool) -> None:
     _show(rows)
 
 
-def describe_table(table: FlowTable) -> dict[str, Any]:
-    """A flow table as JSON types."""
-    import numpy as np
-
-    labels = table.labels
-    packets, volume, cut = (table.table[name].to_numpy() for name in ("packets", "bytes", "cut_packets"))
-    rows = {}
-    for name in [*table.classes, None]:
-        mine = np.array([label == name for label in labels], dtype=bool)
-        if mine.any():
-            rows[name or ""] = {
-                "flows": int(mine.sum()),
-                "packets": int(packets[mine].sum()),
-                "bytes": int(volume[mine].sum()),
-                "cut_packets": int(cut[mine].sum()),
-            }
-    unlabelled = rows.pop("", {"flows": 0})
-    described = {
-        "flows": len(table),
-        "classes": rows,
-        "unlabelled": unlabelled["flows"],
-        "synthetic": int(np.sum(table.table["synthetic"].to_numpy(zero_copy_only=False))),
-        "packets": int(packets.sum()),
-        "bytes": int(volume.sum()),
-        "cut_packets": int(cut.sum()),
-        "series": table.spec.to_json(),
-    }
-    return {**described, **table.about}
-
-
 def model_made(path: Path, model: Model, *, as_json: bool) -> None:
     """What train prints."""
     if as_json:
@@ -174,9 +143,9 @@ def model_made(path: Path, model: Model, *, as_json: bool) -> None:
 def flows_drawn(table: FlowTable, report: WriteReport, model: Model, *, as_json: bool) -> None:
     """What synth prints."""
     if as_json:
-        print(json.dumps({"wrote": str(report.path), **report.to_json(), **describe_table(table)}))
+        print(json.dumps({"wrote": str(report.path), **report.to_json(), **table.summary()}))
         return
-    _class_table(describe_table(table)["classes"])
+    _class_table(table.summary()["classes"])
     for reason, number in table.about["changed"].items():
         _say(f"{number} of {len(table)} flows: {reason}")
     for reason, number in report.mended.items():

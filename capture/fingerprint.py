@@ -1,43 +1,35 @@
 """A number by which a packet is known again when a capture has it twice.
 
 A switch that copies its traffic to a port (SPAN) sends a packet that it routes once from each side,
-with another TTL, MAC address or VLAN. What stays is the IP identification, the checksum of the
-transport, and what TCP says; a retransmission has at least another identification.
+with another TTL, MAC address or VLAN. What stays is the IP identification, the size, and how the
+transport's header goes on behind the ports: sequence numbers, checksums. A retransmission has at
+least another identification.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from capture import headers
 from capture.headers import take
 
-#: Where in the header of a transport two bytes stand that differ from packet to packet.
-CHECKSUM_AT = {
-    headers.PROTOCOL_TCP: 16,
-    headers.PROTOCOL_UDP: 6,
-    headers.PROTOCOL_ICMP: 2,
-    headers.PROTOCOL_ICMPV6: 2,
-    headers.PROTOCOL_IGMP: 2,
-    headers.PROTOCOL_UDP_LITE: 6,
-    headers.PROTOCOL_DCCP: 6,
-    headers.PROTOCOL_SCTP: 10,
-    headers.PROTOCOL_ESP: 6,  # the lower half of its sequence number
-}
-_CHECKSUM = np.dtype(">u2")
+#: Words of 4 bytes behind the ports, or behind the first four bytes of what has none, that count.
+WORDS = 4
+
+#: Where the first of them is; the last ends where TCP's header does.
+FIRST_WORD = headers.PORTS.itemsize
+_WORD = np.dtype(">u4")
+_UDP_CHECKSUM = np.uint32(0xFFFF)
 
 # odd numbers with about as many ones as zeros, so that each bit of a product depends on many
-_FACTORS = tuple(np.array([0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1], np.uint32))
+_FACTORS = tuple(np.array([0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1, 0xD6E8FEB9], np.uint32))
 _SHIFT = np.uint32(15)
 
 
 def fingerprint(
-    identification: np.ndarray,
-    checksum: np.ndarray,
-    seq: np.ndarray,
-    ack: np.ndarray,
-    flags: np.ndarray,
-    size: np.ndarray,
+    identification: np.ndarray, words: Sequence[np.ndarray], protocol: np.ndarray, size: np.ndarray
 ) -> np.ndarray:
     """Fingerprints of packets from what their headers say.
 
@@ -45,39 +37,34 @@ def fingerprint(
     ----------
     identification : ndarray of uint32, shape (packets,)
         IP identification (and fragment offset); 0 for none.
-    checksum : ndarray of uint32, shape (packets,)
-        What stands at `CHECKSUM_AT`; 0 for none.
-    seq, ack : ndarray of uint32, shape (packets,)
-        Of TCP, else 0.
-    flags : ndarray of uint8, shape (packets,)
-        Of TCP, else 0.
+    words : sequence of `WORDS` ndarrays of uint32, each of shape (packets,)
+        What the transport begins with, behind the ports; 0 where it was not captured.
+    protocol : ndarray of uint8, shape (packets,)
+        IP protocol.
     size : ndarray of int64, shape (packets,)
         IP bytes.
 
     Returns
     -------
     ndarray of uint32, shape (packets,)
-        0 where the first four are 0, as then nothing but its size tells a packet from the next (and
-        for one of the others in 4 thousand million).
+        0 where there is no identification and no sequence number or checksum either, so that nothing
+        tells one packet of a flow from the next (and for one of the others in 4 thousand million).
     """
     found: np.ndarray = identification * _FACTORS[0]
-    for word, factor in zip((checksum, seq, ack), _FACTORS[1:], strict=False):
+    for word, factor in zip((*words, size.astype(np.uint32)), _FACTORS[1:], strict=True):
         found += word * factor
-    known = found != 0
-    rest = size.astype(np.uint32)
-    rest <<= np.uint32(8)
-    rest |= flags
-    rest *= _FACTORS[4]
-    found += rest
+    # UDP has its length and checksum there, the latter 0 for none; what it carries may begin like any other
+    first = np.where(protocol == headers.PROTOCOL_UDP, words[0] & _UDP_CHECKSUM, words[0] | words[1])
+    first |= identification
     found ^= found >> _SHIFT
     found *= _FACTORS[1]
     found ^= found >> _SHIFT
-    found *= known
+    found *= first != 0
     return found
 
 
-def checksums(data: np.ndarray, at: np.ndarray, end: np.ndarray, protocol: np.ndarray) -> np.ndarray:
-    """What stands at `CHECKSUM_AT` of transport headers.
+def transport_words(data: np.ndarray, at: np.ndarray, end: np.ndarray) -> list[np.ndarray]:
+    """The words of transport headers that fingerprints count.
 
     Parameters
     ----------
@@ -85,19 +72,16 @@ def checksums(data: np.ndarray, at: np.ndarray, end: np.ndarray, protocol: np.nd
         The buffer.
     at, end : ndarray of int64, shape (packets,)
         Where the header of the transport begins, and where the packet ends.
-    protocol : ndarray of uint8, shape (packets,)
-        IP protocol.
 
     Returns
     -------
-    ndarray of uint32, shape (packets,)
-        0 where the protocol has no such place or it was not captured.
+    list of `WORDS` ndarrays of uint32, each of shape (packets,)
+        0 where one was not captured.
     """
-    found = np.zeros(len(at), np.uint32)
-    for number in np.unique(protocol).tolist():
-        place = CHECKSUM_AT.get(number)
-        if place is None:
-            continue
-        here = np.flatnonzero((protocol == number) & (at + (place + _CHECKSUM.itemsize) <= end))
-        found[here] = take(data, at[here] + place, _CHECKSUM)
+    found = []
+    for place in range(FIRST_WORD, FIRST_WORD + WORDS * _WORD.itemsize, _WORD.itemsize):
+        word = np.zeros(len(at), np.uint32)
+        here = np.flatnonzero(at + (place + _WORD.itemsize) <= end)
+        word[here] = take(data, at[here] + place, _WORD)
+        found.append(word)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from capture import headers, tunnels
-from capture.fingerprint import checksums, fingerprint
+from capture.fingerprint import WORDS, fingerprint, transport_words
 from capture.headers import take
 from capture.links import walk
 from capture.plain import halves, plain
@@ -98,11 +98,11 @@ def stepwise(rows: Rows) -> Fields:
     identification = np.zeros(len(rows), np.uint32)
     _ipv4(rows, fields, identification)
     _ipv6(rows, fields, identification)
-    ack = _transport(rows, fields)
+    _transport(rows, fields)
     there = np.flatnonzero((rows.reason == OK) & (fields.fragment != LATER_FRAGMENT))
-    checksum = np.zeros(len(rows), np.uint32)
-    checksum[there] = checksums(rows.data, rows.at[there], rows.end[there], fields.protocol[there])
-    fields.fingerprint = fingerprint(identification, checksum, fields.seq, ack, fields.flags, fields.size)
+    words = np.zeros((WORDS, len(rows)), np.uint32)
+    words[:, there] = transport_words(rows.data, rows.at[there], rows.end[there])
+    fields.fingerprint = fingerprint(identification, list(words), fields.protocol, fields.size)
     return fields
 
 
@@ -180,9 +180,7 @@ def _extended(rows: Rows, fields: Fields, here: np.ndarray) -> np.ndarray:
     return found
 
 
-def _transport(rows: Rows, fields: Fields) -> np.ndarray:
-    """Fill in what the transport says; TCP's acknowledgement number, which is no column, is returned."""
-    ack = np.zeros(len(rows), np.uint32)
+def _transport(rows: Rows, fields: Fields) -> None:
     good = rows.reason == OK
     later = fields.fragment == LATER_FRAGMENT
     ported = _PORTED[fields.protocol]
@@ -196,7 +194,7 @@ def _transport(rows: Rows, fields: Fields) -> np.ndarray:
         fields.dst_port[here] = head["dst_port"]
         protocol = fields.protocol[here]
         _udp(rows, fields, here[protocol == headers.PROTOCOL_UDP])
-        _tcp(rows, fields, here[protocol == headers.PROTOCOL_TCP], ack)
+        _tcp(rows, fields, here[protocol == headers.PROTOCOL_TCP])
     # ICMP counts in IPv4, ICMPv6 in IPv6 only
     v4 = fields.version == 4
     icmp = fields.protocol == np.where(v4, headers.PROTOCOL_ICMP, headers.PROTOCOL_ICMPV6)
@@ -205,7 +203,6 @@ def _transport(rows: Rows, fields: Fields) -> np.ndarray:
         head = take(rows.data, rows.at[here], headers.ICMP)
         echo = np.where(v4[here], (head["type"] & 0xF7) == 0, (head["type"] & 0xFE) == 128)
         fields.src_port[here[echo]] = fields.dst_port[here[echo]] = head["id"][echo]
-    return ack
 
 
 def _udp(rows: Rows, fields: Fields, here: np.ndarray) -> None:
@@ -214,13 +211,13 @@ def _udp(rows: Rows, fields: Fields, here: np.ndarray) -> None:
     fields.payload_length[here] = np.maximum(rows.end[here] - at, 0)
 
 
-def _tcp(rows: Rows, fields: Fields, here: np.ndarray, ack: np.ndarray) -> None:
+def _tcp(rows: Rows, fields: Fields, here: np.ndarray) -> None:
     whole = rows.at[here] + headers.TCP_START.itemsize <= rows.end[here]
     rows.notes["TCP without its flags"] += int((~whole).sum())
     here = here[whole]
     head = take(rows.data, rows.at[here], headers.TCP_START)
     fields.flags[here] = head["flags"]
-    fields.seq[here], ack[here] = head["seq"], head["ack"]
+    fields.seq[here] = head["seq"]
     at = rows.at[here] + (head["offset"] >> 4).astype(np.int64) * 4
     fields.payload_at[here] = at
     fields.payload_length[here] = np.maximum(rows.end[here] - at, 0)

@@ -10,15 +10,21 @@ from __future__ import annotations
 import numpy as np
 
 from capture import headers
-from capture.fingerprint import fingerprint
+from capture.fingerprint import FIRST_WORD, WORDS, fingerprint
 from capture.headers import take
 from capture.rows import Fields, Rows
 
 
 def _stacked(ip: np.dtype) -> np.dtype:
-    """IP and transport as one layout."""
-    places = [0, ip.itemsize, ip.itemsize]
-    return np.dtype({"names": ["ip", "tcp", "udp"], "formats": [ip, headers.TCP, headers.UDP], "offsets": places})
+    """IP and transport as one layout, and the words of the latter that fingerprints count."""
+    at = ip.itemsize
+    formats = {
+        "ip": (ip, 0),
+        "tcp": (headers.TCP, at),
+        "udp": (headers.UDP, at),
+        "words": ((">u4", WORDS), at + FIRST_WORD),
+    }
+    return np.dtype(formats)  # type: ignore[call-overload]
 
 
 _IPV4, _IPV6 = _stacked(headers.IPV4), _stacked(headers.IPV6)
@@ -61,7 +67,7 @@ def _read(data: np.ndarray, at: np.ndarray, end: np.ndarray, v4: bool) -> tuple[
     # headers may be read beyond the end of a packet, but not of the buffer
     inside = bool((at <= last).all())
     head = take(data, at if inside else np.minimum(at, last), layout)
-    ip, tcp, udp = head["ip"], head["tcp"], head["udp"]
+    ip, tcp = head["ip"], head["tcp"]
     size = ip["length"].astype(np.int64)
     if v4:
         header = headers.IPV4.itemsize
@@ -83,27 +89,30 @@ def _read(data: np.ndarray, at: np.ndarray, end: np.ndarray, v4: bool) -> tuple[
     good &= there >= np.where(is_tcp, header + headers.TCP.itemsize, header + headers.UDP.itemsize)
     if not inside:
         good &= at <= last
-    seq, ack, flags = tcp["seq"] * is_tcp, tcp["ack"] * is_tcp, tcp["flags"] * is_tcp
-    checksum = np.where(is_tcp, tcp["checksum"].astype(np.uint32), udp["checksum"].astype(np.uint32))
+    words = [head["words"][:, place].astype(np.uint32) for place in range(WORDS)]
+    behind = header + headers.TCP.itemsize
+    if not (there >= behind).all():
+        for place in range(WORDS):
+            words[place] *= there >= behind - 4 * (WORDS - 1 - place)
     before = np.where(is_tcp, (tcp["offset"] >> 4) * 4 + header, headers.UDP.itemsize + header)
     there -= before
     return Fields(
         size=size,
         version=np.full(count, 4 if v4 else 6, np.uint8),
         protocol=protocol,
-        flags=flags,
+        flags=tcp["flags"] * is_tcp,
         src_high=src_high,
         src_low=src,
         dst_high=dst_high,
         dst_low=dst,
-        src_port=udp["src_port"].astype(np.int32),
-        dst_port=udp["dst_port"].astype(np.int32),
+        src_port=tcp["src_port"].astype(np.int32),
+        dst_port=tcp["dst_port"].astype(np.int32),
         payload_at=at + before,
         payload_length=np.maximum(there, 0, out=there),
-        seq=seq,
+        seq=words[0] * is_tcp,
         fragment=np.zeros(count, np.uint8),
         fragment_id=np.zeros(count, np.uint32),
-        fingerprint=fingerprint(identification, checksum, seq, ack, flags, size),
+        fingerprint=fingerprint(identification, words, protocol, size),
     ), good
 
 

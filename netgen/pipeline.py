@@ -13,7 +13,6 @@ from capture.extract import extraction as run_extraction
 from capture.flows import FlowTable
 from capture.labeller import parse_offset
 from capture.series import DEFAULT_LENGTH, NS, SeriesSpec, parse_duration
-from capture.traces import import_traces as run_import
 
 PathLike = str | os.PathLike[str]
 
@@ -115,6 +114,8 @@ def import_traces(
     `bin`, `length` and `like` as in `extract`; ``sizes``, ``split``, ``label``, ``relabel`` and
     ``min_packets``: see `capture.traces.import_traces`.
     """
+    from capture.traces import import_traces as run_import  # loads much that extract does not need
+
     return run_import(path, **_series(bin, length, like), **options)
 
 

@@ -5,12 +5,14 @@ import struct
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capture.dissect import dissect
 from capture.reader import CaptureFile
+from capture.rows import Fields
 
 chunks = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("chunks.py"))))
 chunk_of, link, one, why = chunks.chunk_of, chunks.link, chunks.one, chunks.why
@@ -193,3 +195,134 @@ def test_any_bytes_are_in_or_have_a_reason(packets, linktype, start):
     end = chunk.offset[found.number - 1] + chunk.captured[found.number - 1]
     assert ((found.payload_at + found.payload_length <= end) | (found.payload_length == 0)).all()
     assert (found.size >= 20).all()
+
+
+def ports_and_words(packet, *, protocol, identification, ttl, payload):
+    """An IPv4 packet with its identification and TTL set."""
+    raw = bytearray(packet.ipv4(payload, protocol))
+    raw[4:6], raw[8] = struct.pack(">H", identification), ttl
+    return bytes(raw)
+
+
+def fingerprints(*packets, linktype=101, **options):
+    return dissect(chunk_of(list(packets), linktype, **options)).fingerprint.tolist()
+
+
+@pytest.mark.parametrize("protocol", [1, 6, 17, 47, 50, 132])
+def test_two_records_of_a_packet_have_one_fingerprint(packet, protocol):
+    """Behind another link layer, with another TTL, with padding."""
+    payload = bytes(range(30))
+    near = ports_and_words(packet, protocol=protocol, identification=7, ttl=64, payload=payload)
+    far = ports_and_words(packet, protocol=protocol, identification=7, ttl=60, payload=payload)
+    frames = [bytes(12) + b"\x08\0" + near, bytes(12) + link("8100 0005 0800") + far + bytes(9), far]
+    found = dissect(chunk_of(frames, [1, 1, 101])).fingerprint
+    assert len(set(found.tolist())) == 1
+    assert found[0] != 0
+    assert fingerprints(near, far, near, snaplen=44)[0] == fingerprints(near, far, near, snaplen=44)[1]
+
+
+def test_packets_that_differ_have_fingerprints_that_differ(packet):
+    base = {"protocol": 6, "identification": 7, "ttl": 64, "payload": packet.tcp(1, 2, 0x10, b"abc")}
+    others = [
+        {"identification": 8},
+        {"payload": packet.tcp(1, 2, 0x10, b"abcd")},
+        {"payload": packet.tcp(1, 2, 0x11, b"abc")},
+    ]
+    for place in (*range(4, 13), 16, 17):  # sequence number to flags, checksum
+        payload = bytearray(base["payload"])
+        payload[place] ^= 1
+        others.append({"payload": bytes(payload)})
+    found = fingerprints(*(ports_and_words(packet, **{**base, **other}) for other in ({}, *others)))
+    assert len(set(found)) == len(found)
+
+
+def test_a_packet_with_nothing_to_go_by_has_no_fingerprint(packet):
+    """UDP without a checksum in IPv4 without an identification: what it carries may begin like any other's."""
+    none = ports_and_words(packet, protocol=17, identification=0, ttl=64, payload=packet.udp(1, 2, bytes(20)))
+    some = ports_and_words(packet, protocol=17, identification=1, ttl=64, payload=packet.udp(1, 2, bytes(20)))
+    assert fingerprints(none)[0] == 0
+    assert fingerprints(some)[0] != 0
+    # later fragments have an identification and a place
+    first, second = (packet.ipv4(bytes(16), 17, fragment=place) for place in (10, 12))
+    assert 0 not in fingerprints(first, second)
+    assert len(set(fingerprints(first, second, second))) == 2
+    # IPv6 has none but in a fragment header
+    assert fingerprints(ipv6([], packet.udp(5, 6)))[0] == 0
+    parts = [ipv6([(44, struct.pack(">xHI", place, 9))], bytes(8)) for place in (0x0101, 0x0201)]
+    assert len(set(fingerprints(*parts))) == 2
+
+
+HEADERS = st.fixed_dictionaries(
+    {
+        "v4": st.booleans(),
+        "protocol": st.sampled_from([6, 6, 6, 17, 17, 1, 58, 47, 132, 0, 44, 60]),
+        "ihl": st.sampled_from([5, 5, 5, 6, 15, 4, 0]),
+        "fragment": st.sampled_from([0, 0, 0, 0x4000, 0x2000, 185, 0x8000]),
+        "length": st.sampled_from([None, None, None, 0, 19, 20, 28, 39, 40, 41, 1000, 65535]),
+        "version": st.sampled_from([None, None, None, 7]),
+        "tags": st.sampled_from(["", "", "", "8100 0005"]),
+        "payload": st.binary(max_size=50),
+        "cut": st.sampled_from([0, 0, 0, 1, 8, 12, 20, 30]),
+        "more": st.sampled_from([0, 0, 6, 40]),
+    }
+)
+
+
+def frame_of(field):
+    """An Ethernet frame whose IP header says what `field` does, right or wrong."""
+    payload = field["payload"]
+    if field["v4"]:
+        length = 20 + len(payload) if field["length"] is None else field["length"]
+        first = (field["version"] or 4) << 4 | field["ihl"]
+        addresses = b"\x0a\0\0\x01\x0a\0\0\x02"
+        head = struct.pack(">BBHHHBBH", first, 0, length, 3, field["fragment"], 64, field["protocol"], 0) + addresses
+    else:
+        length = len(payload) if field["length"] is None else field["length"]
+        head = struct.pack(">IHBB", (field["version"] or 6) << 28, length, field["protocol"], 64) + bytes(range(32))
+    frame = bytes(12) + link(field["tags"]) + (b"\x08\0" if field["v4"] else b"\x86\xdd") + head + payload
+    return frame[: max(len(frame) - field["cut"], 0)] + bytes(field["more"])
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(fields=st.lists(HEADERS, min_size=1, max_size=12), inner=st.booleans(), wire=st.integers(0, 2000))
+def test_reading_all_headers_at_once_and_one_after_the_other_is_the_same(monkeypatch, fields, inner, wire):
+    """The short way for the usual packets finds what the long way does, in any mixture."""
+    frames = [frame_of(field) for field in fields]
+    chunk = chunk_of(frames, wire=[len(frame) + wire for frame in frames])
+    quick = dissect(chunk, inner=inner)
+    with monkeypatch.context() as patch:
+        patch.setattr("capture.internet.plain", lambda rows: (Fields.zeros(len(rows)), np.zeros(len(rows), bool)))
+        slow = dissect(chunk, inner=inner)
+    for name in chunks.COLUMNS:
+        assert getattr(quick, name).tolist() == getattr(slow, name).tolist(), name
+        assert getattr(quick, name).dtype == getattr(slow, name).dtype
+    assert (quick.skipped, quick.notes) == (slow.skipped, slow.notes)
+
+
+def test_real_packets_are_read_alike_at_once_and_one_after_the_other(shared_data, monkeypatch):
+    at_once = 0
+    for path in sorted((shared_data / "captures" / "ndpi").glob("[f-i]*.pcap*")):
+        for chunk in CaptureFile(path).chunks():
+            quick = dissect(chunk, inner=True)
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    "capture.internet.plain", lambda rows: (Fields.zeros(len(rows)), np.zeros(len(rows), bool))
+                )
+                slow = dissect(chunk, inner=True)
+            for name in chunks.COLUMNS:
+                assert np.array_equal(getattr(quick, name), getattr(slow, name)), (path.name, name)
+            assert (quick.skipped, quick.notes) == (slow.skipped, slow.notes)
+            at_once += len(chunk)
+    assert at_once > 1000
+
+
+def test_few_packets_of_a_real_flow_share_a_fingerprint(shared_data):
+    """Of packets near each other in a capture without repeats."""
+    near, alike, packets = 32, 0, 0
+    for path in sorted((shared_data / "captures" / "youtube_requet_c").glob("*.pcap"))[:2]:
+        for chunk in CaptureFile(path).chunks():
+            found = dissect(chunk).fingerprint
+            packets += len(found)
+            alike += sum(int((found[step:] == found[:-step]).sum()) for step in range(1, near))
+    assert packets > 10_000
+    assert alike < packets / 1000

@@ -13,13 +13,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from capture import headers
-from capture.headers import take
+from capture.headers import protocols, take
 
-#: Words of 4 bytes behind the ports, or behind the first four bytes of what has none, that count.
+#: Words of 4 bytes of the transport that count; those of TCP end where its header does.
 WORDS = 4
 
-#: Where the first of them is; the last ends where TCP's header does.
+#: Where the first of them is behind ports.
 FIRST_WORD = headers.PORTS.itemsize
+
+# protocols without ports that say something else with every packet; others of them, such as tunnels, may
+# begin like the packet before
+_AT_ONCE = protocols(headers.PROTOCOL_ICMP, headers.PROTOCOL_IGMP, headers.PROTOCOL_ESP, headers.PROTOCOL_ICMPV6)
 _WORD = np.dtype(">u4")
 _UDP_CHECKSUM = np.uint32(0xFFFF)
 
@@ -38,7 +42,7 @@ def fingerprint(
     identification : ndarray of uint32, shape (packets,)
         IP identification (and fragment offset); 0 for none.
     words : sequence of `WORDS` ndarrays of uint32, each of shape (packets,)
-        What the transport begins with, behind the ports; 0 where it was not captured.
+        What the transport says; 0 where it was not captured.
     protocol : ndarray of uint8, shape (packets,)
         IP protocol.
     size : ndarray of int64, shape (packets,)
@@ -63,7 +67,7 @@ def fingerprint(
     return found
 
 
-def transport_words(data: np.ndarray, at: np.ndarray, end: np.ndarray) -> list[np.ndarray]:
+def transport_words(data: np.ndarray, at: np.ndarray, end: np.ndarray, protocol: np.ndarray) -> np.ndarray:
     """The words of transport headers that fingerprints count.
 
     Parameters
@@ -72,16 +76,20 @@ def transport_words(data: np.ndarray, at: np.ndarray, end: np.ndarray) -> list[n
         The buffer.
     at, end : ndarray of int64, shape (packets,)
         Where the header of the transport begins, and where the packet ends.
+    protocol : ndarray of uint8, shape (packets,)
+        IP protocol.
 
     Returns
     -------
-    list of `WORDS` ndarrays of uint32, each of shape (packets,)
-        0 where one was not captured.
+    ndarray of uint32, shape (`WORDS`, packets)
+        0 where one was not captured, and for protocols that say nothing to tell packets by.
     """
-    found = []
-    for place in range(FIRST_WORD, FIRST_WORD + WORDS * _WORD.itemsize, _WORD.itemsize):
-        word = np.zeros(len(at), np.uint32)
-        here = np.flatnonzero(at + (place + _WORD.itemsize) <= end)
-        word[here] = take(data, at[here] + place, _WORD)
-        found.append(word)
+    behind = headers.PORTED[protocol]
+    at = at + np.where(behind, FIRST_WORD, 0)
+    telling = behind | _AT_ONCE[protocol]
+    found = np.zeros((WORDS, len(at)), np.uint32)
+    for number, words in enumerate(found):
+        place = number * _WORD.itemsize
+        here = np.flatnonzero(telling & (at + (place + _WORD.itemsize) <= end))
+        words[here] = take(data, at[here] + place, _WORD)
     return found

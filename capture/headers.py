@@ -71,6 +71,17 @@ TCP_RST = 0x04
 TCP_PSH = 0x08
 TCP_ACK = 0x10
 
+
+def protocols(*numbers: int) -> np.ndarray:
+    """A table of all IP protocols in which some are marked; shape (256,), bool."""
+    table = np.zeros(256, bool)
+    table[list(numbers)] = True
+    return table
+
+
+#: Protocols that begin with two ports.
+PORTED = protocols(PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_DCCP, PROTOCOL_SCTP, PROTOCOL_UDP_LITE)
+
 # -- files -----------------------------------------------------------------------------------------
 
 #: Header of a classic pcap file and of its records, little-endian.

@@ -6,7 +6,7 @@ import numpy as np
 
 from capture import headers, tunnels
 from capture.fingerprint import WORDS, fingerprint, transport_words
-from capture.headers import take
+from capture.headers import protocols, take
 from capture.links import walk
 from capture.plain import halves, plain
 from capture.rows import BAD_IP, CUT, FIRST_FRAGMENT, LATER_FRAGMENT, OK, WHOLE, Fields, Rows
@@ -14,30 +14,15 @@ from capture.rows import BAD_IP, CUT, FIRST_FRAGMENT, LATER_FRAGMENT, OK, WHOLE,
 #: IPv6 extension headers followed before giving up.
 MAX_EXTENSIONS = 8
 
-
-def _mask(*numbers: int) -> np.ndarray:
-    """A table of all IP protocols in which some are marked."""
-    mask = np.zeros(256, bool)
-    mask[list(numbers)] = True
-    return mask
-
-
-# protocols that begin with two ports, that are extension headers of IPv6, that network cards put together
-_PORTED = _mask(
-    headers.PROTOCOL_TCP,
-    headers.PROTOCOL_UDP,
-    headers.PROTOCOL_DCCP,
-    headers.PROTOCOL_SCTP,
-    headers.PROTOCOL_UDP_LITE,
-)
-_EXTENSIONS = _mask(
+# extension headers of IPv6; what may be inside a packet whose length is left to the network card
+_EXTENSIONS = protocols(
     headers.PROTOCOL_HOP_BY_HOP,
     headers.PROTOCOL_ROUTING,
     headers.PROTOCOL_FRAGMENT,
     headers.PROTOCOL_AH,
     headers.PROTOCOL_DESTINATION,
 )
-_OFFLOADED = _mask(headers.PROTOCOL_HOP_BY_HOP, headers.PROTOCOL_TCP, headers.PROTOCOL_UDP)
+_OFFLOADED = protocols(headers.PROTOCOL_HOP_BY_HOP, headers.PROTOCOL_TCP, headers.PROTOCOL_UDP)
 
 
 def internet(rows: Rows, *, levels: int = 0) -> Fields:
@@ -101,7 +86,7 @@ def stepwise(rows: Rows) -> Fields:
     _transport(rows, fields)
     there = np.flatnonzero((rows.reason == OK) & (fields.fragment != LATER_FRAGMENT))
     words = np.zeros((WORDS, len(rows)), np.uint32)
-    words[:, there] = transport_words(rows.data, rows.at[there], rows.end[there])
+    words[:, there] = transport_words(rows.data, rows.at[there], rows.end[there], fields.protocol[there])
     fields.fingerprint = fingerprint(identification, list(words), fields.protocol, fields.size)
     return fields
 
@@ -183,7 +168,7 @@ def _extended(rows: Rows, fields: Fields, here: np.ndarray) -> np.ndarray:
 def _transport(rows: Rows, fields: Fields) -> None:
     good = rows.reason == OK
     later = fields.fragment == LATER_FRAGMENT
-    ported = _PORTED[fields.protocol]
+    ported = headers.PORTED[fields.protocol]
     if later.any():
         rows.notes["later fragments"] += int((good & later).sum())
         fields.src_port[later] = fields.dst_port[later] = -1

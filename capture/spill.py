@@ -6,6 +6,7 @@ larger than memory; so each packet is put by in 16 bytes, and found again by blo
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from typing import IO
@@ -84,3 +85,7 @@ class Spill:
         self._kept.clear()
         if self._file is not None:
             self._file.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):  # what could not be written will not be missed
+            self.close()

@@ -25,6 +25,7 @@ FIRST_WORD = headers.PORTS.itemsize
 # begin like the packet before
 _AT_ONCE = protocols(headers.PROTOCOL_ICMP, headers.PROTOCOL_IGMP, headers.PROTOCOL_ESP, headers.PROTOCOL_ICMPV6)
 _WORD = np.dtype(">u4")
+_WORDS = np.dtype(f"V{WORDS * _WORD.itemsize}")
 _UDP_CHECKSUM = np.uint32(0xFFFF)
 
 # odd numbers with about as many ones as zeros, so that each bit of a product depends on many
@@ -88,8 +89,12 @@ def transport_words(data: np.ndarray, at: np.ndarray, end: np.ndarray, protocol:
     at = at + np.where(behind, FIRST_WORD, 0)
     telling = behind | _AT_ONCE[protocol]
     found = np.zeros((WORDS, len(at)), np.uint32)
-    for number, words in enumerate(found):
+    whole = at + _WORDS.itemsize <= end
+    here = np.flatnonzero(telling & whole)
+    found[:, here] = take(data, at[here], _WORDS).view(_WORD).reshape(-1, WORDS).T
+    part = np.flatnonzero(telling & ~whole)
+    for number in range(WORDS if part.size else 0):
         place = number * _WORD.itemsize
-        here = np.flatnonzero(telling & (at + (place + _WORD.itemsize) <= end))
-        words[here] = take(data, at[here] + place, _WORD)
+        part = part[at[part] + (place + _WORD.itemsize) <= end[part]]
+        found[number, part] = take(data, at[part] + place, _WORD)
     return found

@@ -42,22 +42,35 @@ def internet(rows: Rows, *, levels: int = 0) -> Fields:
         Columns of shape (rows,), of no meaning for rows with a `reason`.
     """
     fields, done = plain(rows)
-    if levels:
-        done &= ~tunnels.by_port(fields)
     rest = np.flatnonzero(~done)
     if rest.size:
         part = rows.some(rest)
+        start = part.at.copy()
         found = stepwise(part)
         if levels:
-            _enter(part, found, levels)
-        fields.put(rest, found)
-        rows.reason[rest], rows.vlan[rest] = part.reason, part.vlan
-        rows.notes += part.notes
+            _enter(part, found, start, levels)
+        _put(rows, fields, rest, part, found)
+    tunnelled = np.flatnonzero(done & tunnels.by_port(fields)) if levels else rest[:0]
+    if tunnelled.size:
+        part, found = rows.some(tunnelled), fields.some(tunnelled)
+        start = part.at
+        part.end = np.minimum(part.end, start + found.size)
+        part.at = found.payload_at - headers.UDP.itemsize
+        _enter(part, found, start, levels)
+        _put(rows, fields, tunnelled, part, found)
     return fields
 
 
-def _enter(rows: Rows, fields: Fields, levels: int) -> None:
-    """Replace packets by those inside them."""
+def _put(rows: Rows, fields: Fields, here: np.ndarray, part: Rows, found: Fields) -> None:
+    """Put what was found at some rows, taken apart on their own, back among the others."""
+    fields.put(here, found)
+    rows.reason[here], rows.vlan[here] = part.reason, part.vlan
+    rows.notes += part.notes
+
+
+def _enter(rows: Rows, fields: Fields, start: np.ndarray, levels: int) -> None:
+    """Replace packets by those inside them; they stand at what IP carries, and their IP headers at `start`."""
+    rows.wire_end = np.minimum(rows.wire_end, start + fields.size)
     for name, here, inside in tunnels.inside(rows, fields):
         walk(inside)
         ip = np.flatnonzero(inside.reason == OK)
@@ -66,9 +79,9 @@ def _enter(rows: Rows, fields: Fields, levels: int) -> None:
         found = internet(inside, levels=levels - 1)
         # a packet that claims to be longer than what is around it is none
         good = np.flatnonzero((inside.reason == OK) & (found.size <= room))
-        here_good = here[ip[good]]
-        fields.put(here_good, found.some(good))
-        rows.vlan[here_good] = inside.vlan[good]
+        replaced = here[ip[good]]
+        fields.put(replaced, found.some(good))
+        rows.vlan[replaced] = inside.vlan[good]
         rows.notes += inside.notes
         rows.notes[f"inside {name}"] += len(good)
         rows.notes[f"{name} without an IP packet inside"] += len(here) - len(good)
@@ -98,7 +111,8 @@ def _ipv4(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
     length = head["length"].astype(np.int64)
     # a length of 0 is left to the network card (segmentation offload): take what was on the wire
     unknown = length == 0
-    length = np.where(unknown, rows.wire_end[here] - at, length)
+    if unknown.any():
+        length = np.where(unknown, rows.wire_end[here] - at, length)
     rows.reason[here[at + header > rows.end[here]]] = CUT
     rows.reason[here[(head["version_ihl"] >> 4 != 4) | (header < headers.IPV4.itemsize) | (length < header)]] = BAD_IP
     rows.notes["IP length 0 (offload)"] += int(np.count_nonzero(unknown & (rows.reason[here] == OK)))
@@ -115,7 +129,6 @@ def _ipv4(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
     identification[here] = head["id"] | (place & 0x1FFF) << np.uint32(16)
     rows.at[here] = at + header
     rows.end[here] = np.minimum(rows.end[here], at + length)  # what follows is padding
-    rows.wire_end[here] = np.minimum(rows.wire_end[here], at + length)
 
 
 def _ipv6(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
@@ -126,7 +139,8 @@ def _ipv6(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
     length = head["length"].astype(np.int64)
     # a jumbogram (RFC 2675), or left to the network card
     unknown = (length == 0) & _OFFLOADED[head["next"]]
-    length = np.where(unknown, rows.wire_end[here] - at, length)
+    if unknown.any():
+        length = np.where(unknown, rows.wire_end[here] - at, length)
     rows.reason[here[head["version_class_flow"] >> 28 != 6]] = BAD_IP
     rows.notes["IP length 0 (offload)"] += int(np.count_nonzero(unknown & (rows.reason[here] == OK)))
     fields.version[here] = 6
@@ -137,7 +151,6 @@ def _ipv6(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
         getattr(fields, f"{side}_high")[here] = high
         getattr(fields, f"{side}_low")[here] = low
     rows.end[here] = np.minimum(rows.end[here], at + length)
-    rows.wire_end[here] = np.minimum(rows.wire_end[here], at + length)
     for _ in range(MAX_EXTENSIONS):
         here = here[_extended(rows, fields, here)]
         if not here.size:

@@ -194,12 +194,18 @@ class Fields:
         return cls(**{name: np.zeros(count, kind) for name, kind in FIELDS.items()})
 
     def put(self, here: np.ndarray, other: Fields) -> None:
-        """Replace some rows by those of another."""
+        """Replace some rows, ascending, by those of another."""
+        every = len(here) == len(self.size)
         for name in FIELDS:
-            getattr(self, name)[here] = getattr(other, name)
+            if every:
+                setattr(self, name, getattr(other, name))
+            else:
+                getattr(self, name)[here] = getattr(other, name)
 
     def some(self, here: np.ndarray) -> Fields:
-        """Some of the rows."""
+        """Some of the rows, ascending; these themselves if it is all of them."""
+        if len(here) == len(self.size):
+            return self
         return Fields(**{name: getattr(self, name).take(here) for name in FIELDS})
 
 

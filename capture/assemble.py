@@ -425,6 +425,8 @@ class _Splitter:
             if at == last:
                 return
             new = bool(begins[at])
+            if self._active_ns is not None:
+                new = new or int(rows.clock[at]) - since > self._active_ns
             if at in seq_of:
                 forward, seq = bool(rows.forward[at]), seq_of[at] + 1
                 new = new or (seqs[forward] != seq and self._over(start, at, seen, forward))

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -274,12 +275,16 @@ class Tally:
 
     def add(self, table: pa.Table) -> None:
         """Count rows; `table` has the columns of `ABOUT`."""
-        counted = [([], "count_all"), *((name, "sum") for name in self._TOTALS)]
-        for row in table.group_by("label").aggregate(counted).to_pylist():
-            mine = self._classes.setdefault(row["label"], dict.fromkeys(("flows", *self._TOTALS), 0))
-            mine["flows"] += row["count_all"]
-            for name in self._TOTALS:
-                mine[name] += row[f"{name}_sum"]
+        labels = table["label"].to_pylist()
+        names = list(dict.fromkeys(labels))
+        row = {name: number for number, name in enumerate(names)}
+        which = np.array([row[label] for label in labels], np.int64)
+        for name, number in row.items():
+            mine = self._classes.setdefault(name, dict.fromkeys(("flows", *self._TOTALS), 0))
+            rows = which == number
+            mine["flows"] += int(rows.sum())
+            for total in self._TOTALS:
+                mine[total] += int(table[total].to_numpy()[rows].sum())
         self._synthetic += int(np.sum(table["synthetic"].to_numpy()))
 
     def summary(self, spec: SeriesSpec, about: dict[str, Any]) -> dict[str, Any]:
@@ -319,6 +324,8 @@ class TableWriter:
         self.about: dict[str, Any] = {}
         self._schema = table_schema(spec)
         self._stack = contextlib.ExitStack()
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> TableWriter:
         temporary = self._stack.enter_context(whole_file(self.path))
@@ -334,6 +341,9 @@ class TableWriter:
         self._stack.__exit__(*error)
 
     def _finish(self, kind: type[BaseException] | None, *_: Any) -> None:
+        with self._thread:
+            if kind is None:
+                self._wait()
         if kind is not None:
             with contextlib.suppress(OSError, pa.ArrowException):  # what went wrong is on its way up
                 self._parquet.close()
@@ -347,8 +357,13 @@ class TableWriter:
         self.write_table(FlowTable.of(columns, series, self.spec).table)
 
     def write_table(self, table: pa.Table) -> None:
-        """Rows of a table of `table_schema`."""
-        self._parquet.write_table(table, row_group_size=ROW_GROUP)
+        """Rows of a table of `table_schema`; they are written while the caller makes the next ones."""
+        self._wait()
+        self._writing = self._thread.submit(self._parquet.write_table, table, row_group_size=ROW_GROUP)
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
 
 
 def about_columns(rows: int, **given: Any) -> pa.Table:

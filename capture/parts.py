@@ -123,6 +123,7 @@ def part_of(chunks: Iterable[Chunk], finder: NameFinder, *, inner: bool = False)
     notes: Counter[str] = Counter()
     names = list[Name]()
     columns: list[tuple[np.ndarray, ...]] = []
+    coded: list[tuple[np.ndarray, np.ndarray]] = []
     for chunk in chunks:
         packets = dissect(chunk, inner=inner)
         records += len(chunk)
@@ -130,16 +131,15 @@ def part_of(chunks: Iterable[Chunk], finder: NameFinder, *, inner: bool = False)
         notes += packets.notes
         names += finder.chunk(chunk.data, packets)
         before = sum(len(column[0]) for column in columns)
-        columns.append(_columns(packets, before))
+        key, forward = _keys(packets)
+        coded.append(_coded(key))
+        columns.append(_columns(packets, forward, before))
     if columns:
         joined = columns[0] if len(columns) == 1 else [np.concatenate(each) for each in zip(*columns, strict=True)]
     else:
         joined = [np.zeros(0, kind) for kind in _KINDS]
-    number, time_ns, size, flags, fingerprint, forward, key, syn, syn_seq, fragments = joined
-    coded = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(KEY.itemsize), len(key), [None, pa.py_buffer(np.ascontiguousarray(key))]
-    ).dictionary_encode()
-    keys = np.frombuffer(coded.dictionary.buffers()[1] or b"", KEY, len(coded.dictionary))
+    number, time_ns, size, flags, fingerprint, forward, syn, syn_seq, fragments = joined
+    key, keys = _joined_keys(coded)
     return Part(
         records=records,
         number=number,
@@ -147,7 +147,7 @@ def part_of(chunks: Iterable[Chunk], finder: NameFinder, *, inner: bool = False)
         size=size,
         flags=flags,
         fingerprint=fingerprint,
-        key=coded.indices.to_numpy(),
+        key=key,
         forward=forward,
         keys=keys,
         syn=syn,
@@ -159,12 +159,11 @@ def part_of(chunks: Iterable[Chunk], finder: NameFinder, *, inner: bool = False)
     )
 
 
-_KINDS = (np.int64, np.int64, np.uint32, np.uint8, np.uint32, np.bool_, KEY, np.int64, np.uint32, FRAGMENT)
+_KINDS = (np.int64, np.int64, np.uint32, np.uint8, np.uint32, np.bool_, np.int64, np.uint32, FRAGMENT)
 
 
-def _columns(packets: Packets, before: int) -> tuple[np.ndarray, ...]:
+def _columns(packets: Packets, forward: np.ndarray, before: int) -> tuple[np.ndarray, ...]:
     """The columns of a chunk, rows counted from `before`."""
-    key, forward = _keys(packets)
     syn = np.flatnonzero((packets.flags & _SYN) == headers.TCP_SYN)
     size = np.minimum(packets.size, 2**31 - 1).astype(np.uint32)
     return (
@@ -174,7 +173,6 @@ def _columns(packets: Packets, before: int) -> tuple[np.ndarray, ...]:
         packets.flags,
         packets.fingerprint,
         forward,
-        key,
         syn + before,
         packets.seq[syn],
         _fragments(packets, before),
@@ -197,6 +195,25 @@ def _keys(packets: Packets) -> tuple[np.ndarray, np.ndarray]:
         key[f"b_{field}"] = np.where(swap, src, dst)
     key["vlan"], key["version"], key["protocol"] = p.vlan, p.version, p.protocol
     return key, ~swap
+
+
+def _coded(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The row of each key among the distinct ones, and these."""
+    binary = pa.FixedSizeBinaryArray.from_buffers(pa.binary(KEY.itemsize), len(key), [None, pa.py_buffer(key)])
+    coded = binary.dictionary_encode()
+    return coded.indices.to_numpy(), np.frombuffer(coded.dictionary.buffers()[1] or b"", KEY, len(coded.dictionary))
+
+
+def _joined_keys(coded: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """The same for several chunks together."""
+    if not coded:
+        return np.zeros(0, np.int32), np.zeros(0, KEY)
+    if len(coded) == 1:
+        return coded[0]
+    row, keys = _coded(np.concatenate([each for _, each in coded]))
+    ends = np.cumsum([len(each) for _, each in coded])
+    key = [row[end - len(each) : end][index] for end, (index, each) in zip(ends.tolist(), coded, strict=True)]
+    return np.concatenate(key), keys
 
 
 def _fragments(packets: Packets, before: int) -> np.ndarray:

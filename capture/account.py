@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from typing import Any
 
-from capture.records import Damage
+from capture.formats.records import Damage
 
 
 @dataclasses.dataclass

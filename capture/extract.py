@@ -1,6 +1,6 @@
 """Captures in, a table of labelled flows out: `extract`, or `extraction` for one larger than memory.
 
-Packets go by once, stretch by stretch (`capture.stretches`), and are put by (`capture.spill`) until
+Packets go by once, stretch by stretch (`capture.stretches`), and are put by (`capture.assembly.spill`) until
 all flows are known; then their bins are counted, a block of flows at a time. So a capture may be
 larger than memory, and so may the table, if it is written as it is made (`Extraction.write`).
 """
@@ -17,17 +17,17 @@ import numpy as np
 import pyarrow as pa
 
 from capture.account import Account
-from capture.assemble import IDLE_TIMEOUT_NS, Assembler
-from capture.classes import ClassTable
+from capture.assembly.assemble import IDLE_TIMEOUT_NS, Assembler
+from capture.assembly.spill import BLOCK
+from capture.assembly.tablerows import Rows, check_by, rows_of
 from capture.errors import CaptureError, InputError
 from capture.flows import FlowTable, TableWriter, Tally, about_columns
+from capture.formats.records import Damage
 from capture.inputs import HINT, Input, find_inputs
-from capture.labeller import Labeller, LabelOptions
-from capture.records import Damage
+from capture.labelling.labeller import Labeller, LabelOptions
+from capture.naming.classes import ClassTable
 from capture.series import DEFAULT_LENGTH, BinCounter, SeriesSpec, auto_bin_ns
-from capture.spill import BLOCK
 from capture.stretches import Options
-from capture.tablerows import Rows, check_by, rows_of
 from capture.workers import read_captures
 
 _TOO_FEW = "in flows under min_packets"
@@ -212,11 +212,11 @@ def extraction(
     label_by : {"folder", "file", "sni"}, optional
         The class is the name of the file's folder, the file's name, or the class of the server name.
     labels : str or Path, optional
-        A labels file (`capture.labels.LabelFile`); what it says wins.
+        A labels file (`capture.labelling.labels.LabelFile`); what it says wins.
     labels_zone, labels_offset_ns, labels_times, labels_column
-        How it is to be read, see `capture.labels.LabelOptions`.
+        How it is to be read, see `capture.labelling.labels.LabelOptions`.
     sni_table : str or Path, optional
-        A file of suffixes and classes (`capture.classes.ClassTable`) for ``label_by="sni"``.
+        A file of suffixes and classes (`capture.naming.classes.ClassTable`) for ``label_by="sni"``.
     min_packets : int
         Rows of fewer packets are left out, and counted.
     idle_timeout_ns : int

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from capture.errors import CaptureError
-from capture.source import STDIN
+from capture.formats.source import STDIN
 
 HINT = "Name a pcap or pcapng file, or a folder that holds some"
 

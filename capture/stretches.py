@@ -1,6 +1,6 @@
 """Captures read stretch by stretch: what one process, or several, do with a file before flows are made.
 
-A plain file is cut on a fixed grid of `capture.reader.SEGMENT` bytes, so that the same stretches are
+A plain file is cut on a fixed grid of `capture.formats.reader.SEGMENT` bytes, so that the same stretches are
 read whoever reads them. Only the first stretch is known to begin with a record; each other begins
 where the one before it ended.
 """
@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from capture import reader
-from capture.dissect import dissect
-from capture.names import NameFinder
-from capture.parts import Part, part_of
-from capture.pcap import Pcap
-from capture.pcapng import Pcapng
-from capture.reader import CaptureFile
-from capture.records import Damage
+from capture.assembly.parts import Part, part_of
+from capture.formats import reader
+from capture.formats.pcap import Pcap
+from capture.formats.pcapng import Pcapng
+from capture.formats.reader import CaptureFile
+from capture.formats.records import Damage
+from capture.layers.dissect import dissect
+from capture.naming.names import NameFinder
 
 #: Bytes read at a time behind a stretch for the rest of a ClientHello that began in it.
 _AHEAD = 1 << 20
@@ -52,7 +52,7 @@ class Stretch:
     begin, end : int
         Where its first record begins, and where the one behind its last does.
     before, after : object
-        What the reader knew of the file there (`capture.records.Format.state`).
+        What the reader knew of the file there (`capture.formats.records.Format.state`).
     last_ns : int or None
         Time of its last packet, which simple packet blocks of pcapng behind it have too.
     unsure : bool

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from capture.errors import CaptureError
-from capture.reader import CaptureFile
+from capture.formats.reader import CaptureFile
 from capture.stretches import Options, Stretch, guessed_stretch, stretches
 
 #: A file's stretches, or why it is no capture.

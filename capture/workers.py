@@ -17,10 +17,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from capture import reader
 from capture.errors import CaptureError, NetgenError
+from capture.formats import reader
+from capture.formats.reader import CaptureFile
 from capture.inputs import Input
-from capture.reader import CaptureFile
 from capture.stretches import Options, Stretch, follows, guessed_stretch, stretch_after, stretches
 from capture.worker import FileResult, read_files
 

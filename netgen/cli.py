@@ -348,7 +348,7 @@ def _fail(message: str, hint: str | None) -> None:
 def _extract_name(paths: list[Path]) -> str:
     if len(paths) > 1:
         return "captures.flows.parquet"
-    from capture.labeller import file_stem
+    from capture.labelling.labeller import file_stem
 
     path = paths[0]
     stem = path.resolve().name if path.is_dir() else file_stem(path)

@@ -11,7 +11,7 @@ from capture.errors import InputError
 from capture.extract import Extraction
 from capture.extract import extraction as run_extraction
 from capture.flows import FlowTable
-from capture.labeller import parse_offset
+from capture.labelling.labeller import parse_offset
 from capture.series import DEFAULT_LENGTH, NS, SeriesSpec, parse_duration
 
 PathLike = str | os.PathLike[str]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from capture.dissect import dissect
-from capture.records import Chunk
+from capture.formats.records import Chunk
+from capture.layers.dissect import dissect
 
 COLUMNS = (
     *("number", "time_ns", "size", "version", "protocol", "flags", "vlan", "src_high", "src_low", "dst_high"),

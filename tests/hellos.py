@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from capture.dissect import Packets
+from capture.layers.dissect import Packets
 
 TCP, UDP = 6, 17
 SALTS = {

@@ -1,4 +1,4 @@
-"""capture.assemble: packets to flows, with the right ends, direction and names, however the file is cut into parts.
+"""assemble: packets to flows, with the right ends, direction and names, however the file is cut into parts.
 
 What each rule of docs/flows.md says is held against a second implementation in tests/test_oracle.py.
 """
@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from capture import reader
-from capture.assemble import Assembler
+from capture.assembly.assemble import Assembler
 from capture.errors import InputError
 from capture.extract import extract
+from capture.formats import reader
 from capture.series import SeriesSpec
 
 

@@ -1,11 +1,11 @@
-"""capture.clock: time that goes by, whatever the stamps say (docs/flows.md, rule 5)."""
+"""capture.assembly.clock: time that goes by, whatever the stamps say (docs/flows.md, rule 5)."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capture.clock import BLOCK, Clock
+from capture.assembly.clock import BLOCK, Clock
 
 NS = 1_000_000_000
 NOW = 1_700_000_000 * NS

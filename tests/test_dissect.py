@@ -1,7 +1,9 @@
-"""capture.dissect: every record is an IP packet with the right columns, or has a reason why not."""
+"""capture.layers.dissect: every record is an IP packet with the right columns, or has a reason why not."""
 
 import runpy
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from capture.dissect import dissect
-from capture.reader import CaptureFile
-from capture.rows import Fields
+from capture.formats.reader import CaptureFile
+from capture.layers.dissect import dissect
+from capture.layers.rows import Fields
 
 chunks = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("chunks.py"))))
 chunk_of, link, one, why = chunks.chunk_of, chunks.link, chunks.one, chunks.why
@@ -167,6 +169,42 @@ def test_scapy_and_netgen_agree_on_what_scapy_builds():
         assert found.vlan[row] == (frame[l2.Dot1Q].vlan if l2.Dot1Q in frame else -1)
 
 
+LINK_CAPTURES = """
+LINKTYPE_IPV4 LINKTYPE_IPV6 LINKTYPE_PKTAP OSPFv3_NBMA_adjacencies arcnet-rfc1201-arp-icmp-http arista_ether e1000g
+ipoib ieee802.11_exthdr ieee802.11_rx-stbc macsec-integonly nflog bgp-aigp ppp_ip_udp_dns
+"""
+
+
+@pytest.mark.parametrize("name", LINK_CAPTURES.split())
+def test_tshark_finds_the_same_ip_packets(shared_data, name):
+    """Real captures of rare link layers."""
+    if not shutil.which("tshark"):
+        pytest.skip("there is no tshark here to compare with")
+    path = shared_data / "captures" / "tcpdump" / f"{name}.pcap"
+    fields = ("frame.number", "ip.src", "ip.proto", "ip.len", "ipv6.src", "ipv6.nxt", "ipv6.plen")
+    words = [word for field in fields for word in ("-e", field)]
+    done = subprocess.run(
+        ["tshark", "-n", "-r", path, "-Y", "ip or ipv6", "-T", "fields", "-E", "occurrence=f", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    theirs = []
+    for line in done.stdout.splitlines():
+        number, src, protocol, length, *v6 = line.split("\t")
+        theirs.append((int(number), 4, src, int(protocol), int(length)) if src else (int(number), 6, *v6))
+    ours = []
+    for chunk in CaptureFile(path).chunks():
+        found = dissect(chunk)
+        for row in range(len(found)):
+            version, size, low = found.version[row], int(found.size[row]), int(found.src_low[row])
+            src = ".".join(str(byte) for byte in low.to_bytes(4, "big")) if version == 4 else ""
+            ours.append((int(found.number[row]), int(version), src, int(found.protocol[row]), size))
+    assert [each[:2] for each in ours] == [each[:2] for each in theirs]
+    assert [each for each in ours if each[1] == 4] == [each for each in theirs if each[1] == 4]
+    assert [each[4] for each in ours if each[1] == 6] == [int(each[4]) + 40 for each in theirs if each[1] == 6]
+
+
 def test_every_real_packet_is_in_or_has_a_reason(shared_data):
     """Each record of the tcpdump captures, of 35 link types and many wrong headers."""
     read = kept = 0
@@ -291,7 +329,9 @@ def test_reading_all_headers_at_once_and_one_after_the_other_is_the_same(monkeyp
     chunk = chunk_of(frames, wire=[len(frame) + wire for frame in frames])
     quick = dissect(chunk, inner=inner)
     with monkeypatch.context() as patch:
-        patch.setattr("capture.internet.plain", lambda rows: (Fields.zeros(len(rows)), np.zeros(len(rows), bool)))
+        patch.setattr(
+            "capture.layers.internet.plain", lambda rows: (Fields.zeros(len(rows)), np.zeros(len(rows), bool))
+        )
         slow = dissect(chunk, inner=inner)
     for name in chunks.COLUMNS:
         assert getattr(quick, name).tolist() == getattr(slow, name).tolist(), name
@@ -306,7 +346,7 @@ def test_real_packets_are_read_alike_at_once_and_one_after_the_other(shared_data
             quick = dissect(chunk, inner=True)
             with monkeypatch.context() as patch:
                 patch.setattr(
-                    "capture.internet.plain", lambda rows: (Fields.zeros(len(rows)), np.zeros(len(rows), bool))
+                    "capture.layers.internet.plain", lambda rows: (Fields.zeros(len(rows)), np.zeros(len(rows), bool))
                 )
                 slow = dissect(chunk, inner=True)
             for name in chunks.COLUMNS:

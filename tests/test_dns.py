@@ -1,4 +1,4 @@
-"""capture.dns: names that clients ask for, and the addresses that they are told."""
+"""capture.naming.dns: names that clients ask for, and the addresses that they are told."""
 
 import ipaddress
 import itertools
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.dns import response, responses
+from capture.naming.dns import response, responses
 
 hellos = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("hellos.py"))))
 dns, dns_name, record = hellos.dns, hellos.dns_name, hellos.record

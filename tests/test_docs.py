@@ -15,9 +15,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import netgen
-from capture.classes import SHIPPED
 from capture.flows import FlowTable
-from capture.labels import _COLUMNS
+from capture.labelling.labels import _COLUMNS
+from capture.naming.classes import SHIPPED
 from capture.series import SeriesSpec
 from netgen.cli import app, command_names
 

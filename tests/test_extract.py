@@ -114,7 +114,7 @@ def test_flows_binned_in_batches_are_the_same(pcap_file, packet, monkeypatch):
     whole = extract([path], bin_ns=NS).series()
     for size in (1, 3, 10):
         monkeypatch.setattr("capture.extract.BLOCK", size)
-        monkeypatch.setattr("capture.spill.BLOCK", size)
+        monkeypatch.setattr("capture.assembly.spill.BLOCK", size)
         assert (extract([path], bin_ns=NS).series() == whole).all()
     assert whole[:, 2].sum() == 60
 

@@ -381,12 +381,12 @@ def test_ctrl_c_in_any_other_command(command, inputs, here):
         "extract": ["extract", str(inputs / "a.pcap"), "-o", "x.parquet"],
     }[command]
     program = (
-        "import os, signal, sys, threading, capture.parts, netgen.cli, netgen.model\n"
+        "import os, signal, sys, threading, capture.assembly.parts, netgen.cli, netgen.model\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def interrupt(): os.kill(os.getpid(), signal.SIGINT)\n"
         f"sys.argv = ['netgen', *{words}]\n"
         "if sys.argv[1] == 'synth': threading.Timer(0.5, interrupt).start()\n"
-        "else: capture.parts.dissect = lambda chunk, inner: interrupt()\n"
+        "else: capture.assembly.parts.dissect = lambda chunk, inner: interrupt()\n"
         "netgen.cli.main()"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)

@@ -1,4 +1,4 @@
-"""capture.fragments: later fragments find the flow of their first (docs/flows.md, rule 3), however a file is cut."""
+"""fragments: later fragments find the flow of their first (docs/flows.md, rule 3), however a file is cut."""
 
 import importlib.util
 import ipaddress
@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from capture import fragments, reader
+from capture.assembly import fragments
 from capture.extract import extract
+from capture.formats import reader
 from capture.series import SeriesSpec
 
 _SPEC = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))

@@ -1,4 +1,4 @@
-"""capture.labelfile and capture.labelrows: labels files in the forms of IDS data sets, read fast and slowly alike."""
+"""labelfile and labelrows: labels files in the forms of IDS data sets, read fast and slowly alike."""
 
 import csv
 import io
@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from capture.errors import InputError
-from capture.labelfile import LabelText
-from capture.labels import LabelFile, LabelOptions
-from capture.protocols import NOT_IP, NUMBERS, OTHER
+from capture.labelling.labelfile import LabelText
+from capture.labelling.labels import LabelFile, LabelOptions
+from capture.labelling.protocols import NOT_IP, NUMBERS, OTHER
 
 NS = 1_000_000_000
 T = 1_499_244_120  # 2017-07-05T08:42:00 UTC

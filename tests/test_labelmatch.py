@@ -1,4 +1,4 @@
-"""capture.labelmatch: the row that fits a flow best, held against a search row by row."""
+"""capture.labelling.labelmatch: the row that fits a flow best, held against a search row by row."""
 
 import dataclasses
 
@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.labelmatch import OPEN_END, OPEN_START, Ends, Matcher, Windows
-from capture.protocols import OTHER
+from capture.labelling.labelmatch import OPEN_END, OPEN_START, Ends, Matcher, Windows
+from capture.labelling.protocols import OTHER
 
 FIELDS = ("src", "src_port", "dst", "dst_port", "protocol")
 SECOND = 10  # what the text of a start may leave open, in the units of these tests

@@ -1,4 +1,4 @@
-"""capture.labels: classes from names of files and folders, and from labels files as data sets ship them."""
+"""capture.labelling.labels: classes from names of files and folders, and from labels files as data sets ship them."""
 
 import datetime
 
@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from capture.errors import InputError
 from capture.flows import FlowTable
-from capture.labeller import LabelOptions, file_stem, first_known, folder_name, parse_offset
-from capture.labels import LabelFile
+from capture.labelling.labeller import LabelOptions, file_stem, first_known, folder_name, parse_offset
+from capture.labelling.labels import LabelFile
 from netgen.pipeline import extract
 
 NS = 1_000_000_000

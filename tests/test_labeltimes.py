@@ -1,4 +1,4 @@
-"""capture.labeltimes and capture.labelclock: times of labels files, held against Python's datetime."""
+"""labeltimes and labelclock: times of labels files, held against Python's datetime."""
 
 import datetime
 import zoneinfo
@@ -10,8 +10,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from capture.errors import InputError
-from capture.labelclock import decimals, time_zone
-from capture.labeltimes import LabelOptions, read_times
+from capture.labelling.labelclock import decimals, time_zone
+from capture.labelling.labeltimes import LabelOptions, read_times
 from capture.series import LONGEST_NS, NS
 
 UTC = datetime.UTC

@@ -1,9 +1,7 @@
-"""capture.links, capture.tags and capture.wireless: IP is found behind every link layer and tag."""
+"""links, tags and wireless: IP is found behind every link layer and tag."""
 
 import runpy
-import shutil
 import struct
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.dissect import dissect
-from capture.links import LAYERS, MAX_LAYERS
-from capture.rows import LINK
+from capture.layers.dissect import dissect
+from capture.layers.links import LAYERS, MAX_LAYERS
+from capture.layers.rows import LINK
 
 chunks = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("chunks.py"))))
 chunk_of, link, one, why = chunks.chunk_of, chunks.link, chunks.one, chunks.why
@@ -357,44 +355,6 @@ def test_scapy_and_netgen_agree_on_wireless_and_tagged_packets(packet):
     ]
     for linktype, header, vlan in built:
         chunks.is_tcp4(one(bytes(header / ip), linktype), vlan)
-
-
-LINK_CAPTURES = """
-LINKTYPE_IPV4 LINKTYPE_IPV6 LINKTYPE_PKTAP OSPFv3_NBMA_adjacencies arcnet-rfc1201-arp-icmp-http arista_ether e1000g
-ipoib ieee802.11_exthdr ieee802.11_rx-stbc macsec-integonly nflog bgp-aigp ppp_ip_udp_dns
-"""
-
-
-@pytest.mark.parametrize("name", LINK_CAPTURES.split())
-def test_tshark_finds_the_same_ip_packets(shared_data, name):
-    """Real captures of rare link layers."""
-    if not shutil.which("tshark"):
-        pytest.skip("there is no tshark here to compare with")
-    from capture.reader import CaptureFile
-
-    path = shared_data / "captures" / "tcpdump" / f"{name}.pcap"
-    fields = ("frame.number", "ip.src", "ip.proto", "ip.len", "ipv6.src", "ipv6.nxt", "ipv6.plen")
-    words = [word for field in fields for word in ("-e", field)]
-    done = subprocess.run(
-        ["tshark", "-n", "-r", path, "-Y", "ip or ipv6", "-T", "fields", "-E", "occurrence=f", *words],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    theirs = []
-    for line in done.stdout.splitlines():
-        number, src, protocol, length, *v6 = line.split("\t")
-        theirs.append((int(number), 4, src, int(protocol), int(length)) if src else (int(number), 6, *v6))
-    ours = []
-    for chunk in CaptureFile(path).chunks():
-        found = dissect(chunk)
-        for row in range(len(found)):
-            version, size, low = found.version[row], int(found.size[row]), int(found.src_low[row])
-            src = ".".join(str(byte) for byte in low.to_bytes(4, "big")) if version == 4 else ""
-            ours.append((int(found.number[row]), int(version), src, int(found.protocol[row]), size))
-    assert [each[:2] for each in ours] == [each[:2] for each in theirs]
-    assert [each for each in ours if each[1] == 4] == [each for each in theirs if each[1] == 4]
-    assert [each[4] for each in ours if each[1] == 6] == [int(each[4]) + 40 for each in theirs if each[1] == 6]
 
 
 @given(

@@ -1,4 +1,4 @@
-"""capture.lockstep: records found from many places at once are those found one after the other."""
+"""capture.formats.lockstep: records found from many places at once are those found one after the other."""
 
 import dataclasses
 import importlib.util
@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from capture import lockstep
-from capture.reader import CaptureFile
+from capture.formats import lockstep
+from capture.formats.reader import CaptureFile
 
 _SPEC = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
 oracle = importlib.util.module_from_spec(_SPEC)

@@ -1,4 +1,4 @@
-"""capture.names: names of flows in captures; capture.classes: classes out of names."""
+"""capture.naming.names: names of flows in captures; capture.naming.classes: classes out of names."""
 
 import dataclasses
 import ipaddress
@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capture.classes import ClassTable
-from capture.dissect import dissect
 from capture.errors import InputError
-from capture.names import LOOK_AHEAD, LOOK_BACK, Name, NameFinder
-from capture.reader import CaptureFile
+from capture.formats.reader import CaptureFile
+from capture.layers.dissect import dissect
+from capture.naming.classes import ClassTable
+from capture.naming.names import LOOK_AHEAD, LOOK_BACK, Name, NameFinder
 
 hellos = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("hellos.py"))))
 Sent = hellos.Sent

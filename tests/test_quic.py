@@ -1,4 +1,4 @@
-"""capture.quic: names in QUIC's ClientHellos, against the RFCs' own examples and packets made here."""
+"""capture.naming.quic: names in QUIC's ClientHellos, against the RFCs' own examples and packets made here."""
 
 import itertools
 import runpy
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capture.quic import QuicFinder, client_keys, crypto_frames, decrypt, initial_packets
-from capture.tls import LOOK_AHEAD, hello_name
+from capture.naming.quic import QuicFinder, client_keys, crypto_frames, decrypt, initial_packets
+from capture.naming.tls import LOOK_AHEAD, hello_name
 
 hellos = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("hellos.py"))))
 V1, V2, DRAFT_29 = hellos.V1, hellos.V2, hellos.DRAFT_29

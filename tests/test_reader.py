@@ -1,4 +1,4 @@
-"""capture.reader: every record of every capture, and of a damaged one all that can be read."""
+"""capture.formats.reader: every record of every capture, and of a damaged one all that can be read."""
 
 import json
 import struct
@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from capture import pcap, pcapng
 from capture.errors import CaptureError
-from capture.reader import NO_INTERFACE, CaptureFile
+from capture.formats import pcap, pcapng
+from capture.formats.reader import NO_INTERFACE, CaptureFile
 
 NS = 1_000_000_000
 START = 1_700_000_000 * NS

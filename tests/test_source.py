@@ -1,4 +1,4 @@
-"""capture.source: compressed captures, pipes and standard input give the flows of the plain file."""
+"""capture.formats.source: compressed captures, pipes and standard input give the flows of the plain file."""
 
 import bz2
 import gzip
@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from capture.errors import CaptureError
 from capture.extract import extract
 from capture.flows import FlowTable
-from capture.reader import CaptureFile
-from capture.source import Source
+from capture.formats.reader import CaptureFile
+from capture.formats.source import Source
 
 _SPEC = importlib.util.spec_from_file_location("mutate", Path(__file__).with_name("mutate.py"))
 mutate = importlib.util.module_from_spec(_SPEC)

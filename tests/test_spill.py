@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capture import extract as engine
-from capture import growing, reader, spill
+from capture.assembly import growing, spill
 from capture.errors import InputError
 from capture.extract import extract, extraction
 from capture.flows import FlowTable
+from capture.formats import reader
 
 NS = 1_000_000_000
 T = 1_700_000_000 * NS

@@ -1,4 +1,4 @@
-"""capture.tls: names in ClientHellos, in one segment or in many."""
+"""capture.naming.tls: names in ClientHellos, in one segment or in many."""
 
 import itertools
 import runpy
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.tls import LOOK_AHEAD, LOOK_BACK, MAX_HELLO, Stream, TlsFinder, client_hello_name, hello_name
+from capture.naming.tls import LOOK_AHEAD, LOOK_BACK, MAX_HELLO, Stream, TlsFinder, client_hello_name, hello_name
 
 hellos = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("hellos.py"))))
 hello, message, records, Sent = hellos.hello, hellos.message, hellos.records, hellos.Sent

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import netgen
-from capture.reader import CaptureFile
+from capture.formats.reader import CaptureFile
 
 _SPEC = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
 oracle = importlib.util.module_from_spec(_SPEC)
@@ -65,7 +65,7 @@ def truth(captures):
 
 @pytest.fixture(scope="module")
 def columns(captures):
-    """Function: the name of a capture to its records as columns of `capture.reader`."""
+    """Function: the name of a capture to its records as columns of `capture.formats.reader`."""
 
     @functools.cache
     def read(name):

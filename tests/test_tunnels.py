@@ -1,4 +1,4 @@
-"""capture.tunnels: with `inner`, the packet inside a tunnel takes the place of the one around it."""
+"""capture.layers.tunnels: with `inner`, the packet inside a tunnel takes the place of the one around it."""
 
 import runpy
 import shutil
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from capture.dissect import dissect
-from capture.tunnels import MAX_TUNNELS, TUNNELS
+from capture.layers.dissect import dissect
+from capture.layers.tunnels import MAX_TUNNELS, TUNNELS
 
 chunks = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("chunks.py"))))
 chunk_of, link, one = chunks.chunk_of, chunks.link, chunks.one
@@ -268,7 +268,7 @@ def test_tshark_finds_the_same_packets_inside(shared_data, name):
     """The IP lengths of the last IP header before any that ICMP quotes."""
     if not shutil.which("tshark"):
         pytest.skip("there is no tshark here to compare with")
-    from capture.reader import CaptureFile
+    from capture.formats.reader import CaptureFile
 
     path = shared_data / "captures" / name
     words = [word for field in ("frame.protocols", "ip.len", "ipv6.plen") for word in ("-e", field)]

@@ -1,0 +1,1 @@
+"""Packets to flows, and flows to the rows of a table."""

@@ -1,0 +1,210 @@
+"""Classic pcap: a file header, then records that each say where the next begins.
+
+The chain is followed in lockstep from many places at once (`capture.formats.lockstep`) where that pays, and
+record by record near damage. Where it breaks, what came before is kept and the break is noted.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from capture import headers
+from capture.formats import lockstep
+from capture.formats.records import CHUNK, MAX_CAPTURED, MAX_SNAPLEN, ORDERS, Chunk, Damage, Order, clipped
+from capture.headers import take
+from capture.series import NS
+
+FILE_HEADER = 24
+
+#: Bytes in which a record's beginning is looked for where a file is entered in the middle.
+_REACH = 1 << 18
+
+MAGICS = {
+    headers.PCAP_MAGIC_US: (1_000, headers.PCAP_RECORD),
+    headers.PCAP_MAGIC_NS: (1, headers.PCAP_RECORD),
+    headers.PCAP_MAGIC_KUZNETSOV: (1_000, headers.PCAP_RECORD_KUZNETSOV),
+}
+
+
+def file_order(data: np.ndarray, at: int = 0) -> Order | None:
+    """Byte order of the pcap file header at `at`; None if there is none."""
+    if at < 0 or len(data) - at < FILE_HEADER:
+        return None
+    first = data[at : at + 4].tobytes()
+    return next((order for order in ORDERS if struct.unpack(order + "I", first)[0] in MAGICS), None)
+
+
+class Pcap:
+    """Reads a pcap file; a `capture.formats.records.Format`.
+
+    Parameters
+    ----------
+    head : bytes
+        The file header, 24 bytes.
+    position : int, optional
+        Where the first record to read begins; by default behind the header.
+    """
+
+    def __init__(self, head: bytes, position: int = FILE_HEADER) -> None:
+        self.damage: list[Damage] = []
+        self.notes: Counter[str] = Counter()
+        self.number = 1
+        self.last_ns: int | None = None  # each record has its own time
+        self.unsure = False
+        self.position = position
+        # the record here begins where it must, whatever it claims
+        self._first = position if position == FILE_HEADER else -1
+        self._seconds = -1  # time of the first record: what other records' times are likely to be near
+        self._begin(head)
+
+    def _begin(self, head: bytes) -> None:
+        data = np.frombuffer(head, np.uint8)
+        self._order: Order = file_order(data) or "<"
+        fields = take(data, np.array([0]), headers.PCAP_FILE.newbyteorder(self._order))[0]
+        self._unit, record = MAGICS[int(fields["magic"])]
+        self._record = record.newbyteorder(self._order)
+        snaplen = int(fields["snaplen"])
+        self._limit = max(MAX_CAPTURED, snaplen) if snaplen <= MAX_SNAPLEN else MAX_CAPTURED
+        # the upper 16 bits of the word are flags (length of the frame check sequence)
+        self._linktype = int(fields["linktype"]) & 0xFFFF
+        self._head = head
+
+    @property
+    def state(self) -> bytes:
+        """The header of the file read last (several may have been joined)."""
+        return self._head
+
+    @staticmethod
+    def opening(data: np.ndarray) -> bytes:
+        """What a file says before its first packet: its header."""
+        return data[:FILE_HEADER].tobytes()
+
+    @staticmethod
+    def at(state: bytes, position: int) -> Pcap:
+        """A reader that knows this, and stands there."""
+        return Pcap(state, position)
+
+    def guess(self, data: np.ndarray, start: int, stop: int) -> int | None:
+        """A place from `start` on at which a record very likely begins, `data` being the whole file."""
+        seconds = struct.unpack_from(self._order + "I", data.data, FILE_HEADER)[0]
+        found = lockstep.guesses(data, np.array([start]), min(stop - start, _REACH), self._layout(), seconds)
+        return int(found[0]) if found[0] >= 0 else None
+
+    def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[Chunk]:
+        """Records that begin before `until`; see `capture.formats.records.Format`."""
+        while self.position < until:
+            starts, joined = self._scan(data, base, until, final)
+            for first in range(0, len(starts), CHUNK):
+                yield self._columns(data, starts[first : first + CHUNK])
+            if not joined:
+                return
+            at = self.position - base
+            self._begin(data[at : at + FILE_HEADER].tobytes())
+            self.position += FILE_HEADER
+            self._first = self.position
+
+    # -- finding records --------------------------------------------------------------------
+
+    def _layout(self) -> lockstep.Layout:
+        return lockstep.Layout(self._order, self._record.itemsize, self._limit, NS // self._unit)
+
+    def _scan(self, data: np.ndarray, base: int, until: int, final: bool) -> tuple[np.ndarray, bool]:
+        """Starts (in `data`) of the next records, and whether another file begins after them."""
+        begin, stop = self.position - base, min(until - base, len(data))
+        found = np.zeros(0, np.int64)
+        if self._seconds < 0 and begin + 4 <= len(data):
+            self._seconds = int(struct.unpack_from(self._order + "I", data.data, begin)[0])
+        if stop - begin >= lockstep.WORTH:
+            found, after = lockstep.scan(data, begin, stop, self._layout(), self._seconds)
+            found, after = self._before_joined(data, found, after, final)
+            self.position = base + after
+        starts, joined = self._walk(data, base, stop, final)
+        return (np.concatenate([found, np.array(starts, np.int64)]) if starts else found), joined
+
+    def _before_joined(self, data: np.ndarray, starts: np.ndarray, after: int, final: bool) -> tuple[np.ndarray, int]:
+        """Only the records in front of another file's header, which reads as a record of no bytes."""
+        captured = np.diff(starts, append=after) - self._record.itemsize
+        for row in np.flatnonzero(captured == 0).tolist():
+            if self._joined(data, int(starts[row])) or self._waits(data, int(starts[row]), final):
+                return starts[:row], int(starts[row])
+        return starts, after
+
+    def _joined(self, data: np.ndarray, at: int) -> bool:
+        """Whether the header of another file, version 2.4, stands where a record should (``cat a b``)."""
+        order = file_order(data, at)
+        return order is not None and struct.unpack_from(order + "HH", data.data, at + 4) == (2, 4)
+
+    @staticmethod
+    def _waits(data: np.ndarray, at: int, final: bool) -> bool:
+        """Whether more must be read to tell a record of no bytes from the header of another file."""
+        return not final and len(data) - at < FILE_HEADER
+
+    def _walk(self, data: np.ndarray, base: int, stop: int, final: bool) -> tuple[list[int], bool]:
+        """Follow the chain record by record; notes where it breaks."""
+        size, record = len(data), self._record.itemsize
+        unpack = struct.Struct(self._order + "8xI").unpack_from
+        position, limit = self.position - base, self._limit
+        last = size - record
+        starts: list[int] = []
+        joined = False
+        buffer = data.data
+        while position < stop and position <= last:
+            (captured,) = unpack(buffer, position)
+            after = position + record + captured
+            if captured > limit:
+                there = size - position - record
+                self._damaged(base + position, f"a record claims {captured} captured bytes; {there} bytes are unread")
+                if base + position == self._first:
+                    starts.append(position)
+                after = size
+                self.position = base + size
+                return starts, False
+            if not captured and self._waits(data, position, final):
+                break
+            if not captured and self._joined(data, position):
+                self.notes["joined files"] += 1
+                joined = True
+                break
+            if after > size:
+                if not final:
+                    break
+                # what is left of the packet begins where it should, and is kept
+                left = last - position
+                self._damaged(base + position, f"the last record claims {captured} captured bytes, {left} are left")
+                starts.append(position)
+                position = size
+                break
+            starts.append(position)
+            position = after
+        self.position = base + position
+        if final and not joined and last < position < size and position < stop:
+            self._damaged(base + position, f"the last record is cut: {size - position} of {record} bytes of its header")
+            self.position = base + size
+        return starts, joined
+
+    def _damaged(self, byte: int, reason: str) -> None:
+        self.damage.append(Damage(byte, reason))
+
+    # -- reading them -----------------------------------------------------------------------
+
+    def _columns(self, data: np.ndarray, starts: np.ndarray) -> Chunk:
+        head = take(data, starts, self._record)
+        time_ns = head["seconds"].astype(np.int64)
+        time_ns *= NS
+        time_ns += head["fraction"].astype(np.int64) * self._unit if self._unit != 1 else head["fraction"]
+        offset = starts + self._record.itemsize
+        number = np.arange(self.number, self.number + len(starts))
+        self.number += len(starts)
+        return Chunk(
+            data=data,
+            offset=offset,
+            captured=clipped(head["captured"].astype(np.int64), offset, len(data)),
+            length=head["length"].astype(np.int64),
+            time_ns=time_ns,
+            linktype=np.full(len(starts), self._linktype, np.int64),
+            number=number,
+        )

@@ -1,0 +1,157 @@
+"""Capture files to columns of records: pcap and pcapng, compressed and damaged ones included.
+
+A damaged capture is read as far as it goes, and the place of the damage is noted; only a file that
+is no capture at all is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from capture import headers
+from capture.errors import CaptureError
+from capture.formats.pcap import FILE_HEADER, MAGICS, Pcap, file_order
+from capture.formats.pcapng import Pcapng, section_order
+from capture.formats.records import NO_INTERFACE, ORDERS, Chunk, Damage
+from capture.formats.source import Source
+
+__all__ = ["NO_INTERFACE", "CaptureFile", "Chunk", "Damage"]
+
+#: Bytes of a file that are read as one: the unit of work for several processes.
+SEGMENT = 64 * 1024 * 1024
+
+
+class CaptureFile:
+    """One capture, open for reading.
+
+    Parameters
+    ----------
+    path : str or Path
+        A pcap or pcapng file, plain or compressed, or ``-`` for standard input.
+
+    Attributes
+    ----------
+    data : ndarray of uint8
+        All of a plain file; of a stream, its beginning.
+    size : int
+        Bytes of the capture; of a stream, those read so far.
+    damage : list of Damage
+        What was lost; complete once `chunks` is exhausted.
+    notes : Counter
+        Oddities that lost nothing, with how often they were seen.
+
+    Raises
+    ------
+    CaptureError
+        If it cannot be opened or is no capture.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.source = Source(path)
+        self._pieces: Iterator[bytes] = iter(())
+        if self.source.whole is not None:
+            self.data = self.source.whole
+        else:
+            self._pieces = self.source.pieces()
+            begun = b""
+            for piece in self._pieces:
+                begun += piece
+                if len(begun) >= 1 << 16:
+                    break
+            self.data = np.frombuffer(begun, np.uint8)
+        self.size = len(self.data)
+        self.format: Pcap | Pcapng = self._new_format()
+        self._opening: Any = None  # what a plain file says before its first packet
+
+    @property
+    def damage(self) -> list[Damage]:
+        """What was lost so far."""
+        return self.format.damage
+
+    @property
+    def notes(self) -> Counter[str]:
+        """Oddities that lost nothing so far."""
+        return self.format.notes
+
+    @property
+    def consumed(self) -> int:
+        """Bytes of the file read so far, compressed ones where it is compressed."""
+        return self.source.consumed if self.source.whole is None else self.format.position
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The records that can be read, in the file's order.
+
+        A stream can be read once only.
+        """
+        self.format = self._new_format()
+        if self.source.whole is None:
+            for window in self.windows():
+                yield from window
+            return
+        while self.format.position < self.size:
+            until = self.format.position - self.format.position % SEGMENT + SEGMENT
+            yield from self.format.chunks(self.data, 0, until, final=True)
+            self.source.forget(self.format.position)
+
+    def windows(self) -> Iterator[Iterator[Chunk]]:
+        """The records of a stream, for each piece of it that is read; take them before the next piece."""
+        held, base, final = self.data.tobytes(), 0, False
+        while not final:
+            piece = next(self._pieces, b"")
+            final = not piece
+            data = np.frombuffer(held + piece, np.uint8)
+            self.size = base + len(data)
+            yield self.format.chunks(data, base, self.size, final=final)
+            if self.format.damage:
+                break  # nothing behind it can be read
+            held, base = data[self.format.position - base :].tobytes(), self.format.position
+        if self.source.broken is not None:
+            self.format.damage.clear()  # a record cut by the broken stream is no damage of its own
+            self.format.damage.append(Damage(self.size, f"{self.source.broken}, {self.size} bytes came out of it"))
+
+    def reader_at(self, start: int, until: int) -> Pcap | Pcapng | None:
+        """A reader for records of a plain file that begin from `start` on and before `until`.
+
+        Where exactly the first of them begins is guessed, and that the file says nothing new up to
+        there is assumed. None: no place looks like a record's beginning.
+        """
+        if self._opening is None:
+            self._opening = self.format.opening(self.data)
+        reader = self.format.at(self._opening, start)
+        found = reader.guess(self.data, start, min(until, self.size))
+        return None if found is None else reader.at(self._opening, found)
+
+    # -- what kind of file it is ------------------------------------------------------------
+
+    def _new_format(self) -> Pcap | Pcapng:
+        data = self.data
+        if file_order(data) is not None:
+            return Pcap(data[:FILE_HEADER].tobytes())
+        if data[:4].tobytes() == struct.pack("<I", headers.PCAPNG_SECTION) and section_order(data) is not None:
+            return Pcapng()
+        raise self._no_capture()
+
+    def _no_capture(self) -> CaptureError:
+        first = self.data[:8].tobytes()
+        hint = "Name a pcap or pcapng file, as tcpdump, Wireshark and dumpcap write them"
+        inside = f"the {self.source.kind} data in it" if self.source.kind else "it"
+        if not first:
+            why = f" ({self.source.broken})" if self.source.broken else ""
+            return CaptureError(
+                f"{self.path} is no capture: {inside} {'are' if self.source.kind else 'is'} empty{why}", hint
+            )
+        found = f"{inside} begin{'' if self.source.kind else 's'} with {first.hex(' ')}"
+        if first.isascii() and first.decode("ascii").isprintable():
+            found += f" ({first.decode('ascii')!r})"
+        magics = [struct.unpack(order + "I", first[:4])[0] for order in ORDERS] if len(first) >= 4 else []
+        if any(magic in MAGICS or magic == headers.PCAPNG_SECTION for magic in magics):
+            found += f" like one, but its file header is cut or bad ({self.size} bytes in all)"
+        return CaptureError(f"{self.path} is no capture: {found}", hint)

@@ -1,0 +1,1 @@
+"""Records to IP packets: links, tags, IP, transport and tunnels."""

@@ -1,0 +1,1 @@
+"""Names of servers: TLS, QUIC, DNS, and classes for them."""

@@ -296,7 +296,9 @@ def _read(
     read = list[Input]()
     known = all(each.size for each in inputs)
     total = sum(each.size for each in inputs) if known else None
+    finished = 0
     for capture in read_captures(inputs, options, workers):
+        finished += capture.input.size
         if capture.refused is not None:
             if capture.input.named:
                 raise capture.refused
@@ -315,6 +317,8 @@ def _read(
             if progress is not None:
                 progress(capture.done(), total)
         assembler.end_capture()
+        if progress is not None and known:
+            progress(finished, total)
         account.files += 1
         account.packets += packets
         account.damage(capture.input.source, damage)

@@ -96,7 +96,8 @@ def read_stretch(capture: CaptureFile, format: Pcap | Pcapng, until: int, option
         before=before,
         after=format.state,
         last_ns=format.last_ns,
-        unsure=format.unsure,
+        # without a packet, the time of the one before is still to be carried on
+        unsure=format.unsure or (isinstance(format, Pcapng) and format.last_ns is None),
         damage=format.damage,
         notes=format.notes,
     )
@@ -113,7 +114,7 @@ def stretch_after(capture: CaptureFile, last: Stretch | None, options: Options) 
     """Read the stretch behind another, or the first."""
     format = capture.format
     if last is not None:
-        format = format.at(last.after, last.end)
+        format = capture.format = format.at(last.after, last.end)
         format.last_ns = last.last_ns
     return read_stretch(capture, format, next_edge(format.position), options)
 

@@ -79,7 +79,7 @@ class Clock:
         return shown
 
     def _lies_back(self, stamp: np.ndarray, latest: np.ndarray) -> np.ndarray:
-        found: np.ndarray = (stamp > _NEVER) & (latest - np.maximum(stamp, _NEVER // 2) > self._slack_ns)
+        found: np.ndarray = (stamp > _NEVER) & (stamp < latest - self._slack_ns)
         return found
 
     def _first_of(self, latest: np.ndarray) -> int:

@@ -45,50 +45,61 @@ def by_loop(time_ns, number, slack=IDLE, stride=STRIDE):
     return out
 
 
-@st.composite
-def _stamps(draw):
-    """Times of packets and their numbers: blocks whose clock runs, jumps, stands, goes back or is wild."""
-    step = st.sampled_from([0, 1, NS // 100, NS, 119 * NS, 121 * NS, 500 * NS, -1, -NS, -500 * NS, -(10**7) * NS])
-    jump = st.sampled_from([0, 0, 0, 1, 60 * NS, 121 * NS, 10**7 * NS, -60 * NS, -121 * NS, -(10**7) * NS])
-    wild = st.one_of(st.just(0), st.integers(FIRST, LAST), st.sampled_from([FIRST, LAST, 1, -1]))
+_STEPS = st.sampled_from([0, 1, NS // 100, NS, 119 * NS, 121 * NS, 500 * NS, -1, -NS, -500 * NS, -(10**7) * NS])
+_JUMPS = st.sampled_from([0, 0, 0, 1, 60 * NS, 121 * NS, 10**7 * NS, -60 * NS, -121 * NS, -(4 * 10**9) * NS])
+_WILD = st.one_of(st.just(0), st.integers(FIRST, LAST), st.sampled_from([FIRST, LAST, 1, -1]))
+
+#: Packets that follow each other: the jump before them and records that are no IP packets; how many, the
+#: step between two, how many share a number (as fragments that waited do), and those with wild stamps.
+PIECES = st.lists(
+    st.tuples(
+        _JUMPS,
+        st.sampled_from([0, 0, 1, 500, BLOCK, 3 * BLOCK]),
+        st.sampled_from([1, 2, 30, BLOCK - 1, BLOCK, 1500]),
+        _STEPS,
+        st.sampled_from([1, 1, 1, 3]),
+        st.dictionaries(st.integers(0, 1499), _WILD, max_size=3),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def stamps(pieces):
+    """Times and numbers of the packets of pieces."""
     time_ns, number = [], []
     now, last = NOW, 0
-    for _ in range(draw(st.integers(1, 6))):
-        now += draw(jump)
-        last += draw(st.sampled_from([0, 0, 1, 500, BLOCK, 3 * BLOCK]))  # records that are no IP packets
-        count = draw(st.sampled_from([1, 2, 30, BLOCK - 1, BLOCK, 1500]))
-        by = draw(step)
-        piece = [min(max(now + by * i, FIRST), LAST) for i in range(count)]
-        for at in draw(st.lists(st.integers(0, count - 1), max_size=3)):
-            piece[at] = draw(wild)
-        time_ns += piece
-        now = piece[-1]
-        for _ in range(count):
-            last += draw(st.integers(0, 1)) if count < 31 else 1  # what fragments waited for has its number
-            number.append(max(last, 1))
+    for jump, others, count, step, together, wild in pieces:
+        now += jump
+        last += others
+        times = [min(max(now + step * i, FIRST), LAST) for i in range(count)]
+        now = times[-1]
+        for at, time in wild.items():
+            times[at % count] = time
+        time_ns += times
+        number += [last + 1 + i // together for i in range(count)]
+        last = number[-1]
     return time_ns, number
 
 
-@st.composite
-def _cut_stamps(draw):
-    """Stamps, and where they are cut into calls."""
-    time_ns, number = draw(_stamps())
-    return time_ns, number, sorted(draw(st.lists(st.integers(0, len(time_ns)), max_size=6)))
-
-
 @_MANY
-@given(stamps=_cut_stamps(), slack=st.sampled_from([1, NS, IDLE, 10**6 * NS]))
-def test_the_clock_is_that_of_a_plain_loop_however_packets_are_cut_into_calls(stamps, slack):
-    time_ns, number, cuts = stamps
+@given(
+    pieces=PIECES,
+    cuts=st.lists(st.one_of(st.integers(0, 9000), st.integers(0, 8).map(BLOCK.__mul__)), max_size=6),
+    slack=st.sampled_from([1, NS, IDLE, 10**6 * NS]),
+)
+def test_the_clock_is_that_of_a_plain_loop_however_packets_are_cut_into_calls(pieces, cuts, slack):
+    time_ns, number = stamps(pieces)
+    cuts = sorted(min(each, len(time_ns)) for each in cuts)
     expected = by_loop(time_ns, number, slack, 4 * slack)
     assert shown(time_ns, number, slack, 4 * slack) == expected
     assert shown(time_ns, number, slack, 4 * slack, cuts) == expected
 
 
 @_MANY
-@given(stamps=_stamps(), stride=st.sampled_from([1, NS, STRIDE, 10**7 * NS]))
-def test_the_clock_never_goes_down_and_never_far_at_once(stamps, stride):
-    steps = np.diff(shown(*stamps, stride=stride), prepend=0)
+@given(pieces=PIECES, stride=st.sampled_from([1, NS, STRIDE, 10**7 * NS]))
+def test_the_clock_never_goes_down_and_never_far_at_once(pieces, stride):
+    steps = np.diff(shown(*stamps(pieces), stride=stride), prepend=0)
     assert steps.min() >= 0
     assert steps.max() <= stride
 
@@ -131,10 +142,13 @@ def test_a_block_that_lies_back_sets_the_clock():
     assert out[-1] == STRIDE + 2 * NS
 
 
-def test_a_block_that_lies_back_no_further_than_the_slack_sets_nothing():
+@pytest.mark.parametrize("cuts", [(), (BLOCK,), (2 * BLOCK,), (1500, 2 * BLOCK), (BLOCK, 1500)])
+@pytest.mark.parametrize("now", [NOW, FIRST + 500 * NS, 0, LAST], ids=["now", "1825", "1970", "2115"])
+def test_a_block_that_lies_back_no_further_than_the_slack_sets_nothing(cuts, now):
+    """Whether its packets are told of in one call or several, and in whatever year."""
     for back, more in ((IDLE, 0), (IDLE + 1, 1)):
-        stamps = [NOW] * BLOCK + [NOW - back] * BLOCK + [NOW - back + 1]
-        assert shown(stamps, range(1, len(stamps) + 1))[-1] == more
+        times = [now or 1] * BLOCK + [(now or 1) - back] * BLOCK + [(now or 1) - back + 1]
+        assert shown(times, range(1, len(times) + 1), cuts=cuts)[-1] == more
 
 
 def test_a_block_of_one_packet_sets_the_clock_too():

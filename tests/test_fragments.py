@@ -222,6 +222,16 @@ def test_what_waits_too_long_is_let_go_of(capture, monkeypatch, segment):
         assert flows(path, segment) == expected
 
 
+@pytest.mark.parametrize("segment", SEGMENTS)
+def test_what_waits_no_longer_takes_no_room(capture, monkeypatch, segment):
+    """Datagram after datagram, each the other way round; and one that is seen again is remembered anew."""
+    monkeypatch.setattr(fragments, "REMEMBERED", 3)
+    frames = [each for ident in range(50) for each in ((0, later(ident)), (0, later(ident)), (0, first(1, ident)))]
+    assert flows(capture(frames), segment) == [(1, 150)]
+    seen = [(0, first(1, ident)) for ident in (7, 8, 9, 7, 10, 11)]
+    assert flows(capture([*seen, (1, later(7))]), segment) == [(1, 7)]
+
+
 def test_as_many_fragments_as_there_are_can_wait(capture):
     """Of one datagram too, and all find their first."""
     path = capture([(0, later())] * 3000 + [(1, first(1))])

@@ -143,15 +143,21 @@ def read_both_ways(path):
 
 
 @_QUICK
-@given(capture=st.one_of(_captures(), _damaged()), few=st.sampled_from([1, 3]), stop=st.integers(1, 100))
-def test_starts_are_those_of_a_walk_from_record_to_record(monkeypatch, capture, few, stop):
+@given(
+    capture=st.one_of(_captures(), _damaged()),
+    few=st.sampled_from([1, 3]),
+    limit=st.sampled_from([LIMIT, 1000]),
+    stop=st.integers(1, 100),
+)
+def test_starts_are_those_of_a_walk_from_record_to_record(monkeypatch, capture, few, limit, stop):
     """Up to any place, in whole files and damaged ones; with few chains left a walk may have to go on."""
     small(monkeypatch, few)
     variant, data = capture
+    layout = dataclasses.replace(variant.layout, limit=limit)
     stop = max(len(data) * stop // 100, 40)
     assume(len(data) >= 40)
-    expected, end = walk(data, 24, stop, variant.layout)
-    starts, after = lockstep.scan(np.frombuffer(data, np.uint8), 24, stop, variant.layout, SECONDS)
+    expected, end = walk(data, 24, stop, layout)
+    starts, after = lockstep.scan(np.frombuffer(data, np.uint8), 24, stop, layout, SECONDS)
     found = starts.tolist()
     assert found == expected[: len(found)]
     assert after == ([*expected, end])[len(found)]

@@ -392,7 +392,9 @@ def concat(tables: Iterable[FlowTable]) -> FlowTable:
         raise TableError("no flow table was given", "Name at least one")
     first = tables[0]
     for number, other in enumerate(tables[1:], start=2):
-        first.spec.require_equal(other.spec, "the first table", f"table {number}")
+        first.spec.require_equal(
+            other.spec, "the first table", f"table {number}", hint="Cut all like one of them: --like FILE"
+        )
     joined = pa.concat_tables([each.table for each in tables]).combine_chunks()
     joined = joined.set_column(0, ABOUT.field("flow"), pa.array(np.arange(joined.num_rows)))
     return FlowTable(

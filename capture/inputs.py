@@ -62,6 +62,11 @@ def find_inputs(paths: list[str | os.PathLike[str]]) -> list[Input]:
             found.append(Input(path, str(given), named=True, size=path.stat().st_size if path.is_file() else 0))
         else:
             raise CaptureError(f"{path} does not exist", HINT)
-    if sum(str(each.path) == STDIN for each in found) > 1:
-        raise CaptureError("standard input was named twice", "It can be read once")
+    seen = set[Path]()
+    for each in found:
+        file = each.path.resolve()
+        if file in seen:
+            called = "standard input" if str(each.path) == STDIN else str(each.path)
+            raise CaptureError(f"{called} was named twice: its packets would count twice", "Name it once")
+        seen.add(file)
     return found

@@ -121,12 +121,12 @@ class SeriesSpec:
     def __str__(self) -> str:
         return f"{self.length} bins of {format_duration(self.bin_ns)}, channels {', '.join(self.channels)}"
 
-    def require_equal(self, other: SeriesSpec, mine: str, theirs: str) -> None:
+    def require_equal(self, other: SeriesSpec, mine: str, theirs: str, hint: str | None = None) -> None:
         """Raise `SpecMismatch`, naming both sides, unless `other` is the same spec."""
         if self != other:
             raise SpecMismatch(
                 f"{mine} has {self} but {theirs} has {other}: they cannot be compared",
-                f"Cut one like the other: --like {mine}",
+                hint or f"Cut one like the other: --like {mine}",
             )
 
 

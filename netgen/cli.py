@@ -351,6 +351,8 @@ def _extract_name(paths: list[Path]) -> str:
     from capture.labelling.labeller import file_stem
 
     path = paths[0]
+    if not path.is_file() and not path.is_dir() and (str(path) == "-" or path.exists()):
+        return "stdin.flows.parquet" if str(path) == "-" else "pipe.flows.parquet"
     stem = path.resolve().name if path.is_dir() else file_stem(path)
     return f"{stem}.flows.parquet"
 
@@ -375,6 +377,8 @@ def _class_numbers(classes: list[str], n: int) -> dict[str, int] | str:
             raise InputError(f"--class {each} cannot be combined with others", "Take --class all -n NUMBER alone")
         if not count.isdecimal() or int(count) < 1:
             raise InputError(f"--class {each}: {count!r} is no number of flows", "Write it like --class netflix=50")
+        if name in numbers:
+            raise InputError(f"--class {name} was given twice", f"Give it once, with the number: --class {name}=50")
         numbers[name] = int(count)
     return numbers
 

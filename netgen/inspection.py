@@ -50,6 +50,7 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
 
     table = extract([path], label_by="sni", length=4)  # the series are not shown
     facts = table.summary()
+    facts["account"]["notes"].pop("packets after the last bin", None)  # of bins that are not shown
     start = table.table["start_ns"].drop_null()
     names = sorted(set(table.table["name"].drop_null().to_pylist()))
     return {

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -182,7 +183,9 @@ class Model:
             Integers that packets can make; what had to be changed to get there is counted in
             ``about["changed"]``.
         """
-        steps = steps or self.noise.steps
+        if not math.isfinite(guidance) or guidance < 0:
+            raise InputError(f"guidance {guidance} cannot be drawn with", "Take 1, or somewhat more: --guidance 1.5")
+        steps = self.noise.steps if steps is None else steps
         if steps < 2:
             raise InputError(f"{steps} steps are too few to sample with", "Take at least 2; --steps 18 is the default")
         wanted = self._numbers(classes, n)

@@ -230,7 +230,8 @@ def _account(account: dict[str, Any]) -> None:
     if not account:
         return
     read = account["packets"]
-    files = f" in {account['files']} files" if "files" in account else ""
+    count = account.get("files")
+    files = f" in {count:,} {'file' if count == 1 else 'files'}" if count is not None else ""
     _say(f"read {read:,} packets{files}: {account['in_flows']:,} in flows" + "".join(
         f", {number:,} skipped ({reason})" for reason, number in account["skipped"].items()
     ))  # fmt: skip

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -86,7 +87,7 @@ def train(
         raise InputError(f"precision {precision!r} is not known", f"Take one of: {', '.join(PRECISIONS)}")
     for what, value in (("minutes", minutes), ("steps", steps), ("threads", threads)):
         if value is not None and not value > 0:
-            raise InputError(f"{value} {what} cannot be trained with", f"Take a positive number: --{what}")
+            raise InputError(f"{value} {what} cannot be trained with", f"Take a positive number: --{what} 10")
     if not 0 <= seed < 2**31:
         raise InputError(f"seed {seed} cannot be trained with", "Take one from 0 to 2147483647")
     table = (flows if isinstance(flows, FlowTable) else concat(flows)).labelled()
@@ -112,6 +113,8 @@ def train(
     )
     state = new_state(network, config, where)
     fingerprint = _fingerprint(table, labels, seed)
+    if files:
+        files.need_room(sum(each.numel() for each in state.network.parameters()))
     if files and resume:
         files.restore(state, fingerprint)
 
@@ -195,6 +198,17 @@ class _Files:
             raise ModelError(
                 f"{self.checkpoint_path} holds an unfinished training",
                 "Go on with --resume, or begin anew with --force",
+            )
+
+    def need_room(self, parameters: int) -> None:
+        """Refuse a disk that cannot hold the model and two checkpoints, before hours go into them."""
+        needed = parameters * 4 * (1 + 2 * 4)  # float32; a checkpoint has weights, average and two moments
+        free = shutil.disk_usage(self.path.parent).free
+        if free < needed:
+            raise OutputError(
+                f"{self.path} cannot be written: {free / 1e6:.0f} MB are free there, and the training needs "
+                f"{needed / 1e6:.0f} MB for the model and its checkpoints",
+                "Free some room, or name another place: -o FOLDER/NAME.safetensors",
             )
 
     def checkpoint(self, state: TrainState, fingerprint: str) -> None:

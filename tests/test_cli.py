@@ -255,7 +255,7 @@ def test_info_tells_tables_models_and_captures_apart(tiny_flows, tiny_model_file
         assert "classes: Web-TLS, dns-doh, dns-plain" in out
     write_capture(here / "capture", 3, 0)
     out = done(netgen_command("info", "capture"))
-    assert "read 24 packets in 1 files: 24 in flows" in out
+    assert "read 24 packets in 1 file: 24 in flows" in out
     assert "2023-11-14T22:13:20+00:00" in out
     for words, message in (
         ("nothing", "there is no model nothing"),
@@ -347,6 +347,10 @@ def test_wrong_usage_ends_with_code_2_and_a_word_on_stderr(words, here, netgen_c
         (["synth", "-c", "all"], "--class all needs a model"),
         (["synth", "-c", "web", "--model", "no.safetensors"], "there is no model no.safetensors"),
         (["synth", "-c", "web", "--steps", 1, "-m", "tiny"], "1 steps are too few"),
+        (["synth", "-c", "web", "--steps", 0, "-m", "tiny"], "0 steps are too few"),
+        (["synth", "-c", "web", "--guidance", "nan", "-m", "tiny"], "guidance nan cannot be drawn with"),
+        (["synth", "-c", "web", "-c", "web=2", "-m", "tiny"], "--class web was given twice"),
+        (["extract", "a.pcap", "./a.pcap"], "a.pcap was named twice"),
         (["synth", "-c", "web", "--device", "tpu", "-m", "tiny"], "device 'tpu' is not known"),
         (["extract", "a.pcap", "--bin", "soon"], "'soon' is not a duration"),
         (["extract", "a.pcap", "--bin", "1e999s"], "'1e999s' is not a duration"),

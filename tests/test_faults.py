@@ -373,6 +373,16 @@ def test_resuming_needs_the_same_flows_and_a_checkpoint(tiny_flows, here, fault,
     assert files(here) == ["m.metrics.jsonl", "m.safetensors", "other.parquet", "t.parquet"]
 
 
+def test_a_training_that_the_disk_cannot_hold_is_refused_before_it_begins(tiny_flows, here, fault, monkeypatch):
+    """Not after the minutes that were asked for."""
+    tiny_flows.write("t.parquet")
+    usage = shutil.disk_usage(here)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=3_000_000))
+    message = fault("train", "t.parquet", "-o", "m.safetensors", "--steps", 25, *TRAIN)
+    assert "m.safetensors cannot be written: 3 MB are free there" in message
+    assert files(here) == ["t.parquet"]
+
+
 @pytest.mark.parametrize("command", ["synth", "extract"])
 def test_ctrl_c_in_any_other_command(command, inputs, here):
     """One line, exit code 1, and no file; sent by the process to itself when it is well under way."""

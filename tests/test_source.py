@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from capture.errors import CaptureError
 from capture.extract import extract
 from capture.flows import FlowTable
+from capture.formats import lockstep
 from capture.formats.reader import CaptureFile
 from capture.formats.source import Source
 
@@ -320,8 +321,13 @@ def test_a_stream_is_read_alike_in_pieces_of_any_size(tmp_path, pcap_bytes, fram
         assert packets(path) == expected
 
 
-def test_the_edge_of_a_piece_may_lie_anywhere_in_a_joined_files_header(tmp_path, pcap_bytes, plain, frames):
+@pytest.mark.parametrize("step", [5_000, 65_536])
+def test_the_edge_of_a_piece_may_lie_anywhere_in_a_joined_files_header(
+    tmp_path, pcap_bytes, plain, frames, step, monkeypatch
+):
     """A header of which only some is there reads as a record of no bytes: more must be waited for."""
+    for name, value in (("STRIDE", step), ("WORTH", 8 * step), ("FEW", 1)):  # once many places are begun from
+        monkeypatch.setattr(lockstep, name, value)
     path = tmp_path / "a"
     path.write_bytes(gzip.compress(plain + pcap_bytes(frames[:9]), 0))
     for more in range(60):

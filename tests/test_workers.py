@@ -266,23 +266,21 @@ def test_ctrl_c_ends_processes_that_are_at_work(folder, short_segments, tmp_path
     assert list(here.iterdir()) == []
 
 
-def test_ctrl_c_meets_processes_that_have_only_begun(folder, tmp_path):
-    """They say nothing of their own, as they do where they are asked to end before they have come to ignore it."""
+def test_ctrl_c_meets_processes_that_have_only_begun(folder, tmp_path, monkeypatch):
+    """Before they have come so far as to ignore it; they say nothing of their own."""
+    log = tmp_path / "log"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\n"
+        "if '-c' in sys.orig_argv[:3]:\n"
+        f"    print('begun', file=open({str(log)!r}, 'a'), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     here = tmp_path / "here"
     here.mkdir()
     os.mkfifo(here / "pipe")
-    opened = []
-
-    def ready():
-        opened.append(os.open(here / "pipe", os.O_WRONLY))  # waits for the reader
-        return True
-
-    try:
-        words = ("extract", "pipe", folder / "a.pcap", "-j", 3, "-o", "x.parquet")
-        interrupt(words, ready, here)
-    finally:
-        for each in opened:
-            os.close(each)
+    words = ("extract", "pipe", folder / "a.pcap", "-j", 3, "-o", "x.parquet")  # waits for a writer to the pipe
+    interrupt(words, lambda: log.exists() and log.read_text().count("begun") == 2, here)
     assert [path.name for path in here.iterdir()] == ["pipe"]
 
 

@@ -229,9 +229,15 @@ def test_an_output_with_an_unknown_ending(writer, inputs, here, fault):
     assert files(here) == []
 
 
+@pytest.fixture
+def disk_that_fills(monkeypatch):
+    """At first there seems to be room enough: others fill the disk later."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 0, 1 << 40))
+
+
 @pytest.mark.parametrize("old", [None, "mine"], ids=["new", "over an old one"])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_full_disk(writer, old, inputs, small_disk, fault):
+def test_a_full_disk(writer, old, inputs, small_disk, fault, disk_that_fills):
     """A real one: nothing is left of what did not fit, and a file that was to be replaced is still there."""
     words, out = commands(inputs, small_disk)[writer]
     before = ["filler"]
@@ -253,7 +259,7 @@ def test_a_full_disk(writer, old, inputs, small_disk, fault):
     assert not old or out.read_text() == old
 
 
-def test_a_disk_with_no_room_at_all_for_a_training(inputs, small_disk, fault):
+def test_a_disk_with_no_room_at_all_for_a_training(inputs, small_disk, fault, disk_that_fills):
     """It ends at its log, before any step, and names it."""
     (small_disk / "filler").write_bytes(bytes(64 * 1024))
     said = fault(*commands(inputs, small_disk)["train"][0], "-o", small_disk / "x.safetensors")

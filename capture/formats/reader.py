@@ -25,7 +25,7 @@ from capture.formats.source import Source
 __all__ = ["NO_INTERFACE", "CaptureFile", "Chunk", "Damage"]
 
 #: Bytes of a file that are read as one: the unit of work for several processes.
-SEGMENT = 64 * 1024 * 1024
+SEGMENT = 32 * 1024 * 1024
 
 
 class CaptureFile:

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import importlib.util
 import io
+import itertools
 import json
 import lzma
 import os
@@ -117,14 +118,15 @@ def pipe(path, data):
 
 
 @contextmanager
-def in_pieces(size):
-    """Streams come in pieces of so many bytes."""
+def in_pieces(*edges):
+    """Streams come in pieces that end at these places; the first two are read at once."""
     whole = Source.pieces
 
     def pieces(self):
         held = b"".join(whole(self))
-        for at in range(0, len(held), size):
-            yield held[at : at + size]
+        for first, last in itertools.pairwise((0, *edges, len(held))):
+            if first < len(held):
+                yield held[first:last]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Source, "pieces", pieces)
@@ -317,7 +319,7 @@ def test_a_stream_is_read_alike_in_pieces_of_any_size(tmp_path, pcap_bytes, fram
     expected = packets(path)
     assert len(expected[0]) >= 398
     path.write_bytes(gzip.compress(data[: len(data) - cut], 0))
-    with in_pieces(size):
+    with in_pieces(*range(size, len(data), size)):
         assert packets(path) == expected
 
 
@@ -331,7 +333,7 @@ def test_the_edge_of_a_piece_may_lie_anywhere_in_a_joined_files_header(
     path = tmp_path / "a"
     path.write_bytes(gzip.compress(plain + pcap_bytes(frames[:9]), 0))
     for more in range(60):
-        with in_pieces(len(plain) + more):
+        with in_pieces(70_000, len(plain) + more):
             found, damage = packets(path)
         assert (len(found), damage) == (409, []), more
 

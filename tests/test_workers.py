@@ -80,7 +80,7 @@ def short_segments(tmp_path, monkeypatch):
             "from capture.formats import reader\n"
             f"reader.SEGMENT = workers.SMALL = {SEGMENT}\n"
         )
-        monkeypatch.setenv("PYTHONPATH", str(site))
+        monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
         monkeypatch.setattr(reader, "SEGMENT", SEGMENT)
         monkeypatch.setattr(workers, "SMALL", SEGMENT)
         return lambda: len(log.read_text()) if log.exists() else 0
@@ -275,12 +275,12 @@ def test_ctrl_c_meets_processes_that_have_only_begun(folder, tmp_path, monkeypat
         f"    print('begun', file=open({str(log)!r}, 'a'), flush=True)\n"
         "    time.sleep(600)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     here = tmp_path / "here"
     here.mkdir()
     os.mkfifo(here / "pipe")
     words = ("extract", "pipe", folder / "a.pcap", "-j", 3, "-o", "x.parquet")  # waits for a writer to the pipe
-    interrupt(words, lambda: log.exists() and log.read_text().count("begun") == 2, here)
+    interrupt(words, lambda: log.exists() and "begun" in log.read_text(), here)
     assert [path.name for path in here.iterdir()] == ["pipe"]
 
 

@@ -105,6 +105,8 @@ class Extraction:
 
     def _parts(self) -> Iterator[tuple[pa.Table, np.ndarray]]:
         """All columns but the series, and the series, a block of rows at a time."""
+        if self._assembler.spill.closed:
+            raise InputError("the packets of an extraction can be counted once", "Keep its table, or extract again")
         done = 0
         for series, cut in self._blocks():
             last = done + len(cut)

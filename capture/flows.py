@@ -328,13 +328,15 @@ class TableWriter:
         self._writing: Future[None] | None = None
 
     def __enter__(self) -> TableWriter:
-        temporary = self._stack.enter_context(whole_file(self.path))
-        # a dictionary and statistics of series, mostly zeros, help no reader and cost a third of the time
-        about = ABOUT.names
-        self._parquet = pq.ParquetWriter(
-            temporary, self._schema, compression="zstd", use_dictionary=about, write_statistics=about
-        )
-        self._stack.push(self._finish)
+        with contextlib.ExitStack() as stack:  # on a full disk, not even the beginning can be written
+            temporary = stack.enter_context(whole_file(self.path))
+            # a dictionary and statistics of series, mostly zeros, help no reader and cost a third of the time
+            about = ABOUT.names
+            self._parquet = pq.ParquetWriter(
+                temporary, self._schema, compression="zstd", use_dictionary=about, write_statistics=about
+            )
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:

@@ -118,12 +118,14 @@ def test_rows_that_are_left_out_leave_no_packets_behind(capture, whole, on_disk,
     assert few.about["account"]["in_flows"] == packets[packets >= 4].sum()
 
 
-def test_several_captures_do_not_get_mixed_up(capture, whole, on_disk, monkeypatch):
+def test_several_captures_do_not_get_mixed_up(capture, whole, on_disk, monkeypatch, tmp_path):
     """Flows of two files lie in one block; each has its own packets."""
     monkeypatch.setattr(spill, "BLOCK", 1000)
     monkeypatch.setattr(engine, "BLOCK", 1000)
     spec = whole["flow"].spec
-    twice = extract([capture, capture], spec=spec)
+    other = tmp_path / "b.pcap"
+    other.write_bytes(capture.read_bytes())
+    twice = extract([capture, other], spec=spec)
     series = whole["flow"].series()
     assert (twice.series() == np.concatenate([series, series])).all()
 

@@ -34,6 +34,7 @@ class Spill:
         self._kept: list[np.ndarray | int] = []  # the batch, or where in the file it is
         self._bytes = 0
         self._file: IO[bytes] | None = None
+        self.closed = False
 
     def add(self, flow: np.ndarray, time_ns: np.ndarray, size: np.ndarray, forward: np.ndarray) -> None:
         """A batch of packets, each of shape (packets,), in order of flow."""
@@ -82,6 +83,7 @@ class Spill:
 
     def close(self) -> None:
         """Let go of the packets."""
+        self.closed = True
         self._kept.clear()
         if self._file is not None:
             self._file.close()

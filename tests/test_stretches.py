@@ -198,6 +198,22 @@ def test_a_guess_that_looks_right_for_long_is_still_found_out(tmp_path):
     assert wrong >= 1
 
 
+def test_damage_behind_a_joined_files_header_is_the_same_wherever_an_edge_is(tmp_path):
+    """Its first record is damaged; an edge may lie anywhere around it."""
+    joined = bytearray(made.pcap(FRAMES[:3]))
+    joined[32:36] = b"\xff\xff\xff\x7f"
+    before = made.pcap(FRAMES[3:6])
+    path = tmp_path / "a.pcap"
+    path.write_bytes(before + joined)
+    found = {}
+    for segment in (1 << 25, *range(len(before) - 2, len(before) + 50)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reader, "SEGMENT", segment)
+            found[segment] = extract(path).about["account"]
+    assert len(found[1 << 25]["damaged"]) == 1
+    assert all(account == found[1 << 25] for account in found.values())
+
+
 @pytest.mark.parametrize("segment", range(150, 700, 50))
 @pytest.mark.parametrize("write", [made.pcap, lambda frames: made.pcapng(frames, sections=1)], ids=["pcap", "pcapng"])
 def test_a_hello_over_an_edge_keeps_its_name(tmp_path, write, segment, monkeypatch):

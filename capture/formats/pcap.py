@@ -105,7 +105,6 @@ class Pcap:
             at = self.position - base
             self._begin(data[at : at + FILE_HEADER].tobytes())
             self.position += FILE_HEADER
-            self._first = self.position
 
     # -- finding records --------------------------------------------------------------------
 

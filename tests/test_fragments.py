@@ -31,7 +31,7 @@ SYN, ACK, FIN = 2, 16, 1
 #: Four bins of 36 years.
 WHOLE = SeriesSpec(bin_ns=2**60 - 1, length=4)
 SEGMENTS = (60, 500, 1 << 25)
-_QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_QUICK = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def ip(src, dst, payload, place=0, ident=0, protocol=UDP):

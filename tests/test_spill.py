@@ -20,7 +20,7 @@ from capture.formats import reader
 NS = 1_000_000_000
 T = 1_700_000_000 * NS
 A, B = "10.0.0.1", "10.0.0.2"
-_MANY = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_MANY = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ _SPEC.loader.exec_module(made)
 
 NS = 1_000_000_000
 ALL = Options(names="all")
-_MANY = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_MANY = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 FRAMES = made.frames(1, 200)
 HIDDEN = made.hidden(150)
@@ -119,10 +119,10 @@ def read_by_others(path, segment):
 # -- in one process ------------------------------------------------------------------------------
 
 
-@settings(_MANY, max_examples=30)
+@_MANY
 @given(
     name=st.sampled_from(sorted(CAPTURES)),
-    segment=st.one_of(st.integers(1_500, 8_000), st.integers(8_000, 200_000)),
+    segment=st.one_of(st.integers(3_000, 10_000), st.integers(10_000, 200_000)),
     chunk=st.sampled_from([7, 100, 16_384]),
     step=st.sampled_from([400, 5_000, 65_536]),
 )
@@ -138,7 +138,7 @@ def test_the_table_is_the_same_from_pieces_of_any_size(tmp_path, path_of, digest
         assert digest(path_of(name), tmp_path / "a.parquet") == expected
 
 
-@settings(_MANY, max_examples=20)
+@_MANY
 @given(name=st.sampled_from(sorted(CAPTURES)), size=st.integers(300, 40_000))
 def test_a_stream_gives_the_same_table(tmp_path, path_of, name, size):
     """In pieces of any size, behind the 64 kB that tell what it is: with hellos on their edges."""
@@ -181,7 +181,7 @@ def test_stretches_that_others_read_are_those_that_are_read_in_turn(path_of, nam
         assert wrongs > 10  # guesses that land in a payload are found out
 
 
-@settings(_MANY, max_examples=30)
+@_MANY
 @given(name=st.sampled_from(sorted(CAPTURES)), segment=st.integers(1000, 100_000))
 def test_any_edge_will_do(path_of, name, segment):
     read_by_others(path_of(name), segment)
@@ -304,7 +304,7 @@ def test_real_captures_are_the_same_in_any_pieces(shared_data, tmp_path):
     """Some of each folder: as pieces of 20 kB and 150 kB, each guessed too, and compressed."""
     files = (each for each in (shared_data / "captures").rglob("*.pcap*") if 50_000 < each.stat().st_size < 900_000)
     rights = 0
-    for path in sorted(files)[::17]:
+    for path in sorted(files)[::29]:
         expected = digest(path, tmp_path / "a.parquet")
         for segment in (20_000, 150_000):
             right, _ = read_by_others(path, segment)
@@ -312,4 +312,4 @@ def test_real_captures_are_the_same_in_any_pieces(shared_data, tmp_path):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(reader, "SEGMENT", segment)
                 assert digest(path, tmp_path / "a.parquet") == expected, path
-    assert rights > 50
+    assert rights > 30

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from capture.columns import arrow, numbers, strings
 from capture.errors import InputError, TableError
 from capture.files import check_output, whole_file
 from capture.series import SeriesSpec
@@ -279,13 +280,15 @@ class Tally:
         names = list(dict.fromkeys(labels))
         row = {name: number for number, name in enumerate(names)}
         which = np.array([row[label] for label in labels], np.int64)
+        none = np.zeros(0, np.int64)
+        totals = {name: np.concatenate([none, *map(numbers, table[name].chunks)]) for name in self._TOTALS}
         for name, number in row.items():
             mine = self._classes.setdefault(name, dict.fromkeys(("flows", *self._TOTALS), 0))
             rows = which == number
             mine["flows"] += int(rows.sum())
             for total in self._TOTALS:
-                mine[total] += int(table[total].to_numpy()[rows].sum())
-        self._synthetic += int(np.sum(table["synthetic"].to_numpy()))
+                mine[total] += int(totals[total][rows].sum())
+        self._synthetic += sum(table["synthetic"].to_pylist())
 
     def summary(self, spec: SeriesSpec, about: dict[str, Any]) -> dict[str, Any]:
         """See `FlowTable.summary`."""
@@ -378,7 +381,7 @@ def about_columns(rows: int, **given: Any) -> pa.Table:
 
 def _cells(values: np.ndarray, cell: pa.DataType) -> pa.Array:
     """A channel of series, (flows, bins), as a column of lists."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), type=cell)
+    return pa.FixedSizeListArray.from_arrays(arrow(values.reshape(-1)), type=cell)
 
 
 def concat(tables: Iterable[FlowTable]) -> FlowTable:
@@ -398,17 +401,23 @@ def concat(tables: Iterable[FlowTable]) -> FlowTable:
             other.spec, "the first table", f"table {number}", hint="Cut all like one of them: --like FILE"
         )
     joined = pa.concat_tables([each.table for each in tables]).combine_chunks()
-    joined = joined.set_column(0, ABOUT.field("flow"), pa.array(np.arange(joined.num_rows)))
+    joined = joined.set_column(0, ABOUT.field("flow"), arrow(np.arange(joined.num_rows)))
     return FlowTable(
         joined, first.spec, dict(first.about) if len(tables) == 1 else {"parts": [t.about for t in tables]}
     )
 
 
 def _column(values: Any, kind: pa.DataType, rows: int) -> pa.Array:
-    if values is None or isinstance(values, str | bool | int | np.integer):
-        return pa.repeat(pa.scalar(values, kind), rows)
+    if values is None:
+        return pa.nulls(rows, kind)
+    if isinstance(values, str):
+        return strings([values] * rows)
+    if isinstance(values, bool | int | np.integer):
+        return arrow(np.full(rows, values, kind.to_pandas_dtype()))
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    if not isinstance(values, pa.Array):
-        values = pa.array(values, from_pandas=True) if isinstance(values, np.ndarray) else pa.array(list(values), kind)
-    return values.cast(kind)
+    if isinstance(values, np.ndarray):
+        values = arrow(values) if values.dtype.kind in "biu" else pa.array(values, from_pandas=True)
+    elif not isinstance(values, pa.Array):
+        values = strings(list(values)) if kind == pa.string() else pa.array(list(values), kind)
+    return values if values.type == kind else values.cast(kind)

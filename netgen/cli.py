@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -326,6 +327,8 @@ def show(
 
 def main() -> None:
     """Run the command line; every error netgen raises is one line and exit code 1."""
+    # typer checks options with pydantic, which would search every installed package for plugins
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         app()
     except NetgenError as error:

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
-import pyarrow as pa
 
 from capture import headers
+from capture.columns import distinct
 from capture.formats.records import Chunk
 from capture.layers.dissect import WHOLE, Packets, dissect
 from capture.naming.names import Name, NameFinder
@@ -132,7 +132,7 @@ def part_of(chunks: Iterable[Chunk], finder: NameFinder, *, inner: bool = False)
         names += finder.chunk(chunk.data, packets)
         before = sum(len(column[0]) for column in columns)
         key, forward = _keys(packets)
-        coded.append(_coded(key))
+        coded.append(distinct(key))
         columns.append(_columns(packets, forward, before))
     if columns:
         joined = columns[0] if len(columns) == 1 else [np.concatenate(each) for each in zip(*columns, strict=True)]
@@ -197,20 +197,13 @@ def _keys(packets: Packets) -> tuple[np.ndarray, np.ndarray]:
     return key, ~swap
 
 
-def _coded(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The row of each key among the distinct ones, and these."""
-    binary = pa.FixedSizeBinaryArray.from_buffers(pa.binary(KEY.itemsize), len(key), [None, pa.py_buffer(key)])
-    coded = binary.dictionary_encode()
-    return coded.indices.to_numpy(), np.frombuffer(coded.dictionary.buffers()[1] or b"", KEY, len(coded.dictionary))
-
-
 def _joined_keys(coded: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """The same for several chunks together."""
     if not coded:
         return np.zeros(0, np.int32), np.zeros(0, KEY)
     if len(coded) == 1:
         return coded[0]
-    row, keys = _coded(np.concatenate([each for _, each in coded]))
+    row, keys = distinct(np.concatenate([each for _, each in coded]))
     ends = np.cumsum([len(each) for _, each in coded])
     key = [row[end - len(each) : end][index] for end, (index, each) in zip(ends.tolist(), coded, strict=True)]
     return np.concatenate(key), keys

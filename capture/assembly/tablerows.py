@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from capture.assembly.assemble import Assembler, FlowColumns
+from capture.columns import arrow, distinct, numbers, strings
 from capture.errors import InputError
 
 BY = ("flow", "host", "capture")
@@ -63,7 +64,7 @@ class Rows:
         names = [self._names.get(flow, _NO_NAME) for flow in which.tolist()]
         columns.update(_ends(self.flows.take(here if self._flow is None else which)))
         for place, name in enumerate(("name", "name_from")):
-            columns[name] = pa.array([each[place] for each in names], pa.string())
+            columns[name] = strings([each[place] for each in names])
         return columns
 
     def keep(self, wanted: np.ndarray) -> Rows:
@@ -72,7 +73,7 @@ class Rows:
         totals = {name: getattr(self, name)[wanted] for name in ("capture", "start_ns", "end_ns", "packets", "bytes")}
         if self._columns is not None:
             assert self.row is not None
-            columns = self._columns.filter(pa.array(wanted))
+            columns = self._columns.filter(arrow(wanted))
             return Rows(number[self.row], self.flows, **totals, _names=self._names, _columns=columns)
         return Rows(number[:-1], self.flows, **totals, _names=self._names, _flow=np.flatnonzero(wanted))
 
@@ -108,7 +109,7 @@ def rows_of(assembler: Assembler, by: str) -> Rows:
         group = flows.capture
     else:
         host = columns["src"].dictionary_encode()
-        group = flows.capture * (len(host.dictionary) + 1) + host.indices.to_numpy()
+        group = flows.capture * (len(host.dictionary) + 1) + numbers(host.indices)
     _, first, row = np.unique(group, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))  # rows in the order in which they first occur
@@ -118,15 +119,15 @@ def rows_of(assembler: Assembler, by: str) -> Rows:
 def _ends(flows: FlowColumns) -> dict[str, pa.Array]:
     """Addresses and ports of initiator and responder, VLAN and protocol."""
     key, up = flows.key, flows.up
-    columns: dict[str, pa.Array] = {"protocol": pa.array(key["protocol"])}
+    columns: dict[str, pa.Array] = {"protocol": arrow(key["protocol"])}
     for name, ours, theirs in (("src", "a", "b"), ("dst", "b", "a")):
         high, low, port = (
             np.where(up, key[f"{ours}_{field}"], key[f"{theirs}_{field}"]) for field in ("high", "low", "port")
         )
         columns[name] = _addresses(high, low, key["version"])
-        columns[f"{name}_port"] = pa.array(np.maximum(port, 0).astype(np.uint16), mask=port < 0)
+        columns[f"{name}_port"] = arrow(np.maximum(port, 0).astype(np.uint16), port < 0)
     vlan = key["vlan"]
-    columns["vlan"] = pa.array((vlan & 0xFFF).astype(np.uint16), mask=vlan < 0)
+    columns["vlan"] = arrow((vlan & 0xFFF).astype(np.uint16), vlan < 0)
     return {name: columns[name] for name in ABOUT[:6]}
 
 
@@ -140,10 +141,10 @@ def _addresses(high: np.ndarray, low: np.ndarray, version: np.ndarray) -> pa.Arr
     new = np.flatnonzero(~old)
     if len(new):
         both = np.stack([high[new], low[new]], axis=1).astype(">u8").view("V16").ravel()
-        coded = pa.array(_split(both), pa.binary(16)).dictionary_encode()
-        text[new] = coded.indices.to_numpy() + len(texts)
-        texts += [socket.inet_ntop(socket.AF_INET6, each) for each in coded.dictionary.to_pylist()]
-    return pa.array(texts, pa.string()).take(pa.array(text))
+        place, few = distinct(both)
+        text[new] = place + len(texts)
+        texts += [socket.inet_ntop(socket.AF_INET6, each) for each in _split(few)]
+    return strings([texts[each] for each in text.tolist()])
 
 
 def _split(addresses: np.ndarray) -> list[bytes]:
@@ -194,11 +195,11 @@ def _merged(
 
     merged = {name: pa.nulls(count, column.type) for name, column in columns.items()}
     lowest, highest = (reduced(how, flows.key["protocol"]) for how in (np.minimum, np.maximum))
-    merged["protocol"] = pa.array(lowest, mask=lowest != highest)
+    merged["protocol"] = arrow(lowest, lowest != highest)
     for place, name in enumerate(("name", "name_from")):
-        merged[name] = pa.array([each[place] for each in loudest], pa.string())
+        merged[name] = strings([each[place] for each in loudest])
     if by == "host":
-        merged["src"] = columns["src"].take(pa.array(order[first]))
+        merged["src"] = columns["src"].take(arrow(order[first]))
     return Rows(
         row,
         flows,

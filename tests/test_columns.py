@@ -1,0 +1,65 @@
+"""Arrays between NumPy and Arrow: what pyarrow itself makes of them, without what it imports to do so."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capture import columns
+from capture.columns import arrow, distinct, numbers, strings
+
+
+@given(
+    values=st.lists(st.integers(0, 255), max_size=40),
+    kind=st.sampled_from(["u1", "<u2", "<i4", "<i8", "?"]),
+    data=st.data(),
+)
+def test_numbers_with_and_without_nulls_are_those_that_pyarrow_makes(values, kind, data):
+    array = np.array(values, kind)
+    missing = np.array(data.draw(st.lists(st.booleans(), min_size=len(array), max_size=len(array))), bool)
+    for mask in (None, missing):
+        made = arrow(array, mask)
+        made.validate(full=True)
+        assert made.equals(pa.array(array, mask=mask))
+
+
+def test_columns_of_a_wider_array_are_copied_together():
+    wide = np.arange(12).reshape(4, 3)
+    assert arrow(wide[:, 1]).to_pylist() == [1, 4, 7, 10]
+    assert numbers(arrow(np.arange(5))[2:4]).tolist() == [2, 3]
+
+
+@given(st.lists(st.one_of(st.none(), st.text(max_size=5)), max_size=30))
+def test_texts_are_those_that_pyarrow_makes(values):
+    made = strings(values)
+    made.validate(full=True)
+    assert made.equals(pa.array(values, pa.string()))
+
+
+@given(st.lists(st.integers(0, 9), max_size=60))
+def test_values_are_told_apart_alike_whether_few_or_many(values):
+    pairs = np.array([(each, 0) for each in values], [("a", "<u8"), ("b", "u1")])
+    few = distinct(pairs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "FEW", -1)
+        many = distinct(pairs)
+    first = list(dict.fromkeys(values))
+    for row, unlike in (few, many):
+        assert unlike["a"].tolist() == first
+        assert [first[each] for each in row.tolist()] == values
+
+
+def test_a_small_capture_is_read_without_pandas_and_compute_functions(pcap_file, packet, tmp_path):
+    """Both are slow to import: three times as slow as reading the capture."""
+    capture = pcap_file([(0, packet.tcp4(1000, 443, 2)), (5, packet.udp4(9, 53))])
+    script = (
+        "import sys; from capture.extract import extraction;"
+        f"extraction({str(capture)!r}).write({str(tmp_path / 'a.parquet')!r});"
+        "print(sorted({'pandas', 'pyarrow.compute'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

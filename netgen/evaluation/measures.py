@@ -41,21 +41,22 @@ class Measure:
 
 def _classifier_measures() -> list[Measure]:
     found = []
-    for name, title in (("forest", "random forest"), ("network", "convolutional network")):
-        text = f"A {title} is trained on these flows and tested on the hold-out"
+    for name, long in (("forest", "random forest"), ("network", "small convolutional network")):
+        title = name.capitalize()
+        text = f"A {long} is trained on these flows and tested on the hold-out"
         found += [
-            Measure(f"{name}_accuracy", "usefulness", f"Accuracy, {title}", "high", f"{text}."),
+            Measure(f"{name}_accuracy", "usefulness", f"{title}: accuracy", "high", f"{text}."),
             Measure(
-                f"{name}_ratio", "usefulness", f"Accuracy over real, {title}", "high",
+                f"{name}_ratio", "usefulness", f"{title}: accuracy over real", "high",
                 f"{text}; its accuracy over that of one trained on as many real flows. 1: as useful as real ones.",
             ),
             Measure(
-                f"{name}_macro_f1", "usefulness", f"Macro F1, {title}", "high",
+                f"{name}_macro_f1", "usefulness", f"{title}: macro F1", "high",
                 f"{text}; F1 averaged over the classes, rare ones counting as much as common ones.",
             ),
             Measure(
-                f"{name}_added_macro_f1", "usefulness", f"Macro F1 beside real, {title}", "high",
-                f"A {title} is trained on all real flows and these together. Floor: on the real ones alone.",
+                f"{name}_added_macro_f1", "usefulness", f"{title}: macro F1, with real", "high",
+                f"A {long} is trained on all real flows and these together. Floor: on the real ones alone.",
             ),
         ]  # fmt: skip
     return found

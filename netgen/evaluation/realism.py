@@ -13,7 +13,7 @@ from netgen.evaluation.spaces import cumulative
 TREES, FOLDS = 200, 3
 
 
-def told_apart(series: np.ndarray, others: np.ndarray, *, seed: int = 0, trees: int = TREES) -> Figure:
+def told_apart(series: np.ndarray, others: np.ndarray, *, seed: int = 0, trees: int | None = None) -> Figure:
     """Area under the ROC curve of a random forest that tells two sets of flows apart, in 3-fold validation.
 
     0.5: they cannot be told apart; 1.0: at once. Sets should be of equal size and mixture.
@@ -24,12 +24,12 @@ def told_apart(series: np.ndarray, others: np.ndarray, *, seed: int = 0, trees: 
     data = np.concatenate([cumulative(series), cumulative(others)])
     truth = np.repeat([0, 1], [len(series), len(others)])
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    model = RandomForestClassifier(trees, random_state=seed, n_jobs=2)
+    model = RandomForestClassifier(trees or TREES, random_state=seed, n_jobs=2)
     said = cross_val_predict(model, data, truth, cv=folds, method="predict_proba")[:, 1]
     return area(said[truth == 0], said[truth == 1])
 
 
-def real_or_fake(real: FlowTable, other: FlowTable, *, seed: int = 0, trees: int = TREES) -> float:
+def real_or_fake(real: FlowTable, other: FlowTable, *, seed: int = 0, trees: int | None = None) -> float:
     """How well a random forest tells `other` from `real`: see `told_apart`.
 
     Classes are drawn alike from both, so that the mixture gives nothing away; compare the figure

@@ -147,27 +147,30 @@ def divide(flows: Flows, share: float, seed: int) -> tuple[np.ndarray, np.ndarra
         Rows that are kept, rows that are held back, and how that was done.
     """
     generator = np.random.default_rng(seed)
-    held = np.zeros(len(flows), bool)
-    classes = np.unique(flows.labels)
-    torn = 0
-    for name in classes:
-        rows = np.flatnonzero(flows.labels == name)
-        wanted = round(share * len(rows))
-        captures, number = np.unique(flows.sources[rows], return_inverse=True)
-        if len(captures) < 2:
-            held[generator.permutation(rows)[:wanted]] = True
-            torn += 1
-            continue
-        order = generator.permutation(len(captures)).tolist()
-        for capture in order[:-1]:  # one at least is kept
-            mine = rows[number == capture]
-            if held[rows].sum() + len(mine) / 2 <= wanted or not held[rows].any():
-                held[mine] = True
+    classes, label = np.unique(flows.labels, return_inverse=True)
+    captures, source = np.unique(flows.sources, return_inverse=True)
+    counts = np.zeros((len(captures), len(classes)), np.int64)
+    np.add.at(counts, (source, label), 1)
+    whole = (counts > 0).sum(0) > 1  # classes that stand in several captures
+    wanted = np.where(whole, share * counts.sum(0), 0)
+    back = np.zeros(len(captures), bool)
+    for capture in generator.permutation(len(captures)).tolist():
+        # a capture is held back where that brings its classes nearer to what is wanted
+        more = np.where(whole, counts[capture], 0)
+        if np.abs(wanted - more).sum() < np.abs(wanted).sum():
+            back[capture] = True
+            wanted = wanted - more
+    held = back[source] & whole[label]
+    sides = [np.bincount(label[side], minlength=len(classes)) for side in (held, ~held)]
+    torn = np.flatnonzero((sides[0] == 0) | (sides[1] == 0))
+    for each in torn.tolist():
+        rows = generator.permutation(np.flatnonzero(label == each))
+        held[rows] = np.arange(len(rows)) < round(share * len(rows))
     how = "No hold-out was given: the real flows were divided in two, by capture."
-    if torn:
+    if len(torn):
         how += (
-            f" All flows of {torn} of {len(classes)} classes come from one source each, so these were divided at "
-            "random, which makes what is held back more like the rest than new captures would be."
+            f" The flows of {len(torn)} of {len(classes)} classes come from one source each, or few, so these were "
+            "divided at random, which makes what is held back more like the rest than new captures would be."
         )
     return np.flatnonzero(~held), np.flatnonzero(held), how
 

@@ -41,7 +41,7 @@ class Usefulness:
         return dataclasses.asdict(self)
 
 
-def usefulness(train: FlowTable, test: FlowTable, *, seed: int = 0, trees: int = TREES) -> Usefulness:
+def usefulness(train: FlowTable, test: FlowTable, *, seed: int = 0, trees: int | None = None) -> Usefulness:
     """A random forest trained on the labelled flows of `train`, tested on those of `test`.
 
     Raises
@@ -64,18 +64,18 @@ def usefulness(train: FlowTable, test: FlowTable, *, seed: int = 0, trees: int =
 
 
 def forest(
-    series: np.ndarray, labels: np.ndarray, test: np.ndarray, *, seed: int = 0, trees: int = TREES
+    series: np.ndarray, labels: np.ndarray, test: np.ndarray, *, seed: int = 0, trees: int | None = None
 ) -> np.ndarray:
     """What a random forest trained on series and their running sums says of others; str, shape (test,)."""
     from sklearn.ensemble import RandomForestClassifier
 
-    model = RandomForestClassifier(trees, random_state=seed, n_jobs=2)
+    model = RandomForestClassifier(trees or TREES, random_state=seed, n_jobs=2)
     said: np.ndarray = model.fit(cumulative(series), labels).predict(cumulative(test))
     return said
 
 
 def network(
-    series: np.ndarray, labels: np.ndarray, test: np.ndarray, *, seed: int = 0, steps: int = STEPS
+    series: np.ndarray, labels: np.ndarray, test: np.ndarray, *, seed: int = 0, steps: int | None = None
 ) -> np.ndarray:
     """What a small convolutional network trained on the same says; str, shape (test,).
 
@@ -85,6 +85,7 @@ def network(
     import torch
     from torch import nn
 
+    steps = steps or STEPS
     classes, number = np.unique(labels, return_inverse=True)
     both = _with_sums(series)
     space = LogSpace.of(both)

@@ -240,7 +240,7 @@ class _Run:
         found["near_share"] = privacy.near_share(new.forth, old.forth)[0]
         if sets.unseen or side != "synth":
             other = privacy.nearest(points, unseen)
-            found["closest_share"] = privacy.closer(new.forth, other.forth, len(train), len(unseen))
+            found["closest_share"] = privacy.closer(new, other)
             found["membership"] = privacy.membership(new.back, other.back)
         return found
 

@@ -47,14 +47,20 @@ class Figure:
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
-def mean(values: np.ndarray) -> Figure:
-    """The mean of independent numbers between 0 and 1, such as hits.
+def mean(values: np.ndarray, count: float | None = None) -> Figure:
+    """The mean of numbers between 0 and 1, such as hits.
 
     The interval is Wilson's, which does not shrink to nothing where all are 0 or all are 1.
+
+    Parameters
+    ----------
+    values : ndarray
+    count : float, optional
+        As how many independent ones they count, where they depend on each other.
     """
-    count = len(values)
-    share = float(np.mean(values)) if count else math.nan
-    if not count:
+    count = len(values) if count is None else count
+    share = float(np.mean(values)) if len(values) else math.nan
+    if not len(values):
         return Figure(share, 0.0, 1.0)
     z = NORMAL_95**2 / count
     centre = (share + z / 2) / (1 + z)

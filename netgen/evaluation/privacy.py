@@ -103,15 +103,24 @@ def closest_share(new: np.ndarray, train: np.ndarray, held: np.ndarray) -> Figur
     """
     space = LogSpace.of(np.concatenate([train, held]))
     points = space(new)
-    return closer(nearest(points, space(train)).forth, nearest(points, space(held)).forth, len(train), len(held))
+    return closer(nearest(points, space(train)), nearest(points, space(held)))
 
 
-def closer(to_train: np.ndarray, to_held: np.ndarray, train: int, held: int) -> Figure:
-    """The same from the distances to the nearest of so many flows of each."""
-    found = mean((to_train < to_held) + (to_train == to_held) / 2)
+def closer(train: Nearest, held: Nearest) -> Figure:
+    """The same from the nearest training flow and the nearest held-back flow of each new one.
+
+    Some real flows lie nearest to many new ones, and which side those are on is chance. So the new
+    flows count as ``1 / sum(w^2)`` independent ones, w being the share of them that a real flow is
+    nearest to: the variance over all ways to divide the real flows in two.
+    """
+    n, m = len(train.back), len(held.back)
+    by_train = train.forth <= held.forth
+    neighbour = np.where(by_train, train.which, n + held.which)
+    weights = np.bincount(neighbour) / max(len(neighbour), 1)
+    found = mean(by_train - (train.forth == held.forth) / 2, 1 / max(float(np.square(weights).sum()), 1e-12))
 
     def fair(share: float) -> float:
-        return share * held / (share * held + (1 - share) * train)
+        return share * m / (share * m + (1 - share) * n)
 
     return Figure(fair(found.value), fair(found.low), fair(found.high))
 

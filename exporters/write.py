@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from capture.errors import OutputError
 from capture.files import check_output, whole_file
 from capture.flows import FlowTable
+from exporters.card import card as card_of
+from exporters.card import card_path
 from exporters.pcap import write_pcap
 from exporters.plan import plan
 from exporters.table_csv import write_csv
@@ -34,6 +37,8 @@ class WriteReport:
         Size of the file.
     mended : dict
         Reason -> flows that had to be changed for it before packets could carry them.
+    card : Path or None
+        The data card beside it.
     """
 
     path: Path
@@ -42,10 +47,11 @@ class WriteReport:
     packets: int | None
     bytes_written: int
     mended: dict[str, int] = dataclasses.field(default_factory=dict)
+    card: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON types."""
-        return {**dataclasses.asdict(self), "path": str(self.path)}
+        return {**dataclasses.asdict(self), "path": str(self.path), "card": str(self.card) if self.card else None}
 
 
 def check_ending(path: str | os.PathLike[str]) -> str:
@@ -66,6 +72,23 @@ def check_ending(path: str | os.PathLike[str]) -> str:
     return FORMATS[ending]
 
 
+def check_outputs(path: str | os.PathLike[str], *, card: bool = False, force: bool = False) -> str:
+    """Refuse early what `write` would refuse; the format that the ending names.
+
+    Raises
+    ------
+    OutputError
+        If the ending names no format or none that has a card, or a file cannot be written there.
+    """
+    form = check_ending(path)
+    path = check_output(path, force=force)
+    if card:
+        if form != FORMATS[".parquet"]:
+            raise OutputError(f"{path} cannot have a data card: only Parquet has one", "End the name in .parquet")
+        check_output(card_path(path), force=force)
+    return form
+
+
 def write(
     table: FlowTable,
     path: str | os.PathLike[str],
@@ -73,6 +96,7 @@ def write(
     seed: int = 0,
     force: bool = False,
     start_ns: int | None = None,
+    card: bool = False,
 ) -> WriteReport:
     """Write a flow table as Parquet, CSV or pcap, whole or not at all.
 
@@ -84,21 +108,29 @@ def write(
     seed : int
         Of addresses, times and all else that a capture has and a table has not.
     force : bool
-        Replace a file that exists.
+        Replace files that exist.
     start_ns : int, optional
         When a capture's flows without a start time begin to arrive, ns since 1970.
+    card : bool
+        Write a data card beside a Parquet file, ``NAME.card.md``: what is in it, how it was made,
+        and what it is not.
 
     Raises
     ------
     OutputError
-        If the ending names no format, or the file cannot be written there.
+        If the ending names no format, or a file cannot be written there.
     """
-    form = check_ending(path)
-    path = check_output(path, force=force)
+    form = check_outputs(path, card=card, force=force)
+    path = Path(path)
+    beside = card_path(path) if card else None
     packets: int | None = None
     mended: dict[str, int] = {}
     if form == FORMATS[".parquet"]:
-        table.write(path, force=force)
+        # the card appears when the table has: neither is there without the other
+        with whole_file(beside) if beside else contextlib.nullcontext() as temporary:
+            if temporary:
+                temporary.write_bytes(card_of(table, path.name).encode("utf-8", "backslashreplace"))
+            table.write(path, force=force)
     elif form == FORMATS[".csv"]:
         with whole_file(path) as temporary:
             write_csv(table, temporary)
@@ -107,4 +139,4 @@ def write(
         mended = planned.mended
         with whole_file(path) as temporary:
             packets = write_pcap(table, planned, temporary, start_ns=start_ns)
-    return WriteReport(path, form, len(table), packets, path.stat().st_size, mended)
+    return WriteReport(path, form, len(table), packets, path.stat().st_size, mended, beside)

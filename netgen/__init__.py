@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from capture.series import SeriesSpec
     from exporters.write import write
     from netgen.evaluation.usefulness import usefulness
+    from netgen.judging import evaluate
     from netgen.model import Model
     from netgen.pipeline import extract, import_traces, like
     from netgen.shipped import load, shipped_models
+    from netgen.torchdata import to_torch
     from netgen.training import train
 
 # name -> module; loaded when first asked for, so that `netgen --help` need not load torch and pyarrow
@@ -36,11 +38,13 @@ _WHERE = {
     "NetgenError": "capture.errors",
     "SeriesSpec": "capture.series",
     "concat": "capture.flows",
+    "evaluate": "netgen.judging",
     "extract": "netgen.pipeline",
     "import_traces": "netgen.pipeline",
     "like": "netgen.pipeline",
     "load": "netgen.shipped",
     "shipped_models": "netgen.shipped",
+    "to_torch": "netgen.torchdata",
     "train": "netgen.training",
     "usefulness": "netgen.evaluation.usefulness",
     "write": "exporters.write",
@@ -52,11 +56,13 @@ __all__ = [
     "NetgenError",
     "SeriesSpec",
     "concat",
+    "evaluate",
     "extract",
     "import_traces",
     "like",
     "load",
     "shipped_models",
+    "to_torch",
     "train",
     "usefulness",
     "write",

@@ -252,6 +252,9 @@ def synth(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Flow i of a class is the same for the same seed.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    no_card: Annotated[
+        bool, typer.Option("--no-card", help="Write no data card (FILE.card.md) beside a .parquet file.")
+    ] = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -261,9 +264,10 @@ def synth(
     numbers = _class_numbers(classes, n)
     out = out or Path(f"{_file_name(numbers)}.parquet")
     check_output(out, force=force)
-    from exporters.write import check_ending, write
+    from exporters.write import check_outputs, write
 
-    check_ending(out)
+    card = out.suffix.lower() == ".parquet" and not no_card
+    check_outputs(out, card=card, force=force)
     from netgen import printing
     from netgen.shipped import load, model_with
 
@@ -272,8 +276,55 @@ def synth(
     loaded = load(model) if model is not None else load(model_with(list(numbers)))
     with printing.flows_bar("Drawing") as progress:
         table = loaded.sample(numbers, n, seed=seed, guidance=guidance, steps=steps, device=device, progress=progress)
-    report = write(table, out, seed=seed, force=force)
+    report = write(table, out, seed=seed, force=force, card=card)
     printing.flows_drawn(table, report, loaded, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    real: Annotated[
+        Path, typer.Option("--real", metavar="FILE", help="What the synthetic flows were made from: table or captures.")
+    ],
+    synth: Annotated[Path, typer.Option("--synth", metavar="FILE", help="The synthetic flows: table or capture.")],
+    holdout: Annotated[
+        Path | None,
+        typer.Option(
+            "--holdout", metavar="FILE", help="Real flows that were held back.", show_default="half of --real"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Report to write, FILE.html.", show_default=False)
+    ] = None,
+    training: Annotated[
+        Path | None,
+        typer.Option("--training", metavar="FILE", help="NAME.metrics.jsonl of train, to plot in the report."),
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="Of captures: a series for each flow, host or capture.")] = "flow",
+    label_by: Annotated[
+        str | None, typer.Option("--label-by", help="Of captures: folder, file or sni names the class.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="The same files and seed give the same figures.")] = 0,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether synthetic flows are useful, real and private enough, by figures beside their anchors."""
+    from capture.files import check_output
+    from netgen import judging, printing
+
+    if out is not None:
+        check_output(out, force=force)
+        if out.suffix.lower() != ".html":
+            raise InputError(f"a report cannot be written to {out}", "Name it -o NAME.html")
+    elif training is not None:
+        raise InputError("--training is plotted in the report, and none is written", "Name one: -o report.html")
+    with printing.steps_bar() as progress:
+        found = judging.evaluate(real, synth, holdout=holdout, seed=seed, by=by, label_by=label_by, progress=progress)
+    if out is not None:
+        from netgen.evaluation.report import write_report
+
+        names = {"real": str(real), "synth": str(synth)} | ({"holdout": str(holdout)} if holdout else {})
+        write_report(found, out, names=names, training=training, force=force)
+    printing.evaluated(found, out, as_json=as_json)
 
 
 @app.command()

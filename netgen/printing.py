@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from capture.flows import FlowTable
     from diffusion.train import Progress as TrainProgress
     from exporters.write import WriteReport
+    from netgen.evaluation.evaluate import Evaluation
     from netgen.model import Model
     from netgen.shipped import ShippedModel
 
@@ -88,6 +90,14 @@ def training_bar() -> Iterator[Callable[[TrainProgress], None]]:
             bar.update(task, completed=report.share_done, said=text)
 
         yield update
+
+
+@contextlib.contextmanager
+def steps_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar of steps done, of which it says what each does, with the time left."""
+    with _bar(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("Reading", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 def reasons(counts: dict[str, int]) -> str:
@@ -157,6 +167,39 @@ def flows_drawn(table: FlowTable, report: WriteReport, model: Model, *, as_json:
         f": {report.format}, {report.flows} synthetic flows{packets}, "
         f"{_size(report.path)}, model {model.name}, seed {table.about['seed']}",
     )
+    if report.card:
+        _say("its data card: ", _bold(report.card))
+
+
+_BETTER = {"high": "↑", "low": "↓", "half": "½"}
+
+
+def evaluated(found: Evaluation, report: Path | None, *, as_json: bool) -> None:
+    """What evaluate prints: the figures beside their anchors, the verdict and its reasons."""
+    if as_json:
+        print(json.dumps(found.to_json() | ({"report": str(report)} if report else {})))
+        return
+    rows = Table("figure", header_style="bold", box=SIMPLE_HEAD)
+    for heading in ("value", "95 %", "floor", "shuffled", "copycat"):
+        rows.add_column(heading, justify="right")
+    group = None
+    for row in found.rows.values():
+        if row.synth is None and row.floor is None:
+            continue
+        if group not in (None, row.measure.group):
+            rows.add_section()
+        group = row.measure.group
+        interval = "" if row.synth is None else f"{row.synth.low:.2f}-{row.synth.high:.2f}"
+        sides = (row.synth, row.floor, row.shuffled, row.copycat)
+        first, *others = ["-" if each is None else f"{each.value:.3f}" for each in sides]
+        rows.add_row(f"{row.measure.title} {_BETTER[row.measure.better]}", first, interval, *others)
+    _show(rows)
+    _say("↑ higher is better, ↓ lower, ½ nearer to 0.5; floor: real flows in place of the synthetic ones")
+    for reason in found.verdict.reasons:
+        _say(f"- {reason}")
+    _say(("verdict: ", "bold"), found.verdict.text)
+    if report is not None:
+        _say("wrote ", _bold(report), f": report, {_size(report)}")
 
 
 def models_listed(models: list[ShippedModel], *, as_json: bool) -> None:

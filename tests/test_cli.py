@@ -123,6 +123,7 @@ def test_four_commands_lead_from_captures_to_new_captures(captures, here, netgen
         "again.parquet",
         "m.metrics.jsonl",
         "m.safetensors",
+        "new.card.md",
         "new.csv",
         "new.parquet",
         "new.pcap",
@@ -150,7 +151,8 @@ def test_synth_writes_beside_you_under_the_classes_name(shipped_folder, here, ne
     assert "model tiny" in out
     done(netgen_command("synth", "--class", "doh", "--class", "plain", "-n", 1, "--steps", 2))
     done(netgen_command("synth", "--class", "all", "--model", "tiny", "-n", 3, "--steps", 2))
-    assert files(here) == ["all.parquet", "synthetic.parquet", "web.parquet"]
+    tables = ["all.parquet", "synthetic.parquet", "web.parquet"]
+    assert files(here) == sorted([*tables, "all.card.md", "synthetic.card.md", "web.card.md"])
     assert FlowTable.read("web.parquet").counts() == {"Web-TLS": 2}
 
 

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread: small nets gain nothing by more, which on busy cores wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cumulative(series: np.ndarray) -> np.ndarray:
@@ -73,7 +88,7 @@ class FixedEncoder:
         from torch.nn.functional import conv1d
 
         out = np.empty((len(points), 2 * self.KERNELS))
-        with torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             for dilation in np.unique(self._dilation).tolist():
                 mine = np.flatnonzero(self._dilation == dilation)
                 weights = torch.from_numpy(self._weights[mine])

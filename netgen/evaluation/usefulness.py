@@ -10,7 +10,7 @@ import numpy as np
 
 from capture.flows import FlowTable
 from netgen.evaluation.figures import Figure
-from netgen.evaluation.spaces import LogSpace, cumulative
+from netgen.evaluation.spaces import LogSpace, cumulative, one_thread
 
 #: Trees of a forest; batches that the convolutional network is trained on.
 TREES, STEPS = 200, 500
@@ -82,10 +82,14 @@ def network(
     Three convolutions over the logarithms of series and running sums, their largest and mean
     responses, one linear layer: some 60,000 parameters. Classes are drawn equally often.
     """
+    with one_thread():
+        return _trained(series, labels, test, seed, steps or STEPS)
+
+
+def _trained(series: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: int, steps: int) -> np.ndarray:
     import torch
     from torch import nn
 
-    steps = steps or STEPS
     classes, number = np.unique(labels, return_inverse=True)
     both = _with_sums(series)
     space = LogSpace.of(both)

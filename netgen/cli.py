@@ -320,7 +320,7 @@ def evaluate(
     with printing.steps_bar() as progress:
         found = judging.evaluate(real, synth, holdout=holdout, seed=seed, by=by, label_by=label_by, progress=progress)
     if out is not None:
-        from netgen.evaluation.report import write_report
+        from netgen.evaluation.report.sections import write_report
 
         names = {"real": str(real), "synth": str(synth)} | ({"holdout": str(holdout)} if holdout else {})
         write_report(found, out, names=names, training=training, force=force)

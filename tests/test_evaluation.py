@@ -18,7 +18,7 @@ SPEC = SeriesSpec(bin_ns=10**8, length=32)
 CLASSES = ("bulk", "chat", "page")
 
 
-def made(seed, number=50, classes=CLASSES):
+def made(seed, number=60, classes=CLASSES):
     """Flows of three kinds: a long transfer, now and then a message, a few bursts that fade."""
     draw = np.random.default_rng(seed)
     series, labels = [], []
@@ -189,7 +189,7 @@ def test_missing_and_unknown_classes_are_named():
     text = " ".join(found.verdict.reasons)
     assert "lack the class page" in text
     assert "lacks other" in text
-    assert {row["class"]: row["synth"] for row in class_table(found)} == {"bulk": 50, "chat": 50, "page": 0}
+    assert {row["class"]: row["synth"] for row in class_table(found)} == {"bulk": 60, "chat": 60, "page": 0}
 
 
 def test_flows_without_labels_are_judged_by_the_rest():
@@ -223,7 +223,7 @@ def test_at_most_so_many_flows_are_used_and_that_is_said(monkeypatch):
     monkeypatch.setattr(evaluation, "MOST", 50)
     found = evaluate(REAL, FRESH, holdout=HELD)
     assert len(found.sets.train) == len(found.sets.synth) == 50
-    assert any("50 of 150 synthetic flows were used" in reason for reason in found.verdict.reasons)
+    assert any("50 of 180 synthetic flows were used" in reason for reason in found.verdict.reasons)
 
 
 def test_what_cannot_be_compared_is_refused():

@@ -47,7 +47,8 @@ def main() -> int:
         folder.mkdir(exist_ok=True, parents=True)
         os.chdir(folder)
         run("extract", str(CAPTURES / "train"), "--label-by", "folder", "--by", "capture", "-o", "iot.parquet")
-        run("train", "iot.parquet", "-o", "iot.safetensors", "--minutes", arguments.minutes)
+        run("train", "iot.parquet", "-o", "iot.safetensors", "--minutes", arguments.minutes,
+            "--validation", "0")  # fmt: skip
         run("synth", "--model", "iot.safetensors", "--class", "all", "-n", arguments.n, "-o", "new.parquet")
         run("synth", "--model", "iot.safetensors", "--class", "all", "-n", arguments.n, "-o", "new.pcap")
         run("extract", str(CAPTURES / "test"), "--label-by", "folder", "--by", "capture", "--like", "iot.parquet",

@@ -94,7 +94,12 @@ def drawn(arguments: argparse.Namespace, seed: int) -> Balance:
     def balance(table: FlowTable, wanted: dict[str, int], generator: np.random.Generator) -> Flows:
         begun = time.perf_counter()
         model = netgen.train(
-            table, seed=seed, threads=arguments.threads, minutes=arguments.minutes, steps=arguments.steps
+            table,
+            seed=seed,
+            threads=arguments.threads,
+            minutes=arguments.minutes,
+            steps=arguments.steps,
+            validation=0,  # eight flows of an attack are all there is
         )
         trained = time.perf_counter()
         new = model.sample(wanted, seed=seed, steps=arguments.sampling_steps, workers=arguments.threads)

@@ -89,7 +89,7 @@ def train(name: str, minutes: float, threads: int | None, seed: int) -> None:
     waiting = out.with_name(f"{name}.checkpoint.safetensors").is_file()
     netgen.train(
         flows, out=out, minutes=minutes, seed=seed, threads=threads, force=True, resume=waiting, name=name,
-        progress=progress,
+        progress=progress, validation=0,
     )  # fmt: skip
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 

@@ -115,6 +115,7 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     on_log: Callable[[Progress], None] | None = None,
     on_checkpoint: Callable[[TrainState], None] | None = None,
+    on_step: Callable[[TrainState, float], bool] | None = None,
 ) -> TrainState:
     """Train until the budget is spent.
 
@@ -130,6 +131,9 @@ def train(
         Asked after every step; True ends the training there, with `state` whole.
     on_log, on_checkpoint : callable, optional
         Told of the progress; given the state to save.
+    on_step : callable, optional
+        Given the state and the share of the budget that is spent, after every step; True ends the
+        training. Its time counts as training time.
 
     Returns
     -------
@@ -175,6 +179,8 @@ def train(
                 gradient = float(torch.stack(norms).mean())
                 on_log(Progress(state.step, state.seconds, mean, gradient, rate, speed, _share_done(config, state)))
             losses, norms, last_log = [], [], now
+        if on_step and on_step(state, _share_done(config, state)):
+            break
         if on_checkpoint and now - last_checkpoint > config.checkpoint_seconds:
             on_checkpoint(state)
             last_checkpoint = time.monotonic()

@@ -207,6 +207,9 @@ def train(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the model.", show_default="that of the file")
     ] = None,
+    validation: Annotated[
+        float, typer.Option("--validation", help="Share of flows held back, to check usefulness and memorising on.")
+    ] = 0.1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside the output.")] = False,
     force: Force = False,
     as_json: AsJson = False,
@@ -223,7 +226,7 @@ def train(
     with printing.training_bar() as progress:
         model = run(
             table, out=out, minutes=minutes, steps=steps, seed=seed, device=device, threads=threads,
-            precision=precision, name=name, resume=resume, force=force, progress=progress,
+            precision=precision, name=name, validation=validation, resume=resume, force=force, progress=progress,
         )  # fmt: skip
     printing.model_made(out, model, as_json=as_json)
 

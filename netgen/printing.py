@@ -136,6 +136,18 @@ def names_listed(names: list[dict[str, Any]], *, as_json: bool) -> None:
     _show(rows)
 
 
+def _checked(validation: dict[str, Any]) -> str:
+    """What the checks on held-back flows found, in a line."""
+    text, kept = f"{validation['flows']} flows held back", validation["kept"]
+    if kept is None:
+        return f"{text}; too few steps to check on them"
+    text += (
+        f": macro F1 {kept['macro_f1']:.3f} (real flows: {kept['real_macro_f1']:.3f}), closest-record share "
+        f"{kept['closest_share']:.2f} (0.5 is ideal) at step {kept['step']}"
+    )
+    return f"{text}; stopped, since {validation['stopped']}" if validation["stopped"] else text
+
+
 def model_made(path: Path, model: Model, *, as_json: bool) -> None:
     """What train prints."""
     if as_json:
@@ -146,6 +158,9 @@ def model_made(path: Path, model: Model, *, as_json: bool) -> None:
         f"{training['steps']} steps in {training['minutes']} minutes ({training['device']}, {training['threads']} "
         f"threads, {training['precision']}), {training['parameters']:,} parameters, {len(model.classes)} classes"
     )
+    validation = training.get("validation")
+    if validation:
+        _say(_checked(validation))
     _say("wrote ", _bold(path), f": {_size(path)}")
     _say(f"draw from it: netgen synth --model {path} --class {model.classes[0]}")
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ from capture.files import check_output, whole_file
 from capture.flows import FlowTable, concat
 from diffusion import modelfile
 from diffusion.denoiser import NoiseConfig, Statistics
-from diffusion.network import NetworkConfig
+from diffusion.network import BandTransformer, NetworkConfig
 from diffusion.train import Progress, TrainConfig, TrainState, fastest, new_state
 from diffusion.train import train as run_training
 from encoders.gasf import Gasf
 from encoders.scale import LogScale
 from netgen.model import FORMAT, Model, choose_device, cores
+from netgen.validation import Check, Validator, due, hold_back
 
 DEFAULT_MINUTES = 10.0
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -48,6 +50,7 @@ def train(
     resume: bool = False,
     force: bool = False,
     name: str | None = None,
+    validation: float = 0.1,
     progress: Callable[[Progress], None] | None = None,
 ) -> Model:
     """Train a model on labelled flows.
@@ -69,6 +72,9 @@ def train(
         to be faster.
     name : str, optional
         The model's name; otherwise that of `out`.
+    validation : float
+        Share of the flows of each class of 10 or more that is not learnt from, but checked on
+        (`netgen.validation`); 0: none.
     progress : callable, optional
         Told of the progress every few steps.
 
@@ -90,7 +96,11 @@ def train(
             raise InputError(f"{value} {what} cannot be trained with", f"Take a positive number: --{what} 10")
     if not 0 <= seed < 2**31:
         raise InputError(f"seed {seed} cannot be trained with", "Take one from 0 to 2147483647")
-    table = (flows if isinstance(flows, FlowTable) else concat(flows)).labelled()
+    if not 0 <= validation <= 0.5:
+        raise InputError(f"a share of {validation} cannot be held back", "Take 0 to 0.5: --validation 0.1")
+    whole = (flows if isinstance(flows, FlowTable) else concat(flows)).labelled()
+    kept, held = hold_back(whole, validation, seed)
+    table = whole.take(kept) if len(held) else whole
     files = _Files(Path(out), resume=resume, force=force) if out is not None else None
     if files is None and resume:
         raise InputError("only a training that writes a file can be resumed", "Name it: out=FILE")
@@ -113,17 +123,39 @@ def train(
     )
     state = new_state(network, config, where)
     fingerprint = _fingerprint(table, labels, seed)
+    validator: Validator | None = None
     if files:
         files.need_room(sum(each.numel() for each in state.network.parameters()))
     if files and resume:
         files.restore(state, fingerprint)
+    name = name or (Path(out).name.removesuffix(".safetensors") if out is not None else "model")
+    limits = PacketLimits.of(series, labels.numpy(), len(classes))
+
+    def model_of(network: BandTransformer, training: dict[str, Any] | None = None) -> Model:
+        return Model(
+            name=name,
+            spec=table.spec,
+            classes=tuple(classes),
+            network=network.cpu().eval(),
+            scale=scale,
+            limits=limits,
+            statistics=statistics,
+            noise=noise,
+            encoder=encoder.name,
+            training=training or {},
+        )
+
+    if len(held) and len(classes) > 1:
+        validator = Validator(table, whole.take(held), model_of, seed=seed)
+        if files and resume:
+            files.restore_checks(validator)
 
     def images(index: torch.Tensor) -> torch.Tensor:
         return encoder.encode_tensor(scaled[index])
 
     def save(state: TrainState) -> None:
         if files:
-            files.checkpoint(state, fingerprint)
+            files.checkpoint(state, fingerprint, validator)
 
     before = torch.get_num_threads()
     used_threads, bfloat16 = _choose(state, images, labels, config, noise, statistics, where, threads, precision)
@@ -144,10 +176,25 @@ def train(
                 if progress:
                     progress(report)
 
+            spent = 0.0
+
+            def look(state: TrainState, share: float) -> bool:
+                nonlocal spent
+                if validator is None or not due(
+                    len(validator.history), share, state.step, config.seconds, state.seconds, spent
+                ):
+                    return False
+                begun = time.monotonic()
+                stop = validator.check(state)
+                spent += time.monotonic() - begun
+                if files:
+                    files.note_check(validator.history[-1])
+                return stop
+
             try:
                 run_training(
                     state, images, labels, config, noise, statistics,
-                    device=where, stop=interrupted.is_set, on_log=log, on_checkpoint=save,
+                    device=where, stop=interrupted.is_set, on_log=log, on_checkpoint=save, on_step=look,
                 )  # fmt: skip
             except ArithmeticError as error:
                 raise NetgenError(f"the training diverged: {error}", "Train again with another --seed") from error
@@ -158,17 +205,17 @@ def train(
     finally:
         torch.set_num_threads(before)
     counts = table.counts()
-    model = Model(
-        name=name or (Path(out).name.removesuffix(".safetensors") if out is not None else "model"),
-        spec=table.spec,
-        classes=tuple(classes),
-        network=state.average.cpu().eval(),
-        scale=scale,
-        limits=PacketLimits.of(series, labels.numpy(), len(classes)),
-        statistics=statistics,
-        noise=noise,
-        encoder=encoder.name,
-        training={
+    if validator is not None:
+        checked = validator.settle(state)
+        settings["validation"] = {
+            "flows": len(held),
+            "kept": None if checked is None else checked.to_json(),
+            "stopped": validator.stopped or None,
+            **validator.to_json(),
+        }
+    model = model_of(
+        state.average,
+        {
             **settings,
             "flows": {name: counts[name] for name in classes},
             "steps": state.step,
@@ -211,8 +258,9 @@ class _Files:
                 "Free some room, or name another place: -o FOLDER/NAME.safetensors",
             )
 
-    def checkpoint(self, state: TrainState, fingerprint: str) -> None:
+    def checkpoint(self, state: TrainState, fingerprint: str, validator: Validator | None) -> None:
         about = {
+            **({} if validator is None else validator.to_json()),
             "format": FORMAT,
             "checkpoint": True,
             "fingerprint": fingerprint,
@@ -220,7 +268,15 @@ class _Files:
             "seconds": state.seconds,
         }
         with whole_file(self.checkpoint_path) as temporary:
-            modelfile.save(temporary, modelfile.state_tensors(state), about)
+            best = {} if validator is None else validator.tensors()
+            modelfile.save(temporary, {**modelfile.state_tensors(state), **best}, about)
+
+    def restore_checks(self, validator: Validator) -> None:
+        validator.restore(modelfile.load_about(self.checkpoint_path), modelfile.load_tensors(self.checkpoint_path))
+
+    def note_check(self, check: Check) -> None:
+        with self.metrics_path.open("a") as stream:
+            stream.write(json.dumps({"check": True, **check.to_json()}) + "\n")
 
     def restore(self, state: TrainState, fingerprint: str) -> None:
         try:

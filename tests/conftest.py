@@ -197,7 +197,7 @@ def tiny_model_file(tiny_flows: "FlowTable", tmp_path_factory: pytest.TempPathFa
     from netgen import train
 
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    train(tiny_flows, out=path, steps=30, threads=1, precision="float32")
+    train(tiny_flows, out=path, steps=30, threads=1, precision="float32", validation=0)
     return path
 
 

@@ -50,7 +50,10 @@ def report(found, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     log = folder / "m.metrics.jsonl"
     steps = [{"step": step, "error": 1 / (1 + step), "seconds": step} for step in range(20, 200, 20)]
-    log.write_text("".join(json.dumps(each) + "\n" for each in [{"begin_at_step": 0}, *steps]))
+    checks = [
+        {"check": True, "step": step, "macro_f1": 0.5, "real_macro_f1": 0.9, "closest_share": 0.5} for step in (50, 150)
+    ]
+    log.write_text("".join(json.dumps(each) + "\n" for each in [{"begin_at_step": 0}, *steps, *checks]))
     return write_report(found, folder / "report.html", names={"real": NASTY}, training=log)
 
 
@@ -122,6 +125,7 @@ def test_the_figures_are_those_of_the_evaluation(found, read):
             assert f"{row.synth.value:.3f} ({row.synth.low:.3f} to {row.synth.high:.3f})" in text
     assert "There are no synthetic flows of this class." in text  # voice
     assert NASTY in text
+    assert "Checks by step" in {attributes.get("aria-label") for _, attributes, _ in read.tags}
 
 
 def test_the_same_evaluation_gives_the_same_bytes(found, tmp_path):

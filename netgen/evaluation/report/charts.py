@@ -84,13 +84,14 @@ def series(axes: Any, real: np.ndarray, synth: np.ndarray, seconds: np.ndarray) 
     axes.legend()
 
 
-def cumulative(axes: Any, real: np.ndarray, synth: np.ndarray, what: str) -> None:
+def cumulative(axes: Any, real: np.ndarray, synth: np.ndarray, what: str, *, log: bool = True) -> None:
     """The share of flows with at most so much."""
     for values, colour, name in ((real, REAL, "real"), (synth, SYNTH, "synthetic")):
         if len(values):
             quantiles = np.linspace(0, 1, min(len(values), 200))
             axes.step(np.quantile(values, quantiles), quantiles, color=colour, linewidth=1.3, label=name)
-    axes.set_xscale("symlog", linthresh=100)
+    if log:
+        axes.set_xscale("symlog", linthresh=100)
     axes.set_xlabel(what)
     axes.set_ylabel("share of flows")
     axes.legend()

@@ -258,7 +258,7 @@ def _nearest(evaluation: Evaluation) -> str:
     parts = [
         figure(
             charts.svg("near", "Distances to the nearest training flow",
-                       lambda a: charts.cumulative(a, unseen.forth, found.forth, "distance to the nearest training flow")),
+                       lambda a: charts.cumulative(a, unseen.forth, found.forth, "distance to the nearest training flow", log=False)),
             "How near held-back real flows and synthetic ones lie to the nearest training flow. A synthetic curve far to the "
             "left of the real one speaks of copies.",
             table(("share", "held-back real", "synthetic"), rows, "Quantiles of the distances"),
@@ -297,7 +297,7 @@ def _training(path: Path) -> str:
         )
     x, y = (np.array([line[name] for line in steps]) for name in ("step", "error"))
     few = steps[:: max(1, len(steps) // 50)]
-    return figure(
+    text = figure(
         charts.svg(
             "loss",
             "Loss over training steps",
@@ -306,4 +306,22 @@ def _training(path: Path) -> str:
         ),
         "Mean squared error of the clean images over their variance: 1 is a guess.",
         table(("step", "loss"), [(line["step"], float(line["error"])) for line in few], "Loss by step"),
+    )
+    checks = [line for line in lines if line.get("check")]
+    if not checks:
+        return text
+    at = np.array([line["step"] for line in checks])
+    names = {
+        "macro F1, drawn flows": "macro_f1",
+        "macro F1, real flows": "real_macro_f1",
+        "closest-record share": "closest_share",
+    }
+    curves = {name: (at, np.array([line[key] for line in checks])) for name, key in names.items()}
+    rows = [(line["step"], *(float(line[key]) for key in names.values())) for line in checks]
+    return text + figure(
+        charts.svg("checks", "Checks while training", lambda a: charts.lines(a, curves, "share"), size=(7, 3)),
+        "What was checked on held-back flows as the training went: how well a random forest that learnt from drawn flows, or "
+        "from as many real ones, classifies them; and the share of drawn flows nearer to a flow that was learnt from than "
+        "to a held-back one, which should stay near 0.5.",
+        table(("step", *names), rows, "Checks by step"),
     )

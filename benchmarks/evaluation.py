@@ -1,0 +1,61 @@
+"""How long `netgen evaluate` takes on many flows, how much memory, and whether the anchors stand where they should.
+
+    python benchmarks/evaluation.py
+
+10,000 real flows of pages loaded over Tor, 10,000 others made of them by multiplying each bin by a
+random factor (no model: what is measured is the evaluation), and the data's own test split held back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+
+import netgen
+from capture.flows import FlowTable
+
+DATA = Path(os.environ.get("NETGEN_SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--flows", type=int, default=10_000)
+    number = parser.parse_args().flows
+    traces = DATA / "series" / "tor_wikipedia.parquet"
+    every = netgen.import_traces(traces, sizes="payload", split="train")
+    held = netgen.import_traces(traces, sizes="payload", split="test", like=every)
+    order = np.random.default_rng(0).permutation(len(every))
+    real = every.take(np.sort(order[:number]))
+    rows = np.sort(np.resize(order[::-1], number))
+    factor = np.random.default_rng(1).lognormal(0, 0.1, (number, 1, every.spec.length))
+    series = np.round(every.series()[rows] * factor).astype(np.int64)
+    new = FlowTable.build(series, every.spec, label=every.labels[rows].tolist(), synthetic=True)
+    built = peak_mb()
+    begun = time.perf_counter()
+    found = netgen.evaluate(real, new, holdout=held)
+    seconds = time.perf_counter() - begun
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    what = f"{len(real):,} x {len(new):,} flows of 4 x {real.spec.length}, {len(held):,} held back"
+    memory = f"peak memory {peak_mb():.0f} MB ({built:.0f} MB before, for making the tables)"
+    print(f"{what}: {seconds:.0f} s, {memory}\n")
+    print("| figure | jittered | floor | shuffled | copycat |\n|---|---|---|---|---|")
+    for name, row in found.rows.items():
+        cells = (f"{side.value:.3f}" if side else "-" for side in (row.synth, row.floor, row.shuffled, row.copycat))
+        print(f"| {name} | {' | '.join(cells)} |")
+    print(f"\nverdict: {found.verdict.text}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

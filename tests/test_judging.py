@@ -151,3 +151,29 @@ def test_verdicts_follow_from_the_thresholds(figures, use, share):
     found = verdict.verdict(_rows(**figures), Sets(FLOWS, FLOWS, FLOWS, True, True, []))
     assert (found.use, found.share) == (use, share)
     assert ("do not share" in found.text) == (share == "no")
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("certta_flows", "ip"), ("iot_setup", "frame")])
+def test_on_real_traces_a_test_split_scores_at_the_floor_a_copy_is_condemned_and_shuffled_flows_are_told(
+    shared_data, monkeypatch, name, sizes
+):
+    monkeypatch.setattr(usefulness, "TREES", 60)
+    monkeypatch.setattr(usefulness, "STEPS", 150)
+    monkeypatch.setattr(realism, "TREES", 60)
+    path = shared_data / "series" / f"{name}.parquet"
+    real = netgen.import_traces(path, sizes=sizes, split="train")
+    test = netgen.import_traces(path, sizes=sizes, split="test", like=real)
+    as_synthetic = netgen.evaluate(real, test, seed=1)
+    for row in as_synthetic.rows.values():
+        if row.synth is None:
+            continue
+        if row.measure.better == "high":
+            assert row.synth.high >= row.floor.low, row
+        else:
+            assert row.synth.low <= max(row.floor.high, 0.5 if row.measure.better == "half" else 0), row
+    assert as_synthetic.verdict.use in ("replace", "augment")
+    assert as_synthetic.verdict.share == "unknown"
+    assert as_synthetic.rows["told_apart"].shuffled.low > 0.9
+    copied = netgen.evaluate(real, real, holdout=test, seed=1)
+    assert copied.verdict.share == "no"
+    assert "exact copies" in copied.verdict.text

@@ -16,8 +16,6 @@ from capture.series import SeriesSpec
 #: Cells that are kept before those of equal place are added up.
 _MANY = 1 << 20
 
-_SIZE_BITS = 32
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cells:
@@ -71,8 +69,8 @@ class BinCounter:
     def __init__(self, flows: int, spec: SeriesSpec) -> None:
         self._spec, self._flows = spec, flows
         self._cut = np.zeros(flows, np.int64)
-        # cells of the packets up, then of those down, with their bytes and packets; each in ascending order
-        self._parts: list[_Part] = []
+        # of the packets up and of those down: cells in ascending order, with their bytes and packets
+        self._parts: tuple[list[_Part], list[_Part]] = [], []
         self._held = 0
 
     def add(self, flow: np.ndarray, offset_ns: np.ndarray, size: np.ndarray, up: np.ndarray) -> None:
@@ -97,29 +95,29 @@ class BinCounter:
             inside = ~outside
             flow, where, size, up = flow[inside], where[inside], size[inside], up[inside]
         where += flow * np.int64(length)
-        where += np.where(up, 0, self._flows * length)
-        self._parts.append(_summed(where, size, None))
-        self._held += len(self._parts[-1][0])
+        for way, which in enumerate((np.flatnonzero(up), np.flatnonzero(~up))):
+            self._parts[way].append(_summed(where[which], size[which].astype(np.int64), None))
+            self._held += len(self._parts[way][-1][0])
         if self._held > _MANY:
             self._merge()
 
     def _merge(self) -> None:
-        if len(self._parts) > 1:
-            cell, size, packets = (np.concatenate(each) for each in zip(*self._parts, strict=True))
-            self._parts = [_summed(cell, size, packets)]
+        for parts in self._parts:
+            if len(parts) > 1:
+                cell, size, packets = (np.concatenate(each) for each in zip(*parts, strict=True))
+                parts[:] = [_summed(cell, size, packets)]
         # what cannot be made less is not to be tried again at once
         self._held = 0
 
     def cells(self) -> tuple[list[Cells], np.ndarray]:
         """Each channel's bins that are not empty, and packets after the last bin, int64 (flows,)."""
         self._merge()
-        cell, size, packets = self._parts[0] if self._parts else np.zeros((3, 0), np.int64)
-        length = self._spec.length
-        edge = int(np.searchsorted(cell, self._flows * length))
-        ways = (slice(0, edge), 0), (slice(edge, None), self._flows * length)
-        found = [
-            Cells(self._flows, length, cell[way] - base, value[way]) for value in (size, packets) for way, base in ways
-        ]
+        none = np.zeros((3, 0), np.int64)
+        (up, *of_up), (down, *of_down) = (parts[0] if parts else none for parts in self._parts)
+        found = []
+        for sent, received in zip(of_up, of_down, strict=True):  # bytes, then packets
+            for cell, value in ((up, sent), (down, received)):
+                found.append(Cells(self._flows, self._spec.length, cell, value))
         return found, self._cut
 
     def counts(self) -> tuple[np.ndarray, np.ndarray]:
@@ -133,26 +131,15 @@ _Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def _summed(cell: np.ndarray, size: np.ndarray, packets: np.ndarray | None) -> _Part:
     """The distinct cells in order, their bytes and their packets (one each if not given)."""
-    if (
-        packets is None
-        and len(cell)
-        and int(cell.max()) < 1 << 31
-        and 0 <= int(size.min()) <= int(size.max()) < 1 << 32
-    ):
-        both = cell << _SIZE_BITS
-        both |= size
-        both.sort()
-        cell, size = both >> _SIZE_BITS, both & np.int64((1 << _SIZE_BITS) - 1)
-    else:
-        order = np.argsort(cell, kind="stable")
-        cell, size = cell[order], size[order].astype(np.int64)
+    if not len(cell):
+        return cell, size, cell
+    if (cell[1:] < cell[:-1]).any():
+        order = np.argsort(cell, kind="stable")  # fast where little is out of order
+        cell, size = cell[order], size[order]
         packets = None if packets is None else packets[order]
     first = np.flatnonzero(np.diff(cell, prepend=-1))
-    if packets is None:
-        count = np.diff(first, append=len(cell))
-    else:
-        count = np.add.reduceat(packets, first) if len(first) else packets
-    return cell[first], np.add.reduceat(size, first) if len(first) else size, count
+    count = np.diff(first, append=len(cell)) if packets is None else np.add.reduceat(packets, first)
+    return cell[first], np.add.reduceat(size, first), count
 
 
 def dense(channels: Sequence[Cells]) -> np.ndarray:

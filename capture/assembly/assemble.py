@@ -17,7 +17,8 @@ from capture import headers
 from capture.assembly.clock import Clock
 from capture.assembly.fragments import Joiner
 from capture.assembly.growing import Growing
-from capture.assembly.parts import KEY, Part
+from capture.assembly.keys import KEY
+from capture.assembly.parts import Part
 from capture.assembly.spill import Spill
 from capture.errors import InputError
 from capture.naming.names import Name

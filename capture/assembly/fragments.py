@@ -11,7 +11,8 @@ from collections import Counter, OrderedDict
 
 import numpy as np
 
-from capture.assembly.parts import FRAGMENT, KEY, Part
+from capture.assembly.keys import KEY
+from capture.assembly.parts import FRAGMENT, Part
 from capture.layers.dissect import FIRST_FRAGMENT
 from capture.series import NS
 

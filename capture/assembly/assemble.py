@@ -19,6 +19,7 @@ from capture.assembly.fragments import Joiner
 from capture.assembly.growing import Growing
 from capture.assembly.keys import KEY
 from capture.assembly.parts import Part
+from capture.assembly.slots import Slots
 from capture.assembly.spill import Spill
 from capture.errors import InputError
 from capture.naming.names import Name
@@ -116,8 +117,7 @@ class Assembler:
         longest = max(self.idle_timeout_ns, self.active_timeout_ns or 0)
         self._clock = Clock(self.idle_timeout_ns, stride_ns=min(4 * longest, 1 << 60))
         self._joiner = Joiner()
-        self._slots: dict[bytes, int] = {}
-        self._free: list[int] = []
+        self._slots = Slots()  # a number for each key, for as long as it has a flow that has not ended
         self._open = Growing(  # flow: its number and 1; seq: that of the last SYN and 1
             **{"key": KEY, "flow": "i8", "clock": "i8", "seen": "u1", "seq_forward": "i8", "seq_back": "i8"},
             **{"mark": "u4", "size": "u4", "time_ns": "i8"},
@@ -184,7 +184,9 @@ class Assembler:
         # in order of key, and in the file's order within; two bytes sort by radix
         key = part.key.astype(np.uint16) if len(part.keys) < 1 << 16 else part.key
         order = np.argsort(key, kind="stable")
-        slot = self._slots_of(part.keys)
+        slot, new = self._slots.of(part.keys)
+        self._open.grow(self._slots.top)
+        self._open["key"][slot[new]] = part.keys[new]
         rows = _Sorted(
             order=order,
             slot=slot[part.key[order]],
@@ -215,24 +217,6 @@ class Assembler:
         self.spill.add(np.repeat(flow[by_flow], lengths), *columns)
         if self._ahead:
             self._place_names(part, rows, np.repeat(flow, count))
-
-    def _slots_of(self, keys: np.ndarray) -> np.ndarray:
-        """A number for each key, for as long as it has a flow that has not ended."""
-        slots, free = self._slots, self._free
-        raw = keys.view(f"V{KEY.itemsize}").tolist()
-        found = [slots.get(key, -1) for key in raw]
-        if -1 in found:
-            top = self._open.rows
-            new = [row for row, number in enumerate(found) if number < 0]
-            for row in new:
-                if free:
-                    number = free.pop()
-                else:
-                    number, top = top, top + 1
-                found[row] = slots[raw[row]] = number
-            self._open.grow(top)
-            self._open["key"][[found[row] for row in new]] = keys[new]
-        return np.array(found, np.int64)
 
     def _begins(self, rows: _Sorted) -> np.ndarray:
         """Which packets begin a flow."""
@@ -340,12 +324,10 @@ class Assembler:
 
     def _drop_ended(self) -> None:
         """Forget the keys whose flows have ended: a packet to come begins a new one anyway."""
-        ended = (self._clock.now - self._open["clock"] > self.idle_timeout_ns).tolist()
-        gone = [key for key, slot in self._slots.items() if ended[slot]]
-        for key in gone:
-            self._free.append(self._slots.pop(key))
-        free = np.array(self._free, np.int64)
-        self._open["flow"][free] = 0
+        opened = self._open
+        ended = np.flatnonzero((opened["flow"] > 0) & (self._clock.now - opened["clock"] > self.idle_timeout_ns))
+        opened["flow"][ended] = 0
+        self._slots.give_back(ended)
         self._sweep = max(1 << 16, 2 * len(self._slots))
 
 

@@ -22,6 +22,7 @@ KEY = np.dtype(
         ("a_port", "<i4"),
         ("b_port", "<i4"),
         ("vlan", "<i4"),
+        ("zero", "u2"),  # so that a key is six words
         ("version", "u1"),
         ("protocol", "u1"),
     ]
@@ -128,7 +129,7 @@ def keys_of(packets: Packets, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     even = p["src_low"] == p["dst_low"]
     swap = (p["src_low"] > p["dst_low"]) | even & (p["src_port"] > p["dst_port"])
     swap = (p["src_high"] > p["dst_high"]) | (p["src_high"] == p["dst_high"]) & swap
-    key = np.empty(len(rows), KEY)
+    key = np.zeros(len(rows), KEY)
     for field in ("high", "low", "port"):
         src, dst = p[f"src_{field}"], p[f"dst_{field}"]
         key[f"a_{field}"] = np.where(swap, dst, src)

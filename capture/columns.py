@@ -84,6 +84,14 @@ def numbers(array: pa.Array) -> np.ndarray:
     return np.frombuffer(array.buffers()[1] or b"", kind, len(array) + array.offset)[array.offset :]
 
 
+def unique(values: np.ndarray) -> np.ndarray:
+    """The distinct values in ascending order, as `numpy.unique` has them, which first loads all of `numpy.ma`."""
+    values = np.sort(values)
+    keep = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=keep[1:])
+    return values[keep]
+
+
 def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which of the distinct values each value is, and these, in the order in which they first occur.
 

@@ -21,6 +21,7 @@ from capture.assembly.keys import KEY
 from capture.assembly.parts import Part
 from capture.assembly.slots import Slots
 from capture.assembly.spill import Spill
+from capture.columns import unique
 from capture.errors import InputError
 from capture.naming.names import Name
 from capture.series import NS
@@ -229,12 +230,13 @@ class Assembler:
         begins[heads] |= self._open["flow"][slot] == 0
         ends = np.append(heads[1:], len(rows))
         unsettled = rows.syn[~begins[rows.syn]]
-        runs = np.unique(np.searchsorted(heads, unsettled, "right") - 1)
+        runs = unique(np.searchsorted(heads, unsettled, "right") - 1)
         if self.active_timeout_ns is not None:
             since = rows.clock[heads]
             going = ~begins[heads]
             since[going] = self._flows["begun"][self._open["flow"][slot[going]] - 1]
-            runs = np.union1d(runs, np.flatnonzero(rows.clock[ends - 1] - since > self.active_timeout_ns))
+            long = np.flatnonzero(rows.clock[ends - 1] - since > self.active_timeout_ns)
+            runs = unique(np.concatenate([runs, long]))
         if len(runs):
             splitter = _Splitter(rows, begins, self._open, self._flows["begun"], self.active_timeout_ns)
             for run in runs.tolist():

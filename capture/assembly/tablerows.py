@@ -63,7 +63,9 @@ class Rows:
             return {**columns, **dict(zip(part.column_names, part.columns, strict=True))}
         which = np.arange(first, last) if self._flow is None else self._flow[here]
         columns.update(_ends(self.flows.take(here if self._flow is None else which)))
-        at = np.flatnonzero(np.isin(which, self._named, assume_unique=True))
+        begin, end = np.searchsorted(self._named, (which[0], which[-1] + 1)) if len(which) else (0, 0)
+        at = np.searchsorted(which, self._named[begin:end])
+        at = at[which[at] == self._named[begin:end]]
         names = [self._names[flow] for flow in which[at].tolist()]
         for place, name in enumerate(("name", "name_from")):
             columns[name] = few_strings(len(which), at, [each[place] for each in names])

@@ -143,7 +143,7 @@ def scan(data: np.ndarray, begin: int, stop: int, layout: Layout, seconds: int) 
     """
     places = np.arange(begin + STRIDE, stop - REACH, STRIDE)
     guessed = guesses(data, places, REACH, layout, seconds)
-    heads = np.unique(np.append(guessed[guessed >= 0], begin))
+    heads = np.append(begin, guessed[guessed >= 0])  # ascending: places lie further apart than guesses from them
     words = _words(data, layout.order)
     last, size, record = len(data) - layout.record, len(data), layout.record
     ends = np.append(heads[1:], stop)

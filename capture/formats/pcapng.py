@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from capture import headers
+from capture.columns import unique
 from capture.formats.records import CHUNK, MAX_SNAPLEN, NO_INTERFACE, ORDERS, Chunk, Damage, Order, clipped
 from capture.headers import take
 from capture.series import NS
@@ -208,7 +209,7 @@ class Pcapng:
         captured = np.where(over, np.maximum(room, 0), captured)
         time_ns = np.zeros(len(at), np.int64)
         linktype = np.full(len(at), NO_INTERFACE, np.int64)
-        for number in np.unique(interface[interface < len(interfaces)]).tolist():
+        for number in unique(interface[interface < len(interfaces)]).tolist():
             rows = np.flatnonzero(interface == number)
             ticks = (ticks_high[rows].astype(np.uint64) << np.uint64(32)) | ticks_low[rows].astype(np.uint64)
             time_ns[rows] = ticks_to_ns(ticks, interfaces[number])

@@ -13,6 +13,7 @@ import re
 
 import numpy as np
 
+from capture.columns import unique
 from capture.headers import PROTOCOL_TCP, TCP_SYN
 from capture.layers.dissect import Packets
 
@@ -248,7 +249,7 @@ class TlsFinder:
         open_rows = [row for row, text in texts.items() if text is None]
         if open_rows or self._hellos:
             related = self._related(packets, rows, np.array(open_rows, np.int64))
-            found = self._follow(data, packets, np.union1d(starts, related), texts)
+            found = self._follow(data, packets, unique(np.concatenate([starts, related])), texts)
         else:
             found = [(int(packets.number[row]), text) for row, text in texts.items() if text]
         last = int(packets.number[-1])

@@ -137,9 +137,19 @@ def auto_bin_ns(durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> int:
     in which that percentile is no time at all (single packets) gets bins of a millisecond.
     """
     durations_ns = np.asarray(durations_ns)
-    longest = float(np.quantile(durations_ns, 0.95)) if durations_ns.size else 0.0
+    longest = _quantile(durations_ns, 0.95) if durations_ns.size else 0.0
     if longest <= 0:
         return 1_000_000
     width = longest / length * (1 + 1e-9) + 1
     step = 10 ** max(int(np.floor(np.log10(width))) - 1, 0)
     return int(np.ceil(width / step) * step)
+
+
+def _quantile(values: np.ndarray, share: float) -> float:
+    """The same as `numpy.quantile`, which first loads all of `numpy.ma`."""
+    place = (len(values) - 1) * share
+    below = int(place)
+    above = min(below + 1, len(values) - 1)
+    low, high = np.partition(values, (below, above))[[below, above]].tolist()
+    part = place - below
+    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import pickle
 import subprocess
 import sys
@@ -67,6 +68,8 @@ class _Worker:
             [sys.executable, "-P", "-c", code, root],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # a worker multiplies no matrices, and NumPy would start threads for that
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             process_group=0,  # Ctrl-C is for this process, and may come before the worker can ignore it
         )
 

@@ -122,8 +122,10 @@ def extract(
 ) -> None:
     """Pull per-flow byte and packet series out of captures into a flow table."""
     from capture.files import check_output
+    from capture.memory import keep_freed
     from netgen import pipeline, printing
 
+    keep_freed()
     out = out or Path(_extract_name(paths))
     if not list_names:
         check_output(_parquet(out), force=force)

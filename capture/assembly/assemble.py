@@ -28,6 +28,9 @@ from capture.series import NS
 
 IDLE_TIMEOUT_NS = 120 * NS
 
+#: New flows after which the memory of the old ones is given back.
+_RELEASED = 1 << 16
+
 #: A packet seen twice comes again within this time (a mirrored port, two interfaces).
 REPEAT_NS = 10_000_000
 
@@ -111,6 +114,7 @@ class Assembler:
             **{"up": "?", "by": "u1", "begun": "i8", "capture": "i8", "number": "i8"},
         )
         self._capture = 0
+        self._released = 0  # flows when their memory was last given back
         self._forget()
 
     def _forget(self) -> None:
@@ -167,7 +171,9 @@ class Assembler:
             self._assemble(part)
         if len(self._slots) > self._sweep:
             self._drop_ended()
-        self.release()
+        if self._flows.rows - self._released > _RELEASED:
+            self._released = self._flows.rows
+            self.release()
 
     def columns(self) -> FlowColumns:
         """The flows of all captures so far."""
@@ -202,10 +208,10 @@ class Assembler:
             head=np.ones(len(order), bool),
         )
         np.not_equal(rows.slot[1:], rows.slot[:-1], out=rows.head[1:])
+        place = np.empty(len(order), np.int32)  # of each row of the part in that order
+        place[order] = np.arange(len(order), dtype=np.int32)
         if len(part.syn):
-            place = np.empty(len(order), np.int64)
-            place[order] = np.arange(len(order))
-            at = place[part.syn]
+            at = place[part.syn].astype(np.int64)
             by_place = np.argsort(at)
             rows.syn, rows.syn_seq = at[by_place], part.syn_seq[by_place].astype(np.int64)
         self._count_repeats(rows)
@@ -217,7 +223,7 @@ class Assembler:
         columns = (rows.time_ns[moved], rows.size[moved], rows.forward[moved])
         self.spill.add(np.repeat(flow[by_flow], lengths), *columns)
         if self._ahead:
-            self._place_names(part, rows, np.repeat(flow, count))
+            self._place_names(part, place, np.repeat(flow, count), rows.forward)
 
     def _begins(self, rows: _Sorted) -> np.ndarray:
         """Which packets begin a flow."""
@@ -229,7 +235,7 @@ class Assembler:
         begins: np.ndarray = rows.clock - before > self.idle_timeout_ns
         begins[heads] |= self._open["flow"][slot] == 0
         ends = np.append(heads[1:], len(rows))
-        unsettled = rows.syn[~begins[rows.syn]]
+        unsettled = rows.syn[~begins[rows.syn] & ~self._sent_again(rows, begins)]
         runs = unique(np.searchsorted(heads, unsettled, "right") - 1)
         if self.active_timeout_ns is not None:
             since = rows.clock[heads]
@@ -242,6 +248,29 @@ class Assembler:
             for run in runs.tolist():
                 splitter.split(int(heads[run]), int(ends[run]))
         return begins
+
+    def _sent_again(self, rows: _Sorted, begins: np.ndarray) -> np.ndarray:
+        """Which SYNs are certainly those of the SYN before them in their direction, so that they begin nothing."""
+        syn, seq = rows.syn, rows.syn_seq
+        slot, forward = rows.slot[syn], rows.forward[syn]
+        # the one before, in this part or else in what is open
+        same = np.zeros(len(syn), bool)
+        same[1:] = (slot[1:] == slot[:-1]) & (forward[1:] == forward[:-1]) & (seq[1:] == seq[:-1])
+        first = np.ones(len(syn), bool)
+        first[1:] = slot[1:] != slot[:-1]
+        known = np.where(forward, self._open["seq_forward"][slot], self._open["seq_back"][slot])
+        same |= first & (known == seq + 1)
+        if self.active_timeout_ns is not None or not same.any():
+            return np.zeros(len(syn), bool)
+        # and no flow begins between them
+        begun = np.cumsum(begins)
+        since = np.empty(len(syn), np.int64)
+        since[1:] = begun[syn[:-1]]
+        head = np.flatnonzero(rows.head)
+        head = head[np.searchsorted(head, syn, "right") - 1]
+        since[first] = begun[head[first]] - begins[head[first]]
+        found: np.ndarray = same & (begun[syn] == since)
+        return found
 
     def _settle(self, rows: _Sorted, begins: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Take the packets into their flows' totals; where each stretch of one flow begins, and which flow it is."""
@@ -312,22 +341,22 @@ class Assembler:
         repeat[heads] = known & _again(*pairs)[0]
         self.notes[_REPEATED] += int(repeat.sum())
 
-    def _place_names(self, part: Part, rows: _Sorted, flow: np.ndarray) -> None:
-        flow_of, forward_of = np.empty(len(rows), np.int64), np.empty(len(rows), bool)
-        flow_of[rows.order], forward_of[rows.order] = flow, rows.forward
+    def _place_names(self, part: Part, place: np.ndarray, flow: np.ndarray, forward: np.ndarray) -> None:
         last = int(part.number[-1])
         here = [each for each in self._ahead if each[0] <= last]
         self._ahead = [each for each in self._ahead if each[0] > last]
         at = np.searchsorted(part.number, np.array([number for number, _ in here], np.int64))
-        for row, (number, name) in zip(at.tolist(), here, strict=True):
-            if part.number[row] == number:
+        right = (part.number[at] == [number for number, _ in here]).tolist()
+        of = (flow[place[at]] << 1 | forward[place[at]]).tolist()
+        for (_, name), good, direction in zip(here, right, of, strict=True):
+            if good:
                 said = self._texts.setdefault((name.text, name.kind), (name.text, name.kind))
-                self._said.append((int(flow_of[row]) << 1 | int(forward_of[row]), said))
+                self._said.append((direction, said))
 
     def _drop_ended(self) -> None:
         """Forget the keys whose flows have ended: a packet to come begins a new one anyway."""
         opened = self._open
-        ended = np.flatnonzero((opened["flow"] > 0) & (self._clock.now - opened["clock"] > self.idle_timeout_ns))
+        ended = np.flatnonzero(self._slots.used & (self._clock.now - opened["clock"] > self.idle_timeout_ns))
         opened["flow"][ended] = 0
         self._slots.give_back(ended)
         self._sweep = max(1 << 16, 2 * len(self._slots))

@@ -53,6 +53,11 @@ class Slots:
             number[new] = self._add(words[new], mixed[new])
         return number, new
 
+    @property
+    def used(self) -> np.ndarray:
+        """Which numbers are in use, bool (top,)."""
+        return self._used[: self.top]
+
     def give_back(self, numbers: np.ndarray) -> None:
         """Keys of these numbers are not in use any more."""
         self._used[numbers] = False

@@ -193,7 +193,7 @@ class Assembler:
         order = np.argsort(key, kind="stable")
         slot, new = self._slots.of(part.keys)
         self._open.grow(self._slots.top)
-        self._open["key"][slot[new]] = part.keys[new]
+        _raw(self._open["key"])[slot[new]] = _raw(part.keys)[new]
         rows = _Sorted(
             order=order,
             slot=slot[part.key[order]],
@@ -284,7 +284,7 @@ class Assembler:
         flow[new] = flows.rows + np.argsort(np.argsort(begun))
         fresh = flow[new]
         flows.grow(flows.rows + len(fresh))
-        flows["key"][fresh] = opened["key"][slot[new]]
+        _raw(flows["key"])[fresh] = _raw(opened["key"])[slot[new]]
         flows["start_ns"][fresh] = rows.time_ns[first[new]]
         flows["end_ns"][fresh] = rows.time_ns[first[new]]
         flows["up"][fresh] = rows.forward[first[new]]
@@ -364,6 +364,11 @@ class Assembler:
 
 _BACKWARDS = "packets stamped earlier than the one before"
 _REPEATED = "packets seen twice"
+
+
+def _raw(keys: np.ndarray) -> np.ndarray:
+    """Keys as bytes without names, which are copied faster."""
+    return keys.view(f"V{KEY.itemsize}")
 
 
 def _to_itself(key: np.ndarray) -> np.ndarray:

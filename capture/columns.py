@@ -1,18 +1,16 @@
 """NumPy columns as Arrow arrays and back, without pyarrow's own conversions.
 
-The first of those imports pandas, where that is installed, and the first encoding all of pyarrow's
+The first of those imports pandas, where that is installed, and the first dictionary all of pyarrow's
 compute functions: together more time than a small capture takes.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-
-#: Rows up to which a Python dict tells values apart sooner than pyarrow is ready to.
-FEW = 4096
 
 
 def arrow(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
@@ -93,22 +91,67 @@ def unique(values: np.ndarray) -> np.ndarray:
 
 
 def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the distinct values each value is, and these, in the order in which they first occur.
+    """Which of the distinct values each value is, int32, and these, in the order in which they first occur.
 
     Parameters
     ----------
     values : ndarray, shape (rows,)
         Of any type of fixed size; equal means equal bytes.
     """
-    size = values.dtype.itemsize
     values = np.ascontiguousarray(values)
-    if len(values) <= FEW:
-        seen: dict[bytes, int] = {}
-        row = [seen.setdefault(each, len(seen)) for each in values.view(f"V{size}").tolist()]
-        return np.array(row, np.int32), np.frombuffer(b"".join(seen), values.dtype)
-    if size == 8:  # numbers are told apart three times as fast
-        coded = pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)]).dictionary_encode()
-        return numbers(coded.indices), np.frombuffer(coded.dictionary.buffers()[1], values.dtype, len(coded.dictionary))
-    binary = pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(values), [None, pa.py_buffer(values)])
-    coded = binary.dictionary_encode()
-    return numbers(coded.indices), np.frombuffer(coded.dictionary.buffers()[1], values.dtype, len(coded.dictionary))
+    row, first = groups(values)
+    return row, values[first]
+
+
+def groups(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same, but with the rows in which the distinct values first occur in place of these.
+
+    All rows write their number into a table, at a place that their value gives: the first one stays,
+    and those that are equal to it have found their group. The others do so again, at other places.
+    """
+    count, size = len(values), values.dtype.itemsize
+    if size % 8:
+        padded = np.zeros((count, size + -size % 8), np.uint8)
+        padded[:, :size] = values.view(np.uint8).reshape(count, size)
+        values = padded
+    words = values.view(np.uint64).reshape(count, (size + 7) // 8)
+    words = words[:, 0] if words.shape[1] == 1 else words
+    mixed = words * _MIXERS[0] if words.ndim == 1 else _mixed(words)
+    shift = np.uint64(64 - max(8, count.bit_length()))
+    table = np.empty(1 << int(64 - shift), np.int32)
+    head = np.empty(count, np.int32)  # the first row of each row's group
+    todo = np.arange(count, dtype=np.int32)
+    while todo.size:
+        at = (mixed >> shift).astype(np.int64)
+        table[at[::-1]] = todo[::-1]  # of several, the last that is written stays
+        there = table[at]
+        other = words[there] != (words if len(todo) == count else words[todo])
+        if words.ndim == 2:
+            other = other.any(axis=1)
+        if len(todo) == count:
+            head = there.copy()
+        else:
+            head[todo] = there
+        rest = np.flatnonzero(other)
+        todo, mixed = todo[rest], mixed[rest]
+        mixed ^= mixed >> _HALF
+        mixed *= _MIXERS[1]
+    first = np.flatnonzero(head == np.arange(count, dtype=np.int32))
+    number = np.empty(count, np.int32)
+    number[first] = np.arange(len(first), dtype=np.int32)
+    return number[head], first
+
+
+# drawn anew in each process, so that no capture can be made that is slow to read; results do not depend on them
+_MIXERS = np.frombuffer(os.urandom(16), np.uint64) | np.uint64(1)
+_HALF = np.uint64(32)
+
+
+def _mixed(words: np.ndarray) -> np.ndarray:
+    """A number for each row of some words."""
+    mixed = np.zeros(len(words), np.uint64)
+    for place in range(words.shape[1]):
+        mixed += words[:, place]
+        mixed *= _MIXERS[0]
+        mixed ^= mixed >> _HALF
+    return mixed * _MIXERS[1]

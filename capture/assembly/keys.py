@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from capture.columns import distinct
+from capture.columns import distinct, groups
 from capture.layers.dissect import Packets
 
 #: What tells two flows apart, ends in canonical order: the smaller address and port is `a`.
@@ -90,10 +90,10 @@ class Keys:
         if not self._count:
             return np.zeros(0, np.int32), np.zeros(0, KEY)
         mixed, a, b, word = (np.concatenate(each) for each in zip(*self._few, strict=True))
-        row, first = _first(mixed)
+        row, first = groups(mixed)
         for column in (a, b, word):
             if (column[first].take(row) != column).any():  # two keys of one hash
-                row, first = _first(np.stack([a, b, word], axis=1).view("V24").ravel())
+                row, first = groups(np.stack([a, b, word], axis=1).view("V24").ravel())
         keys = np.zeros(len(first), KEY)
         a, b, word = a[first], b[first], word[first]
         for end, number in (("a", a), ("b", b)):
@@ -112,14 +112,6 @@ class Keys:
         row, few = distinct(others)
         key[rows] = row + np.int32(len(keys))
         return key, np.concatenate([keys, few])
-
-
-def _first(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the distinct values each is, in order of first occurrence, and where that was."""
-    row, found = distinct(values)
-    first = np.empty(len(found), np.int64)
-    first[row[::-1]] = np.arange(len(row) - 1, -1, -1)
-    return row, first
 
 
 def keys_of(packets: Packets, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from capture import thrift
 from capture.bins import Cells
-from capture.columns import distinct
+from capture.distinct import distinct
 from capture.thrift import BINARY, FALSE, I32, I64, LIST, STRUCT, Struct
 
 #: With more than one number in so many no zero, plain numbers are shorter.

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture import columns
-from capture.columns import arrow, distinct, groups, numbers, strings
+from capture.columns import arrow, numbers, strings
+from capture.distinct import distinct, groups
 
 
 @given(
@@ -47,7 +47,7 @@ def test_values_are_told_apart_in_the_order_in_which_they_occur(values, kind, cl
     given_values = np.frombuffer(b"".join(bytes(size - 1) + bytes([each]) for each in values), kind)
     with pytest.MonkeyPatch.context() as patch:
         if clash:
-            patch.setattr(columns, "_MIXERS", np.ones(2, np.uint64))
+            patch.setattr("capture.distinct._MIXERS", np.ones(2, np.uint64))
         row, unlike = distinct(given_values)
         rows, first = groups(given_values)
     assert unlike.tobytes() == b"".join(dict.fromkeys(given_values.view(f"V{size}").tolist()))

@@ -7,7 +7,8 @@ import socket
 import numpy as np
 import pyarrow as pa
 
-from capture.columns import distinct, joined_strings
+from capture.columns import joined_strings
+from capture.distinct import distinct
 
 # for each byte its digits and a dot, four bytes as one number, and which of these are there
 _DIGITS = np.array([f"{number}.".ljust(4).encode() for number in range(256)], "S4").view(np.uint32)

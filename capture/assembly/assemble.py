@@ -21,7 +21,7 @@ from capture.assembly.keys import KEY
 from capture.assembly.parts import Part
 from capture.assembly.slots import Slots
 from capture.assembly.spill import Spill
-from capture.columns import unique
+from capture.distinct import unique
 from capture.errors import InputError
 from capture.naming.names import Name
 from capture.series import NS

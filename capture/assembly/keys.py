@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from capture.columns import distinct, groups
+from capture.distinct import distinct, groups
 from capture.layers.dissect import Packets
 
 #: What tells two flows apart, ends in canonical order: the smaller address and port is `a`.

@@ -158,11 +158,11 @@ def scan(data: np.ndarray, begin: int, stop: int, layout: Layout, seconds: int) 
         places = np.empty((_STEPS + 1, len(alive)), np.int64)
         places[0] = at[alive]
         try:
-            for here, after in itertools.pairwise(places):
+            for here, after in itertools.pairwise(list(places)):
                 np.add(here, sizes[here], out=after)
                 after += record
         except IndexError:  # at the end of the file; a place that cannot be leads anywhere forward, and is found below
-            for here, after in itertools.pairwise(places):
+            for here, after in itertools.pairwise(list(places)):
                 np.add(here, sizes[np.minimum(here, last)], out=after)
                 after += record
         here, after = places[:-1], places[1:]

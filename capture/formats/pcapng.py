@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from capture import headers
-from capture.columns import unique
+from capture.distinct import unique
 from capture.formats.records import CHUNK, MAX_SNAPLEN, NO_INTERFACE, ORDERS, Chunk, Damage, Order, clipped
 from capture.headers import take
 from capture.series import NS

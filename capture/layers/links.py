@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from capture import headers
-from capture.columns import unique
+from capture.distinct import unique
 from capture.formats.records import NO_INTERFACE
 from capture.layers import wireless
 from capture.layers.rows import LINK, LLC, NO_IDB, NONE, NOT_IP, OK, TYPES, UNKNOWN_LINK, Rows

@@ -13,7 +13,7 @@ import re
 
 import numpy as np
 
-from capture.columns import unique
+from capture.distinct import unique
 from capture.headers import PROTOCOL_TCP, TCP_SYN
 from capture.layers.dissect import Packets
 

@@ -9,7 +9,6 @@ that is a proof by induction, and a wrong guess is found: that stretch is walked
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import struct
 
 import numpy as np
@@ -158,13 +157,13 @@ def scan(data: np.ndarray, begin: int, stop: int, layout: Layout, seconds: int) 
         places = np.empty((_STEPS + 1, len(alive)), np.int64)
         places[0] = at[alive]
         try:
-            for here, after in itertools.pairwise(list(places)):
-                np.add(here, sizes[here], out=after)
-                after += record
+            for step in range(_STEPS):
+                np.add(places[step], sizes[places[step]], out=places[step + 1])
+                places[step + 1] += record
         except IndexError:  # at the end of the file; a place that cannot be leads anywhere forward, and is found below
-            for here, after in itertools.pairwise(list(places)):
-                np.add(here, sizes[np.minimum(here, last)], out=after)
-                after += record
+            for step in range(_STEPS):
+                np.add(places[step], sizes[np.minimum(places[step], last)], out=places[step + 1])
+                places[step + 1] += record
         here, after = places[:-1], places[1:]
         right = here < ends[alive]
         if int(after[-1].max()) > size or int((after - here).max()) > layout.limit + record:

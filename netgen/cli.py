@@ -24,6 +24,8 @@ class _Group(TyperGroup):
             raise NetgenError("interrupted", "Nothing was half-written; type the command again") from error
 
 
+_TENSORS = 512 << 20  # bytes of freed tensors to keep: a step of training makes and drops so much
+
 app = typer.Typer(
     name="netgen",
     cls=_Group,
@@ -221,9 +223,11 @@ def train(
 ) -> None:
     """Train a class-conditional diffusion model on the labelled flows of flow tables."""
     from capture.flows import FlowTable, concat
+    from capture.memory import keep_freed
     from netgen import printing
     from netgen.training import train as run
 
+    keep_freed(_TENSORS)
     out = out or Path(flows[0].name.removesuffix(".parquet").removesuffix(".flows") + ".safetensors")
     if out.suffix != ".safetensors":
         raise InputError(f"a model cannot be written to {out}", "Name it -o NAME.safetensors")
@@ -256,7 +260,7 @@ def synth(
         float, typer.Option("--guidance", help="Over 1: more typical of the class, and less varied.")
     ] = 1.0,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Sampling steps.", show_default="the model's, 18")
+        int | None, typer.Option("--steps", help="Sampling steps.", show_default="the model's, 10")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Flow i of a class is the same for the same seed.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
@@ -276,9 +280,11 @@ def synth(
 
     card = out.suffix.lower() == ".parquet" and not no_card
     check_outputs(out, card=card, force=force)
+    from capture.memory import keep_freed
     from netgen import printing
     from netgen.shipped import load, model_with
 
+    keep_freed(_TENSORS)
     if model is None and isinstance(numbers, str):
         raise InputError("--class all needs a model to take all classes of", "Add --model; netgen models lists them")
     loaded = load(model) if model is not None else load(model_with(list(numbers)))

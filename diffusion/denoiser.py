@@ -48,7 +48,7 @@ class Statistics:
 class NoiseConfig:
     """Noise levels of training and of sampling.
 
-    Every number of the series stands in about 2N pixels, so a level that hides a series lies far
+    In a Gramian field every number of the series stands in about 2N pixels, so a level that hides a series lies far
     above the one that hides a photograph.
 
     Parameters
@@ -67,6 +67,16 @@ class NoiseConfig:
     lowest: float = 0.1
     steps: int = 10
 
+    @classmethod
+    def of(cls, pixels: int) -> NoiseConfig:
+        """Levels for images in which each number stands in so many pixels; the defaults are for 256.
+
+        Where each stands in n pixels, the mean of these has ``sigma / sqrt(n)`` of noise.
+        """
+        more = math.sqrt(pixels / 256)
+        plain = cls()
+        return cls(plain.mean + math.log(more), plain.std, plain.highest * more, plain.lowest * more, plain.steps)
+
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
         return dataclasses.asdict(self)
@@ -76,13 +86,26 @@ class NoiseConfig:
         return torch.exp(torch.randn(number, generator=generator) * self.std + self.mean)
 
 
-def symmetric_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Gaussian noise equal to its transpose, of unit variance off the diagonal.
+def image_noise(shape: tuple[int, ...], generator: torch.Generator, mirror: int) -> Tensor:
+    """Gaussian noise of unit variance off the diagonal, to its transpose what images are to theirs.
 
-    Only the symmetric part of noise would reach a network that makes its output symmetric.
+    Only that part of noise would reach a network whose output is so.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (..., rows, columns).
+    generator : Generator
+    mirror : int
+        1: equal to its transpose; -1: opposite to it, but for the diagonal, which is of unit variance; 0: any.
     """
     noise = torch.randn(shape, generator=generator)
-    return (noise + noise.mT) * math.sqrt(0.5)
+    if mirror == 0:
+        return noise
+    mirrored = (noise + mirror * noise.mT) * math.sqrt(0.5)
+    if mirror < 0:
+        mirrored.diagonal(dim1=-2, dim2=-1).copy_(noise.diagonal(dim1=-2, dim2=-1))
+    return mirrored
 
 
 class Denoiser(nn.Module):
@@ -105,7 +128,7 @@ class Denoiser(nn.Module):
         self.unlabelled = unlabelled
 
     def forward(self, image: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
-        """Clean images; ``image`` (batch, channels, bins, bins), ``sigma`` and ``label`` (batch,)."""
+        """Clean images; ``image`` (batch, channels, bins, columns), ``sigma`` and ``label`` (batch,)."""
         centre, spread = self.statistics.centre, self.statistics.spread
         c_in = (sigma.square() + spread**2).rsqrt()  # EDM, table 1
         out: Tensor = self.network((image - centre) * c_in[:, None, None, None], sigma.log() / 4, label)

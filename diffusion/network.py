@@ -1,12 +1,13 @@
 """The network: a transformer whose tokens are bands of rows.
 
-A token is 8 rows of the image, all columns and channels: it stands for a moment in time, as a
+A token is some rows of the image, all columns and channels: it stands for a moment in time, as a
 square patch would not. Row i of a Gramian angular field relates bin i to every other bin, so a band
 holds all that the image says of its bins.
 
 The output is not pixels but, for each bin, a few vectors whose products are the pixels: a field is
 ``x x^T - s s^T``, a matrix of rank 2, which a linear layer from `width` numbers to a band's pixels
-could only approximate. This head holds it exactly, is symmetric by construction, and costs less.
+could only approximate. This head holds it exactly, is symmetric by construction, and costs less. A
+difference field is antisymmetric, and made alike; images that are neither come from a linear layer.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ class NetworkConfig:
 
     Parameters
     ----------
-    channels, bins : int
-        Images are (channels, bins, bins).
+    channels, bins, columns : int
+        Images are (channels, bins, columns); 0 columns: as many as bins.
+    mirror : int
+        What an image is to its transpose: 1 its like, -1 its opposite but for the diagonal, 0 neither.
     classes : int
         Number of classes; one more embedding stands for "no class" (classifier-free guidance).
     rows : int
         Rows of a token.
     rank : int
-        Vectors a bin from which the image is put together; a field itself needs 1.
+        Vectors a bin from which a mirrored image is put together; a field itself needs 1.
     width, depth, heads : int
         Of the transformer.
     """
@@ -46,6 +49,8 @@ class NetworkConfig:
     width: int = 128
     depth: int = 4
     heads: int = 4
+    columns: int = 0
+    mirror: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
@@ -53,9 +58,9 @@ class NetworkConfig:
 
 
 class BandTransformer(nn.Module):
-    """Noisy symmetric images to clean symmetric images.
+    """Noisy images to clean images.
 
-    Shapes: ``image`` (batch, channels, bins, bins), ``noise`` (batch,), ``label`` (batch,) long.
+    Shapes: ``image`` (batch, channels, bins, columns), ``noise`` (batch,), ``label`` (batch,) long.
     """
 
     frequencies: Tensor
@@ -66,7 +71,10 @@ class BandTransformer(nn.Module):
             raise ValueError(f"{config.bins} bins do not divide into bands of {config.rows} rows")
         self.config = config
         self.tokens = config.bins // config.rows
-        values = config.channels * config.rows * config.bins
+        self.columns = config.columns or config.bins
+        if config.mirror and self.columns != config.bins:
+            raise ValueError(f"an image of {config.bins} x {self.columns} has no mirror image")
+        values = config.channels * config.rows * self.columns
         width = config.width
         self.inward = nn.Linear(values, width)
         self.place = nn.Parameter(torch.randn(self.tokens, width) * 0.02)
@@ -76,12 +84,17 @@ class BandTransformer(nn.Module):
         self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
         self.last = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
-        self.outward = nn.Linear(width, config.channels * config.rows * (2 * config.rank + 1))
+        made = 2 * config.rank + 1 if config.mirror else self.columns
+        self.outward = nn.Linear(width, config.channels * config.rows * made)
         frequencies = torch.exp(torch.linspace(math.log(0.1), math.log(100.0), width // 2))
         self.register_buffer("frequencies", frequencies, persistent=False)
         nn.init.normal_(self.label.weight, std=0.02)
         for parameter in (*self.modulate.parameters(), *self.last.parameters()):
             nn.init.zeros_(parameter)
+        if not config.mirror:
+            nn.init.zeros_(self.outward.weight)
+            nn.init.zeros_(self.outward.bias)
+            return
         # P = 0 makes the first image 0, Q random lets its gradient through
         nn.init.normal_(self.outward.weight, std=0.02)
         with torch.no_grad():
@@ -93,7 +106,7 @@ class BandTransformer(nn.Module):
         """The clean image as the network sees it; ``noise`` is a function of log sigma."""
         config = self.config
         batch = image.shape[0]
-        bands = image.reshape(batch, config.channels, self.tokens, config.rows * config.bins)
+        bands = image.reshape(batch, config.channels, self.tokens, config.rows * self.columns)
         x = self.inward(bands.transpose(1, 2).flatten(2)) + self.place
         angle = noise[:, None] * self.frequencies
         condition = self.noise(torch.cat([angle.cos(), angle.sin()], dim=1)) + self.label(label)
@@ -102,15 +115,24 @@ class BandTransformer(nn.Module):
             x = block(x, modulation)
         shift, scale = self.last(condition).view(batch, 2, 1, config.width).unbind(1)
         x = functional.layer_norm(x, (config.width,)) * (1 + scale) + shift
-        return self._image(self.outward(x).float())
+        out = self.outward(x).float()
+        return self._mirrored(out) if config.mirror else self._plain(out)
 
-    def _image(self, out: Tensor) -> Tensor:
-        """``P Q^T + Q P^T + diag(d)`` a channel, from (batch, tokens, rows * channels * (2 rank + 1))."""
+    def _plain(self, out: Tensor) -> Tensor:
+        """From (batch, tokens, rows * channels * columns)."""
+        config = self.config
+        return out.view(len(out), config.bins, config.channels, self.columns).transpose(1, 2)
+
+    def _mirrored(self, out: Tensor) -> Tensor:
+        """``P Q^T + Q P^T + diag(d)`` a channel, or ``P Q^T - Q P^T + diag(d)``.
+
+        From (batch, tokens, rows * channels * (2 rank + 1)).
+        """
         config = self.config
         factors = out.view(len(out), config.bins, config.channels, 2 * config.rank + 1).transpose(1, 2)
         p, q, d = factors.split([config.rank, config.rank, 1], dim=-1)
         p = p / math.sqrt(config.rank)
-        image = torch.cat([p, q], dim=-1) @ torch.cat([q, p], dim=-1).mT
+        image = torch.cat([p, q], dim=-1) @ torch.cat([q, config.mirror * p], dim=-1).mT
         return image + torch.diag_embed(d.squeeze(-1))
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from diffusion.denoiser import Denoiser, LevelWeights, NoiseConfig, Statistics, errors, symmetric_noise
+from diffusion.denoiser import Denoiser, LevelWeights, NoiseConfig, Statistics, errors, image_noise
 from diffusion.network import BandTransformer, NetworkConfig
 
 Choice = TypeVar("Choice")
@@ -124,7 +124,7 @@ def train(
     state : TrainState
         Where to begin; changed in place.
     images : callable
-        Indices (batch,) -> clean images (batch, channels, bins, bins) on `device`.
+        Indices (batch,) -> clean images (batch, channels, bins, columns) on `device`.
     labels : Tensor of long, shape (examples,)
         Class numbers.
     stop : callable
@@ -154,7 +154,7 @@ def train(
         label[torch.rand(config.batch, generator=generator) < config.dropout] = denoiser.unlabelled
         sigma = noise_config.draw(config.batch, generator).to(device)
         image = images(index.to(device))
-        noise = symmetric_noise(tuple(image.shape), generator).to(device)
+        noise = image_noise(tuple(image.shape), generator, state.network.config.mirror).to(device)
         rate = learning_rate(config, state.step, share)
         for group in state.optimizer.param_groups:
             group["lr"] = rate

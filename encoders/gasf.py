@@ -22,18 +22,19 @@ MAX_ANGLE = float(np.arccos(IDLE))
 
 
 class Gasf:
-    """GASF images of scaled series, one image a channel.
-
-    Attributes
-    ----------
-    name : str
-        What models and the command line call it.
-    exact : bool
-        Whether decoding an encoded series gives back the same integers.
-    """
+    """GASF images of scaled series (see `encoders.contract.Encoder`)."""
 
     name = "gasf"
-    exact = True
+    exact_to = 2**19
+    mirror = 1
+
+    def columns(self, bins: int) -> int:
+        """As many as rows."""
+        return bins
+
+    def repeats(self, bins: int) -> int:
+        """A row and a column."""
+        return 2 * bins
 
     def encode(self, scaled: np.ndarray) -> np.ndarray:
         """Images of scaled series, by pyts.

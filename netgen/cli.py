@@ -211,6 +211,10 @@ def train(
     precision: Annotated[
         str, typer.Option("--precision", help="float32, bfloat16, or auto: chosen by a short trial.")
     ] = "auto",
+    preset: Annotated[str, typer.Option("--preset", help="Size: tiny, small, or base, for an accelerator.")] = "small",
+    encoder: Annotated[
+        str, typer.Option("--encoder", help="How series become images: gasf, gadf, delay or series (none).")
+    ] = "gasf",
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the model.", show_default="that of the file")
     ] = None,
@@ -235,7 +239,8 @@ def train(
     with printing.training_bar() as progress:
         model = run(
             table, out=out, minutes=minutes, steps=steps, seed=seed, device=device, threads=threads,
-            precision=precision, name=name, validation=validation, resume=resume, force=force, progress=progress,
+            precision=precision, preset=preset, encoder=encoder, name=name, validation=validation, resume=resume,
+            force=force, progress=progress,
         )  # fmt: skip
     printing.model_made(out, model, as_json=as_json)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from capture.errors import InputError
-from diffusion.denoiser import Denoiser, symmetric_noise
+from diffusion.denoiser import Denoiser, image_noise
 from diffusion.sampler import draw, karras_sigmas, sample_seed
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def draw_scaled(
     denoiser = Denoiser(model.network.to(device), model.statistics, unlabelled=len(model.classes))
     encoder = model.imaging
     sigmas = karras_sigmas(steps, model.noise.highest, model.noise.lowest)
-    shape = (len(model.spec.channels), model.spec.length, model.spec.length)
+    bins = model.spec.length
+    shape = (len(model.spec.channels), bins, encoder.columns(bins))
     total, done = sum(numbers.values()), 0
     blocks = [
         (label, range(begin, min(begin + block, number)))
@@ -64,7 +65,7 @@ def draw_scaled(
     ]
 
     def noise(label: int, index: int) -> torch.Tensor:
-        return symmetric_noise(shape, torch.Generator().manual_seed(sample_seed(seed, label, index)))
+        return image_noise(shape, torch.Generator().manual_seed(sample_seed(seed, label, index)), encoder.mirror)
 
     def draw_block(task: tuple[int, range]) -> tuple[int, np.ndarray, np.ndarray]:
         label, indices = task

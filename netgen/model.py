@@ -22,14 +22,13 @@ from capture.series import SeriesSpec
 from diffusion import modelfile
 from diffusion.denoiser import NoiseConfig, Statistics
 from diffusion.network import BandTransformer
-from encoders.gasf import Gasf
+from encoders.contract import Encoder
+from encoders.kinds import ENCODERS
 from encoders.marginals import Decoder, Marginals
 from encoders.scale import LogScale
 from netgen.drawing import choose_device, draw_scaled
 
 FORMAT = 2
-ENCODERS = {"gasf": Gasf}
-
 _MARGINALS = "marginals."  # begins the names of their tensors
 
 
@@ -70,7 +69,7 @@ class Model:
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
-    def imaging(self) -> Gasf:
+    def imaging(self) -> Encoder:
         """The encoder itself."""
         return ENCODERS[self.encoder]()
 
@@ -126,11 +125,14 @@ class Model:
                 raise ValueError(f"its encoder {about['encoder']!r} is not known here")
             tensors = modelfile.load_tensors(path)
             maps = {name.removeprefix(_MARGINALS): tensors.pop(name) for name in list(tensors) if _MARGINALS in name}
+            network, imaging = modelfile.load_network(about["network"], tensors), ENCODERS[about["encoder"]]()
+            if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
+                raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
             return cls(
                 name=str(about["name"]),
                 spec=SeriesSpec.from_json(about["series"]),
                 classes=tuple(about["classes"]),
-                network=modelfile.load_network(about["network"], tensors),
+                network=network,
                 scale=LogScale.from_json(about["scale"]),
                 limits=PacketLimits.from_json(about["limits"]),
                 statistics=Statistics(**about["statistics"]),

@@ -28,12 +28,14 @@ from diffusion.denoiser import NoiseConfig, Statistics
 from diffusion.network import BandTransformer, NetworkConfig
 from diffusion.train import Progress, TrainConfig, TrainState, fastest, new_state
 from diffusion.train import train as run_training
-from encoders.gasf import Gasf
+from encoders.kinds import ENCODERS
 from encoders.marginals import Marginals
 from encoders.scale import LogScale
 from netgen.calibration import calibrate
 from netgen.drawing import choose_device, cores
 from netgen.model import FORMAT, Model
+from netgen.presets import DEFAULT
+from netgen.presets import preset as preset_named
 from netgen.validation import Check, Validator, due, hold_back
 
 DEFAULT_MINUTES = 10.0
@@ -50,6 +52,8 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     precision: str = "auto",
+    preset: str = DEFAULT,
+    encoder: str = "gasf",
     resume: bool = False,
     force: bool = False,
     name: str | None = None,
@@ -73,6 +77,10 @@ def train(
     threads, precision : int, {"auto", "float32", "bfloat16"}
         Otherwise chosen by a trial of a few steps, since neither more threads nor bfloat16 is sure
         to be faster.
+    preset : {"tiny", "small", "base"}
+        Size of the network; `base` wants an accelerator.
+    encoder : {"gasf", "gadf", "delay", "series"}
+        How series become images.
     name : str, optional
         The model's name; otherwise that of `out`.
     validation : float
@@ -101,6 +109,9 @@ def train(
         raise InputError(f"seed {seed} cannot be trained with", "Take one from 0 to 2147483647")
     if not 0 <= validation <= 0.5:
         raise InputError(f"a share of {validation} cannot be held back", "Take 0 to 0.5: --validation 0.1")
+    if encoder not in ENCODERS:
+        raise InputError(f"encoder {encoder!r} is not known", f"Take one of: {', '.join(ENCODERS)}")
+    size = preset_named(preset)
     whole = (flows if isinstance(flows, FlowTable) else concat(flows)).labelled()
     kept, held = hold_back(whole, validation, seed)
     table = whole.take(kept) if len(held) else whole
@@ -114,18 +125,23 @@ def train(
     labels = torch.from_numpy(np.searchsorted(np.array(classes), table.labels.astype(str)))
     scale = LogScale.of(series)
     scaled = torch.from_numpy(scale.scale(series).astype(np.float32)).to(where)
-    encoder = Gasf()
+    imaging, bins = ENCODERS[encoder](), table.spec.length
     some = np.random.default_rng(seed).permutation(len(table))[:256]
-    statistics = Statistics.of(encoder.encode_tensor(scaled[torch.from_numpy(some).to(where)]))
-    noise = NoiseConfig()
-    network = NetworkConfig(len(table.spec.channels), table.spec.length, len(classes), rows=_rows(table.spec.length))
+    statistics = Statistics.of(imaging.encode_tensor(scaled[torch.from_numpy(some).to(where)]))
+    noise = NoiseConfig.of(imaging.repeats(bins))
+    network = NetworkConfig(
+        len(table.spec.channels), bins, len(classes), rows=_rows(bins), columns=imaging.columns(bins),
+        mirror=imaging.mirror, width=size.width, depth=size.depth, heads=size.heads,
+    )  # fmt: skip
     config = TrainConfig(
         steps=steps,
         seconds=60 * (minutes if minutes is not None else DEFAULT_MINUTES) if minutes or not steps else None,
+        batch=size.batch,
+        rate=size.rate,
         seed=seed,
     )
     state = new_state(network, config, where)
-    fingerprint = _fingerprint(table, labels, seed)
+    fingerprint = _fingerprint(table, labels, seed, encoder)
     validator: Validator | None = None
     if files:
         files.need_room(sum(each.numel() for each in state.network.parameters()))
@@ -145,7 +161,7 @@ def train(
             statistics=statistics,
             noise=noise,
             marginals=Marginals.none(len(classes)),
-            encoder=encoder.name,
+            encoder=encoder,
             training=training or {},
         )
 
@@ -155,7 +171,7 @@ def train(
             files.restore_checks(validator)
 
     def images(index: torch.Tensor) -> torch.Tensor:
-        return encoder.encode_tensor(scaled[index])
+        return imaging.encode_tensor(scaled[index])
 
     def save(state: TrainState) -> None:
         if files:
@@ -170,6 +186,7 @@ def train(
         "precision": "bfloat16" if bfloat16 else "float32",
         "seed": seed,
         "batch": config.batch,
+        "preset": preset,
     }
     try:
         torch.set_num_threads(used_threads)
@@ -357,8 +374,8 @@ def _rows(length: int) -> int:
     return next(rows for rows in (8, 4, 2, 1) if length % rows == 0)
 
 
-def _fingerprint(table: FlowTable, labels: torch.Tensor, seed: int) -> str:
-    digest = hashlib.sha256(json.dumps([table.spec.to_json(), table.classes, seed]).encode())
+def _fingerprint(table: FlowTable, labels: torch.Tensor, seed: int, encoder: str) -> str:
+    digest = hashlib.sha256(json.dumps([table.spec.to_json(), table.classes, seed, encoder]).encode())
     digest.update(np.ascontiguousarray(table.series()).tobytes())
     digest.update(labels.numpy().tobytes())
     return digest.hexdigest()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from diffusion import modelfile
-from diffusion.denoiser import Denoiser, LevelWeights, NoiseConfig, Statistics, errors, symmetric_noise
+from diffusion.denoiser import Denoiser, LevelWeights, NoiseConfig, Statistics, errors, image_noise
 from diffusion.network import BandTransformer, NetworkConfig
 from diffusion.sampler import draw, karras_sigmas, multistep, sample_seed
 from diffusion.train import TrainConfig, class_odds, fastest, learning_rate, new_state, train
@@ -25,6 +25,7 @@ CPU = torch.device("cpu")
 SMALL = NetworkConfig(channels=2, bins=8, classes=2, rows=4, rank=2, width=32, depth=2, heads=2)
 STATISTICS = Statistics(0.1, 0.5)
 NOISE = NoiseConfig()
+symmetric_noise = functools.partial(image_noise, mirror=1)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -117,6 +118,39 @@ def test_every_input_matters(what):
 
 
 # --- the denoiser ---
+
+
+def test_noise_of_a_difference_field_is_antisymmetric_with_a_diagonal_of_its_own():
+    noise = image_noise((200, 2, 16, 16), generator(), -1)
+    eye = torch.eye(16, dtype=bool)
+    assert torch.equal(noise[..., ~eye], -noise.mT[..., ~eye])
+    assert abs(float(noise[..., ~eye].std()) - 1) < 0.02
+    assert abs(float(noise[..., eye].std()) - 1) < 0.03
+
+
+@pytest.mark.parametrize(("columns", "mirror"), [(8, 1), (8, -1), (8, 0), (3, 0), (1, 0)])
+def test_images_of_any_kind_are_made_as_their_mirror_says(columns, mirror):
+    config = dataclasses.replace(SMALL, columns=columns, mirror=mirror)
+    network = lively(BandTransformer(config))
+    image = image_noise((3, 2, 8, columns), generator(), mirror)
+    out = network(image, torch.zeros(3), torch.zeros(3).long())
+    assert out.shape == image.shape
+    if mirror:
+        away = ~torch.eye(8, dtype=bool)
+        torch.testing.assert_close(out[..., away], mirror * out.mT[..., away])
+
+
+def test_an_image_that_is_not_square_has_no_mirror_image():
+    with pytest.raises(ValueError, match="no mirror image"):
+        BandTransformer(dataclasses.replace(SMALL, columns=3))
+
+
+def test_noise_levels_follow_the_pixels_a_number_stands_in():
+    """A number in one pixel is hidden by a sixteenth of the noise that hides one in 256."""
+    field, series = NoiseConfig.of(256), NoiseConfig.of(1)
+    assert field == NoiseConfig()
+    assert series.highest == pytest.approx(field.highest / 16)
+    assert math.exp(series.mean) == pytest.approx(math.exp(field.mean) / 16)
 
 
 def test_noise_is_symmetric_and_of_unit_variance():

@@ -233,6 +233,26 @@ def test_flows_of_two_classes_begin_from_other_noise(tiny_model):
     assert not any(np.array_equal(a, b) for a in one for b in other)
 
 
+@pytest.mark.parametrize("encoder", ["gadf", "delay", "series"])
+def test_a_model_of_another_encoder_is_trained_saved_read_and_drawn_from(encoder, tiny_flows, tmp_path):
+    """Its file says which; a flow is the same from the model and from its file."""
+    out = tmp_path / "other.safetensors"
+    model = netgen.train(tiny_flows, out=out, encoder=encoder, preset="tiny", **QUICK)
+    again = netgen.load(out)
+    assert again.encoder == model.encoder == encoder
+    assert modelfile.load_about(out)["training"]["preset"] == "tiny"
+    drawn = again.sample({"Web-TLS": 3}, steps=3)
+    assert equal(drawn, model.sample({"Web-TLS": 3}, steps=3))
+    assert drawn.series().any((1, 2)).all()
+
+
+def test_an_encoder_or_a_preset_that_is_not_there_is_refused(tiny_flows):
+    for more, there in (({"encoder": "gaf"}, "gasf, gadf, delay, series"), ({"preset": "huge"}, "tiny, small, base")):
+        with pytest.raises(netgen.NetgenError, match=next(iter(more.values()))) as caught:
+            netgen.train(tiny_flows, **more, **QUICK)
+        assert there in str(caught.value) + str(caught.value.hint)
+
+
 def test_steps_and_guidance_change_what_is_drawn(tiny_model):
     plain = tiny_model.sample("Web", 4, steps=4).series()
     for more in ({"steps": 5}, {"steps": 4, "guidance": 3.0}):

@@ -46,7 +46,8 @@ from netgen.evaluation.evaluate import Evaluation, evaluate
 from netgen.evaluation.sets import Flows, alike
 from netgen.evaluation.spaces import LogSpace
 
-DATA = Path(os.environ.get("NETGEN_SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+HOME = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("NETGEN_SHARED_DATA", HOME.parent / "shared" / "data"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,8 +149,10 @@ def commit() -> str:
     """netgen's commit; what is changed since adds a fingerprint of the changes."""
 
     def git(*words: str) -> str:
-        home = Path(__file__).parent.parent
-        return subprocess.run(["git", *words], cwd=home, capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(["git", *words], cwd=HOME, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ValueError(f"{HOME} must be a git checkout, since results are kept by commit: {done.stderr.strip()}")
+        return done.stdout
 
     changes = git("diff", "HEAD", "--", "*.py")
     more = f"+{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else ""
@@ -257,6 +260,7 @@ def main() -> int:
         print(f"the shared data are not at {DATA}: set NETGEN_SHARED_DATA", file=sys.stderr)
         return 1
     try:
+        commit()
         for name in arguments.methods:
             method(name)
         if "doppelganger" in arguments.methods and arguments.dgan_python is None:

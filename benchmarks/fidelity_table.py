@@ -42,6 +42,12 @@ def mover(channel: str) -> Callable[[Line], float | None]:
     return ratio
 
 
+def movers(line: Line) -> float | None:
+    """The mean over the channels, over that of real flows."""
+    value, floor = line["earth_movers"].values(), line["floor_earth_movers"].values()
+    return sum(value) / sum(floor) if sum(floor) else None
+
+
 def cost(name: str, unit: float = 1.0) -> Callable[[Line], float | None]:
     return lambda line: line["cost"][name] / unit if name in line["cost"] else None
 
@@ -68,7 +74,7 @@ USEFUL = (
 REAL = (
     Column("real-or-fake AUC", of("told_apart")),
     Column("above real", above_real("told_apart")),
-    Column("earth mover's over real", over_real("earth_mover"), ".2f"),
+    Column("earth mover's over real", movers, ".2f"),
     *(
         Column(channel.replace("_", " "), mover(channel), ".2f")
         for channel in ("up_bytes", "down_bytes", "up_packets", "down_packets")
@@ -216,7 +222,7 @@ def checks(row: Row, others: dict[str, Row]) -> list[Check]:
         _check(
             "real-or-fake AUC above real", "at most 0.03", row.mean(above_real("told_apart")), lambda x: x <= 0.03
         ),
-        _check("earth mover's over real", "at most 1.2", row.mean(over_real("earth_mover")), lambda x: x <= 1.2),
+        _check("earth mover's over real", "at most 1.2", row.mean(movers), lambda x: x <= 1.2),
         _check(
             "closest-record share", "0.45 to 0.55", row.mean(of("closest_share")), lambda x: 0.45 <= x <= 0.55
         ),

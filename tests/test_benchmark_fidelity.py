@@ -155,12 +155,12 @@ def test_flops_are_counted_in_threads_too():
 
 
 def line(job: fidelity.Job, **more) -> dict:
-    figures = {"forest_accuracy": 0.8, "forest_ratio": 0.9, "told_apart": 0.9, "frechet": 6.0, "earth_mover": 0.02}
+    figures = {"forest_accuracy": 0.8, "forest_ratio": 0.9, "told_apart": 0.9, "frechet": 6.0}
     base = {
         "figures": figures,
-        "floor": {"forest_macro_f1": 0.9, "told_apart": 0.5, "frechet": 2.0, "earth_mover": 0.01},
-        "earth_movers": {"up_bytes": 0.03},
-        "floor_earth_movers": {"up_bytes": 0.01},
+        "floor": {"forest_macro_f1": 0.9, "told_apart": 0.5, "frechet": 2.0},
+        "earth_movers": {"up_bytes": 0.03, "down_bytes": 0.01},
+        "floor_earth_movers": {"up_bytes": 0.01, "down_bytes": 0.01},
         "cost": {"train_minutes": 10.05, "flops": 17.7e9, "flows_per_second": 199.0},
         "missing": [],
         "said": "",

@@ -219,6 +219,15 @@ def test_the_same_tables_and_seed_give_the_same_figures_and_progress_is_told_ste
     assert {total for _, _, total in told} == {len(told) - 1}
 
 
+def test_without_anchors_the_other_figures_are_the_same(clean):
+    bare = evaluate(REAL, FRESH, holdout=HELD, anchors=False)
+    for name, row in clean.rows.items():
+        found = bare.rows[name]
+        assert (found.synth, found.floor) == (row.synth, row.floor)
+        assert (found.shuffled, found.copycat) == (None, None)
+    assert bare.verdict == clean.verdict
+
+
 def test_at_most_so_many_flows_are_used_and_that_is_said(monkeypatch):
     monkeypatch.setattr(evaluation, "MOST", 50)
     found = evaluate(REAL, FRESH, holdout=HELD)

@@ -183,11 +183,8 @@ class Model:
             Integers that packets can make; what had to be changed to get there is counted in
             ``about["changed"]``.
         """
-        if not math.isfinite(guidance) or guidance < 0:
-            raise InputError(f"guidance {guidance} cannot be drawn with", "Take 1, or somewhat more: --guidance 1.5")
+        check_sampling(guidance, steps)
         steps = self.noise.steps if steps is None else steps
-        if steps < 2:
-            raise InputError(f"{steps} steps are too few to sample with", "Take at least 2; --steps 18 is the default")
         wanted = self._numbers(classes, n)
         where = choose_device(device)
         block = BLOCK[where.type]
@@ -326,6 +323,14 @@ def read_about(path: Path) -> dict[str, Any]:
             "Train it anew, or use the netgen that made it" + (f" ({about['netgen']})" if "netgen" in about else ""),
         )
     return about
+
+
+def check_sampling(guidance: float, steps: int | None) -> None:
+    """Refuse what cannot be drawn with."""
+    if not math.isfinite(guidance) or guidance < 0:
+        raise InputError(f"guidance {guidance} cannot be drawn with", "Take 1, or somewhat more: --guidance 1.5")
+    if steps is not None and steps < 2:
+        raise InputError(f"{steps} steps are too few to sample with", "Take at least 2; 18 is the default")
 
 
 def choose_device(device: str) -> torch.device:

@@ -383,7 +383,7 @@ def every_parameter():
 
 def test_every_command_has_help():
     group = typer.main.get_command(app)
-    assert command_names() == ["evaluate", "extract", "import", "info", "models", "show", "synth", "train"]
+    assert command_names() == ["augment", "evaluate", "extract", "import", "info", "models", "show", "synth", "train"]
     for name, command in group.commands.items():
         assert command.help, name
         assert command.help.splitlines()[0].endswith("."), name

@@ -43,6 +43,10 @@ Like = Annotated[
     str | None,
     typer.Option("--like", metavar="FILE", help="Cut series as this flow table or model has.", show_default=False),
 ]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads.", show_default="chosen by a short trial")]
+Guidance = Annotated[float, typer.Option("--guidance", help="Over 1: more typical of the class, and less varied.")]
+NoCard = Annotated[bool, typer.Option("--no-card", help="Write no data card (FILE.card.md) beside a .parquet file.")]
 MinPackets = Annotated[int, typer.Option("--min-packets", help="Leave out what has fewer packets.")]
 
 
@@ -197,10 +201,8 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Stop after this many steps in all.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and noise.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option("--threads", help="CPU threads.", show_default="chosen by a short trial")
-    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
     precision: Annotated[
         str, typer.Option("--precision", help="float32, bfloat16, or auto: chosen by a short trial.")
     ] = "auto",
@@ -247,17 +249,13 @@ def synth(
             "--model", "-m", help="File or shipped name.", show_default="the shipped model that has the class"
         ),
     ] = None,
-    guidance: Annotated[
-        float, typer.Option("--guidance", help="Over 1: more typical of the class, and less varied.")
-    ] = 1.0,
+    guidance: Guidance = 1.0,
     steps: Annotated[
         int | None, typer.Option("--steps", help="Sampling steps.", show_default="the model's, 18")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Flow i of a class is the same for the same seed.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    no_card: Annotated[
-        bool, typer.Option("--no-card", help="Write no data card (FILE.card.md) beside a .parquet file.")
-    ] = False,
+    device: Device = "auto",
+    no_card: NoCard = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -300,10 +298,8 @@ def augment(
     minutes: Annotated[float | None, typer.Option("--minutes", help="Of training.", show_default="10")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Stop the training after this many steps.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of training and drawing.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option("--threads", help="CPU threads.", show_default="chosen by a short trial")
-    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
     precision: Annotated[
         str | None, typer.Option("--precision", help="Of training: float32, bfloat16 or auto.", show_default="auto")
     ] = None,
@@ -311,9 +307,7 @@ def augment(
         float | None,
         typer.Option("--validation", help="Share of flows held back in training, to check on.", show_default="0.1"),
     ] = None,
-    guidance: Annotated[
-        float, typer.Option("--guidance", help="Over 1: more typical of the class, and less varied.")
-    ] = 1.0,
+    guidance: Guidance = 1.0,
     sampling_steps: Annotated[
         int | None, typer.Option("--sampling-steps", help="Sampling steps.", show_default="the model's, 18")
     ] = None,
@@ -329,9 +323,7 @@ def augment(
         typer.Option("--save-model", metavar="FILE", help="Keep the model that is trained.", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside --save-model.")] = False,
-    no_card: Annotated[
-        bool, typer.Option("--no-card", help="Write no data card (FILE.card.md) beside a .parquet file.")
-    ] = False,
+    no_card: NoCard = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:

@@ -186,10 +186,11 @@ def _topped_up(about: dict[str, Any]) -> list[str]:
     whose = "" if about.get("only_synthetic") else " They follow the flows of that table, which are as they were."
     facts = [(what, about[key]) for key, what in FACTS.items() if key in about]
     facts += [("steps of training", about["training"]["steps"])] if "steps" in about.get("training", {}) else []
+    origin = _brief(about["parts"][0]).replace("Made by", "That table was made by").replace("The table", "That table")
     rows = [(name, there, numbers.get(name, 0), left.get(name, "")) for name, there in about["before"].items()]
     return [
         f"Classes with few flows were topped up (`netgen augment --to {about['to']}`) by flows drawn from a diffusion "
-        f"model.{whose} That table: {_brief(about['parts'][0])}.\n",
+        f"model.{whose} {origin}.\n",
         *([_rows(("what", "value"), facts)] if facts else []),
         _rows(("class", "flows before", "flows drawn", "why none were"), rows),
         *_changed(about),
@@ -206,6 +207,8 @@ def _changed(about: dict[str, Any]) -> list[str]:
 
 
 def _brief(about: dict[str, Any]) -> str:
+    if "made_by" not in about and "parts" in about:
+        return f"The table was joined of {len(about['parts'])} tables"
     if "made_by" not in about:
         return "The table does not say how it was made"
     facts = [f"{what} {about[key]}" for key, what in FACTS.items() if key in about]

@@ -91,6 +91,7 @@ def test_a_model_is_trained_on_the_real_flows_of_the_table(rare, tmp_path):
     model = netgen.load(path)
     assert model.training["flows"] == rare.counts()
     assert table.about["training"]["flows"] == rare.counts()
+    assert "minutes" not in table.about["training"]  # the clock's, and so never the same twice
     assert table.about["weights_sha256"] == model.weights_sha256()
     assert table.table["source"].to_pylist()[-1] == "netgen:mine"
     assert table.about["numbers"] == {"Web-TLS": 2, "dns-doh": 12, "dns-plain": 1}
@@ -348,13 +349,17 @@ def test_the_card_says_what_is_real_and_what_was_drawn(rare, tiny_model):
     table = augment(rare, model=tiny_model, drawing=FAST)
     text = card(table, "more.parquet")
     assert f"{len(table)} flows of network traffic, 16 of them synthetic" in text
-    assert "Made by `netgen extract`" in text
+    assert "That table was made by `netgen extract`" in text
     assert f"| sha256 of its weights | {tiny_model.weights_sha256()} |" in text
     assert "| dns-doh | 5 | 15 |  |" in text
     assert "come from real traffic" in text
     assert "They follow the flows of that table" in text
     alone = card(augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True), "more.parquet")
     assert "They follow" not in alone
+    joined = card(augment(concat([rare, rare]), model=tiny_model, drawing=FAST), "more.parquet")
+    assert "That table was joined of 2 tables" in joined
+    unknown = FlowTable.build(rare.series(), rare.spec, label=rare.labels.tolist())
+    assert "That table does not say how it was made" in card(augment(unknown, 3, model=tiny_model), "more.parquet")
     assert "come from real traffic" not in alone
 
 

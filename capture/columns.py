@@ -1,6 +1,6 @@
 """NumPy columns as Arrow arrays and back, without pyarrow's own conversions.
 
-The first of those imports pandas, where that is installed, and the first encoding all of pyarrow's
+The first of those imports pandas, where that is installed, and the first dictionary all of pyarrow's
 compute functions: together more time than a small capture takes.
 """
 
@@ -10,9 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-
-#: Rows up to which a Python dict tells values apart sooner than pyarrow is ready to.
-FEW = 4096
 
 
 def arrow(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
@@ -36,37 +33,49 @@ def arrow(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
 
 def strings(values: Sequence[str | None]) -> pa.Array:
     """Texts, or None, as an Arrow array."""
+    if len(set(values)) == 1:  # as when no row has a label
+        return pa.nulls(len(values), pa.string()) if values[0] is None else _repeated(values[0].encode(), len(values))
     encoded = [b"" if each is None else each.encode() for each in values]
-    ends = np.cumsum([0, *map(len, encoded)])
-    if ends[-1] >= 2**31:
+    if sum(map(len, encoded)) >= 2**31:
         return pa.array(values, pa.string())  # says what is wrong with that
-    valid = None
-    if None in values:
-        valid = pa.py_buffer(np.packbits([each is not None for each in values], bitorder="little"))
-    buffers = [pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.string(), len(values), [valid, *buffers])
+    there = np.array([each is not None for each in values], bool) if None in values else None
+    return joined_strings(b"".join(encoded), np.array([*map(len, encoded)], np.int64), there)
+
+
+def _repeated(text: bytes, rows: int) -> pa.Array:
+    if len(text) * rows >= 2**31:
+        raise pa.ArrowCapacityError(f"{rows} texts of {len(text)} bytes do not fit into one array")
+    return joined_strings(text * rows, np.full(rows, len(text)))
+
+
+def few_strings(rows: int, at: np.ndarray, texts: Sequence[str]) -> pa.Array:
+    """An Arrow array of so many strings, null but at some rows, given in ascending order."""
+    encoded = [each.encode() for each in texts]
+    length, there = np.zeros(rows, np.int64), np.zeros(rows, bool)
+    length[at], there[at] = [*map(len, encoded)], True
+    return joined_strings(b"".join(encoded), length, there)
+
+
+def joined_strings(text: np.ndarray | bytes, length: np.ndarray, there: np.ndarray | None = None) -> pa.Array:
+    """Texts of these lengths, one behind the other in bytes of UTF-8, as an Arrow array.
+
+    Parameters
+    ----------
+    text : ndarray of uint8 or bytes
+        All of them.
+    length : ndarray of int, shape (rows,)
+        Bytes of each.
+    there : ndarray of bool, shape (rows,), optional
+        Which are not null.
+    """
+    ends = np.zeros(len(length) + 1, np.int64)
+    np.cumsum(length, out=ends[1:])
+    valid = None if there is None else pa.py_buffer(np.packbits(there, bitorder="little"))
+    buffers = [valid, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(text)]
+    return pa.Array.from_buffers(pa.string(), len(length), buffers)
 
 
 def numbers(array: pa.Array) -> np.ndarray:
     """Numbers without nulls, as a NumPy array that shares their memory."""
     kind = np.dtype(array.type.to_pandas_dtype())
     return np.frombuffer(array.buffers()[1] or b"", kind, len(array) + array.offset)[array.offset :]
-
-
-def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the distinct values each value is, and these, in the order in which they first occur.
-
-    Parameters
-    ----------
-    values : ndarray, shape (rows,)
-        Of any type of fixed size; equal means equal bytes.
-    """
-    size = values.dtype.itemsize
-    values = np.ascontiguousarray(values)
-    if len(values) <= FEW:
-        seen: dict[bytes, int] = {}
-        row = [seen.setdefault(each, len(seen)) for each in values.view(f"V{size}").tolist()]
-        return np.array(row, np.int32), np.frombuffer(b"".join(seen), values.dtype)
-    binary = pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(values), [None, pa.py_buffer(values)])
-    coded = binary.dictionary_encode()
-    return numbers(coded.indices), np.frombuffer(coded.dictionary.buffers()[1], values.dtype, len(coded.dictionary))

@@ -20,13 +20,14 @@ from capture.account import Account
 from capture.assembly.assemble import IDLE_TIMEOUT_NS, Assembler
 from capture.assembly.spill import BLOCK
 from capture.assembly.tablerows import Rows, check_by, rows_of
+from capture.bins import BinCounter, Cells, dense
 from capture.errors import CaptureError, InputError
 from capture.flows import FlowTable, TableWriter, Tally, about_columns
 from capture.formats.records import Damage
 from capture.inputs import HINT, Input, find_inputs
 from capture.labelling.labeller import Labeller, LabelOptions
 from capture.naming.classes import ClassTable
-from capture.series import DEFAULT_LENGTH, BinCounter, SeriesSpec, auto_bin_ns
+from capture.series import DEFAULT_LENGTH, SeriesSpec, auto_bin_ns
 from capture.stretches import Options
 from capture.workers import read_captures
 
@@ -61,7 +62,9 @@ class Extraction:
         """The table, in memory."""
         parts = list(self._parts())
         columns = pa.concat_tables([each for each, _ in parts]) if parts else about_columns(0)
-        series = np.concatenate([each for _, each in parts]) if parts else np.zeros((0, *self.spec.shape), np.int64)
+        series = (
+            np.concatenate([dense(each) for _, each in parts]) if parts else np.zeros((0, *self.spec.shape), np.int64)
+        )
         return FlowTable.of(columns.combine_chunks(), series, self.spec, self._about())
 
     def write(self, path: str | os.PathLike[str], *, force: bool = False) -> dict[str, Any]:
@@ -74,8 +77,8 @@ class Extraction:
         """
         tally = Tally()
         with TableWriter(path, self.spec, force=force) as writer:
-            for columns, series in self._parts():
-                writer.write(columns, series)
+            for columns, cells in self._parts():
+                writer.write(columns, cells)
                 tally.add(columns)
             writer.about = self._about()
         return tally.summary(self.spec, writer.about)
@@ -103,12 +106,12 @@ class Extraction:
         ]
         return sorted(found, key=lambda each: (-each["bytes"], each["name"], each["from"]))
 
-    def _parts(self) -> Iterator[tuple[pa.Table, np.ndarray]]:
-        """All columns but the series, and the series, a block of rows at a time."""
+    def _parts(self) -> Iterator[tuple[pa.Table, list[Cells]]]:
+        """All columns but the series, and each channel of these, a block of rows at a time."""
         if self._assembler.spill.closed:
             raise InputError("the packets of an extraction can be counted once", "Keep its table, or extract again")
         done = 0
-        for series, cut in self._blocks():
+        for cells, cut in self._blocks():
             last = done + len(cut)
             about = self.rows.about(done, last)
             labels, sources = self._labels(done, last, about)
@@ -123,7 +126,7 @@ class Extraction:
                 **about,
             )
             self._assembler.release()
-            yield columns, series
+            yield columns, cells
             done = last
 
     def _labels(self, first: int, last: int, about: dict[str, Any]) -> tuple[list[str | None], list[str]]:
@@ -141,8 +144,8 @@ class Extraction:
         self._account.notes.update(self._labeller.notes())
         return {"made_by": "extract", "account": self.account}
 
-    def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Series and cut packets of the rows, in order, a block of rows at a time."""
+    def _blocks(self) -> Iterator[tuple[list[Cells], np.ndarray]]:
+        """Channels and cut packets of the rows, in order, a block of rows at a time."""
         row = self.rows.row
         if row is None:
             lowest = highest = np.arange(len(self))
@@ -156,7 +159,7 @@ class Extraction:
             counter = BinCounter(last - first, self.spec)
             for block in range(lowest[first:last].min() // BLOCK, highest[first:last].max() // BLOCK + 1):
                 self._count(block, first, last, counter)
-            yield counter.counts()
+            yield counter.cells()
         self._assembler.spill.close()
 
     def _count(self, block: int, first: int, last: int, counter: BinCounter) -> None:

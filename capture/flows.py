@@ -20,10 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from capture.bins import Cells
 from capture.columns import arrow, numbers, strings
 from capture.errors import InputError, TableError
 from capture.files import check_output, whole_file
 from capture.series import SeriesSpec
+from capture.sparselists import ListWriter
 
 if TYPE_CHECKING:
     import pandas
@@ -147,10 +149,7 @@ class FlowTable:
         """The series, int64, shape (flows, channels, bins)."""
         out = np.empty((len(self), *self.spec.shape), dtype=np.int64)
         for index, channel in enumerate(self.spec.channels):
-            column = self.table[channel].combine_chunks()
-            if isinstance(column, pa.ChunkedArray):  # an empty table has no chunk to combine
-                column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-            out[:, index] = column.flatten().to_numpy().reshape(len(self), self.spec.length)
+            out[:, index] = _lists(self.table[channel], self.spec.length)
         return out
 
     def to_numpy(self) -> tuple[np.ndarray, np.ndarray]:
@@ -333,11 +332,7 @@ class TableWriter:
     def __enter__(self) -> TableWriter:
         with contextlib.ExitStack() as stack:  # on a full disk, not even the beginning can be written
             temporary = stack.enter_context(whole_file(self.path))
-            # a dictionary and statistics of series, mostly zeros, help no reader and cost a third of the time
-            about = ABOUT.names
-            self._parquet = pq.ParquetWriter(
-                temporary, self._schema, compression="zstd", use_dictionary=about, write_statistics=about
-            )
+            self._lists = ListWriter(stack.enter_context(temporary.open("w+b")), self._schema, len(ABOUT))
             stack.push(self._finish)
             self._stack = stack.pop_all()
         return self
@@ -346,25 +341,43 @@ class TableWriter:
         self._stack.__exit__(*error)
 
     def _finish(self, kind: type[BaseException] | None, *_: Any) -> None:
-        with self._thread:
+        try:
+            with self._thread:
+                if kind is None:
+                    self._wait()
             if kind is None:
-                self._wait()
-        if kind is not None:
-            with contextlib.suppress(OSError, pa.ArrowException):  # what went wrong is on its way up
-                self._parquet.close()
-            return
-        meta = {"format": FORMAT, "series": self.spec.to_json(), **self.about}
-        self._parquet.add_key_value_metadata({METADATA_KEY: json.dumps(meta).encode()})
-        self._parquet.close()
+                meta = {"format": FORMAT, "series": self.spec.to_json(), **self.about}
+                self._lists.finish({METADATA_KEY: json.dumps(meta).encode()})
+        finally:
+            self._lists.abandon()
 
-    def write(self, columns: pa.Table, series: np.ndarray) -> None:
-        """Rows of all columns of `ABOUT`, and their series, (flows, channels, bins)."""
-        self.write_table(FlowTable.of(columns, series, self.spec).table)
+    def write(self, columns: pa.Table, series: np.ndarray | Sequence[Cells]) -> None:
+        """Rows of all columns of `ABOUT`, and their series, (flows, channels, bins) or each channel's `Cells`.
+
+        They are written while the caller makes the next ones.
+        """
+        cells = (
+            [Cells.of(series[:, channel]) for channel in range(len(self.spec.channels))]
+            if isinstance(series, np.ndarray)
+            else series
+        )
+        for each in cells:
+            if (each.rows, each.length) != (len(columns), self.spec.length):
+                raise InputError(
+                    f"series of {each.rows} rows of {each.length} bins do not fit {len(columns)} rows of {self.spec}"
+                )
+        self._wait()
+        self._writing = self._thread.submit(self._write, columns, cells)
 
     def write_table(self, table: pa.Table) -> None:
-        """Rows of a table of `table_schema`; they are written while the caller makes the next ones."""
-        self._wait()
-        self._writing = self._thread.submit(self._parquet.write_table, table, row_group_size=ROW_GROUP)
+        """Rows of a table of `table_schema`."""
+        lists = [_lists(table[channel], self.spec.length) for channel in self.spec.channels]
+        self.write(table.select(ABOUT.names), [Cells.of(each) for each in lists])
+
+    def _write(self, columns: pa.Table, cells: Sequence[Cells]) -> None:
+        for first in range(0, len(columns), ROW_GROUP):
+            last = min(first + ROW_GROUP, len(columns))
+            self._lists.write(columns.slice(first, ROW_GROUP), [each.slice(first, last) for each in cells])
 
     def _wait(self) -> None:
         if self._writing is not None:
@@ -382,6 +395,12 @@ def about_columns(rows: int, **given: Any) -> pa.Table:
 def _cells(values: np.ndarray, cell: pa.DataType) -> pa.Array:
     """A channel of series, (flows, bins), as a column of lists."""
     return pa.FixedSizeListArray.from_arrays(arrow(values.reshape(-1)), type=cell)
+
+
+def _lists(column: pa.ChunkedArray, length: int) -> np.ndarray:
+    """A column of lists as numbers, (rows, length)."""
+    parts = [each.flatten().to_numpy() for each in column.chunks]
+    return (np.concatenate(parts) if parts else np.zeros(0, np.int64)).reshape(-1, length)
 
 
 def concat(tables: Iterable[FlowTable]) -> FlowTable:

@@ -137,7 +137,7 @@ def auto_bin_ns(durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> int:
     in which that percentile is no time at all (single packets) gets bins of a millisecond.
     """
     durations_ns = np.asarray(durations_ns)
-    longest = float(np.quantile(durations_ns, 0.95)) if durations_ns.size else 0.0
+    longest = _quantile(durations_ns, 0.95) if durations_ns.size else 0.0
     if longest <= 0:
         return 1_000_000
     width = longest / length * (1 + 1e-9) + 1
@@ -145,60 +145,11 @@ def auto_bin_ns(durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> int:
     return int(np.ceil(width / step) * step)
 
 
-class BinCounter:
-    """Counts packets into the bins of their flows, some packets at a time.
-
-    Parameters
-    ----------
-    flows : int
-        Number of flows.
-    spec : SeriesSpec
-        The series to make.
-    """
-
-    def __init__(self, flows: int, spec: SeriesSpec) -> None:
-        self._spec = spec
-        # channel by channel, as a table's columns are; series are seen through it
-        self._counts = np.zeros((len(spec.channels), flows, spec.length), np.int64)
-        self._cut = np.zeros(flows, np.int64)
-
-    def add(self, flow: np.ndarray, offset_ns: np.ndarray, size: np.ndarray, up: np.ndarray) -> None:
-        """Count packets.
-
-        Parameters
-        ----------
-        flow : ndarray of int, shape (packets,)
-            Row of the flow each packet belongs to, 0 to ``flows - 1``.
-        offset_ns : ndarray of int64, shape (packets,)
-            Time since the flow's first packet, in nanoseconds, not negative.
-        size : ndarray of int, shape (packets,)
-            IP bytes of each packet.
-        up : ndarray of bool, shape (packets,)
-            True for packets from the flow's initiator.
-        """
-        where = offset_ns // self._spec.bin_ns
-        outside = where >= self._spec.length
-        if outside.any():
-            np.add.at(self._cut, flow[outside], 1)
-            inside = ~outside
-            flow, where, size, up = flow[inside], where[inside], size[inside], up[inside]
-        _, flows, length = self._counts.shape
-        cell = flow * length + where
-        cell += np.where(up, 0, flows * length)
-        cells = self._counts.reshape(-1)
-        np.add.at(cells, cell, size.astype(np.int64))
-        cell += 2 * flows * length
-        np.add.at(cells, cell, 1)
-
-    def counts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Series, int64 (flows, channels, bins), and packets after the last bin, int64 (flows,)."""
-        return self._counts.transpose(1, 0, 2), self._cut
-
-
-def bin_packets(
-    flow: np.ndarray, offset_ns: np.ndarray, size: np.ndarray, up: np.ndarray, flows: int, spec: SeriesSpec
-) -> tuple[np.ndarray, np.ndarray]:
-    """Packets counted into the bins of their flows; see `BinCounter` for arguments and results."""
-    counter = BinCounter(flows, spec)
-    counter.add(flow, offset_ns, size, up)
-    return counter.counts()
+def _quantile(values: np.ndarray, share: float) -> float:
+    """The same as `numpy.quantile`, which first loads all of `numpy.ma`."""
+    place = (len(values) - 1) * share
+    below = int(place)
+    above = min(below + 1, len(values) - 1)
+    low, high = np.partition(values, (below, above))[[below, above]].tolist()
+    part = place - below
+    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from capture.assembly.parts import Part, part_of
@@ -129,11 +130,19 @@ def stretches(capture: CaptureFile, options: Options) -> Iterator[Stretch]:
     if capture.source.whole is None:
         yield from _streamed(capture, options)
         return
-    last: Stretch | None = None
-    while last is None or last.end < capture.size:
-        last = stretch_after(capture, last, options)
-        yield last
-        capture.source.forget(last.end)
+    before: Stretch | None = None
+    while capture.size <= reader.SEGMENT and (before is None or before.end < capture.size):
+        before = stretch_after(capture, before, options)
+        yield before
+    if before is not None:
+        return
+    with ThreadPoolExecutor(1) as thread:  # reads the next stretch while this one is made into flows
+        coming: Future[Stretch] | None = thread.submit(stretch_after, capture, None, options)
+        while coming is not None:
+            last = coming.result()
+            coming = thread.submit(stretch_after, capture, last, options) if last.end < capture.size else None
+            yield last
+            capture.source.forget(last.end)
 
 
 def _streamed(capture: CaptureFile, options: Options) -> Iterator[Stretch]:

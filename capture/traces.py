@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from capture.bins import bin_packets
 from capture.errors import InputError, TableError
 from capture.flows import FlowTable
-from capture.series import DEFAULT_LENGTH, LONGEST_NS, NS, SeriesSpec, auto_bin_ns, bin_packets
+from capture.series import DEFAULT_LENGTH, LONGEST_NS, NS, SeriesSpec, auto_bin_ns
 
 MTU = 1500  # IP bytes of the largest packet Ethernet carries
 MIN_IP = 20  # an IPv4 header and nothing else

@@ -13,6 +13,7 @@ from typing import Any
 
 from capture.errors import CaptureError
 from capture.formats.reader import CaptureFile
+from capture.memory import keep_freed
 from capture.stretches import Options, Stretch, guessed_stretch, stretches
 
 #: A file's stretches, or why it is no capture.
@@ -48,6 +49,7 @@ class _Open:
 def main() -> None:
     """Answer requests until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    keep_freed()
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing else may get among the replies
     opened = _Open()

@@ -7,16 +7,13 @@ the one before it ended there: otherwise it reads that stretch again itself.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
+from capture import spare
 from capture.errors import CaptureError, NetgenError
 from capture.formats import reader
 from capture.formats.reader import CaptureFile
@@ -60,15 +57,7 @@ class _Worker:
     """A process that reads, and the pipes to it."""
 
     def __init__(self) -> None:
-        root = str(Path(__file__).parent.parent)
-        code = "import sys; sys.path.insert(0, sys.argv[1]); from capture.worker import main; main()"
-        # -P: whatever lies in the current folder is none of its business
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, root],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            process_group=0,  # Ctrl-C is for this process, and may come before the worker can ignore it
-        )
+        self._process = spare.worker()
 
     def ask(self, options: Options, what: Any) -> Any:
         """Send a request and wait for the reply."""
@@ -89,12 +78,7 @@ class _Worker:
         return reply
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        spare.close(self._process)
 
 
 class _Pool:

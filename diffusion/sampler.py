@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,14 +18,17 @@ def karras_sigmas(steps: int, highest: float, lowest: float, rho: float = 7.0) -
     return torch.cat([sigmas, torch.zeros(1, dtype=torch.float64)]).float()
 
 
-def heun(
+def multistep(
     denoise: Callable[[Tensor, Tensor], Tensor],
     x: Tensor,
     sigmas: Tensor,
     *,
     callback: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Heun's second-order steps along the probability-flow ODE (EDM, algorithm 1, no churn).
+    """Second-order steps along the probability-flow ODE, each of one evaluation.
+
+    DPM-Solver++(2M), Lu et al., arXiv 2211.01095, algorithm 2, for noise that is added and not mixed
+    (alpha = 1, so that lambda = -log sigma): the clean image is taken to go on as it did over the last step.
 
     Parameters
     ----------
@@ -41,13 +45,14 @@ def heun(
     -------
     Tensor, shape of `x`
     """
-    for step, (sigma, following) in enumerate(itertools.pairwise(sigmas)):
-        slope = (x - denoise(x, sigma.expand(len(x)))) / sigma
-        ahead = x + (following - sigma) * slope
-        if following > 0:
-            slope_ahead = (ahead - denoise(ahead, following.expand(len(x)))) / following
-            ahead = x + (following - sigma) * (slope + slope_ahead) / 2
-        x = ahead
+    before, last = x, 0.0
+    for step, (sigma, following) in enumerate(itertools.pairwise(sigmas.tolist())):
+        clean = denoise(x, torch.full((len(x),), sigma, dtype=x.dtype, device=x.device))
+        width = math.log(sigma / following) if following else 0.0
+        # over the last step, to sigma 0, the clean image of now is all there is to go by
+        ahead = clean + width / (2 * last) * (clean - before) if step and following else clean
+        x = ahead + following / sigma * (x - ahead)
+        before, last = clean, width
         if callback:
             callback(step + 1)
     return x
@@ -101,7 +106,7 @@ def draw(
         members = range(number * block, (number + 1) * block)
         start = torch.stack([noise(label, index) for index in members]).to(device) * sigmas[0].to(device)
         labels = torch.full((block,), label, device=device)
-        done = heun(functools.partial(denoise, label=labels), start, sigmas.to(device)).cpu()
+        done = multistep(functools.partial(denoise, label=labels), start, sigmas.to(device)).cpu()
         wanted = [done[place] for place, index in enumerate(members) if index in indices]
         images.extend(wanted)
         if callback:

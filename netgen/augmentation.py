@@ -20,7 +20,8 @@ from capture.columns import arrow
 from capture.errors import InputError, ModelError, TableError
 from capture.flows import ABOUT, FlowTable, concat
 from diffusion.train import Progress
-from netgen.model import Model, check_sampling, choose_device
+from netgen.drawing import choose_device
+from netgen.model import Model, check_sampling
 from netgen.shipped import load
 from netgen.training import train
 

@@ -125,31 +125,36 @@ def extract(
     as_json: AsJson = False,
 ) -> None:
     """Pull per-flow byte and packet series out of captures into a flow table."""
-    from capture.files import check_output
-    from netgen import pipeline, printing
+    from capture import spare
 
-    out = out or Path(_extract_name(paths))
-    if not list_names:
-        check_output(_parquet(out), force=force)
-    with printing.bytes_bar("Reading") as progress:
-        found = pipeline.extraction(
-            paths, bin=bin, length=length, like=like, by=by, label=label, label_by=label_by, labels=labels,
-            labels_zone=labels_zone, labels_offset=labels_offset, labels_times=labels_times,
-            labels_column=labels_column, sni_table=sni_table, min_packets=min_packets, idle_timeout=idle_timeout,
-            active_timeout=active_timeout, inner=inner, names="all" if list_names else names, jobs=jobs, strict=strict,
-            progress=progress,
-        )  # fmt: skip
-    if list_names:
-        printing.names_listed(found.names(sni_table), as_json=as_json)
-        return
-    if not len(found):
-        account = found.account
-        raise InputError(
-            f"no flow came out of {account['packets']} packets in {account['files']} files"
-            + printing.reasons(account["skipped"]),
-            "Nothing was written. See what the file holds: netgen info FILE",
-        )
-    printing.table_made(out, found.write(out, force=force), as_json=as_json)
+    with spare.started(_helpers(jobs, paths)):  # while they load what they need, this process does so too
+        from capture.files import check_output
+        from capture.memory import keep_freed
+        from netgen import pipeline, printing
+
+        keep_freed()
+        out = out or Path(_extract_name(paths))
+        if not list_names:
+            check_output(_parquet(out), force=force)
+        with printing.bytes_bar("Reading") as progress:
+            found = pipeline.extraction(
+                paths, bin=bin, length=length, like=like, by=by, label=label, label_by=label_by, labels=labels,
+                labels_zone=labels_zone, labels_offset=labels_offset, labels_times=labels_times,
+                labels_column=labels_column, sni_table=sni_table, min_packets=min_packets, idle_timeout=idle_timeout,
+                active_timeout=active_timeout, inner=inner, names="all" if list_names else names, jobs=jobs,
+                strict=strict, progress=progress,
+            )  # fmt: skip
+        if list_names:
+            printing.names_listed(found.names(sni_table), as_json=as_json)
+            return
+        if not len(found):
+            account = found.account
+            raise InputError(
+                f"no flow came out of {account['packets']} packets in {account['files']} files"
+                + printing.reasons(account["skipped"]),
+                "Nothing was written. See what the file holds: netgen info FILE",
+            )
+        printing.table_made(out, found.write(out, force=force), as_json=as_json)
 
 
 @app.command("import")
@@ -251,7 +256,7 @@ def synth(
     ] = None,
     guidance: Guidance = 1.0,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Sampling steps.", show_default="the model's, 18")
+        int | None, typer.Option("--steps", help="Sampling steps.", show_default="the model's, 10")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Flow i of a class is the same for the same seed.")] = 0,
     device: Device = "auto",
@@ -309,7 +314,7 @@ def augment(
     ] = None,
     guidance: Guidance = 1.0,
     sampling_steps: Annotated[
-        int | None, typer.Option("--sampling-steps", help="Sampling steps.", show_default="the model's, 18")
+        int | None, typer.Option("--sampling-steps", help="Sampling steps.", show_default="the model's, 10")
     ] = None,
     only_synthetic: Annotated[bool, typer.Option("--only-synthetic", help="Write the new flows alone.")] = False,
     skip_missing: Annotated[
@@ -468,6 +473,12 @@ def _fail(message: str, hint: str | None) -> None:
     line = message[:1].lower() + message[1:] if message[:2].istitle() else message
     print(f"netgen: {line}" + (f". {hint}" if hint else ""), file=sys.stderr)
     sys.exit(1)
+
+
+def _helpers(jobs: int, paths: list[Path]) -> int:
+    """Processes that there is certainly enough to read for, besides this one."""
+    size = sum(path.stat().st_size for path in paths if path.is_file()) if jobs > 1 else 0
+    return min(jobs, size >> 26) - 1 if size >> 27 else 0
 
 
 def _extract_name(paths: list[Path]) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +20,17 @@ from capture.files import check_output, whole_file
 from capture.flows import FlowTable
 from capture.series import SeriesSpec
 from diffusion import modelfile
-from diffusion.denoiser import Denoiser, NoiseConfig, Statistics, symmetric_noise
+from diffusion.denoiser import NoiseConfig, Statistics
 from diffusion.network import BandTransformer
-from diffusion.sampler import draw, karras_sigmas, sample_seed
 from encoders.gasf import Gasf
+from encoders.marginals import Decoder, Marginals
 from encoders.scale import LogScale
+from netgen.drawing import choose_device, draw_scaled
 
-FORMAT = 1
+FORMAT = 2
 ENCODERS = {"gasf": Gasf}
 
-# Samples drawn together. Fixed for each device: a flow must not depend on how many are asked for.
-BLOCK = {"cpu": 16, "cuda": 256}
+_MARGINALS = "marginals."  # begins the names of their tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +49,8 @@ class Model:
         With averaged weights.
     scale, limits, statistics, noise : LogScale, PacketLimits, Statistics, NoiseConfig
         What turns images into integers, and how to sample.
+    marginals : Marginals
+        Totals and packet sizes of the classes, by which drawn flows are put right.
     encoder : str
         Name of the encoder.
     training : dict
@@ -65,8 +65,20 @@ class Model:
     limits: PacketLimits
     statistics: Statistics
     noise: NoiseConfig
+    marginals: Marginals
     encoder: str = "gasf"
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def imaging(self) -> Gasf:
+        """The encoder itself."""
+        return ENCODERS[self.encoder]()
+
+    @functools.cached_property
+    def decoder(self) -> Decoder:
+        """What makes integers of scaled series."""
+        limits = np.stack([self.limits.smallest, self.limits.largest]).astype(float)
+        return Decoder(self.scale, limits, self.marginals)
 
     def about(self) -> dict[str, Any]:
         """All but the weights, as JSON types: the metadata of the model's file."""
@@ -91,8 +103,12 @@ class Model:
         """Write the model as safetensors: whole or not at all."""
         path = check_output(path, force=force)
         with whole_file(path) as temporary:
-            modelfile.save(temporary, self.network.state_dict(), self.about())
+            modelfile.save(temporary, self._tensors(), self.about())
         return path
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        marginals = {f"{_MARGINALS}{name}": torch.from_numpy(each) for name, each in vars(self.marginals).items()}
+        return {**self.network.state_dict(), **marginals}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Model:
@@ -108,15 +124,18 @@ class Model:
         try:
             if about["encoder"] not in ENCODERS:
                 raise ValueError(f"its encoder {about['encoder']!r} is not known here")
+            tensors = modelfile.load_tensors(path)
+            maps = {name.removeprefix(_MARGINALS): tensors.pop(name) for name in list(tensors) if _MARGINALS in name}
             return cls(
                 name=str(about["name"]),
                 spec=SeriesSpec.from_json(about["series"]),
                 classes=tuple(about["classes"]),
-                network=modelfile.load_network(about["network"], modelfile.load_tensors(path)),
+                network=modelfile.load_network(about["network"], tensors),
                 scale=LogScale.from_json(about["scale"]),
                 limits=PacketLimits.from_json(about["limits"]),
                 statistics=Statistics(**about["statistics"]),
                 noise=NoiseConfig(**about["noise"]),
+                marginals=Marginals(**{name: each.numpy() for name, each in maps.items()}),
                 encoder=about["encoder"],
                 training=about["training"],
             )
@@ -169,7 +188,7 @@ class Model:
             Classifier-free guidance; 1 draws from the classes as they were learnt, more makes
             flows more typical of their class and less varied.
         steps : int, optional
-            Heun steps; otherwise the model's own number.
+            Steps, one evaluation of the network each; otherwise the model's own number.
         device : str
             ``"auto"``, ``"cpu"`` or ``"cuda"``.
         workers : int, optional
@@ -186,45 +205,29 @@ class Model:
         check_sampling(guidance, steps)
         steps = self.noise.steps if steps is None else steps
         wanted = self._numbers(classes, n)
-        where = choose_device(device)
-        block = BLOCK[where.type]
-        network = self.network.to(where)
-        denoiser = Denoiser(network, self.statistics, unlabelled=len(self.classes))
-        encoder = ENCODERS[self.encoder]()
-        sigmas = karras_sigmas(steps, self.noise.highest, self.noise.lowest)
-        shape = (len(self.spec.channels), self.spec.length, self.spec.length)
-        total, done = sum(wanted.values()), 0
-        # a block at a time: images take 2 N times the memory of the series they become
-        blocks = [
-            (self.classes.index(name), range(begin, min(begin + block, number)))
-            for name, number in wanted.items()
-            for begin in range(0, number, block)
-        ]
+        parts = draw_scaled(
+            self, {self.classes.index(name): number for name, number in wanted.items()}, seed=seed, guidance=guidance,
+            steps=steps, device=choose_device(device), workers=workers, progress=progress,
+        )  # fmt: skip
+        series, labels, residual = [], [], []
+        for label, scaled, distance in parts:
+            labels.append(np.full(len(scaled), label))
+            series.append(self.decoder.decode(scaled, labels[-1]))
+            residual.append(distance)
+        return self._table(
+            np.concatenate(series),
+            np.concatenate(labels),
+            np.concatenate(residual),
+            {
+                "seed": seed,
+                "guidance": guidance,
+                "steps": steps,
+                "numbers": wanted,
+            },
+        )
 
-        def noise(label: int, index: int) -> torch.Tensor:
-            return symmetric_noise(shape, torch.Generator().manual_seed(sample_seed(seed, label, index)))
-
-        def draw_block(task: tuple[int, range]) -> tuple[np.ndarray, np.ndarray]:
-            label, indices = task
-            images = draw(
-                functools.partial(denoiser.guided, guidance=guidance),
-                noise, label, indices, sigmas, block=block, device=where,
-            )  # fmt: skip
-            scaled, residual = encoder.decode(torch.stack(images))
-            return self.scale.unscale(scaled), residual
-
-        drawn: list[np.ndarray] = []
-        residuals: list[np.ndarray] = []
-        with _one_thread_each(workers if where.type == "cpu" else 1) as pool:
-            for series, residual in pool.map(draw_block, blocks):
-                drawn.append(series)
-                residuals.append(residual)
-                done += len(series)
-                if progress:
-                    progress(done, total)
-        labels = np.repeat([label for label, _ in blocks], [len(indices) for _, indices in blocks])
-        series, changed = feasible(np.concatenate(drawn), labels, self.limits)
-        residual = np.concatenate(residuals)
+    def _table(self, series: np.ndarray, labels: np.ndarray, residual: np.ndarray, asked: dict[str, Any]) -> FlowTable:
+        series, changed = feasible(series, labels, self.limits)
         return FlowTable.build(
             series,
             self.spec,
@@ -235,10 +238,7 @@ class Model:
                 "made_by": "synth",
                 "model": self.name,
                 "weights_sha256": self.weights_sha256(),
-                "seed": seed,
-                "guidance": guidance,
-                "steps": steps,
-                "numbers": wanted,
+                **asked,
                 "changed": changed,
                 "distance_from_field_rms": {"mean": float(residual.mean()), "max": float(residual.max())},
             },
@@ -247,7 +247,7 @@ class Model:
     def weights_sha256(self) -> str:
         """A fingerprint of the weights, for the record."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.network.state_dict().items()):
+        for name, tensor in sorted(self._tensors().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -265,32 +265,6 @@ class Model:
         if not wanted or min(wanted.values()) < 0:
             raise InputError("no flow was asked for", "Take a positive number: -n 100")
         return wanted
-
-
-@contextlib.contextmanager
-def _one_thread_each(workers: int | None) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose workers each compute with one thread.
-
-    Blocks are independent, so this is as fast as many threads a block where the cores are idle, far
-    faster where they are busy (threads that wait for each other spin), and sums in the same order
-    however many workers there are.
-    """
-    number = workers or cores()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def match_class(wanted: str, classes: Iterable[str]) -> list[str]:
@@ -330,15 +304,4 @@ def check_sampling(guidance: float, steps: int | None) -> None:
     if not math.isfinite(guidance) or guidance < 0:
         raise InputError(f"guidance {guidance} cannot be drawn with", "Take 1, or somewhat more: --guidance 1.5")
     if steps is not None and steps < 2:
-        raise InputError(f"{steps} steps are too few to sample with", "Take at least 2; 18 is the default")
-
-
-def choose_device(device: str) -> torch.device:
-    """The device of a name; ``auto`` is the accelerator where there is one."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device not in BLOCK:
-        raise InputError(f"device {device!r} is not known", "Take auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("there is no CUDA device here that torch can use", "Take --device cpu")
-    return torch.device(device)
+        raise InputError(f"{steps} steps are too few to sample with", "Take at least 2; 10 is the default")

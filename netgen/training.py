@@ -29,8 +29,11 @@ from diffusion.network import BandTransformer, NetworkConfig
 from diffusion.train import Progress, TrainConfig, TrainState, fastest, new_state
 from diffusion.train import train as run_training
 from encoders.gasf import Gasf
+from encoders.marginals import Marginals
 from encoders.scale import LogScale
-from netgen.model import FORMAT, Model, choose_device, cores
+from netgen.calibration import calibrate
+from netgen.drawing import choose_device, cores
+from netgen.model import FORMAT, Model
 from netgen.validation import Check, Validator, due, hold_back
 
 DEFAULT_MINUTES = 10.0
@@ -141,6 +144,7 @@ def train(
             limits=limits,
             statistics=statistics,
             noise=noise,
+            marginals=Marginals.none(len(classes)),
             encoder=encoder.name,
             training=training or {},
         )
@@ -223,6 +227,7 @@ def train(
             "parameters": sum(parameter.numel() for parameter in state.average.parameters()),
         },
     )
+    model = calibrate(model, series, labels.numpy(), device=device)
     if files:
         model.save(files.path, force=True)
         files.checkpoint_path.unlink(missing_ok=True)

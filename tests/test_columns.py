@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture import columns
-from capture.columns import arrow, distinct, numbers, strings
+from capture.columns import arrow, numbers, strings
+from capture.distinct import distinct, groups
 
 
 @given(
@@ -40,17 +40,20 @@ def test_texts_are_those_that_pyarrow_makes(values):
     assert made.equals(pa.array(values, pa.string()))
 
 
-@given(st.lists(st.integers(0, 9), max_size=60))
-def test_values_are_told_apart_alike_whether_few_or_many(values):
-    pairs = np.array([(each, 0) for each in values], [("a", "<u8"), ("b", "u1")])
-    few = distinct(pairs)
+@given(st.lists(st.integers(0, 9), max_size=60), st.sampled_from(["u1", "<u2", "<u8", "V46", "V48"]), st.booleans())
+def test_values_are_told_apart_in_the_order_in_which_they_occur(values, kind, clash):
+    """Whatever their size, and even if all of them are looked for in the same place."""
+    size = np.dtype(kind).itemsize
+    given_values = np.frombuffer(b"".join(bytes(size - 1) + bytes([each]) for each in values), kind)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "FEW", -1)
-        many = distinct(pairs)
-    first = list(dict.fromkeys(values))
-    for row, unlike in (few, many):
-        assert unlike["a"].tolist() == first
-        assert [first[each] for each in row.tolist()] == values
+        if clash:
+            patch.setattr("capture.distinct._MIXERS", np.ones(2, np.uint64))
+        row, unlike = distinct(given_values)
+        rows, first = groups(given_values)
+    assert unlike.tobytes() == b"".join(dict.fromkeys(given_values.view(f"V{size}").tolist()))
+    assert unlike[row].tobytes() == given_values.tobytes()
+    assert rows.tolist() == row.tolist()
+    assert first.tolist() == [values.index(each) for each in dict.fromkeys(values)]
 
 
 def test_a_small_capture_is_read_without_pandas_and_compute_functions(pcap_file, packet, tmp_path):

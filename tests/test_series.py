@@ -7,13 +7,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from capture.bins import bin_packets
 from capture.errors import InputError, SpecMismatch
 from capture.series import (
     CHANNELS,
     LONGEST_NS,
     SeriesSpec,
     auto_bin_ns,
-    bin_packets,
     format_duration,
     parse_duration,
 )

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 import capture
-from capture import workers
+from capture import spare, workers
 from capture.errors import CaptureError, NetgenError
 from capture.extract import extract, extraction
 from capture.formats import reader
+from netgen.cli import _helpers
 
 _SPEC = importlib.util.spec_from_file_location("made", Path(__file__).with_name("made.py"))
 made = importlib.util.module_from_spec(_SPEC)
@@ -309,3 +310,25 @@ def running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_processes_started_early_are_taken_and_those_that_nobody_took_end(monkeypatch):
+    taken = []
+    with spare.started(2):
+        waiting = list(spare._spare)
+        taken.append(spare.worker())
+        assert taken[0] in waiting
+        taken[0].stdin.close()
+        assert taken[0].wait(60) == 0  # nothing was asked
+    assert [each.poll() is None for each in waiting] == [False, False]
+    assert not spare._spare
+    spare.close(taken[0])
+
+
+@pytest.mark.parametrize("big", [(), ("a",), ("a", "b")])
+def test_helpers_are_only_started_for_what_is_worth_it(tmp_path, big):
+    for name in big:
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(100 << 20)
+    paths = [tmp_path / name for name in (*big, "missing")]
+    assert [_helpers(jobs, paths) for jobs in (1, 2, 9)] == ([0, 1, 2] if len(big) == 2 else [0, 0, 0])

@@ -17,13 +17,19 @@ from capture import headers
 from capture.assembly.clock import Clock
 from capture.assembly.fragments import Joiner
 from capture.assembly.growing import Growing
-from capture.assembly.parts import KEY, Part
+from capture.assembly.keys import KEY
+from capture.assembly.parts import Part
+from capture.assembly.slots import Slots
 from capture.assembly.spill import Spill
+from capture.distinct import unique
 from capture.errors import InputError
 from capture.naming.names import Name
 from capture.series import NS
 
 IDLE_TIMEOUT_NS = 120 * NS
+
+#: New flows after which the memory of the old ones is given back.
+_RELEASED = 1 << 16
 
 #: A packet seen twice comes again within this time (a mirrored port, two interfaces).
 REPEAT_NS = 10_000_000
@@ -108,6 +114,7 @@ class Assembler:
             **{"up": "?", "by": "u1", "begun": "i8", "capture": "i8", "number": "i8"},
         )
         self._capture = 0
+        self._released = 0  # flows when their memory was last given back
         self._forget()
 
     def _forget(self) -> None:
@@ -115,8 +122,7 @@ class Assembler:
         longest = max(self.idle_timeout_ns, self.active_timeout_ns or 0)
         self._clock = Clock(self.idle_timeout_ns, stride_ns=min(4 * longest, 1 << 60))
         self._joiner = Joiner()
-        self._slots: dict[bytes, int] = {}
-        self._free: list[int] = []
+        self._slots = Slots()  # a number for each key, for as long as it has a flow that has not ended
         self._open = Growing(  # flow: its number and 1; seq: that of the last SYN and 1
             **{"key": KEY, "flow": "i8", "clock": "i8", "seen": "u1", "seq_forward": "i8", "seq_back": "i8"},
             **{"mark": "u4", "size": "u4", "time_ns": "i8"},
@@ -165,7 +171,9 @@ class Assembler:
             self._assemble(part)
         if len(self._slots) > self._sweep:
             self._drop_ended()
-        self.release()
+        if self._flows.rows - self._released > _RELEASED:
+            self._released = self._flows.rows
+            self.release()
 
     def columns(self) -> FlowColumns:
         """The flows of all captures so far."""
@@ -183,7 +191,9 @@ class Assembler:
         # in order of key, and in the file's order within; two bytes sort by radix
         key = part.key.astype(np.uint16) if len(part.keys) < 1 << 16 else part.key
         order = np.argsort(key, kind="stable")
-        slot = self._slots_of(part.keys)
+        slot, new = self._slots.of(part.keys)
+        self._open.grow(self._slots.top)
+        _raw(self._open["key"])[slot[new]] = _raw(part.keys)[new]
         rows = _Sorted(
             order=order,
             slot=slot[part.key[order]],
@@ -198,10 +208,10 @@ class Assembler:
             head=np.ones(len(order), bool),
         )
         np.not_equal(rows.slot[1:], rows.slot[:-1], out=rows.head[1:])
+        place = np.empty(len(order), np.int32)  # of each row of the part in that order
+        place[order] = np.arange(len(order), dtype=np.int32)
         if len(part.syn):
-            place = np.empty(len(order), np.int64)
-            place[order] = np.arange(len(order))
-            at = place[part.syn]
+            at = place[part.syn].astype(np.int64)
             by_place = np.argsort(at)
             rows.syn, rows.syn_seq = at[by_place], part.syn_seq[by_place].astype(np.int64)
         self._count_repeats(rows)
@@ -213,25 +223,7 @@ class Assembler:
         columns = (rows.time_ns[moved], rows.size[moved], rows.forward[moved])
         self.spill.add(np.repeat(flow[by_flow], lengths), *columns)
         if self._ahead:
-            self._place_names(part, rows, np.repeat(flow, count))
-
-    def _slots_of(self, keys: np.ndarray) -> np.ndarray:
-        """A number for each key, for as long as it has a flow that has not ended."""
-        slots, free = self._slots, self._free
-        raw = keys.view(f"V{KEY.itemsize}").tolist()
-        found = [slots.get(key, -1) for key in raw]
-        if -1 in found:
-            top = self._open.rows
-            new = [row for row, number in enumerate(found) if number < 0]
-            for row in new:
-                if free:
-                    number = free.pop()
-                else:
-                    number, top = top, top + 1
-                found[row] = slots[raw[row]] = number
-            self._open.grow(top)
-            self._open["key"][[found[row] for row in new]] = keys[new]
-        return np.array(found, np.int64)
+            self._place_names(part, place, np.repeat(flow, count), rows.forward)
 
     def _begins(self, rows: _Sorted) -> np.ndarray:
         """Which packets begin a flow."""
@@ -243,18 +235,42 @@ class Assembler:
         begins: np.ndarray = rows.clock - before > self.idle_timeout_ns
         begins[heads] |= self._open["flow"][slot] == 0
         ends = np.append(heads[1:], len(rows))
-        unsettled = rows.syn[~begins[rows.syn]]
-        runs = np.unique(np.searchsorted(heads, unsettled, "right") - 1)
+        unsettled = rows.syn[~begins[rows.syn] & ~self._sent_again(rows, begins)]
+        runs = unique(np.searchsorted(heads, unsettled, "right") - 1)
         if self.active_timeout_ns is not None:
             since = rows.clock[heads]
             going = ~begins[heads]
             since[going] = self._flows["begun"][self._open["flow"][slot[going]] - 1]
-            runs = np.union1d(runs, np.flatnonzero(rows.clock[ends - 1] - since > self.active_timeout_ns))
+            long = np.flatnonzero(rows.clock[ends - 1] - since > self.active_timeout_ns)
+            runs = unique(np.concatenate([runs, long]))
         if len(runs):
             splitter = _Splitter(rows, begins, self._open, self._flows["begun"], self.active_timeout_ns)
             for run in runs.tolist():
                 splitter.split(int(heads[run]), int(ends[run]))
         return begins
+
+    def _sent_again(self, rows: _Sorted, begins: np.ndarray) -> np.ndarray:
+        """Which SYNs are certainly those of the SYN before them in their direction, so that they begin nothing."""
+        syn, seq = rows.syn, rows.syn_seq
+        slot, forward = rows.slot[syn], rows.forward[syn]
+        # the one before, in this part or else in what is open
+        same = np.zeros(len(syn), bool)
+        same[1:] = (slot[1:] == slot[:-1]) & (forward[1:] == forward[:-1]) & (seq[1:] == seq[:-1])
+        first = np.ones(len(syn), bool)
+        first[1:] = slot[1:] != slot[:-1]
+        known = np.where(forward, self._open["seq_forward"][slot], self._open["seq_back"][slot])
+        same |= first & (known == seq + 1)
+        if self.active_timeout_ns is not None or not same.any():
+            return np.zeros(len(syn), bool)
+        # and no flow begins between them
+        begun = np.cumsum(begins)
+        since = np.empty(len(syn), np.int64)
+        since[1:] = begun[syn[:-1]]
+        head = np.flatnonzero(rows.head)
+        head = head[np.searchsorted(head, syn, "right") - 1]
+        since[first] = begun[head[first]] - begins[head[first]]
+        found: np.ndarray = same & (begun[syn] == since)
+        return found
 
     def _settle(self, rows: _Sorted, begins: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Take the packets into their flows' totals; where each stretch of one flow begins, and which flow it is."""
@@ -268,7 +284,7 @@ class Assembler:
         flow[new] = flows.rows + np.argsort(np.argsort(begun))
         fresh = flow[new]
         flows.grow(flows.rows + len(fresh))
-        flows["key"][fresh] = opened["key"][slot[new]]
+        _raw(flows["key"])[fresh] = _raw(opened["key"])[slot[new]]
         flows["start_ns"][fresh] = rows.time_ns[first[new]]
         flows["end_ns"][fresh] = rows.time_ns[first[new]]
         flows["up"][fresh] = rows.forward[first[new]]
@@ -325,31 +341,34 @@ class Assembler:
         repeat[heads] = known & _again(*pairs)[0]
         self.notes[_REPEATED] += int(repeat.sum())
 
-    def _place_names(self, part: Part, rows: _Sorted, flow: np.ndarray) -> None:
-        flow_of, forward_of = np.empty(len(rows), np.int64), np.empty(len(rows), bool)
-        flow_of[rows.order], forward_of[rows.order] = flow, rows.forward
+    def _place_names(self, part: Part, place: np.ndarray, flow: np.ndarray, forward: np.ndarray) -> None:
         last = int(part.number[-1])
         here = [each for each in self._ahead if each[0] <= last]
         self._ahead = [each for each in self._ahead if each[0] > last]
         at = np.searchsorted(part.number, np.array([number for number, _ in here], np.int64))
-        for row, (number, name) in zip(at.tolist(), here, strict=True):
-            if part.number[row] == number:
+        right = (part.number[at] == [number for number, _ in here]).tolist()
+        of = (flow[place[at]] << 1 | forward[place[at]]).tolist()
+        for (_, name), good, direction in zip(here, right, of, strict=True):
+            if good:
                 said = self._texts.setdefault((name.text, name.kind), (name.text, name.kind))
-                self._said.append((int(flow_of[row]) << 1 | int(forward_of[row]), said))
+                self._said.append((direction, said))
 
     def _drop_ended(self) -> None:
         """Forget the keys whose flows have ended: a packet to come begins a new one anyway."""
-        ended = (self._clock.now - self._open["clock"] > self.idle_timeout_ns).tolist()
-        gone = [key for key, slot in self._slots.items() if ended[slot]]
-        for key in gone:
-            self._free.append(self._slots.pop(key))
-        free = np.array(self._free, np.int64)
-        self._open["flow"][free] = 0
+        opened = self._open
+        ended = np.flatnonzero(self._slots.used & (self._clock.now - opened["clock"] > self.idle_timeout_ns))
+        opened["flow"][ended] = 0
+        self._slots.give_back(ended)
         self._sweep = max(1 << 16, 2 * len(self._slots))
 
 
 _BACKWARDS = "packets stamped earlier than the one before"
 _REPEATED = "packets seen twice"
+
+
+def _raw(keys: np.ndarray) -> np.ndarray:
+    """Keys as bytes without names, which are copied faster."""
+    return keys.view(f"V{KEY.itemsize}")
 
 
 def _to_itself(key: np.ndarray) -> np.ndarray:

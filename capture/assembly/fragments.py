@@ -11,7 +11,8 @@ from collections import Counter, OrderedDict
 
 import numpy as np
 
-from capture.assembly.parts import FRAGMENT, KEY, Part
+from capture.assembly.keys import KEY
+from capture.assembly.parts import FRAGMENT, Part
 from capture.layers.dissect import FIRST_FRAGMENT
 from capture.series import NS
 
@@ -51,8 +52,7 @@ class Joiner:
         """
         if not len(part.fragments):
             return part
-        own_keys = part.keys.view(f"V{KEY.itemsize}").tolist()
-        keys = {each: row for row, each in enumerate(own_keys)}
+        keys = _Table(part.keys)
         key_of = dict(zip(part.fragments["row"].tolist(), part.key[part.fragments["row"]].tolist(), strict=True))
         new_key = part.key.copy()
         forward = part.forward.copy()
@@ -63,7 +63,7 @@ class Joiner:
             # in IPv6 the identification is of the two ends, and only the first part names the protocol for sure
             datagram: _Datagram = (version, protocol if version == 4 else 0, *rest)
             time_ns = int(part.time_ns[row])
-            own = own_keys[key_of[row]]
+            own = keys.key(key_of[row])
             if kind == FIRST_FRAGMENT:
                 self._first[datagram] = (time_ns, own, bool(forward[row]))
                 self._first.move_to_end(datagram)
@@ -79,7 +79,7 @@ class Joiner:
                 continue
             first = self._first.get(datagram)
             if first is not None and abs(first[0] - time_ns) <= TOGETHER_NS:
-                new_key[row] = keys.setdefault(first[1], len(keys))
+                new_key[row] = keys.row(first[1])
                 forward[row] = first[2]
                 continue
             packet = _Packet(time_ns, int(part.size[row]), int(part.fingerprint[row]), own, bool(forward[row]))
@@ -90,7 +90,7 @@ class Joiner:
                 _, oldest = self._held.popitem(last=False)
                 self._waiting -= len(oldest)
                 behind.append((row, oldest))
-        part = dataclasses.replace(part, key=new_key, forward=forward, keys=_table(keys))
+        part = dataclasses.replace(part, key=new_key, forward=forward, keys=keys.all())
         return self._moved(part, out, behind) if out or behind else part
 
     def rest(self, number: int) -> Part:
@@ -103,7 +103,7 @@ class Joiner:
         return _part(held, number)
 
     def _moved(self, part: Part, out: list[int], behind: list[tuple[int, list[_Packet]]]) -> Part:
-        keys = {each: row for row, each in enumerate(part.keys.view(f"V{KEY.itemsize}").tolist())}
+        keys = _Table(part.keys)
         rows = np.array([row + 1 for row, packets in behind for _ in packets], np.int64)
         packets = [packet for _, each in behind for packet in each]
         added = {
@@ -112,7 +112,7 @@ class Joiner:
             "size": [each.size for each in packets],
             "flags": [0] * len(packets),
             "fingerprint": [each.fingerprint for each in packets],
-            "key": [keys.setdefault(each.key, len(keys)) for each in packets],
+            "key": [keys.row(each.key) for each in packets],
             "forward": [each.forward for each in packets],
         }
         keep = np.ones(len(part), bool)
@@ -124,11 +124,37 @@ class Joiner:
             columns[name] = np.insert(column, rows, np.asarray(values, column.dtype))[np.insert(keep, rows, True)]
         place = np.cumsum(np.insert(keep, rows, True)) - 1
         old = np.flatnonzero(np.insert(np.ones(len(keep), bool), rows, False))
-        return dataclasses.replace(part, syn=place[old[part.syn]], keys=_table(keys), **columns)
+        return dataclasses.replace(part, syn=place[old[part.syn]], keys=keys.all(), **columns)
 
 
-def _table(keys: dict[bytes, int]) -> np.ndarray:
-    return np.frombuffer(b"".join(keys), KEY)
+class _Table:
+    """The keys of a part, and more of them where they are asked for; few are ever looked at."""
+
+    def __init__(self, keys: np.ndarray) -> None:
+        self._keys = keys
+        self._words = np.ascontiguousarray(keys).view(np.uint64).reshape(len(keys), -1)
+        self._row: dict[bytes, int] = {}
+        self._more: list[bytes] = []
+
+    def key(self, row: int) -> bytes:
+        """The key of a row of the part's own keys."""
+        key = self._keys[row].tobytes()
+        self._row[key] = row
+        return key
+
+    def row(self, key: bytes) -> int:
+        """The row of a key, which is a new one where there is none."""
+        found = self._row.get(key)
+        if found is None:
+            same = np.flatnonzero((self._words == np.frombuffer(key, np.uint64)).all(axis=1))
+            if not same.size:
+                self._more.append(key)
+            found = self._row[key] = int(same[0]) if same.size else len(self._keys) + len(self._more) - 1
+        return found
+
+    def all(self) -> np.ndarray:
+        """The part's own keys, and the new ones."""
+        return np.concatenate([self._keys, np.frombuffer(b"".join(self._more), KEY)])
 
 
 def _part(packets: list[_Packet], number: int) -> Part:
@@ -142,7 +168,7 @@ def _part(packets: list[_Packet], number: int) -> Part:
         fingerprint=np.array([each.fingerprint for each in packets], np.uint32),
         key=np.array([keys.setdefault(each.key, len(keys)) for each in packets], np.int32),
         forward=np.array([each.forward for each in packets], bool),
-        keys=_table(keys),
+        keys=np.frombuffer(b"".join(keys), KEY),
         syn=np.zeros(0, np.int64),
         syn_seq=np.zeros(0, np.uint32),
         fragments=np.zeros(0, FRAGMENT),

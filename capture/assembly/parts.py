@@ -13,25 +13,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from capture import headers
-from capture.columns import distinct
+from capture.assembly.keys import Keys
 from capture.formats.records import Chunk
 from capture.layers.dissect import WHOLE, Packets, dissect
 from capture.naming.names import Name, NameFinder
-
-#: What tells two flows apart, ends in canonical order: the smaller address and port is `a`.
-KEY = np.dtype(
-    [
-        ("a_high", "u8"),
-        ("a_low", "u8"),
-        ("b_high", "u8"),
-        ("b_low", "u8"),
-        ("a_port", "<i4"),
-        ("b_port", "<i4"),
-        ("vlan", "<i4"),
-        ("version", "u1"),
-        ("protocol", "u1"),
-    ]
-)
 
 #: A packet that is part of a datagram: its row, what part, and what its other parts share.
 FRAGMENT = np.dtype(
@@ -75,7 +60,7 @@ class Part:
     forward : ndarray of bool, shape (packets,)
         Whether the packet goes from end `a` of its key to end `b`.
     keys : ndarray of `KEY`
-        The distinct keys, in the order of their first packets.
+        The distinct keys.
     syn, syn_seq : ndarray of int64 and uint32, shape (SYNs,)
         Rows of SYNs without ACK, and their sequence numbers.
     fragments : ndarray of `FRAGMENT`
@@ -123,23 +108,22 @@ def part_of(chunks: Iterable[Chunk], finder: NameFinder, *, inner: bool = False)
     notes: Counter[str] = Counter()
     names = list[Name]()
     columns: list[tuple[np.ndarray, ...]] = []
-    coded: list[tuple[np.ndarray, np.ndarray]] = []
+    keys_seen = Keys()
+    before = 0
     for chunk in chunks:
         packets = dissect(chunk, inner=inner)
         records += len(chunk)
         skipped += packets.skipped
         notes += packets.notes
         names += finder.chunk(chunk.data, packets)
-        before = sum(len(column[0]) for column in columns)
-        key, forward = _keys(packets)
-        coded.append(distinct(key))
-        columns.append(_columns(packets, forward, before))
+        columns.append(_columns(packets, keys_seen.add(packets), before))
+        before += len(packets)
     if columns:
         joined = columns[0] if len(columns) == 1 else [np.concatenate(each) for each in zip(*columns, strict=True)]
     else:
         joined = [np.zeros(0, kind) for kind in _KINDS]
     number, time_ns, size, flags, fingerprint, forward, syn, syn_seq, fragments = joined
-    key, keys = _joined_keys(coded)
+    key, keys = keys_seen.coded()
     return Part(
         records=records,
         number=number,
@@ -177,36 +161,6 @@ def _columns(packets: Packets, forward: np.ndarray, before: int) -> tuple[np.nda
         packets.seq[syn],
         _fragments(packets, before),
     )
-
-
-def _keys(packets: Packets) -> tuple[np.ndarray, np.ndarray]:
-    """Key of each packet's flow, and whether the packet goes from its end `a` to its end `b`."""
-    p = packets
-    swap = p.src_low > p.dst_low
-    even = p.src_low == p.dst_low
-    if even.any():
-        swap |= even & (p.src_port > p.dst_port)
-    if p.src_high.any() or p.dst_high.any():
-        swap = (p.src_high > p.dst_high) | ((p.src_high == p.dst_high) & swap)
-    key = np.empty(len(p), KEY)
-    for field in ("high", "low", "port"):
-        src, dst = getattr(p, f"src_{field}"), getattr(p, f"dst_{field}")
-        key[f"a_{field}"] = np.where(swap, dst, src)
-        key[f"b_{field}"] = np.where(swap, src, dst)
-    key["vlan"], key["version"], key["protocol"] = p.vlan, p.version, p.protocol
-    return key, ~swap
-
-
-def _joined_keys(coded: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """The same for several chunks together."""
-    if not coded:
-        return np.zeros(0, np.int32), np.zeros(0, KEY)
-    if len(coded) == 1:
-        return coded[0]
-    row, keys = distinct(np.concatenate([each for _, each in coded]))
-    ends = np.cumsum([len(each) for _, each in coded])
-    key = [row[end - len(each) : end][index] for end, (index, each) in zip(ends.tolist(), coded, strict=True)]
-    return np.concatenate(key), keys
 
 
 def _fragments(packets: Packets, before: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from capture.errors import InputError
 IN_MEMORY = 32 << 20
 
 #: Flows a block: what is looked up at once.
-BLOCK = 4096
+BLOCK = 16_384
 
 _ROW = np.dtype([("time_ns", "<i8"), ("flow", "<u4"), ("size", "<u4")])
 _FORWARD = np.uint32(1 << 31)

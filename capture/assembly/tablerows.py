@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-import socket
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from capture.assembly.addresses import address_texts
 from capture.assembly.assemble import Assembler, FlowColumns
-from capture.columns import arrow, distinct, numbers, strings
+from capture.columns import arrow, few_strings, numbers, strings
 from capture.errors import InputError
 
 BY = ("flow", "host", "capture")
@@ -61,11 +62,19 @@ class Rows:
             part = self._columns.slice(first, last - first)
             return {**columns, **dict(zip(part.column_names, part.columns, strict=True))}
         which = np.arange(first, last) if self._flow is None else self._flow[here]
-        names = [self._names.get(flow, _NO_NAME) for flow in which.tolist()]
         columns.update(_ends(self.flows.take(here if self._flow is None else which)))
+        begin, end = np.searchsorted(self._named, (which[0], which[-1] + 1)) if len(which) else (0, 0)
+        at = np.searchsorted(which, self._named[begin:end])
+        at = at[which[at] == self._named[begin:end]]
+        names = [self._names[flow] for flow in which[at].tolist()]
         for place, name in enumerate(("name", "name_from")):
-            columns[name] = strings([each[place] for each in names])
+            columns[name] = few_strings(len(which), at, [each[place] for each in names])
         return columns
+
+    @functools.cached_property
+    def _named(self) -> np.ndarray:
+        """Flows with a name, in ascending order."""
+        return np.sort(np.array([*self._names], np.int64))
 
     def keep(self, wanted: np.ndarray) -> Rows:
         """The rows of a boolean mask, numbered anew; flows of the others have row -1."""
@@ -124,33 +133,11 @@ def _ends(flows: FlowColumns) -> dict[str, pa.Array]:
         high, low, port = (
             np.where(up, key[f"{ours}_{field}"], key[f"{theirs}_{field}"]) for field in ("high", "low", "port")
         )
-        columns[name] = _addresses(high, low, key["version"])
+        columns[name] = address_texts(high, low, key["version"])
         columns[f"{name}_port"] = arrow(np.maximum(port, 0).astype(np.uint16), port < 0)
     vlan = key["vlan"]
     columns["vlan"] = arrow((vlan & 0xFFF).astype(np.uint16), vlan < 0)
     return {name: columns[name] for name in ABOUT[:6]}
-
-
-def _addresses(high: np.ndarray, low: np.ndarray, version: np.ndarray) -> pa.Array:
-    """Addresses as text, each distinct one converted once."""
-    text = np.empty(len(low), np.int64)  # place in the list of texts
-    old = version == 4
-    unique, place = np.unique(low[old].astype(np.uint32), return_inverse=True)
-    text[old] = place
-    texts = [socket.inet_ntop(socket.AF_INET, each) for each in _split(unique.astype(">u4"))]
-    new = np.flatnonzero(~old)
-    if len(new):
-        both = np.stack([high[new], low[new]], axis=1).astype(">u8").view("V16").ravel()
-        place, few = distinct(both)
-        text[new] = place + len(texts)
-        texts += [socket.inet_ntop(socket.AF_INET6, each) for each in _split(few)]
-    return strings([texts[each] for each in text.tolist()])
-
-
-def _split(addresses: np.ndarray) -> list[bytes]:
-    size = addresses.dtype.itemsize
-    raw = addresses.tobytes()
-    return [raw[at : at + size] for at in range(0, len(raw), size)]
 
 
 def _told(flows: FlowColumns, assembler: Assembler) -> Iterator[tuple[int, str]]:

@@ -76,7 +76,7 @@ def guesses(data: np.ndarray, places: np.ndarray, reach: int, layout: Layout, se
     low = max(seconds - BEFORE, 0)
     span = np.uint32(min(AFTER + BEFORE, 2**32 - 1 - low))
     found = np.full(len(places), -1, np.int64)
-    row, start = _timed(data, words, places, reach, low, span)
+    row, start = _timed(data, words, places, reach, layout.order, low, span)
     at = start.copy()
     good = np.ones(len(at), bool)
     last = len(data) - layout.record
@@ -101,23 +101,29 @@ def guesses(data: np.ndarray, places: np.ndarray, reach: int, layout: Layout, se
 
 
 def _timed(
-    data: np.ndarray, words: np.ndarray, places: np.ndarray, reach: int, low: int, span: np.uint32
+    data: np.ndarray, words: np.ndarray, places: np.ndarray, reach: int, order: Order, low: int, span: np.uint32
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bytes near each place at which a likely time stamp stands: number of the place, and where."""
+    # the highest byte of a time takes few values, and bytes are compared many at once
+    first, last = low >> 24, low + int(span) >> 24
+    high = data[3 if order == "<" else 0 :]
     rows, starts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     stride = int(places[1] - places[0]) if len(places) > 1 else 1
     whole = int(np.searchsorted(places, len(words) - reach, "right"))
     if whole:
         # all at once: places lie a stride apart
-        near = np.ndarray((whole, reach), words.dtype, data.data, int(places[0]), (stride, 1))
-        row, column = np.nonzero(near - np.uint32(low) <= span)
+        near = np.ndarray((whole, reach), np.uint8, high.data, int(places[0]), (stride, 1))
+        row, column = np.divmod(np.flatnonzero(near - np.uint8(first) <= last - first), reach)
         rows.append(row)
         starts.append(column + places[row])
     for which in range(whole, len(places)):
-        here = np.flatnonzero(words[places[which] : places[which] + reach] - np.uint32(low) <= span)
+        near = high[places[which] : places[which] + min(reach, len(words) - places[which])]
+        here = np.flatnonzero(near - np.uint8(first) <= last - first)
         rows.append(np.full(len(here), which))
         starts.append(here + places[which])
-    return np.concatenate(rows), np.concatenate(starts)
+    found, at = np.concatenate(rows), np.concatenate(starts)
+    right = words[at] - np.uint32(low) <= span
+    return found[right], at[right]
 
 
 def scan(data: np.ndarray, begin: int, stop: int, layout: Layout, seconds: int) -> tuple[np.ndarray, int]:
@@ -136,7 +142,7 @@ def scan(data: np.ndarray, begin: int, stop: int, layout: Layout, seconds: int) 
     """
     places = np.arange(begin + STRIDE, stop - REACH, STRIDE)
     guessed = guesses(data, places, REACH, layout, seconds)
-    heads = np.unique(np.append(guessed[guessed >= 0], begin))
+    heads = np.append(begin, guessed[guessed >= 0])  # ascending: places lie further apart than guesses from them
     words = _words(data, layout.order)
     last, size, record = len(data) - layout.record, len(data), layout.record
     ends = np.append(heads[1:], stop)
@@ -144,44 +150,52 @@ def scan(data: np.ndarray, begin: int, stop: int, layout: Layout, seconds: int) 
     # all chains, many steps at a time, until each has come to where the next begins
     at = heads.copy()
     alive = np.arange(len(heads))
-    starts, members = list[np.ndarray](), list[np.ndarray]()
+    blocks = list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]()
+    total = np.zeros(len(heads), np.int64)
+    sizes = words[8:]
     while len(alive) >= FEW:
         places = np.empty((_STEPS + 1, len(alive)), np.int64)
         places[0] = at[alive]
-        for step in range(_STEPS):
-            # a place that cannot be leads anywhere forward; it is found below
-            np.add(places[step], words[np.minimum(places[step], last) + 8], out=places[step + 1])
-            places[step + 1] += record
+        try:
+            for step in range(_STEPS):
+                np.add(places[step], sizes[places[step]], out=places[step + 1])
+                places[step + 1] += record
+        except IndexError:  # at the end of the file; a place that cannot be leads anywhere forward, and is found below
+            for step in range(_STEPS):
+                np.add(places[step], sizes[np.minimum(places[step], last)], out=places[step + 1])
+                places[step + 1] += record
         here, after = places[:-1], places[1:]
-        good = (here < ends[alive]) & (here <= last) & (after - here <= layout.limit + record) & (after <= size)
-        right = np.logical_and.accumulate(good, axis=0)
-        count = right.sum(axis=0)
-        starts.append(here.T[right.T])
-        members.append(np.repeat(alive, count))
+        right = here < ends[alive]
+        if int(after[-1].max()) > size or int((after - here).max()) > layout.limit + record:
+            right &= (here <= last) & (after - here <= layout.limit + record) & (after <= size)
+            right = np.logical_and.accumulate(right, axis=0)
+        count = np.count_nonzero(right, axis=0)
+        blocks.append((here, right, alive, total[alive]))
+        total[alive] += count
         at[alive] = places[count, np.arange(len(alive))]
         alive = alive[(count == _STEPS) & (at[alive] < ends[alive])]
-    if not starts:
+    if not blocks:
         return np.zeros(0, np.int64), begin
 
-    chain, start = np.concatenate(members), np.concatenate(starts)
-    # two bytes are enough for the chains of a segment, and sort by radix
-    order = np.argsort(chain.astype(np.uint16) if len(heads) < 1 << 16 else chain, kind="stable")
-    start = start[order]
-    first = np.searchsorted(chain[order], np.arange(len(heads) + 1))
+    # chain by chain; where each record goes is known, so nothing need be sorted
+    first = np.append(0, np.cumsum(total))
+    start = np.empty(int(first[-1]), np.int64)
+    for here, right, chains, done in blocks:
+        place = (first[chains] + done) + np.arange(len(here))[:, None]
+        start[place[right]] = here[right]
     if (at[:-1] == heads[1:]).all():  # every chain ended on the next: the usual case
         return start, int(at[-1])
-
     # a chain not followed to its end, a wrong guess, or damage: walk to the start of a later one
     unpack = struct.Struct(layout.order + "8xI").unpack_from
     buffer = data.data
     true: list[np.ndarray] = []
-    place = {int(head): index for index, head in enumerate(heads)}
+    number = {int(head): index for index, head in enumerate(heads)}
     position, index = begin, 0
     while True:
         true.append(start[first[index] : first[index + 1]])
         position = int(at[index])
         walked: list[int] = []
-        while position < stop and position not in place:
+        while position < stop and position not in number:
             if position > last:
                 break
             (captured,) = unpack(buffer, position)
@@ -190,7 +204,7 @@ def scan(data: np.ndarray, begin: int, stop: int, layout: Layout, seconds: int) 
             walked.append(position)
             position += record + captured
         true.append(np.array(walked, np.int64))
-        following = place.get(position) if position < stop else None
+        following = number.get(position) if position < stop else None
         if following is None or following <= index:
             return np.concatenate(true), position
         index = following

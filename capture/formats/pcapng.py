@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from capture import headers
+from capture.distinct import unique
 from capture.formats.records import CHUNK, MAX_SNAPLEN, NO_INTERFACE, ORDERS, Chunk, Damage, Order, clipped
 from capture.headers import take
 from capture.series import NS
@@ -208,7 +209,7 @@ class Pcapng:
         captured = np.where(over, np.maximum(room, 0), captured)
         time_ns = np.zeros(len(at), np.int64)
         linktype = np.full(len(at), NO_INTERFACE, np.int64)
-        for number in np.unique(interface[interface < len(interfaces)]).tolist():
+        for number in unique(interface[interface < len(interfaces)]).tolist():
             rows = np.flatnonzero(interface == number)
             ticks = (ticks_high[rows].astype(np.uint64) << np.uint64(32)) | ticks_low[rows].astype(np.uint64)
             time_ns[rows] = ticks_to_ns(ticks, interfaces[number])
@@ -265,17 +266,17 @@ def ticks_to_ns(ticks: np.ndarray, interface: Interface) -> np.ndarray:
     """
     power = interface.resolution & 0x7F
     if interface.resolution & 0x80:
-        if power >= 64:
-            seconds, part = np.zeros_like(ticks), np.zeros_like(ticks)
-        else:
-            shift = np.uint64(power)
-            seconds = ticks >> shift
-            part = ticks - (seconds << shift)
-            # 32 bits of fraction are a quarter of a nanosecond, and fit beside 10^9
-            spare = np.uint64(max(power - 32, 0))
-            part = ((part >> spare) * np.uint64(NS)) >> (shift - spare)
-    elif power > 19:
-        seconds, part = np.zeros_like(ticks), np.zeros_like(ticks)
+        shift = np.uint64(min(power, 63))
+        seconds = ticks >> shift if power < 64 else np.zeros_like(ticks)
+        part = ticks - (seconds << shift)
+        # 32 bits of fraction are a quarter of a nanosecond, and fit beside 10^9
+        spare = max(power - 32, 0)
+        part = ((part >> np.uint64(spare)) * np.uint64(NS)) >> np.uint64(power - spare)
+        if spare >= 64:  # not even a nanosecond
+            part = np.zeros_like(ticks)
+    elif power > 19:  # never a second
+        seconds = np.zeros_like(ticks)
+        part = ticks // np.uint64(10 ** (power - 9)) if power <= 28 else seconds
     else:
         unit = np.uint64(10**power)
         seconds = ticks // unit

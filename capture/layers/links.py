@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from capture import headers
+from capture.distinct import unique
 from capture.formats.records import NO_INTERFACE
 from capture.layers import wireless
 from capture.layers.rows import LINK, LLC, NO_IDB, NONE, NOT_IP, OK, TYPES, UNKNOWN_LINK, Rows
@@ -53,7 +54,7 @@ def walk(rows: Rows) -> None:
         constant = bool((kinds == kinds[0]).all())
         if not constant:
             kinds[(kinds >= LLC) & (kinds < TYPES)] = LLC
-        for number in [int(kinds[0])] if constant else np.unique(kinds).tolist():
+        for number in [int(kinds[0])] if constant else unique(kinds).tolist():
             here = todo if constant else todo[kinds == number]
             step = LAYERS.get(LLC if LLC <= number < TYPES else number)
             if step is not None:

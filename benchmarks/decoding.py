@@ -1,0 +1,104 @@
+"""What it brings to decode drawn numbers together, and to bring totals and sizes to the real distributions.
+
+    python benchmarks/decoding.py --sets tor certta --steps 3000 --threads 1
+
+One model a set is trained and drawn from once; the same drawn numbers are then decoded in several ways, and a
+random forest that learns from each is tested on the set's test split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import netgen
+from capture.feasible import feasible
+from capture.flows import FlowTable
+from encoders.marginals import Decoder, Marginals
+from netgen.drawing import draw_scaled
+from netgen.evaluation.realism import real_or_fake
+from netgen.model import Model
+
+DATA = Path(os.environ.get("NETGEN_SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+SETS = {
+    "video": ("video_platform", "frame", None),
+    "certta": ("certta_flows", "ip", None),
+    "tor": ("tor_wikipedia", "payload", 10),
+    "iot": ("iot_setup", "frame", None),
+    "alexa": ("alexa_voice", "ip", None),
+}
+
+
+def load(name: str) -> tuple[FlowTable, FlowTable]:
+    """The training and the test split, in bins that fit the training split."""
+    file, sizes, classes = SETS[name]
+    path = DATA / "series" / f"{file}.parquet"
+    real = netgen.import_traces(path, sizes=sizes, split="train")
+    held = netgen.import_traces(path, sizes=sizes, split="test", like=real)
+    if classes is None:
+        return real, held
+    wanted = real.classes[:classes]
+    kept = (each.take(np.isin(each.labels.astype(str), wanted)) for each in (real, held))
+    return next(kept), next(kept)
+
+
+def ways(model: Model, scaled: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Way -> series."""
+    kind = model.marginals.kind.copy()
+    kind[:, 2:] = 0
+    totals = dataclasses.replace(model.marginals, kind=kind)
+    limits = model.decoder.limits
+    return {
+        "each number by itself, then made to agree": model.scale.unscale(scaled),
+        "nearest packets": Decoder(model.scale, limits, Marginals.none(len(model.classes))).decode(scaled, labels),
+        "and totals of packets": Decoder(model.scale, limits, totals).decode(scaled, labels),
+        "and sizes and bytes (netgen's)": model.decoder.decode(scaled, labels),
+    }
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=["tor", "certta"])
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    if not DATA.is_dir():
+        print(f"the shared data is not at {DATA}: set NETGEN_SHARED_DATA", file=sys.stderr)
+        return 1
+    print(f"{platform.processor() or platform.machine()}, python {shlex.join(sys.argv)}\n")
+    print("| set | decoded | accuracy | real-or-fake AUC | changed afterwards |\n|---|---|---|---|---|")
+    for name in arguments.sets:
+        real, held = load(name)
+        floor = netgen.usefulness(real, held).accuracy
+        print(f"| {name} | (real flows) | {floor:.3f} | {real_or_fake(real, held):.3f} | |", flush=True)
+        model = netgen.train(
+            real, steps=arguments.steps, threads=arguments.threads, precision="float32", seed=arguments.seed,
+            validation=0,
+        )  # fmt: skip
+        numbers = {model.classes.index(label): min(number, 150) for label, number in real.counts().items()}
+        parts = list(
+            draw_scaled(model, numbers, seed=1, guidance=1.0, steps=model.noise.steps, device=torch.device("cpu"))
+        )
+        labels = np.repeat([label for label, _, _ in parts], [len(scaled) for _, scaled, _ in parts])
+        scaled = np.concatenate([each for _, each, _ in parts])
+        for way, series in ways(model, scaled, labels).items():
+            series, changed = feasible(series, labels, model.limits)
+            new = FlowTable.build(series, real.spec, label=[model.classes[each] for each in labels], synthetic=True)
+            found = netgen.usefulness(new, held).accuracy
+            told, done = real_or_fake(real, new), max(changed.values(), default=0)
+            print(f"| {name} | {way} | {found:.3f} | {told:.3f} | {done} of {len(new)} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

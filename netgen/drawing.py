@@ -1,0 +1,119 @@
+"""Drawing scaled series from a network, in blocks that do not depend on how many are asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from capture.errors import InputError
+from diffusion.denoiser import Denoiser, symmetric_noise
+from diffusion.sampler import draw, karras_sigmas, sample_seed
+
+if TYPE_CHECKING:
+    from netgen.model import Model
+
+# Samples drawn together. Fixed for each device: a flow must not depend on how many are asked for.
+BLOCK = {"cpu": 16, "cuda": 256}
+
+
+def draw_scaled(
+    model: Model,
+    numbers: Mapping[int, int],
+    *,
+    seed: int,
+    guidance: float,
+    steps: int,
+    device: torch.device,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Scaled series, a block at a time: images take 2 N times the memory of the series they become.
+
+    Parameters
+    ----------
+    model : Model
+    numbers : mapping
+        Class number -> flows.
+    seed, guidance, steps, device, workers, progress
+        See `Model.sample`.
+
+    Yields
+    ------
+    label : int
+    scaled : ndarray of float64, shape (flows, channels, bins)
+    residual : ndarray of float64, shape (flows, channels)
+        Distance of the images from those of the series.
+    """
+    block = BLOCK[device.type]
+    denoiser = Denoiser(model.network.to(device), model.statistics, unlabelled=len(model.classes))
+    encoder = model.imaging
+    sigmas = karras_sigmas(steps, model.noise.highest, model.noise.lowest)
+    shape = (len(model.spec.channels), model.spec.length, model.spec.length)
+    total, done = sum(numbers.values()), 0
+    blocks = [
+        (label, range(begin, min(begin + block, number)))
+        for label, number in numbers.items()
+        for begin in range(0, number, block)
+    ]
+
+    def noise(label: int, index: int) -> torch.Tensor:
+        return symmetric_noise(shape, torch.Generator().manual_seed(sample_seed(seed, label, index)))
+
+    def draw_block(task: tuple[int, range]) -> tuple[int, np.ndarray, np.ndarray]:
+        label, indices = task
+        images = draw(
+            functools.partial(denoiser.guided, guidance=guidance),
+            noise, label, indices, sigmas, block=block, device=device,
+        )  # fmt: skip
+        return label, *encoder.decode(torch.stack(images))
+
+    with _one_thread_each(workers if device.type == "cpu" else 1) as pool:
+        for label, scaled, residual in pool.map(draw_block, blocks):
+            yield label, scaled, residual
+            done += len(scaled)
+            if progress:
+                progress(done, total)
+
+
+@contextlib.contextmanager
+def _one_thread_each(workers: int | None) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose workers each compute with one thread.
+
+    Blocks are independent, so this is as fast as many threads a block where the cores are idle, far
+    faster where they are busy (threads that wait for each other spin), and sums in the same order
+    however many workers there are.
+    """
+    number = workers or cores()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def choose_device(device: str) -> torch.device:
+    """The device of a name; ``auto`` is the accelerator where there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device not in BLOCK:
+        raise InputError(f"device {device!r} is not known", "Take auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("there is no CUDA device here that torch can use", "Take --device cpu")
+    return torch.device(device)

@@ -1,0 +1,225 @@
+"""encoders: drawn numbers into packets and bytes, and the distributions of a class."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from capture.feasible import PacketLimits, feasible
+from encoders.integers import add_up, keep_strongest, nearest_packets
+from encoders.marginals import Decoder, Marginals
+from encoders.scale import IDLE, LogScale
+
+SCALE = LogScale(np.array([3e5, 3e5, 300.0, 300.0]))
+LOW, HIGH = np.array([20.0, 40.0]), np.array([1500.0, 600.0])
+scaled_series = hnp.arrays(np.float64, (3, 4, 8), elements=st.floats(0, 1.1))
+
+
+def traffic(generator, flows, bins=32, sizes=(52, 158, 1400), most=40):
+    """Real series whose packets have a few sizes, and whose flows begin in bin 0."""
+    parts = generator.poisson(0.5, (len(sizes), flows, 2, bins)) * (generator.random((flows, 2, bins)) < 0.4)
+    parts[0, :, 0, 0] += 1
+    parts[-1, :, :, 1] += generator.integers(0, most, (flows, 1))
+    volume = (parts * np.array(sizes)[:, None, None, None]).sum(0)
+    return np.concatenate([volume, parts.sum(0)], axis=1)
+
+
+def blurred(generator, series, scale, spread=0.01):
+    """What a model would draw: the scaled series, a little off."""
+    return scale.scale(series) + generator.normal(0, spread, series.shape)
+
+
+# --- packets nearest to drawn numbers ---
+
+
+@given(scaled=scaled_series)
+def test_packets_can_be_made_whatever_is_drawn(scaled):
+    """Whole packets whose bytes they can hold; the first in bin 0; the gate behind has nothing to mend."""
+    limits = np.stack([LOW, HIGH])[:, None]
+    series = Decoder(SCALE, limits, Marginals.none(1)).decode(scaled, np.zeros(3, int))
+    volume, packets = series[:, :2], series[:, 2:]
+    assert (volume >= LOW[:, None] * packets).all()
+    assert (volume <= HIGH[:, None] * packets).all()
+    assert packets[:, :, 0].any(axis=1).all()
+    mended, changed = feasible(series, np.zeros(3, int), PacketLimits(LOW[None].astype(int), HIGH[None].astype(int)))
+    np.testing.assert_array_equal(mended, series)
+    assert not changed
+
+
+def test_feasible_series_come_back(rng):
+    """What was scaled and not changed is drawn again, integer for integer."""
+    real = traffic(rng, 40)
+    scale = LogScale.of(real)
+    drawn = nearest_packets(scale.scale(real), scale, np.full(2, 20.0), np.full(2, 1500.0))
+    np.testing.assert_array_equal(drawn.packets, real[:, 2:])
+    np.testing.assert_allclose(drawn.size * drawn.packets, real[:, :2], rtol=1e-9)
+    np.testing.assert_allclose(drawn.amount, real[:, 2:], atol=1e-9)
+
+
+@pytest.mark.parametrize("error", [-0.01, -0.005, 0.005, 0.01])
+def test_a_cell_drawn_a_little_too_large_is_one_cell(error):
+    """Not two, and not none: where all packets have one size, bytes and packets say the same twice."""
+    cells = np.zeros((1, 4, 8), int)
+    cells[0, :, :4] = [[554, 1108, 554, 0], [554, 0, 2770, 554], [1, 2, 1, 0], [1, 0, 5, 1]]
+    scale = LogScale(np.array([55400.0, 55400.0, 100.0, 100.0]))
+    drawn = nearest_packets(scale.scale(cells) * (1 + error), scale, np.full(2, 554.0), np.full(2, 554.0))
+    np.testing.assert_array_equal(drawn.packets, cells[:, 2:])
+
+
+def test_a_flow_that_begins_late_is_given_its_first_packet_in_bin_0():
+    """In the direction that comes nearest to it; one that begins there is left alone."""
+    scaled = np.full((2, 4, 8), IDLE)
+    scaled[:, :, 3] = 0.6
+    scaled[0, [1, 3], 0] += 0.05
+    scaled[1, [0, 2], 0] = 0.6
+    drawn = nearest_packets(scaled, SCALE, LOW, HIGH)
+    assert drawn.packets[0, :, 0].tolist() == [0, 1]
+    assert drawn.packets[1, 0, 0] > 0
+    assert drawn.packets[1, 1, 0] == 0
+
+
+# --- adding up ---
+
+
+@given(
+    data=st.data(),
+    rows=st.integers(1, 4),
+    bins=st.integers(1, 12),
+)
+@settings(max_examples=200)
+def test_bins_add_up_to_the_total_within_their_bounds(data, rows, bins):
+    shape = (rows, bins)
+    low = data.draw(hnp.arrays(np.int64, shape, elements=st.integers(0, 50))).astype(float)
+    high = low + data.draw(hnp.arrays(np.int64, shape, elements=st.sampled_from([0, 1, 7, 5000])))
+    values = data.draw(hnp.arrays(np.float64, shape, elements=st.floats(0, 6000)))
+    total = data.draw(hnp.arrays(np.int64, rows, elements=st.integers(0, 20_000))).astype(float)
+    out = add_up(values, total, low, high)
+    assert out.dtype == np.int64
+    assert ((out >= low) & (out <= high)).all()
+    wanted = np.clip(total, low.sum(1), high.sum(1))
+    np.testing.assert_allclose(out.sum(1), wanted, atol=1)
+    free = ((high - low) > 4000).all(1)  # nothing in the way
+    np.testing.assert_array_equal(out.sum(1)[free], wanted[free])
+
+
+def test_large_bins_bear_the_change_and_small_ones_stay():
+    values = np.array([[1.0, 1.0, 2.0, 400.0, 400.0]])
+    out = add_up(values, np.array([840.0]), np.ones((1, 5)), np.full((1, 5), 1e9))
+    assert out.tolist() == [[1, 1, 2, 418, 418]]
+    np.testing.assert_array_equal(add_up(values, np.array([804.0]), values * 0, values + 1e9), values)
+
+
+def test_of_too_many_busy_bins_the_strongest_stay_and_the_first():
+    amount = np.array([[0.6, 3.0, 0.0, 2.0, 1.0], [0.0, 1.0, 2.0, 3.0, 4.0]])
+    kept = keep_strongest(amount, np.array([3.0, 2.0]))
+    assert kept.tolist() == [[True, True, False, True, False], [False, False, False, True, True]]
+
+
+# --- distributions ---
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def learnt(rng):
+    """Two classes, their limits, what a blurred model draws of them, and the decoder that learnt from both."""
+    real = np.concatenate([traffic(rng, 60), traffic(rng, 60, sizes=(60, 600), most=200)])
+    labels = np.repeat([0, 1], 60)
+    scale = LogScale.of(real)
+    limits = PacketLimits.of(real, labels, 2)
+    both = np.stack([limits.smallest, limits.largest]).astype(float)
+    plain = Decoder(scale, both, Marginals.none(2))
+    more = rng.integers(0, 60, 150) + 60 * (np.arange(150) % 2)
+    first, then = (blurred(rng, real[more], scale, 0.02) for _ in range(2))
+    marginals = Marginals.learn(plain.drawn(first, labels[more]), labels[more], real, labels, both)
+    return real, labels, plain, Decoder(scale, both, marginals), then, labels[more]
+
+
+def gap(ours, theirs):
+    """Earth mover's distance between two samples, over the spread of the second."""
+    at = np.linspace(0.01, 0.99, 99)
+    return np.abs(np.quantile(ours, at) - np.quantile(theirs, at)).mean() / theirs.std()
+
+
+def test_totals_of_new_flows_follow_the_real_ones(learnt):
+    """Far nearer than without, for flows that the maps were not learnt from."""
+    real, labels, plain, decoder, scaled, drawn_labels = learnt
+    for label in (0, 1):
+        theirs = real[labels == label]
+        rows = drawn_labels == label
+        before, after = (each.decode(scaled, drawn_labels)[rows] for each in (plain, decoder))
+        for channel in range(4):
+            sums = [each[:, channel].sum(1) for each in (before, after, theirs)]
+            assert gap(sums[1], sums[2]) < max(0.15, 1.05 * gap(sums[0], sums[2]))
+
+
+def test_single_packets_have_the_sizes_that_real_ones_have(learnt):
+    real, labels, plain, decoder, scaled, drawn_labels = learnt
+    for label in (0, 1):
+        sizes = [
+            each[:, 0][each[:, 2] == 1]
+            for each in (
+                real[labels == label],
+                plain.decode(scaled, drawn_labels)[drawn_labels == label],
+                decoder.decode(scaled, drawn_labels)[drawn_labels == label],
+            )
+        ]
+        assert not set(sizes[1].tolist()) <= set(sizes[0].tolist())  # near, but off
+        assert set(sizes[2].tolist()) <= set(sizes[0].tolist())
+        for size in np.unique(sizes[0]):
+            assert (sizes[2] == size).mean() == pytest.approx((sizes[0] == size).mean(), abs=0.12)
+
+
+def test_a_flow_is_mapped_the_same_whatever_is_beside_it(learnt):
+    *_, decoder, scaled, labels = learnt
+    together = decoder.decode(scaled, labels)
+    for row in range(0, len(scaled), 17):
+        np.testing.assert_array_equal(decoder.decode(scaled[row : row + 1], labels[row : row + 1])[0], together[row])
+
+
+def test_what_is_decoded_can_be_made_by_packets(learnt):
+    *_, decoder, scaled, labels = learnt
+    series = decoder.decode(scaled, labels)
+    limits = PacketLimits(*decoder.limits.astype(int))
+    mended, _ = feasible(series, labels, limits)
+    same = (mended == series).all((1, 2))
+    assert same.mean() > 0.95  # a total may leave no packet for bin 0
+
+
+def test_captures_cut_after_so_many_packets_are_drawn_so(rng):
+    """Where flows end with packet 100, none has 101: up and down are mapped together, not each by itself."""
+    real = traffic(rng, 80)
+    packets = real[:, 2:].reshape(80, -1)
+    for row in packets:
+        row[1] += max(0, 100 - row.sum())
+        while row.sum() > 100:
+            row[row.argmax()] -= row.sum() - 100 if row.max() > row.sum() - 100 else row.max() - 1
+    real[:, 2:] = packets.reshape(80, 2, -1)
+    real[:, :2] = 52 * real[:, 2:]
+    assert (real[:, 2:].sum((1, 2)) == 100).all()
+    labels, scale = np.zeros(80, int), LogScale.of(real)
+    limits = np.full((2, 1, 2), 52.0)
+    drawn = blurred(rng, real, scale, 0.01)
+    plain = Decoder(scale, limits, Marginals.none(1))
+    totals = plain.decode(drawn, labels)[:, 2:].sum((1, 2))
+    assert (totals != 100).mean() > 0.5
+    marginals = Marginals.learn(plain.drawn(drawn, labels), labels, real, labels, limits)
+    decoded = Decoder(scale, limits, marginals).decode(blurred(rng, real, scale, 0.01), labels)
+    assert (decoded[:, 2:].sum((1, 2)) == 100).mean() > 0.95
+
+
+def test_a_class_of_few_flows_is_left_as_drawn(rng):
+    real = traffic(rng, 4)
+    scale, labels = LogScale.of(real), np.zeros(4, int)
+    limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
+    plain = Decoder(scale, limits, Marginals.none(1))
+    scaled = blurred(rng, real, scale)
+    marginals = Marginals.learn(plain.drawn(scaled, labels), labels, real, labels, limits)
+    assert not marginals.kind.any()
+    np.testing.assert_array_equal(
+        Decoder(scale, limits, marginals).decode(scaled, labels), plain.decode(scaled, labels)
+    )

@@ -17,17 +17,16 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score, recall_score
+from tracesets import load, there
 
 import netgen
 from netgen import FlowTable
-
-DATA = Path(os.environ.get("NETGEN_SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
-TRACES = DATA / "series" / "certta_flows.parquet"
+from netgen.augmentation import Drawing
+from netgen.evaluation.spaces import cumulative
 
 #: All other classes are benign.
 ATTACKS = (
@@ -93,20 +92,18 @@ def drawn(arguments: argparse.Namespace, seed: int) -> Balance:
 
     def balance(table: FlowTable, wanted: dict[str, int], generator: np.random.Generator) -> Flows:
         begun = time.perf_counter()
-        model = netgen.train(
+        new = netgen.augment(
             table,
-            seed=seed,
-            threads=arguments.threads,
             minutes=arguments.minutes,
             steps=arguments.steps,
             validation=0,  # eight flows of an attack are all there is
+            drawing=Drawing(seed, threads=arguments.threads, steps=arguments.sampling_steps),
+            only_synthetic=True,
         )
-        trained = time.perf_counter()
-        new = model.sample(wanted, seed=seed, steps=arguments.sampling_steps, workers=arguments.threads)
+        training = new.about["training"]
         print(
-            f"seed {seed}: {model.training['steps']} steps of {model.training['batch']} in {trained - begun:.0f} s "
-            f"({model.training['precision']}), {len(new)} flows drawn in {time.perf_counter() - trained:.0f} s, "
-            f"{copies(table, new)} of them exact copies",
+            f"seed {seed}: {training['steps']} steps of training ({training['precision']}), {len(new)} flows drawn, "
+            f"{time.perf_counter() - begun:.0f} s, {copies(table, new)} of them exact copies",
             flush=True,
         )
         return new.to_numpy()
@@ -122,11 +119,6 @@ def copies(real: FlowTable, new: FlowTable) -> int:
 # --- the classifier ---
 
 
-def features(series: np.ndarray) -> np.ndarray:
-    """Each channel and its running sum, (flows, 2 * channels * bins)."""
-    return np.concatenate([series, series.cumsum(-1)], axis=1).reshape(len(series), -1).astype(np.float32)
-
-
 def scores(train: Flows, test: Flows, *, forests: int, trees: int, weight: str | None = None) -> dict[str, float]:
     """Means over some forests: macro F1, attacks detected, false alarms, and the recall of each class."""
     truth = test[1].astype(str)
@@ -134,7 +126,7 @@ def scores(train: Flows, test: Flows, *, forests: int, trees: int, weight: str |
     found = []
     for seed in range(forests):
         forest = RandomForestClassifier(trees, random_state=seed, class_weight=weight, n_jobs=1)
-        said = forest.fit(features(train[0]), train[1].astype(str)).predict(features(test[0]))
+        said = forest.fit(cumulative(train[0]), train[1].astype(str)).predict(cumulative(test[0]))
         alarm, attack = np.isin(said, ATTACKS), np.isin(truth, ATTACKS)
         recalls = recall_score(truth, said, labels=classes, average=None, zero_division=0)
         found.append(
@@ -202,11 +194,11 @@ def main() -> int:
     parser.add_argument("--forests", type=int, default=5, help="forests a way, whose scores are averaged")
     parser.add_argument("--trees", type=int, default=200)
     arguments = parser.parse_args()
-    if not TRACES.is_file():
-        print(f"the shared data is not at {DATA}: set NETGEN_SHARED_DATA", file=sys.stderr)
+    missing_data = there()
+    if missing_data:
+        print(missing_data, file=sys.stderr)
         return 1
-    full = netgen.import_traces(TRACES, split="train")
-    test = netgen.import_traces(TRACES, split="test", like=full)
+    full, test = load("certta")
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"{full.spec}; {len(full)} flows to train on, {len(test)} to test on", flush=True)
     report([one_seed(seed, full, test, arguments) for seed in arguments.seeds], test)

@@ -158,6 +158,8 @@ def _text(table: FlowTable, counts: dict[str, int], made: int, name: str) -> str
 
 def _making(about: dict[str, Any], name: str) -> list[str]:
     """What the table's notes say of where it comes from."""
+    if about.get("made_by") == "augment":
+        return _topped_up(about)
     if "parts" in about:
         said = [f"* {_brief(part)}" for part in about["parts"]]
         return ["Joined of these tables:\n", *said, ""]
@@ -175,13 +177,38 @@ def _making(about: dict[str, Any], name: str) -> list[str]:
             "The command that draws it; a model that does not come with netgen is named by its file:\n",
             f"```sh\n{shlex.join(words)}\n```\n",
         ]
-    if about.get("changed"):
-        parts.append("Flows that had to be changed before packets could make them:\n")
-        parts.append(_rows(("what was changed", "flows"), about["changed"].items()))
-    return parts
+    return parts + _changed(about)
+
+
+def _topped_up(about: dict[str, Any]) -> list[str]:
+    """Of a table in which rare classes were topped up; its last part, if there are two, is what was drawn."""
+    numbers, left = about["numbers"], about["left"]
+    whose = "" if about.get("only_synthetic") else " They follow the flows of that table, which are as they were."
+    facts = [(what, about[key]) for key, what in FACTS.items() if key in about]
+    facts += [("steps of training", about["training"]["steps"])] if "steps" in about.get("training", {}) else []
+    origin = _brief(about["parts"][0]).replace("Made by", "That table was made by").replace("The table", "That table")
+    rows = [(name, there, numbers.get(name, 0), left.get(name, "")) for name, there in about["before"].items()]
+    return [
+        f"Classes with few flows were topped up (`netgen augment --to {about['to']}`) by flows drawn from a diffusion "
+        f"model.{whose} {origin}.\n",
+        *([_rows(("what", "value"), facts)] if facts else []),
+        _rows(("class", "flows before", "flows drawn", "why none were"), rows),
+        *_changed(about),
+    ]
+
+
+def _changed(about: dict[str, Any]) -> list[str]:
+    if not about.get("changed"):
+        return []
+    return [
+        "Flows that had to be changed before packets could make them:\n",
+        _rows(("what was changed", "flows"), about["changed"].items()),
+    ]
 
 
 def _brief(about: dict[str, Any]) -> str:
+    if "made_by" not in about and "parts" in about:
+        return f"The table was joined of {len(about['parts'])} tables"
     if "made_by" not in about:
         return "The table does not say how it was made"
     facts = [f"{what} {about[key]}" for key, what in FACTS.items() if key in about]

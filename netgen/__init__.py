@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from capture.flows import FlowTable, concat
     from capture.series import SeriesSpec
     from exporters.write import write
+    from netgen.augmentation import augment
     from netgen.evaluation.usefulness import usefulness
     from netgen.judging import evaluate
     from netgen.model import Model
@@ -37,6 +38,7 @@ _WHERE = {
     "Model": "netgen.model",
     "NetgenError": "capture.errors",
     "SeriesSpec": "capture.series",
+    "augment": "netgen.augmentation",
     "concat": "capture.flows",
     "evaluate": "netgen.judging",
     "extract": "netgen.pipeline",
@@ -55,6 +57,7 @@ __all__ = [
     "Model",
     "NetgenError",
     "SeriesSpec",
+    "augment",
     "concat",
     "evaluate",
     "extract",

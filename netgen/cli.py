@@ -45,6 +45,10 @@ Like = Annotated[
     str | None,
     typer.Option("--like", metavar="FILE", help="Cut series as this flow table or model has.", show_default=False),
 ]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads.", show_default="chosen by a short trial")]
+Guidance = Annotated[float, typer.Option("--guidance", help="Over 1: more typical of the class, and less varied.")]
+NoCard = Annotated[bool, typer.Option("--no-card", help="Write no data card (FILE.card.md) beside a .parquet file.")]
 MinPackets = Annotated[int, typer.Option("--min-packets", help="Leave out what has fewer packets.")]
 
 
@@ -204,10 +208,8 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Stop after this many steps in all.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and noise.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option("--threads", help="CPU threads.", show_default="chosen by a short trial")
-    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
     precision: Annotated[
         str, typer.Option("--precision", help="float32, bfloat16, or auto: chosen by a short trial.")
     ] = "auto",
@@ -261,17 +263,13 @@ def synth(
             "--model", "-m", help="File or shipped name.", show_default="the shipped model that has the class"
         ),
     ] = None,
-    guidance: Annotated[
-        float, typer.Option("--guidance", help="Over 1: more typical of the class, and less varied.")
-    ] = 1.0,
+    guidance: Guidance = 1.0,
     steps: Annotated[
         int | None, typer.Option("--steps", help="Sampling steps.", show_default="the model's, 10")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Flow i of a class is the same for the same seed.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    no_card: Annotated[
-        bool, typer.Option("--no-card", help="Write no data card (FILE.card.md) beside a .parquet file.")
-    ] = False,
+    device: Device = "auto",
+    no_card: NoCard = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -297,6 +295,76 @@ def synth(
         table = loaded.sample(numbers, n, seed=seed, guidance=guidance, steps=steps, device=device, progress=progress)
     report = write(table, out, seed=seed, force=force, card=card)
     printing.flows_drawn(table, report, loaded, as_json=as_json)
+
+
+@app.command()
+def augment(
+    flows: Annotated[list[Path], typer.Argument(metavar="FLOWS", help="Flow tables of equal series.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="FILE.parquet or .csv.", show_default="FLOWS.augmented.parquet"),
+    ] = None,
+    to: Annotated[
+        str, typer.Option("--to", metavar="NUMBER|balance", help="Flows of each class; balance: as the largest has.")
+    ] = "balance",
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="File or shipped name.", show_default="one trained on the real flows"),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Of training.", show_default="10")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Stop the training after this many steps.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of training and drawing.")] = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="Of training: float32, bfloat16 or auto.", show_default="auto")
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option("--validation", help="Share of flows held back in training, to check on.", show_default="0.1"),
+    ] = None,
+    guidance: Guidance = 1.0,
+    sampling_steps: Annotated[
+        int | None, typer.Option("--sampling-steps", help="Sampling steps.", show_default="the model's, 10")
+    ] = None,
+    only_synthetic: Annotated[bool, typer.Option("--only-synthetic", help="Write the new flows alone.")] = False,
+    skip_missing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-missing", help="Leave classes as they are that the model lacks, or that have too few flows."
+        ),
+    ] = False,
+    save_model: Annotated[
+        Path | None,
+        typer.Option("--save-model", metavar="FILE", help="Keep the model that is trained.", show_default=False),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside --save-model.")] = False,
+    no_card: NoCard = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Top up classes of few flows with synthetic ones; real flows stay as they are."""
+    out = out or Path(flows[0].name.removesuffix(".parquet").removesuffix(".flows") + ".augmented.parquet")
+    card = _augmented(out) and not no_card
+    from exporters.write import check_outputs, write
+
+    check_outputs(out, card=card, force=force)
+    from capture.flows import FlowTable
+    from netgen import printing
+    from netgen.augmentation import Drawing
+    from netgen.augmentation import augment as run
+
+    training: dict[str, Any] = {"minutes": minutes, "steps": steps, "precision": precision, "validation": validation}
+    training |= {"resume": resume or None}
+    drawing = Drawing(seed=seed, device=device, threads=threads, guidance=guidance, steps=sampling_steps)
+    with printing.training_then_flows_bar() as (training_progress, progress):
+        table = run(
+            [FlowTable.read(path) for path in flows], to, model=model, drawing=drawing, only_synthetic=only_synthetic,
+            skip_missing=skip_missing, save_model=save_model, force=force, training_progress=training_progress,
+            progress=progress, **{name: value for name, value in training.items() if value is not None},
+        )  # fmt: skip
+    report = write(table, out, seed=seed, force=force, card=card)
+    printing.augmented(table, report, save_model, as_json=as_json)
 
 
 @app.command()
@@ -440,6 +508,19 @@ def _parquet(out: Path) -> Path:
     if out.suffix != ".parquet":
         raise InputError(f"a flow table cannot be written to {out}", "Name it -o NAME.parquet")
     return out
+
+
+def _augmented(out: Path) -> bool:
+    """Whether the output of augment is Parquet; it may be CSV, but no capture."""
+    from exporters.write import FORMATS, check_ending
+
+    form = check_ending(out)
+    if form not in (FORMATS[".parquet"], FORMATS[".csv"]):
+        raise InputError(
+            f"{out} would be a capture, which does not say which of its flows are synthetic",
+            "End the name in .parquet; with --save-model FILE, netgen synth --model FILE writes a capture",
+        )
+    return form == FORMATS[".parquet"]
 
 
 def _class_numbers(classes: list[str], n: int) -> dict[str, int] | str:

@@ -204,11 +204,8 @@ class Model:
             Integers that packets can make; what had to be changed to get there is counted in
             ``about["changed"]``.
         """
-        if not math.isfinite(guidance) or guidance < 0:
-            raise InputError(f"guidance {guidance} cannot be drawn with", "Take 1, or somewhat more: --guidance 1.5")
+        check_sampling(guidance, steps)
         steps = self.noise.steps if steps is None else steps
-        if steps < 2:
-            raise InputError(f"{steps} steps are too few to sample with", "Take at least 2; --steps 10 is the default")
         wanted = self._numbers(classes, n)
         parts = draw_scaled(
             self, {self.classes.index(name): number for name, number in wanted.items()}, seed=seed, guidance=guidance,
@@ -302,3 +299,11 @@ def read_about(path: Path) -> dict[str, Any]:
             "Train it anew, or use the netgen that made it" + (f" ({about['netgen']})" if "netgen" in about else ""),
         )
     return about
+
+
+def check_sampling(guidance: float, steps: int | None) -> None:
+    """Refuse what cannot be drawn with."""
+    if not math.isfinite(guidance) or guidance < 0:
+        raise InputError(f"guidance {guidance} cannot be drawn with", "Take 1, or somewhat more: --guidance 1.5")
+    if steps is not None and steps < 2:
+        raise InputError(f"{steps} steps are too few to sample with", "Take at least 2; 10 is the default")

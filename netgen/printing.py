@@ -93,6 +93,24 @@ def training_bar() -> Iterator[Callable[[TrainProgress], None]]:
 
 
 @contextlib.contextmanager
+def training_then_flows_bar() -> Iterator[tuple[Callable[[TrainProgress], None], Callable[[int, int], None]]]:
+    """The bars of a training and of flows drawn, one after the other, each from its first news on."""
+    with contextlib.ExitStack() as stack:
+        bars: dict[str, Callable[..., None]] = {}
+
+        def shown(name: str, bar: Callable[[], contextlib.AbstractContextManager[Callable[..., None]]]) -> Any:
+            def update(*news: Any) -> None:
+                if name not in bars:
+                    stack.close()  # a terminal shows one bar at a time
+                    bars[name] = stack.enter_context(bar())
+                bars[name](*news)
+
+            return update
+
+        yield shown("training", training_bar), shown("flows", lambda: flows_bar("Drawing"))
+
+
+@contextlib.contextmanager
 def steps_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A bar of steps done, of which it says what each does, with the time left."""
     with _bar(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()) as bar:
@@ -184,6 +202,45 @@ def flows_drawn(table: FlowTable, report: WriteReport, model: Model, *, as_json:
     )
     if report.card:
         _say("its data card: ", _bold(report.card))
+
+
+def augmented(table: FlowTable, report: WriteReport, model: Path | None, *, as_json: bool) -> None:
+    """What augment prints: flows of each class before and after, and what was left as it is."""
+    about, summary = table.about, table.summary()
+    if as_json:
+        kept = str(model) if model and about["numbers"] else None
+        print(json.dumps({"wrote": str(report.path), **report.to_json(), "saved_model": kept, **summary}))
+        return
+    rows = Table("class", header_style="bold")
+    for heading in ("flows before", "drawn", "flows after"):
+        rows.add_column(heading, justify="right")
+    before, numbers = about["before"], about["numbers"]
+    for name, there in before.items():
+        drawn = numbers.get(name, 0)
+        rows.add_row(name, f"{there:,}", f"{drawn:,}", f"{there + drawn:,}")
+    if len(before) > 1:
+        rows.add_section()
+        there, drawn = sum(before.values()), sum(numbers.values())
+        rows.add_row("all", f"{there:,}", f"{drawn:,}", f"{there + drawn:,}")
+    _show(rows)
+    for name, why in about["left"].items():
+        _say(f"{name} was left as it is: {why}")
+    if summary["unlabelled"]:
+        _say(f"{summary['unlabelled']:,} flows have no label; they were kept as they are")
+    for reason, number in about.get("changed", {}).items():
+        _say(f"{number} of {summary['synthetic']} synthetic flows: {reason}")
+    if not numbers:
+        _say("no class lacks flows: none was drawn, and the table is as it was")
+    by = f", model {about['model']}, seed {about['seed']}" if numbers else ""
+    _say(
+        "wrote ",
+        _bold(report.path),
+        f": {report.format}, {report.flows} flows, {summary['synthetic']} of them synthetic, {_size(report.path)}{by}",
+    )
+    if report.card:
+        _say("its data card: ", _bold(report.card))
+    if model and numbers:
+        _say("its model: ", _bold(model))
 
 
 _BETTER = {"high": "↑", "low": "↓", "half": "½"}

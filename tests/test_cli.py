@@ -179,7 +179,7 @@ def test_import_takes_splits_sizes_and_new_names(here, netgen_command):
     assert "is not OLD=NEW" in failed(netgen_command("import", "t.csv", "-o", "u.parquet", "--relabel", "a"))
 
 
-@pytest.mark.parametrize("command", ["extract", "import", "train", "synth", "show"])
+@pytest.mark.parametrize("command", ["extract", "import", "train", "synth", "augment", "show"])
 def test_an_output_that_exists_is_refused_unless_forced(
     command, captures, tiny_flows, tiny_model_file, here, netgen_command
 ):
@@ -191,6 +191,7 @@ def test_an_output_that_exists_is_refused_unless_forced(
         "import": (["import", "t.csv"], "x.parquet"),
         "train": (["train", "t.parquet", *TRAIN], "x.safetensors"),
         "synth": (["synth", "-m", tiny_model_file, "-c", "web", "-n", 1, "--steps", 2], "x.pcap"),
+        "augment": (["augment", "t.parquet", "-m", tiny_model_file, "--to", 21, "--sampling-steps", 2], "x.parquet"),
         "show": (["show", "t.parquet", "-c", "Web-TLS"], "x.png"),
     }[command]
     (here / out).write_text("mine")
@@ -383,7 +384,7 @@ def every_parameter():
 
 def test_every_command_has_help():
     group = typer.main.get_command(app)
-    assert command_names() == ["evaluate", "extract", "import", "info", "models", "show", "synth", "train"]
+    assert command_names() == ["augment", "evaluate", "extract", "import", "info", "models", "show", "synth", "train"]
     for name, command in group.commands.items():
         assert command.help, name
         assert command.help.splitlines()[0].endswith("."), name

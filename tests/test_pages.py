@@ -18,7 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 USE, IDS = (ROOT / "docs" / name for name in ("use.md", "ids.md"))
 
 #: What is run instead of an option that takes long.
-SHORTER = {"--minutes 6": "--steps 2 --precision float32", "-n 400": "-n 24 --steps 2", "-n 200": "-n 12 --steps 2"}
+SHORTER = {
+    "--minutes 6": "--steps 2 --precision float32 --sampling-steps 2",
+    "-n 400": "-n 24 --steps 2",
+    "-n 200": "-n 12 --steps 2",
+}
 
 
 def sections(page):
@@ -121,12 +125,9 @@ def made_up(tmp_path):
 
 def walk(folder):
     """The steps of docs/ids.md after its tables are there; what its blocks print."""
-    (rare,), (fill,), (judge,) = sections(IDS).values()
-    train = next(block for block in shell_blocks(IDS) if "netgen train" in block)
+    (rare,), _, (judge,) = sections(IDS).values()
     said = run_python(rare, folder)
-    run_shell(train, folder)
-    assert "sample(missing, seed=0)" in fill
-    run_python(fill.replace("sample(missing, seed=0)", "sample(missing, seed=0, steps=2)"), folder)
+    run_shell(next(block for block in shell_blocks(IDS) if "netgen augment" in block), folder)
     return said + run_python(judge, folder)
 
 
@@ -139,6 +140,10 @@ def test_the_ids_page_runs(made_up):
     assert sum(balanced.table["synthetic"].to_pylist()) == 12 + 12 + 8 + 8
     assert said.count("macro F1") == 2
     assert "of them synthetic" in (made_up / "balanced.card.md").read_text("utf-8")
+    (fill,) = sections(IDS)["2. Fill the classes up"]
+    assert "minutes=6" in fill
+    run_python(fill.replace("minutes=6", "steps=2, precision='float32'"), made_up)
+    assert set(FlowTable.read(made_up / "balanced.parquet").counts().values()) == {20}
 
 
 def test_the_ids_page_runs_on_the_real_flows(shared_data, tmp_path):

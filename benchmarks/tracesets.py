@@ -1,0 +1,69 @@
+"""The six sets of real traces that netgen is measured on, each with its own division in training and test."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import tempfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+import netgen
+from netgen import FlowTable
+
+DATA = Path(os.environ.get("NETGEN_SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a set comes from.
+
+    Parameters
+    ----------
+    file : str
+        Of traces, without ending.
+    sizes : str
+        What its sizes count, as `netgen.import_traces` takes it.
+    classes : int, optional
+        The first so many, by name; otherwise all.
+    """
+
+    file: str
+    sizes: str
+    classes: int | None = None
+
+    @property
+    def path(self) -> Path:
+        return DATA / "series" / f"{self.file}.parquet"
+
+
+SETS = {
+    "video": Source("video_platform", "frame"),
+    "certta": Source("certta_flows", "ip"),
+    "tor-10": Source("tor_wikipedia", "payload", 10),
+    "tor-20": Source("tor_wikipedia", "payload", 20),
+    "iot": Source("iot_setup", "frame"),
+    "alexa": Source("alexa_voice", "ip"),
+}
+
+
+@functools.lru_cache(maxsize=1)
+def load(name: str) -> tuple[FlowTable, FlowTable]:
+    """Training and test flows: bins as wide as fits the former, the latter cut alike."""
+    source = SETS[name]
+    wanted = [("split", "in", ["train", "test"])]
+    if source.classes is not None:
+        labels = pq.read_table(source.path, columns=["label"], filters=wanted)["label"]
+        wanted.append(("label", "in", sorted(set(labels.to_pylist()))[: source.classes]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.parquet")
+        pq.write_table(pq.read_table(source.path, filters=wanted), path)
+        train = netgen.import_traces(path, sizes=source.sizes, split="train")
+        return train, netgen.import_traces(path, sizes=source.sizes, split="test", like=train)
+
+
+def there() -> str | None:
+    """What to say where the traces are not; None where they are."""
+    return None if (DATA / "series").is_dir() else f"the shared data are not at {DATA}: set NETGEN_SHARED_DATA"

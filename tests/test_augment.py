@@ -1,0 +1,371 @@
+"""netgen augment: rare classes get synthetic flows, real flows stay as they are, and every row says which it is."""
+
+import contextlib
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import netgen
+import netgen.training
+from capture.errors import InputError, ModelError, NetgenError, SpecMismatch, TableError
+from capture.flows import FlowTable, concat
+from capture.series import SeriesSpec
+from exporters.card import card
+from netgen.augmentation import Drawing, augment, planned
+
+QUICK = {"steps": 3, "precision": "float32", "validation": 0}
+FAST = Drawing(threads=1, steps=2)
+TRAIN = ("--steps", 3, "--threads", 1, "--precision", "float32", "--validation", 0, "--sampling-steps", 2)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="session")
+def rare(tiny_flows):
+    """The tiny flows with one class rare, and two flows without a label; numbers of rows with gaps, and addresses."""
+    labels = tiny_flows.labels
+    labels[[3, 25]] = None
+    rows = np.flatnonzero(np.array([each != "dns-doh" for each in labels]) | (np.arange(60) < 25))
+    table = FlowTable.build(
+        tiny_flows.series(), tiny_flows.spec, label=labels.tolist(), src="10.0.0.1", source="a.pcap",
+        flow=7 + 3 * np.arange(60), about={"made_by": "extract", "account": {"packets": 9}},
+    )  # fmt: skip
+    return table.take(rows)
+
+
+def synthetic(table):
+    return np.array(table.table["synthetic"].to_pylist())
+
+
+def test_rare_classes_are_topped_up_and_real_flows_stay(rare, tiny_model):
+    """Row by row and column by column; the new rows are marked, name the model, and hold nothing but traffic."""
+    assert rare.counts() == {"Web-TLS": 19, "dns-doh": 5, "dns-plain": 20}
+    table = augment(rare, model=tiny_model, drawing=FAST)
+    assert table.counts() == dict.fromkeys(("Web-TLS", "dns-doh", "dns-plain"), 20)
+    assert table.table.slice(0, len(rare)).equals(rare.table)
+    new = table.take(synthetic(table))
+    assert synthetic(table).tolist() == [False] * len(rare) + [True] * 16
+    assert new.counts() == {"Web-TLS": 1, "dns-doh": 15}
+    assert set(new.table["source"].to_pylist()) == {"netgen:tiny"}
+    assert set(new.table["src"].to_pylist()) == {None}
+    flows = table.table["flow"].to_pylist()
+    assert len(set(flows)) == len(table)
+    assert [each is None for each in table.labels].count(True) == 2
+
+
+def test_the_new_flows_are_those_that_synth_draws(rare, tiny_model):
+    """With the same seed: flow i of a class is the same flow."""
+    table = augment(rare, 22, model=tiny_model, drawing=FAST)
+    drawn = tiny_model.sample({"Web-TLS": 3, "dns-doh": 17, "dns-plain": 2}, steps=2)
+    new = table.take(synthetic(table))
+    assert np.array_equal(new.series(), drawn.series())
+    assert new.labels.tolist() == drawn.labels.tolist()
+
+
+def test_the_notes_say_what_was_done(rare, tiny_model):
+    """Numbers of each class, model, seed, and the accounts of both parts; all of it JSON."""
+    about = augment(rare, 21, model=tiny_model, drawing=Drawing(seed=5, threads=1, steps=2, guidance=1.5)).about
+    assert json.loads(json.dumps(about)) == about
+    said = [about[key] for key in ("made_by", "to", "seed", "steps", "guidance")]
+    assert said == ["augment", 21, 5, 2, 1.5]
+    assert about["before"] == rare.counts()
+    assert about["numbers"] == {"Web-TLS": 2, "dns-doh": 16, "dns-plain": 1}
+    assert about["weights_sha256"] == tiny_model.weights_sha256()
+    assert about["training"]["steps"] == 30
+    assert about["parts"][0] == rare.about
+    assert about["parts"][1]["made_by"] == "synth"
+
+
+def test_a_model_is_trained_on_the_real_flows_of_the_table(rare, tmp_path):
+    """Its file says on which; synthetic rows and those without a label are not among them."""
+    path = tmp_path / "mine.safetensors"
+    fakes = rare.take(np.flatnonzero(rare.labels == "dns-plain")[:4])
+    fakes = FlowTable.build(fakes.series(), rare.spec, label="dns-doh", synthetic=True)
+    table = netgen.augment(concat([rare, fakes]), to=21, save_model=path, drawing=FAST, **QUICK)
+    assert set(table.counts().values()) == {21}
+    model = netgen.load(path)
+    assert model.training["flows"] == rare.counts()
+    assert table.about["training"]["flows"] == rare.counts()
+    assert "minutes" not in table.about["training"]  # the clock's, and so never the same twice
+    assert table.about["weights_sha256"] == model.weights_sha256()
+    assert table.table["source"].to_pylist()[-1] == "netgen:mine"
+    assert table.about["numbers"] == {"Web-TLS": 2, "dns-doh": 12, "dns-plain": 1}
+
+
+def test_topping_up_in_two_steps_is_topping_up_at_once(rare, tiny_model):
+    """No flow comes twice, and a table that lacks nothing comes back as it is."""
+    once = augment(rare, 24, model=tiny_model, drawing=FAST)
+    twice = augment(augment(rare, 21, model=tiny_model, drawing=FAST), 24, model=tiny_model, drawing=FAST)
+
+    def drawn(table):
+        new = table.take(synthetic(table))
+        return sorted(zip(new.labels, (each.tobytes() for each in new.series()), strict=True))
+
+    assert drawn(once) == drawn(twice)
+    again = augment(once, 24, model=tiny_model)
+    assert again.table.equals(once.table)
+    assert again.about["numbers"] == {}
+    assert again.about["parts"] == [once.about]
+    assert augment(once).table.equals(once.table)  # and no model is trained for it
+
+
+def test_only_the_synthetic_flows_can_be_had(rare, tiny_model):
+    """They are the last rows of the whole, their numbers too."""
+    whole = augment(rare, model=tiny_model, drawing=FAST)
+    alone = augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True)
+    assert alone.table.equals(whole.table.slice(len(rare)).combine_chunks())
+    assert alone.about["only_synthetic"] is True
+    with pytest.raises(InputError, match="no class has fewer flows than the largest: there is no synthetic flow"):
+        augment(whole, model=tiny_model, only_synthetic=True)
+
+
+@pytest.mark.parametrize("how", [{}, {"model": "tiny"}], ids=["trained", "given"])
+def test_the_same_seed_gives_the_same_bytes(how, rare, shipped_folder, tmp_path):
+    """Also of a model that is trained for it, by steps; another seed gives others."""
+    quick = {} if how else QUICK
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        drawing = Drawing(seed=seed, threads=1, steps=2)
+        augment(rare, drawing=drawing, **how, **quick).write(tmp_path / name)
+    a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+@settings(max_examples=40)
+@given(
+    counts=st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 9), min_size=1),
+    to=st.one_of(st.just("balance"), st.integers(1, 12)),
+    skip=st.booleans(),
+)
+def test_what_is_planned_fills_every_class_or_says_why_not(counts, to, skip):
+    """Each class ends with the number asked for, has more already, or is left for one flow is too few to learn from."""
+    labels = [name for name, number in counts.items() for _ in range(number)]
+    series = np.ones((len(labels), 4, 8), np.int64)
+    table = FlowTable.build(series, SeriesSpec(bin_ns=10**9, length=8), label=labels)
+    most = max(counts.values()) if to == "balance" else to
+    short = {name for name, number in counts.items() if number < most}
+    single = {name for name in short if counts[name] == 1}
+    if single and (not skip or single == short):
+        with pytest.raises(TableError, match="too few real flows to learn from") as caught:
+            planned(table, to, skip_missing=skip)
+        assert all(name in caught.value.message for name in single)
+        return
+    plan = planned(table, to, skip_missing=skip)
+    assert plan.left.keys() == single
+    for name, number in counts.items():
+        after = number + plan.numbers.get(name, 0)
+        assert after == (number if name in single else max(number, most))
+
+
+# --- what cannot be done ---
+
+
+def test_a_class_that_cannot_be_learnt_is_an_error_or_left(rare, tmp_path):
+    """Before anything is trained; with skip_missing it is kept as it is, not learnt, and named."""
+    single = FlowTable.build(rare.series()[:1], rare.spec, label="ssh")
+    table = concat([rare, single])
+    with pytest.raises(TableError, match=r"too few real flows to learn from in class ssh.*--skip-missing"):
+        augment(table, save_model=tmp_path / "m.safetensors", **QUICK)
+    assert list(tmp_path.iterdir()) == []
+    filled = augment(table, skip_missing=True, drawing=FAST, **QUICK)
+    assert filled.counts() == {"Web-TLS": 20, "dns-doh": 20, "dns-plain": 20, "ssh": 1}
+    assert filled.about["left"] == {"ssh": "1 real flow to learn from"}
+    assert filled.about["training"]["flows"] == rare.counts()
+
+
+def test_a_model_that_lacks_a_class_is_an_error_or_the_class_is_left(rare, tiny_model):
+    """By its exact name: part of a name is no match here; a class that lacks no flows need not be in the model."""
+    labels = np.where(rare.labels == "dns-doh", "doh", rare.labels)
+    table = FlowTable.build(rare.series(), rare.spec, label=labels.tolist())
+    with pytest.raises(ModelError, match=r"model tiny has no class doh; it has Web-TLS, dns-doh.*--skip-missing"):
+        augment(table, model=tiny_model)
+    filled = augment(table, model=tiny_model, skip_missing=True, drawing=FAST)
+    assert filled.counts() == {"Web-TLS": 20, "dns-plain": 20, "doh": 5}
+    assert filled.about["left"] == {"doh": "model tiny does not have it"}
+    assert augment(table, 5, model=tiny_model).table.equals(table.table)
+    others = FlowTable.build(rare.series()[:1], rare.spec, label="ssh")
+    with pytest.raises(ModelError, match="has no class ssh") as caught:
+        augment(others, 9, model=tiny_model, skip_missing=True)
+    assert "--skip-missing" not in caught.value.hint
+
+
+def test_series_that_differ_from_the_models_are_refused(rare, tiny_model):
+    table = FlowTable.build(rare.series(), SeriesSpec(bin_ns=5, length=16), label=rare.labels.tolist())
+    with pytest.raises(SpecMismatch, match=r"the table has 16 bins of 5ns.* but model tiny has 16 bins of 0\.1s"):
+        augment(table, model=tiny_model)
+
+
+@pytest.mark.parametrize("to", [0, -3, True, "many", "", "1.5", 2.0, "²"])
+def test_a_number_of_flows_must_be_one(to, rare, tiny_model):
+    with pytest.raises(InputError, match=r"classes cannot be topped up to .*Take a positive number, or balance"):
+        augment(rare, to, model=tiny_model)
+
+
+def test_options_that_contradict_each_other_are_refused(rare, tiny_model, tmp_path):
+    """Before any work: none is silently left unheeded."""
+    for how, message in (
+        ({"model": tiny_model, "minutes": 3}, "is trained already: --minutes cannot be heeded"),
+        ({"model": tiny_model, "save_model": "x.safetensors"}, "--save-model cannot be heeded"),
+        ({"save_model": tmp_path / "x.bin"}, "a model cannot be written to"),
+        ({"resume": True}, "only a training that keeps its model can be resumed"),
+    ):
+        with pytest.raises(InputError, match=message):
+            augment(rare, **how)
+    for how, message in (
+        ({"guidance": float("nan")}, "guidance nan"),
+        ({"steps": 1}, "1 steps are too few"),
+        ({"threads": 0}, "0 threads"),
+        ({"device": "tpu"}, "device 'tpu' is not known"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Drawing(**how)
+
+
+def test_tables_without_labels_or_real_flows_are_refused(rare):
+    with pytest.raises(TableError, match="none of the 2 flows has a label"):
+        augment(FlowTable.build(rare.series()[:2], rare.spec))
+    made = FlowTable.build(rare.series()[:2], rare.spec, label="a", synthetic=True)
+    with pytest.raises(TableError, match="too few real flows to learn from in class a"):
+        augment(made, 5)
+
+
+# --- the command ---
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, rare):
+    """A current folder with the table."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    rare.write(folder / "mine.flows.parquet")
+    return folder
+
+
+def files(folder):
+    return sorted(each.name for each in folder.iterdir())
+
+
+def refused(outcome, message):
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (1, "", 1)
+    assert message in outcome.err
+
+
+def test_the_command_tops_up_a_table(here, netgen_command):
+    """Training on it; a table of classes, before and after, what has no label, the files."""
+    outcome = netgen_command("augment", "mine.flows.parquet", "--to", 24, *TRAIN, "--save-model", "m.safetensors")
+    assert (outcome.code, outcome.err) == (0, "")
+    cells = [re.findall(r"[\w-]+", line) for line in outcome.out.splitlines()]
+    for row in (["Web-TLS", "19", "5", "24"], ["dns-doh", "5", "19", "24"], ["all", "44", "28", "72"]):
+        assert row in cells
+    assert "2 flows have no label; they were kept as they are" in outcome.out
+    assert "wrote mine.augmented.parquet: Parquet flow table, 74 flows, 28 of them synthetic" in outcome.out
+    assert "model m, seed 0" in outcome.out
+    assert files(here) == sorted(
+        ["m.metrics.jsonl", "m.safetensors", "mine.augmented.card.md", "mine.augmented.parquet", "mine.flows.parquet"]
+    )
+    table = FlowTable.read("mine.augmented.parquet")
+    again = augment(FlowTable.read("mine.flows.parquet"), "24", model="m.safetensors", drawing=FAST)
+    assert table.table.equals(again.table)
+    assert "netgen augment --to 24" in (here / "mine.augmented.card.md").read_text()
+
+
+def test_the_command_with_a_model_and_json(here, rare, tiny_model_file, netgen_command):
+    """One object, with the numbers of what was written; CSV has the column, too."""
+    words = ("augment", "mine.flows.parquet", "--model", tiny_model_file, "--sampling-steps", 2)
+    outcome = netgen_command(*words, "-o", "more.csv", "--only-synthetic", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = json.loads(outcome.out)
+    assert (found["wrote"], found["flows"], found["synthetic"]) == ("more.csv", 16, 16)
+    assert (found["made_by"], found["before"], found["saved_model"]) == ("augment", rare.counts(), None)
+    assert found["numbers"] == {"Web-TLS": 1, "dns-doh": 15}
+    rows = pa.csv.read_csv(here / "more.csv")
+    assert rows["synthetic"].to_pylist() == [True] * 16
+    assert rows["source"].to_pylist() == ["netgen:tiny"] * 16
+
+
+def test_the_command_says_when_nothing_was_to_be_done(here, tiny_model_file, netgen_command):
+    """And trains nothing."""
+    outcome = netgen_command("augment", "mine.flows.parquet", "--to", 5, "-o", "more.parquet", "--no-card")
+    assert outcome.code == 0
+    assert "none was drawn, and the table is as it was" in outcome.out
+    assert FlowTable.read("more.parquet").table.equals(FlowTable.read("mine.flows.parquet").table)
+    assert files(here) == ["mine.flows.parquet", "more.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-o", "x.pcap"], "x.pcap would be a capture, which does not say which of its flows are synthetic"),
+        (["-o", "x.txt"], "the ending '.txt' names no format"),
+        (["-o", "mine.flows.parquet"], "exists already"),
+        (["--to", "lots"], "cannot be topped up to 'lots' flows"),
+        (["--model", "tiny", "--minutes", 1], "--minutes cannot be heeded"),
+        (["--save-model", "m.bin"], "a model cannot be written to m.bin"),
+        (["--resume"], "only a training that keeps its model can be resumed"),
+        (["--guidance", "-1"], "guidance -1.0 cannot be drawn with"),
+        (["no.parquet"], "no.parquet does not exist"),
+        (["--steps", 0], "0 steps cannot be trained with"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_leaves_no_file(words, message, here, shipped_folder, netgen_command):
+    refused(netgen_command("augment", "mine.flows.parquet", *words), message)
+    assert files(here) == ["mine.flows.parquet"]
+
+
+def test_an_interrupted_training_goes_on(here, netgen_command, monkeypatch):
+    """Its checkpoint lies beside the model's file; what comes out is what an undisturbed run makes."""
+    words = ("augment", "mine.flows.parquet", *TRAIN, "--no-card", "--save-model")
+    assert netgen_command(*words, "whole.safetensors", "-o", "whole.parquet").code == 0
+
+    class Stopped:
+        """An event that is set after two steps."""
+
+        asked = 0
+
+        def is_set(self):
+            self.asked += 1
+            return self.asked > 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(netgen.training, "_interruptible", lambda: contextlib.nullcontext(Stopped()))
+        outcome = netgen_command(*words, "m.safetensors", "-o", "more.parquet")
+        assert outcome.code == 1
+        assert "Go on with the same command and --resume" in outcome.err
+        assert not (here / "more.parquet").exists()
+    outcome = netgen_command(*words, "m.safetensors", "-o", "more.parquet", "--resume")
+    assert (outcome.code, outcome.err) == (0, "")
+    whole, more = (FlowTable.read(name) for name in ("whole.parquet", "more.parquet"))
+    assert np.array_equal(whole.series(), more.series())
+
+
+def test_the_card_says_what_is_real_and_what_was_drawn(rare, tiny_model):
+    table = augment(rare, model=tiny_model, drawing=FAST)
+    text = card(table, "more.parquet")
+    assert f"{len(table)} flows of network traffic, 16 of them synthetic" in text
+    assert "That table was made by `netgen extract`" in text
+    assert f"| sha256 of its weights | {tiny_model.weights_sha256()} |" in text
+    assert "| dns-doh | 5 | 15 |  |" in text
+    assert "come from real traffic" in text
+    assert "They follow the flows of that table" in text
+    alone = card(augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True), "more.parquet")
+    assert "They follow" not in alone
+    joined = card(augment(concat([rare, rare]), model=tiny_model, drawing=FAST), "more.parquet")
+    assert "That table was joined of 2 tables" in joined
+    unknown = FlowTable.build(rare.series(), rare.spec, label=rare.labels.tolist())
+    assert "That table does not say how it was made" in card(augment(unknown, 3, model=tiny_model), "more.parquet")
+    assert "come from real traffic" not in alone
+
+
+def test_every_error_is_netgens(rare, tiny_model):
+    """So that a program can catch one kind."""
+    with pytest.raises(NetgenError):
+        netgen.augment([], model=tiny_model)
+    with pytest.raises(NetgenError, match="there is no model nothing"):
+        netgen.augment(rare, model="nothing")

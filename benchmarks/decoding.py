@@ -1,6 +1,6 @@
 """What it brings to decode drawn numbers together, and to bring totals and sizes to the real distributions.
 
-    python benchmarks/decoding.py --sets tor certta --steps 3000 --threads 1
+    python benchmarks/decoding.py --sets tor-10 certta --steps 3000 --threads 1
 
 One model a set is trained and drawn from once; the same drawn numbers are then decoded in several ways, and a
 random forest that learns from each is tested on the set's test split.
@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
-import platform
 import shlex
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
+import tracesets
+import usage
+from tracesets import SETS, load
 
 import netgen
 from capture.feasible import feasible
@@ -26,28 +26,6 @@ from encoders.marginals import Decoder, Marginals
 from netgen.drawing import draw_scaled
 from netgen.evaluation.realism import real_or_fake
 from netgen.model import Model
-
-DATA = Path(os.environ.get("NETGEN_SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
-SETS = {
-    "video": ("video_platform", "frame", None),
-    "certta": ("certta_flows", "ip", None),
-    "tor": ("tor_wikipedia", "payload", 10),
-    "iot": ("iot_setup", "frame", None),
-    "alexa": ("alexa_voice", "ip", None),
-}
-
-
-def load(name: str) -> tuple[FlowTable, FlowTable]:
-    """The training and the test split, in bins that fit the training split."""
-    file, sizes, classes = SETS[name]
-    path = DATA / "series" / f"{file}.parquet"
-    real = netgen.import_traces(path, sizes=sizes, split="train")
-    held = netgen.import_traces(path, sizes=sizes, split="test", like=real)
-    if classes is None:
-        return real, held
-    wanted = real.classes[:classes]
-    kept = (each.take(np.isin(each.labels.astype(str), wanted)) for each in (real, held))
-    return next(kept), next(kept)
 
 
 def ways(model: Model, scaled: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -67,15 +45,15 @@ def ways(model: Model, scaled: np.ndarray, labels: np.ndarray) -> dict[str, np.n
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=["tor", "certta"])
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=["tor-10", "certta"])
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    if not DATA.is_dir():
-        print(f"the shared data is not at {DATA}: set NETGEN_SHARED_DATA", file=sys.stderr)
+    if said := tracesets.there():
+        print(said, file=sys.stderr)
         return 1
-    print(f"{platform.processor() or platform.machine()}, python {shlex.join(sys.argv)}\n")
+    print(f"{usage.machine()}, python {shlex.join(sys.argv)}\n")
     print("| set | decoded | accuracy | real-or-fake AUC | changed afterwards |\n|---|---|---|---|---|")
     for name in arguments.sets:
         real, held = load(name)

@@ -15,16 +15,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
-import hashlib
-import json
-import os
 import resource
 import shlex
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -32,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
+import tracesets
 import usage
 from fidelity_table import report
 from generators import METHODS, UNTRAINED, Budget, Drawn, method
+from resultlines import append, commit, read
+from tracesets import SETS, load
 
 import netgen
 from netgen import FlowTable, NetgenError
@@ -46,46 +41,8 @@ from netgen.evaluation.evaluate import Evaluation, evaluate
 from netgen.evaluation.sets import Flows, alike
 from netgen.evaluation.spaces import LogSpace
 
-HOME = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("NETGEN_SHARED_DATA", HOME.parent / "shared" / "data"))
-
 #: Draws of flows that an earth mover's distance is the mean of.
 DRAWS = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Where a set comes from: a file of traces, what its sizes count, and how many classes of it."""
-
-    file: str
-    sizes: str
-    classes: int | None = None
-
-
-SETS = {
-    "video": Source("video_platform", "frame"),
-    "certta": Source("certta_flows", "ip"),
-    "tor-10": Source("tor_wikipedia", "payload", 10),
-    "tor-20": Source("tor_wikipedia", "payload", 20),
-    "iot": Source("iot_setup", "frame"),
-    "alexa": Source("alexa_voice", "ip"),
-}
-
-
-@functools.lru_cache(maxsize=1)
-def load(name: str) -> tuple[FlowTable, FlowTable]:
-    """Training and test flows of a set: bins fitted to the former, the latter cut like it."""
-    source = SETS[name]
-    traces = pq.read_table(DATA / "series" / f"{source.file}.parquet")
-    traces = traces.filter(pc.is_in(traces["split"], pc.cast(["train", "test"], traces["split"].type)))
-    if source.classes is not None:
-        first = sorted(set(traces["label"].to_pylist()))[: source.classes]
-        traces = traces.filter(pc.is_in(traces["label"], pc.cast(first, traces["label"].type)))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"{name}.parquet")
-        pq.write_table(traces, path)
-        train = netgen.import_traces(path, sizes=source.sizes, split="train")
-        return train, netgen.import_traces(path, sizes=source.sizes, split="test", like=train)
 
 
 # --- jobs ---
@@ -126,40 +83,6 @@ def is_done(job: Job, lines: list[dict[str, Any]], *, reuse_peers: bool = False)
     if reuse_peers and not job.method.startswith("netgen"):
         return any(key_of(line, any_commit=True) == job.key()[:-1] for line in lines)
     return any(key_of(line) == job.key() for line in lines)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a results file; one that was cut by a crash is left out."""
-    lines = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            print(f"{path}: a line was cut short, and is left out", file=sys.stderr)
-    return lines
-
-
-def append(path: Path, line: dict[str, Any]) -> None:
-    """A line more, whole on the disk."""
-    whole = not path.is_file() or not path.stat().st_size or path.read_bytes()[-1:] == b"\n"
-    with path.open("a") as stream:
-        stream.write(("" if whole else "\n") + json.dumps(line) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def commit() -> str:
-    """netgen's commit; what is changed since adds a fingerprint of the changes."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=HOME, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ValueError(f"{HOME} must be a git checkout, since results are kept by commit: {done.stderr.strip()}")
-        return done.stdout
-
-    changes = git("diff", "HEAD", "--", "*.py")
-    more = f"+{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else ""
-    return git("rev-parse", "--short=10", "HEAD").strip() + more
 
 
 def numbers(train: FlowTable, most: int) -> dict[str, int]:
@@ -263,8 +186,8 @@ def main() -> int:
             return 1
         print(report(lines, list(SETS)))
         return 0
-    if not (DATA / "series").is_dir():
-        print(f"the shared data are not at {DATA}: set NETGEN_SHARED_DATA", file=sys.stderr)
+    if said := tracesets.there():
+        print(said, file=sys.stderr)
         return 1
     try:
         commit()

@@ -202,7 +202,7 @@ def test_a_line_that_a_crash_cut_is_left_out_and_does_not_spoil_the_next(tmp_pat
 
 
 def test_absent_data_are_one_clear_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(fidelity, "DATA", tmp_path)
+    monkeypatch.setattr(fidelity.tracesets, "DATA", tmp_path)
     monkeypatch.setattr(sys, "argv", ["fidelity.py", "--results", str(tmp_path / "r"), "--methods", "real"])
     assert fidelity.main() == 1
     assert capsys.readouterr().err.splitlines() == [f"the shared data are not at {tmp_path}: set NETGEN_SHARED_DATA"]

@@ -169,7 +169,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, required=True, help="JSON lines, one a finished job")
     parser.add_argument("--table", action="store_true", help="print the tables of the results, and do nothing else")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), help=f"{', '.join(METHODS)}, netgen:PRESET")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), help=f"{', '.join(METHODS)}, netgen:NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=10, help="of training, for each method that learns")
     parser.add_argument("--threads", type=int, default=2)

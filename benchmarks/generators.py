@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 import json
 import subprocess
 import tempfile
@@ -23,7 +22,9 @@ from ids import jittered
 from torch.utils.flop_counter import FlopCounterMode
 
 import netgen
+from encoders.kinds import ENCODERS
 from netgen import FlowTable
+from netgen.presets import PRESETS
 
 #: Samples that FLOPs are counted of: whole blocks, however many are drawn together.
 COUNTED = 128
@@ -152,13 +153,17 @@ def paper(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Drawn:
     return Drawn(FlowTable.build(series, train.spec, label=classes[label].tolist(), synthetic=True), cost, text)
 
 
-def ours(preset: str | None = None) -> Generator:
-    """netgen as `netgen train` does it, or by a preset."""
-    if preset is not None and "preset" not in inspect.signature(netgen.train).parameters:
-        raise ValueError(f"this netgen has no presets, so none that is called {preset}")
+def ours(name: str | None = None) -> Generator:
+    """netgen as `netgen train` does it, or by a preset or an encoder."""
+    options: dict[str, Any] = {}
+    if name in PRESETS:
+        options["preset"] = name
+    elif name in ENCODERS:
+        options["encoder"] = name
+    elif name is not None:
+        raise ValueError(f"netgen has no preset or encoder {name}: take one of {', '.join([*PRESETS, *ENCODERS])}")
 
     def generate(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Drawn:
-        options: dict[str, Any] = {} if preset is None else {"preset": preset}
         begun = time.monotonic()
         model = netgen.train(
             train, minutes=budget.minutes, threads=budget.threads, seed=seed, device=budget.device, **options
@@ -196,11 +201,11 @@ UNTRAINED = ("real", "jitter")
 
 
 def method(name: str) -> Generator:
-    """The generator of a name; ``netgen:PRESET`` is netgen by that preset."""
+    """The generator of a name; ``netgen:NAME`` is netgen by that preset or encoder."""
     if name.startswith("netgen:"):
         return ours(name.removeprefix("netgen:"))
     if name not in METHODS:
-        raise ValueError(f"there is no method {name}: take {', '.join(METHODS)} or netgen:PRESET")
+        raise ValueError(f"there is no method {name}: take {', '.join(METHODS)} or netgen:NAME")
     return METHODS[name]
 
 

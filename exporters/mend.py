@@ -9,6 +9,10 @@ allow it as they are. Where one does not, packets are added (never taken away) u
 * side X sends its FIN, then side Y sends its last packet with its FIN, then X acknowledges that
   with the flow's last packet; X is the side that needs the least change.
 
+* SYN and SYN-ACK have room for the window scale option, where either side sends more than an
+  unscaled window;
+* neither side sends more than 90 kB before the other has sent any data.
+
 SYN, SYN-ACK and the last acknowledgement are *small*: headers and nothing else, 40 to 80 bytes in
 steps of 4. A FIN may carry data. All arrays of counts and bytes have shape (flows, 2, bins), the
 client's direction (up) first.
@@ -43,6 +47,11 @@ NO_HANDSHAKE = "no room for the TCP handshake: packets added"
 NO_CLOSING = "no room for the TCP closing: packets added"
 TOO_LARGE = "a packet of the TCP handshake or closing had data: split off"
 ODD_SIZE = "a packet of the TCP handshake or closing was no multiple of 4 bytes: shortened"
+NO_SCALING = "no room for window scaling in SYN or SYN-ACK: up to 12 bytes added"
+UNANSWERED = "one side sent over 90 kB before the other sent any data: 64 bytes of it added"
+
+LOPSIDED = 90_000  # bytes from one side alone after which Suricata gives up looking for a protocol, with a margin
+ANSWER = 64  # bytes from the other that are enough for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,11 +142,14 @@ def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
     size[odd] -= size[odd] % 4
     reasons[ODD_SIZE] = _any(odd)
 
-    least = STAMPED_HEADERS * count
-    least[:, UP, 0] += STAMPED_SYN - STAMPED_HEADERS
-    least[rows[tcp], DOWN, syn_ack_bin[tcp]] += STAMPED_SYN - STAMPED_HEADERS
-    stamped = tcp & (size >= least).all((1, 2))
-    headers = np.where(stamped, STAMPED_HEADERS, np.where(tcp, TCP_HEADERS, UDP_HEADERS)).astype(np.int64)
+    syn_ack = np.where(syn_ack_bin < count.shape[2], syn_ack_bin, 0)
+    reasons[NO_SCALING] = _make_room_to_scale(count, size, tcp, syn_ack)
+    third_bin = nth_bin(count[:, UP], 2)
+    headers, answered = _headers(count, size, tcp, syn_ack), np.zeros(len(count), dtype=bool)
+    for _ in range(2):  # what is added may be the room that time stamps lacked
+        answered |= _answer(count, size, tcp, headers, syn_ack, third_bin)
+        headers = _headers(count, size, tcp, syn_ack)
+    reasons[UNANSWERED] = answered
     return Shape(
         count=count,
         size=size,
@@ -145,12 +157,65 @@ def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
         headers=headers,
         closer=closer,
         syn_ack_bin=syn_ack_bin,
-        third_bin=nth_bin(count[:, UP], 2),
+        third_bin=third_bin,
         first_fin_bin=nth_bin(count[rows, closer], 2, from_end=True),
         second_fin_bin=nth_bin(count[rows, other], 1, from_end=True),
         last_bin=last_bin,
         reasons={reason: flows for reason, flows in reasons.items() if flows.any()},
     )
+
+
+def _headers(count: Ints, size: Ints, tcp: Bools, syn_ack_bin: Ints) -> Ints:
+    """Header bytes of a packet without a role: with time stamps where every packet has room for them."""
+    least = STAMPED_HEADERS * count
+    least[:, UP, 0] += STAMPED_SYN - STAMPED_HEADERS
+    rows = np.flatnonzero(tcp)
+    least[rows, DOWN, syn_ack_bin[rows]] += STAMPED_SYN - STAMPED_HEADERS
+    stamped = tcp & (size >= least).all((1, 2))
+    return np.where(stamped, STAMPED_HEADERS, np.where(tcp, TCP_HEADERS, UDP_HEADERS)).astype(np.int64)
+
+
+def _make_room_to_scale(count: Ints, size: Ints, tcp: Bools, syn_ack_bin: Ints) -> Bools:
+    """Give SYN and SYN-ACK, in place, the bytes of their options where a side sends more than an unscaled window."""
+    large = tcp & (size.sum(2).max(1) > SYN_WINDOW)
+    changed = np.zeros(len(count), dtype=bool)
+    for side, where in ((UP, np.zeros(len(count), dtype=np.int64)), (DOWN, syn_ack_bin)):
+        rows = np.flatnonzero(large)
+        cell = (rows, side, where[rows])
+        lack = TCP_HEADERS * (count[cell] - 1) + SYN_SIZE - size[cell]
+        size[cell] += np.maximum(lack, 0)
+        changed[rows] |= lack > 0
+    return changed
+
+
+def _answer(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_ack_bin: Ints, third_bin: Ints) -> Bools:
+    """Let neither side send much, in place, before the other has sent a little."""
+    row = np.arange(len(count))
+    spare = size - headers[:, None, None] * count
+    options = np.where(headers == STAMPED_HEADERS, STAMPED_SYN, SYN_SIZE) - headers
+    spare[:, UP, 0] -= options
+    spare[row, DOWN, syn_ack_bin] -= options
+    sent = np.maximum(spare, 0).cumsum(2)
+    changed = np.zeros(len(count), dtype=bool)
+    for side in (UP, DOWN):
+        much = tcp & (sent[:, 1 - side, -1] > LOPSIDED)
+        late = (sent[:, 1 - side] > LOPSIDED).argmax(1)
+        # within a bin the client asks first, so its data count in the bin itself
+        until = late if side == UP else late - 1
+        given = np.where(until >= 0, sent[row, side, until], 0)
+        rows = np.flatnonzero(much & (given < ANSWER))
+        # to the client's third packet; the server's first after it, or one more where that comes too late
+        where, more = third_bin[rows], np.zeros(len(rows), dtype=np.int64)
+        if side == DOWN:
+            second = nth_bin(count[rows, DOWN], 2)
+            early = second < late[rows]
+            where, more = np.where(early, second, where), (~early).astype(np.int64)
+        cell = (rows, side, where)
+        size[cell] += ANSWER - given[rows] + np.maximum(-spare[cell], 0) + more * headers[rows]
+        count[cell] += more
+        count[cell] += np.maximum(-(-size[cell] // MTU) - count[cell], 0)
+        changed[rows] = True
+    return changed
 
 
 def small_packets(shape: tuple[int, ...], tcp: Bools, syn_ack_bin: Ints, closer: Ints, last_bin: Ints) -> Ints:

@@ -63,8 +63,10 @@ class Layout:
         self.start = ends - self.count - np.where(self.side == DOWN, self._other(self.count), 0)
 
         self.headers = shape.headers[rows][self.flow]
+        self.extra = shape.extra[rows][self.flow]
+        self.mtu = MTU - self.extra
         free = self.count - self.first - self.last
-        self.share = share(shape.size[rows][where], free, self.first, self.last, self.headers)
+        self.share = share(shape.size[rows][where], free, self.first, self.last, self.headers, self.mtu)
         self._carry(free)
 
     def _other(self, values: Ints) -> Ints:
@@ -87,7 +89,7 @@ class Layout:
 
     def _carry(self, free: Ints) -> None:
         """Which packets carry data: those of the middle first, then the handshake's third, then a FIN."""
-        room = MTU - self.headers
+        room = self.mtu - self.headers
         self.data = self.share.rest - self.headers * free
         least = -(-self.data // room)
         other = [self._other(values) for values in (least, free, self.data)]
@@ -122,8 +124,8 @@ class Layout:
         order[target] = np.arange(len(cell))
         cell, burst = cell[order], burst[order]
         up = self.side[cell] == UP
-        flow, start, size = self.flow[cell], self.start[cell], size[order]
-        headers, flags = headers[order], flags[order]
+        flow, start, extra = self.flow[cell], self.start[cell], self.extra[cell]
+        size, headers, flags = size[order] + extra, headers[order] + extra, flags[order]
         sequence = Sequence(
             flow=flow,
             bin=self.bin[cell],
@@ -208,13 +210,13 @@ class Layout:
     def _sizes(self) -> tuple[Ints, Ints]:
         """Size and header bytes of each packet, in cell order; a cell's sizes add up to its bytes."""
         cell, headers = self.cell, self.headers[self.cell]
-        room = MTU - self.headers
+        room = self.mtu - self.headers
         size = headers + np.where(
             self.carries, stream_sizes(self.data_index, cell, self.carriers, self.data, room), 0
         )  # fmt: skip
         if not self.tcp.all():
             keys = draw(self.keys[self.flow], _CELL, self.bin * 2 + self.side)
-            datagrams = datagram_sizes(self.place, cell, self.count, self.share.rest, keys)
+            datagrams = datagram_sizes(self.place, cell, self.count, self.share.rest, self.mtu, keys)
             size = np.where(self.tcp[self.flow[cell]], size, datagrams)
         opening = (self.place == 0) & (self.first > 0)[cell]
         small = np.where(opening, self.share.first[cell], self.share.last[cell])
@@ -229,7 +231,7 @@ class Layout:
         syn = tcp & (self.first > 0)[cell] & (place == 0)
         flags = np.where(tcp & ~(syn & (side == UP)), TCP_ACK, 0) | np.where(syn, TCP_SYN, 0)
         # a full packet is one of a train; what follows a short one waits
-        flags |= np.where(tcp & (size > headers) & (size < MTU), TCP_PSH, 0)
+        flags |= np.where(tcp & (size > headers) & (size < self.mtu[cell]), TCP_PSH, 0)
 
         closes = side == self.closer[flow]
         first_fin = self.first_fin_bin[flow] == self.bin[cell]
@@ -256,5 +258,5 @@ def _answers(burst: Ints, start: Ints, up: Bools) -> Bools:
         return up
     new = np.r_[True, (start[1:] != start[:-1]) | (burst[1:] != burst[:-1])]
     down = np.cumsum(~up)
-    first = down - (down - ~up)[np.flatnonzero(new)][np.cumsum(new) - 1] == 1
+    first: Bools = down - (down - ~up)[np.flatnonzero(new)][np.cumsum(new) - 1] == 1
     return ~up & (first | (burst < 0) | (burst == _CLOSING))

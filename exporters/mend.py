@@ -14,8 +14,9 @@ allow it as they are. Where one does not, packets are added (never taken away) u
 * neither side sends more than 90 kB before the other has sent any data.
 
 SYN, SYN-ACK and the last acknowledgement are *small*: headers and nothing else, 40 to 80 bytes in
-steps of 4. A FIN may carry data. All arrays of counts and bytes have shape (flows, 2, bins), the
-client's direction (up) first.
+steps of 4. A FIN may carry data. A packet of IPv6 is one of IPv4 with 20 bytes more: they are taken
+off before and put back after, and the largest packet is smaller by as much. All arrays of counts
+and bytes have shape (flows, 2, bins), the client's direction (up) first.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ Bools = NDArray[np.bool_]
 
 UP, DOWN = 0, 1
 MTU = 1500
+IPV6_EXTRA = 20  # bytes that IPv6's header has more than IPv4's
 UDP_HEADERS = 28  # IPv4 and UDP
 TCP_HEADERS = 40  # IPv4 and TCP without options
 STAMPED_HEADERS = 52  # with the time stamps option (RFC 7323)
@@ -61,7 +63,9 @@ class Shape:
     Parameters
     ----------
     count, size : ndarray of int64, shape (flows, 2, bins)
-        Packets and IP bytes.
+        Packets and IP bytes, less `extra` a packet.
+    extra : ndarray of int64, shape (flows,)
+        0 for IPv4, 20 for IPv6.
     tcp : ndarray of bool, shape (flows,)
         The others are UDP.
     headers : ndarray of int64, shape (flows,)
@@ -76,6 +80,7 @@ class Shape:
 
     count: Ints
     size: Ints
+    extra: Ints
     tcp: Bools
     headers: Ints
     closer: Ints
@@ -86,13 +91,25 @@ class Shape:
     last_bin: Ints
     reasons: dict[str, Bools]
 
+    def take(self, rows: Ints) -> Shape:
+        """Some of the flows, in the order given."""
+        own = {
+            field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self) if field.name != "reasons"
+        }
+        return Shape(**own, reasons={reason: flows[rows] for reason, flows in self.reasons.items()})
+
+    @property
+    def stamped(self) -> Bools:
+        """Flows that use the time stamps option, shape (flows,)."""
+        return np.asarray(self.headers == STAMPED_HEADERS)
+
     @property
     def series(self) -> Ints:
         """The series as the packets will have it, shape (flows, 4, bins)."""
-        return np.concatenate([self.size, self.count], axis=1)
+        return np.concatenate([self.size + self.extra[:, None, None] * self.count, self.count], axis=1)
 
 
-def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
+def mend(series: Ints, tcp: Bools, bin_ns: int, extra: Ints | None = None) -> Shape:
     """The nearest series that packets can carry, with the places of the packets that have a role.
 
     Parameters
@@ -100,16 +117,21 @@ def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
     series : ndarray of int64, shape (flows, 4, bins)
     tcp : ndarray of bool, shape (flows,)
     bin_ns : int
+    extra : ndarray of int64, shape (flows,), optional
+        Bytes that a packet's IP header has beyond IPv4's 20.
     """
     reasons: dict[str, Bools] = {}
-    size, count = np.maximum(series[:, :2], 0), np.maximum(series[:, 2:], 0)
+    extra = np.zeros(len(series), dtype=np.int64) if extra is None else extra
+    mtu = MTU - extra
+    given = series[:, :2] - extra[:, None, None] * np.maximum(series[:, 2:], 0)
+    size, count = np.maximum(given, 0), np.maximum(series[:, 2:], 0)
     smallest = np.where(tcp, TCP_HEADERS, UDP_HEADERS)[:, None, None]
-    enough = -(-size // MTU)
+    enough = -(-size // mtu[:, None, None])
     over = (enough > count) & (count > 0)
     reasons[OVERSIZE] = _any(over)
     new_count = np.maximum(count, enough)
     new_size = np.maximum(size, new_count * smallest)
-    changed = (new_size != series[:, :2]) | (new_count != series[:, 2:])
+    changed = (new_size != given) | (new_count != series[:, 2:])
     reasons[DISAGREE] = _any(changed & ~over)
     size, count = new_size, new_count
 
@@ -123,9 +145,9 @@ def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
     reasons[SERVER_FIRST] = server_first
     reasons[NO_PACKET] = silent & ~server_first
     _add(count, size, np.flatnonzero(silent), UP, 0, 1, syn_size)
-    reasons[NO_HANDSHAKE], split = _handshake(count, size, tcp, headers, syn_size)
+    reasons[NO_HANDSHAKE], split = _handshake(count, size, tcp, headers, syn_size, mtu)
 
-    first, second = (_closing(count, size, side, headers, bin_ns) for side in (UP, DOWN))
+    first, second = (_closing(count, size, side, headers, mtu, bin_ns) for side in (UP, DOWN))
     down = tcp & (second.cost < first.cost)
     for flows, chosen in ((tcp & ~down, first), (down, second)):
         count[flows], size[flows] = chosen.count[flows], chosen.size[flows]
@@ -137,7 +159,7 @@ def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
     syn_ack_bin = nth_bin(count[:, DOWN], 1)
     last_bin = nth_bin(count[rows, closer], 1, from_end=True)
     small = small_packets(count.shape, tcp, syn_ack_bin, closer, last_bin)
-    reasons[TOO_LARGE] = split | _split(count, size, small)
+    reasons[TOO_LARGE] = split | _split(count, size, small, mtu)
     odd = (small > 0) & (count == _smalls(small)) & (size % 4 > 0)
     size[odd] -= size[odd] % 4
     reasons[ODD_SIZE] = _any(odd)
@@ -147,12 +169,13 @@ def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
     third_bin = nth_bin(count[:, UP], 2)
     headers, answered = _headers(count, size, tcp, syn_ack), np.zeros(len(count), dtype=bool)
     for _ in range(2):  # what is added may be the room that time stamps lacked
-        answered |= _answer(count, size, tcp, headers, syn_ack, third_bin)
+        answered |= _answer(count, size, tcp, headers, mtu, syn_ack, third_bin)
         headers = _headers(count, size, tcp, syn_ack)
     reasons[UNANSWERED] = answered
     return Shape(
         count=count,
         size=size,
+        extra=extra,
         tcp=tcp,
         headers=headers,
         closer=closer,
@@ -188,7 +211,7 @@ def _make_room_to_scale(count: Ints, size: Ints, tcp: Bools, syn_ack_bin: Ints) 
     return changed
 
 
-def _answer(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_ack_bin: Ints, third_bin: Ints) -> Bools:
+def _answer(count: Ints, size: Ints, tcp: Bools, headers: Ints, mtu: Ints, syn_ack_bin: Ints, third_bin: Ints) -> Bools:
     """Let neither side send much, in place, before the other has sent a little."""
     row = np.arange(len(count))
     spare = size - headers[:, None, None] * count
@@ -213,7 +236,7 @@ def _answer(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_ack_bin: Int
         cell = (rows, side, where)
         size[cell] += ANSWER - given[rows] + np.maximum(-spare[cell], 0) + more * headers[rows]
         count[cell] += more
-        count[cell] += np.maximum(-(-size[cell] // MTU) - count[cell], 0)
+        count[cell] += np.maximum(-(-size[cell] // mtu[rows]) - count[cell], 0)
         changed[rows] = True
     return changed
 
@@ -260,7 +283,7 @@ def _add(count: Ints, size: Ints, rows: Ints, side: int, where: Ints | int, numb
     size[rows, side, where] += number * each[rows]
 
 
-def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Ints) -> tuple[Bools, Bools]:
+def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Ints, mtu: Ints) -> tuple[Bools, Bools]:
     """Make room, in place, for SYN, SYN-ACK and the client's second packet.
 
     Returns
@@ -270,14 +293,14 @@ def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Int
     bins = count.shape[2]
     syn = np.zeros(count.shape, dtype=np.int64)
     syn[tcp, UP, 0] = 1
-    split = _split(count, size, syn)
+    split = _split(count, size, syn, mtu)
     third = nth_bin(count[:, UP], 2)
     late = tcp & ((nth_bin(count[:, DOWN], 1) > third) | (count[:, DOWN].sum(1) == 0))
     _add(count, size, np.flatnonzero(late), DOWN, 0, 1, syn_size)
     answer = nth_bin(count[:, DOWN], 1)
     syn_ack = np.zeros(count.shape, dtype=np.int64)
     syn_ack[tcp, DOWN, answer[tcp]] = 1
-    split |= _split(count, size, syn_ack)
+    split |= _split(count, size, syn_ack, mtu)
     # the server may not go on before the client has answered; a connection needs that answer anyway
     unanswered = tcp & ((nth_bin(count[:, DOWN], 2) < third) | (third == bins))
     rows = np.flatnonzero(unanswered)
@@ -285,7 +308,7 @@ def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Int
     return late | unanswered, split
 
 
-def _closing(count: Ints, size: Ints, side: int, headers: Ints, bin_ns: int) -> _Closing:
+def _closing(count: Ints, size: Ints, side: int, headers: Ints, mtu: Ints, bin_ns: int) -> _Closing:
     """Room for X = `side` to send FIN and the last packet, and for Y's FIN between them."""
     count, size = count.copy(), size.copy()
     before = count.sum((1, 2))
@@ -317,7 +340,7 @@ def _closing(count: Ints, size: Ints, side: int, headers: Ints, bin_ns: int) -> 
     added = count.sum((1, 2)) - before
     last_count, last_size = count[row, side, end], size[row, side, end]
     smalls = 1 + (nth_bin(count[:, side], 1) == end)  # beside the last, SYN or SYN-ACK
-    split = last_size > SMALL_MAX * smalls + MTU * (last_count - smalls)
+    split = last_size > SMALL_MAX * smalls + mtu * (last_count - smalls)
     odd = (last_count == 1) & (last_size % 4 > 0)
     # among equals, the side whose FIN is nearer to the end, and not in the handshake
     early = (end - nth_bin(count[:, side], 2, from_end=True)) / bins + (count[:, side].sum(1) == 3)
@@ -335,10 +358,10 @@ def _smalls(small: Ints) -> Ints:
     return (small & 1) + (small >> 1)
 
 
-def _split(count: Ints, size: Ints, small: Ints) -> Bools:
+def _split(count: Ints, size: Ints, small: Ints, mtu: Ints) -> Bools:
     """Give cells with small packets, in place, as many others as their bytes need; which flows needed it."""
     smalls = _smalls(small)
-    needed = -(-(size - SMALL_MAX * smalls) // MTU)
+    needed = -(-(size - SMALL_MAX * smalls) // mtu[:, None, None])
     split = (smalls > 0) & (needed > count - smalls)
     count[split] = (needed + smalls)[split]
     return _any(split)

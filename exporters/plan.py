@@ -8,7 +8,6 @@ lays out the packets of any of its flows. No loop runs over flows or packets.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from capture.headers import PROTOCOL_TCP, PROTOCOL_UDP
 from capture.series import SeriesSpec
 from exporters.draws import Words, flow_keys, occurrences
 from exporters.layout import Layout
-from exporters.mend import Ints, Shape, mend
+from exporters.mend import IPV6_EXTRA, Bools, Ints, Shape, mend
 from exporters.packetlist import Packets
 
 OTHER_PROTOCOL = "neither TCP nor UDP: written as UDP"
@@ -71,21 +70,36 @@ class Plan:
         counts: Ints = self.shape.count.sum((1, 2))
         return counts
 
-    def blocks(self, order: Ints, packets: int) -> Iterator[Ints]:
-        """Cut the flows of `order` into blocks of about `packets` packets, at least one flow each."""
-        block = self.packet_counts[order].cumsum() // packets
-        yield from np.split(order, np.flatnonzero(np.diff(block)) + 1) if len(order) else ()
+    @property
+    def changed(self) -> Bools:
+        """Flows whose series had to be changed, shape (flows,)."""
+        return np.any([np.zeros(len(self), dtype=bool), *self.shape.reasons.values()], axis=0)
+
+    def take(self, rows: Ints) -> Plan:
+        """The plan of some of the flows, in the order given."""
+        return dataclasses.replace(
+            self, shape=self.shape.take(rows), number=self.number[rows], occurrence=self.occurrence[rows]
+        )
 
     def packets(self, rows: Ints) -> Packets:
         """The packets of the flows in `rows`, in that order."""
         return Layout(self, rows).packets()
 
 
-def plan(table: FlowTable, *, seed: int = 0) -> Plan:
+def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints | None = None) -> Plan:
     """Mend the series of all flows and fix what every packet will be.
 
     A flow without a protocol becomes TCP. Same seed and flow, same packets, whatever other flows
     the table has.
+
+    Parameters
+    ----------
+    table : FlowTable
+    seed : int
+    ip : str
+        See `exporters.options.CaptureOptions`.
+    occurrence : ndarray of int64, shape (flows,), optional
+        How often each flow's number came before, where the table is part of a larger one.
 
     Raises
     ------
@@ -94,10 +108,10 @@ def plan(table: FlowTable, *, seed: int = 0) -> Plan:
     """
     protocol = table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy().astype(np.int64)
     tcp = protocol == PROTOCOL_TCP
-    series = table.series()
+    series, extra = table.series(), _extra(table, ip)
     parts = [
-        mend(series[at : at + _MEND_BLOCK], tcp[at : at + _MEND_BLOCK], table.spec.bin_ns)
-        for at in range(0, max(len(series), 1), _MEND_BLOCK)
+        mend(series[part], tcp[part], table.spec.bin_ns, extra[part])
+        for part in (slice(at, at + _MEND_BLOCK) for at in range(0, max(len(series), 1), _MEND_BLOCK))
     ]
     shape = _join(parts)
     foreign = ~tcp & (protocol != PROTOCOL_UDP)
@@ -106,13 +120,22 @@ def plan(table: FlowTable, *, seed: int = 0) -> Plan:
     crowded = shape.count.sum(1) >= table.spec.bin_ns
     if crowded.any():
         row, where = (int(index[0]) for index in np.nonzero(crowded))
+        name = int(table.table["flow"].to_numpy()[row])
         raise OutputError(
-            f"flow {row} has {int(shape.count[row, :, where].sum())} packets in bin {where}, "
+            f"flow {name} has {int(shape.count[row, :, where].sum())} packets in bin {where}, "
             f"which is {table.spec.bin_ns} ns wide: no two packets can have their own time",
             "Extract it with wider bins: --bin 1ms",
         )
     number = table.table["flow"].to_numpy().astype(np.int64)
-    return Plan(table.spec, shape, seed, number, occurrences(number))
+    return Plan(table.spec, shape, seed, number, occurrences(number) if occurrence is None else occurrence)
+
+
+def _extra(table: FlowTable, ip: str) -> Ints:
+    """Bytes that each flow's IP headers have beyond IPv4's."""
+    if ip != "auto":
+        return np.full(len(table), IPV6_EXTRA if ip == "6" else 0)
+    own = [address is not None and ":" in address for address in table.table["src"].to_pylist()]
+    return np.array(own, dtype=np.int64) * IPV6_EXTRA
 
 
 def _join(parts: list[Shape]) -> Shape:

@@ -12,7 +12,6 @@ import numpy as np
 
 from exporters.draws import Words, draw, uniform
 from exporters.mend import (
-    MTU,
     SMALL_MAX,
     STAMPED_HEADERS,
     STAMPED_SYN,
@@ -43,7 +42,7 @@ class Share:
     rest: Ints
 
 
-def share(size: Ints, free: Ints, first: Ints, last: Ints, headers: Ints) -> Share:
+def share(size: Ints, free: Ints, first: Ints, last: Ints, headers: Ints, mtu: Ints) -> Share:
     """Give the small packets their bytes: the usual number, or as many as the free ones leave over.
 
     Parameters
@@ -54,6 +53,8 @@ def share(size: Ints, free: Ints, first: Ints, last: Ints, headers: Ints) -> Sha
         Number of small packets at the beginning and the end, 0 or 1.
     headers : ndarray of int64, shape (cells,)
         Header bytes of a free packet.
+    mtu : ndarray of int64, shape (cells,)
+        Bytes of the largest packet.
     """
     stamped = headers == STAMPED_HEADERS
     first_default = np.where(stamped, STAMPED_SYN, SYN_SIZE)
@@ -62,9 +63,9 @@ def share(size: Ints, free: Ints, first: Ints, last: Ints, headers: Ints) -> Sha
 
     # small packets shrink where the others would fall short of their headers, and grow where they burst
     lack = -(-np.maximum(headers * free - rest, 0) // 4) * 4
-    burst = -(-np.maximum(rest - MTU * free, 0) // 4) * 4
+    burst = -(-np.maximum(rest - mtu * free, 0) // 4) * 4
     first_size = first * np.clip(first_default - lack + burst, first_least, SMALL_MAX)
-    last_size = last * np.clip(size - first_size - MTU * free + 3 & ~3, headers, SMALL_MAX)
+    last_size = last * np.clip(size - first_size - mtu * free + 3 & ~3, headers, SMALL_MAX)
     # with no free packet in the cell the two share its bytes
     alone = (free == 0) & (first > 0)
     first_size = np.where(
@@ -117,15 +118,15 @@ def stream_sizes(index: Ints, cell: Ints, carriers: Ints, data: Ints, room: Ints
     return np.where(index < full[cell], room[cell], each[cell] + (index - full[cell] < more[cell]))
 
 
-def datagram_sizes(index: Ints, cell: Ints, many: Ints, rest: Ints, keys: Words) -> Ints:
+def datagram_sizes(index: Ints, cell: Ints, many: Ints, rest: Ints, mtu: Ints, keys: Words) -> Ints:
     """Sizes of a datagram protocol of which nothing is known: alike but for a jitter that cancels out in pairs.
 
     Parameters
     ----------
     index, cell : ndarray of int64, shape (packets,)
         Number of the packet in its cell, and the cell.
-    many, rest : ndarray of int64, shape (cells,)
-        Packets of the cell, and their bytes.
+    many, rest, mtu : ndarray of int64, shape (cells,)
+        Packets of the cell, their bytes, and the bytes of the largest packet.
     keys : ndarray of uint64, shape (cells,)
     """
     mean, more = rest // np.maximum(many, 1), rest % np.maximum(many, 1)
@@ -133,7 +134,7 @@ def datagram_sizes(index: Ints, cell: Ints, many: Ints, rest: Ints, keys: Words)
     pair = index >> 1
     both: Bools = (pair * 2 + 1 < many[cell]) & (index >= 0)
     # the larger of a pair must still fit, and the smaller keep its headers
-    room = np.minimum(np.minimum(mean - UDP_HEADERS, MTU - 1 - mean), mean >> 3)
+    room = np.minimum(np.minimum(mean - UDP_HEADERS, mtu - 1 - mean), mean >> 3)
     word = draw(keys[cell], _JITTER, pair + 1)
     shift = (uniform(word) * (np.maximum(room, 0)[cell] + 1)).astype(np.int64)
     return size + np.where(both, np.where(index & 1, -shift, shift), 0)

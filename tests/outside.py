@@ -50,7 +50,7 @@ outputs:
       filename: eve.json
       community-id: true
       community-id-seed: 0
-      types: [alert, flow, tls, anomaly: {{enabled: yes, types: {{decode: yes, stream: yes, applayer: yes}}}}]
+      types: [alert, flow, tls: {{extended: yes}}, anomaly: {{enabled: yes, types: {{decode: yes, stream: yes, applayer: yes}}}}]
 app-layer: {{protocols: {{tls: {{enabled: yes, detection-ports: {{dp: 443}}}}, quic: {{enabled: yes}}}}}}
 classification-file: /etc/suricata/classification.config
 reference-config-file: /etc/suricata/reference.config
@@ -139,7 +139,7 @@ def suricata(path: Path, folder: Path, patience: int = 100_000) -> dict[str, Any
     dict
         ``alerts`` (message -> number), ``anomalies``, and ``flows``: the flow records of eve.json.
     """
-    folder.mkdir(exist_ok=True)
+    (folder / "eve.json").unlink(missing_ok=True)  # suricata would add to it
     (folder / "suricata.yaml").write_text(_SURICATA.format(patience=patience))
     (folder / "all.rules").write_text("".join((RULES / f"{name}.rules").read_text() for name in RULE_FILES))
     output(
@@ -163,14 +163,12 @@ def suricata(path: Path, folder: Path, patience: int = 100_000) -> dict[str, Any
     return {"alerts": alerts, "anomalies": anomalies, "flows": flows, "tls": names}
 
 
-def argus(path: Path) -> Counter[str]:
+def argus(path: Path, folder: Path) -> Counter[str]:
     """State of each TCP connection as argus sees it, and of what else there is, ``udp CON`` and the like."""
-    written = subprocess.run(
-        ["argus", "-X", "-S", "1000000", "-r", str(path), "-w", "-"], capture_output=True, check=True, timeout=3600
-    ).stdout  # fmt: skip
-    text = subprocess.run(
-        ["ra", "-r", "-", "-n", "-c", ",", "-s", "proto", "state"], input=written, capture_output=True, check=True
-    ).stdout.decode()  # fmt: skip
+    written = folder / "found.argus"  # through a pipe, the last record is lost at times
+    written.unlink(missing_ok=True)
+    output("argus", "-X", "-S", "1000000", "-r", path, "-w", written)
+    text = output("ra", "-X", "-r", written, "-n", "-c", ",", "-s", "proto", "state")
     return Counter(" ".join(line.split(",")[:2]) for line in text.splitlines() if line[:3] in ("tcp", "udp"))
 
 

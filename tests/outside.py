@@ -50,7 +50,11 @@ outputs:
       filename: eve.json
       community-id: true
       community-id-seed: 0
-      types: [alert, flow, tls: {{extended: yes}}, anomaly: {{enabled: yes, types: {{decode: yes, stream: yes, applayer: yes}}}}]
+      types:
+        - alert
+        - flow
+        - tls: {{extended: yes}}
+        - anomaly: {{enabled: yes, types: {{decode: yes, stream: yes, applayer: yes}}}}
 app-layer: {{protocols: {{tls: {{enabled: yes, detection-ports: {{dp: 443}}}}, quic: {{enabled: yes}}}}}}
 classification-file: /etc/suricata/classification.config
 reference-config-file: /etc/suricata/reference.config
@@ -115,18 +119,21 @@ def records(path: Path) -> Iterator[bytes]:
             yield stream.read(struct.unpack("<4I", head)[2])
 
 
-def digest(path: Path) -> tuple[int, str]:
-    """Number of packets of a capture, and a hash of them in their order, whatever their times."""
+def digest(path: Path, skip: int = 0) -> tuple[int, str]:
+    """Number of packets of a capture, and a hash of them in their order, less so many bytes; whatever their times."""
     total, number = hashlib.sha256(), 0
     for number, packet in enumerate(records(path), 1):  # noqa: B007
-        total.update(len(packet).to_bytes(4, "big") + packet)
+        total.update(len(packet).to_bytes(4, "big") + packet[skip:])
     return number, total.hexdigest()
 
 
 def checksums_renewed(path: Path, folder: Path) -> bool:
-    """tcprewrite computes all checksums anew: are the packets the same?"""
+    """tcprewrite computes all checksums anew: are the packets the same?
+
+    Ethernet addresses are left out: tcprewrite 4.4.3 changes those of IPv6 packets to multicast ones.
+    """
     output("tcprewrite", "-C", "-i", path, "-o", folder / "rewritten.pcap")
-    same = digest(path) == digest(folder / "rewritten.pcap")
+    same = digest(path, 12) == digest(folder / "rewritten.pcap", 12)
     (folder / "rewritten.pcap").unlink()
     return same
 

@@ -174,7 +174,7 @@ def test_what_cannot_be_meant_is_refused(words: tuple[str, ...], tmp_path: Path)
 
 
 def test_rate_is_that_of_a_poisson_process(tmp_path: Path) -> None:
-    """2,000 arrivals at 50 a second take 40 s, give or take four standard deviations; their gaps vary as they should."""
+    """2,000 arrivals at 50 a second take 40 s, give or take four standard deviations; gaps vary as they should."""
     flows = table(2000)
     write(flows, tmp_path / "x.pcap", options=CaptureOptions(rate=50, start_ns=10**18, headers_only=True))
     starts = np.sort(pq.read_table(tmp_path / "x.labels.parquet")["start_ns"].to_numpy())

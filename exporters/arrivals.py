@@ -8,6 +8,7 @@ from capture.errors import OutputError
 from capture.flows import FlowTable
 from capture.series import NS
 from exporters.draws import Words, draw, uniform
+from exporters.flowfile import FlowFile
 from exporters.mend import Ints
 from exporters.options import CaptureOptions
 
@@ -18,7 +19,7 @@ RATE = 10.0  # flows a second
 _ARRIVAL = 80  # stream of `draw`
 
 
-def start_times(table: FlowTable, keys: Words, options: CaptureOptions) -> Ints:
+def start_times(table: FlowTable | FlowFile, keys: Words, options: CaptureOptions) -> Ints:
     """When each flow begins, ns since 1970, shape (flows,).
 
     A flow keeps its own `start_ns`, unless `options.rate` is given; flows without one arrive as a

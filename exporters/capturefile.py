@@ -25,19 +25,21 @@ from capture.headers import (
 )
 from exporters.arrivals import start_times
 from exporters.draws import flow_keys, occurrences
+from exporters.flowfile import FlowFile
 from exporters.frames import Ends, ends, frames
 from exporters.mend import Ints
 from exporters.merge import Frames, Merger
 from exporters.options import CaptureOptions
 from exporters.payload import payload_of
 from exporters.plan import Plan, plan
+from exporters.profiles import profiles
 from exporters.render import render
 from exporters.truth import Truth
 
 SNAPLEN = 262_144  # tcpdump's; dpkt's 1500 makes tools call full frames truncated
 
-_BLOCK_FLOWS = 4096  # flows mended at a time
-_BLOCK_PACKETS = 250_000  # packets laid out at a time, but for a flow that has more
+_BLOCK_FLOWS = 1024  # flows mended at a time
+_BLOCK_PACKETS = 100_000  # packets laid out at a time, but for a flow that has more
 _PIECE_PACKETS = 1 << 16  # packets rendered at a time
 _PIECE_BYTES = 1 << 24
 
@@ -74,7 +76,7 @@ class Written:
 
 
 def write_capture(
-    table: FlowTable,
+    table: FlowTable | FlowFile,
     path: Path | None,
     options: CaptureOptions,
     form: Form,
@@ -88,7 +90,7 @@ def write_capture(
 
     Parameters
     ----------
-    table : FlowTable
+    table : FlowTable or FlowFile
     path : Path or None
     options : CaptureOptions
     form : Form
@@ -118,12 +120,17 @@ def write_capture(
 class _Export:
     """A table on its way into packets."""
 
-    def __init__(self, table: FlowTable, options: CaptureOptions) -> None:
-        self.table, self.options = table, options
+    def __init__(self, table: FlowTable | FlowFile, options: CaptureOptions) -> None:
+        self.options = options
         number = table.table["flow"].to_numpy().astype(np.int64)
         self.occurrence = occurrences(number)
-        self.starts = start_times(table, flow_keys(options.seed, number, self.occurrence), options)
-        self.ends = ends(options.seed, number, self.occurrence)
+        keys = flow_keys(options.seed, number, self.occurrence)
+        self.starts = start_times(table, keys, options)
+        self.ends = ends(options.seed, number, self.occurrence, profiles(table).server_ports(keys))
+        self.order = np.argsort(self.starts, kind="stable")
+        if isinstance(table, FlowFile) and table.scattered(self.order, _BLOCK_FLOWS):
+            table = FlowTable.read(table.path)
+        self.table = table
         self.truth = Truth.empty(self.starts)
         self.mended: dict[str, int] = {}
         self.merger = Merger()
@@ -140,9 +147,8 @@ class _Export:
 
     def _blocks(self) -> Iterator[tuple[Ints, Plan]]:
         """Rows of the table, in the order in which they begin, with their plan."""
-        order = np.argsort(self.starts, kind="stable")
-        for at in range(0, len(order), _BLOCK_FLOWS):
-            rows = order[at : at + _BLOCK_FLOWS]
+        for at in range(0, len(self.order), _BLOCK_FLOWS):
+            rows = self.order[at : at + _BLOCK_FLOWS]
             planned = plan(
                 self.table.take(rows), seed=self.options.seed, ip=self.options.ip, occurrence=self.occurrence[rows]
             )

@@ -17,6 +17,7 @@ from capture.headers import TCP_ACK, TCP_FIN, TCP_PSH, TCP_SYN
 from exporters.draws import draw
 from exporters.mend import DOWN, MTU, UP, Bools, Ints, small_packets
 from exporters.packetlist import Packets
+from exporters.profiles import drawn_sizes
 from exporters.sizes import data_packets, datagram_sizes, share, stream_sizes
 from exporters.timing import Sequence, offsets, paths
 
@@ -40,6 +41,7 @@ class Layout:
         self.tcp, self.closer = shape.tcp[rows], shape.closer[rows]
         self.last_bin = shape.last_bin[rows]
         self.first_fin_bin, self.second_fin_bin = shape.first_fin_bin[rows], shape.second_fin_bin[rows]
+        self.profile = plan.profiles.row[rows]
         self.paths = paths(self.keys, plan.spec.bin_ns)
         count = shape.count[rows]
         head, tail = self._roles(count, shape.syn_ack_bin[rows], shape.third_bin[rows])
@@ -135,8 +137,9 @@ class Layout:
             pause=_pauses(burst, start),
             answers=_answers(burst, start, up),
             size=size,
+            gaps=self.profile[flow],
         )
-        times = offsets(sequence, self.keys, self.paths, self.plan.spec.bin_ns)
+        times = offsets(sequence, self.keys, self.paths, self.plan.profiles.gaps, self.plan.spec.bin_ns)
         return Packets(flow=self.rows[flow], offset_ns=times, up=up, size=size, headers=headers, flags=flags)
 
     def _bursts(self) -> tuple[Ints, Ints]:
@@ -215,13 +218,30 @@ class Layout:
             self.carries, stream_sizes(self.data_index, cell, self.carriers, self.data, room), 0
         )  # fmt: skip
         if not self.tcp.all():
-            keys = draw(self.keys[self.flow], _CELL, self.bin * 2 + self.side)
-            datagrams = datagram_sizes(self.place, cell, self.count, self.share.rest, self.mtu, keys)
-            size = np.where(self.tcp[self.flow[cell]], size, datagrams)
+            size = self._datagrams(size)
         opening = (self.place == 0) & (self.first > 0)[cell]
         small = np.where(opening, self.share.first[cell], self.share.last[cell])
         size = np.where(self.is_small, small, size)
         return size, np.where(self.is_small, size, headers)
+
+    def _datagrams(self, size: Ints) -> Ints:
+        """Sizes, those of UDP packets drawn: as the class's are, or alike."""
+        keys = draw(self.keys[self.flow], _CELL, self.bin * 2 + self.side)
+        profile = self.profile[self.flow]
+        for like_class in (False, True):
+            cells = np.flatnonzero(~self.tcp[self.flow] & ((profile >= 0) == like_class))
+            if not len(cells):
+                continue
+            rows = np.flatnonzero(np.isin(self.cell, cells))
+            place = np.zeros(self.cells, dtype=np.int64)
+            place[cells] = np.arange(len(cells))
+            cell = place[self.cell[rows]]
+            share = (self.place[rows], cell, self.count[cells], self.share.rest[cells], self.mtu[cells], keys[cells])
+            if like_class:
+                size[rows] = drawn_sizes(self.plan.profiles, profile[cells], self.side[cells], *share)
+            else:
+                size[rows] = datagram_sizes(*share)
+        return size
 
     def _flags(self, size: Ints, headers: Ints) -> NDArray[np.uint8]:
         """TCP flags, in cell order."""

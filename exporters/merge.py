@@ -21,8 +21,8 @@ from exporters.frames import FRAME
 
 Frames = NDArray[np.void]
 
-IN_MEMORY = 1 << 20  # frames that wait in memory
-READ = 1 << 19  # frames of all runs together that are looked at at once
+IN_MEMORY = 1 << 19  # frames that wait in memory
+READ = 1 << 18  # frames of all runs together that are looked at at once
 LEAST_READ = 1 << 10
 
 
@@ -117,4 +117,5 @@ class Merger:
 
 
 def _sorted(batch: Frames) -> Frames:
-    return batch[np.argsort(batch["time_ns"], kind="stable")]
+    order = np.argsort(np.ascontiguousarray(batch["time_ns"]), kind="stable")
+    return batch.view(f"V{FRAME.itemsize}")[order].view(FRAME)  # opaque rows are taken faster than fields

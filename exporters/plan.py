@@ -19,10 +19,11 @@ from exporters.draws import Words, flow_keys, occurrences
 from exporters.layout import Layout
 from exporters.mend import IPV6_EXTRA, Bools, Ints, Shape, mend
 from exporters.packetlist import Packets
+from exporters.profiles import Profiles, profiles
 
 OTHER_PROTOCOL = "neither TCP nor UDP: written as UDP"
 
-_MEND_BLOCK = 4096  # flows mended at a time: 4 KB each and a dozen copies
+_MEND_BLOCK = 1024  # flows mended at a time: 4 KB each and a dozen copies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Plan:
     number, occurrence : ndarray of int64, shape (flows,)
         The flow's number in the table and how often it came before; with the seed, all that a
         flow's random draws depend on.
+    profiles : Profiles
+        Of the classes of its UDP flows.
     """
 
     spec: SeriesSpec
@@ -45,6 +48,7 @@ class Plan:
     seed: int
     number: Ints
     occurrence: Ints
+    profiles: Profiles
 
     def __len__(self) -> int:
         return len(self.number)
@@ -78,7 +82,11 @@ class Plan:
     def take(self, rows: Ints) -> Plan:
         """The plan of some of the flows, in the order given."""
         return dataclasses.replace(
-            self, shape=self.shape.take(rows), number=self.number[rows], occurrence=self.occurrence[rows]
+            self,
+            shape=self.shape.take(rows),
+            number=self.number[rows],
+            occurrence=self.occurrence[rows],
+            profiles=self.profiles.take(rows),
         )
 
     def packets(self, rows: Ints) -> Packets:
@@ -127,7 +135,8 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
             "Extract it with wider bins: --bin 1ms",
         )
     number = table.table["flow"].to_numpy().astype(np.int64)
-    return Plan(table.spec, shape, seed, number, occurrences(number) if occurrence is None else occurrence)
+    occurrence = occurrences(number) if occurrence is None else occurrence
+    return Plan(table.spec, shape, seed, number, occurrence, profiles(table))
 
 
 def _extra(table: FlowTable, ip: str) -> Ints:

@@ -27,7 +27,7 @@ from capture.headers import (
 from capture.headers import TCP as TCP_LAYOUT
 from capture.series import NS
 from exporters.addresses import v6_addresses
-from exporters.frames import SCALED, STAMPED, TCP, UP, V6, Ends
+from exporters.frames import FRAME, SCALED, STAMPED, TCP, UP, V6, Ends
 from exporters.mend import Ints
 from exporters.payload import Payload
 from exporters.tcp import WINDOW_SHIFT
@@ -79,7 +79,8 @@ def render(
     for each in np.unique(shape):
         rows = np.flatnonzero(shape == each)
         whole = len(rows) == len(batch)
-        table = _headers(batch if whole else batch[rows], talks, talk[rows], kept[rows], added[rows], record, pcapng)
+        some = batch if whole else batch.view(f"V{FRAME.itemsize}")[rows].view(FRAME)
+        table = _headers(some, talks, talk[rows], kept[rows], added[rows], record, pcapng)
         _scatter(buffer, starts[rows], table)
     if pcapng:
         _scatter(buffer, ends - 4, length.astype("<u4").view(np.uint8).reshape(-1, 4))

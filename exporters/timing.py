@@ -79,6 +79,8 @@ class Sequence:
     answers : ndarray of bool
         From the server, and with it begins to answer: a round trip later, if the packet before asks.
     size : ndarray of int64
+    gaps : ndarray of int64
+        Row of the gaps from which those within a bin are drawn; -1: none.
     """
 
     flow: Ints
@@ -89,9 +91,10 @@ class Sequence:
     pause: Ints
     answers: Bools
     size: Ints
+    gaps: Ints
 
 
-def offsets(packets: Sequence, keys: Words, path: Paths, width_ns: int) -> Ints:
+def offsets(packets: Sequence, keys: Words, path: Paths, gaps: Ints, width_ns: int) -> Ints:
     """Times since the flow's first packet, strictly inside the bins, strictly increasing; shape (packets,)."""
     flow, where, start = packets.flow, packets.bin, packets.start
     total = len(flow)
@@ -112,6 +115,11 @@ def offsets(packets: Sequence, keys: Words, path: Paths, width_ns: int) -> Ints:
     wire = packets.size * path.byte_ns[flow] >> 10
     fixed = np.where(asked, path.rtt_ns[flow], np.where(turned & packets.up, REACTION_NS, wire))
     fixed = fixed * jitter >> 10
+    if gaps.any():  # as between the packets of real flows; nobody is asked
+        like = packets.gaps >= 0
+        known = gaps[packets.gaps[like], (uniform(word[like]) * gaps.shape[1]).astype(np.int64)]
+        fixed[like] = np.minimum(known, width_ns)
+        thought[like & (rank > 0)] = 0
     fixed[rank == 0] = 0
 
     spent, paused = _running(fixed, start), _running(thought, start)

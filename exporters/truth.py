@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from capture.flows import METADATA_KEY, FlowTable
 from capture.headers import PROTOCOL_TCP, PROTOCOL_UDP
 from exporters.addresses import v6_addresses
+from exporters.flowfile import FlowFile
 from exporters.frames import Ends
 from exporters.mend import Bools, Ints
 
@@ -94,7 +95,7 @@ class Truth:
         return cls(tcp, v6, mended, start_ns, start_ns.copy(), packets, size)
 
 
-def truth_table(truth: Truth, table: FlowTable, both: Ends, seed: int) -> pa.Table:
+def truth_table(truth: Truth, table: FlowTable | FlowFile, both: Ends, seed: int) -> pa.Table:
     """The rows, in the order of the flow table."""
     protocol = np.where(truth.tcp, PROTOCOL_TCP, PROTOCOL_UDP)
     where = both.where

@@ -14,6 +14,7 @@ from capture.flows import FlowTable
 from exporters.capturefile import Form, Progress, capture_notes, write_capture
 from exporters.card import card as card_of
 from exporters.card import card_path
+from exporters.flowfile import FlowFile
 from exporters.options import CaptureOptions
 from exporters.table_csv import write_csv
 from exporters.truth import labels_paths, truth_table, write_truth
@@ -122,7 +123,7 @@ def check_outputs(path: str | os.PathLike[str], *, card: bool = False, labels: b
 
 
 def write(
-    table: FlowTable,
+    table: FlowTable | FlowFile,
     path: str | os.PathLike[str],
     *,
     seed: int = 0,
@@ -137,7 +138,7 @@ def write(
 
     Parameters
     ----------
-    table : FlowTable
+    table : FlowTable or FlowFile
     path : path
         Ends in one of `FORMATS`; ``-``: a pcap to standard output.
     seed : int
@@ -166,6 +167,8 @@ def write(
     if form.startswith("pcap"):
         chosen = CaptureOptions(seed=seed, start_ns=start_ns) if options is None else options
         return _write_capture(table, path, form, chosen, labels, progress)
+    if isinstance(table, FlowFile):
+        table = FlowTable.read(table.path)
     beside = card_path(path) if card else None
     if form == FORMATS[".parquet"]:
         # the card appears when the table has: neither is there without the other
@@ -180,7 +183,7 @@ def write(
 
 
 def _write_capture(
-    table: FlowTable, path: Path, form: str, options: CaptureOptions, labels: bool, progress: Progress | None
+    table: FlowTable | FlowFile, path: Path, form: str, options: CaptureOptions, labels: bool, progress: Progress | None
 ) -> WriteReport:
     kind, _, compression = form.partition(", ")
     how = Form(kind == "pcapng", compression or None)

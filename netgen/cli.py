@@ -342,6 +342,7 @@ def export(
 ) -> None:
     """Write the flows of a table as a capture: an anonymous replay, where they are real."""
     from capture.flows import FlowTable, concat
+    from exporters.flowfile import FlowFile
     from exporters.options import capture_options
     from exporters.write import check_outputs, write
     from netgen import printing
@@ -351,7 +352,7 @@ def export(
         out, seed=seed, start=start, rate=rate, payload=payload, sni=sni, headers_only=headers_only, ip=ip
     )
     check_outputs(out, labels=not no_labels, force=force)
-    table = concat(FlowTable.read(path) for path in flows)
+    table = FlowFile(flows[0]) if len(flows) == 1 else concat(FlowTable.read(path) for path in flows)
     with printing.packets_bar() as progress:
         report = write(table, out, force=force, labels=not no_labels, options=options, progress=progress)
     printing.flows_exported(report, as_json=as_json)

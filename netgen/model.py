@@ -20,6 +20,7 @@ from capture.errors import InputError, ModelError
 from capture.feasible import PacketLimits, feasible
 from capture.files import check_output, whole_file
 from capture.flows import FlowTable
+from capture.profile import KEY, udp_flows
 from capture.series import SeriesSpec
 from diffusion import modelfile
 from diffusion.denoiser import Denoiser, NoiseConfig, Statistics, symmetric_noise
@@ -55,6 +56,8 @@ class Model:
         Name of the encoder.
     training : dict
         JSON-able: flows a class, steps, minutes, seed, sources.
+    profile : dict
+        Class -> protocol, ports, sizes and gaps of its packets (`capture.profile`).
     """
 
     name: str
@@ -67,6 +70,7 @@ class Model:
     noise: NoiseConfig
     encoder: str = "gasf"
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
+    profile: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def about(self) -> dict[str, Any]:
         """All but the weights, as JSON types: the metadata of the model's file."""
@@ -85,6 +89,7 @@ class Model:
             "noise": self.noise.to_json(),
             "network": self.network.config.to_json(),
             "training": self.training,
+            **({KEY: self.profile} if self.profile else {}),
         }
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -119,6 +124,7 @@ class Model:
                 noise=NoiseConfig(**about["noise"]),
                 encoder=about["encoder"],
                 training=about["training"],
+                profile=about.get(KEY, {}),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path} is a damaged model: {error}", "Train it anew, or copy it again") from error
@@ -228,12 +234,14 @@ class Model:
         labels = np.repeat([label for label, _ in blocks], [len(indices) for _, indices in blocks])
         series, changed = feasible(np.concatenate(drawn), labels, self.limits)
         residual = np.concatenate(residuals)
+        profile = {name: self.profile[name] for name in wanted if name in self.profile}
         return FlowTable.build(
             series,
             self.spec,
             label=[self.classes[label] for label in labels],
             source=f"netgen:{self.name}",
             synthetic=True,
+            protocol=self._protocols(blocks, seed),
             about={
                 "made_by": "synth",
                 "model": self.name,
@@ -244,8 +252,17 @@ class Model:
                 "numbers": wanted,
                 "changed": changed,
                 "distance_from_field_rms": {"mean": float(residual.mean()), "max": float(residual.max())},
+                **({KEY: profile} if profile else {}),
             },
         )
+
+    def _protocols(self, blocks: list[tuple[int, range]], seed: int) -> list[int | None]:
+        """IP protocol of each flow, as often TCP and UDP as in the class's real flows; None where nobody knows."""
+        found: list[int | None] = []
+        for label, indices in blocks:
+            seeds = [sample_seed(seed, label, index) for index in indices]
+            found += udp_flows(self.profile.get(self.classes[label]), seeds)
+        return found
 
     def weights_sha256(self) -> str:
         """A fingerprint of the weights, for the record."""

@@ -287,6 +287,14 @@ def test_each_fault_is_found(fault: str, capture: Path) -> None:
     assert found[check].packet == where + 1
 
 
+def test_the_page_lists_the_faults() -> None:
+    """docs/replay.md says of each fault which check finds it, as the tests have it."""
+    page = (Path(__file__).resolve().parent.parent / "docs" / "replay.md").read_text("utf-8")
+    for fault, (_, check) in FAULTS.items():
+        assert f"| {fault} | {check} |" in page
+    assert all(f"| {check} |\n" in page for check in CHECKS)
+
+
 def test_cut_packets_are_found(capture: Path) -> None:
     """A snap length shows, and so does --headers-only; checksums of what is not there are not judged."""
     save(read(capture), capture, snaplen=96)

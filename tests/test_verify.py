@@ -126,20 +126,17 @@ def late(frames: list[Frame]) -> int:
     return index
 
 
-def no_ip_checksum(frames: list[Frame]) -> int:
-    index = middle(frames, is_data)
-    frames[index].bytes()
-    frames[index].keep_checksum = True
-    frames[index].add(24, 1, 2)
-    return index
+def wrong_checksum(at: int) -> Callable[[list[Frame]], int]:
+    """Makes the checksum at this place of a frame wrong."""
 
+    def make(frames: list[Frame]) -> int:
+        index = middle(frames, is_data)
+        frames[index].bytes()
+        frames[index].keep_checksum = True
+        frames[index].add(at, 1, 2)
+        return index
 
-def no_checksum(frames: list[Frame]) -> int:
-    index = middle(frames, is_data)
-    frames[index].bytes()
-    frames[index].keep_checksum = True
-    frames[index].add(50, 1, 2)
-    return index
+    return make
 
 
 def no_udp_checksum(frames: list[Frame]) -> int:
@@ -243,8 +240,8 @@ def tuple_again(frames: list[Frame]) -> int:
 #: Fault -> (what makes it, the check that finds it). The table in docs/replay.md is this one.
 FAULTS: dict[str, tuple[Callable[[list[Frame]], int], str]] = {
     "a packet with an earlier time than the one before": (late, "order"),
-    "a wrong IP checksum": (no_ip_checksum, "ip checksum"),
-    "a wrong TCP checksum": (no_checksum, "checksum"),
+    "a wrong IP checksum": (wrong_checksum(24), "ip checksum"),
+    "a wrong TCP checksum": (wrong_checksum(50), "checksum"),
     "a byte of UDP payload changed": (no_udp_checksum, "checksum"),
     "an IP length beyond the frame": (too_long, "length"),
     "the SYN left out": (no_syn, "handshake"),

@@ -21,12 +21,15 @@ from capture.assembly.assemble import IDLE_TIMEOUT_NS, Assembler
 from capture.assembly.spill import BLOCK
 from capture.assembly.tablerows import Rows, check_by, rows_of
 from capture.bins import BinCounter, Cells, dense
+from capture.columns import numbers
 from capture.errors import CaptureError, InputError
 from capture.flows import FlowTable, TableWriter, Tally, about_columns
 from capture.formats.records import Damage
+from capture.headers import PROTOCOL_UDP
 from capture.inputs import HINT, Input, find_inputs
 from capture.labelling.labeller import Labeller, LabelOptions
 from capture.naming.classes import ClassTable
+from capture.profile import KEY, ProfileCounter
 from capture.series import DEFAULT_LENGTH, SeriesSpec, auto_bin_ns
 from capture.stretches import Options
 from capture.workers import read_captures
@@ -54,6 +57,7 @@ class Extraction:
     _labeller: Labeller
     _account: Account
     _assembler: Assembler
+    _profile: ProfileCounter = dataclasses.field(default_factory=ProfileCounter)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -115,6 +119,8 @@ class Extraction:
             last = done + len(cut)
             about = self.rows.about(done, last)
             labels, sources = self._labels(done, last, about)
+            if self._profiled:
+                self._profile.end(labels, numbers(about["protocol"]), numbers(about["dst_port"]))
             self._account.notes["packets after the last bin"] += int(cut.sum())
             columns = about_columns(
                 last - done,
@@ -140,9 +146,15 @@ class Extraction:
             sources += [here.source] * (end - begin)
         return labels, sources
 
+    @property
+    def _profiled(self) -> bool:
+        # profiles are of classes, so nothing is counted where no row can have one
+        return self.rows.are_flows and self._labeller.may_label
+
     def _about(self) -> dict[str, Any]:
         self._account.notes.update(self._labeller.notes())
-        return {"made_by": "extract", "account": self.account}
+        profile = self._profile.to_json()
+        return {"made_by": "extract", "account": self.account} | ({KEY: profile} if profile else {})
 
     def _blocks(self) -> Iterator[tuple[list[Cells], np.ndarray]]:
         """Channels and cut packets of the rows, in order, a block of rows at a time."""
@@ -170,7 +182,10 @@ class Extraction:
             if rows.row is not None:
                 inside = (row >= first) & (row < last)
                 row, flow, time_ns, size, forward = (each[inside] for each in (row, flow, time_ns, size, forward))
-            counter.add(row - first, time_ns - rows.start_ns[row], size, forward == rows.flows.up[flow])
+            up = forward == rows.flows.up[flow]
+            counter.add(row - first, time_ns - rows.start_ns[row], size, up)
+            if self._profiled:
+                self._profile.add(row - first, rows.flows.key["protocol"][flow] == PROTOCOL_UDP, time_ns, size, up)
 
 
 def extraction(

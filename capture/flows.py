@@ -199,8 +199,8 @@ class FlowTable:
         return writer.path
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> FlowTable:
-        """Read what `write` wrote.
+    def read(cls, path: str | os.PathLike[str], *, rows: bool = True) -> FlowTable:
+        """Read what `write` wrote; without `rows`, all but them.
 
         Raises
         ------
@@ -214,7 +214,7 @@ class FlowTable:
                 "Make a flow table with netgen extract or netgen import",
             )
         try:
-            table = pq.read_table(path)
+            table = pq.read_table(path) if rows else pq.read_schema(path).empty_table()
             meta = read_metadata(pq.read_metadata(path).metadata, path)
             columns = set(table.column_names)
         except (pa.ArrowException, ValueError, OSError) as error:  # ValueError: a name that is no UTF-8

@@ -1,8 +1,9 @@
 """5-tuples of exported flows: drawn from the seed and the flow's number, never taken from the flow.
 
 Clients are in 198.18.0.0/16, servers in 198.19.0.0/16 (RFC 2544: reserved for benchmarks, routed
-nowhere), so neither does a replayed packet reach a real host, nor does an address tell the class,
-nor does a capture of one's own leave the house with its addresses.
+nowhere), or in 2001:db8:0:18::/112 and 2001:db8:0:19::/112 (RFC 3849: for documentation). So
+neither does a replayed packet reach a real host, nor does an address tell the class, nor does a
+capture of one's own leave the house with its addresses.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from exporters.draws import draw
 
 CLIENT_NET = (198 << 24) | (18 << 16)
 SERVER_NET = (198 << 24) | (19 << 16)
+V6_PREFIX = bytes.fromhex("20010db80000")  # then 0018 or 0019, zeros, and the 16 bits that IPv4 has at its end
 FIRST_PORT = 49152  # ephemeral ports of RFC 6335: 2**14 of them
 SERVER_PORT = 443
 
@@ -25,7 +27,7 @@ _OCCURRENCE_SHIFT = 26  # flow numbers under 2**26, each up to 2**20 times
 
 @dataclasses.dataclass(frozen=True)
 class Addresses:
-    """Addresses and ports, one entry a flow, all of shape (flows,)."""
+    """Addresses and ports, one entry a flow, all of shape (flows,); an IPv6 address ends like the IPv4 one."""
 
     client: NDArray[np.int64]
     server: NDArray[np.int64]
@@ -33,7 +35,18 @@ class Addresses:
     server_port: NDArray[np.int64]
 
 
-def addresses(seed: int, number: NDArray[np.int64], occurrence: NDArray[np.int64]) -> Addresses:
+def v6_addresses(address: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The IPv6 addresses that stand for IPv4 ones, shape (flows, 16)."""
+    out = np.zeros((len(address), 16), dtype=np.uint8)
+    out[:, :6] = np.frombuffer(V6_PREFIX, np.uint8)
+    out[:, 7] = np.where(address >= SERVER_NET, 0x19, 0x18)
+    out[:, 14], out[:, 15] = address >> 8 & 0xFF, address & 0xFF
+    return out
+
+
+def addresses(
+    seed: int, number: NDArray[np.int64], occurrence: NDArray[np.int64], server_port: NDArray[np.int64] | None = None
+) -> Addresses:
     """A 5-tuple for each flow, no two alike.
 
     The flow's number goes through a permutation of all (client, server, port) triples that the
@@ -44,6 +57,8 @@ def addresses(seed: int, number: NDArray[np.int64], occurrence: NDArray[np.int64
     seed : int
     number, occurrence : ndarray of int64, shape (flows,)
         The flow's number, and how often that number came before in the table.
+    server_port : ndarray of int64, shape (flows,), optional
+        443 if not given.
     """
     place = (number + (occurrence << _OCCURRENCE_SHIFT)) % (1 << 2 * _HALF)
     place = _permute(place, seed)
@@ -53,7 +68,7 @@ def addresses(seed: int, number: NDArray[np.int64], occurrence: NDArray[np.int64
         client=CLIENT_NET + (place & 0xFFFF),
         server=SERVER_NET + (place >> 16 & 0xFFFF),
         client_port=FIRST_PORT + (place >> 32),
-        server_port=np.full(len(place), SERVER_PORT, dtype=np.int64),
+        server_port=np.full(len(place), SERVER_PORT) if server_port is None else server_port,
     )
 
 

@@ -33,7 +33,7 @@ def draw(key: Words, stream: int, counter: NDArray[np.int64] | int = 0) -> Words
     counter : int or ndarray of int, shape (n,)
         Number within the stream.
     """
-    step = np.asarray(counter).astype(np.uint64) * _GAMMA + np.uint64((stream * 0xD1342543DE82EF95) % 2**64)
+    step = np.atleast_1d(counter).astype(np.uint64) * _GAMMA + np.uint64((stream * 0xD1342543DE82EF95) % 2**64)
     return _mix(_mix(key + step) + _GAMMA)
 
 

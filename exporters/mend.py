@@ -9,9 +9,14 @@ allow it as they are. Where one does not, packets are added (never taken away) u
 * side X sends its FIN, then side Y sends its last packet with its FIN, then X acknowledges that
   with the flow's last packet; X is the side that needs the least change.
 
+* SYN and SYN-ACK have room for the window scale option, where either side sends more than an
+  unscaled window;
+* neither side sends more than 90 kB before the other has sent any data.
+
 SYN, SYN-ACK and the last acknowledgement are *small*: headers and nothing else, 40 to 80 bytes in
-steps of 4. A FIN may carry data. All arrays of counts and bytes have shape (flows, 2, bins), the
-client's direction (up) first.
+steps of 4. A FIN may carry data. A packet of IPv6 is one of IPv4 with 20 bytes more: they are taken
+off before and put back after, and the largest packet is smaller by as much. All arrays of counts
+and bytes have shape (flows, 2, bins), the client's direction (up) first.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ Bools = NDArray[np.bool_]
 
 UP, DOWN = 0, 1
 MTU = 1500
+IPV6_EXTRA = 20  # bytes that IPv6's header has more than IPv4's
 UDP_HEADERS = 28  # IPv4 and UDP
 TCP_HEADERS = 40  # IPv4 and TCP without options
 STAMPED_HEADERS = 52  # with the time stamps option (RFC 7323)
@@ -43,6 +49,11 @@ NO_HANDSHAKE = "no room for the TCP handshake: packets added"
 NO_CLOSING = "no room for the TCP closing: packets added"
 TOO_LARGE = "a packet of the TCP handshake or closing had data: split off"
 ODD_SIZE = "a packet of the TCP handshake or closing was no multiple of 4 bytes: shortened"
+NO_SCALING = "no room for window scaling in SYN or SYN-ACK: up to 12 bytes added"
+UNANSWERED = "one side sent over 90 kB before the other sent any data: 64 bytes of it added"
+
+LOPSIDED = 90_000  # bytes from one side alone after which Suricata gives up looking for a protocol, with a margin
+ANSWER = 64  # bytes from the other that are enough for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +63,9 @@ class Shape:
     Parameters
     ----------
     count, size : ndarray of int64, shape (flows, 2, bins)
-        Packets and IP bytes.
+        Packets and IP bytes, less `extra` a packet.
+    extra : ndarray of int64, shape (flows,)
+        0 for IPv4, 20 for IPv6.
     tcp : ndarray of bool, shape (flows,)
         The others are UDP.
     headers : ndarray of int64, shape (flows,)
@@ -67,6 +80,7 @@ class Shape:
 
     count: Ints
     size: Ints
+    extra: Ints
     tcp: Bools
     headers: Ints
     closer: Ints
@@ -77,13 +91,25 @@ class Shape:
     last_bin: Ints
     reasons: dict[str, Bools]
 
+    def take(self, rows: Ints) -> Shape:
+        """Some of the flows, in the order given."""
+        own = {
+            field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self) if field.name != "reasons"
+        }
+        return Shape(**own, reasons={reason: flows[rows] for reason, flows in self.reasons.items()})
+
+    @property
+    def stamped(self) -> Bools:
+        """Flows that use the time stamps option, shape (flows,)."""
+        return np.asarray(self.headers == STAMPED_HEADERS)
+
     @property
     def series(self) -> Ints:
         """The series as the packets will have it, shape (flows, 4, bins)."""
-        return np.concatenate([self.size, self.count], axis=1)
+        return np.concatenate([self.size + self.extra[:, None, None] * self.count, self.count], axis=1)
 
 
-def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
+def mend(series: Ints, tcp: Bools, bin_ns: int, extra: Ints | None = None) -> Shape:
     """The nearest series that packets can carry, with the places of the packets that have a role.
 
     Parameters
@@ -91,16 +117,21 @@ def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
     series : ndarray of int64, shape (flows, 4, bins)
     tcp : ndarray of bool, shape (flows,)
     bin_ns : int
+    extra : ndarray of int64, shape (flows,), optional
+        Bytes that a packet's IP header has beyond IPv4's 20.
     """
     reasons: dict[str, Bools] = {}
-    size, count = np.maximum(series[:, :2], 0), np.maximum(series[:, 2:], 0)
+    extra = np.zeros(len(series), dtype=np.int64) if extra is None else extra
+    mtu = MTU - extra
+    given = series[:, :2] - extra[:, None, None] * np.maximum(series[:, 2:], 0)
+    size, count = np.maximum(given, 0), np.maximum(series[:, 2:], 0)
     smallest = np.where(tcp, TCP_HEADERS, UDP_HEADERS)[:, None, None]
-    enough = -(-size // MTU)
+    enough = -(-size // mtu[:, None, None])
     over = (enough > count) & (count > 0)
     reasons[OVERSIZE] = _any(over)
     new_count = np.maximum(count, enough)
     new_size = np.maximum(size, new_count * smallest)
-    changed = (new_size != series[:, :2]) | (new_count != series[:, 2:])
+    changed = (new_size != given) | (new_count != series[:, 2:])
     reasons[DISAGREE] = _any(changed & ~over)
     size, count = new_size, new_count
 
@@ -114,9 +145,9 @@ def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
     reasons[SERVER_FIRST] = server_first
     reasons[NO_PACKET] = silent & ~server_first
     _add(count, size, np.flatnonzero(silent), UP, 0, 1, syn_size)
-    reasons[NO_HANDSHAKE], split = _handshake(count, size, tcp, headers, syn_size)
+    reasons[NO_HANDSHAKE], split = _handshake(count, size, tcp, headers, syn_size, mtu)
 
-    first, second = (_closing(count, size, side, headers, bin_ns) for side in (UP, DOWN))
+    first, second = (_closing(count, size, side, headers, mtu, bin_ns) for side in (UP, DOWN))
     down = tcp & (second.cost < first.cost)
     for flows, chosen in ((tcp & ~down, first), (down, second)):
         count[flows], size[flows] = chosen.count[flows], chosen.size[flows]
@@ -128,29 +159,86 @@ def mend(series: Ints, tcp: Bools, bin_ns: int) -> Shape:
     syn_ack_bin = nth_bin(count[:, DOWN], 1)
     last_bin = nth_bin(count[rows, closer], 1, from_end=True)
     small = small_packets(count.shape, tcp, syn_ack_bin, closer, last_bin)
-    reasons[TOO_LARGE] = split | _split(count, size, small)
+    reasons[TOO_LARGE] = split | _split(count, size, small, mtu)
     odd = (small > 0) & (count == _smalls(small)) & (size % 4 > 0)
     size[odd] -= size[odd] % 4
     reasons[ODD_SIZE] = _any(odd)
 
-    least = STAMPED_HEADERS * count
-    least[:, UP, 0] += STAMPED_SYN - STAMPED_HEADERS
-    least[rows[tcp], DOWN, syn_ack_bin[tcp]] += STAMPED_SYN - STAMPED_HEADERS
-    stamped = tcp & (size >= least).all((1, 2))
-    headers = np.where(stamped, STAMPED_HEADERS, np.where(tcp, TCP_HEADERS, UDP_HEADERS)).astype(np.int64)
+    syn_ack = np.where(syn_ack_bin < count.shape[2], syn_ack_bin, 0)
+    reasons[NO_SCALING] = _make_room_to_scale(count, size, tcp, syn_ack)
+    third_bin = nth_bin(count[:, UP], 2)
+    headers, answered = _headers(count, size, tcp, syn_ack), np.zeros(len(count), dtype=bool)
+    for _ in range(2):  # what is added may be the room that time stamps lacked
+        answered |= _answer(count, size, tcp, headers, mtu, syn_ack, third_bin)
+        headers = _headers(count, size, tcp, syn_ack)
+    reasons[UNANSWERED] = answered
     return Shape(
         count=count,
         size=size,
+        extra=extra,
         tcp=tcp,
         headers=headers,
         closer=closer,
         syn_ack_bin=syn_ack_bin,
-        third_bin=nth_bin(count[:, UP], 2),
+        third_bin=third_bin,
         first_fin_bin=nth_bin(count[rows, closer], 2, from_end=True),
         second_fin_bin=nth_bin(count[rows, other], 1, from_end=True),
         last_bin=last_bin,
         reasons={reason: flows for reason, flows in reasons.items() if flows.any()},
     )
+
+
+def _headers(count: Ints, size: Ints, tcp: Bools, syn_ack_bin: Ints) -> Ints:
+    """Header bytes of a packet without a role: with time stamps where every packet has room for them."""
+    least = STAMPED_HEADERS * count
+    least[:, UP, 0] += STAMPED_SYN - STAMPED_HEADERS
+    rows = np.flatnonzero(tcp)
+    least[rows, DOWN, syn_ack_bin[rows]] += STAMPED_SYN - STAMPED_HEADERS
+    stamped = tcp & (size >= least).all((1, 2))
+    return np.where(stamped, STAMPED_HEADERS, np.where(tcp, TCP_HEADERS, UDP_HEADERS)).astype(np.int64)
+
+
+def _make_room_to_scale(count: Ints, size: Ints, tcp: Bools, syn_ack_bin: Ints) -> Bools:
+    """Give SYN and SYN-ACK, in place, the bytes of their options where a side sends more than an unscaled window."""
+    large = tcp & (size.sum(2).max(1) > SYN_WINDOW)
+    changed = np.zeros(len(count), dtype=bool)
+    for side, where in ((UP, np.zeros(len(count), dtype=np.int64)), (DOWN, syn_ack_bin)):
+        rows = np.flatnonzero(large)
+        cell = (rows, side, where[rows])
+        lack = TCP_HEADERS * (count[cell] - 1) + SYN_SIZE - size[cell]
+        size[cell] += np.maximum(lack, 0)
+        changed[rows] |= lack > 0
+    return changed
+
+
+def _answer(count: Ints, size: Ints, tcp: Bools, headers: Ints, mtu: Ints, syn_ack_bin: Ints, third_bin: Ints) -> Bools:
+    """Let neither side send much, in place, before the other has sent a little."""
+    row = np.arange(len(count))
+    spare = size - headers[:, None, None] * count
+    options = np.where(headers == STAMPED_HEADERS, STAMPED_SYN, SYN_SIZE) - headers
+    spare[:, UP, 0] -= options
+    spare[row, DOWN, syn_ack_bin] -= options
+    sent = np.maximum(spare, 0).cumsum(2)
+    changed = np.zeros(len(count), dtype=bool)
+    for side in (UP, DOWN):
+        much = tcp & (sent[:, 1 - side, -1] > LOPSIDED)
+        late = (sent[:, 1 - side] > LOPSIDED).argmax(1)
+        # within a bin the client asks first, so its data count in the bin itself
+        until = late if side == UP else late - 1
+        given = np.where(until >= 0, sent[row, side, until], 0)
+        rows = np.flatnonzero(much & (given < ANSWER))
+        # to the client's third packet; the server's first after it, or one more where that comes too late
+        where, more = third_bin[rows], np.zeros(len(rows), dtype=np.int64)
+        if side == DOWN:
+            second = nth_bin(count[rows, DOWN], 2)
+            early = second < late[rows]
+            where, more = np.where(early, second, where), (~early).astype(np.int64)
+        cell = (rows, side, where)
+        size[cell] += ANSWER - given[rows] + np.maximum(-spare[cell], 0) + more * headers[rows]
+        count[cell] += more
+        count[cell] += np.maximum(-(-size[cell] // mtu[rows]) - count[cell], 0)
+        changed[rows] = True
+    return changed
 
 
 def small_packets(shape: tuple[int, ...], tcp: Bools, syn_ack_bin: Ints, closer: Ints, last_bin: Ints) -> Ints:
@@ -195,7 +283,7 @@ def _add(count: Ints, size: Ints, rows: Ints, side: int, where: Ints | int, numb
     size[rows, side, where] += number * each[rows]
 
 
-def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Ints) -> tuple[Bools, Bools]:
+def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Ints, mtu: Ints) -> tuple[Bools, Bools]:
     """Make room, in place, for SYN, SYN-ACK and the client's second packet.
 
     Returns
@@ -205,14 +293,14 @@ def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Int
     bins = count.shape[2]
     syn = np.zeros(count.shape, dtype=np.int64)
     syn[tcp, UP, 0] = 1
-    split = _split(count, size, syn)
+    split = _split(count, size, syn, mtu)
     third = nth_bin(count[:, UP], 2)
     late = tcp & ((nth_bin(count[:, DOWN], 1) > third) | (count[:, DOWN].sum(1) == 0))
     _add(count, size, np.flatnonzero(late), DOWN, 0, 1, syn_size)
     answer = nth_bin(count[:, DOWN], 1)
     syn_ack = np.zeros(count.shape, dtype=np.int64)
     syn_ack[tcp, DOWN, answer[tcp]] = 1
-    split |= _split(count, size, syn_ack)
+    split |= _split(count, size, syn_ack, mtu)
     # the server may not go on before the client has answered; a connection needs that answer anyway
     unanswered = tcp & ((nth_bin(count[:, DOWN], 2) < third) | (third == bins))
     rows = np.flatnonzero(unanswered)
@@ -220,7 +308,7 @@ def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Int
     return late | unanswered, split
 
 
-def _closing(count: Ints, size: Ints, side: int, headers: Ints, bin_ns: int) -> _Closing:
+def _closing(count: Ints, size: Ints, side: int, headers: Ints, mtu: Ints, bin_ns: int) -> _Closing:
     """Room for X = `side` to send FIN and the last packet, and for Y's FIN between them."""
     count, size = count.copy(), size.copy()
     before = count.sum((1, 2))
@@ -252,7 +340,7 @@ def _closing(count: Ints, size: Ints, side: int, headers: Ints, bin_ns: int) -> 
     added = count.sum((1, 2)) - before
     last_count, last_size = count[row, side, end], size[row, side, end]
     smalls = 1 + (nth_bin(count[:, side], 1) == end)  # beside the last, SYN or SYN-ACK
-    split = last_size > SMALL_MAX * smalls + MTU * (last_count - smalls)
+    split = last_size > SMALL_MAX * smalls + mtu * (last_count - smalls)
     odd = (last_count == 1) & (last_size % 4 > 0)
     # among equals, the side whose FIN is nearer to the end, and not in the handshake
     early = (end - nth_bin(count[:, side], 2, from_end=True)) / bins + (count[:, side].sum(1) == 3)
@@ -270,10 +358,10 @@ def _smalls(small: Ints) -> Ints:
     return (small & 1) + (small >> 1)
 
 
-def _split(count: Ints, size: Ints, small: Ints) -> Bools:
+def _split(count: Ints, size: Ints, small: Ints, mtu: Ints) -> Bools:
     """Give cells with small packets, in place, as many others as their bytes need; which flows needed it."""
     smalls = _smalls(small)
-    needed = -(-(size - SMALL_MAX * smalls) // MTU)
+    needed = -(-(size - SMALL_MAX * smalls) // mtu[:, None, None])
     split = (smalls > 0) & (needed > count - smalls)
     count[split] = (needed + smalls)[split]
     return _any(split)

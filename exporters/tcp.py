@@ -12,7 +12,8 @@ import numpy as np
 from capture.headers import TCP_FIN, TCP_SYN
 from exporters.draws import draw
 from exporters.mend import SYN_WINDOW, TCP_HEADERS, Bools, Ints
-from exporters.plan import Packets, Plan
+from exporters.packetlist import Packets
+from exporters.plan import Plan
 
 WINDOW_SHIFT = 7
 SYN_ACK_WINDOW = 65_160  # what Linux offers at a maximum segment size of 1460
@@ -25,7 +26,7 @@ _ISN, _STAMP, _WINDOW = 48, 50, 52  # streams of `draw`
 
 @dataclasses.dataclass(frozen=True)
 class Conversation:
-    """Header fields that depend on the packets before; all int64 of shape (packets,).
+    """Header fields that depend on the packets before; int64 of shape (packets,) where nothing else is said.
 
     Parameters
     ----------
@@ -33,8 +34,10 @@ class Conversation:
         Modulo 2**32.
     window : ndarray
         As it stands in the header, that is, before scaling.
-    scaled : ndarray of bool
+    scaled : ndarray of bool, shape (flows of the plan,)
         SYN and SYN-ACK offer window scaling: both have room for the option.
+    first_seq : ndarray of int64, shape (flows of the plan, 2)
+        Sequence number of the first payload byte, up and down.
     stamp, echo : ndarray
         TSval and TSecr of RFC 7323, in milliseconds.
     """
@@ -43,6 +46,7 @@ class Conversation:
     ack: Ints
     window: Ints
     scaled: Bools
+    first_seq: Ints
     stamp: Ints
     echo: Ints
 
@@ -67,15 +71,16 @@ def conversation(plan: Plan, packets: Packets) -> Conversation:
     sent = [np.cumsum(np.where(side, length, 0)) for side in (up, ~up)]
     before = [total - np.where(side, length, 0) for total, side in zip(sent, (up, ~up), strict=True)]
     before = [numbers - numbers[run] for numbers in before] if total else before
-    keys = plan.keys[flow]
-    isn = [(draw(keys, _ISN + side) & np.uint64(0xFFFFFFFF)).astype(np.int64) for side in (0, 1)]
-    seq = np.where(up, before[0] + isn[0], before[1] + isn[1])
-    ack = np.where(up, before[1] + isn[1], before[0] + isn[0])
+    first = np.stack([draw(plan.keys, _ISN + side) & np.uint64(0xFFFFFFFF) for side in (0, 1)], axis=1)
+    first = first.astype(np.int64)
+    isn = first[flow]
+    seq = np.where(up, before[0] + isn[:, 0], before[1] + isn[:, 1])
+    ack = np.where(up, before[1] + isn[:, 1], before[0] + isn[:, 0])
     ack[syn & up] = 0
 
     # both sides scale their windows or neither does
     scaled = np.ones(len(plan), dtype=bool)
-    scaled[flow[syn & (packets.headers < TCP_HEADERS + 8)]] = False
+    scaled[flow[syn & (packets.headers - plan.shape.extra[flow] < TCP_HEADERS + 8)]] = False
     window = np.zeros(total, dtype=np.int64)
     for side, mine in enumerate((up, ~up)):
         other = 1 - side
@@ -89,12 +94,14 @@ def conversation(plan: Plan, packets: Packets) -> Conversation:
 
     # the other side's clock as its latest packet told it; each side's clock began at its own time
     tick = packets.offset_ns // 1_000_000
-    clock = [(draw(keys, _STAMP + side) >> np.uint64(33)).astype(np.int64) for side in (0, 1)]
+    clock = [(draw(plan.keys, _STAMP + side) >> np.uint64(33)).astype(np.int64)[flow] for side in (0, 1)]
     stamp = tick + np.where(up, clock[0], clock[1])
     index = np.arange(total)
     heard = np.where(up, _latest(np.where(~up, index, -1)), _latest(np.where(up, index, -1)))
     echo = np.where(heard >= run, stamp[np.maximum(heard, 0)], 0) if total else stamp
-    return Conversation(seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, window, scaled[flow], stamp & 0xFFFFFFFF, echo & 0xFFFFFFFF)
+    words = (seq, ack, first + 1, stamp, echo)
+    seq, ack, first, stamp, echo = (each & 0xFFFFFFFF for each in words)
+    return Conversation(seq, ack, window, scaled, first, stamp, echo)
 
 
 def _latest(marks: Ints) -> Ints:

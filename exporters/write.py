@@ -11,14 +11,28 @@ from typing import Any
 from capture.errors import OutputError
 from capture.files import check_output, whole_file
 from capture.flows import FlowTable
+from exporters.capturefile import Form, Progress, capture_notes, write_capture
 from exporters.card import card as card_of
 from exporters.card import card_path
-from exporters.pcap import write_pcap
-from exporters.plan import plan
+from exporters.flowfile import FlowFile
+from exporters.options import CaptureOptions
 from exporters.table_csv import write_csv
+from exporters.truth import labels_paths, truth_table, write_truth
 
 #: Ending -> format.
-FORMATS = {".parquet": "Parquet flow table", ".csv": "CSV", ".pcap": "pcap"}
+FORMATS = {
+    ".parquet": "Parquet flow table",
+    ".csv": "CSV",
+    ".pcap": "pcap",
+    ".pcap.gz": "pcap, gzip",
+    ".pcap.zst": "pcap, zstd",
+    ".pcapng": "pcapng",
+    ".pcapng.gz": "pcapng, gzip",
+    ".pcapng.zst": "pcapng, zstd",
+}
+
+#: Instead of a path: a pcap to standard output.
+STDOUT = "-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +53,8 @@ class WriteReport:
         Reason -> flows that had to be changed for it before packets could carry them.
     card : Path or None
         The data card beside it.
+    labels : tuple of Path
+        The truth about a capture beside it, as CSV and Parquet.
     """
 
     path: Path
@@ -48,10 +64,16 @@ class WriteReport:
     bytes_written: int
     mended: dict[str, int] = dataclasses.field(default_factory=dict)
     card: Path | None = None
+    labels: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON types."""
-        return {**dataclasses.asdict(self), "path": str(self.path), "card": str(self.card) if self.card else None}
+        return {
+            **dataclasses.asdict(self),
+            "path": str(self.path),
+            "card": str(self.card) if self.card else None,
+            "labels": [str(each) for each in self.labels],
+        }
 
 
 def check_ending(path: str | os.PathLike[str]) -> str:
@@ -63,16 +85,22 @@ def check_ending(path: str | os.PathLike[str]) -> str:
         If it names none.
     """
     path = Path(path)
-    ending = path.suffix.lower()
-    if ending not in FORMATS:
-        found = f"the ending {ending!r}" if ending else "no ending"
-        raise OutputError(
-            f"cannot write {path}: {found} names no format", f"End the name in one of {', '.join(FORMATS)}"
-        )
-    return FORMATS[ending]
+    if str(path) == STDOUT:
+        return FORMATS[".pcap"]
+    for count in (2, 1):
+        ending = "".join(path.suffixes[-count:]).lower()
+        if ending in FORMATS:
+            return FORMATS[ending]
+    found = f"the ending {path.suffix.lower()!r}" if path.suffix else "no ending"
+    raise OutputError(f"cannot write {path}: {found} names no format", f"End the name in one of {', '.join(FORMATS)}")
 
 
-def check_outputs(path: str | os.PathLike[str], *, card: bool = False, force: bool = False) -> str:
+def is_capture(path: str | os.PathLike[str]) -> bool:
+    """Whether the ending of `path` names a capture."""
+    return check_ending(path).startswith("pcap")
+
+
+def check_outputs(path: str | os.PathLike[str], *, card: bool = False, labels: bool = True, force: bool = False) -> str:
     """Refuse early what `write` would refuse; the format that the ending names.
 
     Raises
@@ -81,62 +109,95 @@ def check_outputs(path: str | os.PathLike[str], *, card: bool = False, force: bo
         If the ending names no format or none that has a card, or a file cannot be written there.
     """
     form = check_ending(path)
+    if str(path) == STDOUT:
+        return form
     path = check_output(path, force=force)
     if card:
         if form != FORMATS[".parquet"]:
             raise OutputError(f"{path} cannot have a data card: only Parquet has one", "End the name in .parquet")
         check_output(card_path(path), force=force)
+    if labels and is_capture(path):
+        for beside in labels_paths(path):
+            check_output(beside, force=force)
     return form
 
 
 def write(
-    table: FlowTable,
+    table: FlowTable | FlowFile,
     path: str | os.PathLike[str],
     *,
     seed: int = 0,
     force: bool = False,
     start_ns: int | None = None,
     card: bool = False,
+    labels: bool = True,
+    options: CaptureOptions | None = None,
+    progress: Progress | None = None,
 ) -> WriteReport:
-    """Write a flow table as Parquet, CSV or pcap, whole or not at all.
+    """Write a flow table as Parquet, CSV or a capture, whole or not at all.
 
     Parameters
     ----------
-    table : FlowTable
+    table : FlowTable or FlowFile
     path : path
-        Ends in ``.parquet``, ``.csv`` or ``.pcap``.
+        Ends in one of `FORMATS`; ``-``: a pcap to standard output.
     seed : int
         Of addresses, times and all else that a capture has and a table has not.
     force : bool
         Replace files that exist.
     start_ns : int, optional
-        When a capture's flows without a start time begin to arrive, ns since 1970.
+        When the capture's first flow begins, ns since 1970.
     card : bool
         Write a data card beside a Parquet file, ``NAME.card.md``: what is in it, how it was made,
         and what it is not.
+    labels : bool
+        Write the truth about a capture beside it, ``NAME.labels.csv`` and ``NAME.labels.parquet``.
+    options : CaptureOptions, optional
+        All that can be chosen of a capture; instead of `seed` and `start_ns`.
+    progress : callable, optional
+        Told (packets written, packets in all), of captures.
 
     Raises
     ------
     OutputError
         If the ending names no format, or a file cannot be written there.
     """
-    form = check_outputs(path, card=card, force=force)
+    form = check_outputs(path, card=card, labels=labels, force=force)
     path = Path(path)
+    if form.startswith("pcap"):
+        chosen = CaptureOptions(seed=seed, start_ns=start_ns) if options is None else options
+        return _write_capture(table, path, form, chosen, labels, progress)
+    if isinstance(table, FlowFile):
+        table = FlowTable.read(table.path)
     beside = card_path(path) if card else None
-    packets: int | None = None
-    mended: dict[str, int] = {}
     if form == FORMATS[".parquet"]:
         # the card appears when the table has: neither is there without the other
         with whole_file(beside) if beside else contextlib.nullcontext() as temporary:
             if temporary:
                 temporary.write_bytes(card_of(table, path.name).encode("utf-8", "backslashreplace"))
             table.write(path, force=force)
-    elif form == FORMATS[".csv"]:
+    else:
         with whole_file(path) as temporary:
             write_csv(table, temporary)
-    else:
-        planned = plan(table, seed=seed)
-        mended = planned.mended
-        with whole_file(path) as temporary:
-            packets = write_pcap(table, planned, temporary, start_ns=start_ns)
-    return WriteReport(path, form, len(table), packets, path.stat().st_size, mended, beside)
+    return WriteReport(path, form, len(table), None, path.stat().st_size, card=beside)
+
+
+def _write_capture(
+    table: FlowTable | FlowFile, path: Path, form: str, options: CaptureOptions, labels: bool, progress: Progress | None
+) -> WriteReport:
+    kind, _, compression = form.partition(", ")
+    how = Form(kind == "pcapng", compression or None)
+    if str(path) == STDOUT:
+        written = write_capture(table, None, options, how, progress=progress)
+        return WriteReport(path, form, len(table), written.packets, written.bytes, written.mended)
+    beside = labels_paths(path) if labels else ()
+    with contextlib.ExitStack() as stack:  # the capture appears last: what lies beside it is there when it is
+        temporary = stack.enter_context(whole_file(path))
+        truths = [stack.enter_context(whole_file(each)) for each in beside]
+        written = write_capture(table, temporary, options, how, progress=progress)
+        if truths:
+            rows = truth_table(written.truth, table, written.ends, options.seed)
+            write_truth(rows, {"capture": path.name, **capture_notes(table.about, options)}, *truths)
+    return WriteReport(
+        path, form, len(table), written.packets, path.stat().st_size, written.mended, labels=tuple(beside)
+    )

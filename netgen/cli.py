@@ -52,6 +52,32 @@ NoCard = Annotated[bool, typer.Option("--no-card", help="Write no data card (FIL
 MinPackets = Annotated[int, typer.Option("--min-packets", help="Leave out what has fewer packets.")]
 
 
+Seed = Annotated[int, typer.Option("--seed", help="Of addresses, times and all else that a table has not.")]
+Rate = Annotated[
+    float | None,
+    typer.Option("--rate", help="Flows of a capture that begin in a second.", show_default="as in the table, else 10"),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start", metavar="TIME", help="When a capture begins: 2026-01-31T12:00:00, UTC.", show_default=False
+    ),
+]
+Payload = Annotated[
+    str, typer.Option("--payload", help="Of a capture: zeros; tls: hellos and records; random: for no parser.")
+]
+Sni = Annotated[
+    str | None, typer.Option("--sni", metavar="NAME", help="Server name for --payload tls.", show_default=False)
+]
+HeadersOnly = Annotated[
+    bool, typer.Option("--headers-only", help="Leave payloads out: small, for statistics, not for replay.")
+]
+IpVersion = Annotated[str, typer.Option("--ip", help="Of a capture: 4, 6, or auto: as the flow's own addresses.")]
+NoLabels = Annotated[
+    bool, typer.Option("--no-labels", help="Write no ground truth (FILE.labels.csv, .parquet) beside a capture.")
+]
+
+
 @app.callback(invoke_without_command=True)
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
@@ -270,19 +296,27 @@ def synth(
     seed: Annotated[int, typer.Option("--seed", help="Flow i of a class is the same for the same seed.")] = 0,
     device: Device = "auto",
     no_card: NoCard = False,
+    no_labels: NoLabels = False,
+    rate: Rate = None,
+    start: Start = None,
+    payload: Payload = "zeros",
+    sni: Sni = None,
+    headers_only: HeadersOnly = False,
+    ip: IpVersion = "auto",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw synthetic flows of a class and write them as Parquet, CSV or a capture."""
-    from capture.files import check_output
-
     numbers = _class_numbers(classes, n)
     out = out or Path(f"{_file_name(numbers)}.parquet")
-    check_output(out, force=force)
+    from exporters.options import capture_options
     from exporters.write import check_outputs, write
 
+    options = capture_options(
+        out, seed=seed, start=start, rate=rate, payload=payload, sni=sni, headers_only=headers_only, ip=ip
+    )
     card = out.suffix.lower() == ".parquet" and not no_card
-    check_outputs(out, card=card, force=force)
+    check_outputs(out, card=card, labels=not no_labels, force=force)
     from capture.memory import keep_freed
     from netgen import printing
     from netgen.shipped import load, model_with
@@ -293,7 +327,10 @@ def synth(
     loaded = load(model) if model is not None else load(model_with(list(numbers)))
     with printing.flows_bar("Drawing") as progress:
         table = loaded.sample(numbers, n, seed=seed, guidance=guidance, steps=steps, device=device, progress=progress)
-    report = write(table, out, seed=seed, force=force, card=card)
+    with printing.packets_bar() as progress:
+        report = write(
+            table, out, force=force, card=card, labels=not no_labels, options=options, progress=progress
+        )  # fmt: skip
     printing.flows_drawn(table, report, loaded, as_json=as_json)
 
 
@@ -365,6 +402,65 @@ def augment(
         )  # fmt: skip
     report = write(table, out, seed=seed, force=force, card=card)
     printing.augmented(table, report, save_model, as_json=as_json)
+
+
+@app.command()
+def export(
+    flows: Annotated[list[Path], typer.Argument(metavar="FLOWS", help="Flow tables of equal series.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="FILE.pcap or .pcapng, with .gz or .zst; .csv; - for stdout.", show_default="FLOWS.pcap"
+        ),
+    ] = None,
+    seed: Seed = 0,
+    rate: Rate = None,
+    start: Start = None,
+    payload: Payload = "zeros",
+    sni: Sni = None,
+    headers_only: HeadersOnly = False,
+    ip: IpVersion = "auto",
+    no_labels: NoLabels = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the flows of a table as a capture: an anonymous replay, where they are real."""
+    from capture.flows import FlowTable, concat
+    from exporters.flowfile import FlowFile
+    from exporters.options import capture_options
+    from exporters.write import check_outputs, write
+    from netgen import printing
+
+    out = out or Path(flows[0].name.removesuffix(".parquet").removesuffix(".flows") + ".pcap")
+    options = capture_options(
+        out, seed=seed, start=start, rate=rate, payload=payload, sni=sni, headers_only=headers_only, ip=ip
+    )
+    check_outputs(out, labels=not no_labels, force=force)
+    table = FlowFile(flows[0]) if len(flows) == 1 else concat(FlowTable.read(path) for path in flows)
+    with printing.packets_bar() as progress:
+        report = write(table, out, force=force, labels=not no_labels, options=options, progress=progress)
+    printing.flows_exported(report, as_json=as_json)
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A capture of any origin.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels", metavar="FILE", help="The truth about it.", show_default="NAME.labels.parquet beside it"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a capture: order, checksums, whole connections, the truth beside it; exit code 1 if one fails."""
+    from exporters.verify.verify import verify as run
+    from netgen import printing
+
+    found = run(file, labels)
+    printing.verified(found, as_json=as_json)
+    if found.findings:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -18,10 +18,12 @@ from capture.errors import InputError, ModelError
 from capture.feasible import PacketLimits, feasible
 from capture.files import check_output, whole_file
 from capture.flows import FlowTable
+from capture.profile import KEY, udp_flows
 from capture.series import SeriesSpec
 from diffusion import modelfile
 from diffusion.denoiser import NoiseConfig, Statistics
 from diffusion.network import BandTransformer
+from diffusion.sampler import sample_seed
 from encoders.contract import Encoder
 from encoders.kinds import ENCODERS
 from encoders.marginals import Decoder, Marginals
@@ -54,6 +56,8 @@ class Model:
         Name of the encoder.
     training : dict
         JSON-able: flows a class, steps, minutes, seed, sources.
+    profile : dict
+        Class -> protocol, ports, sizes and gaps of its packets (`capture.profile`).
     """
 
     name: str
@@ -67,6 +71,7 @@ class Model:
     marginals: Marginals
     encoder: str = "gasf"
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
+    profile: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def imaging(self) -> Encoder:
@@ -96,6 +101,7 @@ class Model:
             "noise": self.noise.to_json(),
             "network": self.network.config.to_json(),
             "training": self.training,
+            **({KEY: self.profile} if self.profile else {}),
         }
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -140,6 +146,7 @@ class Model:
                 marginals=Marginals(**{name: each.numpy() for name, each in maps.items()}),
                 encoder=about["encoder"],
                 training=about["training"],
+                profile=about.get(KEY, {}),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path} is a damaged model: {error}", "Train it anew, or copy it again") from error
@@ -230,12 +237,14 @@ class Model:
 
     def _table(self, series: np.ndarray, labels: np.ndarray, residual: np.ndarray, asked: dict[str, Any]) -> FlowTable:
         series, changed = feasible(series, labels, self.limits)
+        profile = {name: self.profile[name] for name in asked["numbers"] if name in self.profile}
         return FlowTable.build(
             series,
             self.spec,
             label=[self.classes[label] for label in labels],
             source=f"netgen:{self.name}",
             synthetic=True,
+            protocol=self._protocols(asked["numbers"], asked["seed"]),
             about={
                 "made_by": "synth",
                 "model": self.name,
@@ -243,8 +252,17 @@ class Model:
                 **asked,
                 "changed": changed,
                 "distance_from_field_rms": {"mean": float(residual.mean()), "max": float(residual.max())},
+                **({KEY: profile} if profile else {}),
             },
         )
+
+    def _protocols(self, wanted: Mapping[str, int], seed: int) -> list[int | None]:
+        """IP protocol of each flow, as often TCP and UDP as in the class's real flows; None where nobody knows."""
+        found: list[int | None] = []
+        for name, number in wanted.items():
+            seeds = [sample_seed(seed, self.classes.index(name), index) for index in range(number)]
+            found += udp_flows(self.profile.get(name), seeds)
+        return found
 
     def weights_sha256(self) -> str:
         """A fingerprint of the weights, for the record."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,12 @@ from rich.table import Table
 from rich.text import Text
 
 from capture.series import SeriesSpec, format_duration
+from exporters.verify.findings import CHECKS
 
 if TYPE_CHECKING:
     from capture.flows import FlowTable
     from diffusion.train import Progress as TrainProgress
+    from exporters.verify.verify import Verification
     from exporters.write import WriteReport
     from netgen.evaluation.evaluate import Evaluation
     from netgen.model import Model
@@ -75,6 +78,14 @@ def flows_bar(what: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(task, completed=done, total=total, rate=f"{speed:.1f} flows/s" if speed else "")
 
         yield update
+
+
+@contextlib.contextmanager
+def packets_bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar of packets written, with the time left."""
+    with _bar(TextColumn("Writing packets"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("Writing", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextlib.contextmanager
@@ -185,23 +196,68 @@ def model_made(path: Path, model: Model, *, as_json: bool) -> None:
 
 def flows_drawn(table: FlowTable, report: WriteReport, model: Model, *, as_json: bool) -> None:
     """What synth prints."""
-    if as_json:
-        print(json.dumps({"wrote": str(report.path), **report.to_json(), **table.summary()}))
-        return
-    _class_table(table.summary()["classes"])
-    for reason, number in table.about["changed"].items():
-        _say(f"{number} of {len(table)} flows: {reason}")
+    with _beside_stdout(report):
+        if as_json:
+            print(json.dumps({"wrote": str(report.path), **report.to_json(), **table.summary()}))
+            return
+        _class_table(table.summary()["classes"])
+        for reason, number in table.about["changed"].items():
+            _say(f"{number} of {len(table)} flows: {reason}")
+        _written(report, f"{report.flows:,} synthetic flows", f", model {model.name}, seed {table.about['seed']}")
+
+
+def flows_exported(report: WriteReport, *, as_json: bool) -> None:
+    """What export prints."""
+    with _beside_stdout(report):
+        if as_json:
+            print(json.dumps({"wrote": str(report.path), **report.to_json()}))
+            return
+        _written(report, f"{report.flows:,} flows", "")
+
+
+def _beside_stdout(report: WriteReport) -> contextlib.AbstractContextManager[Any]:
+    """Where the result itself went to stdout, what is said of it goes to stderr."""
+    return contextlib.redirect_stdout(sys.stderr) if str(report.path) == "-" else contextlib.nullcontext()
+
+
+def _written(report: WriteReport, flows: str, end: str) -> None:
     for reason, number in report.mended.items():
-        _say(f"{number} of {len(table)} flows mended for the capture: {reason}")
+        _say(f"{number:,} of {report.flows:,} flows mended for the capture: {reason}")
     packets = f", {report.packets:,} packets" if report.packets is not None else ""
-    _say(
-        "wrote ",
-        _bold(report.path),
-        f": {report.format}, {report.flows} synthetic flows{packets}, "
-        f"{_size(report.path)}, model {model.name}, seed {table.about['seed']}",
-    )
+    size = _bytes(report.bytes_written)
+    _say("wrote ", _bold(report.path), f": {report.format}, {flows}{packets}, {size}{end}")
     if report.card:
         _say("its data card: ", _bold(report.card))
+    if report.labels:
+        _say("the truth about its flows: ", _bold(report.labels[0]), " and ", _bold(report.labels[1]))
+
+
+def verified(found: Verification, *, as_json: bool) -> None:
+    """What verify prints: each check, and where it fails."""
+    if as_json:
+        print(json.dumps(found.to_json()))
+        return
+    failed = {each.check: each for each in found.findings}
+    rows = Table("check", header_style="bold")
+    rows.add_column("found", justify="right")
+    rows.add_column("what holds, or the first place where it does not")
+    for name in found.checked:
+        finding = failed.get(name)
+        if finding is None:
+            rows.add_row(name, "-", CHECKS[name])
+        else:
+            where = f"packet {finding.packet:,}: " if finding.packet is not None else ""
+            rows.add_row(name, f"{finding.number:,}", where + finding.what)
+    _show(rows)
+    others = f" and {found.others:,} others, which were not looked into" if found.others else ""
+    _say(
+        f"{found.packets:,} packets of TCP and UDP{others}; {found.flows:,} flows, "
+        f"{found.connections:,} of them TCP connections"
+    )
+    if found.labels is not None:
+        _say("compared with ", _bold(found.labels))
+    failing = len(found.findings)
+    _say(f"{failing} of {len(found.checked)} checks failed" if failing else f"all {len(found.checked)} checks hold")
 
 
 def augmented(table: FlowTable, report: WriteReport, model: Path | None, *, as_json: bool) -> None:
@@ -307,7 +363,7 @@ def described(facts: dict[str, Any], *, as_json: bool) -> None:
         _class_table(classes)
     rows = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        if name in ("classes", "account") or value in (None, {}, []):
+        if name in ("classes", "account", "profile") or value in (None, {}, []):
             continue
         rows.add_row(Text(name.replace("_", " "), style="bold"), _plain(name, value))
     _show(rows)
@@ -365,7 +421,11 @@ def _account(account: dict[str, Any]) -> None:
 
 
 def _size(path: Path) -> str:
-    size = float(path.stat().st_size)
+    return _bytes(path.stat().st_size)
+
+
+def _bytes(number: int) -> str:
+    size = float(number)
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

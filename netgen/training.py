@@ -23,6 +23,7 @@ from capture.errors import InputError, ModelError, NetgenError, OutputError, Tab
 from capture.feasible import PacketLimits
 from capture.files import check_output, whole_file
 from capture.flows import FlowTable, concat
+from capture.profile import profiles_of
 from diffusion import modelfile
 from diffusion.denoiser import NoiseConfig, Statistics
 from diffusion.network import BandTransformer, NetworkConfig
@@ -163,6 +164,7 @@ def train(
             marginals=Marginals.none(len(classes)),
             encoder=encoder,
             training=training or {},
+            profile={each: found for each, found in profiles_of(table.about).items() if each in classes},
         )
 
     if len(held) and len(classes) > 1:

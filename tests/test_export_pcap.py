@@ -15,12 +15,12 @@ import dpkt
 import numpy as np
 import pytest
 
-import exporters.pcap
+import exporters.capturefile
 from capture.errors import OutputError
 from capture.extract import extract
 from capture.flows import FlowTable
 from capture.series import SeriesSpec
-from exporters.pcap import EPOCH_NS
+from exporters.arrivals import EPOCH_NS
 from exporters.plan import plan
 from exporters.write import write
 
@@ -218,8 +218,8 @@ def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Written in many small blocks, a capture is the same, byte for byte."""
     table = flows(60)
     write(table, tmp_path / "whole.pcap")
-    monkeypatch.setattr(exporters.pcap, "_BLOCK_PACKETS", 100)
-    monkeypatch.setattr(exporters.pcap, "_BLOCK_BYTES", 10_000)
+    monkeypatch.setattr(exporters.capturefile, "_BLOCK_PACKETS", 100)
+    monkeypatch.setattr(exporters.capturefile, "_PIECE_BYTES", 10_000)
     write(table, tmp_path / "blocks.pcap")
     assert (tmp_path / "blocks.pcap").read_bytes() == (tmp_path / "whole.pcap").read_bytes()
 
@@ -235,17 +235,20 @@ def test_a_flow_is_the_same_alone(tmp_path: Path) -> None:
 
 
 def test_start_times(tmp_path: Path) -> None:
-    """A flow starts at its own time if it has one; others arrive one after the other from the start given."""
+    """A flow keeps its own time if it has one; others arrive one after the other; the first begin at a start given."""
     table = flows(4, start_ns=[10**18 + 7, None, None, 10**18])
     write(table, tmp_path / "x.pcap", start_ns=2 * 10**18 // 10**9 * 10**9)
     again = extract(tmp_path / "x.pcap", spec=table.spec)
     starts = again.table["start_ns"].to_pylist()
-    assert starts[:3] == [10**18, 10**18 + 7, 2 * 10**18]
+    assert starts[:2] == [2 * 10**18, 2 * 10**18]
+    assert starts[2] == 2 * 10**18 + 7
     assert 2 * 10**18 < starts[3] < 2 * 10**18 + 10**10
+    write(table, tmp_path / "own.pcap", labels=False)
+    assert extract(tmp_path / "own.pcap", spec=table.spec).table["start_ns"].to_pylist()[:2] == [10**18, 10**18 + 7]
     early = flows(1, start_ns=[-1])
     with pytest.raises(OutputError, match="flow 0 begins -1 ns after 1970"):
         write(early, tmp_path / "y.pcap")
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["x.pcap"]
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith("y")] == []
 
 
 def test_addresses(tmp_path: Path) -> None:
@@ -275,10 +278,10 @@ def test_addresses(tmp_path: Path) -> None:
 def test_nothing_is_left_of_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk gives an OutputError and no file, whole or part."""
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(exporters.pcap, "render", full)
+    monkeypatch.setattr(exporters.capturefile, "render", full)
     with pytest.raises(OutputError, match="No space left on device"):
         write(flows(3), tmp_path / "x.pcap")
     assert list(tmp_path.iterdir()) == []

@@ -231,4 +231,4 @@ def test_a_bin_without_time_for_its_packets_is_refused() -> None:
     """Every packet has its own nanosecond; where there are too few, the message names flow and bin."""
     with pytest.raises(OutputError, match="flow 0 has 5 packets in bin 0"):
         one([132], [92], [3], [2], bin_ns=5)
-    assert one([132], [92], [3], [2], bin_ns=6).packets(np.array([0])).offset_ns.tolist() == [0, 1, 2, 3, 4]
+    assert one([132], [92], [3], [2], bin_ns=6).packets(np.array([0])).offset_ns.tolist() == [0, 1, 2, 3, 5]

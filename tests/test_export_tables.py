@@ -80,10 +80,11 @@ def test_what_exists_is_kept_unless_forced(ending: str, table: FlowTable, tmp_pa
     with pytest.raises(OutputError, match="exists already"):
         write(table, path)
     assert path.read_text() == "mine"
-    assert write(table, path, force=True).bytes_written == path.stat().st_size > 4
+    report = write(table, path, force=True)
+    assert report.bytes_written == path.stat().st_size > 4
     with pytest.raises(OutputError, match="mkdir -p"):
         write(table, tmp_path / "no" / path.name)
-    assert list(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.iterdir()) == sorted([path, *report.labels])
 
 
 @pytest.mark.parametrize("ending", [".csv", ".pcap"])
@@ -98,7 +99,7 @@ def test_a_full_disk_leaves_the_old_file(
         next(each for each in arguments if isinstance(each, Path)).write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(exporters.write, {".csv": "write_csv", ".pcap": "write_pcap"}[ending], full)
+    monkeypatch.setattr(exporters.write, {".csv": "write_csv", ".pcap": "write_capture"}[ending], full)
     with pytest.raises(OutputError, match="No space left on device"):
         write(table, path, force=True)
     assert path.read_text() == "mine"
@@ -111,4 +112,4 @@ def test_the_report_is_json(table: FlowTable, tmp_path: Path) -> None:
     assert report["path"] == str(tmp_path / "x.pcap")
     assert report["format"] == "pcap"
     assert report["packets"] >= 5
-    assert set(report) == {"path", "format", "flows", "packets", "bytes_written", "mended", "card"}
+    assert set(report) == {"path", "format", "flows", "packets", "bytes_written", "mended", "card", "labels"}

@@ -53,6 +53,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.capture)
 
+    @property
+    def are_flows(self) -> bool:
+        """Whether each row is one flow."""
+        return self._columns is None
+
     def about(self, first: int, last: int) -> dict[str, Any]:
         """Columns that tell what rows `first` to `last` - 1 are: those of `ABOUT`, start, duration and totals."""
         here = slice(first, last)

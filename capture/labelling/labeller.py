@@ -111,6 +111,11 @@ class Labeller:
             choices.append([self.classes.class_of(name) for name in about["name"].to_pylist()])
         return first_known(*choices, [self.label] * count)
 
+    @property
+    def may_label(self) -> bool:
+        """Whether any row can get a class."""
+        return self.label is not None or self.label_by is not None or self.file is not None
+
     def notes(self) -> Counter[str]:
         """How the labels file was read, and what of it matched the flows of all calls."""
         return self.file.notes if self.file is not None else Counter()

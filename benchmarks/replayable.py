@@ -1,0 +1,128 @@
+"""What other programs say of exported captures, of thousands of flows: a table of checks.
+
+    python benchmarks/replayable.py
+    NETGEN_SHARED_DATA=/path/to/data python benchmarks/replayable.py --flows 2000
+
+Synthetic: flows of all classes of both shipped models, in equal numbers of each class of a model; of `video`, whose
+flows have 8,000 packets each, one in a hundred. Real: flows drawn at random from all that `netgen extract` finds in the
+nDPI and IoT Sentinel captures; none is left out for its size. Each sample is exported in three ways. nfstream must be
+importable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+import netgen
+from capture.flows import FlowTable
+from exporters.options import CaptureOptions
+from exporters.plan import plan
+from exporters.verify.verify import verify
+from exporters.write import write
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import outside  # noqa: E402
+
+WAYS = {
+    "zeros": CaptureOptions(rate=50),
+    "TLS": CaptureOptions(seed=1, rate=50, payload="tls", sni="www.example.org"),
+    "IPv6": CaptureOptions(seed=2, rate=50, ip="6"),
+}
+
+
+def samples(flows: int) -> dict[str, list[FlowTable]]:
+    few = max(flows // 100, 4)
+    made = [
+        netgen.load("base").sample("all", flows - few, seed=1),
+        netgen.load("video").sample("all", few, seed=1),
+    ]
+    data = Path(os.environ.get("NETGEN_SHARED_DATA", ROOT.parent / "shared" / "data")) / "captures"
+    found = netgen.extract([data / "ndpi", data / "iot_setup"], label_by="folder")  # so that UDP has profiles
+    rows = np.sort(np.random.default_rng(0).permutation(len(found))[:flows])
+    return {"synthetic": made, "real": [found.take(rows)]}
+
+
+def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str, Any]:
+    """Every figure of one capture; sums of several captures' are figures too."""
+    path = folder / "x.pcap"
+    report = write(table, path, options=options, force=True)
+    truth = pq.read_table(folder / "x.labels.parquet").to_pylist()
+    tcp = sum(row["protocol"] == 6 for row in truth)
+    planned = plan(table, seed=options.seed, ip=options.ip)
+    order = sorted(range(len(truth)), key=lambda row: (truth[row]["start_ns"], row))
+    again = netgen.extract(path, like=table, idle_timeout=1e9)
+    same = (again.series() == planned.series[order]).all((1, 2)) if len(again) == len(table) else np.zeros(len(table))
+    expert = outside.wireshark(path)
+    closing = {f"TCP: This frame {word} the connection closing" for word in ("initiates", "undergoes")}
+    eve = outside.suricata(path, folder, patience=10**8)
+    ids, ids_seen = {row["community_id"] for row in truth}, {each["community_id"] for each in eve["flows"]}
+    columns = ("protocol", "src", "src_port", "dst", "dst_port", "up_packets", "down_packets", "up_bytes", "down_bytes")
+    wanted = Counter(tuple(row[name] for name in columns) for row in truth)
+    seen = Counter(outside.nfstream(path))
+    traced, states = outside.tcptrace(path), outside.argus(path, folder)
+    closed = sum(each["proto"] == "TCP" and each["tcp"]["state"] == "closed" for each in eve["flows"])
+    return {
+        "flows": len(table),
+        "of them TCP": tcp,
+        "flows whose series had to be changed": sum(row["mended"] for row in truth),
+        "flows with the series of the table": int((planned.series == table.series()).all((1, 2)).sum()),
+        "packets": report.packets,
+        "flows whose (changed) series comes back, integer for integer": int(same.sum()),
+        "Wireshark: errors": sum(expert.get("Errors", Counter()).values()),
+        "Wireshark: warnings": sum(expert.get("Warns", Counter()).values()),
+        "Wireshark: notes, but for the two of each closing": sum(
+            number for note, number in expert.get("Notes", Counter()).items() if note not in closing
+        ),
+        "capinfos: captures not in strict order of time": int(not outside.strictly_ordered(path)),
+        "tcprewrite -C: captures that differ": int(not outside.checksums_renewed(path, folder)),
+        "Suricata: TCP flows closed": closed,
+        "Suricata: events": eve["alerts"].total() + eve["anomalies"].total(),
+        "Suricata: flows with the Community ID of the truth": len(ids & ids_seen),
+        "Suricata: flows it sees": len(eve["flows"]),
+        "Suricata: flows seen as TLS": sum(each.get("app_proto") == "tls" for each in eve["flows"]),
+        "argus: TCP connections closed by FIN": states["tcp FIN"],
+        "argus: TCP records in another state": sum(n for s, n in states.items() if s[:3] == "tcp") - states["tcp FIN"],
+        "tcptrace: connections complete": traced["complete"],
+        "tcptrace: packets sent twice or out of order": traced["sent twice"] + traced["out of order"],
+        "nfstream: flows with the truth's packets and bytes": (seen & wanted).total(),
+        "netgen verify: findings": len(verify(path).findings),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--flows", type=int, default=2000)
+    options = parser.parse_args()
+    lacking = outside.missing(*(each for each in outside.PACKAGES if each not in ("tcpreplay", "tcpdump")))
+    if lacking:
+        raise SystemExit(f"not installed: {lacking}")
+    begun = time.perf_counter()
+    columns: dict[str, Counter[str]] = {}
+    for name, tables in samples(options.flows).items():
+        for way, chosen in WAYS.items():
+            total: Counter[str] = Counter()
+            for table in tables:
+                with tempfile.TemporaryDirectory() as folder:
+                    total.update(examine(table, chosen, Path(folder)))
+            columns[f"{name}, {way}"] = total
+            print(f"{name}, {way}: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+    print(f"| `python benchmarks/replayable.py --flows {options.flows}` | {' | '.join(columns)} |")
+    print("|---|" + "---|" * len(columns))
+    for row in next(iter(columns.values())):
+        print(f"| {row} | " + " | ".join(f"{column[row]:,}" for column in columns.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The truth about an exported capture: one row a flow, to be joined with what tools say of it.
+
+Suricata, Zeek and others write the same Community ID beside their records of a flow.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import ipaddress
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from capture.flows import METADATA_KEY, FlowTable
+from capture.headers import PROTOCOL_TCP, PROTOCOL_UDP
+from exporters.addresses import v6_addresses
+from exporters.flowfile import FlowFile
+from exporters.frames import Ends
+from exporters.mend import Bools, Ints
+
+FORMAT = 1
+
+SCHEMA = pa.schema(
+    [
+        pa.field("flow", pa.int64(), nullable=False),  # number in the flow table
+        pa.field("row", pa.int64(), nullable=False),  # row of the flow table
+        pa.field("label", pa.string()),
+        pa.field("community_id", pa.string(), nullable=False),
+        pa.field("protocol", pa.uint8(), nullable=False),
+        pa.field("src", pa.string(), nullable=False),
+        pa.field("src_port", pa.uint16(), nullable=False),
+        pa.field("dst", pa.string(), nullable=False),
+        pa.field("dst_port", pa.uint16(), nullable=False),
+        pa.field("start_ns", pa.int64(), nullable=False),
+        pa.field("end_ns", pa.int64(), nullable=False),
+        pa.field("up_packets", pa.int64(), nullable=False),
+        pa.field("down_packets", pa.int64(), nullable=False),
+        pa.field("up_bytes", pa.int64(), nullable=False),  # IP bytes, headers included
+        pa.field("down_bytes", pa.int64(), nullable=False),
+        pa.field("mended", pa.bool_(), nullable=False),  # the series had to be changed before packets could carry it
+        pa.field("source", pa.string()),
+        pa.field("seed", pa.int64(), nullable=False),
+    ]
+)
+
+
+def labels_paths(capture: Path) -> tuple[Path, Path]:
+    """Where the truth about a capture goes: ``x.labels.csv`` and ``x.labels.parquet`` beside ``x.pcap.gz``."""
+    stem = capture.name
+    for ending in (".gz", ".zst", ".pcapng", ".pcap"):
+        if stem.lower().endswith(ending):
+            stem = stem[: -len(ending)]
+    return capture.with_name(f"{stem}.labels.csv"), capture.with_name(f"{stem}.labels.parquet")
+
+
+def community_id(protocol: int, src: bytes, src_port: int, dst: bytes, dst_port: int, seed: int = 0) -> str:
+    """Community ID, version 1, of a TCP or UDP flow, the same for both directions.
+
+    Parameters
+    ----------
+    src, dst : bytes
+        Addresses in network order, 4 or 16 bytes each.
+    """
+    ends = sorted([(src, src_port.to_bytes(2, "big")), (dst, dst_port.to_bytes(2, "big"))])
+    (first, first_port), (second, second_port) = ends
+    text = seed.to_bytes(2, "big") + first + second + bytes([protocol, 0]) + first_port + second_port
+    return "1:" + base64.b64encode(hashlib.sha1(text, usedforsecurity=False).digest()).decode()
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """What was written of each flow, all of shape (flows,) or (flows, 2), up first; filled block by block."""
+
+    tcp: Bools
+    v6: Bools
+    mended: Bools
+    start_ns: Ints
+    end_ns: Ints
+    packets: Ints
+    bytes: Ints
+
+    @classmethod
+    def empty(cls, start_ns: Ints) -> Truth:
+        """Of flows of which only the starts are known."""
+        flows = len(start_ns)
+        tcp, v6, mended = (np.zeros(flows, dtype=bool) for _ in range(3))
+        packets, size = (np.zeros((flows, 2), np.int64) for _ in range(2))
+        return cls(tcp, v6, mended, start_ns, start_ns.copy(), packets, size)
+
+
+def truth_table(truth: Truth, table: FlowTable | FlowFile, both: Ends, seed: int) -> pa.Table:
+    """The rows, in the order of the flow table."""
+    protocol = np.where(truth.tcp, PROTOCOL_TCP, PROTOCOL_UDP)
+    where = both.where
+    packed = []
+    for address in (where.client, where.server):
+        four, six = address.astype(">u4").view("V4"), v6_addresses(address)
+        packed.append([bytes(six[row]) if v6 else four[row].tobytes() for row, v6 in enumerate(truth.v6.tolist())])
+    ports = (where.client_port.tolist(), where.server_port.tolist())
+    ids = [
+        community_id(*each)
+        for each in zip(protocol.tolist(), packed[0], ports[0], packed[1], ports[1], strict=True)
+    ]  # fmt: skip
+    names = [[str(ipaddress.ip_address(each)) for each in side] for side in packed]
+    columns: dict[str, Any] = {
+        "flow": table.table["flow"],
+        "row": np.arange(len(protocol)),
+        "label": table.table["label"],
+        "community_id": ids,
+        "protocol": protocol,
+        "src": names[0],
+        "src_port": ports[0],
+        "dst": names[1],
+        "dst_port": ports[1],
+        "start_ns": truth.start_ns,
+        "end_ns": truth.end_ns,
+        "up_packets": truth.packets[:, 0],
+        "down_packets": truth.packets[:, 1],
+        "up_bytes": truth.bytes[:, 0],
+        "down_bytes": truth.bytes[:, 1],
+        "mended": truth.mended,
+        "source": table.table["source"],
+        "seed": np.full(len(protocol), seed),
+    }
+    arrays = [
+        value.combine_chunks().cast(field.type)
+        if isinstance(value, pa.ChunkedArray)
+        else pa.array(value).cast(field.type)
+        for field, value in ((field, columns[field.name]) for field in SCHEMA)
+    ]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def write_truth(rows: pa.Table, about: dict[str, Any], csv: Path, parquet: Path) -> None:
+    """Write the truth as CSV, and as Parquet with notes on how the capture was made."""
+    pyarrow.csv.write_csv(rows, csv)
+    meta = {METADATA_KEY: json.dumps({"format": FORMAT, "truth": about}).encode()}
+    pq.write_table(rows.replace_schema_metadata(meta), parquet, compression="zstd")

@@ -1,0 +1,185 @@
+"""Check a capture, and the truth file beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from capture.errors import InputError
+from capture.formats.reader import CaptureFile
+from capture.headers import PROTOCOL_TCP
+from exporters.truth import SCHEMA, community_id, labels_paths
+from exporters.verify.columns import address, read
+from exporters.verify.findings import CHECKS, Finding, Findings
+from exporters.verify.talks import Talks, check, talks
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """What was checked, and what was found.
+
+    Parameters
+    ----------
+    path : Path
+    labels : Path or None
+        The truth that it was compared with.
+    packets, others, flows, connections : int
+        Packets of TCP or UDP over IP over Ethernet; others; flows of the former; those of TCP.
+    findings : tuple of Finding
+        At most one a check; none where all holds.
+    """
+
+    path: Path
+    labels: Path | None
+    packets: int
+    others: int
+    flows: int
+    connections: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def checked(self) -> list[str]:
+        """The checks that were made."""
+        return [name for name in CHECKS if name != "truth" or self.labels is not None]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {
+            "file": str(self.path),
+            "labels": str(self.labels) if self.labels else None,
+            "packets": self.packets,
+            "other_packets": self.others,
+            "flows": self.flows,
+            "tcp_connections": self.connections,
+            "checked": self.checked,
+            "findings": [each.to_json() for each in self.findings],
+        }
+
+
+def verify(path: PathLike, labels: PathLike | None = None) -> Verification:
+    """Check a capture for what netgen promises of its own.
+
+    Parameters
+    ----------
+    path : path
+        A capture of any origin, compressed or not.
+    labels : path, optional
+        The truth about it, ``.parquet`` or ``.csv``; otherwise what lies beside it, if anything does.
+
+    Raises
+    ------
+    CaptureError, InputError
+        If one of them cannot be read.
+    """
+    path, found = Path(path), Findings()
+    beside = Path(labels) if labels is not None else _beside(path)
+    rows = _read_truth(beside) if beside is not None else None
+    wire = read(CaptureFile(path), found)
+    flows = talks(wire.packets)
+    check(flows, found)
+    if rows is not None:
+        _compare(rows, flows, found)
+    tcp = flows.packets["protocol"][flows.first] == PROTOCOL_TCP if len(flows.first) else np.zeros(0, bool)
+    findings = tuple(found.found[name] for name in CHECKS if name in found.found)
+    return Verification(path, beside, len(wire.packets), wire.others, len(flows.first), int(tcp.sum()), findings)
+
+
+def _beside(path: Path) -> Path | None:
+    return next((each for each in labels_paths(path)[::-1] if each.is_file()), None)
+
+
+def _read_truth(path: Path) -> list[dict[str, Any]]:
+    try:
+        if path.suffix.lower() == ".csv":
+            kinds = {field.name: field.type for field in SCHEMA}
+            table = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=kinds))
+        else:
+            table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path} is no labels file of a capture: {str(error).splitlines()[0]}",
+            "Name the NAME.labels.parquet or NAME.labels.csv that was written beside the capture",
+        ) from error
+    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise InputError(
+            f"{path} is no labels file of a capture: it lacks the columns {', '.join(missing)}",
+            "Name the NAME.labels.parquet or NAME.labels.csv that was written beside the capture",
+        )
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+#: What is compared of each flow, and what it is called.
+_COMPARED = {
+    "src": "initiator",
+    "src_port": "initiator's port",
+    "dst_port": "server's port",
+    "up_packets": "packets up",
+    "down_packets": "packets down",
+    "up_bytes": "IP bytes up",
+    "down_bytes": "IP bytes down",
+    "start_ns": "start",
+    "end_ns": "end",
+}
+
+
+def _compare(rows: list[dict[str, Any]], flows: Talks, found: Findings) -> None:
+    """Each flow of the capture beside its row of the truth, found by its Community ID."""
+    seen = _seen(flows)
+    known = {row["community_id"]: row for row in rows}
+    for row in [each for name, count in Counter(row["community_id"] for row in rows).items() if count > 1
+                for each in [name]]:  # fmt: skip
+        found.add("truth", 1, None, f"the labels file has {row} more than once")
+    for name, row in known.items():
+        if name not in seen:
+            found.add("truth", 1, None, f"flow {row['flow']} of the labels file ({name}) is not in the capture")
+    for name, facts in seen.items():
+        row = known.get(name)
+        if row is None:
+            found.add("truth", 1, facts["packet"], f"its flow ({name}) is not in the labels file")
+            continue
+        for field, title in _COMPARED.items():
+            if facts[field] != row[field]:
+                what = f"{title} of its flow: {facts[field]}, the labels file says {row[field]}"
+                found.add("truth", 1, facts["packet"], what)
+                break
+
+
+def _seen(flows: Talks) -> dict[str, dict[str, Any]]:
+    """Community ID -> what the capture says of the flow."""
+    packets, many = flows.packets, len(flows.first)
+    last = np.r_[flows.first[1:], len(packets)] - 1
+    sums = {}
+    for name, mine in (("up", flows.up), ("down", ~flows.up)):
+        sums[f"{name}_packets"] = np.bincount(flows.flow[mine], minlength=many).tolist()
+        sums[f"{name}_bytes"] = np.bincount(flows.flow[mine], packets["size"][mine], many).astype(np.int64).tolist()
+    out = {}
+    for index, (first, end) in enumerate(zip(packets[flows.first], packets[last] if many else [], strict=True)):
+        width = 4 if first["version"] == 4 else 16
+        ends = [
+            (int(first[f"{side}_high"]) << 64 | int(first[f"{side}_low"]), int(first[f"{side}_port"]))
+            for side in ("src", "dst")
+        ]
+        packed = [part for number, port in ends for part in (number.to_bytes(width, "big"), port)]
+        name = community_id(int(first["protocol"]), *packed)  # type: ignore[arg-type]
+        out[name] = {
+            "packet": int(first["number"]),
+            "src": address(int(first["src_high"]), int(first["src_low"]), int(first["version"])),
+            "src_port": ends[0][1],
+            "dst_port": ends[1][1],
+            "start_ns": int(first["time_ns"]),
+            "end_ns": int(end["time_ns"]),
+            **{key: values[index] for key, values in sums.items()},
+        }
+    return out

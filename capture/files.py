@@ -45,7 +45,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise _output_error(path, error) from error
+        raise output_error(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -56,12 +56,13 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
-        raise _output_error(path, error) from error
+        raise output_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _output_error(path: Path, error: OSError) -> OutputError:
+def output_error(path: Path, error: OSError) -> OutputError:
+    """An error of the file system, as one that says what could not be written and what to do."""
     reason = error.strerror or str(error)
     if error.errno == errno.ENOSPC:
         hint = "Free some space or write elsewhere with -o; nothing was left behind"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from capture.errors import OutputError
-from capture.files import check_output, whole_file
+from capture.files import check_output, output_error, whole_file
 from capture.flows import FlowTable
 from exporters.capturefile import Form, Progress, capture_notes, write_capture
 from exporters.card import card as card_of
@@ -194,7 +194,10 @@ def _write_capture(
     with contextlib.ExitStack() as stack:  # the capture appears last: what lies beside it is there when it is
         temporary = stack.enter_context(whole_file(path))
         truths = [stack.enter_context(whole_file(each)) for each in beside]
-        written = write_capture(table, temporary, options, how, progress=progress)
+        try:
+            written = write_capture(table, temporary, options, how, progress=progress)
+        except OSError as error:  # else it would be said of what lies beside it
+            raise output_error(path, error) from error
         if truths:
             rows = truth_table(written.truth, table, written.ends, options.seed)
             write_truth(rows, {"capture": path.name, **capture_notes(table.about, options)}, *truths)

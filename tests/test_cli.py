@@ -125,6 +125,8 @@ def test_four_commands_lead_from_captures_to_new_captures(captures, here, netgen
         "m.safetensors",
         "new.card.md",
         "new.csv",
+        "new.labels.csv",
+        "new.labels.parquet",
         "new.parquet",
         "new.pcap",
         "real.parquet",
@@ -384,7 +386,8 @@ def every_parameter():
 
 def test_every_command_has_help():
     group = typer.main.get_command(app)
-    assert command_names() == ["augment", "evaluate", "extract", "import", "info", "models", "show", "synth", "train"]
+    names = ["augment", "evaluate", "export", "extract", "import", "info", "models", "show", "synth", "train", "verify"]
+    assert command_names() == names
     for name, command in group.commands.items():
         assert command.help, name
         assert command.help.splitlines()[0].endswith("."), name

@@ -19,6 +19,7 @@ import numpy as np
 
 import netgen
 from capture.flows import FlowTable, concat
+from encoders.kinds import ENCODERS
 from netgen.evaluation.realism import copies, real_or_fake
 from netgen.shipped import FOLDER
 
@@ -76,7 +77,7 @@ def relabelled(table: FlowTable, label: str) -> FlowTable:
 FLOWS = {"video": video_flows, "base": base_flows}
 
 
-def train(name: str, minutes: float, threads: int | None, seed: int) -> None:
+def train(name: str, minutes: float, threads: int | None, seed: int, encoder: str) -> None:
     """One model into the package, resuming if there is a checkpoint."""
     flows = FLOWS[name]("train")
     print(f"{name}: {flows!r} {flows.counts()}", flush=True)
@@ -89,7 +90,7 @@ def train(name: str, minutes: float, threads: int | None, seed: int) -> None:
     waiting = out.with_name(f"{name}.checkpoint.safetensors").is_file()
     netgen.train(
         flows, out=out, minutes=minutes, seed=seed, threads=threads, force=True, resume=waiting, name=name,
-        progress=progress, validation=0,
+        progress=progress, validation=0, encoder=encoder,
     )  # fmt: skip
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
@@ -111,6 +112,14 @@ brute force | InspiringGroup-Lab/CertTA | MIT |
 MIT; please cite the paper |
 | tor-web | loads of 78 Wikipedia pages in a simulated Tor network | explainwf-popets2023 (Jansen & Wails, PoPETs 2023) | \
 US-DoD public release |""",
+}
+
+#: What a model of each encoder draws.
+WHAT = {
+    "gasf": "Gramian angular fields",
+    "gadf": "Gramian difference fields",
+    "delay": "delay embeddings",
+    "series": "time series",
 }
 
 LIMITS = {
@@ -145,7 +154,7 @@ def card(name: str, per_class: int, seed: int) -> None:
     rows = "".join(f"| {each} | {number} | {numbers[each]} |\n" for each, number in real.counts().items())
     text = f"""# Model card: {name}
 
-Class-conditional diffusion over Gramian angular fields, made by `netgen train`; {model.spec}.
+Class-conditional diffusion over {WHAT[model.encoder]}, made by `netgen train`; {model.spec}.
 Weights: {training["parameters"]:,} parameters, {training["steps"]:,} steps of {training["batch"]} in
 {training["minutes"]:g} minutes on {training["threads"]} CPU thread, {training["precision"]}, seed {training["seed"]}.
 
@@ -201,6 +210,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--encoder", default="gasf", choices=list(ENCODERS))
     parser.add_argument("--cards", action="store_true", help="measure the shipped models and write their cards")
     parser.add_argument("--per-class", type=int, default=150, help="flows a class to draw for a card, at most")
     arguments = parser.parse_args()
@@ -208,7 +218,7 @@ def main() -> int:
         print(f"the shared data is not at {DATA}: set NETGEN_SHARED_DATA", file=sys.stderr)
         return 1
     for name in arguments.models:
-        train(name, arguments.minutes, arguments.threads, arguments.seed)
+        train(name, arguments.minutes, arguments.threads, arguments.seed, arguments.encoder)
     if arguments.cards:
         for name in arguments.models or FLOWS:
             card(name, arguments.per_class, arguments.seed)

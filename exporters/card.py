@@ -166,7 +166,7 @@ def _making(about: dict[str, Any], name: str) -> list[str]:
     if about.get("made_by") != "synth":
         return [_brief(about) + ".\n"]
     parts = [
-        "Drawn from a diffusion model of traffic over time (Gramian angular fields).\n",
+        "Drawn from a diffusion model of traffic over time.\n",
         _rows(("what", "value"), [(what, about[key]) for key, what in FACTS.items() if key in about]),
     ]
     if {"numbers", *FACTS} <= set(about):

@@ -226,8 +226,8 @@ def train(
     ] = "auto",
     preset: Annotated[str, typer.Option("--preset", help="Size: tiny, small, or base, for an accelerator.")] = "small",
     encoder: Annotated[
-        str, typer.Option("--encoder", help="How series become images: gasf, gadf, delay or series (none).")
-    ] = "gasf",
+        str, typer.Option("--encoder", help="How series become images: series (not at all), gasf, gadf or delay.")
+    ] = "series",
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the model.", show_default="that of the file")
     ] = None,

@@ -36,6 +36,9 @@ PRESETS = {
 
 DEFAULT = "small"
 
+#: As many minutes of a CPU make a better model of plain series than of images (BENCHMARKS.md, "Fidelity").
+DEFAULT_ENCODER = "series"
+
 
 def preset(name: str) -> Preset:
     """The preset of a name.

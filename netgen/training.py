@@ -35,7 +35,7 @@ from encoders.scale import LogScale
 from netgen.calibration import calibrate
 from netgen.drawing import choose_device, cores
 from netgen.model import FORMAT, Model
-from netgen.presets import DEFAULT
+from netgen.presets import DEFAULT, DEFAULT_ENCODER
 from netgen.presets import preset as preset_named
 from netgen.validation import Check, Validator, due, hold_back
 
@@ -54,7 +54,7 @@ def train(
     threads: int | None = None,
     precision: str = "auto",
     preset: str = DEFAULT,
-    encoder: str = "gasf",
+    encoder: str = DEFAULT_ENCODER,
     resume: bool = False,
     force: bool = False,
     name: str | None = None,
@@ -80,8 +80,8 @@ def train(
         to be faster.
     preset : {"tiny", "small", "base"}
         Size of the network; `base` wants an accelerator.
-    encoder : {"gasf", "gadf", "delay", "series"}
-        How series become images.
+    encoder : {"series", "gasf", "gadf", "delay"}
+        How series become images: not at all, Gramian angular fields, or delay embeddings.
     name : str, optional
         The model's name; otherwise that of `out`.
     validation : float

@@ -233,7 +233,7 @@ def test_flows_of_two_classes_begin_from_other_noise(tiny_model):
     assert not any(np.array_equal(a, b) for a in one for b in other)
 
 
-@pytest.mark.parametrize("encoder", ["gadf", "delay", "series"])
+@pytest.mark.parametrize("encoder", ["gasf", "gadf", "delay"])
 def test_a_model_of_another_encoder_is_trained_saved_read_and_drawn_from(encoder, tiny_flows, tmp_path):
     """Its file says which; a flow is the same from the model and from its file."""
     out = tmp_path / "other.safetensors"

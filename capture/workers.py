@@ -165,7 +165,7 @@ def _alone(inputs: list[Input], before: int, options: Options) -> Iterator[Read]
         except CaptureError as error:
             yield Read(each, error, iter(()), _constant(before))
         else:
-            yield Read(each, None, stretches(capture, options), _counter(capture, before))
+            yield _counted(each, capture, options, before)
         before += each.size
 
 
@@ -213,7 +213,7 @@ def _big(each: Input, before: int, pool: _Pool, options: Options) -> Iterator[Re
         yield Read(each, error, iter(()), _constant(before))
         return
     if capture.source.whole is None or capture.size <= 2 * reader.SEGMENT:
-        yield Read(each, None, stretches(capture, options), _counter(capture, before))
+        yield _counted(each, capture, options, before)
         return
     place = [before]
     yield Read(each, None, _ordered(capture, each, pool, options, place), lambda: place[0])
@@ -238,8 +238,18 @@ def _ordered(capture: CaptureFile, each: Input, pool: _Pool, options: Options, p
         capture.source.forget(capture.size)
 
 
-def _counter(capture: CaptureFile, before: int) -> Callable[[], int]:
-    return lambda: before + capture.consumed
+def _counted(each: Input, capture: CaptureFile, options: Options, before: int) -> Read:
+    """A capture that this process reads; bytes are told when their stretch is handed on, not when it is read ahead."""
+    end: int | None = None
+
+    def pieces() -> Iterator[Stretch]:
+        nonlocal end
+        for stretch in stretches(capture, options):
+            if capture.source.whole is not None:
+                end = stretch.end
+            yield stretch
+
+    return Read(each, None, pieces(), lambda: before + (capture.consumed if end is None else end))
 
 
 def _constant(value: int) -> Callable[[], int]:

@@ -87,8 +87,7 @@ def test_what_is_replayed_arrives(wire: tuple[str, str], tmp_path: Path, options
         listening.terminate()
         listening.communicate(timeout=30)
     assert outside.digest(tmp_path / "y.pcap") == outside.digest(tmp_path / "x.pcap")
-    again = netgen.extract(tmp_path / "y.pcap")
-    assert sorted(again.series()[:, 2:].sum((1, 2)).tolist()) == sorted(
-        netgen.extract(tmp_path / "x.pcap").series()[:, 2:].sum((1, 2)).tolist()
-    )
+    again, sent = (netgen.extract(tmp_path / name) for name in ("y.pcap", "x.pcap"))
+    # of the whole flow: how many lie after the last bin is a matter of the replaying machine's clock
+    assert sorted(again.table["packets"].to_pylist()) == sorted(sent.table["packets"].to_pylist())
     assert np.isin(again.table["protocol"].to_numpy(), (6, 17)).all()

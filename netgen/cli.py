@@ -372,10 +372,12 @@ def augment(
 
     check_outputs(out, card=card, force=force)
     from capture.flows import FlowTable
+    from capture.memory import keep_freed
     from netgen import printing
     from netgen.augmentation import Drawing
     from netgen.augmentation import augment as run
 
+    keep_freed(_TENSORS)
     training: dict[str, Any] = {"minutes": minutes, "steps": steps, "precision": precision, "validation": validation}
     training |= {"resume": resume or None}
     drawing = Drawing(seed=seed, device=device, threads=threads, guidance=guidance, steps=sampling_steps)

@@ -54,14 +54,19 @@ class Gadf:
     def decode(self, images: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Series of images (..., bins, bins), and how far the images are from those of the series.
 
-        The mean over row i of ``phi_i - phi_j`` is ``phi_i`` less the mean angle, which the diagonal gives.
+        The mean over row i of ``phi_i - phi_j`` is ``phi_i`` less what all have in common, which the diagonal gives.
         Differences are less than a quarter turn, so the arc sine is one-to-one.
         """
         given = torch.as_tensor(images).double()
         bins = given.shape[-1]
         diagonal = given.diagonal(dim1=-2, dim2=-1).clamp(0.25, 1)
         difference = ((given - given.mT) / 2).clamp(-1, 1).asin()
-        angle = difference.sum(-1) / bins + diagonal.acos().mean(-1, keepdim=True)
+        relative = difference.sum(-1) / bins
+        # near 1 the arc cosine magnifies float32's last digit by 1 / sin: each counts by its certainty
+        rough = relative + diagonal.acos().mean(-1, keepdim=True)
+        weight = rough.sin().square() + 1e-9
+        common = (weight * (diagonal.acos() - relative)).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True)
+        angle = relative + common
         scaled = angle.clamp(0, MAX_ANGLE).cos()
         residual = (self.encode_tensor(scaled) - given).square().mean((-2, -1)).sqrt()
         return scaled.numpy(), residual.numpy()

@@ -140,16 +140,18 @@ def extract(
     """Pull per-flow byte and packet series out of captures into a flow table."""
     from capture import spare
 
+    # nothing is multiplied here, and threads for it take as long to start as all the rest of NumPy
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with spare.started(_helpers(jobs, paths)):  # while they load what they need, this process does so too
         from capture.files import check_output
         from capture.memory import keep_freed
-        from netgen import pipeline, printing
+        from netgen import bars, pipeline, printing
 
         keep_freed()
         out = out or Path(table_name(paths))
         if not list_names:
             check_output(parquet_file(out), force=force)
-        with printing.bytes_bar("Reading") as progress:
+        with bars.bytes_bar("Reading") as progress:
             found = pipeline.extraction(
                 paths, bin=bin, length=length, like=like, by=by, label=label, label_by=label_by, labels=labels,
                 labels_zone=labels_zone, labels_offset=labels_offset, labels_times=labels_times,
@@ -241,7 +243,7 @@ def train(
     """Train a class-conditional diffusion model on the labelled flows of flow tables."""
     from capture.flows import FlowTable, concat
     from capture.memory import keep_freed
-    from netgen import printing
+    from netgen import bars, printing
     from netgen.training import train as run
 
     keep_freed(_TENSORS)
@@ -249,7 +251,7 @@ def train(
     if out.suffix != ".safetensors":
         raise InputError(f"a model cannot be written to {out}", "Name it -o NAME.safetensors")
     table = concat(FlowTable.read(path) for path in flows)
-    with printing.training_bar() as progress:
+    with bars.training_bar() as progress:
         model = run(
             table, out=out, minutes=minutes, steps=steps, seed=seed, device=device, threads=threads,
             precision=precision, preset=preset, encoder=encoder, name=name, validation=validation, resume=resume,
@@ -303,16 +305,16 @@ def synth(
     card = out.suffix.lower() == ".parquet" and not no_card
     check_outputs(out, card=card, labels=not no_labels, force=force)
     from capture.memory import keep_freed
-    from netgen import printing
+    from netgen import bars, printing
     from netgen.shipped import load, model_with
 
     keep_freed(_TENSORS)
     if model is None and isinstance(numbers, str):
         raise InputError("--class all needs a model to take all classes of", "Add --model; netgen models lists them")
     loaded = load(model) if model is not None else load(model_with(list(numbers)))
-    with printing.flows_bar("Drawing") as progress:
+    with bars.flows_bar("Drawing") as progress:
         table = loaded.sample(numbers, n, seed=seed, guidance=guidance, steps=steps, device=device, progress=progress)
-    with printing.packets_bar() as progress:
+    with bars.packets_bar() as progress:
         report = write(
             table, out, force=force, card=card, labels=not no_labels, options=options, progress=progress
         )  # fmt: skip
@@ -373,7 +375,7 @@ def augment(
     check_outputs(out, card=card, force=force)
     from capture.flows import FlowTable
     from capture.memory import keep_freed
-    from netgen import printing
+    from netgen import bars, printing
     from netgen.augmentation import Drawing
     from netgen.augmentation import augment as run
 
@@ -381,7 +383,7 @@ def augment(
     training: dict[str, Any] = {"minutes": minutes, "steps": steps, "precision": precision, "validation": validation}
     training |= {"resume": resume or None}
     drawing = Drawing(seed=seed, device=device, threads=threads, guidance=guidance, steps=sampling_steps)
-    with printing.training_then_flows_bar() as (training_progress, progress):
+    with bars.training_then_flows_bar() as (training_progress, progress):
         table = run(
             [FlowTable.read(path) for path in flows], to, model=model, drawing=drawing, only_synthetic=only_synthetic,
             skip_missing=skip_missing, save_model=save_model, force=force, training_progress=training_progress,
@@ -416,7 +418,7 @@ def export(
     from exporters.flowfile import FlowFile
     from exporters.options import capture_options
     from exporters.write import check_outputs, write
-    from netgen import printing
+    from netgen import bars, printing
 
     out = out or Path(flows[0].name.removesuffix(".parquet").removesuffix(".flows") + ".pcap")
     options = capture_options(
@@ -424,7 +426,7 @@ def export(
     )
     check_outputs(out, labels=not no_labels, force=force)
     table = FlowFile(flows[0]) if len(flows) == 1 else concat(FlowTable.read(path) for path in flows)
-    with printing.packets_bar() as progress:
+    with bars.packets_bar() as progress:
         report = write(table, out, force=force, labels=not no_labels, options=options, progress=progress)
     printing.flows_exported(report, as_json=as_json)
 
@@ -479,7 +481,7 @@ def evaluate(
 ) -> None:
     """Say whether synthetic flows are useful, real and private enough, by figures beside their anchors."""
     from capture.files import check_output
-    from netgen import judging, printing
+    from netgen import bars, judging, printing
 
     if out is not None:
         check_output(out, force=force)
@@ -487,7 +489,7 @@ def evaluate(
             raise InputError(f"a report cannot be written to {out}", "Name it -o NAME.html")
     elif training is not None:
         raise InputError("--training is plotted in the report, and none is written", "Name one: -o report.html")
-    with printing.steps_bar() as progress:
+    with bars.steps_bar() as progress:
         found = judging.evaluate(real, synth, holdout=holdout, seed=seed, by=by, label_by=label_by, progress=progress)
     if out is not None:
         from netgen.evaluation.report.sections import write_report

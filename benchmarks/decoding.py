@@ -1,4 +1,4 @@
-"""What it brings to decode drawn numbers together, and to bring totals and sizes to the real distributions.
+"""What it brings that drawn flows have totals as real ones have.
 
     python benchmarks/decoding.py --sets tor-10 certta --steps 3000 --threads 1
 
@@ -23,22 +23,25 @@ import netgen
 from capture.feasible import feasible
 from capture.flows import FlowTable
 from encoders.marginals import Decoder, Marginals
+from netgen.calibration import measured
 from netgen.drawing import draw_scaled
 from netgen.evaluation.realism import real_or_fake
 from netgen.model import Model
 
 
-def ways(model: Model, scaled: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+def ways(model: Model, real: FlowTable, scaled: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Way -> series."""
-    kind = model.marginals.kind.copy()
+    numbers = np.searchsorted(np.array(model.classes), real.labels.astype(str))
+    marginals, _, _ = measured(model, real.series(), numbers, device="cpu", workers=None, progress=None)
+    kind = marginals.kind.copy()
     kind[:, 2:] = 0
-    totals = dataclasses.replace(model.marginals, kind=kind)
+    totals = dataclasses.replace(marginals, kind=kind)
     limits = model.decoder.limits
     return {
-        "each number by itself, then made to agree": model.scale.unscale(scaled),
         "nearest packets": Decoder(model.scale, limits, Marginals.none(len(model.classes))).decode(scaled, labels),
         "and totals of packets": Decoder(model.scale, limits, totals).decode(scaled, labels),
-        "and sizes and bytes (netgen's)": model.decoder.decode(scaled, labels),
+        "and of bytes": Decoder(model.scale, limits, marginals).decode(scaled, labels),
+        "what netgen chose of these": model.decoder.decode(scaled, labels),
     }
 
 
@@ -69,7 +72,7 @@ def main() -> int:
         )
         labels = np.repeat([label for label, _, _ in parts], [len(scaled) for _, scaled, _ in parts])
         scaled = np.concatenate([each for _, each, _ in parts])
-        for way, series in ways(model, scaled, labels).items():
+        for way, series in ways(model, real, scaled, labels).items():
             series, changed = feasible(series, labels, model.limits)
             new = FlowTable.build(series, real.spec, label=[model.classes[each] for each in labels], synthetic=True)
             found = netgen.usefulness(new, held).accuracy

@@ -127,11 +127,15 @@ class Denoiser(nn.Module):
         self.statistics = statistics
         self.unlabelled = unlabelled
 
-    def forward(self, image: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
-        """Clean images; ``image`` (batch, channels, bins, columns), ``sigma`` and ``label`` (batch,)."""
+    def forward(self, image: Tensor, sigma: Tensor, label: Tensor, how: Tensor | None = None) -> Tensor:
+        """Clean images; ``image`` (batch, channels, bins, columns), ``sigma`` and ``label`` (batch,).
+
+        ``how`` says how they were changed, see `diffusion.network`.
+        """
         centre, spread = self.statistics.centre, self.statistics.spread
         c_in = (sigma.square() + spread**2).rsqrt()  # EDM, table 1
-        out: Tensor = self.network((image - centre) * c_in[:, None, None, None], sigma.log() / 4, label)
+        told = (sigma.log() / 4, label) if how is None else (sigma.log() / 4, label, how)
+        out: Tensor = self.network((image - centre) * c_in[:, None, None, None], *told)
         return out * spread + centre
 
     def guided(self, image: Tensor, sigma: Tensor, label: Tensor, guidance: float) -> Tensor:
@@ -142,9 +146,11 @@ class Denoiser(nn.Module):
         return torch.lerp(none, self(image, sigma, label), guidance)
 
 
-def errors(denoiser: Denoiser, image: Tensor, noise: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
+def errors(
+    denoiser: Denoiser, image: Tensor, noise: Tensor, sigma: Tensor, label: Tensor, how: Tensor | None = None
+) -> Tensor:
     """Mean squared error of the clean image in units of its spread, shape (batch,)."""
-    clean = denoiser(torch.addcmul(image, noise, sigma[:, None, None, None]), sigma, label)
+    clean = denoiser(torch.addcmul(image, noise, sigma[:, None, None, None]), sigma, label, how)
     return (clean - image).square().mean((1, 2, 3)) / denoiser.statistics.spread**2
 
 

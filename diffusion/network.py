@@ -39,6 +39,8 @@ class NetworkConfig:
         Vectors a bin from which a mirrored image is put together; a field itself needs 1.
     width, depth, heads : int
         Of the transformer.
+    changes : int
+        Numbers that say how an image was changed before it was shown; see `diffusion.train`.
     """
 
     channels: int
@@ -51,6 +53,7 @@ class NetworkConfig:
     heads: int = 4
     columns: int = 0
     mirror: int = 1
+    changes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
@@ -80,6 +83,7 @@ class BandTransformer(nn.Module):
         self.place = nn.Parameter(torch.randn(self.tokens, width) * 0.02)
         self.noise = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(config.classes + 1, width)
+        self.change = nn.Linear(config.changes, width, bias=False) if config.changes else None
         # one modulation for all blocks, and a learnt offset a block, cost a quarter of one each
         self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
@@ -89,7 +93,8 @@ class BandTransformer(nn.Module):
         frequencies = torch.exp(torch.linspace(math.log(0.1), math.log(100.0), width // 2))
         self.register_buffer("frequencies", frequencies, persistent=False)
         nn.init.normal_(self.label.weight, std=0.02)
-        for parameter in (*self.modulate.parameters(), *self.last.parameters()):
+        changed = self.change.parameters() if self.change else ()
+        for parameter in (*self.modulate.parameters(), *self.last.parameters(), *changed):
             nn.init.zeros_(parameter)
         if not config.mirror:
             nn.init.zeros_(self.outward.weight)
@@ -102,14 +107,19 @@ class BandTransformer(nn.Module):
             bias[..., config.rank : 2 * config.rank].normal_()
             self.outward.weight.view(config.rows, config.channels, -1, width)[:, :, : config.rank].zero_()
 
-    def forward(self, image: Tensor, noise: Tensor, label: Tensor) -> Tensor:
-        """The clean image as the network sees it; ``noise`` is a function of log sigma."""
+    def forward(self, image: Tensor, noise: Tensor, label: Tensor, how: Tensor | None = None) -> Tensor:
+        """The clean image as the network sees it; ``noise`` is a function of log sigma.
+
+        ``how`` (batch, changes) says how the image was changed; None: not at all.
+        """
         config = self.config
         batch = image.shape[0]
         bands = image.reshape(batch, config.channels, self.tokens, config.rows * self.columns)
         x = self.inward(bands.transpose(1, 2).flatten(2)) + self.place
         angle = noise[:, None] * self.frequencies
         condition = self.noise(torch.cat([angle.cos(), angle.sin()], dim=1)) + self.label(label)
+        if self.change is not None and how is not None:
+            condition = condition + self.change(how)
         modulation = self.modulate(condition).view(batch, 6, 1, config.width)
         for block in self.blocks:
             x = block(x, modulation)

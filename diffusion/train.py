@@ -15,6 +15,10 @@ from torch import Tensor
 from diffusion.denoiser import Denoiser, LevelWeights, NoiseConfig, Statistics, errors, image_noise
 from diffusion.network import BandTransformer, NetworkConfig
 
+#: Indices (batch,) and a generator -> clean images (batch, channels, bins, columns) on the training's device, and
+#: how they were changed, (batch, changes), or None.
+Images = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor | None]]
+
 Choice = TypeVar("Choice")
 
 
@@ -105,7 +109,7 @@ def new_state(network_config: NetworkConfig, config: TrainConfig, device: torch.
 
 def train(
     state: TrainState,
-    images: Callable[[Tensor], Tensor],
+    images: Images,
     labels: Tensor,
     config: TrainConfig,
     noise_config: NoiseConfig,
@@ -124,7 +128,8 @@ def train(
     state : TrainState
         Where to begin; changed in place.
     images : callable
-        Indices (batch,) -> clean images (batch, channels, bins, columns) on `device`.
+        See `Images`. The network is told how an image was changed, so that it can learn from changed images
+        and yet draw unchanged ones.
     labels : Tensor of long, shape (examples,)
         Class numbers.
     stop : callable
@@ -153,13 +158,13 @@ def train(
         label = labels[index].clone()
         label[torch.rand(config.batch, generator=generator) < config.dropout] = denoiser.unlabelled
         sigma = noise_config.draw(config.batch, generator).to(device)
-        image = images(index.to(device))
+        image, how = images(index.to(device), generator)
         noise = image_noise(tuple(image.shape), generator, state.network.config.mirror).to(device)
         rate = learning_rate(config, state.step, share)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bfloat16):
-            error = errors(denoiser, image, noise, sigma, label.to(device))
+            error = errors(denoiser, image, noise, sigma, label.to(device), how)
         state.optimizer.zero_grad(set_to_none=True)
         (error * state.weights(sigma, error)).mean().backward()
         norms.append(torch.nn.utils.clip_grad_norm_(parameters, 1.0))

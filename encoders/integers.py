@@ -1,7 +1,7 @@
 """From drawn numbers to whole packets and bytes.
 
-A model draws four numbers a bin that need not agree: bytes and packets, up and down. Here they
-become integers that packets can make, and that change the drawn numbers as little as possible.
+A model draws four numbers a bin: how large its packets are and how many, up and down. Here they become
+integers that packets can make, and that change the drawn numbers as little as possible.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import dataclasses
 
 import numpy as np
 
-from encoders.scale import IDLE, LogScale
+from encoders.packetscale import PacketScale
+from encoders.scale import IDLE
 
 #: Passes of `add_up`; bins that meet a bound leave the rest to the others.
 _PASSES = 12
@@ -38,44 +39,37 @@ class Drawn:
     size: np.ndarray
 
 
-def nearest_packets(scaled: np.ndarray, scale: LogScale, smallest: np.ndarray, largest: np.ndarray) -> Drawn:
-    """The whole packets that, with bytes they can hold, lie nearest to drawn numbers.
+def nearest_packets(scaled: np.ndarray, scale: PacketScale, smallest: np.ndarray, largest: np.ndarray) -> Drawn:
+    """The whole packets nearest to drawn numbers.
 
-    Both say how much a bin holds. Bytes alone would make two packets of 60 bytes a bin that a
-    little more than one full packet was drawn for; packets alone would lose a large one that was
-    drawn a little too small. Distance is measured on the scale that the model learnt.
+    Whether a bin is idle, sizes and packets say together: the nearer of an idle bin and of the nearest
+    busy one is taken, by the distance on the scale that the model learnt.
 
     Parameters
     ----------
     scaled : ndarray of float, shape (flows, 4, bins)
-        up_bytes, down_bytes, up_packets, down_packets, as `LogScale.scale` gives.
-    scale : LogScale
+        Sizes up and down, packets up and down, as `PacketScale.scale` gives.
+    scale : PacketScale
     smallest, largest : ndarray of float, shape (flows, 2) or (2,)
         IP bytes of a packet, up and down.
     """
-    share = np.clip((np.asarray(scaled, np.float64) - IDLE) / (1 - IDLE), 0.0, 1.0)
+    place, share = scale.shares(scaled)
     top = np.log1p(scale.top)[:, None]
-    drawn = np.expm1(share * top)
-    volume, count = drawn[:, :2], drawn[:, 2:]
-    low, high = (np.asarray(each, np.float64)[..., None] for each in (smallest, largest))
-    packets, least = np.ones(count.shape), np.full(count.shape, np.inf)
-    for candidate in (np.floor(count), np.floor(count) + 1, np.ceil(volume / high), np.floor(volume / low)):
-        candidate = np.maximum(candidate, 1)
-        bytes_ = np.clip(volume, low * candidate, high * candidate)
-        cost = np.square(np.log1p(candidate) / top[2:] - share[:, 2:])
-        cost += np.square(np.log1p(bytes_) / top[:2] - share[:, :2])
-        better = cost < least
-        packets = np.where(better, candidate, packets)
-        least = np.where(better, cost, least)
-    gain = np.square(share[:, :2]) + np.square(share[:, 2:]) - least  # over an idle bin
+    count = np.expm1(np.clip(share, 0.0, 1.0) * top)
+    packets = np.maximum(np.floor(count), 1)
+    packets += np.abs(np.log1p(packets + 1) / top - share) < np.abs(np.log1p(packets) / top - share)
+    nearest = scale.scaled(np.clip(place, 0.0, 1.0), np.log1p(packets) / top)
+    from_idle, from_busy = (np.square(scaled - each) for each in (IDLE, nearest))
+    gain = (from_idle - from_busy)[:, :2] + (from_idle - from_busy)[:, 2:]
     busy = gain > 0
     # bin 0 begins with the flow's first packet: where neither direction has one, it is the likelier one's
     first = np.where(busy[:, :, 0].any(1), -1, gain[:, :, 0].argmax(1))
     busy[:, :, 0] |= first[:, None] == np.arange(2)
+    low, high = (np.asarray(each, np.float64)[..., None] for each in (smallest, largest))
+    size = np.clip(scale.size(np.clip(place, 0.0, 1.0)), low, high)
     packets = np.where(busy, packets, 0)
     amount = np.where(busy, np.clip(count, packets - 0.5, packets + 0.5), 0.0)
-    size = np.where(busy, volume / np.maximum(packets, 1), 0.0)
-    return Drawn(packets.astype(np.int64), amount, size)
+    return Drawn(packets.astype(np.int64), amount, np.where(busy, size, 0.0))
 
 
 def add_up(values: np.ndarray, total: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

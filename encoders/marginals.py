@@ -1,13 +1,11 @@
-"""What flows of a class add up to: drawn totals and packet sizes brought to the real distributions.
+"""What flows of a class add up to: drawn totals brought to the real distributions.
 
 A model draws the logarithm of each bin with a small error. In a sum of many bins these errors do not cancel,
-so totals, by which classifiers tell Web pages apart, come out blurred; and sizes that real packets
-have exactly (an acknowledgement of 52 bytes, a cell of 554) come out near them. Both are put right by
+so totals, by which classifiers tell Web pages and voice commands apart, come out blurred. They are put right by
 monotone maps, one a class and quantity: the drawn value of rank r becomes the real value of rank r, as
 is done to carry the colours of one picture over to another. Ranks are those among flows drawn once,
 after training; so each flow is mapped by itself, whatever is drawn beside it. What bin holds what, and
-which flow is large, stays the model's. Sizes are mapped only where real ones repeat: elsewhere they hang
-together within a flow, which a map of single bins would disturb.
+which flow is large, stays the model's.
 """
 
 from __future__ import annotations
@@ -17,23 +15,20 @@ import dataclasses
 import numpy as np
 
 from encoders.integers import Drawn, add_up, keep_strongest, nearest_packets
-from encoders.scale import LogScale
+from encoders.packetscale import PacketScale
 
 #: Points of a distribution that are kept.
 POINTS = 100
 
-#: Fewer real flows, or bins, say nothing of a distribution.
+#: Fewer real flows say nothing of a distribution.
 LEAST = 5
-
-#: Bins are alike in size that hold so many packets: from, to.
-GROUPS = ((1, 1), (2, 2), (3, 3), (4, 7), (8, 15), (16, None))
 
 #: In bins of at most so many packets the bytes are those of single packets, and stay.
 SINGLE = 3
 
 _NONE, _STEPS, _SMOOTH = 0, 1, 2
-_TOTALS, _SIZES, _BYTES = 0, 2, 2 + 2 * len(GROUPS)
-_MAPS = _BYTES + 2
+_TOTALS, _BYTES = 0, 2
+_MAPS = 4
 _RANKS = (np.arange(POINTS) + 0.5) / POINTS
 
 
@@ -44,8 +39,8 @@ class Marginals:
     Parameters
     ----------
     source, target : ndarray of float32, shape (classes, maps, POINTS)
-        Quantiles of drawn and of real values. Maps: packets in all, the share of them that goes up, sizes
-        of packets for each direction and group of `GROUPS`, bytes up and down.
+        Quantiles of drawn and of real values. Maps: packets in all, the share of them that goes up, bytes up
+        and down.
     kind : ndarray of uint8, shape (classes, maps)
         0: no map; 1: values that occurred, and no others; 2: values between them too.
     """
@@ -90,14 +85,7 @@ class Marginals:
         ours, theirs = _summed(drawn.amount.sum(2)), _summed(real[:, 2:].sum(2).astype(float))
         for place in (0, 1):
             self._set(label, _TOTALS + place, ours[:, place], theirs[:, place])
-        packets = self._packets(label, drawn)
-        for way in (0, 1):
-            for place, (first, last) in enumerate(GROUPS):
-                here, there = (_between(each, first, last) for each in (packets[:, way], real[:, 2 + way]))
-                sizes = real[:, way][there] / real[:, 2 + way][there]
-                if _repeat(sizes):
-                    self._set(label, _SIZES + way * len(GROUPS) + place, drawn.size[:, way][here], sizes)
-        volume = self._sized(label, drawn, packets, limits)
+        volume = _volume(drawn, self._packets(label, drawn), limits)
         for way in (0, 1):
             self._set(label, _BYTES + way, volume[:, way].sum(1), real[:, way].sum(1))
 
@@ -110,7 +98,7 @@ class Marginals:
             Smallest and largest packet of the class, up and down.
         """
         packets = self._packets(label, drawn)
-        volume = self._sized(label, drawn, packets, limits)
+        volume = _volume(drawn, packets, limits)
         low, high = (each[None, :, None] * packets for each in limits)
         single = packets <= SINGLE
         for way in (0, 1):
@@ -137,17 +125,6 @@ class Marginals:
             out[:, way] = add_up(drawn.amount[:, way], total[:, way], busy.astype(float), ceiling)
         return out
 
-    def _sized(self, label: int, drawn: Drawn, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
-        """Bytes a bin, float64 whole numbers, with the packet sizes that the maps say."""
-        size = drawn.size.copy()
-        for way in (0, 1):
-            for place, (first, last) in enumerate(GROUPS):
-                here = _between(packets[:, way], first, last)
-                size[:, way][here] = self._map(label, _SIZES + way * len(GROUPS) + place, size[:, way][here])
-        low, high = (each[None, :, None] * packets for each in limits)
-        volume: np.ndarray = np.clip(np.rint(size * packets), np.ceil(low), np.floor(high))
-        return volume
-
     def _set(self, label: int, place: int, drawn: np.ndarray, real: np.ndarray) -> None:
         if min(len(drawn), len(real)) < LEAST:
             return
@@ -173,13 +150,13 @@ class Decoder:
 
     Parameters
     ----------
-    scale : LogScale
+    scale : PacketScale
     limits : ndarray of float, shape (2, classes, 2)
         Smallest and largest packet of each class, up and down.
     marginals : Marginals
     """
 
-    scale: LogScale
+    scale: PacketScale
     limits: np.ndarray
     marginals: Marginals
 
@@ -201,6 +178,13 @@ def _rows(drawn: Drawn, rows: np.ndarray) -> Drawn:
     return Drawn(drawn.packets[rows], drawn.amount[rows], drawn.size[rows])
 
 
+def _volume(drawn: Drawn, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Bytes a bin, float64 whole numbers, of packets as large as drawn."""
+    low, high = (each[None, :, None] * packets for each in limits)
+    volume: np.ndarray = np.clip(np.rint(drawn.size * packets), np.ceil(low), np.floor(high))
+    return volume
+
+
 def _summed(pair: np.ndarray) -> np.ndarray:
     """(up, down) into (in all, share up)."""
     whole = pair.sum(1)
@@ -210,8 +194,3 @@ def _summed(pair: np.ndarray) -> np.ndarray:
 def _repeat(values: np.ndarray) -> bool:
     """Whether these are few values that occur again and again."""
     return 2 * len(np.unique(values)) <= len(values)
-
-
-def _between(packets: np.ndarray, first: int, last: int | None) -> np.ndarray:
-    found: np.ndarray = packets >= first
-    return found if last is None else found & (packets <= last)

@@ -11,6 +11,7 @@ from capture.feasible import feasible
 from encoders.marginals import Marginals
 from netgen.drawing import choose_device, draw_scaled
 from netgen.evaluation.realism import FOLDS, told_apart
+from netgen.evaluation.usefulness import forest, macro_f1
 from netgen.model import Model
 
 #: Flows drawn a class, and in all; fewer than LEAST a class would not show its distribution.
@@ -18,6 +19,9 @@ MOST, IN_ALL, LEAST = 128, 2048, 24
 
 #: Flows of either side, and trees, by which it is judged whether the maps are for the better.
 JUDGED, TREES = 1000, 50
+
+#: Scores of a classifier that lie no further apart are equal.
+CHANCE = 0.01
 
 #: Not a seed that a person would take: flows that are drawn later are others than these.
 SEED = 0x6E657467656E
@@ -34,8 +38,9 @@ def calibrate(
 ) -> Model:
     """The model with its marginals learnt from flows that it draws, and the real ones it was trained on.
 
-    They are kept where flows are then harder to tell from the real ones. A well-trained model of large flows may do
-    better without: maps know nothing of what hangs together within a flow.
+    They are kept where a classifier learns more from flows that are put right so; where it learns as much, if these are
+    harder to tell from the real ones. A well-trained model of large flows may do better without: maps know nothing of
+    what hangs together within a flow.
 
     Parameters
     ----------
@@ -47,6 +52,24 @@ def calibrate(
     device, workers, progress
         See `Model.sample`.
     """
+    marginals, scaled, drawn_labels = measured(model, series, labels, device=device, workers=workers, progress=progress)
+    mapped = dataclasses.replace(model, marginals=marginals)
+    plain, put_right = (_judged(each, scaled, drawn_labels, series, labels) for each in (model, mapped))
+    if abs(put_right.macro_f1 - plain.macro_f1) > CHANCE:
+        return mapped if put_right.macro_f1 > plain.macro_f1 else model
+    return mapped if put_right.told <= plain.told else model
+
+
+def measured(
+    model: Model,
+    series: np.ndarray,
+    labels: np.ndarray,
+    *,
+    device: str,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Marginals, np.ndarray, np.ndarray]:
+    """Marginals, and the scaled series (flows, channels, bins) and class numbers that they were learnt from."""
     number = int(np.clip(IN_ALL // len(model.classes), LEAST, MOST))
     parts = list(
         draw_scaled(
@@ -57,14 +80,21 @@ def calibrate(
     drawn_labels = np.repeat([label for label, _, _ in parts], [len(each) for _, each, _ in parts])
     scaled = np.concatenate([each for _, each, _ in parts])
     drawn = model.decoder.drawn(scaled, drawn_labels)
-    marginals = Marginals.learn(drawn, drawn_labels, series, labels, model.decoder.limits)
-    mapped = dataclasses.replace(model, marginals=marginals)
-    plain_auc, mapped_auc = (_told(each, scaled, drawn_labels, series, labels) for each in (model, mapped))
-    return mapped if mapped_auc <= plain_auc else model
+    return Marginals.learn(drawn, drawn_labels, series, labels, model.decoder.limits), scaled, drawn_labels
 
 
-def _told(model: Model, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray) -> float:
-    """Real-or-fake AUC of drawn flows beside as many real ones of each class."""
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+    """Macro F1 of the real flows by a forest that learnt from drawn ones, and real-or-fake AUC."""
+
+    macro_f1: float
+    told: float
+
+
+def _judged(
+    model: Model, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray
+) -> _Judged:
+    """Of drawn flows beside as many real ones of each class."""
     generator = np.random.default_rng(SEED)
     ours, theirs = [], []
     share = min(1.0, JUDGED / len(labels))
@@ -73,7 +103,11 @@ def _told(model: Model, scaled: np.ndarray, drawn_labels: np.ndarray, series: np
         number = max(1, int(share * min(len(mine), len(real))))
         ours.append(mine[:number])
         theirs.append(real[:number])
-    rows = np.concatenate(ours)
-    new, _ = feasible(model.decoder.decode(scaled[rows], drawn_labels[rows]), drawn_labels[rows], model.limits)
-    real = series[np.concatenate(theirs)]
-    return told_apart(real, new, trees=TREES).value if len(real) >= 2 * FOLDS else 1.0
+    mine, rows = np.concatenate(ours), np.concatenate(theirs)
+    new, _ = feasible(model.decoder.decode(scaled[mine], drawn_labels[mine]), drawn_labels[mine], model.limits)
+    told = told_apart(series[rows], new, trees=TREES).value if len(rows) >= 2 * FOLDS else 1.0
+    truth, taught = (
+        np.array(model.classes)[labels_[where]] for labels_, where in ((labels, rows), (drawn_labels, mine))
+    )
+    said = forest(new, taught, series[rows], seed=0, trees=TREES) if len(model.classes) > 1 else truth
+    return _Judged(macro_f1(truth, said), told)

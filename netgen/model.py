@@ -27,10 +27,10 @@ from diffusion.sampler import sample_seed
 from encoders.contract import Encoder
 from encoders.kinds import ENCODERS
 from encoders.marginals import Decoder, Marginals
-from encoders.scale import LogScale
+from encoders.packetscale import PacketScale
 from netgen.drawing import choose_device, draw_scaled
 
-FORMAT = 2
+FORMAT = 3
 _MARGINALS = "marginals."  # begins the names of their tensors
 
 
@@ -48,10 +48,10 @@ class Model:
         Class names, in the order of the network's labels.
     network : BandTransformer
         With averaged weights.
-    scale, limits, statistics, noise : LogScale, PacketLimits, Statistics, NoiseConfig
+    scale, limits, statistics, noise : PacketScale, PacketLimits, Statistics, NoiseConfig
         What turns images into integers, and how to sample.
     marginals : Marginals
-        Totals and packet sizes of the classes, by which drawn flows are put right.
+        Totals of the classes, by which drawn flows are put right.
     encoder : str
         Name of the encoder.
     training : dict
@@ -64,7 +64,7 @@ class Model:
     spec: SeriesSpec
     classes: tuple[str, ...]
     network: BandTransformer
-    scale: LogScale
+    scale: PacketScale
     limits: PacketLimits
     statistics: Statistics
     noise: NoiseConfig
@@ -139,7 +139,7 @@ class Model:
                 spec=SeriesSpec.from_json(about["series"]),
                 classes=tuple(about["classes"]),
                 network=network,
-                scale=LogScale.from_json(about["scale"]),
+                scale=PacketScale.from_json(about["scale"]),
                 limits=PacketLimits.from_json(about["limits"]),
                 statistics=Statistics(**about["statistics"]),
                 noise=NoiseConfig(**about["noise"]),

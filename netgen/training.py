@@ -27,11 +27,12 @@ from capture.profile import profiles_of
 from diffusion import modelfile
 from diffusion.denoiser import NoiseConfig, Statistics
 from diffusion.network import BandTransformer, NetworkConfig
-from diffusion.train import Progress, TrainConfig, TrainState, fastest, new_state
+from diffusion.train import Images, Progress, TrainConfig, TrainState, fastest, new_state
 from diffusion.train import train as run_training
+from encoders.changes import KINDS, change
 from encoders.kinds import ENCODERS
 from encoders.marginals import Marginals
-from encoders.scale import LogScale
+from encoders.packetscale import PacketScale
 from netgen.calibration import calibrate
 from netgen.drawing import choose_device, cores
 from netgen.model import FORMAT, Model
@@ -124,7 +125,7 @@ def train(
     if not series[:, :2].any():
         raise TableError("the flows hold no bytes: there is nothing to learn", "Extract them with another --bin")
     labels = torch.from_numpy(np.searchsorted(np.array(classes), table.labels.astype(str)))
-    scale = LogScale.of(series)
+    scale = PacketScale.of(series)
     scaled = torch.from_numpy(scale.scale(series).astype(np.float32)).to(where)
     imaging, bins = ENCODERS[encoder](), table.spec.length
     some = np.random.default_rng(seed).permutation(len(table))[:256]
@@ -132,7 +133,7 @@ def train(
     noise = NoiseConfig.of(imaging.repeats(bins))
     network = NetworkConfig(
         len(table.spec.channels), bins, len(classes), rows=_rows(bins), columns=imaging.columns(bins),
-        mirror=imaging.mirror, width=size.width, depth=size.depth, heads=size.heads,
+        mirror=imaging.mirror, width=size.width, depth=size.depth, heads=size.heads, changes=KINDS,
     )  # fmt: skip
     config = TrainConfig(
         steps=steps,
@@ -172,8 +173,9 @@ def train(
         if files and resume:
             files.restore_checks(validator)
 
-    def images(index: torch.Tensor) -> torch.Tensor:
-        return imaging.encode_tensor(scaled[index])
+    def images(index: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        changed, how = change(scaled[index], generator)
+        return imaging.encode_tensor(changed), how
 
     def save(state: TrainState) -> None:
         if files:
@@ -385,7 +387,7 @@ def _fingerprint(table: FlowTable, labels: torch.Tensor, seed: int, encoder: str
 
 def _choose(
     state: TrainState,
-    images: Callable[[torch.Tensor], torch.Tensor],
+    images: Images,
     labels: torch.Tensor,
     config: TrainConfig,
     noise: NoiseConfig,

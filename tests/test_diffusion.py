@@ -58,7 +58,9 @@ def run(config, *, seed=0, examples=6, state=None, network=SMALL, **more):
     images = field(generator(5), examples)
     labels = torch.arange(examples) % network.classes
     state = state or new_state(network, config, CPU)
-    return train(state, lambda index: images[index], labels, config, NOISE, Statistics.of(images), device=CPU, **more)
+    return train(
+        state, lambda index, _: (images[index], None), labels, config, NOISE, Statistics.of(images), device=CPU, **more
+    )
 
 
 def same(one, other):
@@ -445,8 +447,8 @@ def test_a_loss_that_is_no_number_ends_the_training():
     images = torch.full((2, 2, 8, 8), math.nan)
     with pytest.raises(ArithmeticError, match="the loss is nan at step 20"):
         train(
-            new_state(SMALL, config, CPU), lambda index: images[index % 2], torch.tensor([0, 1]), config, NOISE,
-            STATISTICS, device=CPU,
+            new_state(SMALL, config, CPU), lambda index, _: (images[index % 2], None), torch.tensor([0, 1]), config,
+            NOISE, STATISTICS, device=CPU,
         )  # fmt: skip
 
 

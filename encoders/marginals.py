@@ -21,7 +21,7 @@ from encoders.packetscale import PacketScale
 POINTS = 100
 
 #: Fewer real flows say nothing of a distribution.
-LEAST = 5
+LEAST = 3
 
 #: In bins of at most so many packets the bytes are those of single packets, and stay.
 SINGLE = 3

@@ -197,8 +197,8 @@ def test_captures_cut_after_so_many_packets_are_drawn_so(rng):
 
 
 def test_a_class_of_few_flows_is_left_as_drawn(rng):
-    real = traffic(rng, 4)
-    scale, labels = PacketScale.of(real), np.zeros(4, int)
+    real = traffic(rng, 2)
+    scale, labels = PacketScale.of(real), np.zeros(2, int)
     limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     scaled = blurred(rng, real, scale)

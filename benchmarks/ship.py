@@ -210,7 +210,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--encoder", default="gasf", choices=list(ENCODERS))
+    parser.add_argument("--encoder", default="series", choices=list(ENCODERS))
     parser.add_argument("--cards", action="store_true", help="measure the shipped models and write their cards")
     parser.add_argument("--per-class", type=int, default=150, help="flows a class to draw for a card, at most")
     arguments = parser.parse_args()

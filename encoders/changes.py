@@ -16,14 +16,19 @@ from encoders.scale import IDLE
 #: Numbers that say how a flow was changed: volume, swapped, reversed, shift, speed.
 KINDS = 5
 
-#: How likely each kind of change is.
-ODDS = 0.1
+#: How likely each kind of change is, once each flow was seen so often: before that there is nothing to remember.
+ODDS, OFTEN = 0.15, 300.0
 
 #: Spread of the volume on the scale of packets, of the shift in shares of the bins, of the logarithm of the speed.
 VOLUME, SHIFT, SPEED = 0.08, 1 / 8, 0.3
 
 
-def change(scaled: Tensor, generator: torch.Generator, odds: float = ODDS) -> tuple[Tensor, Tensor]:
+def odds_after(seen: float) -> float:
+    """The odds of a change where each flow was seen so often, on the mean."""
+    return ODDS * min(seen / OFTEN, 1.0)
+
+
+def change(scaled: Tensor, generator: torch.Generator, odds: float) -> tuple[Tensor, Tensor]:
     """Scaled series, some of them changed, and how.
 
     Parameters

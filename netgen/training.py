@@ -29,7 +29,7 @@ from diffusion.denoiser import NoiseConfig, Statistics
 from diffusion.network import BandTransformer, NetworkConfig
 from diffusion.train import Images, Progress, TrainConfig, TrainState, fastest, new_state
 from diffusion.train import train as run_training
-from encoders.changes import KINDS, change
+from encoders.changes import KINDS, change, odds_after
 from encoders.kinds import ENCODERS
 from encoders.marginals import Marginals
 from encoders.packetscale import PacketScale
@@ -174,7 +174,8 @@ def train(
             files.restore_checks(validator)
 
     def images(index: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        changed, how = change(scaled[index], generator)
+        seen = state.step * config.batch / len(table)
+        changed, how = change(scaled[index], generator, odds_after(seen))
         return imaging.encode_tensor(changed), how
 
     def save(state: TrainState) -> None:

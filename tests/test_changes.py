@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from diffusion.network import BandTransformer, NetworkConfig
 from encoders import changes
-from encoders.changes import KINDS, change
+from encoders.changes import KINDS, ODDS, change, odds_after
 from encoders.scale import IDLE
 
 BINS = 16
@@ -57,6 +57,13 @@ def test_as_many_flows_are_changed_as_the_odds_say():
     _, how = change(flows(4000), generator(), 0.1)
     for kind in range(KINDS):
         assert float((how[:, kind] != 0).float().mean()) == pytest.approx(0.1, abs=0.04)
+
+
+def test_flows_are_changed_the_more_the_oftener_they_were_seen():
+    found = [odds_after(seen) for seen in (0, 10, 100, 300, 10_000)]
+    assert found[0] == 0
+    assert found == sorted(found)
+    assert found[-1] == found[-2] == ODDS
 
 
 @given(st.integers(0, 2**31), st.floats(0, 1))

@@ -6,45 +6,66 @@ Nothing is shown where stderr is no terminal.
 from __future__ import annotations
 
 import contextlib
+import functools
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from diffusion.train import Progress as TrainProgress
 
 
-def _bar(*columns: Any) -> Progress:
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+Bar = Callable[..., contextlib.AbstractContextManager[Callable[..., None]]]
 
 
-@contextlib.contextmanager
-def bytes_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar of bytes read, with rate and time left; nothing where stderr is no terminal."""
+def _on_terminal(bar: Callable[..., Iterator[Callable[..., None]]]) -> Bar:
+    """The bar, which is given `rich.progress` first, where stderr is a terminal; else one that shows nothing.
+
+    rich takes time to load, which whoever sees no bar need not wait for.
+    """
+    shown = contextlib.contextmanager(bar)
+
+    @functools.wraps(bar)
+    @contextlib.contextmanager
+    def either(*words: str) -> Iterator[Callable[..., None]]:
+        if not sys.stderr.isatty():
+            yield lambda *_: None
+            return
+        from rich import progress
+
+        with shown(progress, *words) as update:
+            yield update
+
+    return either
+
+
+def _bar(rich: Any, *columns: Any) -> Progress:
+    from rich.console import Console
+
+    bar: Progress = rich.Progress(*columns, console=Console(stderr=True), transient=True)
+    return bar
+
+
+@_on_terminal
+def bytes_bar(rich: Any, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes read, with rate and time left."""
     with _bar(
-        TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+        rich, rich.TextColumn(what), rich.BarColumn(), rich.DownloadColumn(), rich.TransferSpeedColumn(),
+        rich.TimeRemainingColumn(),
     ) as bar:  # fmt: skip
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-@contextlib.contextmanager
-def flows_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+@_on_terminal
+def flows_bar(rich: Any, what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar of flows drawn, with rate and time left."""
-    rate = TextColumn("{task.fields[rate]}")
-    with _bar(TextColumn(what), BarColumn(), TaskProgressColumn(), rate, TimeRemainingColumn()) as bar:
+    rate = rich.TextColumn("{task.fields[rate]}")
+    with _bar(
+        rich, rich.TextColumn(what), rich.BarColumn(), rich.TaskProgressColumn(), rate, rich.TimeRemainingColumn()
+    ) as bar:
         task = bar.add_task(what, total=None, rate="")
 
         def update(done: int, total: int) -> None:
@@ -54,20 +75,28 @@ def flows_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         yield update
 
 
-@contextlib.contextmanager
-def packets_bar() -> Iterator[Callable[[int, int], None]]:
+@_on_terminal
+def packets_bar(rich: Any) -> Iterator[Callable[[int, int], None]]:
     """A bar of packets written, with the time left."""
-    with _bar(TextColumn("Writing packets"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()) as bar:
+    with _bar(
+        rich,
+        rich.TextColumn("Writing packets"),
+        rich.BarColumn(),
+        rich.TaskProgressColumn(),
+        rich.TimeRemainingColumn(),
+    ) as bar:
         task = bar.add_task("Writing", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-@contextlib.contextmanager
-def training_bar() -> Iterator[Callable[[TrainProgress], None]]:
+@_on_terminal
+def training_bar(rich: Any) -> Iterator[Callable[[TrainProgress], None]]:
     """A bar of the budget spent, with error, samples a second and time left."""
-    said = TextColumn("{task.fields[said]}")
-    with _bar(TextColumn("Training"), BarColumn(), TaskProgressColumn(), said, TimeElapsedColumn(),
-              TimeRemainingColumn()) as bar:  # fmt: skip
+    said = rich.TextColumn("{task.fields[said]}")
+    with _bar(
+        rich, rich.TextColumn("Training"), rich.BarColumn(), rich.TaskProgressColumn(), said, rich.TimeElapsedColumn(),
+        rich.TimeRemainingColumn(),
+    ) as bar:  # fmt: skip
         task = bar.add_task("Training", total=1.0, said="")
 
         def update(report: TrainProgress) -> None:
@@ -95,9 +124,15 @@ def training_then_flows_bar() -> Iterator[tuple[Callable[[TrainProgress], None],
         yield shown("training", training_bar), shown("flows", lambda: flows_bar("Drawing"))
 
 
-@contextlib.contextmanager
-def steps_bar() -> Iterator[Callable[[str, int, int], None]]:
+@_on_terminal
+def steps_bar(rich: Any) -> Iterator[Callable[[str, int, int], None]]:
     """A bar of steps done, of which it says what each does, with the time left."""
-    with _bar(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()) as bar:
+    with _bar(
+        rich,
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.TaskProgressColumn(),
+        rich.TimeRemainingColumn(),
+    ) as bar:
         task = bar.add_task("Reading", total=None)
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

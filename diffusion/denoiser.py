@@ -114,7 +114,7 @@ class Denoiser(nn.Module):
     Parameters
     ----------
     network : Module
-        ``F(image, noise, label)``.
+        ``F(image, noise, label, how)``.
     statistics : Statistics
         Centre and spread of the training images.
     unlabelled : int
@@ -134,8 +134,7 @@ class Denoiser(nn.Module):
         """
         centre, spread = self.statistics.centre, self.statistics.spread
         c_in = (sigma.square() + spread**2).rsqrt()  # EDM, table 1
-        told = (sigma.log() / 4, label) if how is None else (sigma.log() / 4, label, how)
-        out: Tensor = self.network((image - centre) * c_in[:, None, None, None], *told)
+        out: Tensor = self.network((image - centre) * c_in[:, None, None, None], sigma.log() / 4, label, how)
         return out * spread + centre
 
     def guided(self, image: Tensor, sigma: Tensor, label: Tensor, guidance: float) -> Tensor:

@@ -22,6 +22,9 @@ ODDS, OFTEN = 0.15, 300.0
 #: Spread of the volume on the scale of packets, of the shift in shares of the bins, of the logarithm of the speed.
 VOLUME, SHIFT, SPEED = 0.08, 1 / 8, 0.3
 
+#: A busy bin stays at least so far above an idle one, however few packets are left of it.
+STAYS = 0.02
+
 
 def odds_after(seen: float) -> float:
     """The odds of a change where each flow was seen so often, on the mean."""
@@ -56,7 +59,7 @@ def change(scaled: Tensor, generator: torch.Generator, odds: float) -> tuple[Ten
 
     out = torch.where((swapped > 0)[:, None, None], scaled[:, [1, 0, 3, 2]], scaled)
     packets = out[:, 2:]
-    more = (packets + VOLUME * volume[:, None, None]).clamp_min(IDLE + 0.02)
+    more = (packets + VOLUME * volume[:, None, None]).clamp_min(IDLE + STAYS)
     out = torch.cat([out[:, :2], torch.where(packets > IDLE, more, packets)], dim=1)
 
     place = torch.arange(bins, device=scaled.device)[None]

@@ -32,8 +32,9 @@ _FULL = 1500.0  # bytes of a full packet of Ethernet; larger ones are merged by 
 class PacketScale:
     """Sizes and numbers of packets, each in [0.25, 1]; an idle bin is 0.25.
 
-    Packets: ``x = 0.25 + 0.75 log(1 + n) / log(1 + top)``. Sizes: ``x = 0.4 + 0.6 (rank + size / largest) / 2``,
-    where a size that many bins have has all their ranks, of which the middle one stands in the series.
+    Packets: ``x = 0.25 + 0.75 log(1 + n) / log(1 + top)``. Sizes: ``x = 0.4 + 0.6 (rank + height) / 2``, where a
+    size that many bins have has all their ranks, of which the middle one stands in the series; the height grows evenly
+    from 0 for the smallest size to 1 for the largest, over 1500 bytes with the logarithm.
 
     Parameters
     ----------

@@ -103,11 +103,9 @@ def _judged(
         number = max(1, int(share * min(len(mine), len(real))))
         ours.append(mine[:number])
         theirs.append(real[:number])
-    mine, rows = np.concatenate(ours), np.concatenate(theirs)
-    new, _ = feasible(model.decoder.decode(scaled[mine], drawn_labels[mine]), drawn_labels[mine], model.limits)
+    drawn, rows = np.concatenate(ours), np.concatenate(theirs)
+    taught, truth = drawn_labels[drawn], labels[rows]
+    new, _ = feasible(model.decoder.decode(scaled[drawn], taught), taught, model.limits)
     told = told_apart(series[rows], new, trees=TREES).value if len(rows) >= 2 * FOLDS else 1.0
-    truth, taught = (
-        np.array(model.classes)[labels_[where]] for labels_, where in ((labels, rows), (drawn_labels, mine))
-    )
     said = forest(new, taught, series[rows], seed=0, trees=TREES) if len(model.classes) > 1 else truth
     return _Judged(macro_f1(truth, said), told)

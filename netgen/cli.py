@@ -38,6 +38,7 @@ from netgen.cliwords import (
     parquet_file,
     table_name,
 )
+from netgen.presets import DEFAULT, DEFAULT_ENCODER
 
 
 class _Group(TyperGroup):
@@ -226,10 +227,10 @@ def train(
     precision: Annotated[
         str, typer.Option("--precision", help="float32, bfloat16, or auto: chosen by a short trial.")
     ] = "auto",
-    preset: Annotated[str, typer.Option("--preset", help="Size: tiny, small, or base, for an accelerator.")] = "small",
+    preset: Annotated[str, typer.Option("--preset", help="Size: tiny, small, or base, for an accelerator.")] = DEFAULT,
     encoder: Annotated[
         str, typer.Option("--encoder", help="How series become images: series (not at all), gasf, gadf or delay.")
-    ] = "series",
+    ] = DEFAULT_ENCODER,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the model.", show_default="that of the file")
     ] = None,
@@ -550,7 +551,7 @@ def show(
 
 def main() -> None:
     """Run the command line; every error netgen raises is one line and exit code 1."""
-    # typer checks options with pydantic, which would search every installed package for plugins
+    # newer typers check options with pydantic, which would search every installed package for plugins
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         app()

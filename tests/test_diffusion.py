@@ -182,7 +182,7 @@ def test_the_denoiser_shows_the_network_inputs_of_unit_variance():
     seen = {}
 
     class Recorder(torch.nn.Module):
-        def forward(self, image, noise, label):
+        def forward(self, image, noise, label, how):
             seen["image"], seen["noise"] = image, noise
             return torch.ones_like(image)
 
@@ -206,7 +206,7 @@ def test_the_error_is_one_for_a_guess_and_zero_for_the_truth():
             super().__init__()
             self.share = share
 
-        def forward(self, image, noise, label):
+        def forward(self, image, noise, label, how):
             return self.share * (images - statistics.centre) / statistics.spread
 
     for share, expected in ((0.0, 1.0), (1.0, 0.0), (0.5, 0.25)):

@@ -53,12 +53,12 @@ def nearest_packets(scaled: np.ndarray, scale: PacketScale, smallest: np.ndarray
     smallest, largest : ndarray of float, shape (flows, 2) or (2,)
         IP bytes of a packet, up and down.
     """
-    place, share = scale.shares(scaled)
+    place, share = (np.clip(each, 0.0, 1.0) for each in scale.shares(scaled))
     top = np.log1p(scale.top)[:, None]
-    count = np.expm1(np.clip(share, 0.0, 1.0) * top)
+    count = np.expm1(share * top)
     packets = np.maximum(np.floor(count), 1)
     packets += np.abs(np.log1p(packets + 1) / top - share) < np.abs(np.log1p(packets) / top - share)
-    nearest = scale.scaled(np.clip(place, 0.0, 1.0), np.log1p(packets) / top)
+    nearest = scale.scaled(place, np.log1p(packets) / top)
     from_idle, from_busy = (np.square(scaled - each) for each in (IDLE, nearest))
     gain = (from_idle - from_busy)[:, :2] + (from_idle - from_busy)[:, 2:]
     busy = gain > 0
@@ -66,7 +66,7 @@ def nearest_packets(scaled: np.ndarray, scale: PacketScale, smallest: np.ndarray
     first = np.where(busy[:, :, 0].any(1), -1, gain[:, :, 0].argmax(1))
     busy[:, :, 0] |= first[:, None] == np.arange(2)
     low, high = (np.asarray(each, np.float64)[..., None] for each in (smallest, largest))
-    size = np.clip(scale.size(np.clip(place, 0.0, 1.0)), low, high)
+    size = np.clip(scale.size(place), low, high)
     packets = np.where(busy, packets, 0)
     amount = np.where(busy, np.clip(count, packets - 0.5, packets + 0.5), 0.0)
     return Drawn(packets.astype(np.int64), amount, np.where(busy, size, 0.0))

@@ -86,6 +86,14 @@ def test_what_is_drawn_near_a_size_that_many_packets_have_has_that_size(error):
     np.testing.assert_array_equal(back(scale, scaled), series)
 
 
+@given(traffic())
+def test_more_than_any_real_bin_held_is_not_drawn(series):
+    """What is drawn beyond the end of the scale is its end."""
+    scale = PacketScale.of(series)
+    packets = back(scale, np.full(series.shape, 1.1))[:, 2:]
+    np.testing.assert_array_equal(packets, np.broadcast_to(scale.top[:, None], packets.shape))
+
+
 def test_idle_and_empty_sets_have_a_scale():
     for series in (np.zeros((3, 4, 8), int), np.zeros((0, 4, 8), int)):
         scaled = PacketScale.of(series).scale(series)

@@ -120,11 +120,6 @@ class BinCounter:
                 found.append(Cells(self._flows, self._spec.length, cell, value))
         return found, self._cut
 
-    def counts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Series, int64 (flows, channels, bins), and packets after the last bin, int64 (flows,)."""
-        cells, cut = self.cells()
-        return dense(cells), cut
-
 
 _Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -149,12 +144,3 @@ def dense(channels: Sequence[Cells]) -> np.ndarray:
     for cells, into in zip(channels, out, strict=True):
         cells.dense(into)
     return out.transpose(1, 0, 2)
-
-
-def bin_packets(
-    flow: np.ndarray, offset_ns: np.ndarray, size: np.ndarray, up: np.ndarray, flows: int, spec: SeriesSpec
-) -> tuple[np.ndarray, np.ndarray]:
-    """Packets counted into the bins of their flows; see `BinCounter` for arguments and results."""
-    counter = BinCounter(flows, spec)
-    counter.add(flow, offset_ns, size, up)
-    return counter.counts()

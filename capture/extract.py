@@ -23,6 +23,7 @@ from capture.assembly.tablerows import Rows, check_by, rows_of
 from capture.bins import BinCounter, Cells, dense
 from capture.columns import numbers
 from capture.errors import CaptureError, InputError
+from capture.firstpackets import FirstPackets, counter_of
 from capture.flows import FlowTable, TableWriter, Tally, about_columns
 from capture.formats.records import Damage
 from capture.headers import PROTOCOL_UDP
@@ -30,11 +31,14 @@ from capture.inputs import HINT, Input, find_inputs
 from capture.labelling.labeller import Labeller, LabelOptions
 from capture.naming.classes import ClassTable
 from capture.profile import KEY, ProfileCounter
-from capture.series import DEFAULT_LENGTH, SeriesSpec, auto_bin_ns
+from capture.series import BINS, DEFAULT_LENGTH, PACKETS, SeriesSpec, spec_given
 from capture.stretches import Options
 from capture.workers import read_captures
 
 _TOO_FEW = "in flows under min_packets"
+
+#: What packets are that no series holds, by its kind.
+AFTER = {BINS: "packets after the last bin", PACKETS: "packets after the last of a series"}
 
 Progress = Callable[[int, int | None], None]
 
@@ -121,7 +125,7 @@ class Extraction:
             labels, sources = self._labels(done, last, about)
             if self._profiled:
                 self._profile.end(labels, numbers(about["protocol"]), numbers(about["dst_port"]))
-            self._account.notes["packets after the last bin"] += int(cut.sum())
+            self._account.notes[AFTER[self.spec.kind]] += int(cut.sum())
             columns = about_columns(
                 last - done,
                 flow=np.arange(done, last),
@@ -168,13 +172,13 @@ class Extraction:
             lowest, highest = kept[heads], np.append(kept[heads[1:] - 1], kept[-1:])
         for first in range(0, len(self), BLOCK):
             last = min(first + BLOCK, len(self))
-            counter = BinCounter(last - first, self.spec)
+            counter = counter_of(last - first, self.spec)
             for block in range(lowest[first:last].min() // BLOCK, highest[first:last].max() // BLOCK + 1):
                 self._count(block, first, last, counter)
             yield counter.cells()
         self._assembler.spill.close()
 
-    def _count(self, block: int, first: int, last: int, counter: BinCounter) -> None:
+    def _count(self, block: int, first: int, last: int, counter: BinCounter | FirstPackets) -> None:
         """Count the packets of a block of flows that are of rows `first` to `last` - 1."""
         rows = self.rows
         for flow, time_ns, size, forward in self._assembler.spill.block(block):
@@ -194,6 +198,7 @@ def extraction(
     spec: SeriesSpec | None = None,
     bin_ns: int | None = None,
     length: int = DEFAULT_LENGTH,
+    kind: str = BINS,
     by: str = "flow",
     label: str | None = None,
     label_by: str | None = None,
@@ -220,11 +225,13 @@ def extraction(
         Capture files, and folders that are searched for some. A file named here must be a capture;
         one found in a folder that is none is skipped and counted.
     spec : SeriesSpec, optional
-        The series to make, as of another table or model; wins over `bin_ns` and `length`.
+        The series to make, as of another table or model; wins over `bin_ns`, `length` and `kind`.
     bin_ns : int, optional
         Width of a bin in nanoseconds; by default the 95th percentile of the flows' durations fits.
     length : int
-        Number of bins.
+        Number of bins, or of packets.
+    kind : {"bins", "packets"}
+        What a series is of: equal bins in time, or the first packets.
     by : {"flow", "host", "capture"}
         One row a flow, one a file and initiating address, or one a file.
     label : str, optional
@@ -274,9 +281,7 @@ def extraction(
         raise InputError(f"there are no names {names!r} to look for", "Choose tls or all")
     if workers < 1:
         raise InputError(f"{workers} processes cannot read", "Take 1 or more")
-    if spec is None and bin_ns is not None:
-        spec = SeriesSpec(bin_ns=bin_ns, length=length)
-    SeriesSpec(bin_ns=1, length=length)  # refuse a bad length before any reading
+    spec = spec or spec_given(kind, bin_ns, length)
     check_by(by)
     reading = LabelOptions(labels_zone, labels_offset_ns, labels_times, labels_column)
     labeller = Labeller(by, label, label_by, labels, sni_table, reading)
@@ -297,8 +302,7 @@ def extraction(
         rows = rows.keep(~few)
     account.notes.update(assembler.notes)
     if spec is None:
-        width = auto_bin_ns(rows.end_ns - rows.start_ns, length)
-        spec = SeriesSpec(bin_ns=min(width, 2**62 // length - 1), length=length)
+        spec = SeriesSpec.fitting(rows.end_ns - rows.start_ns, length)
     return Extraction(rows, spec, read, labeller, account, assembler)
 
 

@@ -30,7 +30,7 @@ class PacketLimits:
 
     @classmethod
     def of(cls, series: np.ndarray, classes: np.ndarray, number: int) -> PacketLimits:
-        """Limits of each class, from real series of shape (flows, 4, bins)."""
+        """Limits of each class, from real series of bins, (flows, 4, bins); of packets, see `firstpackets.as_bins`."""
         smallest = np.full((number, 2), MIN_PACKET)
         largest = np.full((number, 2), MAX_PACKET)
         for index in range(number):
@@ -109,3 +109,46 @@ def feasible(
         out[row, :, -shift:] = 0
     changed["moved to begin in bin 0"] = int(late.sum())
     return out, {reason: number for reason, number in changed.items() if number}
+
+
+def feasible_packets(
+    series: np.ndarray, classes: np.ndarray | None = None, limits: PacketLimits | None = None
+) -> tuple[np.ndarray, dict[str, int]]:
+    """The nearest series of packets that a flow can have.
+
+    Packets are within their class's limits and follow each other without a hole, gaps are not negative, the first has
+    none before it. A feasible series comes back unchanged.
+
+    Parameters
+    ----------
+    series : ndarray of int, shape (flows, 2, packets)
+        Channels size, gap.
+    classes, limits
+        As of `feasible`.
+
+    Returns
+    -------
+    series : ndarray of int64, shape (flows, 2, packets)
+    changed : dict
+        Reason -> number of flows to which it was done.
+    """
+    given = np.asarray(series, dtype=np.int64)
+    # a hole is no packet: what comes behind it moves up, and keeps its gap
+    order = np.argsort(given[:, 0] == 0, axis=1, kind="stable")
+    out = np.take_along_axis(given, order[:, None], axis=2)
+    changed = {"packets moved up into a hole": int((out[:, 0] != given[:, 0]).any(1).sum())}
+    size, gap = out[:, 0], out[:, 1]
+    down = (size < 0).astype(np.int64)
+    if limits is None or classes is None:
+        low, high = np.full(size.shape, MIN_PACKET), np.full(size.shape, MAX_PACKET)
+    else:
+        low, high = (each[np.asarray(classes)[:, None], down] for each in (limits.smallest, limits.largest))
+    empty = ~(size != 0).any(1)
+    whole = np.where(size == 0, 0, np.clip(np.abs(size), low, high) * np.sign(size))
+    changed["packets brought within the sizes of their class"] = int((whole != size).any(1).sum())
+    whole[empty, 0] = low[empty, 0]
+    changed["empty flow given one packet"] = int(empty.sum())
+    right = np.where(whole == 0, 0, np.maximum(gap, 0))
+    right[:, 0] = 0
+    changed["gaps where there can be none"] = int((right != gap).any(1).sum())
+    return np.stack([whole, right], axis=1), {reason: number for reason, number in changed.items() if number}

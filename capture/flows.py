@@ -24,7 +24,7 @@ from capture.bins import Cells
 from capture.columns import arrow, numbers, strings
 from capture.errors import InputError, TableError
 from capture.files import check_output, whole_file
-from capture.series import SeriesSpec
+from capture.series import GAP_NS, PACKETS, SeriesSpec
 from capture.sparselists import ListWriter
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ ABOUT = pa.schema(
         pa.field("name_from", pa.string()),  # what said it: tls, quic or dns
         pa.field("packets", pa.int64(), nullable=False),  # of the whole flow
         pa.field("bytes", pa.int64(), nullable=False),  # IP bytes of the whole flow
-        pa.field("cut_packets", pa.int64(), nullable=False),  # of those, after the last bin
+        pa.field("cut_packets", pa.int64(), nullable=False),  # of those, after the last that the series holds
     ]
 )
 
@@ -106,12 +106,8 @@ class FlowTable:
         given.setdefault("flow", np.arange(rows))
         given.setdefault("synthetic", False)
         given.setdefault("cut_packets", 0)
-        given.setdefault("bytes", series[:, :2].sum((1, 2)))
-        given.setdefault("packets", series[:, 2:].sum((1, 2)))
-        if "duration_ns" not in given:
-            busy = (series != 0).any(axis=1)
-            last = np.where(busy.any(axis=1), spec.length - 1 - busy[:, ::-1].argmax(axis=1), 0)
-            given["duration_ns"] = last * spec.bin_ns
+        for name, values in totals_of(series, spec).items():
+            given.setdefault(name, values)
         return cls.of(about_columns(rows, **given), series, spec, about)
 
     @classmethod
@@ -244,6 +240,18 @@ class FlowTable:
             ) from error
         about = {key: value for key, value in meta.items() if key not in ("format", "series")}
         return cls(table, spec, about)
+
+
+def totals_of(series: np.ndarray, spec: SeriesSpec) -> dict[str, np.ndarray]:
+    """Bytes, packets and duration of flows of which there is nothing but their series; int64 (flows,) each."""
+    if spec.kind == PACKETS:
+        size, gap = series[:, 0], series[:, 1]
+        volume, number, duration = np.abs(size).sum(1), (size != 0).sum(1), gap.sum(1) * GAP_NS
+    else:
+        busy = (series != 0).any(axis=1)
+        last = np.where(busy.any(axis=1), spec.length - 1 - busy[:, ::-1].argmax(axis=1), 0)
+        volume, number, duration = series[:, :2].sum((1, 2)), series[:, 2:].sum((1, 2)), last * spec.bin_ns
+    return {"bytes": volume, "packets": number, "duration_ns": duration}
 
 
 def read_metadata(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What a series is: kind, length, bin width, channels and units.
 
-A series is a small integer matrix, one row a channel and one column a bin; it is all that ever
-reaches a model. Two series may be compared only if their `SeriesSpec` is equal, which is why the
-spec travels with every table and every model.
+A series is a small integer matrix, one row a channel and one column a bin (or, in a series of packets,
+a packet); it is all that ever reaches a model. Two series may be compared only if their `SeriesSpec` is
+equal, which is why the spec travels with every table and every model.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ UNITS = {
     "down_bytes": "IP bytes to the initiator",
     "up_packets": "packets from the initiator",
     "down_packets": "packets to the initiator",
+    "size": "IP bytes of a packet, positive from the initiator, negative to it; 0: there is none",
+    "gap": "microseconds since the packet before",
 }
+
+#: Kind of series -> its channels.
+BINS, PACKETS = "bins", "packets"
+KINDS = {BINS: CHANNELS, PACKETS: ("size", "gap")}
+
+#: Gaps between packets count in this unit.
+GAP_NS = 1_000
 DEFAULT_LENGTH = 128
 NS = 1_000_000_000
 LONGEST_NS = 2**62  # 146 years: what can be added to a time without overflow
@@ -63,13 +72,13 @@ class SeriesSpec:
     Parameters
     ----------
     bin_ns : int
-        Width of a bin in nanoseconds; bin 0 begins with the flow's first packet.
+        Width of a bin in nanoseconds; bin 0 begins with the flow's first packet. 0 for packets.
     length : int
-        Number of bins, N.
+        Number of bins, or of packets, N.
     kind : str
-        ``"bins"``: equal bins in time.
+        ``"bins"``: equal bins in time; ``"packets"``: the first N packets in order of time.
     channels : tuple of str
-        Rows of the series, in order.
+        Rows of the series, in order: those of the kind.
     """
 
     bin_ns: int
@@ -78,24 +87,38 @@ class SeriesSpec:
     channels: tuple[str, ...] = CHANNELS
 
     def __post_init__(self) -> None:
-        if self.kind != "bins" or tuple(self.channels) != CHANNELS:
+        if KINDS.get(self.kind) != tuple(self.channels):
             raise InputError(
                 f"a series of kind {self.kind!r} with channels {self.channels} is not known here",
                 "Make the file anew with this version of netgen",
             )
         if not 4 <= self.length <= 4096 or self.length % 4:
-            raise InputError(f"a series of {self.length} bins cannot be made", "Take a multiple of 4 from 4 to 4096")
-        if not 0 < self.bin_ns < LONGEST_NS // self.length:
+            raise InputError(
+                f"a series of {self.length} {self.kind} cannot be made", "Take a multiple of 4 from 4 to 4096"
+            )
+        if self.kind == PACKETS and self.bin_ns:
+            raise InputError("a series of packets has no bins", "Leave the bin width out")
+        if self.kind == BINS and not 0 < self.bin_ns < LONGEST_NS // self.length:
             raise InputError(f"a bin of {self.bin_ns} ns cannot be used", "Take a positive width such as --bin 0.25s")
+
+    @classmethod
+    def packets(cls, length: int = DEFAULT_LENGTH) -> SeriesSpec:
+        """The first so many packets of a flow."""
+        return cls(0, length, PACKETS, KINDS[PACKETS])
+
+    @classmethod
+    def fitting(cls, durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> SeriesSpec:
+        """Bins as wide as `auto_bin_ns` says, at most as wide as bins can be."""
+        return cls(min(auto_bin_ns(durations_ns, length), LONGEST_NS // length - 1), length)
 
     @property
     def span_ns(self) -> int:
-        """Time that the whole series covers, in nanoseconds."""
+        """Time that a whole series of bins covers, in nanoseconds; one of packets may last any time."""
         return self.bin_ns * self.length
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Shape of one series: (channels, bins)."""
+        """Shape of one series: (channels, bins), or (channels, packets)."""
         return len(self.channels), self.length
 
     def to_json(self) -> dict[str, Any]:
@@ -103,7 +126,7 @@ class SeriesSpec:
         return {
             "kind": self.kind,
             "length": self.length,
-            "bin_ns": self.bin_ns,
+            **({"bin_ns": self.bin_ns} if self.kind == BINS else {}),
             "channels": list(self.channels),
             "units": {channel: UNITS[channel] for channel in self.channels},
         }
@@ -112,13 +135,15 @@ class SeriesSpec:
     def from_json(cls, data: dict[str, Any]) -> SeriesSpec:
         """The spec that `to_json` wrote."""
         return cls(
-            bin_ns=int(data["bin_ns"]),
+            bin_ns=int(data["bin_ns"]) if data["kind"] == BINS else 0,
             length=int(data["length"]),
             kind=data["kind"],
             channels=tuple(data["channels"]),
         )
 
     def __str__(self) -> str:
+        if self.kind == PACKETS:
+            return f"the first {self.length} packets, channels {', '.join(self.channels)}"
         return f"{self.length} bins of {format_duration(self.bin_ns)}, channels {', '.join(self.channels)}"
 
     def require_equal(self, other: SeriesSpec, mine: str, theirs: str, hint: str | None = None) -> None:
@@ -128,6 +153,24 @@ class SeriesSpec:
                 f"{mine} has {self} but {theirs} has {other}: they cannot be compared",
                 hint or f"Cut one like the other: --like {mine}",
             )
+
+
+def spec_given(kind: str, bin_ns: int | None, length: int) -> SeriesSpec | None:
+    """The series that is asked for; None where the flows must say how wide its bins are.
+
+    Raises
+    ------
+    InputError
+        If there is none such.
+    """
+    if kind not in KINDS:
+        raise InputError(f"there are no series of kind {kind!r}", f"Choose one of {', '.join(KINDS)}")
+    if kind == PACKETS:
+        if bin_ns is not None:
+            raise InputError("a series of packets has no bins", "Leave the bin width out, or take --kind bins")
+        return SeriesSpec.packets(length)
+    given = SeriesSpec(NS if bin_ns is None else bin_ns, length)  # a bad length is refused before anything is read
+    return None if bin_ns is None else given
 
 
 def auto_bin_ns(durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> int:

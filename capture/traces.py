@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from capture.bins import bin_packets
 from capture.errors import InputError, TableError
+from capture.firstpackets import count_packets
 from capture.flows import FlowTable
-from capture.series import DEFAULT_LENGTH, LONGEST_NS, NS, SeriesSpec, auto_bin_ns
+from capture.series import BINS, DEFAULT_LENGTH, LONGEST_NS, NS, SeriesSpec, spec_given
 
 MTU = 1500  # IP bytes of the largest packet Ethernet carries
 MIN_IP = 20  # an IPv4 header and nothing else
@@ -65,6 +65,7 @@ def import_traces(
     spec: SeriesSpec | None = None,
     bin_ns: int | None = None,
     length: int = DEFAULT_LENGTH,
+    kind: str = BINS,
     min_packets: int = 1,
 ) -> FlowTable:
     """Labelled traces as a flow table.
@@ -84,7 +85,7 @@ def import_traces(
     relabel : mapping, optional
         Classes renamed, ``{"youtube-480": "youtube"}``.
     spec : SeriesSpec, optional
-        The series to cut; otherwise `bin_ns` (None: chosen by `auto_bin_ns`) and `length`.
+        The series to cut; otherwise `kind`, `bin_ns` (None: chosen by `auto_bin_ns`) and `length`.
     min_packets : int
         Traces with fewer are left out.
 
@@ -147,9 +148,8 @@ def import_traces(
     flow, time_ns, size, up = row_of[trace[inside]], time_ns[inside], size[inside], up[inside]
 
     first, last = _extremes(flow, time_ns, len(rows))
-    if spec is None:
-        spec = SeriesSpec(bin_ns=bin_ns or auto_bin_ns(last - first, length), length=length)
-    series, cut = bin_packets(flow, time_ns - first[flow], size, up, len(rows), spec)
+    spec = spec or spec_given(kind, bin_ns, length) or SeriesSpec.fitting(last - first, length)
+    series, cut = count_packets(flow, time_ns - first[flow], size, up, len(rows), spec)
     account["in_flows"] = len(size)
     account["skipped"] = {reason: count for reason, count in account["skipped"].items() if count}
     account["notes"] = {reason: count for reason, count in account["notes"].items() if count}

@@ -14,17 +14,12 @@ from typing import Any
 import numpy as np
 
 from encoders.scale import IDLE
-
-#: Sizes of the real packets that a scale remembers, as quantiles.
-STEPS = 512
+from encoders.steps import STEPS, Steps, quantiles
 
 #: The smallest size lies so far above an idle bin, so that idle is not taken for small.
 GAP = 0.15
 
-#: How much of the scale is the share of packets that are smaller; the rest is the size itself.
-RANKED = 0.5
-
-_LOWEST = IDLE + GAP
+LOWEST = IDLE + GAP
 _FULL = 1500.0  # bytes of a full packet of Ethernet; larger ones are merged by network cards
 
 
@@ -44,6 +39,9 @@ class PacketScale:
         Quantiles of the mean sizes of real bins, IP bytes, up and down; not falling.
     """
 
+    #: Rows of a scaled series.
+    CHANNELS = 4
+
     top: np.ndarray
     sizes: np.ndarray
 
@@ -55,7 +53,7 @@ class PacketScale:
             busy = series[:, 2 + way] > 0
             if busy.any():
                 mean = series[:, way][busy] / series[:, 2 + way][busy]
-                sizes[way] = np.quantile(mean, np.linspace(0, 1, STEPS + 1), method="inverted_cdf")
+                sizes[way] = quantiles(mean)
         return cls(series[:, 2:].max(axis=(0, 2), initial=1).astype(np.float64), sizes)
 
     def scale(self, series: np.ndarray) -> np.ndarray:
@@ -64,7 +62,7 @@ class PacketScale:
         place = np.zeros(packets.shape)
         for way in (0, 1):
             busy = packets[:, way] > 0
-            place[:, way][busy] = self._place(way, volume[:, way][busy] / packets[:, way][busy])
+            place[:, way][busy] = self._steps(way).place(volume[:, way][busy] / packets[:, way][busy])
         out = self.scaled(place, np.minimum(np.log1p(packets) / np.log1p(self.top)[:, None], 1.0))
         out[:, :2][packets == 0] = IDLE
         return out
@@ -72,42 +70,23 @@ class PacketScale:
     @staticmethod
     def scaled(place: np.ndarray, share: np.ndarray) -> np.ndarray:
         """Busy bins, (..., 4, bins), of places on the scales of sizes and of packets, each (..., 2, bins)."""
-        return np.concatenate([_LOWEST + (1 - _LOWEST) * place, IDLE + (1 - IDLE) * share], axis=-2)
-
-    def _place(self, way: int, size: np.ndarray) -> np.ndarray:
-        """The middle of the step of a size, or its place between two steps."""
-        values, first, last = self._steps(way)
-        below = np.maximum(np.searchsorted(values, size, "right") - 1, 0)
-        above = np.minimum(below + 1, len(values) - 1)
-        part = np.clip((size - values[below]) / np.maximum(values[above] - values[below], 1e-9), 0.0, 1.0)
-        between = last[below] + part * (first[above] - last[below])
-        place: np.ndarray = np.where(size == values[below], (first[below] + last[below]) / 2, between)
-        return place
+        return np.concatenate([LOWEST + (1 - LOWEST) * place, IDLE + (1 - IDLE) * share], axis=-2)
 
     @staticmethod
     def shares(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What `scaled` was given; a place below 0 lies between the smallest size and an idle bin."""
         scaled = np.asarray(scaled, np.float64)
-        return (scaled[..., :2, :] - _LOWEST) / (1 - _LOWEST), (scaled[..., 2:, :] - IDLE) / (1 - IDLE)
+        return (scaled[..., :2, :] - LOWEST) / (1 - LOWEST), (scaled[..., 2:, :] - IDLE) / (1 - IDLE)
 
     def size(self, share: np.ndarray) -> np.ndarray:
         """Bytes a packet at places (flows, 2, bins) of the scale of sizes."""
         out = np.empty(share.shape)
         for way in (0, 1):
-            values, first, last = self._steps(way)
-            places = np.stack([first, last], axis=1).ravel()
-            out[:, way] = np.interp(share[:, way], places, np.repeat(values, 2))
+            out[:, way] = self._steps(way).value(share[:, way])
         return out
 
-    def _steps(self, way: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sizes, rising, and where on the scale the step of each begins and ends."""
-        values, begin, count = np.unique(self.sizes[way], return_index=True, return_counts=True)
-        span = _bent(values) - _bent(values[:1])
-        height = (1 - RANKED) * span / max(span[-1], 1e-9)
-        first, last = (RANKED * each / STEPS + height for each in (begin, begin + count - 1))
-        # where all packets are alike, only the rank is left
-        whole = max(last[-1], 1e-9)
-        return values, first / whole, last / whole
+    def _steps(self, way: int) -> Steps:
+        return Steps.of(self.sizes[way], bent)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
@@ -119,7 +98,7 @@ class PacketScale:
         return cls(np.array(data["top"], np.float64), np.array(data["sizes"], np.float64).reshape(2, STEPS + 1))
 
 
-def _bent(size: np.ndarray) -> np.ndarray:
+def bent(size: np.ndarray) -> np.ndarray:
     """Sizes, those over a full packet by their logarithm."""
-    bent: np.ndarray = np.where(size <= _FULL, size / _FULL, 1 + np.log(np.maximum(size, _FULL) / _FULL))
-    return bent
+    out: np.ndarray = np.where(size <= _FULL, size / _FULL, 1 + np.log(np.maximum(size, _FULL) / _FULL))
+    return out

@@ -42,7 +42,8 @@ def start_times(table: FlowTable | FlowFile, keys: Words, options: CaptureOption
     outside = np.zeros(len(starts), dtype=bool)
     outside[~known] = arrived >= float(NS << 32)
     starts[~known] = base + np.where(outside[~known], 0, arrived).astype(np.int64)
-    outside |= (starts < 0) | (starts + table.spec.span_ns >= NS << 32)
+    lasts = table.spec.span_ns or table.table["duration_ns"].to_numpy()
+    outside |= (starts < 0) | (starts + lasts >= NS << 32)
     if outside.any():
         row = int(outside.argmax())
         raise OutputError(

@@ -160,10 +160,10 @@ class _Export:
 
     def _note(self, rows: Ints, planned: Plan, offset_ns: Ints, flow: Ints) -> None:
         """Write down the truth of some flows."""
-        truth, series = self.truth, planned.series.sum(2)
+        truth = self.truth
         truth.tcp[rows], truth.v6[rows] = planned.shape.tcp, planned.shape.extra > 0
         truth.mended[rows] = planned.changed
-        truth.bytes[rows], truth.packets[rows] = series[:, :2], series[:, 2:]
+        truth.bytes[rows], truth.packets[rows] = planned.totals
         last = np.r_[flow[1:] != flow[:-1], True][: len(flow)]
         truth.end_ns[rows[flow[last]]] += offset_ns[last]
 

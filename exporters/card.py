@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from capture.flows import ABOUT, FlowTable
-from capture.series import UNITS, format_duration
+from capture.series import BINS, PACKETS, UNITS, SeriesSpec, format_duration
 
 #: Rows below which a size category of Hugging Face ends, and its name.
 SIZES = (
@@ -45,7 +45,7 @@ COLUMNS = {
     "name_from": "what said it: tls, quic or dns",
     "packets": "packets of the whole flow",
     "bytes": "IP bytes of the whole flow",
-    "cut_packets": "packets after the last bin, which are in no bin",
+    "cut_packets": "packets after the last that the series holds",
 }
 
 #: Notes of a table drawn from a model, and what they are called here.
@@ -65,6 +65,11 @@ SYNTHETIC = """\
   no address, port, server name or time of capture; the model never saw any.
 * The terms of the data that the model learnt from may bind what is made with it. Fill in `license` above when you know
   them. `netgen models NAME` prints the sources and terms of a model that comes with netgen.
+"""
+
+JITTERED = """\
+Jittered flows (source `netgen:jitter`) are real ones of the class in which each number was changed by about a tenth.
+They lie near real flows: pass them on only where you would pass on those.
 """
 
 REAL = """\
@@ -127,11 +132,12 @@ def _front_matter(title: str, rows: int, synthetic: bool, name: str) -> str:
 
 def _text(table: FlowTable, counts: dict[str, int], made: int, name: str) -> str:
     spec = table.spec
+    place = "bin" if spec.kind == BINS else "packet"
     whose = "all of them synthetic" if made == len(table) else f"{made:,} of them synthetic"
     unlabelled = len(table) - sum(counts.values())
     columns = [
         *((f"`{field.name}`", field.type, COLUMNS[field.name]) for field in ABOUT),
-        *((f"`{channel}`", f"list of {spec.length} int64", "one number a bin") for channel in spec.channels),
+        *((f"`{channel}`", f"list of {spec.length} int64", f"one number a {place}") for channel in spec.channels),
     ]
     parts = [
         f"{len(table):,} flows of network traffic, {whose}, in `{_line(name)}`. "
@@ -142,9 +148,8 @@ def _text(table: FlowTable, counts: dict[str, int], made: int, name: str) -> str
         _rows(("class", "flows"), counts.items()),
         *([f"{unlabelled:,} flows have no class.\n"] * (unlabelled > 0)),
         "## Series\n",
-        f"A flow has {len(spec.channels)} series of {spec.length} bins of {format_duration(spec.bin_ns)}, "
-        f"{format_duration(spec.span_ns)} in all. Bin 0 begins with its first packet. All numbers are integers.\n",
-        _rows(("channel", "what a bin counts"), [(f"`{channel}`", UNITS[channel]) for channel in spec.channels]),
+        f"{_length(spec)} All numbers are integers.\n",
+        _rows(("channel", "what it holds"), [(f"`{channel}`", UNITS[channel]) for channel in spec.channels]),
         "## Columns\n",
         "What is not known is null.\n",
         _rows(("column", "type", "what it is"), columns),
@@ -154,6 +159,15 @@ def _text(table: FlowTable, counts: dict[str, int], made: int, name: str) -> str
         LOADING.format(name=_quoted(name)),
     ]
     return "\n".join(parts)
+
+
+def _length(spec: SeriesSpec) -> str:
+    if spec.kind == PACKETS:
+        return f"A flow is its first {spec.length} packets, in order of time: the size and the gap of each."
+    return (
+        f"A flow has {len(spec.channels)} series of {spec.length} bins of {format_duration(spec.bin_ns)}, "
+        f"{format_duration(spec.span_ns)} in all. Bin 0 begins with its first packet."
+    )
 
 
 def _making(about: dict[str, Any], name: str) -> list[str]:
@@ -187,12 +201,17 @@ def _topped_up(about: dict[str, Any]) -> list[str]:
     facts = [(what, about[key]) for key, what in FACTS.items() if key in about]
     facts += [("steps of training", about["training"]["steps"])] if "steps" in about.get("training", {}) else []
     origin = _brief(about["parts"][0]).replace("Made by", "That table was made by").replace("The table", "That table")
-    rows = [(name, there, numbers.get(name, 0), left.get(name, "")) for name, there in about["before"].items()]
+    near = about.get("jittered", {}).get("flows", {})
+    rows = [
+        (name, there, numbers.get(name, 0) - near.get(name, 0), near.get(name, 0), left.get(name, ""))
+        for name, there in about["before"].items()
+    ]
     return [
         f"Classes with few flows were topped up (`netgen augment --to {about['to']}`) by flows drawn from a diffusion "
         f"model.{whose} {origin}.\n",
         *([_rows(("what", "value"), facts)] if facts else []),
-        _rows(("class", "flows before", "flows drawn", "why none were"), rows),
+        *([JITTERED] * bool(near)),
+        _rows(("class", "flows before", "flows drawn", "flows jittered", "why none were"), rows),
         *_changed(about),
     ]
 

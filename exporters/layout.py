@@ -19,7 +19,7 @@ from exporters.mend import DOWN, MTU, UP, Bools, Ints, small_packets
 from exporters.packetlist import Packets
 from exporters.profiles import drawn_sizes
 from exporters.sizes import data_packets, datagram_sizes, share, stream_sizes
-from exporters.timing import Sequence, offsets, paths
+from exporters.timing import Sequence, given_times, offsets, paths
 
 if TYPE_CHECKING:
     from exporters.plan import Plan
@@ -139,7 +139,10 @@ class Layout:
             size=size,
             gaps=self.profile[flow],
         )
-        times = offsets(sequence, self.keys, self.paths, self.plan.profiles.gaps, self.plan.spec.bin_ns)
+        if self.plan.begins is None:
+            times = offsets(sequence, self.keys, self.paths, self.plan.profiles.gaps, self.plan.spec.bin_ns)
+        else:
+            times = given_times(flow, self.plan.begins[self.rows][flow, sequence.bin])
         return Packets(flow=self.rows[flow], offset_ns=times, up=up, size=size, headers=headers, flags=flags)
 
     def _bursts(self) -> tuple[Ints, Ints]:

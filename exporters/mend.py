@@ -109,14 +109,15 @@ class Shape:
         return np.concatenate([self.size + self.extra[:, None, None] * self.count, self.count], axis=1)
 
 
-def mend(series: Ints, tcp: Bools, bin_ns: int, extra: Ints | None = None) -> Shape:
+def mend(series: Ints, tcp: Bools, begins: Ints, extra: Ints | None = None) -> Shape:
     """The nearest series that packets can carry, with the places of the packets that have a role.
 
     Parameters
     ----------
     series : ndarray of int64, shape (flows, 4, bins)
     tcp : ndarray of bool, shape (flows,)
-    bin_ns : int
+    begins : ndarray of int64, shape (flows or 1, bins + 1)
+        Where each bin begins and the last one ends, ns since the flow's first packet.
     extra : ndarray of int64, shape (flows,), optional
         Bytes that a packet's IP header has beyond IPv4's 20.
     """
@@ -147,7 +148,7 @@ def mend(series: Ints, tcp: Bools, bin_ns: int, extra: Ints | None = None) -> Sh
     _add(count, size, np.flatnonzero(silent), UP, 0, 1, syn_size)
     reasons[NO_HANDSHAKE], split = _handshake(count, size, tcp, headers, syn_size, mtu)
 
-    first, second = (_closing(count, size, side, headers, mtu, bin_ns) for side in (UP, DOWN))
+    first, second = (_closing(count, size, side, headers, mtu, begins) for side in (UP, DOWN))
     down = tcp & (second.cost < first.cost)
     for flows, chosen in ((tcp & ~down, first), (down, second)):
         count[flows], size[flows] = chosen.count[flows], chosen.size[flows]
@@ -308,7 +309,7 @@ def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Int
     return late | unanswered, split
 
 
-def _closing(count: Ints, size: Ints, side: int, headers: Ints, mtu: Ints, bin_ns: int) -> _Closing:
+def _closing(count: Ints, size: Ints, side: int, headers: Ints, mtu: Ints, begins: Ints) -> _Closing:
     """Room for X = `side` to send FIN and the last packet, and for Y's FIN between them."""
     count, size = count.copy(), size.copy()
     before = count.sum((1, 2))
@@ -326,9 +327,9 @@ def _closing(count: Ints, size: Ints, side: int, headers: Ints, mtu: Ints, bin_n
     row = np.arange(len(count))
     # X's packets after Y's FIN: just one, small, and soon
     after = (count[:, side] * (np.arange(bins) > other_end[:, None])).sum(1)
-    late = (other_end < end) & (
-        (after != 1) | (size[row, side, end] > SMALL_MAX) | ((end - other_end + 1) * bin_ns > CLOSE_NS)
-    )
+    begins = np.broadcast_to(begins, (len(count), bins + 1))
+    lasts = begins[row, end + 1] - begins[row, np.maximum(other_end, 0)]
+    late = (other_end < end) & ((after != 1) | (size[row, side, end] > SMALL_MAX) | (lasts > CLOSE_NS))
     short = np.maximum(other_least - count[:, other].sum(1), late)
     rows = np.flatnonzero(short > 0)
     _add(count, size, rows, other, end[rows], short[rows], headers)

@@ -12,9 +12,10 @@ import dataclasses
 import numpy as np
 
 from capture.errors import OutputError
+from capture.firstpackets import as_bins, count_packets
 from capture.flows import FlowTable
 from capture.headers import PROTOCOL_TCP, PROTOCOL_UDP
-from capture.series import SeriesSpec
+from capture.series import GAP_NS, PACKETS, SeriesSpec
 from exporters.draws import Words, flow_keys, occurrences
 from exporters.layout import Layout
 from exporters.mend import IPV6_EXTRA, Bools, Ints, Shape, mend
@@ -41,6 +42,8 @@ class Plan:
         flow's random draws depend on.
     profiles : Profiles
         Of the classes of its UDP flows.
+    begins : ndarray of int64, shape (flows, packets + 1), optional
+        Of series of packets: when each comes, ns since the flow's first. Each has a bin of its own in `shape`.
     """
 
     spec: SeriesSpec
@@ -49,14 +52,24 @@ class Plan:
     number: Ints
     occurrence: Ints
     profiles: Profiles
+    begins: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.number)
 
     @property
     def series(self) -> Ints:
-        """The series as the capture will have it, shape (flows, 4, bins)."""
-        return self.shape.series
+        """The series as the capture will have it, shape (flows, channels, length)."""
+        if self.begins is None:
+            return self.shape.series
+        packets = self.packets(np.arange(len(self)))
+        return count_packets(packets.flow, packets.offset_ns, packets.size, packets.up, len(self), self.spec)[0]
+
+    @property
+    def totals(self) -> tuple[Ints, Ints]:
+        """IP bytes and packets of each flow as the capture will have them, up and down; shape (flows, 2) each."""
+        whole = self.shape.series.sum(2)
+        return whole[:, :2], whole[:, 2:]
 
     @property
     def mended(self) -> dict[str, int]:
@@ -87,6 +100,7 @@ class Plan:
             number=self.number[rows],
             occurrence=self.occurrence[rows],
             profiles=self.profiles.take(rows),
+            begins=None if self.begins is None else self.begins[rows],
         )
 
     def packets(self, rows: Ints) -> Packets:
@@ -112,13 +126,16 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
     Raises
     ------
     OutputError
-        If a bin has more packets than nanoseconds.
+        If a bin has more packets than nanoseconds, or a microsecond of a series of packets.
     """
     protocol = table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy().astype(np.int64)
     tcp = protocol == PROTOCOL_TCP
     series, extra = table.series(), _extra(table, ip)
+    given = _begins(series) if table.spec.kind == PACKETS else None
+    series = series if given is None else as_bins(series)
+    even = np.arange(table.spec.length + 1)[None] * table.spec.bin_ns
     parts = [
-        mend(series[part], tcp[part], table.spec.bin_ns, extra[part])
+        mend(series[part], tcp[part], even if given is None else given[part], extra[part])
         for part in (slice(at, at + _MEND_BLOCK) for at in range(0, max(len(series), 1), _MEND_BLOCK))
     ]
     shape = _join(parts)
@@ -126,7 +143,7 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
     if foreign.any():
         shape.reasons[OTHER_PROTOCOL] = foreign
     crowded = shape.count.sum(1) >= table.spec.bin_ns
-    if crowded.any():
+    if given is None and crowded.any():
         row, where = (int(index[0]) for index in np.nonzero(crowded))
         name = int(table.table["flow"].to_numpy()[row])
         raise OutputError(
@@ -136,7 +153,13 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
         )
     number = table.table["flow"].to_numpy().astype(np.int64)
     occurrence = occurrences(number) if occurrence is None else occurrence
-    return Plan(table.spec, shape, seed, number, occurrence, profiles(table))
+    return Plan(table.spec, shape, seed, number, occurrence, profiles(table), given)
+
+
+def _begins(series: Ints) -> Ints:
+    """When the packets of series (flows, 2, packets) come, and the last one once more; ns, (flows, packets + 1)."""
+    times = series[:, 1].cumsum(1) * GAP_NS
+    return np.concatenate([times, times[:, -1:]], axis=1)
 
 
 def _extra(table: FlowTable, ip: str) -> Ints:

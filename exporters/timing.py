@@ -12,6 +12,8 @@ import dataclasses
 
 import numpy as np
 
+from capture.errors import OutputError
+from capture.series import GAP_NS
 from exporters.draws import Words, draw, uniform
 from exporters.mend import Bools, Ints
 
@@ -130,6 +132,30 @@ def offsets(packets: Sequence, keys: Words, path: Paths, gaps: Ints, width_ns: i
     inside = spent * (used / np.maximum(spent[ends], 1))[group] + paused * ((room - used) / thinking)[group]
     inside = np.minimum(inside.astype(np.int64), room[group]) + rank + 1 - zero
     return where * width_ns + np.where(zero & (rank == 0), 0, inside)
+
+
+def given_times(flow: Ints, begin: Ints) -> Ints:
+    """Times of packets that say themselves when they come; those of the same time a nanosecond apart, as they stand.
+
+    Parameters
+    ----------
+    flow, begin : ndarray of int64, shape (packets,)
+        Flow, and time since its first packet in ns; in order of time in each flow.
+
+    Raises
+    ------
+    OutputError
+        If a thousand packets come in one microsecond, so that they cannot all have a time in it.
+    """
+    first = np.r_[True, (flow[1:] != flow[:-1]) | (begin[1:] != begin[:-1])][: len(flow)]
+    start = np.flatnonzero(first)
+    rank = np.arange(len(flow)) - np.repeat(start, np.diff(start, append=len(flow)))
+    if len(rank) and rank.max() >= GAP_NS:
+        raise OutputError(
+            f"over {GAP_NS} packets of a flow come in one microsecond: no two packets can have their own time",
+            "Extract fewer of its packets: --length 512",
+        )
+    return begin + rank
 
 
 def _running(values: Ints, start: Ints) -> Ints:

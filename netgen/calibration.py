@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from capture.feasible import feasible
-from encoders.marginals import Marginals
+from encoders.marginals import Decoder, Marginals
 from netgen.drawing import choose_device, draw_scaled
 from netgen.evaluation.realism import FOLDS, told_apart
 from netgen.evaluation.usefulness import forest, macro_f1
@@ -79,6 +79,7 @@ def measured(
     )  # fmt: skip
     drawn_labels = np.repeat([label for label, _, _ in parts], [len(each) for _, each, _ in parts])
     scaled = np.concatenate([each for _, each, _ in parts])
+    assert isinstance(model.decoder, Decoder)  # series of packets have no totals to be put right
     drawn = model.decoder.drawn(scaled, drawn_labels)
     return Marginals.learn(drawn, drawn_labels, series, labels, model.decoder.limits), scaled, drawn_labels
 

@@ -20,6 +20,7 @@ from netgen.cliwords import (
     Guidance,
     HeadersOnly,
     IpVersion,
+    Kind,
     Length,
     Like,
     MinPackets,
@@ -117,6 +118,7 @@ def extract(
     by: Annotated[str, typer.Option("--by", help="A series for each flow, host (initiator) or capture.")] = "flow",
     bin: Bin = "auto",
     length: Length = None,
+    kind: Kind = None,
     like: Like = None,
     min_packets: MinPackets = 1,
     idle_timeout: Annotated[str, typer.Option("--idle-timeout", help="Silence after which a flow has ended.")] = "120s",
@@ -154,8 +156,8 @@ def extract(
             check_output(parquet_file(out), force=force)
         with bars.bytes_bar("Reading") as progress:
             found = pipeline.extraction(
-                paths, bin=bin, length=length, like=like, by=by, label=label, label_by=label_by, labels=labels,
-                labels_zone=labels_zone, labels_offset=labels_offset, labels_times=labels_times,
+                paths, bin=bin, length=length, kind=kind, like=like, by=by, label=label, label_by=label_by,
+                labels=labels, labels_zone=labels_zone, labels_offset=labels_offset, labels_times=labels_times,
                 labels_column=labels_column, sni_table=sni_table, min_packets=min_packets, idle_timeout=idle_timeout,
                 active_timeout=active_timeout, inner=inner, names="all" if list_names else names, jobs=jobs,
                 strict=strict, progress=progress,
@@ -187,6 +189,7 @@ def import_(
     ] = None,
     bin: Bin = "auto",
     length: Length = None,
+    kind: Kind = None,
     like: Like = None,
     min_packets: MinPackets = 1,
     force: Force = False,
@@ -205,8 +208,8 @@ def import_(
             raise InputError(f"--relabel {pair!r} is not OLD=NEW", "Write it like --relabel youtube-480=youtube")
         names[old] = new
     table = pipeline.import_traces(
-        traces, bin=bin, length=length, like=like, sizes=sizes, split=split or None, label=label, relabel=names,
-        min_packets=min_packets,
+        traces, bin=bin, length=length, kind=kind, like=like, sizes=sizes, split=split or None, label=label,
+        relabel=names, min_packets=min_packets,
     )  # fmt: skip
     table.write(out, force=force)
     printing.table_made(out, table.summary(), as_json=as_json)
@@ -352,6 +355,14 @@ def augment(
     sampling_steps: Annotated[
         int | None, typer.Option("--sampling-steps", help="Sampling steps.", show_default="the model's, 10")
     ] = None,
+    jitter: Annotated[
+        float | None,
+        typer.Option(
+            "--jitter",
+            help="Share of the new flows that are real ones, changed a little.",
+            show_default="0.5; 0 with --only-synthetic",
+        ),
+    ] = None,
     only_synthetic: Annotated[bool, typer.Option("--only-synthetic", help="Write the new flows alone.")] = False,
     skip_missing: Annotated[
         bool,
@@ -386,9 +397,10 @@ def augment(
     drawing = Drawing(seed=seed, device=device, threads=threads, guidance=guidance, steps=sampling_steps)
     with bars.training_then_flows_bar() as (training_progress, progress):
         table = run(
-            [FlowTable.read(path) for path in flows], to, model=model, drawing=drawing, only_synthetic=only_synthetic,
-            skip_missing=skip_missing, save_model=save_model, force=force, training_progress=training_progress,
-            progress=progress, **{name: value for name, value in training.items() if value is not None},
+            [FlowTable.read(path) for path in flows], to, model=model, drawing=drawing, jitter=jitter,
+            only_synthetic=only_synthetic, skip_missing=skip_missing, save_model=save_model, force=force,
+            training_progress=training_progress, progress=progress,
+            **{name: value for name, value in training.items() if value is not None},
         )  # fmt: skip
     report = write(table, out, seed=seed, force=force, card=card)
     printing.augmented(table, report, save_model, as_json=as_json)
@@ -539,7 +551,9 @@ def show(
     classes: Annotated[
         list[str] | None, typer.Option("--class", "-c", help="Class to show; repeatable.", show_default="the first 4")
     ] = None,
-    channel: Annotated[str, typer.Option("--channel", help="Channel to show as image.")] = "down_bytes",
+    channel: Annotated[
+        str | None, typer.Option("--channel", help="Channel to show as image.", show_default="down_bytes, or size")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Which flows are picked.")] = 0,
     force: Force = False,
 ) -> None:

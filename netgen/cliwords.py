@@ -13,7 +13,15 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write.", 
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Bin = Annotated[str, typer.Option("--bin", help="Width of a bin (0.25s, 40ms), or auto: 95 % of durations fit.")]
-Length = Annotated[int | None, typer.Option("--length", help="Bins of a series, a multiple of 4.", show_default="128")]
+Length = Annotated[
+    int | None, typer.Option("--length", help="Bins or packets of a series, a multiple of 4.", show_default="128")
+]
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        "--kind", help="bins: bytes and packets over time; packets: size and gap of the first.", show_default="bins"
+    ),
+]
 Like = Annotated[
     str | None,
     typer.Option("--like", metavar="FILE", help="Cut series as this flow table or model has.", show_default=False),

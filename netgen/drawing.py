@@ -56,7 +56,7 @@ def draw_scaled(
     encoder = model.imaging
     sigmas = karras_sigmas(steps, model.noise.highest, model.noise.lowest)
     bins = model.spec.length
-    shape = (len(model.spec.channels), bins, encoder.columns(bins))
+    shape = (model.network.config.channels, bins, encoder.columns(bins))
     total, done = sum(numbers.values()), 0
     blocks = [
         (label, range(begin, min(begin + block, number)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from capture.errors import InputError
+from capture.series import BINS
 
 
 def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
@@ -46,11 +47,11 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
             "bytes": path.stat().st_size,
             **{key: about[key] for key in kept if key in about},
         }
-    from capture.extract import extract
+    from capture.extract import AFTER, extract
 
     table = extract([path], label_by="sni", length=4)  # the series are not shown
     facts = table.summary()
-    facts["account"]["notes"].pop("packets after the last bin", None)  # of bins that are not shown
+    facts["account"]["notes"].pop(AFTER[BINS], None)  # of bins that are not shown
     start = table.table["start_ns"].drop_null()
     names = sorted(set(table.table["name"].drop_null().to_pylist()))
     return {

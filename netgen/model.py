@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from capture.errors import InputError, ModelError
-from capture.feasible import PacketLimits, feasible
+from capture.feasible import PacketLimits, feasible, feasible_packets
 from capture.files import check_output, whole_file
 from capture.flows import FlowTable
 from capture.profile import KEY, udp_flows
-from capture.series import SeriesSpec
+from capture.series import BINS, PACKETS, SeriesSpec
 from diffusion import modelfile
 from diffusion.denoiser import NoiseConfig, Statistics
 from diffusion.network import BandTransformer
@@ -28,10 +28,14 @@ from encoders.contract import Encoder
 from encoders.kinds import ENCODERS
 from encoders.marginals import Decoder, Marginals
 from encoders.packetscale import PacketScale
+from encoders.packetsequence import SequenceDecoder, SequenceScale
 from netgen.drawing import choose_device, draw_scaled
 
 FORMAT = 3
 _MARGINALS = "marginals."  # begins the names of their tensors
+
+#: Kind of series -> the scale on which it is learnt.
+SCALES: dict[str, type[PacketScale] | type[SequenceScale]] = {BINS: PacketScale, PACKETS: SequenceScale}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +52,10 @@ class Model:
         Class names, in the order of the network's labels.
     network : BandTransformer
         With averaged weights.
-    scale, limits, statistics, noise : PacketScale, PacketLimits, Statistics, NoiseConfig
+    scale, limits, statistics, noise : PacketScale or SequenceScale, PacketLimits, Statistics, NoiseConfig
         What turns images into integers, and how to sample.
     marginals : Marginals
-        Totals of the classes, by which drawn flows are put right.
+        Totals of the classes, by which drawn flows of bins are put right.
     encoder : str
         Name of the encoder.
     training : dict
@@ -64,7 +68,7 @@ class Model:
     spec: SeriesSpec
     classes: tuple[str, ...]
     network: BandTransformer
-    scale: PacketScale
+    scale: PacketScale | SequenceScale
     limits: PacketLimits
     statistics: Statistics
     noise: NoiseConfig
@@ -79,9 +83,11 @@ class Model:
         return ENCODERS[self.encoder]()
 
     @functools.cached_property
-    def decoder(self) -> Decoder:
+    def decoder(self) -> Decoder | SequenceDecoder:
         """What makes integers of scaled series."""
         limits = np.stack([self.limits.smallest, self.limits.largest]).astype(float)
+        if isinstance(self.scale, SequenceScale):
+            return SequenceDecoder(self.scale, limits)
         return Decoder(self.scale, limits, self.marginals)
 
     def about(self) -> dict[str, Any]:
@@ -134,12 +140,15 @@ class Model:
             network, imaging = modelfile.load_network(about["network"], tensors), ENCODERS[about["encoder"]]()
             if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
                 raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
+            spec = SeriesSpec.from_json(about["series"])
+            if network.config.channels != SCALES[spec.kind].CHANNELS:
+                raise ValueError(f"its network does not make series of {spec.kind}")
             return cls(
                 name=str(about["name"]),
-                spec=SeriesSpec.from_json(about["series"]),
+                spec=spec,
                 classes=tuple(about["classes"]),
                 network=network,
-                scale=PacketScale.from_json(about["scale"]),
+                scale=SCALES[spec.kind].from_json(about["scale"]),
                 limits=PacketLimits.from_json(about["limits"]),
                 statistics=Statistics(**about["statistics"]),
                 noise=NoiseConfig(**about["noise"]),
@@ -236,7 +245,8 @@ class Model:
         )
 
     def _table(self, series: np.ndarray, labels: np.ndarray, residual: np.ndarray, asked: dict[str, Any]) -> FlowTable:
-        series, changed = feasible(series, labels, self.limits)
+        mend = feasible if self.spec.kind == BINS else feasible_packets
+        series, changed = mend(series, labels, self.limits)
         profile = {name: self.profile[name] for name in asked["numbers"] if name in self.profile}
         return FlowTable.build(
             series,

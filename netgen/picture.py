@@ -11,9 +11,10 @@ import numpy as np
 from capture.errors import InputError, OutputError, TableError
 from capture.files import check_output, whole_file
 from capture.flows import FlowTable
-from capture.series import format_duration
+from capture.series import BINS, format_duration
 from encoders.gasf import Gasf
 from encoders.scale import LogScale
+from netgen.evaluation.report.shown import Shown
 from netgen.model import match_class
 from netgen.shipped import load
 
@@ -26,7 +27,7 @@ def show(
     out: str | os.PathLike[str],
     *,
     classes: Sequence[str] | None = None,
-    channel: str = "down_bytes",
+    channel: str | None = None,
     seed: int = 0,
     force: bool = False,
 ) -> Path:
@@ -41,7 +42,7 @@ def show(
     classes : sequence of str, optional
         Otherwise the first four that all files have.
     channel : str
-        The channel whose field is shown.
+        The channel whose field is shown; otherwise ``down_bytes``, or ``size``.
 
     Returns
     -------
@@ -57,6 +58,7 @@ def show(
     for other, name in zip(tables[1:], files[1:], strict=True):
         tables[0].spec.require_equal(other.spec, str(files[0]), str(name))
     spec = tables[0].spec
+    channel = channel or spec.channels[Shown.of(spec).channel]
     if channel not in spec.channels:
         raise InputError(f"there is no channel {channel!r}", f"Take one of: {', '.join(spec.channels)}")
     common = [name for name in tables[0].classes if all(name in table.classes for table in tables)]
@@ -69,9 +71,11 @@ def show(
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    scale = LogScale.of(np.concatenate([table.series() for table in tables]))
+    scale = LogScale.of(np.abs(np.concatenate([table.series() for table in tables])))
     place = spec.channels.index(channel)
-    time = np.arange(spec.length) * spec.bin_ns / 1e9
+    shown = Shown.of(spec)
+    places = shown.places
+    drawn = (("up", "#b45f06"), ("down", "#1c4587")) if spec.kind == BINS else (("size", "#1c4587"),)
     figure, axes = pyplot.subplots(
         len(wanted), 2 * len(tables), figsize=(5.4 * len(tables), 2.4 * len(wanted) + 0.4), squeeze=False,
         layout="constrained", width_ratios=[1.6, 1] * len(tables),
@@ -84,17 +88,21 @@ def show(
                 series = flow.series()
                 kind = "synthetic" if flow.table["synthetic"][0].as_py() else "real"
                 left, right = axes[row, 2 * column], axes[row, 2 * column + 1]
-                left.step(time, series[0, 0], where="post", color="#b45f06", linewidth=0.9, label="up")
-                left.step(time, series[0, 1], where="post", color="#1c4587", linewidth=0.9, label="down")
+                for values, (word, colour) in zip(series[0], drawn, strict=False):
+                    left.step(places, values, where="post", color=colour, linewidth=0.9, label=word)
                 left.set_yscale("symlog", linthresh=100)
-                left.set_ylim(0, max(float(scale.top[:2].max()), 1000) * 1.5)
+                most = max(float(scale.top[: len(drawn)].max()), 1000) * 1.5
+                left.set_ylim(0 if spec.kind == BINS else -most, most)
                 left.set_title(f"{name}, {kind}", fontsize=9)
-                left.set_xlabel("seconds", fontsize=7)
-                left.set_ylabel(f"IP bytes in {format_duration(spec.bin_ns)}", fontsize=7)
+                left.set_xlabel(shown.across, fontsize=7)
+                bins = f"IP bytes in {format_duration(spec.bin_ns)}" if spec.kind == BINS else shown.value
+                left.set_ylabel(bins, fontsize=7)
                 left.tick_params(labelsize=6)
                 left.legend(fontsize=6, loc="upper right", frameon=False)
-                field = Gasf().encode(scale.scale(series))[0, place]
-                right.imshow(field, cmap="viridis", vmin=-1, vmax=1, origin="upper", extent=(0, time[-1], time[-1], 0))
+                field = Gasf().encode(scale.scale(np.abs(series)))[0, place]
+                right.imshow(
+                    field, cmap="viridis", vmin=-1, vmax=1, origin="upper", extent=(0, places[-1], places[-1], 0)
+                )
                 right.set_title(f"GASF of {channel}", fontsize=8)
                 right.tick_params(labelsize=6)
         with whole_file(out) as temporary:

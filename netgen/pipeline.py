@@ -12,7 +12,7 @@ from capture.extract import Extraction
 from capture.extract import extraction as run_extraction
 from capture.flows import FlowTable
 from capture.labelling.labeller import parse_offset
-from capture.series import DEFAULT_LENGTH, NS, SeriesSpec, parse_duration
+from capture.series import BINS, DEFAULT_LENGTH, SeriesSpec, parse_duration, spec_given
 
 PathLike = str | os.PathLike[str]
 
@@ -52,6 +52,7 @@ def extraction(
     *,
     bin: str | float = "auto",
     length: int | None = None,
+    kind: str | None = None,
     like: PathLike | SeriesSpec | FlowTable | None = None,
     idle_timeout: str | float = "120s",
     active_timeout: str | float | None = None,
@@ -68,7 +69,9 @@ def extraction(
     bin : str or float
         Width of a bin, ``"0.25s"`` or seconds; ``"auto"``: the 95th percentile of durations fits.
     length : int, optional
-        Bins of a series, 128 if not given.
+        Bins or packets of a series, 128 if not given.
+    kind : {"bins", "packets"}, optional
+        What a series is of: equal bins in time, if not given, or the first packets, each by its size and gap.
     like : path, SeriesSpec or FlowTable, optional
         Cut series like these instead.
     idle_timeout : str or float
@@ -96,7 +99,7 @@ def extraction(
         active_timeout_ns=None if active_timeout is None else parse_duration(active_timeout),
         workers=jobs,
         labels_offset_ns=parse_offset(labels_offset),
-        **_series(bin, length, like),
+        **_series(bin, length, kind, like),
         **options,
     )
 
@@ -106,29 +109,31 @@ def import_traces(
     *,
     bin: str | float = "auto",
     length: int | None = None,
+    kind: str | None = None,
     like: PathLike | SeriesSpec | FlowTable | None = None,
     **options: Any,
 ) -> FlowTable:
     """Labelled traces that are not captures into a flow table.
 
-    `bin`, `length` and `like` as in `extract`; ``sizes``, ``split``, ``label``, ``relabel`` and
+    `bin`, `length`, `kind` and `like` as in `extract`; ``sizes``, ``split``, ``label``, ``relabel`` and
     ``min_packets``: see `capture.traces.import_traces`.
     """
     from capture.traces import import_traces as run_import  # loads much that extract does not need
 
-    return run_import(path, **_series(bin, length, like), **options)
+    return run_import(path, **_series(bin, length, kind, like), **options)
 
 
 def _series(
-    bin: str | float, length: int | None, like_what: PathLike | SeriesSpec | FlowTable | None
+    bin: str | float, length: int | None, kind: str | None, like_what: PathLike | SeriesSpec | FlowTable | None
 ) -> dict[str, Any]:
     if like_what is not None:
-        if bin != "auto" or length is not None:
-            raise InputError("--like gives the bin width and length already", "Leave --bin and --length out")
+        if bin != "auto" or length is not None or kind is not None:
+            raise InputError("--like gives kind, bin width and length already", "Leave --kind, --bin and --length out")
         if isinstance(like_what, FlowTable):
             return {"spec": like_what.spec}
         return {"spec": like_what if isinstance(like_what, SeriesSpec) else like(like_what)}
     number = DEFAULT_LENGTH if length is None else length
     width = None if bin == "auto" else parse_duration(bin)
-    SeriesSpec(bin_ns=width or NS, length=number)  # refuse a bad length before reading anything
-    return {"bin_ns": width, "length": number}
+    chosen = BINS if kind is None else kind
+    spec_given(chosen, width, number)  # what cannot be made is refused before anything is read
+    return {"bin_ns": width, "length": number, "kind": chosen}

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from capture.series import SeriesSpec, format_duration
+from capture.series import BINS, SeriesSpec, format_duration
 from exporters.verify.findings import CHECKS
 
 if TYPE_CHECKING:
@@ -178,16 +178,17 @@ def augmented(table: FlowTable, report: WriteReport, model: Path | None, *, as_j
         print(json.dumps({"wrote": str(report.path), **report.to_json(), "saved_model": kept, **summary}))
         return
     rows = Table("class", header_style="bold")
-    for heading in ("flows before", "drawn", "flows after"):
+    for heading in ("flows before", "drawn", "jittered", "flows after"):
         rows.add_column(heading, justify="right")
     before, numbers = about["before"], about["numbers"]
+    near = about.get("jittered", {}).get("flows", {})
     for name, there in before.items():
-        drawn = numbers.get(name, 0)
-        rows.add_row(name, f"{there:,}", f"{drawn:,}", f"{there + drawn:,}")
+        new, like = numbers.get(name, 0), near.get(name, 0)
+        rows.add_row(name, f"{there:,}", f"{new - like:,}", f"{like:,}", f"{there + new:,}")
     if len(before) > 1:
         rows.add_section()
-        there, drawn = sum(before.values()), sum(numbers.values())
-        rows.add_row("all", f"{there:,}", f"{drawn:,}", f"{there + drawn:,}")
+        there, new, like = (sum(each.values()) for each in (before, numbers, near))
+        rows.add_row("all", f"{there:,}", f"{new - like:,}", f"{like:,}", f"{there + new:,}")
     _show(rows)
     for name, why in about["left"].items():
         _say(f"{name} was left as it is: {why}")
@@ -255,7 +256,7 @@ def models_listed(models: list[ShippedModel], *, as_json: bool) -> None:
                 model.name if first else "",
                 name,
                 f"{flows.get(name, '?')} flows",
-                f"{spec.length} x {format_duration(spec.bin_ns)}" if first else "",
+                _short(spec) if first else "",
                 _size(model.path) if first else "",
             )
         rows.add_section()
@@ -292,11 +293,15 @@ def _plain(name: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+def _short(spec: SeriesSpec) -> str:
+    return f"{spec.length} x {format_duration(spec.bin_ns)}" if spec.kind == BINS else f"{spec.length} packets"
+
+
 def _class_table(classes: dict[str, dict[str, int]]) -> None:
     if not classes:
         return
     rows = Table("class", header_style="bold")
-    for heading in ("flows", "packets", "bytes", "packets after the last bin"):
+    for heading in ("flows", "packets", "bytes", "packets beyond the series"):
         rows.add_column(heading, justify="right")
     for name, row in classes.items():
         rows.add_row(name, *(f"{row[key]:,}" for key in ("flows", "packets", "bytes", "cut_packets")))

@@ -22,8 +22,10 @@ import torch
 from capture.errors import InputError, ModelError, NetgenError, OutputError, TableError
 from capture.feasible import PacketLimits
 from capture.files import check_output, whole_file
+from capture.firstpackets import as_bins
 from capture.flows import FlowTable, concat
 from capture.profile import profiles_of
+from capture.series import BINS
 from diffusion import modelfile
 from diffusion.denoiser import NoiseConfig, Statistics
 from diffusion.network import BandTransformer, NetworkConfig
@@ -32,10 +34,9 @@ from diffusion.train import train as run_training
 from encoders.changes import KINDS, change, odds_after
 from encoders.kinds import ENCODERS
 from encoders.marginals import Marginals
-from encoders.packetscale import PacketScale
 from netgen.calibration import calibrate
 from netgen.drawing import choose_device, cores
-from netgen.model import FORMAT, Model
+from netgen.model import FORMAT, SCALES, Model
 from netgen.presets import DEFAULT, DEFAULT_ENCODER
 from netgen.presets import preset as preset_named
 from netgen.validation import Check, Validator, due, hold_back
@@ -122,18 +123,20 @@ def train(
         raise InputError("only a training that writes a file can be resumed", "Name it: out=FILE")
     where = choose_device(device)
     series, classes = table.series(), table.classes
-    if not series[:, :2].any():
+    of_bins = table.spec.kind == BINS
+    counted = series if of_bins else as_bins(series)
+    if not counted[:, :2].any():
         raise TableError("the flows hold no bytes: there is nothing to learn", "Extract them with another --bin")
     labels = torch.from_numpy(np.searchsorted(np.array(classes), table.labels.astype(str)))
-    scale = PacketScale.of(series)
+    scale = SCALES[table.spec.kind].of(series)
     scaled = torch.from_numpy(scale.scale(series).astype(np.float32)).to(where)
     imaging, bins = ENCODERS[encoder](), table.spec.length
     some = np.random.default_rng(seed).permutation(len(table))[:256]
     statistics = Statistics.of(imaging.encode_tensor(scaled[torch.from_numpy(some).to(where)]))
     noise = NoiseConfig.of(imaging.repeats(bins))
     network = NetworkConfig(
-        len(table.spec.channels), bins, len(classes), rows=_rows(bins), columns=imaging.columns(bins),
-        mirror=imaging.mirror, width=size.width, depth=size.depth, heads=size.heads, changes=KINDS,
+        scale.CHANNELS, bins, len(classes), rows=_rows(bins), columns=imaging.columns(bins), mirror=imaging.mirror,
+        width=size.width, depth=size.depth, heads=size.heads, changes=KINDS if of_bins else 0,
     )  # fmt: skip
     config = TrainConfig(
         steps=steps,
@@ -150,7 +153,7 @@ def train(
     if files and resume:
         files.restore(state, fingerprint)
     name = name or (Path(out).name.removesuffix(".safetensors") if out is not None else "model")
-    limits = PacketLimits.of(series, labels.numpy(), len(classes))
+    limits = PacketLimits.of(counted, labels.numpy(), len(classes))
 
     def model_of(network: BandTransformer, training: dict[str, Any] | None = None) -> Model:
         return Model(
@@ -173,7 +176,9 @@ def train(
         if files and resume:
             files.restore_checks(validator)
 
-    def images(index: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def images(index: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if not of_bins:
+            return imaging.encode_tensor(scaled[index]), None
         seen = state.step * config.batch / len(table)
         changed, how = change(scaled[index], generator, odds_after(seen))
         return imaging.encode_tensor(changed), how
@@ -249,7 +254,8 @@ def train(
             "parameters": sum(parameter.numel() for parameter in state.average.parameters()),
         },
     )
-    model = calibrate(model, series, labels.numpy(), device=device)
+    if of_bins:
+        model = calibrate(model, series, labels.numpy(), device=device)
     if files:
         model.save(files.path, force=True)
         files.checkpoint_path.unlink(missing_ok=True)

@@ -360,7 +360,7 @@ def test_wrong_usage_ends_with_code_2_and_a_word_on_stderr(words, here, netgen_c
         (["extract", "a.pcap", "--bin", "soon"], "'soon' is not a duration"),
         (["extract", "a.pcap", "--bin", "1e999s"], "'1e999s' is not a duration"),
         (["extract", "a.pcap", "--length", 7], "a series of 7 bins cannot be made"),
-        (["extract", "a.pcap", "--like", "tiny", "--bin", "1s"], "--like gives the bin width"),
+        (["extract", "a.pcap", "--like", "tiny", "--bin", "1s"], "--like gives kind, bin width"),
         (["extract", "a.pcap", "--like", "b.parquet"], "b.parquet does not exist"),
         (["extract", "a.pcap", "--min-packets", 99], "no flow came out of 8 packets in 1 files"),
         (["extract", "a.pcap", "-o", "a.csv"], "a flow table cannot be written to a.csv"),

@@ -6,6 +6,7 @@ on these, on captures that hypothesis makes, and on real ones.
 
 import importlib.util
 import ipaddress
+import itertools
 import json
 import struct
 import sys
@@ -457,3 +458,34 @@ def test_real_captures_give_the_same_flows(shared_data, folder):
     found = [differences(shared_data / "captures" / name) for name in names]
     wrong = [each for each in found if each]
     assert not wrong, f"{len(wrong)} of {len(names)} differ:\n" + "\n".join(wrong[:20])
+
+
+@pytest.mark.parametrize("folder", ["ndpi", "iot_setup/test"])
+def test_real_captures_give_the_same_first_packets(shared_data, folder):
+    """Signed sizes and gaps of the first packets of each flow, in order of time."""
+    truth = json.loads((shared_data / "captures" / "truth.json").read_text())
+    names = [
+        name
+        for name, about in truth.items()
+        if name.startswith(folder) and about["linktype_raw"] & 0xFFFF in oracle.LINKTYPES
+    ]
+    assert len(names) > 100
+    wrong = []
+    for name in names[::4]:
+        path = shared_data / "captures" / name
+        table = netgen.extract([path], kind="packets", length=16)
+        theirs = Counter(first_packets(flow, 16) for flow in oracle.flows_of(path))
+        if Counter(each.tobytes() for each in table.series()) != theirs:
+            wrong.append(name)
+    assert not wrong
+
+
+def first_packets(flow, number):
+    """Sizes and gaps in microseconds of an oracle's flow, as bytes of the numbers."""
+    one = flow.initiator.sender
+    ordered = sorted(flow.packets, key=lambda each: each.time_ns)[:number]
+    sizes = [each.size if each.sender == one else -each.size for each in ordered]
+    times = [(each.time_ns - ordered[0].time_ns) // 1000 for each in ordered]
+    gaps = [0, *(after - before for before, after in itertools.pairwise(times))]
+    rest = [0] * (number - len(ordered))
+    return struct.pack(f"<{2 * number}q", *sizes, *rest, *gaps, *rest)

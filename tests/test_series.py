@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from capture.bins import bin_packets
 from capture.errors import InputError, SpecMismatch
+from capture.firstpackets import count_packets
 from capture.series import (
     CHANNELS,
     LONGEST_NS,
@@ -108,7 +108,7 @@ def test_bins_hold_what_a_slow_loop_counts(given_packets, bin_ns):
         expected[flow, 0 if up else 1, place] += size
         expected[flow, 2 if up else 3, place] += 1
     columns = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3).T
-    series, cut = bin_packets(*columns, np.array([row[3] for row in rows], dtype=bool), flows, spec)
+    series, cut = count_packets(*columns, np.array([row[3] for row in rows], dtype=bool), flows, spec)
     assert series.dtype == cut.dtype == np.int64
     np.testing.assert_array_equal(series, expected)
     np.testing.assert_array_equal(cut, expected_cut)

@@ -30,11 +30,11 @@ def totals_distance(series: np.ndarray, others: np.ndarray) -> float:
     Parameters
     ----------
     series, others : ndarray of int64, shape (flows, channels, bins)
-        Raw numbers: 0.1 means that totals differ by a tenth.
+        Raw numbers: 0.1 means that totals differ by a tenth. Of signed ones, what they add up to without their signs.
     """
     from scipy.stats import wasserstein_distance
 
-    ours, theirs = (np.log1p(each.sum(-1, dtype=float)) for each in (series, others))
+    ours, theirs = (np.log1p(np.abs(each).sum(-1, dtype=float)) for each in (series, others))
     return float(np.mean([wasserstein_distance(a, b) for a, b in zip(ours.T, theirs.T, strict=True)]))
 
 

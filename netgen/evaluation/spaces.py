@@ -29,12 +29,12 @@ def cumulative(series: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class LogSpace:
-    """Series by their logarithms, each channel's largest real one being 1.
+    """Series by their logarithms, each channel's largest real one being 1; what is negative stays so.
 
     Parameters
     ----------
     top : ndarray of float64, shape (channels,)
-        ``log(1 + x)`` of the largest number of each channel.
+        ``log(1 + |x|)`` of the largest number of each channel.
     """
 
     top: np.ndarray
@@ -42,11 +42,13 @@ class LogSpace:
     @classmethod
     def of(cls, series: np.ndarray) -> LogSpace:
         """The space of real series, int64 (flows, channels, bins)."""
-        return cls(np.maximum(np.log1p(series.max(axis=(0, 2), initial=0).astype(float)), 1.0))
+        return cls(np.maximum(np.log1p(np.abs(series).max(axis=(0, 2), initial=0).astype(float)), 1.0))
 
     def __call__(self, series: np.ndarray) -> np.ndarray:
         """Points, float32 (flows, channels, bins): 0 is idle."""
-        return (np.log1p(series.astype(np.float32)) / self.top[:, None].astype(np.float32)).astype(np.float32)
+        values = series.astype(np.float32)
+        logs = np.log1p(np.abs(values)) / self.top[:, None].astype(np.float32)
+        return np.copysign(logs, values).astype(np.float32)
 
 
 class FixedEncoder:

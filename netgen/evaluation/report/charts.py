@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from netgen.evaluation.report.shown import Shown
+
 #: Okabe & Ito's colours, told apart by the colour-blind, on white and on black.
 REAL, SYNTH, THIRD = "#0072b2", "#d55e00", "#009e73"
 
@@ -71,16 +73,16 @@ def svg(
     return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
-def series(axes: Any, real: np.ndarray, synth: np.ndarray, seconds: np.ndarray) -> None:
-    """Down bytes of each side: the median, and where 8 of 10 flows lie."""
+def series(axes: Any, real: np.ndarray, synth: np.ndarray, shown: Shown) -> None:
+    """What is shown of each side: the median, and where 8 of 10 flows lie."""
     for values, colour, name in ((real, REAL, "real"), (synth, SYNTH, "synthetic")):
         if len(values):
             low, middle, high = np.quantile(values, [0.1, 0.5, 0.9], axis=0)
-            axes.fill_between(seconds, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
-            axes.step(seconds, middle, where="post", color=colour, linewidth=1.3, label=name)
+            axes.fill_between(shown.places, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
+            axes.step(shown.places, middle, where="post", color=colour, linewidth=1.3, label=name)
     axes.set_yscale("symlog", linthresh=100)
-    axes.set_xlabel("seconds")
-    axes.set_ylabel("IP bytes down, a bin")
+    axes.set_xlabel(shown.across)
+    axes.set_ylabel(shown.value)
     axes.legend()
 
 
@@ -102,7 +104,7 @@ def lags(axes: Any, real: np.ndarray, synth: np.ndarray) -> None:
     for values, colour, name in ((real, REAL, "real"), (synth, SYNTH, "synthetic")):
         axes.plot(np.arange(1, len(values) + 1), values, color=colour, linewidth=1.3, label=name)
     axes.axhline(0, color=_INK, linewidth=0.5)
-    axes.set_xlabel("lag, bins")
+    axes.set_xlabel("lag")
     axes.set_ylabel("autocorrelation")
     axes.legend()
 
@@ -138,13 +140,13 @@ def cloud(axes: Any, real: np.ndarray, synth: np.ndarray) -> None:
     axes.legend()
 
 
-def pair(axes: Any, synth: np.ndarray, near: np.ndarray, seconds: np.ndarray) -> None:
+def pair(axes: Any, synth: np.ndarray, near: np.ndarray, shown: Shown) -> None:
     """A synthetic flow, and the training flow nearest to it."""
-    axes.step(seconds, near, where="post", color=REAL, linewidth=2, label="nearest training flow")
-    axes.step(seconds, synth, where="post", color=SYNTH, linewidth=1, label="synthetic")
+    axes.step(shown.places, near, where="post", color=REAL, linewidth=2, label="nearest training flow")
+    axes.step(shown.places, synth, where="post", color=SYNTH, linewidth=1, label="synthetic")
     axes.set_yscale("symlog", linthresh=100)
-    axes.set_xlabel("seconds")
-    axes.set_ylabel("IP bytes down, a bin")
+    axes.set_xlabel(shown.across)
+    axes.set_ylabel(shown.value)
     axes.legend()
 
 

@@ -21,6 +21,7 @@ from netgen.evaluation.figures import Figure
 from netgen.evaluation.measures import GROUPS
 from netgen.evaluation.report import charts
 from netgen.evaluation.report.page import figure, page, table
+from netgen.evaluation.report.shown import Shown
 from netgen.evaluation.sets import Flows
 from netgen.evaluation.spaces import FixedEncoder, LogSpace
 from netgen.evaluation.usefulness import confusion
@@ -29,7 +30,6 @@ from netgen.evaluation.verdict import THRESHOLDS
 #: Classes that are drawn; flows of a side on the map; pairs shown.
 DRAWN, ON_MAP, PAIRS = 12, 500, 4
 
-_DOWN = 1  # the channel down_bytes
 _BETTER = {"high": "higher", "low": "lower", "half": "near 0.5"}
 
 
@@ -136,7 +136,7 @@ def _classes(evaluation: Evaluation) -> str:
     if len(names) > DRAWN:
         text += f"<p>Of {len(names)} classes the {DRAWN} with the most held-back flows are drawn.</p>"
     space = LogSpace.of(np.concatenate([sets.train.series, sets.held.series]))
-    scale = LogScale.of(np.concatenate([sets.train.series, sets.held.series]))
+    scale = LogScale.of(np.abs(np.concatenate([sets.train.series, sets.held.series])))
     for number, name in enumerate(names[:DRAWN]):
         real, synth = _of(sets.held, name), _of(sets.synth, name)
         text += f"<h3>{escape(name) or 'All flows'}</h3>"
@@ -151,44 +151,44 @@ def _class_charts(
     evaluation: Evaluation, key: str, name: str, real: np.ndarray, synth: np.ndarray, space: LogSpace, scale: LogScale
 ) -> str:
     title = escape(name, quote=True)
-    seconds = np.arange(evaluation.spec.length) * evaluation.spec.bin_ns / 1e9
-    down = [each[:, _DOWN] for each in (real, synth)]
-    medians = [np.median(each, axis=0) for each in down]
-    totals = [each.sum(1) for each in down]
-    lags = [distances.autocorrelation(space(each))[_DOWN] for each in (real, synth)]
+    shown = Shown.of(evaluation.spec)
+    drawn = [shown.of_flows(each) for each in (real, synth)]
+    medians = [np.median(each, axis=0) for each in drawn]
+    totals = [shown.totals(each) for each in (real, synth)]
+    lags = [distances.autocorrelation(space(each))[shown.channel] for each in (real, synth)]
     # a typical flow: the one with the median of bytes
     typical = [
         each[np.argsort(total)[len(total) // 2]][None] for each, total in zip((real, synth), totals, strict=True)
     ]
-    images = [Gasf().encode(scale.scale(each))[0, _DOWN] for each in typical]
+    images = [Gasf().encode(scale.scale(np.abs(each)))[0, shown.channel] for each in typical]
     shares = (0.05, 0.25, 0.5, 0.75, 0.95)
     size = (4.6, 2.4)
     return "".join(
         [
             figure(
-                charts.svg(f"{key}s", f"Series of {title}", lambda axes: charts.series(axes, down[0], down[1], seconds)),
-                "Bytes down over time, real beside synthetic: the median of all flows, and the band that holds 8 of 10. "
+                charts.svg(f"{key}s", f"Series of {title}", lambda axes: charts.series(axes, drawn[0], drawn[1], shown)),
+                f"{shown.said}, real beside synthetic: the median of all flows, and the band that holds 8 of 10. "
                 "The bands should lie on one another.",
-                table(("second", "real median", "synthetic median"),
-                      zip(seconds.tolist(), *(each.tolist() for each in medians), strict=True), "Medians by time"),
+                table((shown.place, "real median", "synthetic median"),
+                      zip(shown.places.tolist(), *(each.tolist() for each in medians), strict=True), f"Medians by {shown.place}"),
             ),
             figure(
                 charts.svg(f"{key}t", f"Distribution of totals of {title}",
-                           lambda axes: charts.cumulative(axes, totals[0], totals[1], "IP bytes down, a flow")),
-                "The share of flows with at most so many bytes down. The curves should meet.",
+                           lambda axes: charts.cumulative(axes, totals[0], totals[1], shown.total)),
+                f"The share of flows with at most so many {shown.total}. The curves should meet.",
                 table(("share", "real", "synthetic"),
                       [(share, *(float(np.quantile(each, share)) for each in totals)) for share in shares], "Quantiles"),
             ),
             figure(
                 charts.svg(f"{key}a", f"Autocorrelation of {title}", lambda axes: charts.lags(axes, *lags)),
-                "How alike bins are that lie so far apart: the rhythm of the flows. The curves should meet.",
+                "How alike places are that lie so far apart: the rhythm of the flows. The curves should meet.",
                 table(("lag", "real", "synthetic"),
                       zip(range(1, len(lags[0]) + 1), *(each.tolist() for each in lags), strict=True), "By lag"),
             ),
             figure(
                 charts.svg(f"{key}g", f"Gramian angular fields of {title}",
                            lambda axes: charts.fields(axes, *images), columns=2, size=size),
-                "Gramian angular field of bytes down of a typical real and a typical synthetic flow, time from the upper "
+                f"Gramian angular field of a typical real and a typical synthetic flow, {shown.across} from the upper "
                 "left: dark where two moments are both idle, bright where both are busy. Look for textures that only one of them has.",
                 table(("pixel", "real", "synthetic"),
                       [(what, *(float(how(each)) for each in images))
@@ -251,7 +251,7 @@ def _nearest(evaluation: Evaluation) -> str:
     space = LogSpace.of(np.concatenate([sets.train.series, sets.held.series]))
     train = space(sets.train.series)
     found, unseen = privacy.nearest(space(sets.synth.series), train), privacy.nearest(space(sets.held.series), train)
-    seconds = np.arange(evaluation.spec.length) * evaluation.spec.bin_ns / 1e9
+    shown = Shown.of(evaluation.spec)
     limit = float(np.quantile(unseen.forth, 0.01, method="higher"))
     shares = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
     rows = [(share, *(float(np.quantile(each.forth, share)) for each in (unseen, found))) for share in shares]
@@ -265,15 +265,15 @@ def _nearest(evaluation: Evaluation) -> str:
         )
     ]  # fmt: skip
     for place, row in enumerate(np.argsort(found.forth, kind="stable")[:PAIRS].tolist()):
-        ours, theirs = sets.synth.series[row, _DOWN], sets.train.series[found.which[row], _DOWN]
-        busy = np.flatnonzero((ours > 0) | (theirs > 0)).tolist()
+        ours, theirs = sets.synth.series[row, shown.channel], sets.train.series[found.which[row], shown.channel]
+        busy = np.flatnonzero((ours != 0) | (theirs != 0)).tolist()
         parts.append(
             figure(
-                charts.svg(f"p{place}", f"Nearest pair {place + 1}", lambda a, x=ours, y=theirs: charts.pair(a, x, y, seconds)),  # type: ignore[misc]
+                charts.svg(f"p{place}", f"Nearest pair {place + 1}", lambda a, x=ours, y=theirs: charts.pair(a, x, y, shown)),  # type: ignore[misc]
                 f"The synthetic flow that is {_ORDER[place]} to a training flow: distance {found.forth[row]:.3f}. One in a "
                 f"hundred unseen real flows lies within {limit:.3f}.",
-                table(("second", "synthetic", "training"),
-                      [(float(seconds[each]), int(ours[each]), int(theirs[each])) for each in busy], "Bytes down"),
+                table((shown.place, "synthetic", "training"),
+                      [(float(shown.places[each]), int(ours[each]), int(theirs[each])) for each in busy], shown.said),
             )
         )  # fmt: skip
     return f'<div class="charts">{"".join(parts)}</div>'

@@ -1,8 +1,9 @@
 """Topping up rare classes: flows of a table, and synthetic ones where a class has few.
 
-The model learns from the table's own real flows, unless one is given. Flow i of a class is the same
-for the same model and seed, so a table that is topped up twice, to 100 and then to 500, holds what one
-topped up to 500 at once does.
+The model learns from the table's own real flows, unless one is given. Where the real flows stay in the table, a
+share of the new ones are jittered real ones (`netgen.jitter`). Flow i of a class is the same for the same
+model, seed and share, so a table that is topped up twice, to 100 and then to 500, holds what one topped up to
+500 at once does.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from capture.errors import InputError, ModelError, TableError
 from capture.flows import ABOUT, FlowTable, concat
 from diffusion.train import Progress
 from netgen.drawing import choose_device
+from netgen.jitter import SPREAD, divided, jittered
 from netgen.model import Model, check_sampling
 from netgen.shipped import load
 from netgen.training import train
@@ -30,6 +32,9 @@ BALANCE = "balance"
 
 #: Real flows of a class from which more can be learnt than to repeat one.
 LEAST = 2
+
+#: Share of the new flows that are jittered real ones, where the real ones stay.
+JITTERED = 0.5
 
 #: What of a training is kept in the table: all that decides it, nothing that differs from run to run.
 KEPT = ("steps", "seed", "device", "threads", "precision", "flows")
@@ -74,6 +79,7 @@ def augment(
     model: Model | str | os.PathLike[str] | None = None,
     seed: int = 0,
     drawing: Drawing | None = None,
+    jitter: float | None = None,
     only_synthetic: bool = False,
     skip_missing: bool = False,
     save_model: str | os.PathLike[str] | None = None,
@@ -98,6 +104,9 @@ def augment(
         ``steps``, ``threads`` and ``precision`` of training: one by the clock does not stop at the same step.
     drawing : Drawing, optional
         Seed, device, threads, guidance and sampling steps, instead of `seed` alone.
+    jitter : float, optional
+        Share of the new flows that are not drawn, but real flows of the class with each number a little changed. These
+        lie near real ones; so it is `JITTERED` where the real flows stay in the table, and 0 with `only_synthetic`.
     only_synthetic : bool
         Return the new flows alone.
     skip_missing : bool
@@ -123,6 +132,9 @@ def augment(
     """
     how = drawing or Drawing(seed=seed)
     _check(model, save_model, training)
+    share = (0.0 if only_synthetic else JITTERED) if jitter is None else jitter
+    if not 0 <= share < 1:
+        raise InputError(f"a share of {share} of the new flows cannot be jittered", "Take 0 to 0.9: --jitter 0.5")
     given = load(model) if isinstance(model, str | os.PathLike) else model
     plan = planned(flows, to, model=given, skip_missing=skip_missing)
     if not plan.numbers:
@@ -130,7 +142,7 @@ def augment(
     if given is None:
         both = {"seed": how.seed, "device": how.device, "threads": how.threads}
         given = plan.learn(**{**both, **training}, out=save_model, force=force, progress=training_progress)
-    return plan.fill(given, how, only_synthetic=only_synthetic, progress=progress)
+    return plan.fill(given, how, jitter=share, only_synthetic=only_synthetic, progress=progress)
 
 
 def _check(model: Any, save_model: str | os.PathLike[str] | None, training: dict[str, Any]) -> None:
@@ -194,18 +206,32 @@ class Augmentation:
         model: Model,
         drawing: Drawing,
         *,
+        jitter: float = 0.0,
         only_synthetic: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> FlowTable:
-        """Draw what is lacking; see `augment`."""
+        """Draw what is lacking, and jitter; see `augment`."""
         made = self.flows.take(~_real(self.flows)).counts()  # the model's first flows may be here already
-        numbers = {name: number + made.get(name, 0) for name, number in self.numbers.items()}
-        drawn = drawing.draw(model, numbers, progress)
+        real = self.flows.take(_real(self.flows) & self.flows.table["label"].is_valid().to_numpy())
+        known = set(real.classes)
+        ways = {
+            name: divided(made.get(name, 0), made.get(name, 0) + number, jitter if name in known else 0.0)
+            for name, number in self.numbers.items()
+        }
+        drawn = drawing.draw(model, {name: own.stop for name, (own, _, _) in ways.items()}, progress)
         labels = drawn.labels
-        later = [np.flatnonzero(labels == name)[made.get(name, 0) :] for name in self.numbers]
-        new = drawn.take(np.concatenate(later)).table
+        near = {name: like for name, (_, like, _) in ways.items() if len(like)}
+        both = [drawn, jittered(real, near, drawing.seed)] if near else [drawn]
+        rows, first = [], len(drawn)
+        for name, (own, like, is_jittered) in ways.items():
+            row = np.empty(len(is_jittered), np.int64)
+            row[~is_jittered] = np.flatnonzero(labels == name)[own.start : own.stop]
+            row[is_jittered] = first + np.arange(len(like))
+            first += len(like)
+            rows.append(row)
+        new = pa.concat_tables([each.table for each in both]).take(pa.array(np.concatenate(rows)))
         begin = max(self.flows.table["flow"].to_pylist()) + 1
-        new = new.set_column(0, ABOUT.field("flow"), arrow(begin + np.arange(len(new))))
+        new = new.combine_chunks().set_column(0, ABOUT.field("flow"), arrow(begin + np.arange(len(new))))
         facts = ("model", "weights_sha256", "seed", "guidance", "steps", "changed")
         return FlowTable(
             new if only_synthetic else pa.concat_tables([self.flows.table, new]).combine_chunks(),
@@ -213,6 +239,7 @@ class Augmentation:
             {
                 **self._about(),
                 "only_synthetic": only_synthetic,
+                "jittered": {"share": jitter, "spread": SPREAD, "flows": {name: len(near[name]) for name in near}},
                 **{key: drawn.about[key] for key in facts},
                 "training": {key: model.training[key] for key in KEPT if key in model.training},
                 "parts": [self.flows.about, drawn.about],

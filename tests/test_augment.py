@@ -18,6 +18,7 @@ from capture.flows import FlowTable, concat
 from capture.series import SeriesSpec
 from exporters.card import card
 from netgen.augmentation import Drawing, augment, planned
+from netgen.jitter import divided
 
 QUICK = {"steps": 3, "precision": "float32", "validation": 0}
 FAST = Drawing(threads=1, steps=2)
@@ -51,7 +52,7 @@ def test_rare_classes_are_topped_up_and_real_flows_stay(rare, tiny_model):
     new = table.take(synthetic(table))
     assert synthetic(table).tolist() == [False] * len(rare) + [True] * 16
     assert new.counts() == {"Web-TLS": 1, "dns-doh": 15}
-    assert set(new.table["source"].to_pylist()) == {"netgen:tiny"}
+    assert set(new.table["source"].to_pylist()) == {"netgen:tiny", "netgen:jitter"}
     assert set(new.table["src"].to_pylist()) == {None}
     flows = table.table["flow"].to_pylist()
     assert len(set(flows)) == len(table)
@@ -60,7 +61,7 @@ def test_rare_classes_are_topped_up_and_real_flows_stay(rare, tiny_model):
 
 def test_the_new_flows_are_those_that_synth_draws(rare, tiny_model):
     """With the same seed: flow i of a class is the same flow."""
-    table = augment(rare, 22, model=tiny_model, drawing=FAST)
+    table = augment(rare, 22, model=tiny_model, drawing=FAST, jitter=0)
     drawn = tiny_model.sample({"Web-TLS": 3, "dns-doh": 17, "dns-plain": 2}, steps=2)
     new = table.take(synthetic(table))
     assert np.array_equal(new.series(), drawn.series())
@@ -115,13 +116,61 @@ def test_topping_up_in_two_steps_is_topping_up_at_once(rare, tiny_model):
 
 
 def test_only_the_synthetic_flows_can_be_had(rare, tiny_model):
-    """They are the last rows of the whole, their numbers too."""
-    whole = augment(rare, model=tiny_model, drawing=FAST)
+    """They are the last rows of the whole, their numbers too; none is jittered, unless asked for."""
+    whole = augment(rare, model=tiny_model, drawing=FAST, jitter=0)
     alone = augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True)
     assert alone.table.equals(whole.table.slice(len(rare)).combine_chunks())
     assert alone.about["only_synthetic"] is True
+    both = augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True, jitter=0.5)
+    assert both.table.equals(augment(rare, model=tiny_model, drawing=FAST).table.slice(len(rare)).combine_chunks())
     with pytest.raises(InputError, match="no class has fewer flows than the largest: there is no synthetic flow"):
         augment(whole, model=tiny_model, only_synthetic=True)
+
+
+def test_half_of_the_new_flows_are_jittered_real_ones(rare, tiny_model):
+    """By turns with drawn ones, near a real flow of their class, and never equal to all of it; the notes count them."""
+    table = augment(rare, 30, model=tiny_model, drawing=FAST)
+    new = table.take(synthetic(table))
+    near = np.array([each == "netgen:jitter" for each in new.table["source"].to_pylist()])
+    for name, number in {"Web-TLS": 11, "dns-doh": 25, "dns-plain": 10}.items():
+        mine = near[new.labels == name]
+        assert mine.tolist() == [False, True] * (number // 2) + [False] * (number % 2)
+        real = rare.take(rare.labels == name).series().astype(float)
+        for each in new.take((new.labels == name) & near).series():
+            ratio = np.abs(np.log((each + 1.0) / (real + 1.0))).max(axis=(1, 2))
+            assert 0 < ratio.min() < 0.8  # 0 would be a copy; a packet can become one more
+    assert table.about["jittered"] == {
+        "share": 0.5, "spread": 0.1, "flows": {"Web-TLS": 5, "dns-doh": 12, "dns-plain": 5},
+    }  # fmt: skip
+    drawn = augment(rare, 30, model=tiny_model, drawing=FAST, jitter=0)
+    first = drawn.take(synthetic(drawn)).series()[:6]
+    np.testing.assert_array_equal(new.take((new.labels == "Web-TLS") & ~near).series(), first)
+
+
+@given(st.integers(0, 200), st.integers(0, 200), st.floats(0, 0.99))
+def test_shares_are_spread_evenly_and_do_not_depend_on_where_one_begins(first, more, share):
+    own, near, marks = divided(first, first + more, share)
+    assert (len(own), len(near), len(marks)) == (more - marks.sum(), marks.sum(), more)
+    whole = divided(0, first + more, share)
+    assert (own.stop, near.stop) == (whole[0].stop, whole[1].stop)
+    np.testing.assert_array_equal(marks, whole[2][first:])
+    assert abs(whole[2].sum() - share * (first + more)) < 1
+    assert not whole[2][:1].any()
+
+
+def test_a_class_without_real_flows_gets_drawn_ones_alone(rare, tiny_model):
+    fakes = FlowTable.build(rare.series()[:3], rare.spec, label="dns-doh", synthetic=True)
+    others = rare.take(rare.labels == "Web-TLS")
+    table = augment(concat([others, fakes]), model=tiny_model, drawing=FAST)
+    assert table.counts() == {"Web-TLS": 19, "dns-doh": 19}
+    assert set(table.table["source"].to_pylist()[-16:]) == {"netgen:tiny"}
+    assert table.about["jittered"]["flows"] == {}
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, 7, float("nan")])
+def test_a_share_must_be_one(share, rare, tiny_model):
+    with pytest.raises(InputError, match=r"cannot be jittered.*--jitter 0\.5"):
+        augment(rare, model=tiny_model, jitter=share)
 
 
 @pytest.mark.parametrize("how", [{}, {"model": "tiny"}], ids=["trained", "given"])
@@ -261,7 +310,7 @@ def test_the_command_tops_up_a_table(here, netgen_command):
     outcome = netgen_command("augment", "mine.flows.parquet", "--to", 24, *TRAIN, "--save-model", "m.safetensors")
     assert (outcome.code, outcome.err) == (0, "")
     cells = [re.findall(r"[\w-]+", line) for line in outcome.out.splitlines()]
-    for row in (["Web-TLS", "19", "5", "24"], ["dns-doh", "5", "19", "24"], ["all", "44", "28", "72"]):
+    for row in (["Web-TLS", "19", "3", "2", "24"], ["dns-doh", "5", "10", "9", "24"], ["all", "44", "15", "13", "72"]):
         assert row in cells
     assert "2 flows have no label; they were kept as they are" in outcome.out
     assert "wrote mine.augmented.parquet: Parquet flow table, 74 flows, 28 of them synthetic" in outcome.out
@@ -351,7 +400,7 @@ def test_the_card_says_what_is_real_and_what_was_drawn(rare, tiny_model):
     assert f"{len(table)} flows of network traffic, 16 of them synthetic" in text
     assert "That table was made by `netgen extract`" in text
     assert f"| sha256 of its weights | {tiny_model.weights_sha256()} |" in text
-    assert "| dns-doh | 5 | 15 |  |" in text
+    assert "| dns-doh | 5 | 8 | 7 |  |" in text
     assert "come from real traffic" in text
     assert "They follow the flows of that table" in text
     alone = card(augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True), "more.parquet")

@@ -8,6 +8,9 @@ every class up to the same number, from nothing but these. A random forest and a
 network learn from real and added flows, and are tested on the set's own test split. The bins alone
 are fitted to the whole training split, for all ways alike.
 
+"netgen" is what `netgen augment` adds: half of it drawn flows, half jittered real ones. "drawn" is its model's flows
+alone.
+
 A job is a set, a number of traces, a seed and a way. It is a line of the results file when it is done;
 started again, what is done is left out. Several of these may share a file, for other --seeds or --sets.
 """
@@ -36,7 +39,7 @@ from tracesets import SETS, load, there
 import netgen
 from capture.feasible import PacketLimits, feasible
 from netgen import FlowTable, NetgenError
-from netgen.augmentation import Drawing
+from netgen.augmentation import JITTERED, Augmentation, Drawing, planned
 from netgen.evaluation.usefulness import CLASSIFIERS, macro_f1
 
 SHOTS = (5, 10, 20)
@@ -85,7 +88,10 @@ def simple(how: Callable[..., tuple[np.ndarray, np.ndarray]], table: FlowTable, 
 
 
 SIMPLE = {"jitter": jittered, "mixup": mixed}
-WAYS = ("real", *SIMPLE, "netgen")
+
+#: Share of jittered flows among those that a model's are mixed with: none, and what `netgen augment` does.
+TRAINED = {"drawn": 0.0, "netgen": JITTERED}
+WAYS = ("real", *SIMPLE, *TRAINED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +128,7 @@ def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
             for shots in sorted({shots_of(load(name)[0], each) for each in arguments.shots}):
                 for way in arguments.ways:
                     to = shots if way == "real" else arguments.to
-                    options = trained if way == "netgen" else ""
+                    options = trained if way in TRAINED else ""
                     yield Job(name, shots, seed, way, to, arguments.repeats, options)
 
 
@@ -143,16 +149,30 @@ def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+_LEARNT: dict[tuple[Any, ...], netgen.Model] = {}
+
+
+def learnt(job: Job, arguments: argparse.Namespace, plan: Augmentation) -> netgen.Model:
+    """The model of the job's few flows; the last one is kept, since two ways share it."""
+    key = (job.set, job.shots, job.seed, job.training)
+    if key not in _LEARNT:
+        _LEARNT.clear()
+        both = {"seed": job.seed, "device": arguments.device, "threads": arguments.threads}
+        _LEARNT[key] = plan.learn(**both, **options_of(arguments))
+    return _LEARNT[key]
+
+
 def run(job: Job, arguments: argparse.Namespace) -> Line:
     """Draw the few, add to them, train and test the classifiers: a line of results."""
     train, test = load(job.set)
     real = few(train, job.shots, job.seed)
     cpu, begun = cpu_seconds(), time.perf_counter()
     added, said = None, {}
-    if job.way == "netgen":
+    if job.way in TRAINED:
         drawing = Drawing(job.seed, arguments.device, arguments.threads, steps=arguments.sampling_steps)
-        added = netgen.augment(real, job.to, drawing=drawing, only_synthetic=True, **options_of(arguments))
-        said = {"training_steps": added.about["training"]["steps"], "copies": copies(real, added)}
+        model = learnt(job, arguments, planned(real, job.to))
+        added = planned(real, job.to).fill(model, drawing, jitter=TRAINED[job.way], only_synthetic=True)
+        said = {"training_steps": model.training["steps"], "copies": copies(real, added)}
     elif job.way != "real":
         added = simple(SIMPLE[job.way], real, job.to, job.seed)
     made = cpu_seconds() - cpu

@@ -12,7 +12,10 @@ from resultlines import Line
 
 SIMPLE = ("jitter", "mixup")
 TITLES = {"forest": "Random forest", "network": "Convolutional network"}
-HEAD = ("set", "real traces a class", "real", "+ jitter", "+ mixup", "+ netgen", "over the better", "over real")
+#: Way -> what its column is called.
+WAYS = {"real": "real", "jitter": "+ jitter", "mixup": "+ mixup", "drawn": "+ drawn alone", "netgen": "+ netgen"}
+HEAD = ("set", "real traces a class", *WAYS.values(), "over the better", "over real")
+TRAINED = ("drawn", "netgen")
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
 
@@ -77,7 +80,7 @@ def report(lines: Sequence[Line], sets: Sequence[str], *, asked: Sequence[int]) 
 def _one_training(lines: Sequence[Line]) -> tuple[list[Line], list[str]]:
     """Lines of netgen as it was trained last, and the others; what is left out is said."""
     trained = [line["training"] for line in lines if line["way"] == "netgen"]
-    kept = [line for line in lines if line["way"] != "netgen" or line["training"] == trained[-1]]
+    kept = [line for line in lines if line["way"] not in TRAINED or line["training"] == trained[-1]]
     settings = {(line["to"], line["repeats"]) for line in kept if line["way"] == "netgen"}
     if settings:
         to, repeats = next((line["to"], line["repeats"]) for line in reversed(kept) if line["way"] == "netgen")
@@ -100,7 +103,7 @@ def _table(lines: Sequence[Line], sets: Sequence[str], asked: Sequence[int], cla
     rows = [HEAD, ("---",) * len(HEAD)]
     for name in sets:
         for shots, case in cases(lines, name, classifier, metric).items():
-            ways = [_spread(case.scores(way)) for way in ("real", *SIMPLE, "netgen")]
+            ways = [_spread(case.scores(way)) for way in WAYS]
             rows.append((name, _shots(case, shots, asked), *ways, _gain(case, case.best_simple()), _gain(case, "real")))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

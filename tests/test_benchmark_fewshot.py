@@ -115,21 +115,22 @@ def test_jobs_are_done_once(command):
     code, lines, _, _ = command("--seeds", "0", "--shots", "5", "10")
     assert code == 0
     assert sorted((line["shots"], line["way"], line["real"], line["added"]) for line in lines) == [
-        (5, "jitter", 15, 75), (5, "mixup", 15, 75), (5, "netgen", 15, 75), (5, "real", 15, 0),
-        (10, "jitter", 30, 60), (10, "mixup", 30, 60), (10, "netgen", 30, 60), (10, "real", 30, 0),
+        (5, "drawn", 15, 75), (5, "jitter", 15, 75), (5, "mixup", 15, 75), (5, "netgen", 15, 75), (5, "real", 15, 0),
+        (10, "drawn", 30, 60), (10, "jitter", 30, 60), (10, "mixup", 30, 60), (10, "netgen", 30, 60),
+        (10, "real", 30, 0),
     ]  # fmt: skip
-    assert all(json.loads(line["training"])["steps"] == 2 for line in lines if line["way"] == "netgen")
+    assert all(json.loads(line["training"])["steps"] == 2 for line in lines if line["way"] in fewshot.TRAINED)
     assert command("--seeds", "0", "--shots", "5", "10")[1] == lines
 
     command.results.write_text(command.results.read_text()[:-30])
     _, mended, _, _ = command("--seeds", "0", "--shots", "5", "10")
     assert sorted(line["way"] for line in mended) == sorted(line["way"] for line in lines)
     _, more, _, _ = command("--seeds", "0", "--shots", "5", "10", "--steps", "3")
-    assert [line["way"] for line in more[len(mended) :]] == ["netgen", "netgen"]
+    assert [line["way"] for line in more[len(mended) :]] == ["drawn", "netgen"] * 2
 
     code, _, out, _ = command("--table")
     assert code == 0
-    assert "2 results of other trainings or settings of netgen are left out." in out
+    assert "4 results of other trainings or settings of netgen are left out." in out
     assert "| certta | 5 |" in out
 
 
@@ -144,10 +145,10 @@ def test_a_job_that_fails_loses_no_other(command):
     """Exit code 1, what failed and why on stderr; the others are in the file."""
     code, lines, _, err = command("--seeds", "0", "--shots", "1", "5")  # of one flow nothing can be learnt
     assert code == 1
-    assert len(lines) == 7
-    assert "1 of 8" not in err.splitlines()[-1]
+    assert len(lines) == 8
+    assert "1 of 10" not in err.splitlines()[-1]
     assert "certta, 1 a class, seed 0, netgen: too few real flows" in err
-    assert "1 jobs failed" in err
+    assert "2 jobs failed" in err
 
 
 # --- the verdicts ---
@@ -218,11 +219,13 @@ def test_the_report_counts_sets_won_and_lost():
         "alone by more than noise on 1 of 2.",
     ):
         assert sentence in said
-    assert "| video | 5 | 0.500 ± 0.000 | 0.600 ± 0.000 | 0.500 ± 0.000 | 0.700 ± 0.000 | +0.100 (noise 0.005)" in said
+    assert (
+        "| video | 5 | 0.500 ± 0.000 | 0.600 ± 0.000 | 0.500 ± 0.000 | - | 0.700 ± 0.000 | +0.100 (noise 0.005)" in said
+    )
     # what is not done yet is no verdict
     part = fewshot_table.report(made(real=(0.5,), jitter=(0.5,)), ["video"], asked=[5])
     assert "on 0 of 0 sets" in part
-    assert "| video | 5 | 0.500 | 0.500 | - | - | - | - |" in part
+    assert "| video | 5 | 0.500 | 0.500 | - | - | - | - | - |" in part
 
 
 def test_a_set_of_the_first_pages_is_cut_to_its_own_training_flows(shared_data):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -40,16 +39,3 @@ class LogScale:
         """The integers nearest to `scaled`, int64."""
         share = np.clip((np.asarray(scaled, dtype=np.float64) - IDLE) / (1 - IDLE), 0.0, 1.0)
         return np.rint(np.expm1(share * np.log1p(self.top)[:, None])).astype(np.int64)
-
-    def over(self, series: np.ndarray) -> int:
-        """Number of values that do not fit, and would be cut to `top`."""
-        return int((series > self.top[:, None]).sum())
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
-        return {"top": self.top.tolist()}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> LogScale:
-        """The scale that `to_json` wrote."""
-        return cls(np.array(data["top"], dtype=np.float64))

@@ -2,7 +2,7 @@
 
 Such a file has a column of lists for each channel (``up_bytes``: 128 numbers a row), or a column
 for each bin (``up_bytes_0``, ``up_bytes_1``, ...), and perhaps one named label. How wide a bin is
-does not stand in it.
+does not stand in it. A file with sizes and gaps instead holds series of packets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from capture.columns import numbers
 from capture.errors import TableError
 from capture.flows import ABOUT, METADATA_KEY, FlowTable
-from capture.series import CHANNELS, NS, SeriesSpec
+from capture.series import BINS, CHANNELS, KINDS, NS, PACKETS, SeriesSpec
 
 #: Names of the column that holds the class, in any case.
 LABELS = ("label", "class")
@@ -61,16 +61,21 @@ def read_table(path: str | os.PathLike[str], *, like: SeriesSpec | None = None) 
     except (pa.ArrowException, OSError, ValueError) as error:
         raise TableError(f"{path} is no flow table: {str(error).splitlines()[0]}", _NEED) from error
     try:
-        series = np.stack([_channel(table, channel) for channel in CHANNELS], axis=1)
+        kind = PACKETS if _has(table, KINDS[PACKETS]) else BINS
+        series = np.stack([_channel(table, channel) for channel in KINDS[kind]], axis=1)
     except (KeyError, ValueError, pa.ArrowException) as error:
         what = error.args[0] if error.args else "?"
         raise TableError(f"{path} is no flow table: {str(what).splitlines()[0]}", _NEED) from error
-    if len(series) and series.min() < 0:
-        raise TableError(f"{path} has negative numbers in its series", "Bytes and packets of a bin are 0 or more")
+    whole = series if kind == BINS else series[:, 1:]
+    if whole.size and whole.min() < 0:
+        raise TableError(
+            f"{path} has negative numbers in its series", "Bytes and packets of a bin, and gaps, are 0 or more"
+        )
     short = -series.shape[2] % 4
     series = np.pad(series, ((0, 0), (0, 0), (0, short)))
-    width = like.bin_ns if like is not None else NS
-    spec = SeriesSpec(bin_ns=width, length=series.shape[2])
+    width = like.bin_ns if like is not None and like.kind == BINS else NS
+    length = series.shape[2]
+    spec = SeriesSpec(bin_ns=width, length=length) if kind == BINS else SeriesSpec.packets(length)
     known = {name: table[name] for name in _KEPT if name in table.column_names}
     columns = {name: _taken(column, ABOUT.field(name).type) for name, column in known.items()}
     label = next((name for name in table.column_names if name.lower() in LABELS), None)
@@ -78,6 +83,11 @@ def read_table(path: str | os.PathLike[str], *, like: SeriesSpec | None = None) 
         columns["label"] = _taken(table[label], pa.string())
     columns.setdefault("source", path.name)
     return FlowTable.build(series, spec, about={"made_by": "other", "file": str(path)}, **columns)
+
+
+def _has(table: pa.Table, channels: tuple[str, ...]) -> bool:
+    """Whether there are columns of all of these, as lists or as numbers."""
+    return all(not {channel, f"{channel}_0"}.isdisjoint(table.column_names) for channel in channels)
 
 
 def _taken(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:

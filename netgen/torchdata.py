@@ -14,7 +14,10 @@ from capture.flows import FlowTable
 from capture.series import SeriesSpec
 
 #: Name -> function of a series. None learns anything from the table, so two tables are always scaled alike.
-SCALES: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {"log": np.log1p, None: lambda series: series}
+SCALES: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
+    "log": lambda series: np.copysign(np.log1p(np.abs(series)), series),
+    None: lambda series: series,
+}
 
 
 class FlowDataset(Dataset[tuple[torch.Tensor, int]]):
@@ -67,7 +70,7 @@ def to_torch(
         Class names in the order of their numbers; otherwise those of the table, sorted. Give a test
         set its training set's ``classes``, so that both mean the same by a number.
     scale : {"log", None}
-        ``"log"``: log(1 + x), since bytes a bin range from none to millions. None: bytes and packets
+        ``"log"``: log(1 + |x|) with the sign of x, since bytes a bin range from none to millions. None: the numbers
         as they are, as float32, which is exact up to 16,777,216. Both look at one number at a time:
         a training and a test set are scaled alike.
 

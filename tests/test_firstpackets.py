@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 import capture.firstpackets
 import netgen
-from capture.errors import InputError, ModelError, SpecMismatch
+from capture.errors import InputError, ModelError, SpecMismatch, TableError
 from capture.feasible import PacketLimits, feasible_packets
 from capture.firstpackets import FirstPackets, as_bins, count_packets
 from capture.flows import FlowTable
+from capture.plaintables import read_table
 from capture.series import NS, SeriesSpec
 from encoders.packetsequence import SequenceScale
 from exporters.plan import plan
@@ -149,6 +150,28 @@ def test_short_flows_are_stored_without_their_zeros(tmp_path):
     series[:, 1, 1:3] = [7, 10**12]
     FlowTable.build(series, SeriesSpec.packets()).write(tmp_path / "t.parquet")
     np.testing.assert_array_equal(FlowTable.read(tmp_path / "t.parquet").series(), series)
+
+
+def test_a_csv_of_packets_comes_back(tmp_path):
+    """It is known by its columns; gaps that run backwards are refused."""
+    table = FlowTable.build(talks(12), SeriesSpec.packets(16), label=["a", "b"] * 6)
+    netgen.write(table, tmp_path / "t.csv")
+    again = read_table(tmp_path / "t.csv")
+    assert again.spec == table.spec
+    np.testing.assert_array_equal(again.series(), table.series())
+    assert again.labels.tolist() == table.labels.tolist()
+    series = table.series()
+    series[3, 1, 2] = -1
+    netgen.write(FlowTable.build(series, table.spec), tmp_path / "bad.csv")
+    with pytest.raises(TableError, match="has negative numbers"):
+        read_table(tmp_path / "bad.csv")
+
+
+def test_packets_as_tensors_keep_their_direction():
+    table = FlowTable.build(talks(12), SeriesSpec.packets(16), label="a")
+    data = netgen.to_torch(table).series.numpy()
+    np.testing.assert_allclose(np.sign(data), np.sign(table.series()))
+    np.testing.assert_allclose(np.expm1(np.abs(data)), np.abs(table.series()), rtol=1e-4)
 
 
 def test_kinds_are_never_mixed():

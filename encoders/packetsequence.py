@@ -63,8 +63,8 @@ class SequenceScale:
     def decode(self, scaled: np.ndarray, smallest: np.ndarray, largest: np.ndarray) -> np.ndarray:
         """The packets nearest to drawn numbers, int64 (flows, 2, packets).
 
-        Each is up, down or none, whichever lies nearest on the scale that the model learnt; after the first that is
-        none there is no other, and the first packet is always there.
+        Each goes up or down, and the flow ends behind one of them, whichever lies nearest on the scale that the model
+        learnt. The first packet is always there.
 
         Parameters
         ----------
@@ -78,9 +78,9 @@ class SequenceScale:
         from_idle = np.square(drawn[:, :2] - IDLE)
         gain = from_idle - np.square(drawn[:, :2] - LOWEST - (1 - LOWEST) * place)
         best = gain.argmax(1)
-        there = gain.max(1) > 0
-        there[:, 0] = True
-        there = np.logical_and.accumulate(there, axis=1)
+        # of all flows that end somewhere, the nearest: one packet that looks like none does not end it
+        number = gain.max(1).cumsum(1).argmax(1) + 1
+        there = np.arange(drawn.shape[2]) < number[:, None]
         low, high = (np.broadcast_to(each, (len(drawn), 2)) for each in (smallest, largest))
         size = np.zeros(best.shape, np.int64)
         for way in (0, 1):

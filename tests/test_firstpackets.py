@@ -235,6 +235,20 @@ def test_whatever_is_drawn_becomes_a_feasible_series(seed, noise):
     assert (found[:, 0, 0] != 0).all()
 
 
+def test_one_packet_that_looks_like_none_does_not_end_a_flow():
+    """Where a flow ends is decided by all of its places: a weak packet among strong ones stays, one behind goes."""
+    series = talks(30, 32)
+    series = series[(series[:, 0] != 0).sum(1) >= 12][:1]
+    scale = SequenceScale.of(series)
+    number = int((series[0, 0] != 0).sum())
+    drawn = scale.scale(series)
+    drawn[0, :2, 5] = 0.26
+    drawn[0, :2, min(number + 2, 31)] = 0.35  # nearer to none than to the smallest packet
+    found = scale.decode(drawn, np.array([20, 20]), np.array([1500, 1500]))
+    assert (found[0, 0] != 0).sum() == number
+    np.testing.assert_array_equal(np.delete(found[0, 0], 5), np.delete(series[0, 0], 5))
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_any_numbers_become_packets_that_a_flow_can_have(seed):
     rng = np.random.default_rng(seed)

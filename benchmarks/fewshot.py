@@ -149,16 +149,18 @@ def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-_LEARNT: dict[tuple[Any, ...], netgen.Model] = {}
+_LEARNT: dict[tuple[Any, ...], tuple[netgen.Model, float]] = {}
 
 
-def learnt(job: Job, arguments: argparse.Namespace, plan: Augmentation) -> netgen.Model:
-    """The model of the job's few flows; the last one is kept, since two ways share it."""
+def learnt(job: Job, arguments: argparse.Namespace, plan: Augmentation) -> tuple[netgen.Model, float]:
+    """The model of the job's few flows, and the CPU time it took; the last one is kept, since two ways share it."""
     key = (job.set, job.shots, job.seed, job.training)
     if key not in _LEARNT:
         _LEARNT.clear()
         both = {"seed": job.seed, "device": arguments.device, "threads": arguments.threads}
-        _LEARNT[key] = plan.learn(**both, **options_of(arguments))
+        begun = cpu_seconds()
+        model = plan.learn(**both, **options_of(arguments))
+        _LEARNT[key] = model, cpu_seconds() - begun
     return _LEARNT[key]
 
 
@@ -170,7 +172,9 @@ def run(job: Job, arguments: argparse.Namespace) -> Line:
     added, said = None, {}
     if job.way in TRAINED:
         drawing = Drawing(job.seed, arguments.device, arguments.threads, steps=arguments.sampling_steps)
-        model = learnt(job, arguments, planned(real, job.to))
+        known = bool(_LEARNT.get((job.set, job.shots, job.seed, job.training)))
+        model, taken = learnt(job, arguments, planned(real, job.to))
+        cpu -= taken * known  # as if it had been trained for this job
         added = planned(real, job.to).fill(model, drawing, jitter=TRAINED[job.way], only_synthetic=True)
         said = {"training_steps": model.training["steps"], "copies": copies(real, added)}
     elif job.way != "real":

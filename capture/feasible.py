@@ -16,7 +16,7 @@ MAX_PACKET = 1500  # the MTU of Ethernet
 
 @dataclasses.dataclass(frozen=True)
 class PacketLimits:
-    """The smallest and largest mean packet of a bin, as seen in real flows.
+    """The smallest and largest packet of each class, as seen in real flows; of bins, the mean packet of a bin.
 
     Parameters
     ----------
@@ -29,10 +29,10 @@ class PacketLimits:
     largest: np.ndarray
 
     @classmethod
-    def of(cls, series: np.ndarray, classes: np.ndarray, number: int) -> PacketLimits:
+    def of(cls, series: np.ndarray, classes: np.ndarray, number: int, *, most: int = MAX_PACKET) -> PacketLimits:
         """Limits of each class, from real series of bins, (flows, 4, bins); of packets, see `firstpackets.as_bins`."""
         smallest = np.full((number, 2), MIN_PACKET)
-        largest = np.full((number, 2), MAX_PACKET)
+        largest = np.full((number, 2), most)
         for index in range(number):
             mine = series[classes == index]
             for direction in (0, 1):
@@ -41,8 +41,8 @@ class PacketLimits:
                 if busy.any():
                     mean = total[busy] / count[busy]
                     # offloaded frames may exceed the MTU; a packet that is sent may not
-                    smallest[index, direction] = np.clip(np.floor(mean.min()), MIN_PACKET, MAX_PACKET)
-                    largest[index, direction] = np.clip(np.ceil(mean.max()), MIN_PACKET, MAX_PACKET)
+                    smallest[index, direction] = np.clip(np.floor(mean.min()), MIN_PACKET, most)
+                    largest[index, direction] = np.clip(np.ceil(mean.max()), MIN_PACKET, most)
         return cls(smallest.astype(np.int64), largest.astype(np.int64))
 
     def to_json(self) -> dict[str, list[list[int]]]:

@@ -71,7 +71,7 @@ _Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def counter_of(flows: int, spec: SeriesSpec) -> BinCounter | FirstPackets:
-    """What makes series of packets."""
+    """What packets are counted with into series of a kind."""
     return BinCounter(flows, spec) if spec.kind == BINS else FirstPackets(flows, spec)
 
 

@@ -28,7 +28,8 @@ LABELS = ("label", "class")
 _KEPT = ("source", "start_ns", "src", "dst", "name")
 
 _NEED = (
-    f"It needs the columns {', '.join(CHANNELS)}, each with a list of numbers a row, or one column a bin (up_bytes_0)"
+    f"It needs the columns {', '.join(CHANNELS)}, or {' and '.join(KINDS[PACKETS])}, each with a list of numbers "
+    "a row, or one column a bin (up_bytes_0)"
 )
 
 
@@ -61,7 +62,7 @@ def read_table(path: str | os.PathLike[str], *, like: SeriesSpec | None = None) 
     except (pa.ArrowException, OSError, ValueError) as error:
         raise TableError(f"{path} is no flow table: {str(error).splitlines()[0]}", _NEED) from error
     try:
-        kind = PACKETS if _has(table, KINDS[PACKETS]) else BINS
+        kind = PACKETS if _has(table, KINDS[PACKETS]) and not _has(table, CHANNELS) else BINS
         series = np.stack([_channel(table, channel) for channel in KINDS[kind]], axis=1)
     except (KeyError, ValueError, pa.ArrowException) as error:
         what = error.args[0] if error.args else "?"
@@ -86,8 +87,8 @@ def read_table(path: str | os.PathLike[str], *, like: SeriesSpec | None = None) 
 
 
 def _has(table: pa.Table, channels: tuple[str, ...]) -> bool:
-    """Whether there are columns of all of these, as lists or as numbers."""
-    return all(not {channel, f"{channel}_0"}.isdisjoint(table.column_names) for channel in channels)
+    """Whether there are columns of any of these, as lists or as numbers."""
+    return any(not {channel, f"{channel}_0"}.isdisjoint(table.column_names) for channel in channels)
 
 
 def _taken(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:

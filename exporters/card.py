@@ -31,8 +31,8 @@ SIZES = (
 COLUMNS = {
     "flow": "number of the row",
     "label": "the class",
-    "source": "what the flow comes from: a capture, a trace, or `netgen:` and a model",
-    "synthetic": "true: drawn from a model",
+    "source": "what the flow comes from: a capture, a trace, `netgen:` and a model, or `jitter` of real flows",
+    "synthetic": "true: drawn from a model, or jittered",
     "start_ns": "time of the first packet, ns since 1970",
     "duration_ns": "first packet to last, ns",
     "protocol": "IP protocol number",
@@ -68,7 +68,7 @@ SYNTHETIC = """\
 """
 
 JITTERED = """\
-Jittered flows (source `netgen:jitter`) are real ones of the class in which each number was changed by about a tenth.
+Jittered flows (source `jitter`) are real ones of the class in which each number was changed by about a tenth.
 They lie near real flows: pass them on only where you would pass on those.
 """
 
@@ -201,17 +201,18 @@ def _topped_up(about: dict[str, Any]) -> list[str]:
     facts = [(what, about[key]) for key, what in FACTS.items() if key in about]
     facts += [("steps of training", about["training"]["steps"])] if "steps" in about.get("training", {}) else []
     origin = _brief(about["parts"][0]).replace("Made by", "That table was made by").replace("The table", "That table")
-    near = about.get("jittered", {}).get("flows", {})
+    jitter = about.get("jittered", {})
+    near, share = jitter.get("flows", {}), f" --jitter {jitter['share']:g}" if jitter else ""
     rows = [
         (name, there, numbers.get(name, 0) - near.get(name, 0), near.get(name, 0), left.get(name, ""))
         for name, there in about["before"].items()
     ]
     return [
-        f"Classes with few flows were topped up (`netgen augment --to {about['to']}`) by flows drawn from a diffusion "
-        f"model.{whose} {origin}.\n",
+        f"Classes with few flows were topped up (`netgen augment --to {about['to']}{share}`) by flows drawn from a "
+        f"diffusion model{'' if not near else ' and by jittered ones'}.{whose} {origin}.\n",
         *([_rows(("what", "value"), facts)] if facts else []),
         *([JITTERED] * bool(near)),
-        _rows(("class", "flows before", "flows drawn", "flows jittered", "why none were"), rows),
+        _rows(("class", "flows before", "flows drawn", "flows jittered", "why none were added"), rows),
         *_changed(about),
     ]
 

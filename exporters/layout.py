@@ -142,7 +142,7 @@ class Layout:
         if self.plan.begins is None:
             times = offsets(sequence, self.keys, self.paths, self.plan.profiles.gaps, self.plan.spec.bin_ns)
         else:
-            times = given_times(flow, self.plan.begins[self.rows][flow, sequence.bin])
+            times = given_times(flow, self.plan.begins[self.rows][flow, sequence.bin], self.plan.number[self.rows])
         return Packets(flow=self.rows[flow], offset_ns=times, up=up, size=size, headers=headers, flags=flags)
 
     def _bursts(self) -> tuple[Ints, Ints]:

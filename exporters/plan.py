@@ -18,11 +18,17 @@ from capture.headers import PROTOCOL_TCP, PROTOCOL_UDP
 from capture.series import GAP_NS, PACKETS, SeriesSpec
 from exporters.draws import Words, flow_keys, occurrences
 from exporters.layout import Layout
-from exporters.mend import IPV6_EXTRA, Bools, Ints, Shape, mend
+from exporters.mend import DISAGREE, IPV6_EXTRA, NO_PACKET, Bools, Ints, Shape, mend
 from exporters.packetlist import Packets
 from exporters.profiles import Profiles, profiles
 
 OTHER_PROTOCOL = "neither TCP nor UDP: written as UDP"
+
+#: What is said of bins, in words of packets.
+_OF_PACKETS = {
+    DISAGREE: "packets smaller than their headers made larger",
+    NO_PACKET: "no packet at all: one added",
+}
 
 _MEND_BLOCK = 1024  # flows mended at a time: 4 KB each and a dozen copies
 
@@ -139,6 +145,10 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
         for part in (slice(at, at + _MEND_BLOCK) for at in range(0, max(len(series), 1), _MEND_BLOCK))
     ]
     shape = _join(parts)
+    if given is not None:
+        shape = dataclasses.replace(
+            shape, reasons={_OF_PACKETS.get(each, each): at for each, at in shape.reasons.items()}
+        )
     foreign = ~tcp & (protocol != PROTOCOL_UDP)
     if foreign.any():
         shape.reasons[OTHER_PROTOCOL] = foreign

@@ -134,13 +134,15 @@ def offsets(packets: Sequence, keys: Words, path: Paths, gaps: Ints, width_ns: i
     return where * width_ns + np.where(zero & (rank == 0), 0, inside)
 
 
-def given_times(flow: Ints, begin: Ints) -> Ints:
+def given_times(flow: Ints, begin: Ints, number: Ints) -> Ints:
     """Times of packets that say themselves when they come; those of the same time a nanosecond apart, as they stand.
 
     Parameters
     ----------
     flow, begin : ndarray of int64, shape (packets,)
         Flow, and time since its first packet in ns; in order of time in each flow.
+    number : ndarray of int64, shape (flows,)
+        What the flows are called in the table.
 
     Raises
     ------
@@ -151,9 +153,11 @@ def given_times(flow: Ints, begin: Ints) -> Ints:
     start = np.flatnonzero(first)
     rank = np.arange(len(flow)) - np.repeat(start, np.diff(start, append=len(flow)))
     if len(rank) and rank.max() >= GAP_NS:
+        at = int(rank.argmax())
         raise OutputError(
-            f"over {GAP_NS} packets of a flow come in one microsecond: no two packets can have their own time",
-            "Extract fewer of its packets: --length 512",
+            f"flow {int(number[flow[at]])} has over {GAP_NS} packets {int(begin[at]) // GAP_NS} microseconds after its "
+            "first, counting those into which packets over 1500 bytes are split: they cannot all have their own time",
+            "Leave that flow out, or extract it in bins: --kind bins",
         )
     return begin + rank
 

@@ -1,9 +1,9 @@
 """Topping up rare classes: flows of a table, and synthetic ones where a class has few.
 
 The model learns from the table's own real flows, unless one is given. Where the real flows stay in the table, a
-share of the new ones are jittered real ones (`netgen.jitter`). Flow i of a class is the same for the same
-model, seed and share, so a table that is topped up twice, to 100 and then to 500, holds what one topped up to
-500 at once does.
+share of the new ones are jittered real ones (`netgen.jitter`). Drawn flow i of a class is the same for the same model
+and seed, and jittered flow i for the same real flows and seed; so a table that is topped up twice, to 100 and then to
+500, holds what one topped up to 500 at once does, and no flow comes twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from capture.errors import InputError, ModelError, TableError
 from capture.flows import ABOUT, FlowTable, concat
 from diffusion.train import Progress
 from netgen.drawing import choose_device
-from netgen.jitter import SPREAD, divided, jittered
+from netgen.jitter import SOURCE, SPREAD, is_jittered, jittered
 from netgen.model import Model, check_sampling
 from netgen.shipped import load
 from netgen.training import train
@@ -211,23 +211,27 @@ class Augmentation:
         progress: Callable[[int, int], None] | None = None,
     ) -> FlowTable:
         """Draw what is lacking, and jitter; see `augment`."""
-        made = self.flows.take(~_real(self.flows)).counts()  # the model's first flows may be here already
-        real = self.flows.take(_real(self.flows) & self.flows.table["label"].is_valid().to_numpy())
-        known = set(real.classes)
-        ways = {
-            name: divided(made.get(name, 0), made.get(name, 0) + number, jitter if name in known else 0.0)
-            for name, number in self.numbers.items()
-        }
-        drawn = drawing.draw(model, {name: own.stop for name, (own, _, _) in ways.items()}, progress)
+        # the model's first flows, and the first jittered ones, may be here already
+        made, before = ~_real(self.flows), _jittered(self.flows)
+        real = self.flows.take(~made & self.flows.table["label"].is_valid().to_numpy())
+        known, drawn_before, near_before = set(real.classes), self.flows.take(made & ~before), self.flows.take(before)
+        begins = [table.counts() for table in (drawn_before, near_before)]
+        marks, numbers, near = {}, {}, {}
+        for name, number in self.numbers.items():
+            own, like = (each.get(name, 0) for each in begins)
+            marks[name] = is_jittered(own + like, number, jitter if name in known else 0.0)
+            numbers[name] = own + int((~marks[name]).sum())
+            near[name] = range(like, like + int(marks[name].sum()))
+        near = {name: which for name, which in near.items() if which}
+        drawn = drawing.draw(model, {name: max(number, 1) for name, number in numbers.items()}, progress)
         labels = drawn.labels
-        near = {name: like for name, (_, like, _) in ways.items() if len(like)}
         both = [drawn, jittered(real, near, drawing.seed)] if near else [drawn]
         rows, first = [], len(drawn)
-        for name, (own, like, is_jittered) in ways.items():
-            row = np.empty(len(is_jittered), np.int64)
-            row[~is_jittered] = np.flatnonzero(labels == name)[own.start : own.stop]
-            row[is_jittered] = first + np.arange(len(like))
-            first += len(like)
+        for name, mark in marks.items():
+            row = np.empty(len(mark), np.int64)
+            row[~mark] = np.flatnonzero(labels == name)[begins[0].get(name, 0) : numbers[name]]
+            row[mark] = first + np.arange(mark.sum())
+            first += int(mark.sum())
             rows.append(row)
         new = pa.concat_tables([each.table for each in both]).take(pa.array(np.concatenate(rows)))
         begin = max(self.flows.table["flow"].to_pylist()) + 1
@@ -298,6 +302,10 @@ def _number(to: int | str) -> int | None:
 
 def _real(table: FlowTable) -> np.ndarray:
     return ~np.array(table.table["synthetic"].to_pylist(), bool)
+
+
+def _jittered(table: FlowTable) -> np.ndarray:
+    return ~_real(table) & np.array([each == SOURCE for each in table.table["source"].to_pylist()], bool)
 
 
 def _unlearnable(table: FlowTable, short: dict[str, int]) -> dict[str, str]:

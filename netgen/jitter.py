@@ -18,8 +18,11 @@ from diffusion.sampler import sample_seed
 #: Spread of the logarithm of what each number is multiplied with.
 SPREAD = 0.1
 
-#: What the rows name as their source.
-SOURCE = "netgen:jitter"
+#: What the rows name as their source; no model is called so, since those of a model begin with ``netgen:``.
+SOURCE = "jitter"
+
+#: A jittered packet may be as large as the class's real ones, those that a network card had merged as well.
+_ANY = 1 << 40
 
 
 def jittered(real: FlowTable, numbers: dict[str, range], seed: int) -> FlowTable:
@@ -42,7 +45,7 @@ def jittered(real: FlowTable, numbers: dict[str, range], seed: int) -> FlowTable
     number = np.searchsorted(np.array(classes), real.labels.astype(str))
     given = real.series()
     counted = given if real.spec.kind == BINS else as_bins(given)
-    limits = PacketLimits.of(counted, number, len(classes))
+    limits = PacketLimits.of(counted, number, len(classes), most=_ANY)
     parts, rows, labels = [], [], []
     for name, wanted in numbers.items():
         label = classes.index(name)
@@ -58,6 +61,10 @@ def jittered(real: FlowTable, numbers: dict[str, range], seed: int) -> FlowTable
         low, high = (each[np.array(labels)][:, :, None] for each in (limits.smallest, limits.largest))
         series[:, 2:] = np.maximum(series[:, 2:], given[np.array(rows)][:, 2:] > 0)
         series[:, :2] = np.clip(series[:, :2], low * series[:, 2:], high * series[:, 2:])
+    else:
+        # a longer silence than any real one might end the flow
+        longest = np.array([given[number == label, 1].max() for label in range(len(classes))])
+        series[:, 1] = np.minimum(series[:, 1], longest[np.array(labels)][:, None])
     mend = feasible if real.spec.kind == BINS else feasible_packets
     series, _ = mend(series, np.array(labels), limits)
     protocol = real.table["protocol"].to_pylist()
@@ -67,16 +74,11 @@ def jittered(real: FlowTable, numbers: dict[str, range], seed: int) -> FlowTable
     )  # fmt: skip
 
 
-def divided(begin: int, end: int, share: float) -> tuple[range, range, np.ndarray]:
-    """Which of the flows `begin` to `end` - 1 of a class are drawn, and which are jittered.
+def is_jittered(before: int, number: int, share: float) -> np.ndarray:
+    """Which of the next `number` new flows of a class are jittered, bool (number,), where there are `before` already.
 
-    Returns
-    -------
-    range, range
-        Numbers among the drawn ones, and among the jittered ones.
-    ndarray of bool, shape (end - begin,)
-        Whether each is jittered: the shares are spread evenly, so that any first few hold both.
+    Shares are spread evenly, so that any first few hold both; the very first is drawn.
     """
-    before = np.floor(np.arange(begin, end + 1) * share).astype(int)
-    is_jittered = np.diff(before) > 0
-    return range(begin - before[0], end - before[-1]), range(before[0], before[-1]), is_jittered
+    whole = np.floor(np.arange(before, before + number + 1) * share)
+    found: np.ndarray = np.diff(whole) > 0
+    return found

@@ -75,7 +75,7 @@ def show(
     place = spec.channels.index(channel)
     shown = Shown.of(spec)
     places = shown.places
-    drawn = (("up", "#b45f06"), ("down", "#1c4587")) if spec.kind == BINS else (("size", "#1c4587"),)
+    both = (("up", "#b45f06"), ("down", "#1c4587"))
     figure, axes = pyplot.subplots(
         len(wanted), 2 * len(tables), figsize=(5.4 * len(tables), 2.4 * len(wanted) + 0.4), squeeze=False,
         layout="constrained", width_ratios=[1.6, 1] * len(tables),
@@ -88,10 +88,12 @@ def show(
                 series = flow.series()
                 kind = "synthetic" if flow.table["synthetic"][0].as_py() else "real"
                 left, right = axes[row, 2 * column], axes[row, 2 * column + 1]
-                for values, (word, colour) in zip(series[0], drawn, strict=False):
+                size = series[0, 0]
+                curves = series[0, :2] if spec.kind == BINS else np.stack([np.maximum(size, 0), np.minimum(size, 0)])
+                for values, (word, colour) in zip(curves, both, strict=True):
                     left.step(places, values, where="post", color=colour, linewidth=0.9, label=word)
                 left.set_yscale("symlog", linthresh=100)
-                most = max(float(scale.top[: len(drawn)].max()), 1000) * 1.5
+                most = max(float(scale.top[: 2 if spec.kind == BINS else 1].max()), 1000) * 1.5
                 left.set_ylim(0 if spec.kind == BINS else -most, most)
                 left.set_title(f"{name}, {kind}", fontsize=9)
                 left.set_xlabel(shown.across, fontsize=7)
@@ -103,7 +105,7 @@ def show(
                 right.imshow(
                     field, cmap="viridis", vmin=-1, vmax=1, origin="upper", extent=(0, places[-1], places[-1], 0)
                 )
-                right.set_title(f"GASF of {channel}", fontsize=8)
+                right.set_title(f"GASF of {channel}{shown.unsigned}", fontsize=8)
                 right.tick_params(labelsize=6)
         with whole_file(out) as temporary:
             figure.savefig(temporary, format=out.suffix[1:].lower(), dpi=130)

@@ -18,7 +18,7 @@ from capture.flows import FlowTable, concat
 from capture.series import SeriesSpec
 from exporters.card import card
 from netgen.augmentation import Drawing, augment, planned
-from netgen.jitter import divided
+from netgen.jitter import is_jittered, jittered
 
 QUICK = {"steps": 3, "precision": "float32", "validation": 0}
 FAST = Drawing(threads=1, steps=2)
@@ -52,7 +52,7 @@ def test_rare_classes_are_topped_up_and_real_flows_stay(rare, tiny_model):
     new = table.take(synthetic(table))
     assert synthetic(table).tolist() == [False] * len(rare) + [True] * 16
     assert new.counts() == {"Web-TLS": 1, "dns-doh": 15}
-    assert set(new.table["source"].to_pylist()) == {"netgen:tiny", "netgen:jitter"}
+    assert set(new.table["source"].to_pylist()) == {"netgen:tiny", "jitter"}
     assert set(new.table["src"].to_pylist()) == {None}
     flows = table.table["flow"].to_pylist()
     assert len(set(flows)) == len(table)
@@ -131,7 +131,7 @@ def test_half_of_the_new_flows_are_jittered_real_ones(rare, tiny_model):
     """By turns with drawn ones, near a real flow of their class, and never equal to all of it; the notes count them."""
     table = augment(rare, 30, model=tiny_model, drawing=FAST)
     new = table.take(synthetic(table))
-    near = np.array([each == "netgen:jitter" for each in new.table["source"].to_pylist()])
+    near = np.array([each == "jitter" for each in new.table["source"].to_pylist()])
     for name, number in {"Web-TLS": 11, "dns-doh": 25, "dns-plain": 10}.items():
         mine = near[new.labels == name]
         assert mine.tolist() == [False, True] * (number // 2) + [False] * (number % 2)
@@ -149,13 +149,38 @@ def test_half_of_the_new_flows_are_jittered_real_ones(rare, tiny_model):
 
 @given(st.integers(0, 200), st.integers(0, 200), st.floats(0, 0.99))
 def test_shares_are_spread_evenly_and_do_not_depend_on_where_one_begins(first, more, share):
-    own, near, marks = divided(first, first + more, share)
-    assert (len(own), len(near), len(marks)) == (more - marks.sum(), marks.sum(), more)
-    whole = divided(0, first + more, share)
-    assert (own.stop, near.stop) == (whole[0].stop, whole[1].stop)
-    np.testing.assert_array_equal(marks, whole[2][first:])
-    assert abs(whole[2].sum() - share * (first + more)) < 1
-    assert not whole[2][:1].any()
+    whole = is_jittered(0, first + more, share)
+    np.testing.assert_array_equal(is_jittered(first, more, share), whole[first:])
+    assert abs(whole.sum() - share * (first + more)) < 1
+    assert not whole[:1].any()
+
+
+@pytest.mark.parametrize("before", [{"jitter": 0, "only_synthetic": True}, {"jitter": 0.2}, {"jitter": 0.75}])
+@pytest.mark.parametrize("share", [0, 0.3, 0.5])
+def test_no_flow_comes_twice_whatever_was_added_before(before, share, rare, tiny_model):
+    """Drawn and jittered flows are each continued where they stand, also with another share."""
+    first = augment(rare, 30, model=tiny_model, drawing=FAST, **before)
+    table = first if not before.get("only_synthetic") else concat([rare, first])
+    more = augment(table, 41, model=tiny_model, drawing=FAST, jitter=share)
+    assert set(more.counts().values()) == {41}
+    for source in ("netgen:tiny", "jitter"):
+        new = more.take(np.array([each == source for each in more.table["source"].to_pylist()]))
+        assert len({each.tobytes() for each in new.series()}) == len(new)
+
+
+def test_jittered_flows_are_as_large_as_real_ones_of_merged_packets():
+    """What a network card merged is not cut to 1500 bytes, and no gap is longer than the longest real one."""
+    series = np.zeros((8, 2, 8), np.int64)
+    series[:, 0, :6] = [60, -60, 20_000, -30_000, 9_000, -52]
+    series[:, 1, 1:6] = [10, 20, 119_000_000, 30, 40]
+    real = FlowTable.build(series, SeriesSpec.packets(8), label="a")
+    for each in jittered(real, {"a": range(50)}, 0).series():
+        assert (np.abs(np.log(each[0, :6] / series[0, 0, :6])) < 0.7).all()
+        assert each[1].max() <= 119_000_000
+    bins = FlowTable.build(np.tile([[[60_000], [0], [3], [0]]], (8, 1, 4)), SeriesSpec(10**9, 4), label="a")
+    for each in jittered(bins, {"a": range(50)}, 0).series():
+        assert (each[0] > 30_000).all()
+        assert (each[2] > 0).all()
 
 
 def test_a_class_without_real_flows_gets_drawn_ones_alone(rare, tiny_model):

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import dpkt
 import numpy as np
+import pyarrow.csv as pacsv
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import capture.firstpackets
 import netgen
-from capture.errors import InputError, ModelError, SpecMismatch, TableError
+from capture.errors import InputError, ModelError, OutputError, SpecMismatch, TableError
 from capture.feasible import PacketLimits, feasible_packets
 from capture.firstpackets import FirstPackets, as_bins, count_packets
 from capture.flows import FlowTable
@@ -160,6 +161,11 @@ def test_a_csv_of_packets_comes_back(tmp_path):
     assert again.spec == table.spec
     np.testing.assert_array_equal(again.series(), table.series())
     assert again.labels.tolist() == table.labels.tolist()
+    lacking = pacsv.read_csv(tmp_path / "t.csv")
+    kept = [name for name in lacking.column_names if not name.startswith("gap_")]
+    pacsv.write_csv(lacking.select(kept), tmp_path / "l.csv")
+    with pytest.raises(TableError, match="there is no column gap"):
+        read_table(tmp_path / "l.csv")
     series = table.series()
     series[3, 1, 2] = -1
     netgen.write(FlowTable.build(series, table.spec), tmp_path / "bad.csv")
@@ -306,6 +312,16 @@ def test_packets_of_one_microsecond_keep_their_order(tmp_path):
     netgen.write(table, tmp_path / "x.pcap")
     again = netgen.extract(tmp_path / "x.pcap", like=table)
     np.testing.assert_array_equal(again.series(), series)
+
+
+def test_too_many_packets_of_one_microsecond_name_the_flow(tmp_path):
+    """Where packets that are too large are split, they are counted as what they become."""
+    series = np.full((1, 2, 32), 0, np.int64)
+    series[0, 0] = 60_000
+    table = FlowTable.build(series, SeriesSpec.packets(32), protocol=17, flow=[77])
+    with pytest.raises(OutputError, match=r"flow 77 has over 1000 packets 0 microseconds after its first"):
+        netgen.write(table, tmp_path / "x.pcap")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_verify_finds_nothing_wrong_with_such_a_capture(tmp_path):

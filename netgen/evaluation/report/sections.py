@@ -175,7 +175,7 @@ def _class_charts(
             figure(
                 charts.svg(f"{key}t", f"Distribution of totals of {title}",
                            lambda axes: charts.cumulative(axes, totals[0], totals[1], shown.total)),
-                f"The share of flows with at most so many {shown.total}. The curves should meet.",
+                f"The share of flows by their total ({shown.total}). The curves should meet.",
                 table(("share", "real", "synthetic"),
                       [(share, *(float(np.quantile(each, share)) for each in totals)) for share in shares], "Quantiles"),
             ),
@@ -189,7 +189,7 @@ def _class_charts(
                 charts.svg(f"{key}g", f"Gramian angular fields of {title}",
                            lambda axes: charts.fields(axes, *images), columns=2, size=size),
                 f"Gramian angular field of a typical real and a typical synthetic flow, {shown.across} from the upper "
-                "left: dark where two moments are both idle, bright where both are busy. Look for textures that only one of them has.",
+                f"left: {shown.dark}. Look for textures that only one of them has.",
                 table(("pixel", "real", "synthetic"),
                       [(what, *(float(how(each)) for each in images))
                        for what, how in (("mean", np.mean), ("lowest", np.min), ("highest", np.max))], "Pixels"),

@@ -25,6 +25,10 @@ class Shown:
         What is drawn, and what it adds up to in a flow.
     said : str
         The same at the beginning of a sentence.
+    dark : str
+        When a pixel of a field is dark, and when bright.
+    unsigned : str
+        What to add to the name of a field, which knows no sign.
     """
 
     channel: int
@@ -34,6 +38,8 @@ class Shown:
     value: str
     total: str
     said: str
+    dark: str
+    unsigned: str
 
     @classmethod
     def of(cls, spec: SeriesSpec) -> Shown:
@@ -41,9 +47,13 @@ class Shown:
         if spec.kind == PACKETS:
             number = np.arange(1, spec.length + 1)
             size = "IP bytes of a packet, negative down"
-            return cls(0, number, "packet", "packets", size, "IP bytes, a flow", "Sizes of packets")
+            dark = "dark where two packets are both small, bright where both are large, whichever way they go"
+            total = "IP bytes, a flow"
+            return cls(0, number, "packet", "packets", size, total, "Sizes of packets", dark, ", unsigned")
         seconds = np.arange(spec.length) * spec.bin_ns / 1e9
-        return cls(1, seconds, "second", "seconds", "IP bytes down, a bin", "IP bytes down, a flow", "Bytes down")
+        dark = "dark where two moments are both idle, bright where both are busy"
+        value, total = "IP bytes down, a bin", "IP bytes down, a flow"
+        return cls(1, seconds, "second", "seconds", value, total, "Bytes down", dark, "")
 
     def of_flows(self, series: np.ndarray) -> np.ndarray:
         """What is drawn of series (flows, channels, length); int64 (flows, length)."""

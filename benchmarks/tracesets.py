@@ -1,4 +1,7 @@
-"""The six sets of real traces that netgen is measured on, each with its own division in training and test."""
+"""The six sets of real traces that netgen is measured on, each with its own division in training and test.
+
+Each is there as bins, and, as NAME-packets, as the first 128 packets of each trace.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,14 @@ class Source:
         What its sizes count, as `netgen.import_traces` takes it.
     classes : int, optional
         The first so many, by name; otherwise all.
+    kind : str
+        Of the series.
     """
 
     file: str
     sizes: str
     classes: int | None = None
+    kind: str = "bins"
 
     @property
     def path(self) -> Path:
@@ -48,11 +54,13 @@ SETS = {
     "alexa": Source("alexa_voice", "ip"),
 }
 
+OF_PACKETS = {f"{name}-packets": dataclasses.replace(source, kind="packets") for name, source in SETS.items()}
+
 
 @functools.lru_cache(maxsize=1)
 def load(name: str) -> tuple[FlowTable, FlowTable]:
     """Training and test flows: bins as wide as fits the former, the latter cut alike."""
-    source = SETS[name]
+    source = {**SETS, **OF_PACKETS}[name]
     wanted = [("split", "in", ["train", "test"])]
     if source.classes is not None:
         labels = pq.read_table(source.path, columns=["label"], filters=wanted)["label"]
@@ -60,7 +68,7 @@ def load(name: str) -> tuple[FlowTable, FlowTable]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{name}.parquet")
         pq.write_table(pq.read_table(source.path, filters=wanted), path)
-        train = netgen.import_traces(path, sizes=source.sizes, split="train")
+        train = netgen.import_traces(path, sizes=source.sizes, split="train", kind=source.kind)
         return train, netgen.import_traces(path, sizes=source.sizes, split="test", like=train)
 
 

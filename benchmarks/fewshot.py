@@ -8,8 +8,7 @@ every class up to the same number, from nothing but these. A random forest and a
 network learn from real and added flows, and are tested on the set's own test split. The bins alone
 are fitted to the whole training split, for all ways alike.
 
-"netgen" is what `netgen augment` adds: half of it drawn flows, half jittered real ones. "drawn" is its model's flows
-alone.
+"netgen" is what `netgen augment` adds, "both" what it adds with --jitter 0.5: half of it jittered real flows.
 
 A job is a set, a number of traces, a seed and a way. It is a line of the results file when it is done;
 started again, what is done is left out. Several of these may share a file, for other --seeds or --sets.
@@ -39,7 +38,7 @@ from tracesets import SETS, load, there
 import netgen
 from capture.feasible import PacketLimits, feasible
 from netgen import FlowTable, NetgenError
-from netgen.augmentation import JITTERED, Augmentation, Drawing, planned
+from netgen.augmentation import Augmentation, Drawing, planned
 from netgen.evaluation.usefulness import CLASSIFIERS, macro_f1
 
 SHOTS = (5, 10, 20)
@@ -89,8 +88,8 @@ def simple(how: Callable[..., tuple[np.ndarray, np.ndarray]], table: FlowTable, 
 
 SIMPLE = {"jitter": jittered, "mixup": mixed}
 
-#: Share of jittered flows among those that a model's are mixed with: none, and what `netgen augment` does.
-TRAINED = {"drawn": 0.0, "netgen": JITTERED}
+#: What share of the new flows are jittered: none, as `netgen augment` has it, or with --jitter.
+TRAINED = {"netgen": 0.0, "both": 0.5}
 WAYS = ("real", *SIMPLE, *TRAINED)
 
 

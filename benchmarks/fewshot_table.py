@@ -13,9 +13,9 @@ from resultlines import Line
 SIMPLE = ("jitter", "mixup")
 TITLES = {"forest": "Random forest", "network": "Convolutional network"}
 #: Way -> what its column is called.
-WAYS = {"real": "real", "jitter": "+ jitter", "mixup": "+ mixup", "drawn": "+ drawn alone", "netgen": "+ netgen"}
+WAYS = {"real": "real", "jitter": "+ jitter", "mixup": "+ mixup", "netgen": "+ netgen", "both": "+ both"}
 HEAD = ("set", "real traces a class", *WAYS.values(), "over the better", "over real")
-TRAINED = ("drawn", "netgen")
+TRAINED = ("netgen", "both")
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
 

@@ -1,7 +1,7 @@
 """Topping up rare classes: flows of a table, and synthetic ones where a class has few.
 
-The model learns from the table's own real flows, unless one is given. Where the real flows stay in the table, a
-share of the new ones are jittered real ones (`netgen.jitter`). Drawn flow i of a class is the same for the same model
+The model learns from the table's own real flows, unless one is given. A share of the new ones may be jittered real
+flows (`netgen.jitter`). Drawn flow i of a class is the same for the same model
 and seed, and jittered flow i for the same real flows and seed; so a table that is topped up twice, to 100 and then to
 500, holds what one topped up to 500 at once does, and no flow comes twice.
 """
@@ -32,9 +32,6 @@ BALANCE = "balance"
 
 #: Real flows of a class from which more can be learnt than to repeat one.
 LEAST = 2
-
-#: Share of the new flows that are jittered real ones, where the real ones stay.
-JITTERED = 0.5
 
 #: What of a training is kept in the table: all that decides it, nothing that differs from run to run.
 KEPT = ("steps", "seed", "device", "threads", "precision", "flows")
@@ -79,7 +76,7 @@ def augment(
     model: Model | str | os.PathLike[str] | None = None,
     seed: int = 0,
     drawing: Drawing | None = None,
-    jitter: float | None = None,
+    jitter: float = 0.0,
     only_synthetic: bool = False,
     skip_missing: bool = False,
     save_model: str | os.PathLike[str] | None = None,
@@ -104,9 +101,9 @@ def augment(
         ``steps``, ``threads`` and ``precision`` of training: one by the clock does not stop at the same step.
     drawing : Drawing, optional
         Seed, device, threads, guidance and sampling steps, instead of `seed` alone.
-    jitter : float, optional
-        Share of the new flows that are not drawn, but real flows of the class with each number a little changed. These
-        lie near real ones; so it is `JITTERED` where the real flows stay in the table, and 0 with `only_synthetic`.
+    jitter : float
+        Share of the new flows that are not drawn, but real flows of the class with each number a little changed, which
+        lie near real ones.
     only_synthetic : bool
         Return the new flows alone.
     skip_missing : bool
@@ -132,9 +129,8 @@ def augment(
     """
     how = drawing or Drawing(seed=seed)
     _check(model, save_model, training)
-    share = (0.0 if only_synthetic else JITTERED) if jitter is None else jitter
-    if not 0 <= share < 1:
-        raise InputError(f"a share of {share} of the new flows cannot be jittered", "Take 0 to 0.9: --jitter 0.5")
+    if not 0 <= jitter < 1:
+        raise InputError(f"a share of {jitter} of the new flows cannot be jittered", "Take 0 to 0.9: --jitter 0.5")
     given = load(model) if isinstance(model, str | os.PathLike) else model
     plan = planned(flows, to, model=given, skip_missing=skip_missing)
     if not plan.numbers:
@@ -142,7 +138,7 @@ def augment(
     if given is None:
         both = {"seed": how.seed, "device": how.device, "threads": how.threads}
         given = plan.learn(**{**both, **training}, out=save_model, force=force, progress=training_progress)
-    return plan.fill(given, how, jitter=share, only_synthetic=only_synthetic, progress=progress)
+    return plan.fill(given, how, jitter=jitter, only_synthetic=only_synthetic, progress=progress)
 
 
 def _check(model: Any, save_model: str | os.PathLike[str] | None, training: dict[str, Any]) -> None:

@@ -356,13 +356,8 @@ def augment(
         int | None, typer.Option("--sampling-steps", help="Sampling steps.", show_default="the model's, 10")
     ] = None,
     jitter: Annotated[
-        float | None,
-        typer.Option(
-            "--jitter",
-            help="Share of the new flows that are real ones, changed a little.",
-            show_default="0.5; 0 with --only-synthetic",
-        ),
-    ] = None,
+        float, typer.Option("--jitter", help="Share of the new flows that are real ones, each number changed a little.")
+    ] = 0.0,
     only_synthetic: Annotated[bool, typer.Option("--only-synthetic", help="Write the new flows alone.")] = False,
     skip_missing: Annotated[
         bool,

@@ -1,8 +1,9 @@
-"""Real flows with each number a little changed: what is added beside drawn flows where a class has few.
+"""Real flows with each number a little changed: what can be added beside drawn flows where a class has few.
 
-A drawn flow shows a classifier what else a class might do; a jittered one shows it that the last digits of a
-real flow mean nothing. Few flows need both (BENCHMARKS.md, "Few real flows"). A jittered flow lies near a real one: it
-belongs beside it, never in its place.
+A drawn flow shows a classifier what else a class might do; a jittered one that the last digits of a real flow mean
+nothing. That helps a random forest, and misleads a classifier where digits do mean something, as where all packets
+are cells of one size (BENCHMARKS.md, "Few real flows"). A jittered flow lies near a real one: it belongs
+beside it, never in its place.
 """
 
 from __future__ import annotations

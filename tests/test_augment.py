@@ -52,7 +52,7 @@ def test_rare_classes_are_topped_up_and_real_flows_stay(rare, tiny_model):
     new = table.take(synthetic(table))
     assert synthetic(table).tolist() == [False] * len(rare) + [True] * 16
     assert new.counts() == {"Web-TLS": 1, "dns-doh": 15}
-    assert set(new.table["source"].to_pylist()) == {"netgen:tiny", "jitter"}
+    assert set(new.table["source"].to_pylist()) == {"netgen:tiny"}
     assert set(new.table["src"].to_pylist()) == {None}
     flows = table.table["flow"].to_pylist()
     assert len(set(flows)) == len(table)
@@ -61,7 +61,7 @@ def test_rare_classes_are_topped_up_and_real_flows_stay(rare, tiny_model):
 
 def test_the_new_flows_are_those_that_synth_draws(rare, tiny_model):
     """With the same seed: flow i of a class is the same flow."""
-    table = augment(rare, 22, model=tiny_model, drawing=FAST, jitter=0)
+    table = augment(rare, 22, model=tiny_model, drawing=FAST)
     drawn = tiny_model.sample({"Web-TLS": 3, "dns-doh": 17, "dns-plain": 2}, steps=2)
     new = table.take(synthetic(table))
     assert np.array_equal(new.series(), drawn.series())
@@ -98,10 +98,12 @@ def test_a_model_is_trained_on_the_real_flows_of_the_table(rare, tmp_path):
     assert table.about["numbers"] == {"Web-TLS": 2, "dns-doh": 12, "dns-plain": 1}
 
 
-def test_topping_up_in_two_steps_is_topping_up_at_once(rare, tiny_model):
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_topping_up_in_two_steps_is_topping_up_at_once(share, rare, tiny_model):
     """No flow comes twice, and a table that lacks nothing comes back as it is."""
-    once = augment(rare, 24, model=tiny_model, drawing=FAST)
-    twice = augment(augment(rare, 21, model=tiny_model, drawing=FAST), 24, model=tiny_model, drawing=FAST)
+    how = {"model": tiny_model, "drawing": FAST, "jitter": share}
+    once = augment(rare, 24, **how)
+    twice = augment(augment(rare, 21, **how), 24, **how)
 
     def drawn(table):
         new = table.take(synthetic(table))
@@ -116,20 +118,21 @@ def test_topping_up_in_two_steps_is_topping_up_at_once(rare, tiny_model):
 
 
 def test_only_the_synthetic_flows_can_be_had(rare, tiny_model):
-    """They are the last rows of the whole, their numbers too; none is jittered, unless asked for."""
-    whole = augment(rare, model=tiny_model, drawing=FAST, jitter=0)
+    """They are the last rows of the whole, their numbers too."""
+    whole = augment(rare, model=tiny_model, drawing=FAST)
     alone = augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True)
     assert alone.table.equals(whole.table.slice(len(rare)).combine_chunks())
     assert alone.about["only_synthetic"] is True
     both = augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True, jitter=0.5)
-    assert both.table.equals(augment(rare, model=tiny_model, drawing=FAST).table.slice(len(rare)).combine_chunks())
+    kept = augment(rare, model=tiny_model, drawing=FAST, jitter=0.5)
+    assert both.table.equals(kept.table.slice(len(rare)).combine_chunks())
     with pytest.raises(InputError, match="no class has fewer flows than the largest: there is no synthetic flow"):
         augment(whole, model=tiny_model, only_synthetic=True)
 
 
-def test_half_of_the_new_flows_are_jittered_real_ones(rare, tiny_model):
+def test_half_of_the_new_flows_can_be_jittered_real_ones(rare, tiny_model):
     """By turns with drawn ones, near a real flow of their class, and never equal to all of it; the notes count them."""
-    table = augment(rare, 30, model=tiny_model, drawing=FAST)
+    table = augment(rare, 30, model=tiny_model, drawing=FAST, jitter=0.5)
     new = table.take(synthetic(table))
     near = np.array([each == "jitter" for each in new.table["source"].to_pylist()])
     for name, number in {"Web-TLS": 11, "dns-doh": 25, "dns-plain": 10}.items():
@@ -142,7 +145,7 @@ def test_half_of_the_new_flows_are_jittered_real_ones(rare, tiny_model):
     assert table.about["jittered"] == {
         "share": 0.5, "spread": 0.1, "flows": {"Web-TLS": 5, "dns-doh": 12, "dns-plain": 5},
     }  # fmt: skip
-    drawn = augment(rare, 30, model=tiny_model, drawing=FAST, jitter=0)
+    drawn = augment(rare, 30, model=tiny_model, drawing=FAST)
     first = drawn.take(synthetic(drawn)).series()[:6]
     np.testing.assert_array_equal(new.take((new.labels == "Web-TLS") & ~near).series(), first)
 
@@ -155,7 +158,7 @@ def test_shares_are_spread_evenly_and_do_not_depend_on_where_one_begins(first, m
     assert not whole[:1].any()
 
 
-@pytest.mark.parametrize("before", [{"jitter": 0, "only_synthetic": True}, {"jitter": 0.2}, {"jitter": 0.75}])
+@pytest.mark.parametrize("before", [{"only_synthetic": True}, {"jitter": 0.2}, {"jitter": 0.75}])
 @pytest.mark.parametrize("share", [0, 0.3, 0.5])
 def test_no_flow_comes_twice_whatever_was_added_before(before, share, rare, tiny_model):
     """Drawn and jittered flows are each continued where they stand, also with another share."""
@@ -186,7 +189,7 @@ def test_jittered_flows_are_as_large_as_real_ones_of_merged_packets():
 def test_a_class_without_real_flows_gets_drawn_ones_alone(rare, tiny_model):
     fakes = FlowTable.build(rare.series()[:3], rare.spec, label="dns-doh", synthetic=True)
     others = rare.take(rare.labels == "Web-TLS")
-    table = augment(concat([others, fakes]), model=tiny_model, drawing=FAST)
+    table = augment(concat([others, fakes]), model=tiny_model, drawing=FAST, jitter=0.5)
     assert table.counts() == {"Web-TLS": 19, "dns-doh": 19}
     assert set(table.table["source"].to_pylist()[-16:]) == {"netgen:tiny"}
     assert table.about["jittered"]["flows"] == {}
@@ -332,7 +335,9 @@ def refused(outcome, message):
 
 def test_the_command_tops_up_a_table(here, netgen_command):
     """Training on it; a table of classes, before and after, what has no label, the files."""
-    outcome = netgen_command("augment", "mine.flows.parquet", "--to", 24, *TRAIN, "--save-model", "m.safetensors")
+    outcome = netgen_command(
+        "augment", "mine.flows.parquet", "--to", 24, "--jitter", 0.5, *TRAIN, "--save-model", "m.safetensors"
+    )
     assert (outcome.code, outcome.err) == (0, "")
     cells = [re.findall(r"[\w-]+", line) for line in outcome.out.splitlines()]
     for row in (["Web-TLS", "19", "3", "2", "24"], ["dns-doh", "5", "10", "9", "24"], ["all", "44", "15", "13", "72"]):
@@ -344,7 +349,7 @@ def test_the_command_tops_up_a_table(here, netgen_command):
         ["m.metrics.jsonl", "m.safetensors", "mine.augmented.card.md", "mine.augmented.parquet", "mine.flows.parquet"]
     )
     table = FlowTable.read("mine.augmented.parquet")
-    again = augment(FlowTable.read("mine.flows.parquet"), "24", model="m.safetensors", drawing=FAST)
+    again = augment(FlowTable.read("mine.flows.parquet"), "24", model="m.safetensors", drawing=FAST, jitter=0.5)
     assert table.table.equals(again.table)
     assert "netgen augment --to 24" in (here / "mine.augmented.card.md").read_text()
 
@@ -425,7 +430,7 @@ def test_the_card_says_what_is_real_and_what_was_drawn(rare, tiny_model):
     assert f"{len(table)} flows of network traffic, 16 of them synthetic" in text
     assert "That table was made by `netgen extract`" in text
     assert f"| sha256 of its weights | {tiny_model.weights_sha256()} |" in text
-    assert "| dns-doh | 5 | 8 | 7 |  |" in text
+    assert "| dns-doh | 5 | 15 | 0 |  |" in text
     assert "come from real traffic" in text
     assert "They follow the flows of that table" in text
     alone = card(augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True), "more.parquet")

@@ -115,8 +115,8 @@ def test_jobs_are_done_once(command):
     code, lines, _, _ = command("--seeds", "0", "--shots", "5", "10")
     assert code == 0
     assert sorted((line["shots"], line["way"], line["real"], line["added"]) for line in lines) == [
-        (5, "drawn", 15, 75), (5, "jitter", 15, 75), (5, "mixup", 15, 75), (5, "netgen", 15, 75), (5, "real", 15, 0),
-        (10, "drawn", 30, 60), (10, "jitter", 30, 60), (10, "mixup", 30, 60), (10, "netgen", 30, 60),
+        (5, "both", 15, 75), (5, "jitter", 15, 75), (5, "mixup", 15, 75), (5, "netgen", 15, 75), (5, "real", 15, 0),
+        (10, "both", 30, 60), (10, "jitter", 30, 60), (10, "mixup", 30, 60), (10, "netgen", 30, 60),
         (10, "real", 30, 0),
     ]  # fmt: skip
     assert all(json.loads(line["training"])["steps"] == 2 for line in lines if line["way"] in fewshot.TRAINED)
@@ -126,7 +126,7 @@ def test_jobs_are_done_once(command):
     _, mended, _, _ = command("--seeds", "0", "--shots", "5", "10")
     assert sorted(line["way"] for line in mended) == sorted(line["way"] for line in lines)
     _, more, _, _ = command("--seeds", "0", "--shots", "5", "10", "--steps", "3")
-    assert [line["way"] for line in more[len(mended) :]] == ["drawn", "netgen"] * 2
+    assert [line["way"] for line in more[len(mended) :]] == ["netgen", "both"] * 2
 
     code, _, out, _ = command("--table")
     assert code == 0
@@ -220,7 +220,7 @@ def test_the_report_counts_sets_won_and_lost():
     ):
         assert sentence in said
     assert (
-        "| video | 5 | 0.500 ± 0.000 | 0.600 ± 0.000 | 0.500 ± 0.000 | - | 0.700 ± 0.000 | +0.100 (noise 0.005)" in said
+        "| video | 5 | 0.500 ± 0.000 | 0.600 ± 0.000 | 0.500 ± 0.000 | 0.700 ± 0.000 | - | +0.100 (noise 0.005)" in said
     )
     # what is not done yet is no verdict
     part = fewshot_table.report(made(real=(0.5,), jitter=(0.5,)), ["video"], asked=[5])

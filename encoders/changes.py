@@ -8,6 +8,7 @@ so that changed flows are not what it draws (Karras et al. 2022, EDM, appendix F
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +17,9 @@ from encoders.scale import IDLE
 #: Numbers that say how a flow was changed: volume, swapped, reversed, shift, speed.
 KINDS = 5
 
-#: How likely each kind of change is, once each flow was seen so often: before that there is nothing to remember.
-ODDS, OFTEN = 0.15, 300.0
+#: How often each flow was seen, and how likely each kind of change is then: at first there is nothing to remember.
+SEEN = (0.0, 300.0, 1200.0)
+ODDS = (0.0, 0.15, 0.3)
 
 #: Spread of the volume on the scale of packets, of the shift in shares of the bins, of the logarithm of the speed.
 VOLUME, SHIFT, SPEED = 0.08, 1 / 8, 0.3
@@ -28,7 +30,7 @@ STAYS = 0.02
 
 def odds_after(seen: float) -> float:
     """The odds of a change where each flow was seen so often, on the mean."""
-    return ODDS * min(seen / OFTEN, 1.0)
+    return float(np.interp(seen, SEEN, ODDS))
 
 
 def change(scaled: Tensor, generator: torch.Generator, odds: float) -> tuple[Tensor, Tensor]:

@@ -171,10 +171,10 @@ def run(job: Job, arguments: argparse.Namespace) -> Line:
     added, said = None, {}
     if job.way in TRAINED:
         drawing = Drawing(job.seed, arguments.device, arguments.threads, steps=arguments.sampling_steps)
-        known = bool(_LEARNT.get((job.set, job.shots, job.seed, job.training)))
-        model, taken = learnt(job, arguments, planned(real, job.to))
-        cpu -= taken * known  # as if it had been trained for this job
-        added = planned(real, job.to).fill(model, drawing, jitter=TRAINED[job.way], only_synthetic=True)
+        plan, before = planned(real, job.to), cpu_seconds()
+        model, taken = learnt(job, arguments, plan)
+        cpu += cpu_seconds() - before - taken  # as if it had been trained for this job
+        added = plan.fill(model, drawing, jitter=TRAINED[job.way], only_synthetic=True)
         said = {"training_steps": model.training["steps"], "copies": copies(real, added)}
     elif job.way != "real":
         added = simple(SIMPLE[job.way], real, job.to, job.seed)

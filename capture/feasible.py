@@ -10,6 +10,8 @@ import dataclasses
 
 import numpy as np
 
+from capture.series import BINS, PACKETS
+
 MIN_PACKET = 20  # an IPv4 header
 MAX_PACKET = 1500  # the MTU of Ethernet
 
@@ -152,3 +154,7 @@ def feasible_packets(
     right[:, 0] = 0
     changed["gaps where there can be none"] = int((right != gap).any(1).sum())
     return np.stack([whole, right], axis=1), {reason: number for reason, number in changed.items() if number}
+
+
+#: Kind of series -> what makes series of it that packets can make.
+FEASIBLE = {BINS: feasible, PACKETS: feasible_packets}

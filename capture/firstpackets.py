@@ -88,8 +88,10 @@ def count_packets(
     return dense(cells), cut
 
 
-def as_bins(series: np.ndarray) -> np.ndarray:
-    """Series of packets, int64 (flows, 2, packets), as if each packet had a bin of its own, (flows, 4, packets)."""
+def as_bins(series: np.ndarray, spec: SeriesSpec) -> np.ndarray:
+    """Series of bins as they are; of packets as if each had a bin of its own, int64 (flows, 4, packets)."""
+    if spec.kind == BINS:
+        return series
     size = series[:, 0]
     up, down = np.maximum(size, 0), np.maximum(-size, 0)
     return np.stack([up, down, up > 0, down > 0], axis=1).astype(np.int64)

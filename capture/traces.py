@@ -102,6 +102,7 @@ def import_traces(
     """
     if sizes not in SIZES:
         raise InputError(f"sizes {sizes!r} are not known", f"Take one of: {', '.join(SIZES)}")
+    spec = spec or spec_given(kind, bin_ns, length)
     path = Path(path)
     if not path.is_file():
         raise TableError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", "Name a Parquet or CSV file")
@@ -148,7 +149,7 @@ def import_traces(
     flow, time_ns, size, up = row_of[trace[inside]], time_ns[inside], size[inside], up[inside]
 
     first, last = _extremes(flow, time_ns, len(rows))
-    spec = spec or spec_given(kind, bin_ns, length) or SeriesSpec.fitting(last - first, length)
+    spec = spec or SeriesSpec.fitting(last - first, length)
     series, cut = count_packets(flow, time_ns - first[flow], size, up, len(rows), spec)
     account["in_flows"] = len(size)
     account["skipped"] = {reason: count for reason, count in account["skipped"].items() if count}

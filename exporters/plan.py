@@ -138,7 +138,7 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
     tcp = protocol == PROTOCOL_TCP
     series, extra = table.series(), _extra(table, ip)
     given = _begins(series) if table.spec.kind == PACKETS else None
-    series = series if given is None else as_bins(series)
+    series = as_bins(series, table.spec)
     even = np.arange(table.spec.length + 1)[None] * table.spec.bin_ns
     parts = [
         mend(series[part], tcp[part], even if given is None else given[part], extra[part])

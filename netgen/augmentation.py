@@ -1,9 +1,9 @@
 """Topping up rare classes: flows of a table, and synthetic ones where a class has few.
 
 The model learns from the table's own real flows, unless one is given. A share of the new ones may be jittered real
-flows (`netgen.jitter`). Drawn flow i of a class is the same for the same model
-and seed, and jittered flow i for the same real flows and seed; so a table that is topped up twice, to 100 and then to
-500, holds what one topped up to 500 at once does, and no flow comes twice.
+flows (`netgen.jitter`). Drawn flow i of a class is the same for the same model and seed, and jittered flow i for the
+same real flows and seed; so a table that is topped up twice, to 100 and then to 500, holds what one topped up to 500
+at once does, and no flow comes twice.
 """
 
 from __future__ import annotations

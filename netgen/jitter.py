@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from capture.feasible import PacketLimits, feasible, feasible_packets
+from capture.feasible import FEASIBLE, PacketLimits
 from capture.firstpackets import as_bins
 from capture.flows import FlowTable
 from capture.series import BINS
@@ -45,8 +45,7 @@ def jittered(real: FlowTable, numbers: dict[str, range], seed: int) -> FlowTable
     classes = real.classes
     number = np.searchsorted(np.array(classes), real.labels.astype(str))
     given = real.series()
-    counted = given if real.spec.kind == BINS else as_bins(given)
-    limits = PacketLimits.of(counted, number, len(classes), most=_ANY)
+    limits = PacketLimits.of(as_bins(given, real.spec), number, len(classes), most=_ANY)
     parts, rows, labels = [], [], []
     for name, wanted in numbers.items():
         label = classes.index(name)
@@ -66,8 +65,7 @@ def jittered(real: FlowTable, numbers: dict[str, range], seed: int) -> FlowTable
         # a longer silence than any real one might end the flow
         longest = np.array([given[number == label, 1].max() for label in range(len(classes))])
         series[:, 1] = np.minimum(series[:, 1], longest[np.array(labels)][:, None])
-    mend = feasible if real.spec.kind == BINS else feasible_packets
-    series, _ = mend(series, np.array(labels), limits)
+    series, _ = FEASIBLE[real.spec.kind](series, np.array(labels), limits)
     protocol = real.table["protocol"].to_pylist()
     return FlowTable.build(
         series, real.spec, label=[classes[each] for each in labels], source=SOURCE, synthetic=True,

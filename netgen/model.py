@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from capture.errors import InputError, ModelError
-from capture.feasible import PacketLimits, feasible, feasible_packets
+from capture.feasible import FEASIBLE, PacketLimits
 from capture.files import check_output, whole_file
 from capture.flows import FlowTable
 from capture.profile import KEY, udp_flows
@@ -245,8 +245,7 @@ class Model:
         )
 
     def _table(self, series: np.ndarray, labels: np.ndarray, residual: np.ndarray, asked: dict[str, Any]) -> FlowTable:
-        mend = feasible if self.spec.kind == BINS else feasible_packets
-        series, changed = mend(series, labels, self.limits)
+        series, changed = FEASIBLE[self.spec.kind](series, labels, self.limits)
         profile = {name: self.profile[name] for name in asked["numbers"] if name in self.profile}
         return FlowTable.build(
             series,

@@ -12,7 +12,7 @@ from capture.extract import Extraction
 from capture.extract import extraction as run_extraction
 from capture.flows import FlowTable
 from capture.labelling.labeller import parse_offset
-from capture.series import BINS, DEFAULT_LENGTH, SeriesSpec, parse_duration, spec_given
+from capture.series import BINS, DEFAULT_LENGTH, SeriesSpec, parse_duration
 
 PathLike = str | os.PathLike[str]
 
@@ -134,6 +134,4 @@ def _series(
         return {"spec": like_what if isinstance(like_what, SeriesSpec) else like(like_what)}
     number = DEFAULT_LENGTH if length is None else length
     width = None if bin == "auto" else parse_duration(bin)
-    chosen = BINS if kind is None else kind
-    spec_given(chosen, width, number)  # what cannot be made is refused before anything is read
-    return {"bin_ns": width, "length": number, "kind": chosen}
+    return {"bin_ns": width, "length": number, "kind": BINS if kind is None else kind}

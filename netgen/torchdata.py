@@ -12,12 +12,10 @@ from torch.utils.data import Dataset
 from capture.errors import InputError, TableError
 from capture.flows import FlowTable
 from capture.series import SeriesSpec
+from netgen.evaluation.spaces import signed_log
 
 #: Name -> function of a series. None learns anything from the table, so two tables are always scaled alike.
-SCALES: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
-    "log": lambda series: np.copysign(np.log1p(np.abs(series)), series),
-    None: lambda series: series,
-}
+SCALES: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {"log": signed_log, None: lambda series: series}
 
 
 class FlowDataset(Dataset[tuple[torch.Tensor, int]]):

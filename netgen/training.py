@@ -124,7 +124,7 @@ def train(
     where = choose_device(device)
     series, classes = table.series(), table.classes
     of_bins = table.spec.kind == BINS
-    counted = series if of_bins else as_bins(series)
+    counted = as_bins(series, table.spec)
     if not counted[:, :2].any():
         raise TableError("the flows hold no bytes: there is nothing to learn", "Extract them with another --bin")
     labels = torch.from_numpy(np.searchsorted(np.array(classes), table.labels.astype(str)))

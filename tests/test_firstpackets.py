@@ -231,7 +231,7 @@ def test_whatever_is_drawn_becomes_a_feasible_series(seed, noise):
     """Noise on the scale, however much, is decoded into packets without holes, within the limits of the class."""
     series = talks(8, seed=seed)
     labels = np.arange(8) % 2
-    limits = PacketLimits.of(as_bins(series), labels, 2)
+    limits = PacketLimits.of(as_bins(series, SeriesSpec.packets(16)), labels, 2)
     scale = SequenceScale.of(series)
     drawn = scale.scale(series) + noise * np.random.default_rng(seed).standard_normal((8, 3, 16))
     found = scale.decode(drawn, limits.smallest[labels], limits.largest[labels])

@@ -445,8 +445,7 @@ def test_made_clocks_that_jump_give_the_same_flows(tmp_path, pieces):
 # -- real captures -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("folder", ["ndpi", "tcpdump", "iot_setup/test"])
-def test_real_captures_give_the_same_flows(shared_data, folder):
+def captures_of(shared_data, folder):
     """Every capture of a link type that the oracle reads: loopback, Ethernet, Linux cooked, raw."""
     truth = json.loads((shared_data / "captures" / "truth.json").read_text())
     names = [
@@ -455,28 +454,26 @@ def test_real_captures_give_the_same_flows(shared_data, folder):
         if name.startswith(folder) and about["linktype_raw"] & 0xFFFF in oracle.LINKTYPES
     ]
     assert len(names) > 100
-    found = [differences(shared_data / "captures" / name) for name in names]
+    return [shared_data / "captures" / name for name in names]
+
+
+@pytest.mark.parametrize("folder", ["ndpi", "tcpdump", "iot_setup/test"])
+def test_real_captures_give_the_same_flows(shared_data, folder):
+    paths = captures_of(shared_data, folder)
+    found = [differences(path) for path in paths]
     wrong = [each for each in found if each]
-    assert not wrong, f"{len(wrong)} of {len(names)} differ:\n" + "\n".join(wrong[:20])
+    assert not wrong, f"{len(wrong)} of {len(paths)} differ:\n" + "\n".join(wrong[:20])
 
 
 @pytest.mark.parametrize("folder", ["ndpi", "iot_setup/test"])
 def test_real_captures_give_the_same_first_packets(shared_data, folder):
     """Signed sizes and gaps of the first packets of each flow, in order of time."""
-    truth = json.loads((shared_data / "captures" / "truth.json").read_text())
-    names = [
-        name
-        for name, about in truth.items()
-        if name.startswith(folder) and about["linktype_raw"] & 0xFFFF in oracle.LINKTYPES
-    ]
-    assert len(names) > 100
     wrong = []
-    for name in names[::4]:
-        path = shared_data / "captures" / name
+    for path in captures_of(shared_data, folder)[::4]:
         table = netgen.extract([path], kind="packets", length=16)
         theirs = Counter(first_packets(flow, 16) for flow in oracle.flows_of(path))
         if Counter(each.tobytes() for each in table.series()) != theirs:
-            wrong.append(name)
+            wrong.append(path.name)
     assert not wrong
 
 

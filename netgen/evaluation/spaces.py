@@ -22,6 +22,12 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def signed_log(values: np.ndarray) -> np.ndarray:
+    """``log(1 + |x|)`` with the sign of x; that of float32 is float32."""
+    found: np.ndarray = np.copysign(np.log1p(np.abs(values)), values)
+    return found
+
+
 def cumulative(series: np.ndarray) -> np.ndarray:
     """What the forest sees: each channel and its running sum, float32 (flows, 2 * channels * bins)."""
     return np.concatenate([series, series.cumsum(-1)], axis=1).reshape(len(series), -1).astype(np.float32)
@@ -46,9 +52,7 @@ class LogSpace:
 
     def __call__(self, series: np.ndarray) -> np.ndarray:
         """Points, float32 (flows, channels, bins): 0 is idle."""
-        values = series.astype(np.float32)
-        logs = np.log1p(np.abs(values)) / self.top[:, None].astype(np.float32)
-        return np.copysign(logs, values).astype(np.float32)
+        return (signed_log(series.astype(np.float32)) / self.top[:, None].astype(np.float32)).astype(np.float32)
 
 
 class FixedEncoder:

@@ -41,6 +41,9 @@ class NetworkConfig:
         Of the transformer.
     changes : int
         Numbers that say how an image was changed before it was shown; see `diffusion.train`.
+    own_places : bool
+        Whether each class has a place embedding of its own. What tells classes apart often lies in a few tokens, and
+        modulation, which is the same for all tokens, learns that slowly.
     """
 
     channels: int
@@ -54,6 +57,7 @@ class NetworkConfig:
     columns: int = 0
     mirror: int = 1
     changes: int = 0
+    own_places: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
@@ -83,6 +87,7 @@ class BandTransformer(nn.Module):
         self.place = nn.Parameter(torch.randn(self.tokens, width) * 0.02)
         self.noise = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(config.classes + 1, width)
+        self.own = nn.Embedding(config.classes + 1, self.tokens * width) if config.own_places else None
         self.change = nn.Linear(config.changes, width, bias=False) if config.changes else None
         # one modulation for all blocks, and a learnt offset a block, cost a quarter of one each
         self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
@@ -92,7 +97,9 @@ class BandTransformer(nn.Module):
         self.outward = nn.Linear(width, config.channels * config.rows * made)
         frequencies = torch.exp(torch.linspace(math.log(0.1), math.log(100.0), width // 2))
         self.register_buffer("frequencies", frequencies, persistent=False)
-        nn.init.normal_(self.label.weight, std=0.02)
+        for embedding in (self.label, self.own):
+            if embedding is not None:
+                nn.init.normal_(embedding.weight, std=0.02)
         changed = self.change.parameters() if self.change else ()
         for parameter in (*self.modulate.parameters(), *self.last.parameters(), *changed):
             nn.init.zeros_(parameter)
@@ -116,6 +123,8 @@ class BandTransformer(nn.Module):
         batch = image.shape[0]
         bands = image.reshape(batch, config.channels, self.tokens, config.rows * self.columns)
         x = self.inward(bands.transpose(1, 2).flatten(2)) + self.place
+        if self.own is not None:
+            x = x + self.own(label).view(batch, self.tokens, config.width)
         angle = noise[:, None] * self.frequencies
         condition = self.noise(torch.cat([angle.cos(), angle.sin()], dim=1)) + self.label(label)
         if self.change is not None and how is not None:

@@ -137,6 +137,7 @@ def train(
     network = NetworkConfig(
         scale.CHANNELS, bins, len(classes), rows=_rows(bins), columns=imaging.columns(bins), mirror=imaging.mirror,
         width=size.width, depth=size.depth, heads=size.heads, changes=KINDS if of_bins else 0,
+        own_places=True,
     )  # fmt: skip
     config = TrainConfig(
         steps=steps,

@@ -579,3 +579,26 @@ def test_somebody_elses_safetensors_file_is_refused(tmp_path):
         save_file({"a": torch.zeros(2)}, path, metadata=metadata)
         with pytest.raises(ValueError, match="without netgen's metadata"):
             modelfile.load_about(path)
+
+
+def test_a_class_with_places_of_its_own_differs_in_some_tokens_alone():
+    """Modulation is the same for all tokens; these embeddings are not, and no other class has them."""
+    network = BandTransformer(dataclasses.replace(SMALL, bins=16, own_places=True, mirror=0, depth=0))
+    lively(network)
+    with torch.no_grad():
+        network.label.weight.zero_()
+        network.own.weight.zero_()
+        network.own.weight[1, SMALL.width : 2 * SMALL.width] = torch.linspace(-1, 1, SMALL.width)
+    image, noise = torch.randn(1, SMALL.channels, 16, 16, generator=generator()), torch.zeros(1)
+    first, second = (network(image, noise, torch.tensor([label])).detach() for label in (0, 1))
+    moved = (first - second).abs().amax((0, 1, 3)) > 1e-6
+    assert moved.tolist() == [4 <= row < 8 for row in range(16)]
+
+
+def test_a_network_of_before_own_places_is_still_read():
+    """The configuration of an older file says nothing of them."""
+    config = SMALL.to_json()
+    del config["own_places"]
+    network = BandTransformer(NetworkConfig(**config))
+    read = modelfile.load_network(config, dict(network.state_dict()))
+    assert read.own is None

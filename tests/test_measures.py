@@ -213,6 +213,12 @@ def test_classifiers_learn_what_can_be_learnt_and_alike_each_time(name):
     assert (learn(series[::2], labels[::2], series[1::2], seed=1) == said).all()
 
 
+def test_many_classes_of_one_flow_each_are_no_reason_to_warn():
+    series = some(30)
+    labels = np.array([f"class {place}" for place in range(30)])
+    assert set(usefulness.forest(series, labels, series, trees=20).tolist()) <= set(labels.tolist())
+
+
 # -- sets ----------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -70,7 +71,10 @@ def forest(
     from sklearn.ensemble import RandomForestClassifier
 
     model = RandomForestClassifier(trees or TREES, random_state=seed, n_jobs=2)
-    said: np.ndarray = model.fit(cumulative(series), labels).predict(cumulative(test))
+    with warnings.catch_warnings():
+        # many classes of few flows are what is asked about, and no regression
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
+        said: np.ndarray = model.fit(cumulative(series), labels).predict(cumulative(test))
     return said
 
 

@@ -42,8 +42,8 @@ class NetworkConfig:
     changes : int
         Numbers that say how an image was changed before it was shown; see `diffusion.train`.
     own_places : bool
-        Whether each class has a place embedding of its own. What tells classes apart often lies in a few tokens, and
-        modulation, which is the same for all tokens, learns that slowly.
+        Whether each class has a place embedding of its own, which is for images that were not changed. What tells
+        classes apart often lies in a few tokens, and modulation, which is the same for all tokens, learns that slowly.
     """
 
     channels: int
@@ -124,7 +124,9 @@ class BandTransformer(nn.Module):
         bands = image.reshape(batch, config.channels, self.tokens, config.rows * self.columns)
         x = self.inward(bands.transpose(1, 2).flatten(2)) + self.place
         if self.own is not None:
-            x = x + self.own(label).view(batch, self.tokens, config.width)
+            # a flow that was shifted or reversed says nothing of what stands where in its class
+            owner = label if how is None else torch.where(how.any(1), config.classes, label)
+            x = x + self.own(owner).view(batch, self.tokens, config.width)
         angle = noise[:, None] * self.frequencies
         condition = self.noise(torch.cat([angle.cos(), angle.sin()], dim=1)) + self.label(label)
         if self.change is not None and how is not None:

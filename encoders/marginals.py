@@ -89,13 +89,15 @@ class Marginals:
         for way in (0, 1):
             self._set(label, _BYTES + way, volume[:, way].sum(1), real[:, way].sum(1))
 
-    def apply(self, label: int, drawn: Drawn, limits: np.ndarray) -> np.ndarray:
+    def apply(self, label: int, drawn: Drawn, limits: np.ndarray, frequent: np.ndarray) -> np.ndarray:
         """Series of one class, int64 (flows, 4, bins).
 
         Parameters
         ----------
         limits : ndarray of float, shape (2, 2)
             Smallest and largest packet of the class, up and down.
+        frequent : ndarray of bool, shape (flows, 2, bins)
+            Sizes that real bins have again and again: they stay, if totals can be met without them.
         """
         packets = self._packets(label, drawn)
         volume = _volume(drawn, packets, limits)
@@ -105,9 +107,10 @@ class Marginals:
             if self.kind[label, _BYTES + way] == _NONE:
                 continue
             total = self._map(label, _BYTES + way, volume[:, way].sum(1))
-            least = np.where(single, volume, low)[:, way]
-            most = np.where(single, volume, high)[:, way]
-            volume[:, way] = add_up(volume[:, way], total, least, most)
+            for stays in ((single | frequent)[:, way], single[:, way]):
+                least = np.where(stays, volume[:, way], low[:, way])
+                most = np.where(stays, volume[:, way], high[:, way])
+                volume[:, way] = add_up(volume[:, way], total, least, most)
         return np.concatenate([volume, packets], axis=1).astype(np.int64)
 
     def _packets(self, label: int, drawn: Drawn) -> np.ndarray:
@@ -170,7 +173,9 @@ class Decoder:
         out = np.zeros(scaled.shape, np.int64)
         for label in np.unique(labels):
             mine = np.flatnonzero(labels == label)
-            out[mine] = self.marginals.apply(int(label), _rows(drawn, mine), self.limits[:, label])
+            ours = _rows(drawn, mine)
+            often = self.scale.frequent(ours.size)
+            out[mine] = self.marginals.apply(int(label), ours, self.limits[:, label], often)
         return out
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from encoders.scale import IDLE
-from encoders.steps import STEPS, Steps, quantiles
+from encoders.steps import STEPS, Steps, frequent, quantiles
 
 #: The smallest size lies so far above an idle bin, so that idle is not taken for small.
 GAP = 0.15
@@ -84,6 +84,10 @@ class PacketScale:
         for way in (0, 1):
             out[:, way] = self._steps(way).value(share[:, way])
         return out
+
+    def frequent(self, size: np.ndarray) -> np.ndarray:
+        """Whether sizes (flows, 2, bins) are those that real bins have again and again, as a mask."""
+        return np.stack([np.isin(size[:, way], frequent(self.sizes[way])) for way in (0, 1)], axis=1)
 
     def _steps(self, way: int) -> Steps:
         return Steps.of(self.sizes[way], bent)

@@ -14,9 +14,20 @@ STEPS = 512
 RANKED = 0.5
 
 
+#: Of so many values in a row, a frequent one is one at least.
+_ONE_IN = 128
+
+
 def quantiles(values: np.ndarray) -> np.ndarray:
     """What a scale remembers of some values, float64 (STEPS + 1,); each of them is one that occurred."""
     return np.quantile(values, np.linspace(0, 1, STEPS + 1), method="inverted_cdf")
+
+
+def frequent(remembered: np.ndarray) -> np.ndarray:
+    """Values that at least one in 128 of those is that `quantiles` was given."""
+    values, count = np.unique(remembered, return_counts=True)
+    found: np.ndarray = values[count * _ONE_IN >= len(remembered) - 1]
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

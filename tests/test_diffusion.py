@@ -595,6 +595,20 @@ def test_a_class_with_places_of_its_own_differs_in_some_tokens_alone():
     assert moved.tolist() == [4 <= row < 8 for row in range(16)]
 
 
+def test_places_of_its_own_are_for_images_that_were_not_changed():
+    """What stands where in a class says nothing of a flow that was shifted; with no change, nothing is different."""
+    network = BandTransformer(dataclasses.replace(SMALL, bins=16, own_places=True, mirror=0, changes=2))
+    lively(network)
+    image, noise = torch.randn(3, SMALL.channels, 16, 16, generator=generator()), torch.zeros(3)
+    label, how = torch.tensor([0, 0, 1]), torch.tensor([[0.0, 0.0], [0.0, -0.5], [1.0, 0.0]])
+    before = network(image, noise, label, how).detach()
+    torch.testing.assert_close(before[:1], network(image[:1], noise[:1], label[:1]).detach())
+    with torch.no_grad():
+        network.own.weight[:2] += torch.randn(network.own.weight[:2].shape, generator=generator())
+    moved = (network(image, noise, label, how).detach() - before).abs().amax((1, 2, 3)) > 1e-6
+    assert moved.tolist() == [True, False, False]
+
+
 def test_a_network_of_before_own_places_is_still_read():
     """The configuration of an older file says nothing of them."""
     config = SMALL.to_json()

@@ -158,6 +158,41 @@ def test_totals_of_new_flows_follow_the_real_ones(learnt):
             assert gap(sums[1], sums[2]) < max(0.15, 1.05 * gap(sums[0], sums[2]))
 
 
+def test_sizes_that_occur_again_and_again_stay_when_totals_are_put_right(rng):
+    """Bins of 158-byte packets stay so; what the totals lack goes to bins of other sizes."""
+    real = np.zeros((80, 4, 16), int)
+    real[:, 2] = rng.integers(4, 12, (80, 16))
+    real[:, 0] = 158 * real[:, 2]
+    real[:, 0, 3] = rng.integers(300, 1400, 80) * real[:, 2, 3]
+    labels, scale = np.zeros(80, int), PacketScale.of(real)
+    limits = np.stack([np.full((1, 2), 40.0), np.full((1, 2), 1500.0)])
+    plain = Decoder(scale, limits, Marginals.none(1))
+    first, then = (blurred(rng, real, scale, 0.004) for _ in range(2))
+    marginals = Marginals.learn(plain.drawn(first, labels), labels, real, labels, limits)
+    series = Decoder(scale, limits, marginals).decode(then, labels)
+    often = np.delete(series, 3, axis=2)
+    assert (often[:, 0] == 158 * often[:, 2]).mean() > 0.9
+    assert gap(series[:, 0].sum(1), real[:, 0].sum(1)) < 0.1
+    before = plain.decode(then, labels)
+    assert (before[:, 0, 3] != series[:, 0, 3]).mean() > 0.5
+
+
+def test_totals_are_met_where_all_sizes_are_frequent(rng):
+    """Then these give way."""
+    real = np.zeros((80, 4, 8), int)
+    real[:, 2] = rng.integers(5, 9, (80, 8))
+    real[:, 0] = np.where(rng.random((80, 8)) < 0.5, 100, 200) * real[:, 2]
+    labels, scale = np.zeros(80, int), PacketScale.of(real)
+    limits = np.stack([np.full((1, 2), 40.0), np.full((1, 2), 1500.0)])
+    plain = Decoder(scale, limits, Marginals.none(1))
+    low = scale.scale(np.concatenate([100 * real[:, 2:3], real[:, 1:]], axis=1))  # a model of too small packets
+    marginals = Marginals.learn(plain.drawn(low, labels), labels, real, labels, limits)
+    before, after = (each.decode(low, labels)[:, 0].sum(1) for each in (plain, Decoder(scale, limits, marginals)))
+    theirs = real[:, 0].sum(1)
+    assert gap(before, theirs) > 1
+    assert gap(after, theirs) < 0.2
+
+
 def test_a_flow_is_mapped_the_same_whatever_is_beside_it(learnt):
     *_, decoder, scaled, labels = learnt
     together = decoder.decode(scaled, labels)

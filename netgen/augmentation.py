@@ -207,29 +207,11 @@ class Augmentation:
         progress: Callable[[int, int], None] | None = None,
     ) -> FlowTable:
         """Draw what is lacking, and jitter; see `augment`."""
-        # the model's first flows, and the first jittered ones, may be here already
-        made, before = ~_real(self.flows), _jittered(self.flows)
-        real = self.flows.take(~made & self.flows.table["label"].is_valid().to_numpy())
-        known, drawn_before, near_before = set(real.classes), self.flows.take(made & ~before), self.flows.take(before)
-        begins = [table.counts() for table in (drawn_before, near_before)]
-        marks, numbers, near = {}, {}, {}
-        for name, number in self.numbers.items():
-            own, like = (each.get(name, 0) for each in begins)
-            marks[name] = is_jittered(own + like, number, jitter if name in known else 0.0)
-            numbers[name] = own + int((~marks[name]).sum())
-            near[name] = range(like, like + int(marks[name].sum()))
-        near = {name: which for name, which in near.items() if which}
-        drawn = drawing.draw(model, {name: max(number, 1) for name, number in numbers.items()}, progress)
-        labels = drawn.labels
-        both = [drawn, jittered(real, near, drawing.seed)] if near else [drawn]
-        rows, first = [], len(drawn)
-        for name, mark in marks.items():
-            row = np.empty(len(mark), np.int64)
-            row[~mark] = np.flatnonzero(labels == name)[begins[0].get(name, 0) : numbers[name]]
-            row[mark] = first + np.arange(mark.sum())
-            first += int(mark.sum())
-            rows.append(row)
-        new = pa.concat_tables([each.table for each in both]).take(pa.array(np.concatenate(rows)))
+        lacks = self._lacks(jitter)
+        drawn = drawing.draw(model, {name: max(each.drawn.stop, 1) for name, each in lacks.items()}, progress)
+        near = {name: each.near for name, each in lacks.items() if each.near}
+        both = [drawn, jittered(self._learnable(), near, drawing.seed)] if near else [drawn]
+        new = pa.concat_tables([each.table for each in both]).take(pa.array(_places(lacks, drawn.labels)))
         begin = max(self.flows.table["flow"].to_pylist()) + 1
         new = new.combine_chunks().set_column(0, ABOUT.field("flow"), arrow(begin + np.arange(len(new))))
         facts = ("model", "weights_sha256", "seed", "guidance", "steps", "changed")
@@ -246,6 +228,22 @@ class Augmentation:
             },
         )
 
+    def _learnable(self) -> FlowTable:
+        """Real flows with a label."""
+        return self.flows.take(_real(self.flows) & self.flows.table["label"].is_valid().to_numpy())
+
+    def _lacks(self, jitter: float) -> dict[str, _Lack]:
+        """What each class gets: the model's first flows, and the first jittered ones, may be here already."""
+        near = _jittered(self.flows)
+        drawn_before, near_before = (self.flows.take(each).counts() for each in (~_real(self.flows) & ~near, near))
+        known, found = set(self._learnable().classes), {}
+        for name, number in self.numbers.items():
+            own, like = drawn_before.get(name, 0), near_before.get(name, 0)
+            marks = is_jittered(own + like, number, jitter if name in known else 0.0)
+            more = int(marks.sum())
+            found[name] = _Lack(marks, range(own, own + number - more), range(like, like + more))
+        return found
+
     def _about(self) -> dict[str, Any]:
         return {
             "made_by": "augment",
@@ -254,6 +252,27 @@ class Augmentation:
             "numbers": self.numbers,
             "left": self.left,
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lack:
+    """What a class gets: which of its new flows are jittered, and which drawn and jittered flows of it they are."""
+
+    jittered: np.ndarray
+    drawn: range
+    near: range
+
+
+def _places(lacks: dict[str, _Lack], labels: np.ndarray) -> np.ndarray:
+    """Where the new flows stand in a table of the drawn ones, whose labels these are, and then the jittered ones."""
+    rows, first = [], len(labels)
+    for name, lack in lacks.items():
+        row = np.empty(len(lack.jittered), np.int64)
+        row[~lack.jittered] = np.flatnonzero(labels == name)[lack.drawn.start : lack.drawn.stop]
+        row[lack.jittered] = first + np.arange(len(lack.near))
+        first += len(lack.near)
+        rows.append(row)
+    return np.concatenate(rows)
 
 
 def planned(

@@ -97,6 +97,8 @@ def model_made(path: Path, model: Model, *, as_json: bool) -> None:
         f"{training['steps']} steps in {training['minutes']} minutes ({training['device']}, {training['threads']} "
         f"threads, {training['precision']}), {training['parameters']:,} parameters, {len(model.classes)} classes"
     )
+    if training.get("enough"):
+        _say("ended before its time: more of the same flows would only be remembered; --steps sets another end")
     validation = training.get("validation")
     if validation:
         _say(_checked(validation))

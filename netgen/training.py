@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -42,6 +43,11 @@ from netgen.presets import preset as preset_named
 from netgen.validation import Check, Validator, due, hold_back
 
 DEFAULT_MINUTES = 10.0
+
+#: A training by the clock ends where each flow was seen so often, on the mean: what there is to learn is learnt, and
+#: from then on flows are remembered. However few there are, a network takes FEWEST_STEPS.
+SEEN_ENOUGH, FEWEST_STEPS = 500, 4000
+
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -74,8 +80,8 @@ def train(
         while it trains ``OUT.checkpoint.safetensors``, from which `resume` goes on.
     minutes, steps : float, int, optional
         The budget, earlier sessions of a resumed training counted in; whichever comes first, and
-        10 minutes where neither is given. With `steps`, `threads` and `precision` given, the same
-        seed makes the same model.
+        10 minutes where neither is given. Where `steps` are not given, a training ends earlier if each flow was
+        seen `SEEN_ENOUGH` times. With `steps`, `threads` and `precision` given, the same seed makes the same model.
     device : {"auto", "cpu", "cuda"}
     threads, precision : int, {"auto", "float32", "bfloat16"}
         Otherwise chosen by a trial of a few steps, since neither more threads nor bfloat16 is sure
@@ -139,8 +145,9 @@ def train(
         width=size.width, depth=size.depth, heads=size.heads, changes=KINDS if of_bins else 0,
         own_places=True,
     )  # fmt: skip
+    enough = max(math.ceil(SEEN_ENOUGH * len(table) / size.batch), FEWEST_STEPS)
     config = TrainConfig(
-        steps=steps,
+        steps=steps or enough,
         seconds=60 * (minutes if minutes is not None else DEFAULT_MINUTES) if minutes or not steps else None,
         batch=size.batch,
         rate=size.rate,
@@ -251,6 +258,7 @@ def train(
             **settings,
             "flows": {name: counts[name] for name in classes},
             "steps": state.step,
+            "enough": steps is None and state.step >= enough,
             "minutes": round(state.seconds / 60, 2),
             "parameters": sum(parameter.numel() for parameter in state.average.parameters()),
         },

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 import netgen
+import netgen.training
 from capture.errors import InputError, ModelError, OutputError, SpecMismatch, TableError
 from capture.feasible import PacketLimits, feasible
 from capture.flows import FlowTable
 from diffusion import modelfile
 from netgen.model import FORMAT, Model, match_class
+from netgen.printing import model_made
 from netgen.shipped import find_model, load, model_with, shipped_models
 
 QUICK = {"steps": 5, "threads": 1, "precision": "float32"}
@@ -398,6 +400,23 @@ def test_the_metrics_file_tells_of_the_training(tiny_model_file):
     assert [line["step"] for line in lines[1:]] == [20, 30]
     assert lines[-1]["share_done"] == 1
     assert all(line["error"] > 0 and line["samples_per_second"] > 0 for line in lines[1:])
+
+
+def test_a_training_by_the_clock_ends_where_there_is_no_more_to_learn(tiny_flows, tmp_path, monkeypatch, capsys):
+    """Flows that were seen over and over are remembered; whoever asks for steps gets them."""
+    monkeypatch.setattr(netgen.training, "FEWEST_STEPS", 3)
+    monkeypatch.setattr(netgen.training, "SEEN_ENOUGH", 4.0)
+    more = {"threads": 1, "precision": "float32", "validation": 0}
+    model = netgen.train(tiny_flows, minutes=60, **more)
+    steps = model.training["steps"]
+    assert steps == -(-4 * len(tiny_flows) // model.training["batch"]) > 3
+    assert model.training["minutes"] < 30
+    model_made(model.save(tmp_path / "m.safetensors"), model, as_json=False)
+    assert "--steps" in "".join(capsys.readouterr())
+    longer = netgen.train(tiny_flows, minutes=60, steps=steps + 2, **more)
+    assert (longer.training["steps"], longer.training["enough"]) == (steps + 2, False)
+    monkeypatch.setattr(netgen.training, "SEEN_ENOUGH", 0.01)
+    assert netgen.train(tiny_flows, minutes=60, **more).training["steps"] == 3
 
 
 def test_threads_and_precision_are_chosen_by_trial_and_noted(tiny_flows):

@@ -33,6 +33,9 @@ CHECKS, FIRST, DRAWN, STEPS, TREES = 8, 200, 256, 10, 50
 #: Share of the time that checks may take.
 COST = 0.15
 
+#: Standard errors of the score by which earlier weights must be better than the last.
+BY_CHANCE = 2.0
+
 #: Closest-record share whose lower end, twice in a row, says that the network memorises.
 MEMORISED = 0.6
 
@@ -125,13 +128,14 @@ class Validator:
     def settle(self, state: TrainState) -> Check | None:
         """Put the best weights into the average, where the last are worse by more than chance, or memorise.
 
-        By chance the scores of the held-back flows differ by one standard error.
+        The best of eight scores lies above the last one by chance alone; and weights from the midst of a training are
+        rougher than the last, which ends with small steps.
         """
         if self.best is None:
             return self.history[-1] if self.history else None
         last = self.history[-1]
         error = math.sqrt(max(self.best.macro_f1 * (1 - self.best.macro_f1), 0.01) / len(self._truth))
-        if last.closest_low <= MEMORISED and self.best.macro_f1 - last.macro_f1 <= error:
+        if last.closest_low <= MEMORISED and self.best.macro_f1 - last.macro_f1 <= BY_CHANCE * error:
             return last
         state.average.load_state_dict(self._weights)
         return self.best

@@ -76,7 +76,7 @@ def checked(*scores):
     [
         ([(0.5, 0.5), (0.8, 0.5)], 1),
         ([(0.8, 0.5), (0.79, 0.5)], 1),  # worse, but not by more than chance
-        ([(0.8, 0.5), (0.6, 0.5), (0.74, 0.5)], 2),  # one standard error is 0.04, and the best of many is best by chance
+        ([(0.8, 0.5), (0.6, 0.5), (0.74, 0.5)], 2),  # one standard error is 0.04; the best of many is best by chance
         ([(0.9, 0.5), (0.5, 0.5)], 0),
         ([(0.6, 0.5), (0.9, 0.8), (0.95, 0.9)], 0),  # what memorises is not kept
     ],

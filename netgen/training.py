@@ -46,7 +46,7 @@ DEFAULT_MINUTES = 10.0
 
 #: A training by the clock ends where each flow was seen so often, on the mean: what there is to learn is learnt, and
 #: from then on flows are remembered. However few there are, a network takes FEWEST_STEPS.
-SEEN_ENOUGH, FEWEST_STEPS = 500, 4000
+SEEN_ENOUGH, FEWEST_STEPS = 300, 3000
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 

@@ -221,7 +221,11 @@ def train(
     out: Out = None,
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", help="Stop after so long, earlier sessions counted in.", show_default="10"),
+        typer.Option(
+            "--minutes",
+            show_default="10",
+            help="Stop after so long, earlier sessions counted in; sooner if each flow was seen 300 times.",
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Stop after this many steps in all.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and noise.")] = 0,

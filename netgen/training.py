@@ -44,8 +44,8 @@ from netgen.validation import Check, Validator, due, hold_back
 
 DEFAULT_MINUTES = 10.0
 
-#: A training by the clock ends where each flow was seen so often, on the mean: what there is to learn is learnt, and
-#: from then on flows are remembered. However few there are, a network takes FEWEST_STEPS.
+#: A training by the clock ends where each flow was seen so often, on the mean: a classifier learns no more from longer
+#: ones, which begin to remember. However few flows there are, a network takes FEWEST_STEPS.
 SEEN_ENOUGH, FEWEST_STEPS = 300, 3000
 
 PRECISIONS = ("auto", "float32", "bfloat16")

@@ -92,6 +92,8 @@ def add_up(values: np.ndarray, total: np.ndarray, low: np.ndarray, high: np.ndar
     out = np.clip(values, low, high)
     for _ in range(_PASSES):
         missing = (total - out.sum(1))[:, None]
+        if not missing.any():
+            break
         room = np.where(missing > 0, high - out, out - low) > 1e-9
         held = np.maximum(out, 1e-3)
         weight = np.where(room, np.square(held) / (1 + held / _EXACT), 0.0)

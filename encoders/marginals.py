@@ -170,12 +170,11 @@ class Decoder:
     def decode(self, scaled: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Series that packets can make, int64 (flows, 4, bins)."""
         drawn = self.drawn(scaled, labels)
+        often = self.scale.frequent(drawn.size)
         out = np.zeros(scaled.shape, np.int64)
         for label in np.unique(labels):
             mine = np.flatnonzero(labels == label)
-            ours = _rows(drawn, mine)
-            often = self.scale.frequent(ours.size)
-            out[mine] = self.marginals.apply(int(label), ours, self.limits[:, label], often)
+            out[mine] = self.marginals.apply(int(label), _rows(drawn, mine), self.limits[:, label], often[mine])
         return out
 
 

@@ -13,7 +13,6 @@ STEPS = 512
 #: How much of the scale is the share of values that are smaller; the rest is the value itself.
 RANKED = 0.5
 
-
 #: Of so many values in a row, a frequent one is one at least.
 _ONE_IN = 128
 

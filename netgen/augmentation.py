@@ -207,10 +207,11 @@ class Augmentation:
         progress: Callable[[int, int], None] | None = None,
     ) -> FlowTable:
         """Draw what is lacking, and jitter; see `augment`."""
-        lacks = self._lacks(jitter)
+        real = self.flows.take(_real(self.flows) & self.flows.table["label"].is_valid().to_numpy())
+        lacks = self._lacks(jitter, set(real.classes))
         drawn = drawing.draw(model, {name: max(each.drawn.stop, 1) for name, each in lacks.items()}, progress)
         near = {name: each.near for name, each in lacks.items() if each.near}
-        both = [drawn, jittered(self._learnable(), near, drawing.seed)] if near else [drawn]
+        both = [drawn, jittered(real, near, drawing.seed)] if near else [drawn]
         new = pa.concat_tables([each.table for each in both]).take(pa.array(_places(lacks, drawn.labels)))
         begin = max(self.flows.table["flow"].to_pylist()) + 1
         new = new.combine_chunks().set_column(0, ABOUT.field("flow"), arrow(begin + np.arange(len(new))))
@@ -228,15 +229,14 @@ class Augmentation:
             },
         )
 
-    def _learnable(self) -> FlowTable:
-        """Real flows with a label."""
-        return self.flows.take(_real(self.flows) & self.flows.table["label"].is_valid().to_numpy())
+    def _lacks(self, jitter: float, known: set[str]) -> dict[str, _Lack]:
+        """What each class gets: the model's first flows, and the first jittered ones, may be here already.
 
-    def _lacks(self, jitter: float) -> dict[str, _Lack]:
-        """What each class gets: the model's first flows, and the first jittered ones, may be here already."""
+        Only classes of `known` have real flows to be jittered.
+        """
         near = _jittered(self.flows)
         drawn_before, near_before = (self.flows.take(each).counts() for each in (~_real(self.flows) & ~near, near))
-        known, found = set(self._learnable().classes), {}
+        found = {}
         for name, number in self.numbers.items():
             own, like = drawn_before.get(name, 0), near_before.get(name, 0)
             marks = is_jittered(own + like, number, jitter if name in known else 0.0)

@@ -15,7 +15,7 @@ import numpy as np
 from capture.errors import InputError
 
 #: Rows from which on a file is used.
-IN_MEMORY = 1 << 17
+IN_MEMORY = 1 << 18
 
 
 class Growing:

@@ -1,195 +1,31 @@
 """Captures in, a table of labelled flows out: `extract`, or `extraction` for one larger than memory.
 
 Packets go by once, stretch by stretch (`capture.stretches`), and are put by (`capture.assembly.spill`) until
-all flows are known; then their bins are counted, a block of flows at a time. So a capture may be
-larger than memory, and so may the table, if it is written as it is made (`Extraction.write`).
+all flows are known; then they can be counted (`capture.extraction`). So a capture may be larger than memory.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
 
 from capture.account import Account
 from capture.assembly.assemble import IDLE_TIMEOUT_NS, Assembler
-from capture.assembly.spill import BLOCK
-from capture.assembly.tablerows import Rows, check_by, rows_of
-from capture.bins import BinCounter, Cells, dense
-from capture.columns import numbers
 from capture.errors import CaptureError, InputError
-from capture.firstpackets import FirstPackets, counter_of
-from capture.flows import FlowTable, TableWriter, Tally, about_columns
+from capture.extraction import Extraction
+from capture.flows import FlowTable
 from capture.formats.records import Damage
-from capture.headers import PROTOCOL_UDP
 from capture.inputs import HINT, Input, find_inputs
 from capture.labelling.labeller import Labeller, LabelOptions
-from capture.naming.classes import ClassTable
-from capture.profile import KEY, ProfileCounter
-from capture.series import BINS, DEFAULT_LENGTH, PACKETS, SeriesSpec, spec_given
+from capture.series import BINS, DEFAULT_LENGTH, SeriesSpec, spec_given
 from capture.stretches import Options
 from capture.workers import read_captures
 
-_TOO_FEW = "in flows under min_packets"
-
-#: What packets are that no series holds, by its kind.
-AFTER = {BINS: "packets after the last bin", PACKETS: "packets after the last of a series"}
+#: What a row may be made of.
+BY = ("flow", "host", "capture")
 
 Progress = Callable[[int, int | None], None]
-
-
-@dataclasses.dataclass
-class Extraction:
-    """Flows of captures whose packets are still to be counted into bins, which can be done once.
-
-    Parameters
-    ----------
-    rows : Rows
-        What the rows of the table are.
-    spec : SeriesSpec
-        The series to make.
-    """
-
-    rows: Rows
-    spec: SeriesSpec
-    _inputs: list[Input]
-    _labeller: Labeller
-    _account: Account
-    _assembler: Assembler
-    _profile: ProfileCounter = dataclasses.field(default_factory=ProfileCounter)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def table(self) -> FlowTable:
-        """The table, in memory."""
-        parts = list(self._parts())
-        columns = pa.concat_tables([each for each, _ in parts]) if parts else about_columns(0)
-        series = (
-            np.concatenate([dense(each) for _, each in parts]) if parts else np.zeros((0, *self.spec.shape), np.int64)
-        )
-        return FlowTable.of(columns.combine_chunks(), series, self.spec, self._about())
-
-    def write(self, path: str | os.PathLike[str], *, force: bool = False) -> dict[str, Any]:
-        """Write the table to a Parquet file, a block of rows at a time: whole or not at all.
-
-        Returns
-        -------
-        dict
-            What is in it, as `FlowTable.summary` says it.
-        """
-        tally = Tally()
-        with TableWriter(path, self.spec, force=force) as writer:
-            for columns, cells in self._parts():
-                writer.write(columns, cells)
-                tally.add(columns)
-            writer.about = self._about()
-        return tally.summary(self.spec, writer.about)
-
-    @property
-    def account(self) -> dict[str, Any]:
-        """What became of every packet, as far as it is known."""
-        return self._account.to_json(len(self), int(self.rows.packets.sum()))
-
-    def names(self, sni_table: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
-        """Server names of the rows, what said them, their class, and their traffic; the most bytes first."""
-        totals: dict[tuple[str, str], list[int]] = {}
-        for first in range(0, len(self), BLOCK):
-            about = self.rows.about(first, min(first + BLOCK, len(self)))
-            said = zip(about["name"].to_pylist(), about["name_from"].to_pylist(), strict=True)
-            for name, packets, volume in zip(said, about["packets"].tolist(), about["bytes"].tolist(), strict=True):
-                if name[0] is not None:
-                    total = totals.setdefault(name, [0, 0, 0])
-                    total[:] = total[0] + 1, total[1] + packets, total[2] + volume
-        classes = ClassTable(sni_table)
-        found = [
-            {"name": name, "from": source, "class": classes.class_of(name)}
-            | dict(zip(("flows", "packets", "bytes"), total, strict=True))
-            for (name, source), total in totals.items()
-        ]
-        return sorted(found, key=lambda each: (-each["bytes"], each["name"], each["from"]))
-
-    def _parts(self) -> Iterator[tuple[pa.Table, list[Cells]]]:
-        """All columns but the series, and each channel of these, a block of rows at a time."""
-        if self._assembler.spill.closed:
-            raise InputError("the packets of an extraction can be counted once", "Keep its table, or extract again")
-        done = 0
-        for cells, cut in self._blocks():
-            last = done + len(cut)
-            about = self.rows.about(done, last)
-            labels, sources = self._labels(done, last, about)
-            if self._profiled:
-                self._profile.end(labels, numbers(about["protocol"]), numbers(about["dst_port"]))
-            self._account.notes[AFTER[self.spec.kind]] += int(cut.sum())
-            columns = about_columns(
-                last - done,
-                flow=np.arange(done, last),
-                label=labels,
-                source=sources,
-                synthetic=False,
-                cut_packets=cut,
-                **about,
-            )
-            self._assembler.release()
-            yield columns, cells
-            done = last
-
-    def _labels(self, first: int, last: int, about: dict[str, Any]) -> tuple[list[str | None], list[str]]:
-        """The class of each of some rows, and the name of its capture."""
-        labels, sources = list[str | None](), list[str]()
-        capture = self.rows.capture[first:last]
-        edges = [0, *(np.flatnonzero(np.diff(capture)) + 1).tolist(), len(capture)]
-        for begin, end in itertools.pairwise(edges):
-            here = self._inputs[int(capture[begin])]
-            labels += self._labeller(here.path, {name: column[begin:end] for name, column in about.items()})
-            sources += [here.source] * (end - begin)
-        return labels, sources
-
-    @property
-    def _profiled(self) -> bool:
-        # profiles are of classes, so nothing is counted where no row can have one
-        return self.rows.are_flows and self._labeller.may_label
-
-    def _about(self) -> dict[str, Any]:
-        self._account.notes.update(self._labeller.notes())
-        profile = self._profile.to_json()
-        return {"made_by": "extract", "account": self.account} | ({KEY: profile} if profile else {})
-
-    def _blocks(self) -> Iterator[tuple[list[Cells], np.ndarray]]:
-        """Channels and cut packets of the rows, in order, a block of rows at a time."""
-        row = self.rows.row
-        if row is None:
-            lowest = highest = np.arange(len(self))
-        else:
-            kept = np.flatnonzero(row >= 0)
-            kept = kept[np.argsort(row[kept], kind="stable")]
-            heads = np.flatnonzero(np.diff(row[kept], prepend=-1))
-            lowest, highest = kept[heads], np.append(kept[heads[1:] - 1], kept[-1:])
-        for first in range(0, len(self), BLOCK):
-            last = min(first + BLOCK, len(self))
-            counter = counter_of(last - first, self.spec)
-            for block in range(lowest[first:last].min() // BLOCK, highest[first:last].max() // BLOCK + 1):
-                self._count(block, first, last, counter)
-            yield counter.cells()
-        self._assembler.spill.close()
-
-    def _count(self, block: int, first: int, last: int, counter: BinCounter | FirstPackets) -> None:
-        """Count the packets of a block of flows that are of rows `first` to `last` - 1."""
-        rows = self.rows
-        for flow, time_ns, size, forward in self._assembler.spill.block(block):
-            row = flow if rows.row is None else rows.row[flow]
-            if rows.row is not None:
-                inside = (row >= first) & (row < last)
-                row, flow, time_ns, size, forward = (each[inside] for each in (row, flow, time_ns, size, forward))
-            up = forward == rows.flows.up[flow]
-            counter.add(row - first, time_ns - rows.start_ns[row], size, up)
-            if self._profiled:
-                self._profile.add(row - first, rows.flows.key["protocol"][flow] == PROTOCOL_UDP, time_ns, size, up)
 
 
 def extraction(
@@ -282,7 +118,8 @@ def extraction(
     if workers < 1:
         raise InputError(f"{workers} processes cannot read", "Take 1 or more")
     spec = spec or spec_given(kind, bin_ns, length)
-    check_by(by)
+    if by not in BY:
+        raise InputError(f"flows cannot be made by {by!r}", f"Choose one of {', '.join(BY)}")
     reading = LabelOptions(labels_zone, labels_offset_ns, labels_times, labels_column)
     labeller = Labeller(by, label, label_by, labels, sni_table, reading)
     assembler = Assembler(idle_timeout_ns=idle_timeout_ns, active_timeout_ns=active_timeout_ns)
@@ -294,16 +131,7 @@ def extraction(
     if not account.files:
         where = ", ".join(str(path) for path in dict.fromkeys(each.path.parent for each in inputs)) or "what was named"
         raise CaptureError(f"no capture was found among {len(inputs)} files in {where}", HINT)
-    rows = rows_of(assembler, by)
-    few = rows.packets < min_packets
-    if few.any():
-        account.dropped["under min_packets"] = int(few.sum())
-        account.skipped[_TOO_FEW] = int(rows.packets[few].sum())
-        rows = rows.keep(~few)
-    account.notes.update(assembler.notes)
-    if spec is None:
-        spec = SeriesSpec.fitting(rows.end_ns - rows.start_ns, length)
-    return Extraction(rows, spec, read, labeller, account, assembler)
+    return Extraction.of(assembler, by, account, read, labeller, min_packets=min_packets, spec=spec, length=length)
 
 
 def _read(

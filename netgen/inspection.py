@@ -47,7 +47,8 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
             "bytes": path.stat().st_size,
             **{key: about[key] for key in kept if key in about},
         }
-    from capture.extract import AFTER, extract
+    from capture.extract import extract
+    from capture.extraction import AFTER
 
     table = extract([path], label_by="sni", length=4)  # the series are not shown
     facts = table.summary()

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from capture.errors import InputError
-from capture.extract import Extraction
 from capture.extract import extraction as run_extraction
+from capture.extraction import Extraction
 from capture.flows import FlowTable
 from capture.labelling.labeller import parse_offset
 from capture.series import BINS, DEFAULT_LENGTH, SeriesSpec, parse_duration

@@ -16,6 +16,8 @@ from capture.extract import extract
 from capture.flows import FlowTable
 from capture.series import SeriesSpec
 
+pytestmark = pytest.mark.usefixtures("either_reader")
+
 NS = 1_000_000_000
 T = 1_700_000_000 * NS
 FIN, SYN, ACK = 1, 2, 16
@@ -113,7 +115,7 @@ def test_flows_binned_in_batches_are_the_same(pcap_file, packet, monkeypatch):
     path = pcap_file([(T + i * NS // 7, packet.udp4(1 + i % 10, 53, bytes(i))) for i in range(60)])
     whole = extract([path], bin_ns=NS).series()
     for size in (1, 3, 10):
-        monkeypatch.setattr("capture.extract.BLOCK", size)
+        monkeypatch.setattr("capture.extraction.BLOCK", size)
         monkeypatch.setattr("capture.assembly.spill.BLOCK", size)
         assert (extract([path], bin_ns=NS).series() == whole).all()
     assert whole[:, 2].sum() == 60

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from capture import extract as engine
+from capture import extraction as engine
 from capture.assembly import growing, spill
 from capture.errors import InputError
 from capture.extract import extract, extraction
 from capture.flows import FlowTable
 from capture.formats import reader
+
+pytestmark = pytest.mark.usefixtures("either_reader")
 
 NS = 1_000_000_000
 T = 1_700_000_000 * NS

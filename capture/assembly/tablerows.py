@@ -15,9 +15,6 @@ import pyarrow as pa
 from capture.assembly.addresses import address_texts
 from capture.assembly.assemble import Assembler, FlowColumns
 from capture.columns import arrow, few_strings, numbers, strings
-from capture.errors import InputError
-
-BY = ("flow", "host", "capture")
 
 #: Columns that tell what a row is, as in the flow table.
 ABOUT = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "name", "name_from")
@@ -95,12 +92,6 @@ class Rows:
 _NO_NAME = (None, None)
 
 
-def check_by(by: str) -> None:
-    """Refuse rows that cannot be made."""
-    if by not in BY:
-        raise InputError(f"flows cannot be made by {by!r}", f"Choose one of {', '.join(BY)}")
-
-
 def rows_of(assembler: Assembler, by: str) -> Rows:
     """Rows of a table.
 
@@ -111,7 +102,6 @@ def rows_of(assembler: Assembler, by: str) -> Rows:
     by : {"flow", "host", "capture"}
         What a row is.
     """
-    check_by(by)
     flows = assembler.columns()
     names = assembler.names
     for flow, text in _told(flows, assembler):

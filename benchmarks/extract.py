@@ -95,7 +95,7 @@ class Result:
 
 
 def netgen_tools(command: str) -> list[Tool]:
-    """netgen with one process and with two, or as it is while it has no -j."""
+    """netgen with one thread and with two, or as it is while it has no -j; and without its compiled part."""
     told = subprocess.run([command, "extract", "--help"], capture_output=True, text=True, check=True).stdout
     modes: list[list[str]] = [["-j", "1"], ["-j", "2"]] if "-j" in told.split() else [[]]
 
@@ -105,11 +105,13 @@ def netgen_tools(command: str) -> list[Tool]:
     def version(folder: Path) -> str:
         return subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
 
-    return [
-        Tool(" ".join(["netgen", *mode]), "series, names, addresses, to Parquet", version,
-             functools.partial(words, mode), _netgen_seen)
-        for mode in modes
-    ]  # fmt: skip
+    def numpy_alone(folder: Path, capture: Path, out: Path) -> list[str]:
+        return ["env", "NETGEN_COMPILED=0", *words(modes[0], folder, capture, out)]
+
+    commands = {" ".join(["netgen", *mode]): functools.partial(words, mode) for mode in modes}
+    commands["netgen, NumPy alone"] = numpy_alone
+    what = "series, names, addresses, to Parquet"
+    return [Tool(name, what, version, command, _netgen_seen) for name, command in commands.items()]
 
 
 def _netgen_seen(run: usage.Run, out: Path) -> peers.Seen:

@@ -6,6 +6,9 @@ import os
 
 import numpy as np
 
+from capture import native
+from capture.native import tables
+
 # drawn anew in each process, so that no capture can be made that is slow to read; results do not depend on them
 _MIXERS = np.frombuffer(os.urandom(16), np.uint64) | np.uint64(1)
 _HALF = np.uint64(32)
@@ -44,6 +47,8 @@ def groups(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         padded[:, :size] = values.view(np.uint8).reshape(count, size)
         values = padded
     words = values.view(np.uint64).reshape(count, (size + 7) // 8)
+    if native.ready():
+        return tables.groups(words, _MIXERS)
     words = words[:, 0] if words.shape[1] == 1 else words
     mixed = words * _MIXERS[0] if words.ndim == 1 else _mixed(words)
     shift = np.uint64(64 - max(8, count.bit_length()))

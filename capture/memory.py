@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 _LARGEST = 64 << 20
 
 
@@ -20,3 +20,4 @@ def keep_freed(kept: int = 64 << 20) -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_TRIM_THRESHOLD, kept)
         library.mallopt(_MMAP_THRESHOLD, _LARGEST)
+        library.mallopt(_ARENA_MAX, 1)  # threads hand arrays to each other, and each would keep its own

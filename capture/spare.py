@@ -13,6 +13,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+#: The compiled part of the reader, and the variable of the environment that leaves it out if it is 0.
+LIBRARY, SWITCH = Path(__file__).with_name("native") / "reader.so", "NETGEN_COMPILED"
+
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from capture.worker import main; main()"
 
 _spare: list[subprocess.Popen[bytes]] = []
@@ -21,6 +24,16 @@ _spare: list[subprocess.Popen[bytes]] = []
 def worker() -> subprocess.Popen[bytes]:
     """A process that answers on its stdout what is asked on its stdin; a spare one, if there is one."""
     return _spare.pop() if _spare else _started()
+
+
+def compiled() -> bool:
+    """Whether the compiled part of the reader was built, and is not to be left out."""
+    return os.environ.get(SWITCH) != "0" and LIBRARY.exists()
+
+
+def threads_here() -> int:
+    """Threads of this process that read at once: compiled code need not wait for Python's lock."""
+    return 2 if compiled() else 1
 
 
 @contextlib.contextmanager

@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from capture import thrift
+from capture import native, thrift
 from capture.bins import Cells
 from capture.distinct import distinct
+from capture.native import tables
 from capture.thrift import BINARY, FALSE, I32, I64, LIST, STRUCT, Struct
 
 #: With more than one number in so many no zero, plain numbers are shorter.
@@ -36,6 +37,9 @@ _PLAIN, _RLE, _RLE_DICTIONARY = 0, 3, 8
 _DATA_PAGE, _DICTIONARY_PAGE = 0, 2
 _ROWS, _GROUPS, _PLACES = 3, 4, (9, 11)
 _MAGIC = b"PAR1"
+
+#: Columns with a value of its own in nearly every row: a dictionary of them takes more room, and as long again.
+_MANY = {"flow", "start_ns", "duration_ns", "src_port", "bytes"}
 
 _OPTIONS: dict[str, Any] = {"compression": "zstd"}
 
@@ -60,7 +64,8 @@ class ListWriter:
         self._file, self._schema = file, schema
         self._sink = _Sink(file)
         plain = pa.schema([schema.field(place) for place in range(others)])
-        self._parquet = pq.ParquetWriter(self._sink, plain, **_OPTIONS)
+        few = [field.name for field in plain if field.name not in _MANY]
+        self._parquet = pq.ParquetWriter(self._sink, plain, use_dictionary=few, **_OPTIONS)
         self._paths = [(name, "list", "element") for name in schema.names[others:]]
         self._groups: list[tuple[int, list[Struct]]] = []  # where each begins, and the columns written here
 
@@ -229,6 +234,10 @@ def _starts(rows: int, length: int) -> bytes:
 def _runs(cells: Cells, width: int) -> bytes:
     """The numbers as runs, each a length and a value of `width` bytes: of zeros, and single others."""
     cell, count = cells.cell, len(cells.cell)
+    zeros = cells.rows * cells.length - (int(cell[-1]) + 1 if count else 0)
+    last = thrift.varint(zeros << 1) + bytes(width) if zeros else b""
+    if native.ready():
+        return tables.runs(cell, cells.value, width) + last
     length = (np.diff(cell, prepend=-1) - 1).astype(np.uint32) << np.uint32(1)  # of the zeros before each, in a run
     # all bytes there may be for a number, side by side, and which of them there are
     out = np.zeros((count, _LONGEST + 1 + 2 * width), np.uint8)
@@ -242,5 +251,4 @@ def _runs(cells: Cells, width: int) -> bytes:
     for place in range(width):  # a column at a time: rows are too short to be fast
         np.not_equal(length, 0, out=there[:, _LONGEST + place])
         out[:, place - width] = index[:, place]
-    zeros = cells.rows * cells.length - (int(cell[-1]) + 1 if count else 0)
-    return out[there].tobytes() + (thrift.varint(zeros << 1) + bytes(width) if zeros else b"")
+    return out[there].tobytes() + last

@@ -16,6 +16,9 @@ from capture.formats.reader import CaptureFile
 from capture.memory import keep_freed
 from capture.stretches import Options, Stretch, guessed_stretch, stretches
 
+#: What a worker writes first, once it can be asked.
+READY = b"ready"
+
 #: A file's stretches, or why it is no capture.
 FileResult = list[Stretch] | CaptureError
 
@@ -31,7 +34,7 @@ def read_files(paths: list[Path], options: Options) -> list[FileResult]:
     return found
 
 
-class _Open:
+class Opened:
     """The big file that was read last, kept open."""
 
     def __init__(self) -> None:
@@ -39,6 +42,7 @@ class _Open:
         self._capture: CaptureFile | None = None
 
     def stretch(self, path: Path, start: int, options: Options) -> Stretch | None:
+        """The stretch from `start` to the next edge, its first record guessed; None: no guess."""
         if self._capture is None or path != self._path:
             self._path, self._capture = path, CaptureFile(path)
         found = guessed_stretch(self._capture, start, options)
@@ -52,7 +56,9 @@ def main() -> None:
     keep_freed()
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing else may get among the replies
-    opened = _Open()
+    opened = Opened()
+    replies.write(READY)
+    replies.flush()
     while True:
         try:
             options, what = pickle.load(requests)

@@ -1,16 +1,18 @@
 """Captures read by one process or several, with the same result.
 
-Each worker is a process of its own, started anew (not forked), that reads what it is told to. The
-process that asked reads too, puts everything in order, and believes where a stretch begins only if
-the one before it ended there: otherwise it reads that stretch again itself.
+Each worker is a process of its own, started anew (not forked), that reads what it is told to, and so
+does a thread of the process that asked. This one puts everything in order, and believes where a
+stretch begins only if the one before it ended there: otherwise it reads that stretch again itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 from capture import spare
@@ -18,8 +20,8 @@ from capture.errors import CaptureError, NetgenError
 from capture.formats import reader
 from capture.formats.reader import CaptureFile
 from capture.inputs import Input
-from capture.stretches import Options, Stretch, follows, guessed_stretch, stretch_after, stretches
-from capture.worker import FileResult, read_files
+from capture.stretches import Options, Stretch, follows, stretch_after, stretches
+from capture.worker import READY, FileResult, Opened, read_files
 
 #: Files up to this size are handed out whole, several at a time.
 SMALL = 1 << 20
@@ -59,6 +61,11 @@ class _Worker:
     def __init__(self) -> None:
         self._process = spare.worker()
 
+    def wait(self) -> None:
+        """Wait until it has loaded what it needs, or has ended."""
+        assert self._process.stdout is not None
+        self._process.stdout.read(len(READY))
+
     def ask(self, options: Options, what: Any) -> Any:
         """Send a request and wait for the reply."""
         process = self._process
@@ -81,25 +88,55 @@ class _Worker:
         spare.close(self._process)
 
 
+class _Here:
+    """The same in this process, by the thread that asks."""
+
+    def __init__(self) -> None:
+        self._opened = Opened()
+
+    def ask(self, options: Options, what: Any) -> Any:
+        """Do what is asked."""
+        if isinstance(what, list):
+            return read_files(what, options)
+        path, start = what
+        return self._opened.stretch(path, start, options)
+
+
 class _Pool:
-    """Workers that are asked in turn, each by a thread of its own."""
+    """Threads of this process and workers, that are asked in turn."""
 
     def __init__(self, count: int, options: Options) -> None:
         self._options = options
-        self._workers = [_Worker() for _ in range(count)]
-        self._free = list(self._workers)
+        self._workers: list[_Worker] = []
+        self._free: SimpleQueue[_Worker | _Here] = SimpleQueue()
         self._threads = ThreadPoolExecutor(count)
         self.width = count
+
+    def begin(self) -> None:
+        """Start the workers; whatever comes between, `close` ends them."""
+        here = min(spare.threads_here(), self.width)
+        for _ in range(here):
+            self._free.put(_Here())
+        for _ in range(self.width - here):
+            self._workers.append(_Worker())
+        for worker in self._workers:  # nobody waits for these threads, not even at the end
+            threading.Thread(target=self._expect, args=(worker,), daemon=True).start()
 
     def submit(self, what: Any) -> Future[Any]:
         return self._threads.submit(self._ask, what)
 
     def _ask(self, what: Any) -> Any:
-        worker = self._free.pop()
+        worker = self._free.get()
         try:
             return worker.ask(self._options, what)
         finally:
-            self._free.append(worker)
+            self._free.put(worker)
+
+    def _expect(self, worker: _Worker) -> None:
+        try:
+            worker.wait()
+        finally:  # what ended is found out when it is asked
+            self._free.put(worker)
 
     def close(self) -> None:
         for worker in self._workers:
@@ -108,35 +145,23 @@ class _Pool:
 
 
 class _Results:
-    """Results of numbered tasks in order, some of them worked out ahead.
+    """Results of numbered tasks in order, some of them worked out ahead."""
 
-    While the next result is not there, this process works on one of the later ones itself.
-    """
-
-    def __init__(self, pool: _Pool, tasks: list[Any], here: Callable[[Any], Any]) -> None:
-        self._pool, self._tasks, self._here = pool, tasks, here
-        self._ready: dict[int, Any] = {}
+    def __init__(self, pool: _Pool, tasks: list[Any]) -> None:
+        self._pool, self._tasks = pool, tasks
         self._asked: dict[int, Future[Any]] = {}
         self._next = 0
+        self._ask(0)
 
     def take(self, number: int) -> Any:
         """The result of a task; to be asked for in order."""
-        while True:
-            while len(self._asked) < self._pool.width + 1 and self._may_begin(number):
-                self._asked[self._next] = self._pool.submit(self._tasks[self._next])
-                self._next += 1
-            if number in self._ready:
-                return self._ready.pop(number)
-            if number in self._asked and (self._asked[number].done() or not self._may_begin(number)):
-                return self._asked.pop(number).result()
-            task = self._next
-            self._next += 1
-            self._ready[task] = self._here(self._tasks[task])
-            for asked in [each for each, future in self._asked.items() if each != number and future.done()]:
-                self._ready[asked] = self._asked.pop(asked).result()
+        self._ask(number)
+        return self._asked.pop(number).result()
 
-    def _may_begin(self, number: int) -> bool:
-        return self._next < min(len(self._tasks), number + AHEAD * (self._pool.width + 1))
+    def _ask(self, number: int) -> None:
+        while self._next < min(len(self._tasks), number + AHEAD * self._pool.width):
+            self._asked[self._next] = self._pool.submit(self._tasks[self._next])
+            self._next += 1
 
 
 def read_captures(inputs: list[Input], options: Options, workers: int) -> Iterator[Read]:
@@ -145,8 +170,9 @@ def read_captures(inputs: list[Input], options: Options, workers: int) -> Iterat
     if workers == 1 or tasks < 2:
         yield from _alone(inputs, 0, options)
         return
-    pool = _Pool(min(workers, tasks) - 1, options)
+    pool = _Pool(min(workers, tasks), options)
     try:
+        pool.begin()
         before = 0
         for group in _groups(inputs):
             if len(group) > 1 or group[0].size <= SMALL:
@@ -195,7 +221,7 @@ def _small(group: list[Input], before: int, pool: _Pool, options: Options) -> It
             batches.append([])
         batches[-1].append(each)
     tasks = [[each.path for each in batch] for batch in batches]
-    results = _Results(pool, tasks, lambda paths: read_files(paths, options))
+    results = _Results(pool, tasks)
     for number, batch in enumerate(batches):
         found: list[FileResult] = results.take(number)
         for each, result in zip(batch, found, strict=True):
@@ -224,7 +250,7 @@ def _ordered(capture: CaptureFile, each: Input, pool: _Pool, options: Options, p
     before = place[0]
     edges = range(reader.SEGMENT, capture.size, reader.SEGMENT)
     tasks = [(each.path, start) for start in edges]
-    results = _Results(pool, tasks, lambda task: guessed_stretch(capture, task[1], options))
+    results = _Results(pool, tasks)
     last: Stretch | None = None
     while last is None or last.end < capture.size:
         stretch: Stretch | None = None

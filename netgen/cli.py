@@ -135,7 +135,7 @@ def extract(
     list_names: Annotated[
         bool, typer.Option("--list-names", help="Show what server names the captures hold; write nothing.")
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that read.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Threads and processes that read.")] = 1,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if anything of a capture could not be read.")] = False,
     force: Force = False,
     as_json: AsJson = False,
@@ -587,8 +587,13 @@ def _fail(message: str, hint: str | None) -> None:
 
 def _helpers(jobs: int, paths: list[Path]) -> int:
     """Processes that there is certainly enough to read for, besides this one."""
-    size = sum(path.stat().st_size for path in paths if path.is_file()) if jobs > 1 else 0
-    return min(jobs, size >> 26) - 1 if size >> 27 else 0
+    from capture import spare
+
+    size = sum(path.stat().st_size for path in paths if path.is_file())
+    if size >> 27 and not (spare.compiled() or os.environ.get(spare.SWITCH) == "0"):
+        note = "netgen: read by NumPy alone, which takes half as long again: install netgen where there is a C compiler"
+        print(note, file=sys.stderr)
+    return max(0, min(jobs, size >> 26) - spare.threads_here()) if size >> 27 else 0
 
 
 def command_names() -> list[str]:

@@ -31,6 +31,21 @@ NS = 1_000_000_000
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
+@pytest.fixture(scope="module", params=["compiled", "numpy"])
+def either_reader(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The tests of a module once with the compiled part of the reader, and once with NumPy in its place."""
+    from capture.native import library
+
+    if request.param == "compiled":
+        if not library.ready():
+            pytest.skip("the compiled part of the reader is not built: install netgen where there is a C compiler")
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "_library", lambda: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real traffic beside the checkout (NETGEN_SHARED_DATA names another)."""

@@ -20,6 +20,8 @@ from capture.extract import extract
 from capture.formats import reader
 from capture.series import SeriesSpec
 
+pytestmark = pytest.mark.usefixtures("either_reader")
+
 
 def _load(name):
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))

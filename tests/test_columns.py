@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from capture.columns import arrow, numbers, strings
 from capture.distinct import distinct, groups
 
+pytestmark = pytest.mark.usefixtures("either_reader")
+
 
 @given(
     values=st.lists(st.integers(0, 255), max_size=40),

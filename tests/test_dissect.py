@@ -16,6 +16,8 @@ from capture.formats.reader import CaptureFile
 from capture.layers.dissect import dissect
 from capture.layers.rows import Fields
 
+pytestmark = pytest.mark.usefixtures("either_reader")
+
 chunks = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("chunks.py"))))
 chunk_of, link, one, why = chunks.chunk_of, chunks.link, chunks.one, chunks.why
 

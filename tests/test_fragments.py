@@ -16,6 +16,8 @@ from capture.extract import extract
 from capture.formats import reader
 from capture.series import SeriesSpec
 
+pytestmark = pytest.mark.usefixtures("either_reader")
+
 _SPEC = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
 oracle = importlib.util.module_from_spec(_SPEC)
 sys.modules["oracle"] = oracle

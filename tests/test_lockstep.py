@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from capture.formats import lockstep
 from capture.formats.reader import CaptureFile
 
+pytestmark = pytest.mark.usefixtures("either_reader")
+
 _SPEC = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
 oracle = importlib.util.module_from_spec(_SPEC)
 sys.modules["oracle"] = oracle

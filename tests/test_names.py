@@ -20,6 +20,8 @@ from capture.layers.dissect import dissect
 from capture.naming.classes import ClassTable
 from capture.naming.names import LOOK_AHEAD, LOOK_BACK, Name, NameFinder
 
+pytestmark = pytest.mark.usefixtures("either_reader")
+
 hellos = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("hellos.py"))))
 Sent = hellos.Sent
 CLIENT = (4, 0, 0x0A000002)

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 import netgen
 
+pytestmark = pytest.mark.usefixtures("either_reader")
+
 _SPEC = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
 oracle = importlib.util.module_from_spec(_SPEC)
 sys.modules["oracle"] = oracle

@@ -5,6 +5,7 @@
 import ast
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import diffusion
 import encoders
 import exporters
 import netgen
+from capture import native
 from exporters.plan import plan
 
 PACKAGES = (netgen, capture, encoders, diffusion, exporters)
@@ -175,3 +177,9 @@ def test_netflix_flows_come_out_of_the_box(tmp_path):
     again = netgen.extract(tmp_path / "a.pcap", like=table)
     # as the table has them, but for what no packets can carry, which the exporter mends and counts
     assert np.array_equal(again.series(), plan(table, seed=0).series)
+
+
+def test_the_reader_is_compiled_where_there_is_a_c_compiler():
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("no C compiler is here")
+    assert native.ready(), "install netgen anew: pip install -c constraints.txt -e '.[test]'"

@@ -11,6 +11,8 @@ from capture.assembly import keys, slots
 from capture.assembly.keys import KEY, Keys, keys_of
 from capture.layers.dissect import Packets
 
+pytestmark = pytest.mark.usefixtures("either_reader")
+
 
 def some_keys(numbers):
     out = np.zeros(len(numbers), KEY)

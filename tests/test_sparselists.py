@@ -14,6 +14,8 @@ from capture.bins import BinCounter, Cells, dense
 from capture.flows import FlowTable, TableWriter, about_columns
 from capture.series import SeriesSpec
 
+pytestmark = pytest.mark.usefixtures("either_reader")
+
 duckdb = pytest.importorskip("duckdb")
 datasets = pytest.importorskip("datasets")
 

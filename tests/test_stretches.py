@@ -20,6 +20,8 @@ from capture.formats.reader import CaptureFile
 from capture.formats.source import Source
 from capture.stretches import Options, follows, guessed_stretch, stretch_after, stretches
 
+pytestmark = pytest.mark.usefixtures("either_reader")
+
 _SPEC = importlib.util.spec_from_file_location("made", Path(__file__).with_name("made.py"))
 made = importlib.util.module_from_spec(_SPEC)
 sys.modules["made"] = made

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from capture.naming.tls import LOOK_AHEAD, LOOK_BACK, MAX_HELLO, Stream, TlsFinder, client_hello_name, hello_name
 
+pytestmark = pytest.mark.usefixtures("either_reader")
+
 hellos = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("hellos.py"))))
 hello, message, records, Sent = hellos.hello, hellos.message, hellos.records, hellos.Sent
 NAME = "www.example.org"

@@ -77,13 +77,15 @@ def short_segments(tmp_path, monkeypatch):
             "    return read(*arguments)\n"
             "if '-c' in sys.orig_argv[:3]:  # a worker, not the command\n"
             "    stretches.guessed_stretch = logged\n"
-            "from capture import workers\n"
+            "from capture import spare, workers\n"
+            "spare.threads_here = lambda: 0\n"  # all is read by workers, however late they begin
             "from capture.formats import reader\n"
             f"reader.SEGMENT = workers.SMALL = {SEGMENT}\n"
         )
         monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
         monkeypatch.setattr(reader, "SEGMENT", SEGMENT)
         monkeypatch.setattr(workers, "SMALL", SEGMENT)
+        monkeypatch.setattr(spare, "threads_here", lambda: 0)
         return lambda: len(log.read_text()) if log.exists() else 0
 
     return prepare
@@ -263,7 +265,7 @@ def test_ctrl_c_ends_processes_that_are_at_work(folder, short_segments, tmp_path
     read_by_others = short_segments("time.sleep(600)")
     here = tmp_path / "here"
     here.mkdir()
-    interrupt(("extract", folder / "a.pcap", "-j", 3, "-o", "x.parquet"), lambda: read_by_others() == 2, here)
+    interrupt(("extract", folder / "a.pcap", "-j", 3, "-o", "x.parquet"), lambda: read_by_others() == 3, here)
     assert list(here.iterdir()) == []
 
 
@@ -277,6 +279,7 @@ def test_ctrl_c_meets_processes_that_have_only_begun(folder, tmp_path, monkeypat
         "    time.sleep(600)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv(spare.SWITCH, "0")  # with compiled code this process would read alone
     here = tmp_path / "here"
     here.mkdir()
     os.mkfifo(here / "pipe")
@@ -297,7 +300,7 @@ def test_a_process_ends_when_the_one_that_started_it_is_gone(folder, short_segme
         started = children(process.pid)
         process.kill()
     os.close(writer)
-    assert len(started) == 2
+    assert len(started) == 3
     until = time.monotonic() + 60
     while any(running(each) for each in started) and time.monotonic() < until:
         time.sleep(0.05)
@@ -325,10 +328,19 @@ def test_processes_started_early_are_taken_and_those_that_nobody_took_end(monkey
     spare.close(taken[0])
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("big", [(), ("a",), ("a", "b")])
-def test_helpers_are_only_started_for_what_is_worth_it(tmp_path, big):
+def test_helpers_are_only_started_for_what_is_worth_it(tmp_path, monkeypatch, capsys, big, compiled):
+    """And where a large capture is read by NumPy, although nobody asked for that, it is said."""
+    monkeypatch.setattr(spare, "compiled", lambda: compiled)
+    monkeypatch.delenv(spare.SWITCH, raising=False)
     for name in big:
         with (tmp_path / name).open("wb") as file:
             file.truncate(100 << 20)
     paths = [tmp_path / name for name in (*big, "missing")]
-    assert [_helpers(jobs, paths) for jobs in (1, 2, 9)] == ([0, 1, 2] if len(big) == 2 else [0, 0, 0])
+    expected = ([0, 0, 1] if compiled else [0, 1, 2]) if len(big) == 2 else [0, 0, 0]
+    assert [_helpers(jobs, paths) for jobs in (1, 2, 9)] == expected
+    assert ("NumPy alone" in capsys.readouterr().err) == (len(big) == 2 and not compiled)
+    monkeypatch.setenv(spare.SWITCH, "0")
+    _helpers(1, paths)
+    assert capsys.readouterr().err == ""

@@ -7,8 +7,10 @@ import socket
 import numpy as np
 import pyarrow as pa
 
+from capture import native
 from capture.columns import joined_strings
 from capture.distinct import distinct
+from capture.native import tables
 
 # for each byte its digits and a dot, four bytes as one number, and which of these are there
 _DIGITS = np.array([f"{number}.".ljust(4).encode() for number in range(256)], "S4").view(np.uint32)
@@ -45,6 +47,8 @@ def address_texts(high: np.ndarray, low: np.ndarray, version: np.ndarray) -> pa.
 
 def _dotted(addresses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """IPv4 addresses as text, one behind the other, and the length of each."""
+    if native.ready():
+        return tables.dotted(addresses)
     octets = addresses.astype(">u4").view(np.uint8).reshape(-1, 4)
     there = _THERE.take(octets)
     there[:, 3] = _THERE_LAST.take(octets[:, 3])

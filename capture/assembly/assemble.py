@@ -13,17 +13,18 @@ from collections import Counter
 
 import numpy as np
 
-from capture import headers
+from capture import headers, native
 from capture.assembly.clock import Clock
 from capture.assembly.fragments import Joiner
 from capture.assembly.growing import Growing
 from capture.assembly.keys import KEY
 from capture.assembly.parts import Part
 from capture.assembly.slots import Slots
-from capture.assembly.spill import Spill
+from capture.assembly.spill import ROW, Spill
 from capture.distinct import unique
 from capture.errors import InputError
 from capture.naming.names import Name
+from capture.native import flows
 from capture.series import NS
 
 IDLE_TIMEOUT_NS = 120 * NS
@@ -188,6 +189,9 @@ class Assembler:
 
     def _assemble(self, part: Part) -> None:
         clock = self._clock.of(part.time_ns, part.number)
+        if native.ready():
+            self._assemble_compiled(part, clock)
+            return
         # in order of key, and in the file's order within; two bytes sort by radix
         key = part.key.astype(np.uint16) if len(part.keys) < 1 << 16 else part.key
         order = np.argsort(key, kind="stable")
@@ -224,6 +228,32 @@ class Assembler:
         self.spill.add(np.repeat(flow[by_flow], lengths), *columns)
         if self._ahead:
             self._place_names(part, place, np.repeat(flow, count), rows.forward)
+
+    def _assemble_compiled(self, part: Part, clock: np.ndarray) -> None:
+        """The same, packet by packet (`capture.native`)."""
+        slot, new = self._slots.of(part.keys)
+        self._open.grow(self._slots.top)
+        _raw(self._open["key"])[slot[new]] = _raw(part.keys)[new]
+        rows, by_row = self._flows.rows, np.argsort(part.syn)
+        self._flows.grow(rows + len(part))  # more than there can be; what is not used stays free
+        flow, self._flows.rows, repeats = flows.assemble(
+            [
+                *(part.key, clock, part.time_ns, part.number, part.size, part.fingerprint, part.forward, part.flags),
+                *(part.syn[by_row], part.syn_seq[by_row], part.keys),
+            ],
+            slot,
+            [self._open[name] for name in flows.OPENED],
+            [self._flows[name] for name in flows.FLOWS],
+            rows=rows,
+            capture=self._capture,
+            idle_ns=self.idle_timeout_ns,
+            active_ns=self.active_timeout_ns,
+            repeat_ns=REPEAT_NS,
+        )
+        self.notes[_REPEATED] += repeats
+        self.spill.put(flows.by_flow(flow, part.time_ns, part.size, part.forward, ROW))
+        if self._ahead:
+            self._place_names(part, np.arange(len(part)), flow, part.forward)
 
     def _begins(self, rows: _Sorted) -> np.ndarray:
         """Which packets begin a flow."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from capture import native
 from capture.distinct import distinct, groups
 from capture.layers.dissect import Packets
+from capture.native import reading
 
 #: What tells two flows apart, ends in canonical order: the smaller address and port is `a`.
 KEY = np.dtype(
@@ -70,6 +72,10 @@ class Keys:
         vlan: np.ndarray,
         protocol: np.ndarray,
     ) -> np.ndarray:
+        if native.ready():
+            key, way = reading.ends(src, src_port, dst, dst_port, vlan, protocol)
+            self._few.append((key,))
+            return way
         one, two = src << _PORT_BITS, dst << _PORT_BITS
         one += (src_port + np.int32(1)).view(np.uint32)
         two += (dst_port + np.int32(1)).view(np.uint32)
@@ -89,13 +95,9 @@ class Keys:
         """Which of the distinct keys each packet has, int32 (packets,), and these, of `KEY`."""
         if not self._count:
             return np.zeros(0, np.int32), np.zeros(0, KEY)
-        mixed, a, b, word = (np.concatenate(each) for each in zip(*self._few, strict=True))
-        row, first = groups(mixed)
-        for column in (a, b, word):
-            if (column[first].take(row) != column).any():  # two keys of one hash
-                row, first = groups(np.stack([a, b, word], axis=1).view("V24").ravel())
-        keys = np.zeros(len(first), KEY)
-        a, b, word = a[first], b[first], word[first]
+        row, ends = self._coded_ipv4()
+        keys = np.zeros(len(ends), KEY)
+        a, b, word = ends.T
         for end, number in (("a", a), ("b", b)):
             keys[f"{end}_low"] = number >> _PORT_BITS
             keys[f"{end}_port"] = (number & _PORT_MASK).astype(np.int64) - 1
@@ -112,6 +114,19 @@ class Keys:
         row, few = distinct(others)
         key[rows] = row + np.int32(len(keys))
         return key, np.concatenate([keys, few])
+
+    def _coded_ipv4(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same of IPv4 packets, keys as numbers of their ends and a word, shape (keys, 3)."""
+        columns = [np.concatenate(each) for each in zip(*self._few, strict=True)]
+        if len(columns) == 1:  # from compiled code, the three beside each other
+            row, first = groups(columns[0].view("V24").ravel())
+            return row, columns[0][first]
+        mixed, *ends = columns
+        row, first = groups(mixed)
+        for column in ends:
+            if (column[first].take(row) != column).any():  # two keys of one hash
+                row, first = groups(np.stack(ends, axis=1).view("V24").ravel())
+        return row, np.stack([each[first] for each in ends], axis=1)
 
 
 def keys_of(packets: Packets, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,9 @@ import os
 
 import numpy as np
 
+from capture import native
 from capture.assembly.keys import KEY
+from capture.native import flows
 
 _WORDS = KEY.itemsize // 8
 _FACTORS = np.frombuffer(os.urandom(8 * _WORDS), np.uint64) | np.uint64(1)
@@ -69,6 +71,8 @@ class Slots:
         return (mixed >> np.uint64(64 - self._bits)).astype(np.int64)
 
     def _find(self, words: np.ndarray, mixed: np.ndarray) -> np.ndarray:
+        if native.ready():
+            return flows.find(words, mixed, self._table, self._bits, self._key, self._hash)
         number = np.full(len(words), -1, np.int64)
         todo, at = np.arange(len(words)), self._home(mixed)
         while todo.size:

@@ -21,7 +21,8 @@ IN_MEMORY = 32 << 20
 #: Flows a block: what is looked up at once.
 BLOCK = 16_384
 
-_ROW = np.dtype([("time_ns", "<i8"), ("flow", "<u4"), ("size", "<u4")])
+#: A packet: the highest bit of its size says that it goes from end `a` of its key to end `b`.
+ROW = np.dtype([("time_ns", "<i8"), ("flow", "<u4"), ("size", "<u4")])
 _FORWARD = np.uint32(1 << 31)
 
 
@@ -40,9 +41,14 @@ class Spill:
         """A batch of packets, each of shape (packets,), in order of flow."""
         if not len(flow):
             return
-        batch = np.empty(len(flow), _ROW)
+        batch = np.empty(len(flow), ROW)
         batch["time_ns"], batch["flow"] = time_ns, flow
         batch["size"] = size | np.where(forward, _FORWARD, np.uint32(0))
+        self.put(batch)
+
+    def put(self, batch: np.ndarray) -> None:
+        """A batch as rows of `ROW`, in order of flow."""
+        flow = batch["flow"]
         first, last = int(flow[0]) // BLOCK, int(flow[-1]) // BLOCK
         self._first.append(first)
         self._cuts.append(np.searchsorted(flow, np.arange(first, last + 2) * BLOCK))
@@ -74,8 +80,8 @@ class Spill:
                 continue
             if isinstance(kept, int):
                 assert self._file is not None
-                self._file.seek(kept + int(cuts[at]) * _ROW.itemsize)
-                inside = np.frombuffer(self._file.read(int(cuts[at + 1] - cuts[at]) * _ROW.itemsize), _ROW)
+                self._file.seek(kept + int(cuts[at]) * ROW.itemsize)
+                inside = np.frombuffer(self._file.read(int(cuts[at + 1] - cuts[at]) * ROW.itemsize), ROW)
             else:
                 inside = kept[cuts[at] : cuts[at + 1]]
             size = inside["size"]

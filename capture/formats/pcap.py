@@ -12,10 +12,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from capture import headers
+from capture import headers, native
 from capture.formats import lockstep
 from capture.formats.records import CHUNK, MAX_CAPTURED, MAX_SNAPLEN, ORDERS, Chunk, Damage, Order, clipped
 from capture.headers import take
+from capture.native import reading
 from capture.series import NS
 
 FILE_HEADER = 24
@@ -191,19 +192,24 @@ class Pcap:
     # -- reading them -----------------------------------------------------------------------
 
     def _columns(self, data: np.ndarray, starts: np.ndarray) -> Chunk:
-        head = take(data, starts, self._record)
-        time_ns = head["seconds"].astype(np.int64)
-        time_ns *= NS
-        time_ns += head["fraction"].astype(np.int64) * self._unit if self._unit != 1 else head["fraction"]
-        offset = starts + self._record.itemsize
+        if native.ready():  # the same, compiled
+            order, size = self._order, self._record.itemsize
+            columns = reading.records(data, starts, order=order, record=size, unit=self._unit)
+        else:
+            columns = _columns(data, starts, self._record, self._unit)
+        offset, captured, length, time_ns = columns
         number = np.arange(self.number, self.number + len(starts))
         self.number += len(starts)
-        return Chunk(
-            data=data,
-            offset=offset,
-            captured=clipped(head["captured"].astype(np.int64), offset, len(data)),
-            length=head["length"].astype(np.int64),
-            time_ns=time_ns,
-            linktype=np.full(len(starts), self._linktype, np.int64),
-            number=number,
-        )
+        linktype = np.full(len(starts), self._linktype, np.int64)
+        return Chunk(data, offset, captured, length, time_ns, linktype, number)
+
+
+def _columns(data: np.ndarray, starts: np.ndarray, record: np.dtype, unit: int) -> list[np.ndarray]:
+    """Offset, captured and wire length and time in nanoseconds of records that begin at `starts`."""
+    head = take(data, starts, record)
+    time_ns = head["seconds"].astype(np.int64)
+    time_ns *= NS
+    time_ns += head["fraction"].astype(np.int64) * unit if unit != 1 else head["fraction"]
+    offset = starts + record.itemsize
+    captured = clipped(head["captured"].astype(np.int64), offset, len(data))
+    return [offset, captured, head["length"].astype(np.int64), time_ns]

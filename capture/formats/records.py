@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 #: Records a chunk; fewer cost more calls, more do not stay in the cache.
-CHUNK = 32_768
+CHUNK = 131_072
 
 #: Longest record believed where the file does not promise more (libpcap's MAXIMUM_SNAPLEN).
 MAX_CAPTURED = 262_144

@@ -12,11 +12,14 @@ from collections import Counter
 
 import numpy as np
 
+from capture import native
 from capture.formats.records import Chunk
+from capture.headers import LINKTYPE_ETHERNET
 from capture.layers.internet import internet
 from capture.layers.links import walk
-from capture.layers.rows import FIELDS, FIRST_FRAGMENT, LATER_FRAGMENT, OK, REASONS, WHOLE, Rows
+from capture.layers.rows import FIELDS, FIRST_FRAGMENT, LATER_FRAGMENT, OK, REASONS, WHOLE, Fields, Rows
 from capture.layers.tunnels import MAX_TUNNELS
+from capture.native import reading
 
 __all__ = ["FIRST_FRAGMENT", "LATER_FRAGMENT", "WHOLE", "Packets", "dissect"]
 
@@ -103,12 +106,59 @@ def dissect(chunk: Chunk, *, inner: bool = False) -> Packets:
     Packets
         One row a packet; ``len(packets) + packets.skipped.total() == len(chunk)``.
     """
-    rows = Rows.of(chunk)
+    found = None if inner else _common(chunk)
+    if found is None:
+        found = _any(Rows.of(chunk), MAX_TUNNELS if inner else 0)
+    keep, fields = found.keep, found.fields
+    found.notes["over 1500 bytes (offload)"] += int(np.count_nonzero(fields.size > MTU))
+    return Packets(
+        number=chunk.number if keep is None else chunk.number.take(keep),
+        time_ns=chunk.time_ns if keep is None else chunk.time_ns.take(keep),
+        vlan=found.vlan,
+        skipped=found.skipped,
+        notes=+found.notes,
+        **{name: getattr(fields, name) for name in FIELDS},
+    )
+
+
+@dataclasses.dataclass(slots=True)
+class _Found:
+    """Those of some rows that are packets (None: all), what they say, and what became of the others."""
+
+    keep: np.ndarray | None
+    fields: Fields
+    vlan: np.ndarray
+    skipped: Counter[str]
+    notes: Counter[str]
+
+
+def _common(chunk: Chunk) -> _Found | None:
+    """What compiled code finds at once where nearly all is plain packets on Ethernet; None: it is not the way to go."""
+    if not native.ready() or not len(chunk) or (chunk.linktype != LINKTYPE_ETHERNET).any():
+        return None
+    fields, done, count = reading.plain(chunk.data, chunk.offset, chunk.captured)
+    vlan = np.full(len(chunk), -1, np.int32)
+    if count == len(chunk):
+        return _Found(None, fields, vlan, Counter(), Counter())
+    others = np.flatnonzero(~done)
+    found = _any(Rows.of(chunk).some(others), 0)
+    kept = others if found.keep is None else others[found.keep]
+    fields.put(kept, found.fields)
+    vlan[kept], done[kept] = found.vlan, True
+    if not found.skipped:
+        return dataclasses.replace(found, keep=None, fields=fields, vlan=vlan)
+    *columns, vlan = reading.compact([*(getattr(fields, name) for name in FIELDS), vlan], done)
+    fields = Fields(**dict(zip(FIELDS, columns, strict=True)))
+    return dataclasses.replace(found, keep=np.flatnonzero(done), fields=fields, vlan=vlan)
+
+
+def _any(rows: Rows, levels: int) -> _Found:
+    """What is found step by step, whatever the link layers, with so many tunnels inside each other entered."""
     walk(rows)
     skipped = _skipped(rows)
     keep = np.flatnonzero(rows.reason == OK) if skipped else None
     ip = rows if keep is None else rows.some(keep)
-    fields = internet(ip, levels=MAX_TUNNELS if inner else 0)
+    fields = internet(ip, levels=levels)
     vlan = ip.vlan
     bad = _skipped(ip)
     if bad:
@@ -116,15 +166,7 @@ def dissect(chunk: Chunk, *, inner: bool = False) -> Packets:
         fields, vlan = fields.some(good), vlan.take(good)
         keep = good if keep is None else keep[good]
     notes = rows.notes if ip is rows else rows.notes + ip.notes
-    notes["over 1500 bytes (offload)"] += int(np.count_nonzero(fields.size > MTU))
-    return Packets(
-        number=chunk.number if keep is None else chunk.number.take(keep),
-        time_ns=chunk.time_ns if keep is None else chunk.time_ns.take(keep),
-        vlan=vlan,
-        skipped=skipped + bad,
-        notes=+notes,
-        **{name: getattr(fields, name) for name in FIELDS},
-    )
+    return _Found(keep, fields, vlan, skipped + bad, notes)
 
 
 def _skipped(rows: Rows) -> Counter[str]:

@@ -13,9 +13,11 @@ import re
 
 import numpy as np
 
+from capture import native
 from capture.distinct import unique
 from capture.headers import PROTOCOL_TCP, TCP_SYN
 from capture.layers.dissect import Packets
+from capture.native import reading
 
 #: Bytes that are kept of a ClientHello; one with a post-quantum key share has 1.8 kB.
 MAX_HELLO = 16_384
@@ -251,7 +253,7 @@ class TlsFinder:
             return []
         rows = np.flatnonzero((packets.protocol == PROTOCOL_TCP) & (packets.payload_length > 0))
         starts = _starts(data, packets, rows) if new else rows[:0]
-        texts = {row: client_hello_name(payload(data, packets, row)) for row in starts.tolist()}
+        texts = _names(data, packets, starts)
         open_rows = [row for row, text in texts.items() if text is None]
         if open_rows or self._hellos:
             related = self._related(packets, rows, np.array(open_rows, np.int64))
@@ -324,11 +326,24 @@ class TlsFinder:
 
 def _starts(data: np.ndarray, packets: Packets, rows: np.ndarray) -> np.ndarray:
     """Those of `rows` whose payload begins as a ClientHello does, be it cut after the first byte."""
+    if native.ready():
+        return reading.hellos(data, packets.protocol, packets.payload_at, packets.payload_length)
     rows = rows[data[packets.payload_at[rows]] == _HANDSHAKE]
     for place, value in ((1, 3), (_RECORD, _CLIENT_HELLO)):
         at = np.minimum(packets.payload_at[rows] + place, data.size - 1)
         rows = rows[(packets.payload_length[rows] <= place) | (data[at] == value)]
     return rows
+
+
+def _names(data: np.ndarray, packets: Packets, rows: np.ndarray) -> dict[int, str | None]:
+    """What the payload of each of some rows alone says, as `client_hello_name` has it."""
+    if not native.ready():
+        return {row: client_hello_name(payload(data, packets, row)) for row in rows.tolist()}
+    places, sizes = reading.server_names(data, packets.payload_at, packets.payload_length, rows, MAX_HELLO)
+    return {
+        row: client_hello_name(payload(data, packets, row)) if size < 0 else host_text(data[at : at + size].tobytes())
+        for row, at, size in zip(rows.tolist(), places.tolist(), sizes.tolist(), strict=True)
+    }
 
 
 def _seq(packets: Packets, rows: np.ndarray) -> np.ndarray:

@@ -1,0 +1,77 @@
+"""Packets of a part to flows (`flows.c`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from capture.native.library import addresses, call
+
+#: Columns of what is open, and of flows, in the order in which `flows.c` has them.
+OPENED = ("flow", "clock", "seen", "seq_forward", "seq_back", "mark", "size", "time_ns")
+FLOWS = ("key", "start_ns", "end_ns", "packets", "bytes", "up", "by", "begun", "capture", "number")
+
+_DIGIT = 11  # bits that are sorted by at once
+
+
+def assemble(
+    packets: list[np.ndarray],
+    slot: np.ndarray,
+    opened: list[np.ndarray],
+    flows: list[np.ndarray],
+    *,
+    rows: int,
+    capture: int,
+    idle_ns: int,
+    active_ns: int | None,
+    repeat_ns: int,
+) -> tuple[np.ndarray, int, int]:
+    """Take packets into flows, as `capture.assembly.assemble` does for whole columns.
+
+    Parameters
+    ----------
+    packets : list of ndarray
+        Of each packet the row of its key, clock, time, number, size, fingerprint, direction and flags; rows
+        of SYNs, ascending, and their sequence numbers; the keys.
+    slot : ndarray of int64, shape (keys,)
+        Of each key, in `opened`.
+    opened, flows : list of ndarray
+        The columns `OPENED` and `FLOWS`, changed in place; the latter with room for a flow a packet.
+    rows : int
+        Flows so far.
+    capture : int
+        Number of the capture.
+    idle_ns, active_ns, repeat_ns : int
+        The timeouts, and the time within which a packet that comes twice does.
+
+    Returns
+    -------
+    ndarray of int64, int, int
+        The flow of each packet, flows now, and packets that came twice.
+    """
+    packets = [np.ascontiguousarray(each) for each in packets]
+    count, flow, repeats = len(packets[0]), np.empty(len(packets[0]), np.int64), np.empty(1, np.int64)
+    syns = packets[8]
+    scratch = np.zeros((len(slot), call("open_size")), np.uint8)
+    held = addresses([*packets, slot]), addresses(opened), addresses(flows)
+    timeouts = idle_ns, -1 if active_ns is None else active_ns, repeat_ns
+    known = held[0], count, len(syns), len(slot), held[1], held[2], rows, capture, *timeouts
+    found = call("assemble", *known, scratch, flow, repeats)
+    return flow, found, int(repeats[0])
+
+
+def by_flow(flow: np.ndarray, time_ns: np.ndarray, size: np.ndarray, forward: np.ndarray, kind: np.dtype) -> np.ndarray:
+    """Packets in order of flow, and within in theirs, as rows of `kind` (`capture.assembly.spill`)."""
+    lowest, highest = int(flow.min()), int(flow.max())
+    passes = -(-(highest - lowest).bit_length() // _DIGIT)
+    both = np.empty((2, len(flow)), kind)
+    columns = [np.ascontiguousarray(each) for each in (flow, time_ns, size, forward)]
+    return both[call("by_flow", *columns, len(flow), lowest, passes, both[0], both[1])]
+
+
+def find(
+    words: np.ndarray, mixed: np.ndarray, table: np.ndarray, bits: int, key: np.ndarray, hashes: np.ndarray
+) -> np.ndarray:
+    """The numbers of keys, -1 for those that are not there; the twin of what `capture.assembly.slots` does."""
+    number = np.empty(len(words), np.int64)
+    call("find", words, mixed, len(words), table, bits, key, hashes, number)
+    return number

@@ -1,0 +1,33 @@
+"""Values told apart, and columns of a table as bytes (`tables.c`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from capture.native.library import call
+
+_LONGEST, _RUN_OF_ONE, _ADDRESS = 5, 1, 15  # bytes of a run's length, and of an IPv4 address as text
+
+
+def groups(words: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What `capture.distinct.groups` returns, for rows of 64-bit words."""
+    count = len(words)
+    places = 1 << max(8, (2 * count).bit_length())
+    number, first = np.empty(count, np.int32), np.empty(count, np.int64)
+    width = 1 if words.ndim == 1 else words.shape[1]
+    found = call("groups", words, width, count, factors, np.empty(places, np.int32), places, number, first)
+    return number, first[:found].copy()
+
+
+def runs(cell: np.ndarray, value: np.ndarray, width: int) -> bytes:
+    """Numbers as runs, of zeros and of single others; the twin of what `capture.sparselists` does."""
+    out = np.empty(len(cell) * (_LONGEST + _RUN_OF_ONE + 2 * width), np.uint8)
+    size = call("runs", np.ascontiguousarray(cell), np.ascontiguousarray(value), len(cell), width, out)
+    return out[:size].tobytes()
+
+
+def dotted(address: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """IPv4 addresses as text, one behind the other, and the length of each; see `capture.assembly.addresses`."""
+    text, length = np.empty(_ADDRESS * len(address), np.uint8), np.empty(len(address), np.int64)
+    size = call("dotted", np.ascontiguousarray(address), len(address), text, length)
+    return text[:size].copy(), length

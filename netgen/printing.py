@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from capture.series import BINS, SeriesSpec, format_duration
 from exporters.verify.findings import CHECKS
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from capture.flows import FlowTable
     from exporters.verify.verify import Verification
     from exporters.write import WriteReport
@@ -25,13 +23,30 @@ if TYPE_CHECKING:
     from netgen.shipped import ShippedModel
 
 
+def _table(*columns: str, plain: bool = False) -> Table:
+    """A table with these columns, of which numbers are to be added; with `plain`, fewer lines around it."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    options: dict[str, Any] = {"box": SIMPLE_HEAD} if plain else {}
+    return Table(*columns, header_style="bold", **options)
+
+
 def _show(what: Table) -> None:
+    from rich.console import Console
+
     # no markup: a class or a file may be called "c[red]"
     Console(highlight=False, markup=False, emoji=False).print(what)
 
 
 def _say(*parts: str | tuple[str, str]) -> None:
     """A line, of text and (text, style); never folded, since a path must be copied in one piece."""
+    if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):  # nothing has a style there
+        print("".join(part if isinstance(part, str) else part[0] for part in parts))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
     Console(highlight=False, markup=False, soft_wrap=True).print(Text.assemble(*parts))
 
 
@@ -66,7 +81,7 @@ def names_listed(names: list[dict[str, Any]], *, as_json: bool) -> None:
     if not names:
         _say("no server names were found")
         return
-    rows = Table("name", "from", "class", header_style="bold")
+    rows = _table("name", "from", "class")
     for heading in ("flows", "packets", "bytes"):
         rows.add_column(heading, justify="right")
     for each in names:
@@ -150,7 +165,7 @@ def verified(found: Verification, *, as_json: bool) -> None:
         print(json.dumps(found.to_json()))
         return
     failed = {each.check: each for each in found.findings}
-    rows = Table("check", header_style="bold")
+    rows = _table("check")
     rows.add_column("found", justify="right")
     rows.add_column("what holds, or the first place where it does not")
     for name in found.checked:
@@ -179,7 +194,7 @@ def augmented(table: FlowTable, report: WriteReport, model: Path | None, *, as_j
         kept = str(model) if model and about["numbers"] else None
         print(json.dumps({"wrote": str(report.path), **report.to_json(), "saved_model": kept, **summary}))
         return
-    rows = Table("class", header_style="bold")
+    rows = _table("class")
     for heading in ("flows before", "drawn", "jittered", "flows after"):
         rows.add_column(heading, justify="right")
     before, numbers = about["before"], about["numbers"]
@@ -220,7 +235,7 @@ def evaluated(found: Evaluation, report: Path | None, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found.to_json() | ({"report": str(report)} if report else {})))
         return
-    rows = Table("figure", header_style="bold", box=SIMPLE_HEAD)
+    rows = _table("figure", plain=True)
     for heading in ("value", "95 %", "floor", "shuffled", "copycat"):
         rows.add_column(heading, justify="right")
     group = None
@@ -248,7 +263,7 @@ def models_listed(models: list[ShippedModel], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({m.name: {**m.about, "bytes": m.path.stat().st_size} for m in models}))
         return
-    rows = Table("model", "class", "trained on", "series", "size", header_style="bold")
+    rows = _table("model", "class", "trained on", "series", "size")
     for model in models:
         spec = SeriesSpec.from_json(model.about["series"])
         flows = model.about["training"].get("flows", {})
@@ -274,6 +289,9 @@ def described(facts: dict[str, Any], *, as_json: bool) -> None:
     classes = facts.get("classes")
     if isinstance(classes, dict) and classes:
         _class_table(classes)
+    from rich.table import Table
+    from rich.text import Text
+
     rows = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         if name in ("classes", "account", "profile") or value in (None, {}, []):
@@ -302,7 +320,7 @@ def _short(spec: SeriesSpec) -> str:
 def _class_table(classes: dict[str, dict[str, int]]) -> None:
     if not classes:
         return
-    rows = Table("class", header_style="bold")
+    rows = _table("class")
     for heading in ("flows", "packets", "bytes", "packets beyond the series"):
         rows.add_column(heading, justify="right")
     for name, row in classes.items():

@@ -234,22 +234,27 @@ class Assembler:
         slot, new = self._slots.of(part.keys)
         self._open.grow(self._slots.top)
         _raw(self._open["key"])[slot[new]] = _raw(part.keys)[new]
-        rows, by_row = self._flows.rows, np.argsort(part.syn)
-        self._flows.grow(rows + len(part))  # more than there can be; what is not used stays free
-        flow, self._flows.rows, repeats = flows.assemble(
+        by_row = np.argsort(part.syn)
+
+        def with_room(rows: int) -> list[np.ndarray]:
+            self._flows.grow(rows)
+            return [self._flows[name] for name in flows.FLOWS]
+
+        flow, rows, repeats = flows.assemble(
             [
                 *(part.key, clock, part.time_ns, part.number, part.size, part.fingerprint, part.forward, part.flags),
                 *(part.syn[by_row], part.syn_seq[by_row], part.keys),
             ],
             slot,
             [self._open[name] for name in flows.OPENED],
-            [self._flows[name] for name in flows.FLOWS],
-            rows=rows,
+            with_room,
+            rows=self._flows.rows,
             capture=self._capture,
             idle_ns=self.idle_timeout_ns,
             active_ns=self.active_timeout_ns,
             repeat_ns=REPEAT_NS,
         )
+        self._flows.rows = rows  # what else there was room for stays free
         self.notes[_REPEATED] += repeats
         self.spill.put(flows.by_flow(flow, part.time_ns, part.size, part.forward, ROW))
         if self._ahead:

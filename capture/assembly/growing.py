@@ -43,7 +43,8 @@ class Growing:
             room = max(rows, 2 * self._room)
             for name, held in self._held.items():
                 if room <= IN_MEMORY:
-                    self._held[name] = np.concatenate([held, np.zeros(room - len(held), held.dtype)])
+                    self._held[name] = np.zeros(room, held.dtype)  # memory that is not looked at costs nothing
+                    self._held[name][: len(held)] = held
                 else:
                     self._held[name] = self._mapped(name, held, room)
             self._room = room

@@ -117,7 +117,8 @@ class Keys:
 
     def _coded_ipv4(self) -> tuple[np.ndarray, np.ndarray]:
         """The same of IPv4 packets, keys as numbers of their ends and a word, shape (keys, 3)."""
-        columns = [np.concatenate(each) for each in zip(*self._few, strict=True)]
+        parts = zip(*self._few, strict=True)
+        columns = [each[0] if len(each) == 1 else np.concatenate(each) for each in parts]
         if len(columns) == 1:  # from compiled code, the three beside each other
             row, first = groups(columns[0].view("V24").ravel())
             return row, columns[0][first]

@@ -99,13 +99,17 @@ static void put(const Open *open, const Opened *opened, i64 slot) {
 }
 
 /* Take packets into flows: the number of each packet's flow, and how many packets came twice.
- * `active_ns` is -1 where flows may last. `open` has room for every key, zeroed; `flows` for one more a packet.
- * Returns how many flows there are, of which there were `rows`. */
-i64 netgen_assemble(const Packets *p, i64 count, i64 syns, i64 keys, const Opened *opened, const Flows *flows, i64 rows,
-                    i64 capture, i64 idle_ns, i64 active_ns, i64 repeat_ns, Open *open, i64 *flow, i64 *repeats) {
-    i64 next = 0; /* SYN */
-    *repeats = 0;
-    for (i64 row = 0; row < count; row++) {
+ * `active_ns` is -1 where flows may last. `open` has room for every key, zeroed before the first row.
+ * `state` has the next row, the next SYN, how many flows there are, of which `flows` has room for `room`, and the packets
+ * that came twice. Returns whether all is done: if not, there is no room for the next flow, and it is to be called again. */
+i64 netgen_assemble(const Packets *p, i64 count, i64 syns, i64 keys, const Opened *opened, const Flows *flows, i64 room,
+                    i64 capture, i64 idle_ns, i64 active_ns, i64 repeat_ns, Open *open, i64 *flow, i64 *state) {
+    i64 next = state[1], rows = state[2];
+    for (i64 row = state[0]; row < count; row++) {
+        if (rows == room) {
+            state[0] = row, state[1] = next, state[2] = rows;
+            return 0;
+        }
         i32 key = p->key[row];
         Open *o = open + key;
         if (!o->there)
@@ -116,7 +120,7 @@ i64 netgen_assemble(const Packets *p, i64 count, i64 syns, i64 keys, const Opene
         int new = !o->flow || clock - o->clock > idle_ns;
         if (o->flow) {
             i64 apart = time_ns - o->time_ns;
-            *repeats += o->mark && o->mark == p->mark[row] && o->size == p->size[row] &&
+            state[3] += o->mark && o->mark == p->mark[row] && o->size == p->size[row] &&
                         (apart < 0 ? -apart : apart) <= repeat_ns;
             new |= active_ns >= 0 && clock - o->since > active_ns;
             /* a connection that begins: another SYN after the end of one, or after packets in its direction */
@@ -165,7 +169,8 @@ i64 netgen_assemble(const Packets *p, i64 count, i64 syns, i64 keys, const Opene
             settle(open + key, flows);
             put(open + key, opened, p->slot[key]);
         }
-    return rows;
+    state[2] = rows;
+    return 1;
 }
 
 /* The numbers of keys of six words in the table of capture.assembly.slots, -1 for one that is not there. */

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from capture.native.library import addresses, call
@@ -17,7 +19,7 @@ def assemble(
     packets: list[np.ndarray],
     slot: np.ndarray,
     opened: list[np.ndarray],
-    flows: list[np.ndarray],
+    flows: Callable[[int], list[np.ndarray]],
     *,
     rows: int,
     capture: int,
@@ -34,8 +36,10 @@ def assemble(
         of SYNs, ascending, and their sequence numbers; the keys.
     slot : ndarray of int64, shape (keys,)
         Of each key, in `opened`.
-    opened, flows : list of ndarray
-        The columns `OPENED` and `FLOWS`, changed in place; the latter with room for a flow a packet.
+    opened : list of ndarray
+        The columns `OPENED`, changed in place.
+    flows : callable
+        The columns `FLOWS` with room for so many flows, changed in place too.
     rows : int
         Flows so far.
     capture : int
@@ -49,23 +53,27 @@ def assemble(
         The flow of each packet, flows now, and packets that came twice.
     """
     packets = [np.ascontiguousarray(each) for each in packets]
-    count, flow, repeats = len(packets[0]), np.empty(len(packets[0]), np.int64), np.empty(1, np.int64)
-    syns = packets[8]
+    count, syns = len(packets[0]), len(packets[8])
+    flow, state = np.empty(count, np.int64), np.array([0, 0, rows, 0])
     scratch = np.zeros((len(slot), call("open_size")), np.uint8)
-    held = addresses([*packets, slot]), addresses(opened), addresses(flows)
+    known, ends = addresses([*packets, slot]), addresses(opened)
     timeouts = idle_ns, -1 if active_ns is None else active_ns, repeat_ns
-    known = held[0], count, len(syns), len(slot), held[1], held[2], rows, capture, *timeouts
-    found = call("assemble", *known, scratch, flow, repeats)
-    return flow, found, int(repeats[0])
+    room, done = rows, 0
+    while not done:
+        room += len(slot) + 1  # a flow for each key, mostly
+        held = addresses(flows(room))
+        given = known, count, syns, len(slot), ends, held, room, capture, *timeouts
+        done = call("assemble", *given, scratch, flow, state)
+    return flow, int(state[2]), int(state[3])
 
 
 def by_flow(flow: np.ndarray, time_ns: np.ndarray, size: np.ndarray, forward: np.ndarray, kind: np.dtype) -> np.ndarray:
     """Packets in order of flow, and within in theirs, as rows of `kind` (`capture.assembly.spill`)."""
     lowest, highest = int(flow.min()), int(flow.max())
     passes = -(-(highest - lowest).bit_length() // _DIGIT)
-    both = np.empty((2, len(flow)), kind)
+    both = np.empty(len(flow), kind), np.empty(len(flow), kind)
     columns = [np.ascontiguousarray(each) for each in (flow, time_ns, size, forward)]
-    return both[call("by_flow", *columns, len(flow), lowest, passes, both[0], both[1])]
+    return both[call("by_flow", *columns, len(flow), lowest, passes, *both)]
 
 
 def find(

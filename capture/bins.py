@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from capture import native
+from capture.native import tables
 from capture.series import SeriesSpec
 
 #: Cells that are kept before those of equal place are added up.
@@ -88,6 +90,17 @@ class BinCounter:
             True for packets from the flow's initiator.
         """
         length = self._spec.length
+        if native.ready():
+            width = self._spec.bin_ns
+            ways, ordered = tables.bins(flow, offset_ns, size, up, bin_ns=width, length=length, cut=self._cut)
+            for parts, (cell, volume, packets) in zip(self._parts, ways, strict=True):
+                parts.append(
+                    (cell.copy(), volume.copy(), packets.copy()) if ordered else _summed(cell, volume, packets)
+                )
+                self._held += len(parts[-1][0])
+            if self._held > _MANY:
+                self._merge()
+            return
         where = offset_ns // self._spec.bin_ns
         outside = where >= length
         if outside.any():

@@ -283,7 +283,8 @@ class Tally:
 
     def add(self, table: pa.Table) -> None:
         """Count rows; `table` has the columns of `ABOUT`."""
-        labels = table["label"].to_pylist()
+        column = table["label"]
+        labels = [None] * len(table) if column.null_count == len(table) else column.to_pylist()
         names = list(dict.fromkeys(labels))
         row = {name: number for number, name in enumerate(names)}
         which = np.array([row[label] for label in labels], np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -566,6 +567,7 @@ def main() -> None:
     """Run the command line; every error netgen raises is one line and exit code 1."""
     # newer typers check options with pydantic, which would search every installed package for plugins
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    gc.set_threshold(50_000)  # what is loaded stays, and need not be looked through again and again
     try:
         app()
     except NetgenError as error:

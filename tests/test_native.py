@@ -52,11 +52,18 @@ def both(path, **options):
 
 
 @needs_library
-@given(number=st.integers(0, len(CAPTURES) - 1), seed=st.integers(0, 1 << 32), whole=st.booleans())
-def test_a_capture_reads_the_same_damaged_or_not(tmp_path_factory, number, seed, whole):
+@given(
+    number=st.integers(0, len(CAPTURES) - 1),
+    seed=st.integers(0, 1 << 32),
+    whole=st.booleans(),
+    bin_ns=st.sampled_from([None, 1_000, 1_000_000, 1_000_000_000]),
+    by=st.sampled_from(["flow", "flow", "host"]),
+)
+def test_a_capture_reads_the_same_damaged_or_not(tmp_path_factory, number, seed, whole, bin_ns, by):
     path = tmp_path_factory.mktemp("native") / "a.pcap"
     path.write_bytes(CAPTURES[number] if whole else mutate(CAPTURES[number], seed, CAPTURES[seed % 4]))
-    both(path, active_timeout_ns=3_000_000_000 if seed % 2 else None, idle_timeout_ns=1_000_000_000 + seed)
+    active = 3_000_000_000 if seed % 2 else None
+    both(path, active_timeout_ns=active, idle_timeout_ns=1_000_000_000 + seed, bin_ns=bin_ns, by=by)
 
 
 @needs_library

@@ -63,8 +63,8 @@ class Joiner:
             # in IPv6 the identification is of the two ends, and only the first part names the protocol for sure
             datagram: _Datagram = (version, protocol if version == 4 else 0, *rest)
             time_ns = int(part.time_ns[row])
-            own = keys.key(key_of[row])
             if kind == FIRST_FRAGMENT:
+                own = keys.key(key_of[row])
                 self._first[datagram] = (time_ns, own, bool(forward[row]))
                 self._first.move_to_end(datagram)
                 if len(self._first) > REMEMBERED:
@@ -82,6 +82,7 @@ class Joiner:
                 new_key[row] = keys.row(first[1])
                 forward[row] = first[2]
                 continue
+            own = keys.key(key_of[row])
             packet = _Packet(time_ns, int(part.size[row]), int(part.fingerprint[row]), own, bool(forward[row]))
             self._held.setdefault(datagram, []).append(packet)
             self._waiting += 1

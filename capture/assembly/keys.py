@@ -52,14 +52,20 @@ class Keys:
         old = p.version == 4
         rows = None if old.all() else np.flatnonzero(old)
         columns = (p.src_low, p.src_port, p.dst_low, p.dst_port, p.vlan, p.protocol)
-        forward = self._add_ipv4(*(columns if rows is None else (each.take(rows) for each in columns)))
+        if native.ready():
+            key, forward = reading.ends(*columns, p.version)
+            self._few.append((key,))
+        else:
+            forward = self._add_ipv4(*(columns if rows is None else (each.take(rows) for each in columns)))
         if rows is not None:
             others = np.flatnonzero(~old)
             keys, way = keys_of(p, others)
             self._others.append(keys)
             self._other_rows.append(others + self._count)
-            of_old, forward = forward, np.empty(len(p), bool)
-            forward[rows], forward[others] = of_old, way
+            if not native.ready():
+                of_old, forward = forward, np.empty(len(p), bool)
+                forward[rows] = of_old
+            forward[others] = way
         self._count += len(p)
         return forward
 
@@ -72,10 +78,6 @@ class Keys:
         vlan: np.ndarray,
         protocol: np.ndarray,
     ) -> np.ndarray:
-        if native.ready():
-            key, way = reading.ends(src, src_port, dst, dst_port, vlan, protocol)
-            self._few.append((key,))
-            return way
         one, two = src << _PORT_BITS, dst << _PORT_BITS
         one += (src_port + np.int32(1)).view(np.uint32)
         two += (dst_port + np.int32(1)).view(np.uint32)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 #: Records a chunk; fewer cost more calls, more do not stay in the cache.
-CHUNK = 131_072
+CHUNK = 65_536
 
 #: Longest record believed where the file does not promise more (libpcap's MAXIMUM_SNAPLEN).
 MAX_CAPTURED = 262_144

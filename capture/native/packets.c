@@ -217,16 +217,22 @@ i64 netgen_compact(u8 *const *column, const i64 *size, i64 columns, const u8 *ke
 
 /* -- what flows are told apart by --------------------------------------------------------------------------------- */
 
-/* Ends of IPv4 keys as numbers, `a` the smaller, and the word beside them; whether a packet goes from `a` to `b`. */
-void netgen_ends(const u64 *src, const i32 *src_port, const u64 *dst, const i32 *dst_port, const i32 *vlan,
-                 const u8 *protocol, i64 count, u64 *key, u8 *forward) {
-    for (i64 row = 0; row < count; row++, key += 3) {
+/* Ends of the IPv4 keys among packets as numbers, `a` the smaller, and the word beside them, one key behind the other;
+ * whether such a packet goes from `a` to `b`. Returns how many they are. */
+i64 netgen_ends(const u64 *src, const i32 *src_port, const u64 *dst, const i32 *dst_port, const i32 *vlan,
+                const u8 *protocol, const u8 *version, i64 count, u64 *key, u8 *forward) {
+    const u64 *first = key;
+    for (i64 row = 0; row < count; row++) {
+        if (version[row] != 4)
+            continue;
         u64 one = (src[row] << 17) + (u32)(src_port[row] + 1), two = (dst[row] << 17) + (u32)(dst_port[row] + 1);
         forward[row] = one <= two;
         key[0] = one <= two ? one : two;
         key[1] = one <= two ? two : one;
         key[2] = (u64)(u32)(vlan[row] + 1) << 8 | protocol[row];
+        key += 3;
     }
+    return (key - first) / 3;
 }
 
 /* -- names -------------------------------------------------------------------------------------------------------- */

@@ -53,15 +53,15 @@ def compact(columns: list[np.ndarray], keep: np.ndarray) -> list[np.ndarray]:
 
 
 def ends(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keys of IPv4 packets as three numbers, shape (packets, 3), and whether each goes from its end `a`.
+    """Keys of the IPv4 packets as three numbers, shape (keys, 3), and whether each goes from its end `a`, (packets,).
 
-    Columns are address and port of source and destination, VLAN and protocol, as of `Packets`. The
+    Columns are address and port of source and destination, VLAN, protocol and version, as of `Packets`. The
     twin of what `capture.assembly.keys` does with them.
     """
     count = len(columns[0])
     key, forward = np.empty((count, 3), np.uint64), np.empty(count, bool)
-    call("ends", *(np.ascontiguousarray(each) for each in columns), count, key, forward)
-    return key, forward
+    found = call("ends", *(np.ascontiguousarray(each) for each in columns), count, key, forward)
+    return key[:found], forward
 
 
 def hellos(data: np.ndarray, protocol: np.ndarray, payload_at: np.ndarray, payload_length: np.ndarray) -> np.ndarray:

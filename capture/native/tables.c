@@ -87,3 +87,38 @@ i64 netgen_dotted(const u64 *address, i64 count, u8 *text, i64 *length) {
     }
     return to - text;
 }
+
+/* Cells of one direction, with their bytes and packets. */
+typedef struct {
+    i64 *cell, *bytes, *packets;
+} Cells;
+
+/* Count packets into the cells of their flows: row times `length` plus the bin, one cell for those of it that follow each
+ * other. Packets behind the last bin count in `cut` of their row. `found` says how many cells up and down there are;
+ * returns whether both are in order, with no cell twice. */
+i64 netgen_bins(const i64 *flow, const i64 *offset_ns, const u32 *size, const u8 *up, i64 count, i64 bin_ns, i64 length,
+                i64 *cut, const Cells *cells, i64 *found) {
+    i64 ordered = 1;
+    found[0] = found[1] = 0;
+    for (i64 row = 0; row < count; row++) {
+        i64 bin = offset_ns[row] / bin_ns;
+        if (bin >= length) {
+            cut[flow[row]]++;
+            continue;
+        }
+        int way = !up[row];
+        const Cells *of = cells + way;
+        i64 cell = flow[row] * length + bin, last = found[way] - 1;
+        if (last >= 0 && of->cell[last] == cell) {
+            of->bytes[last] += size[row];
+            of->packets[last]++;
+            continue;
+        }
+        ordered &= last < 0 || of->cell[last] < cell;
+        of->cell[++last] = cell;
+        of->bytes[last] = size[row];
+        of->packets[last] = 1;
+        found[way] = last + 1;
+    }
+    return ordered;
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from capture.native.library import call
+from capture.native.library import addresses, call
 
 _LONGEST, _RUN_OF_ONE, _ADDRESS = 5, 1, 15  # bytes of a run's length, and of an IPv4 address as text
 
@@ -31,3 +31,27 @@ def dotted(address: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     text, length = np.empty(_ADDRESS * len(address), np.uint8), np.empty(len(address), np.int64)
     size = call("dotted", np.ascontiguousarray(address), len(address), text, length)
     return text[:size].copy(), length
+
+
+def bins(
+    flow: np.ndarray,
+    offset_ns: np.ndarray,
+    size: np.ndarray,
+    up: np.ndarray,
+    *,
+    bin_ns: int,
+    length: int,
+    cut: np.ndarray,
+) -> tuple[list[list[np.ndarray]], bool]:
+    """Cells of packets up and of those down, with bytes and packets, and whether these are in order and distinct.
+
+    The twin of what `capture.bins.BinCounter` does; packets behind the last bin are added to `cut`.
+    """
+    count = len(flow)
+    cells = [np.empty(count, np.int64) for _ in range(6)]
+    found = np.empty(2, np.int64)
+    kinds = (np.int64, np.int64, np.uint32, bool)
+    columns = [np.ascontiguousarray(each, kind) for each, kind in zip((flow, offset_ns, size, up), kinds, strict=True)]
+    ordered = call("bins", *columns, count, bin_ns, length, cut, addresses(cells), found)
+    ways = [[each[:number] for each in cells[3 * way : 3 * way + 3]] for way, number in enumerate(found.tolist())]
+    return ways, bool(ordered)

@@ -9,6 +9,7 @@ result does not depend on how the file was cut into parts. Packets themselves ar
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -144,10 +145,10 @@ class Assembler:
         rest = self._joiner.rest(self._last[0])
         if len(rest):
             self._assemble(rest)
-        up = self._flows["up"]
-        for flow, said in self._said:
-            if (flow & 1) == up[flow >> 1]:  # who is asked for a name does not say it
-                self.names.setdefault(flow >> 1, said)
+        flow = np.array([flow for flow, _ in self._said], np.int64)
+        right = (flow & 1) == self._flows["up"][flow >> 1]  # who is asked for a name does not say it
+        for number, said in itertools.compress(self._said, right.tolist()):
+            self.names.setdefault(number >> 1, said)
         self._capture += 1
         self._forget()
 

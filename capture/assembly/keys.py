@@ -48,24 +48,21 @@ class Keys:
 
     def add(self, packets: Packets) -> np.ndarray:
         """Take the next packets; whether each goes from end `a` of its key to end `b`."""
-        p = packets
-        old = p.version == 4
-        rows = None if old.all() else np.flatnonzero(old)
+        p, old = packets, packets.version == 4
         columns = (p.src_low, p.src_port, p.dst_low, p.dst_port, p.vlan, p.protocol)
         if native.ready():
             key, forward = reading.ends(*columns, p.version)
             self._few.append((key,))
+        elif old.all():
+            forward = self._add_ipv4(*columns)
         else:
-            forward = self._add_ipv4(*(columns if rows is None else (each.take(rows) for each in columns)))
-        if rows is not None:
-            others = np.flatnonzero(~old)
-            keys, way = keys_of(p, others)
+            forward = np.empty(len(p), bool)
+            forward[old] = self._add_ipv4(*(each[old] for each in columns))
+        others = np.flatnonzero(~old)
+        if others.size:
+            keys, forward[others] = keys_of(p, others)
             self._others.append(keys)
             self._other_rows.append(others + self._count)
-            if not native.ready():
-                of_old, forward = forward, np.empty(len(p), bool)
-                forward[rows] = of_old
-            forward[others] = way
         self._count += len(p)
         return forward
 

@@ -9,6 +9,7 @@ is cut into chunks.
 
 from __future__ import annotations
 
+import functools
 import re
 
 import numpy as np
@@ -154,6 +155,7 @@ def _host(extension: bytes) -> str:
     return host_text(name) if len(name) == length else ""
 
 
+@functools.lru_cache(4096)
 def host_text(name: bytes) -> str:
     """A host's name in lower case; empty if no host can have it."""
     return name.decode("ascii").lower().rstrip(".") if _HOST.fullmatch(name) else ""

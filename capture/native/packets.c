@@ -46,10 +46,10 @@ static i64 end_of(const Chain *chain, i64 at) {
  * All chains from `heads`, ascending, of which only the first is sure, are followed side by side, so that each waits
  * for memory while the others do; one is believed if the one before it ends on its head, as lockstep.py has it.
  * `starts` has room for (stop - heads[0]) / record + chains. Returns how many; `after` is where the last one ends. */
-i64 netgen_scan(const u8 *data, i64 size, const i64 *heads, i64 chains, i64 stop, i64 record, i64 limit, int big,
+i64 netgen_scan(const u8 *data, i64 size, const i64 *heads, i64 chains, i64 stop, i64 record, i64 limit, i64 big,
                 i64 *starts, i64 *after) {
     enum { ABREAST = 16 };
-    const Chain chain = {data, size, record, limit, big};
+    const Chain chain = {data, size, record, limit, big != 0};
     i64 count = 0, last = heads[0];
     for (i64 first = 0; first < chains; first += ABREAST) {
         i64 at[ABREAST], until[ABREAST], done[ABREAST], going[ABREAST];
@@ -93,17 +93,17 @@ i64 netgen_scan(const u8 *data, i64 size, const i64 *heads, i64 chains, i64 stop
 }
 
 /* Columns of records: where each packet begins, what of it was captured and was on the wire, its time. */
-void netgen_records(const u8 *data, i64 size, const i64 *starts, i64 count, i64 record, i64 unit, int big, i64 *offset,
+void netgen_records(const u8 *data, i64 size, const i64 *starts, i64 count, i64 record, i64 unit, i64 big, i64 *offset,
                     i64 *captured, i64 *length, i64 *time_ns) {
     for (i64 row = 0; row < count; row++) {
         if (row + AHEAD < count)
             __builtin_prefetch(data + starts[row + AHEAD]);
         const u8 *head = data + starts[row];
-        i64 begin = starts[row] + record, there = word(head + 8, big);
+        i64 begin = starts[row] + record, there = word(head + 8, big != 0);
         offset[row] = begin;
         captured[row] = begin > size ? 0 : there < size - begin ? there : size - begin;
-        length[row] = word(head + 12, big);
-        time_ns[row] = (i64)word(head, big) * 1000000000 + (i64)word(head + 4, big) * unit;
+        length[row] = word(head + 12, big != 0);
+        time_ns[row] = (i64)word(head, big != 0) * 1000000000 + (i64)word(head + 4, big != 0) * unit;
     }
 }
 

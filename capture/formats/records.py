@@ -9,8 +9,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-#: Records a chunk; fewer cost more calls, more do not stay in the cache.
-CHUNK = 65_536
+from capture import spare
+
+#: Records a chunk; fewer cost more calls, more do not stay in the cache, which compiled code looks at once.
+CHUNK = 131_072 if spare.compiled() else 32_768
 
 #: Longest record believed where the file does not promise more (libpcap's MAXIMUM_SNAPLEN).
 MAX_CAPTURED = 262_144

@@ -296,7 +296,7 @@ class Tally:
             mine["flows"] += int(rows.sum())
             for total in self._TOTALS:
                 mine[total] += int(totals[total][rows].sum())
-        self._synthetic += sum(table["synthetic"].to_pylist())
+        self._synthetic += sum(_trues(each) for each in table["synthetic"].chunks)
 
     def summary(self, spec: SeriesSpec, about: dict[str, Any]) -> dict[str, Any]:
         """See `FlowTable.summary`."""
@@ -391,6 +391,12 @@ class TableWriter:
     def _wait(self) -> None:
         if self._writing is not None:
             self._writing.result()
+
+
+def _trues(column: pa.BooleanArray) -> int:
+    """How many are true of a column without nulls."""
+    bits = np.frombuffer(column.buffers()[1] or b"", np.uint8)
+    return int(np.unpackbits(bits, count=column.offset + len(column), bitorder="little")[column.offset :].sum())
 
 
 def about_columns(rows: int, **given: Any) -> pa.Table:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 import numpy as np
@@ -68,16 +69,21 @@ class ListWriter:
         self._parquet = pq.ParquetWriter(self._sink, plain, use_dictionary=few, **_OPTIONS)
         self._paths = [(name, "list", "element") for name in schema.names[others:]]
         self._groups: list[tuple[int, list[Struct]]] = []  # where each begins, and the columns written here
+        self._thread = ThreadPoolExecutor(1)
 
     def write(self, columns: pa.Table, lists: Sequence[Cells]) -> None:
         """A group of rows: the columns that are no lists, and the lists."""
         start = self._file.tell()
+        # Arrow writes its columns meanwhile
+        coming = [
+            self._thread.submit(column_chunk, path, cells) for path, cells in zip(self._paths, lists, strict=True)
+        ]
         self._parquet.write_table(columns, row_group_size=max(len(columns), 1))
         told = []
-        for path, cells in zip(self._paths, lists, strict=True):
-            data, chunk = column_chunk(path, cells, self._file.tell())
+        for each in coming:
+            data, chunk = each.result()
+            told.append(_moved(chunk, self._file.tell()))
             self._file.write(data)
-            told.append(chunk)
         self._groups.append((start, told))
 
     def finish(self, metadata: dict[bytes, bytes]) -> None:
@@ -92,9 +98,7 @@ class ListWriter:
             # pyarrow does not know of the bytes that were written here
             shift = start - min(about[3][1][place][1] for about in chunks for place in _PLACES if place in about[3][1])
             for about in chunks:
-                for place in _PLACES:
-                    if place in about[3][1]:
-                        about[3][1][place] = I64, about[3][1][place][1] + shift
+                _moved(about, shift)
             group[5] = I64, start
             chunks += lists
             for total, part in ((2, 6), (6, 7)):  # bytes, and compressed
@@ -113,6 +117,7 @@ class ListWriter:
     def abandon(self) -> None:
         """Write nothing more, whatever pyarrow still has."""
         self._sink.open = False
+        self._thread.shutdown(cancel_futures=True)
 
 
 class _Sink:
@@ -143,7 +148,16 @@ def _footer(data: bytes) -> Struct:
     return thrift.loads(data[-8 - size : -8])
 
 
-def column_chunk(path: tuple[str, ...], cells: Cells, at: int) -> tuple[bytes, Struct]:
+def _moved(chunk: Struct, by: int) -> Struct:
+    """A ``ColumnChunk`` whose pages stand so many bytes further on."""
+    about = chunk[3][1]
+    for place in _PLACES:
+        if place in about:
+            about[place] = I64, about[place][1] + by
+    return chunk
+
+
+def column_chunk(path: tuple[str, ...], cells: Cells) -> tuple[bytes, Struct]:
     """A column of lists, none of them null or empty, nor a number null.
 
     Parameters
@@ -152,16 +166,14 @@ def column_chunk(path: tuple[str, ...], cells: Cells, at: int) -> tuple[bytes, S
         Its name in the schema, down to the numbers.
     cells : Cells
         Of at least one row.
-    at : int
-        Where in the file it will stand.
 
     Returns
     -------
     bytes, Struct
-        Its pages, and its ``ColumnChunk`` for the footer.
+        Its pages, and its ``ColumnChunk`` for the footer, as if they stood at the beginning of the file.
     """
     pages: list[tuple[bytes, int]] = []
-    first_data = at
+    first_data = 0
     if len(cells.cell) * DENSE > cells.rows * cells.length:
         encoding = _PLAIN
         step = max(1, _PLAIN_PAGE // cells.length)
@@ -192,7 +204,7 @@ def column_chunk(path: tuple[str, ...], cells: Cells, at: int) -> tuple[bytes, S
         9: (I64, first_data),
     }
     if encoding == _RLE_DICTIONARY:
-        about[11] = (I64, at)
+        about[11] = (I64, 0)
     return data, {2: (I64, 0), 3: (STRUCT, about)}
 
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from capture.assembly.clock import BLOCK, Clock
 
+pytestmark = pytest.mark.usefixtures("either_reader")
+
 NS = 1_000_000_000
 NOW = 1_700_000_000 * NS
 IDLE = 120 * NS

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from capture import native
+from capture.native import flows
+
 #: Packets (of the file, whether IP or not) that are looked at together.
 BLOCK = 1024
 
@@ -49,6 +52,8 @@ class Clock:
         """
         if not len(time_ns):
             return np.zeros(0, np.int64)
+        if native.ready():
+            return self._compiled(time_ns, number)
         stamp = np.where(time_ns == 0, _NEVER, time_ns)  # 0 is no time
         block = (number - 1) // BLOCK
         edges = np.flatnonzero(block[1:] != block[:-1]) + 1
@@ -76,6 +81,13 @@ class Clock:
             self._latest = int(stamp_of[end - 1]) if astray.size else int(latest[-1])
             begin = end
         self._block, self._in_block = int(block[-1]), int(stamp_of[-1])
+        return shown
+
+    def _compiled(self, time_ns: np.ndarray, number: np.ndarray) -> np.ndarray:
+        state = np.array([self._latest, self._block, self._in_block, self.now], np.int64)
+        limits = {"slack_ns": self._slack_ns, "stride_ns": self._stride_ns}
+        shown = flows.clock(time_ns, number, state, block=BLOCK, never=_NEVER, **limits)
+        self._latest, self._block, self._in_block, self.now = state.tolist()
         return shown
 
     def _lies_back(self, stamp: np.ndarray, latest: np.ndarray) -> np.ndarray:

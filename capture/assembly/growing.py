@@ -40,7 +40,7 @@ class Growing:
     def grow(self, rows: int) -> None:
         """Room for so many rows in all; new ones are zero."""
         if rows > self._room:
-            room = max(rows, 2 * self._room)
+            room = 1 << (rows - 1).bit_length()  # twice as many at least, as it is one now
             for name, held in self._held.items():
                 if room <= IN_MEMORY:
                     self._held[name] = np.zeros(room, held.dtype)  # memory that is not looked at costs nothing

@@ -44,6 +44,32 @@ typedef struct {
     i64 *begun, *capture, *number;
 } Flows;
 
+/* What the clock of capture.assembly.clock shows at each packet. `state` has the latest time stamp, the block of packets, the
+ * latest stamp in it, and what the clock shows; `block` is how many packets are looked at together, `never` no time. */
+i64 netgen_clock(const i64 *time_ns, const i64 *number, i64 count, i64 block, i64 never, i64 slack_ns, i64 stride_ns,
+                 i64 *state, i64 *shown) {
+    i64 latest = state[0], here = state[1], in_block = state[2], now = state[3];
+    for (i64 row = 0; row < count; row++) {
+        i64 stamp = time_ns[row] ? time_ns[row] : never, of = (number[row] - 1) / block;
+        if (of != here) {
+            if (in_block > never && latest - in_block > slack_ns)
+                latest = in_block;
+            in_block = never;
+            here = of;
+        }
+        if (stamp > latest) {
+            i64 step = latest > never ? stamp - latest : 0;
+            now += step < stride_ns ? step : stride_ns;
+            latest = stamp;
+        }
+        if (stamp > in_block)
+            in_block = stamp;
+        shown[row] = now;
+    }
+    state[0] = latest, state[1] = here, state[2] = in_block, state[3] = now;
+    return now;
+}
+
 /* What is open of a key while a part is gone through; `flow` and the numbers of SYNs count from 1, 0 is none. */
 typedef struct {
     i64 flow, clock, since, seq[2], time_ns;

@@ -67,6 +67,16 @@ def assemble(
     return flow, int(state[2]), int(state[3])
 
 
+def clock(
+    time_ns: np.ndarray, number: np.ndarray, state: np.ndarray, *, block: int, never: int, slack_ns: int, stride_ns: int
+) -> np.ndarray:
+    """What the clock shows at each packet, as `capture.assembly.clock` has it, whose `state` is changed in place."""
+    shown = np.empty(len(time_ns), np.int64)
+    times, numbers = np.ascontiguousarray(time_ns), np.ascontiguousarray(number)
+    call("clock", times, numbers, len(shown), block, never, slack_ns, stride_ns, state, shown)
+    return shown
+
+
 def by_flow(flow: np.ndarray, time_ns: np.ndarray, size: np.ndarray, forward: np.ndarray, kind: np.dtype) -> np.ndarray:
     """Packets in order of flow, and within in theirs, as rows of `kind` (`capture.assembly.spill`)."""
     lowest, highest = int(flow.min()), int(flow.max())

@@ -112,9 +112,10 @@ class _Pool:
         self._threads = ThreadPoolExecutor(count)
         self.width = count
 
-    def begin(self) -> None:
+    def begin(self, *, big: bool) -> None:
         """Start the workers; whatever comes between, `close` ends them."""
-        here = min(spare.threads_here(), self.width)
+        # small files are more Python than compiled code, and wait for each other in one process
+        here = min(spare.threads_here() if big else 1, self.width)
         for _ in range(here):
             self._free.put(_Here())
         for _ in range(self.width - here):
@@ -172,7 +173,7 @@ def read_captures(inputs: list[Input], options: Options, workers: int) -> Iterat
         return
     pool = _Pool(min(workers, tasks), options)
     try:
-        pool.begin()
+        pool.begin(big=any(each.size > SMALL for each in inputs))
         before = 0
         for group in _groups(inputs):
             if len(group) > 1 or group[0].size <= SMALL:

@@ -43,7 +43,8 @@ class Growing:
             room = 1 << (rows - 1).bit_length()  # twice as many at least, as it is one now
             for name, held in self._held.items():
                 if room <= IN_MEMORY:
-                    self._held[name] = np.zeros(room, held.dtype)  # memory that is not looked at costs nothing
+                    # of the system's own, given back at once when it is outgrown; what is not looked at costs nothing
+                    self._held[name] = np.frombuffer(mmap.mmap(-1, room * held.dtype.itemsize), held.dtype)
                     self._held[name][: len(held)] = held
                 else:
                     self._held[name] = self._mapped(name, held, room)

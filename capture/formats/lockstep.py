@@ -77,6 +77,16 @@ def guesses(data: np.ndarray, places: np.ndarray, reach: int, layout: Layout, se
     words = _words(data, layout.order)
     low = max(seconds - BEFORE, 0)
     span = np.uint32(min(AFTER + BEFORE, 2**32 - 1 - low))
+    if native.ready():
+        return reading.guess(
+            *(data, places, reach, layout.order),
+            record=layout.record,
+            limit=layout.limit,
+            units=layout.units,
+            low=low,
+            span=int(span),
+            proof=PROOF,
+        )
     found = np.full(len(places), -1, np.int64)
     row, start = _timed(data, words, places, reach, layout.order, low, span)
     at = start.copy()

@@ -42,6 +42,34 @@ static i64 end_of(const Chain *chain, i64 at) {
     return captured > chain->limit || end > chain->size ? -1 : end;
 }
 
+/* Whether time, lengths and fraction of the record at `at` are likely ones. */
+static int likely(const Chain *chain, i64 at, u32 units, u32 low, u32 span) {
+    const u8 *head = chain->data + at;
+    u32 captured = word(head + 8, chain->big), length = word(head + 12, chain->big);
+    return word(head, chain->big) - low <= span && word(head + 4, chain->big) < units && captured &&
+           captured <= length && length <= chain->limit;
+}
+
+/* The first place within `reach` bytes from each of `places` from which on `proof` records are likely ones, or -1.
+ * Times are from `low` to `low` + `span`; a chain may end where the file does. */
+void netgen_guess(const u8 *data, i64 size, const i64 *places, i64 count, i64 reach, i64 record, i64 limit, i64 big,
+                  i64 units, i64 low, i64 span, i64 proof, i64 *found) {
+    const Chain chain = {data, size, record, limit, big != 0};
+    for (i64 place = 0; place < count; place++) {
+        i64 stop = places[place] + reach < size - 3 ? places[place] + reach : size - 3;
+        found[place] = -1;
+        for (i64 start = places[place]; start < stop && found[place] < 0; start++) {
+            if (word(data + start, chain.big) - (u32)low > (u32)span)
+                continue;
+            i64 at = start, left = proof;
+            for (; left && at <= size - record && likely(&chain, at, (u32)units, (u32)low, (u32)span); left--)
+                at += record + (i64)word(data + at + 8, chain.big);
+            if (!left || at == size)
+                found[place] = start;
+        }
+    }
+}
+
 /* Starts of all whole records from `heads[0]` on that begin before `stop`; stops early at one that cannot be.
  * All chains from `heads`, ascending, of which only the first is sure, are followed side by side, so that each waits
  * for memory while the others do; one is believed if the one before it ends on its head, as lockstep.py has it.

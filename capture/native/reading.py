@@ -9,6 +9,26 @@ from capture.layers.rows import FIELDS, Fields
 from capture.native.library import addresses, call
 
 
+def guess(
+    data: np.ndarray,
+    places: np.ndarray,
+    reach: int,
+    order: Order,
+    *,
+    record: int,
+    limit: int,
+    units: int,
+    low: int,
+    span: int,
+    proof: int,
+) -> np.ndarray:
+    """The first likely record start from each of `places` on; the twin of `capture.formats.lockstep.guesses`."""
+    found = np.empty(len(places), np.int64)
+    looked_at = data, data.size, np.ascontiguousarray(places, np.int64), len(places), reach
+    call("guess", *looked_at, record, limit, order == ">", units, low, span, proof, found)
+    return found
+
+
 def scan(
     data: np.ndarray, heads: np.ndarray, stop: int, *, order: Order, record: int, limit: int
 ) -> tuple[np.ndarray, int]:

@@ -287,7 +287,7 @@ class Tally:
         labels = [None] * len(table) if column.null_count == len(table) else column.to_pylist()
         names = list(dict.fromkeys(labels))
         row = {name: number for number, name in enumerate(names)}
-        which = np.array([row[label] for label in labels], np.int64)
+        which = np.array([row[label] for label in labels] if len(names) > 1 else np.zeros(len(labels)), np.int64)
         none = np.zeros(0, np.int64)
         totals = {name: np.concatenate([none, *map(numbers, table[name].chunks)]) for name in self._TOTALS}
         for name, number in row.items():

@@ -39,8 +39,9 @@ _DATA_PAGE, _DICTIONARY_PAGE = 0, 2
 _ROWS, _GROUPS, _PLACES = 3, 4, (9, 11)
 _MAGIC = b"PAR1"
 
-#: Columns with a value of its own in nearly every row: a dictionary of them takes more room, and as long again.
-_MANY = {"flow", "start_ns", "duration_ns", "src_port", "bytes"}
+#: Columns with a value of its own in nearly every row, of which a dictionary takes more room, and as long again; and
+#: whether they are shorter as differences from row to row.
+_MANY = {"flow": True, "start_ns": True, "duration_ns": True, "src_port": False, "bytes": True}
 
 _OPTIONS: dict[str, Any] = {"compression": "zstd"}
 
@@ -66,7 +67,8 @@ class ListWriter:
         self._sink = _Sink(file)
         plain = pa.schema([schema.field(place) for place in range(others)])
         few = [field.name for field in plain if field.name not in _MANY]
-        self._parquet = pq.ParquetWriter(self._sink, plain, use_dictionary=few, **_OPTIONS)
+        delta = {field.name: "DELTA_BINARY_PACKED" for field in plain if _MANY.get(field.name)}
+        self._parquet = pq.ParquetWriter(self._sink, plain, use_dictionary=few, column_encoding=delta, **_OPTIONS)
         self._paths = [(name, "list", "element") for name in schema.names[others:]]
         self._groups: list[tuple[int, list[Struct]]] = []  # where each begins, and the columns written here
         self._thread = ThreadPoolExecutor(1)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = tuple(f"capture/native/{name}.c" for name in ("packets", "flows", "tables"))
 LIBRARY = "capture/native/reader.so"
 
 ELSE = "captures will be read by NumPy alone, which takes half as long again"
 
 
 class CompiledReader(BuildHookInterface):  # type: ignore[type-arg]
-    """Compiles `SOURCES`; without a compiler the wheel has none of it, and is for any machine."""
+    """Compiles `capture/native/*.c`; without a compiler the wheel has none of it, and is for any machine."""
 
     PLUGIN_NAME = "custom"
 
@@ -30,20 +31,20 @@ class CompiledReader(BuildHookInterface):  # type: ignore[type-arg]
         compiler = shlex.split(os.environ.get("CC", "")) or [
             next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), "")
         ]
-        command = [*compiler, "-O2", "-shared", "-fPIC", "-o", str(library)]
-        command += [str(Path(self.root, source)) for source in SOURCES]
+        compiled = runpy.run_path(str(Path(self.root, "capture/compiled.py")))
+        command = [*compiler, "-O2", "-shared", "-fPIC", f"-DSOURCES={compiled['fingerprint']()}u", "-o", str(library)]
+        command += map(str, compiled["SOURCES"])
         try:
             said = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError as error:
-            self.app.display_warning(
-                f"no C compiler ({error}): captures will be read by NumPy alone, which takes longer"
-            )
+            self.app.display_warning(f"no C compiler ({error}): {ELSE}")
             return
         if said.returncode:
-            self.app.display_warning(
-                f"{shlex.join(command)} failed: captures will be read by NumPy alone\n{said.stderr}"
-            )
+            self.app.display_warning(f"{shlex.join(command)} failed: {ELSE}\n{said.stderr}")
             return
-        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-        build_data.update(pure_python=False, tag=f"py3-none-{platform}")
+        if sys.platform == "darwin":  # whose versions in tags are a matter of their own
+            build_data.update(pure_python=False, infer_tag=True)
+        else:
+            platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+            build_data.update(pure_python=False, tag=f"py3-none-{platform}")
         build_data["artifacts"].append(LIBRARY)

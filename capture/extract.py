@@ -94,7 +94,7 @@ def extraction(
         Whose server names to look for: TLS over TCP, or QUIC and DNS too, which takes longer. With
         ``label_by="sni"`` it is all.
     workers : int
-        Processes that read. The table is the same for any number.
+        Threads and processes that read. The table is the same for any number.
     progress : callable, optional
         Called now and then with bytes done and bytes in all; with None where nobody knows.
 
@@ -116,7 +116,7 @@ def extraction(
     if names not in ("tls", "all"):
         raise InputError(f"there are no names {names!r} to look for", "Choose tls or all")
     if workers < 1:
-        raise InputError(f"{workers} processes cannot read", "Take 1 or more")
+        raise InputError(f"{workers} threads and processes cannot read", "Take 1 or more")
     spec = spec or spec_given(kind, bin_ns, length)
     if by not in BY:
         raise InputError(f"flows cannot be made by {by!r}", f"Choose one of {', '.join(BY)}")

@@ -13,8 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-#: The compiled part of the reader, and the variable of the environment that leaves it out if it is 0.
-LIBRARY, SWITCH = Path(__file__).with_name("native") / "reader.so", "NETGEN_COMPILED"
+from capture import compiled
 
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from capture.worker import main; main()"
 
@@ -26,14 +25,9 @@ def worker() -> subprocess.Popen[bytes]:
     return _spare.pop() if _spare else _started()
 
 
-def compiled() -> bool:
-    """Whether the compiled part of the reader was built, and is not to be left out."""
-    return os.environ.get(SWITCH) != "0" and LIBRARY.exists()
-
-
 def threads_here() -> int:
     """Threads of this process that read at once: compiled code need not wait for Python's lock."""
-    return 2 if compiled() else 1
+    return 2 if compiled.ready() else 1
 
 
 @contextlib.contextmanager

@@ -5,9 +5,11 @@ Both are pickles between a process and the one it started itself; nothing from a
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,14 @@ READY = b"ready"
 FileResult = list[Stretch] | CaptureError
 
 
-def read_files(paths: list[Path], options: Options) -> list[FileResult]:
-    """All of some small files."""
+def read_files(paths: list[Path], options: Options, stopped: Callable[[], bool] = lambda: False) -> list[FileResult]:
+    """All of some small files, or as much of them as there is when nobody wants them any more."""
     found: list[FileResult] = []
     for path in paths:
         try:
-            found.append(list(stretches(CaptureFile(path), options)))
+            found.append(list(itertools.takewhile(lambda _: not stopped(), stretches(CaptureFile(path), options))))
+            if stopped():
+                break
         except CaptureError as error:
             found.append(error)
     return found

@@ -1,7 +1,7 @@
 """Captures read by one process or several, with the same result.
 
 Each worker is a process of its own, started anew (not forked), that reads what it is told to, and so
-does a thread of the process that asked. This one puts everything in order, and believes where a
+do one or two threads of the process that asked. This one puts everything in order, and believes where a
 stretch begins only if the one before it ended there: otherwise it reads that stretch again itself.
 """
 
@@ -91,13 +91,13 @@ class _Worker:
 class _Here:
     """The same in this process, by the thread that asks."""
 
-    def __init__(self) -> None:
-        self._opened = Opened()
+    def __init__(self, stopped: Callable[[], bool]) -> None:
+        self._opened, self._stopped = Opened(), stopped
 
     def ask(self, options: Options, what: Any) -> Any:
         """Do what is asked."""
         if isinstance(what, list):
-            return read_files(what, options)
+            return read_files(what, options, self._stopped)
         path, start = what
         return self._opened.stretch(path, start, options)
 
@@ -110,6 +110,7 @@ class _Pool:
         self._workers: list[_Worker] = []
         self._free: SimpleQueue[_Worker | _Here] = SimpleQueue()
         self._threads = ThreadPoolExecutor(count)
+        self._stop = threading.Event()
         self.width = count
 
     def begin(self, *, big: bool) -> None:
@@ -117,7 +118,7 @@ class _Pool:
         # small files are more Python than compiled code, and wait for each other in one process
         here = min(spare.threads_here() if big else 1, self.width)
         for _ in range(here):
-            self._free.put(_Here())
+            self._free.put(_Here(self._stop.is_set))
         for _ in range(self.width - here):
             self._workers.append(_Worker())
         for worker in self._workers:  # nobody waits for these threads, not even at the end
@@ -140,6 +141,7 @@ class _Pool:
             self._free.put(worker)
 
     def close(self) -> None:
+        self._stop.set()
         for worker in self._workers:
             worker.close()
         self._threads.shutdown(cancel_futures=True)
@@ -166,14 +168,14 @@ class _Results:
 
 
 def read_captures(inputs: list[Input], options: Options, workers: int) -> Iterator[Read]:
-    """Read captures one after the other, with so many processes in all."""
+    """Read captures one after the other, with so many threads and processes in all."""
     tasks = sum(max(1, each.size // reader.SEGMENT) for each in inputs)
     if workers == 1 or tasks < 2:
         yield from _alone(inputs, 0, options)
         return
     pool = _Pool(min(workers, tasks), options)
     try:
-        pool.begin(big=any(each.size > SMALL for each in inputs))
+        pool.begin(big=any(each.size > 2 * reader.SEGMENT for each in inputs))
         before = 0
         for group in _groups(inputs):
             if len(group) > 1 or group[0].size <= SMALL:
@@ -247,7 +249,7 @@ def _big(each: Input, before: int, pool: _Pool, options: Options) -> Iterator[Re
 
 
 def _ordered(capture: CaptureFile, each: Input, pool: _Pool, options: Options, place: list[int]) -> Iterator[Stretch]:
-    """The stretches of a big file, read by all processes, in order and without a gap."""
+    """The stretches of a big file, read by all of them, in order and without a gap."""
     before = place[0]
     edges = range(reader.SEGMENT, capture.size, reader.SEGMENT)
     tasks = [(each.path, start) for start in edges]

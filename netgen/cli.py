@@ -589,10 +589,10 @@ def _fail(message: str, hint: str | None) -> None:
 
 def _helpers(jobs: int, paths: list[Path]) -> int:
     """Processes that there is certainly enough to read for, besides this one."""
-    from capture import spare
+    from capture import compiled, spare
 
     size = sum(path.stat().st_size for path in paths if path.is_file())
-    if size >> 27 and not (spare.compiled() or os.environ.get(spare.SWITCH) == "0"):
+    if size >> 27 and not (compiled.ready() or os.environ.get(compiled.SWITCH) == "0"):
         note = "netgen: read by NumPy alone, which takes half as long again: install netgen where there is a C compiler"
         print(note, file=sys.stderr)
     return max(0, min(jobs, size >> 26) - spare.threads_here()) if size >> 27 else 0

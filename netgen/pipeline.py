@@ -81,7 +81,7 @@ def extraction(
     labels_offset : str or float
         Added to the times of the labels file to get the capture's: ``"2.5s"``, ``"-1h"`` or seconds.
     jobs : int
-        Processes that read; the flows are the same for any number.
+        Threads and processes that read; the flows are the same for any number.
     **options
         ``by``, ``label``, ``label_by``, ``labels``, ``labels_zone``, ``labels_times``,
         ``labels_column``, ``sni_table``, ``min_packets``, ``inner``, ``names``, ``strict``, ``progress``: see

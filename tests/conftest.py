@@ -34,15 +34,15 @@ os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 @pytest.fixture(scope="module", params=["compiled", "numpy"])
 def either_reader(request: pytest.FixtureRequest) -> Iterator[None]:
     """The tests of a module once with the compiled part of the reader, and once with NumPy in its place."""
-    from capture.native import library
+    from capture import compiled
 
     if request.param == "compiled":
-        if not library.ready():
+        if not compiled.ready():
             pytest.skip("the compiled part of the reader is not built: install netgen where there is a C compiler")
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(library, "_library", lambda: None)
+        patch.setattr(compiled, "library", lambda: None)
         yield
 
 

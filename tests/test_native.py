@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import capture
+from capture import compiled
 from capture.errors import CaptureError
 from capture.extract import extract
-from capture.native import library
 
 _SPEC = importlib.util.spec_from_file_location("made", Path(__file__).with_name("made.py"))
 made = importlib.util.module_from_spec(_SPEC)
@@ -29,7 +29,7 @@ FRAMES = made.frames(5, 300)
 CAPTURES = [made.pcap(FRAMES), made.pcap(FRAMES, ">"), made.pcapng(FRAMES), made.hidden(60)[0]]
 
 needs_library = pytest.mark.skipif(
-    not library.ready(), reason="the compiled part of the reader is not built: install where there is a C compiler"
+    not compiled.ready(), reason="the compiled part of the reader is not built: install where there is a C compiler"
 )
 
 
@@ -44,11 +44,11 @@ def found(path, **options):
 
 def both(path, **options):
     """The same, from compiled code and from NumPy, which must be equal."""
-    compiled = found(path, **options)
+    expected = found(path, **options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(library, "_library", lambda: None)
-        assert found(path, **options) == compiled
-    return compiled
+        patch.setattr(compiled, "library", lambda: None)
+        assert found(path, **options) == expected
+    return expected
 
 
 @needs_library
@@ -96,7 +96,7 @@ def test_without_a_library_that_can_be_used_numpy_reads(tmp_path, content):
     if content is not None:
         other.write_bytes(content)
     script = (
-        "import sys; from pathlib import Path; from capture import spare; spare.LIBRARY = Path(sys.argv[1])\n"
+        "import sys; from pathlib import Path; from capture import compiled; compiled.LIBRARY = Path(sys.argv[1])\n"
         "from capture import native; from capture.extract import extract\n"
         "print(native.ready(), len(extract(sys.argv[2])))"
     )
@@ -110,6 +110,18 @@ def test_without_a_library_that_can_be_used_numpy_reads(tmp_path, content):
     assert done.stdout.split() == ["False", str(len(extract(path)))]
 
 
+def test_a_library_of_other_sources_is_not_called(tmp_path):
+    """As after a pull without an installation: its functions may take other arguments."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not here")
+    other = tmp_path / "reader.so"
+    command = ["gcc", "-shared", "-fPIC", f"-DSOURCES={compiled.fingerprint() ^ 1}u", "-o", other]
+    subprocess.run([*command, *compiled.SOURCES], check=True)
+    said = f"from pathlib import Path; from capture import compiled; compiled.LIBRARY = Path({str(other)!r})\n"
+    said += "from capture import native, spare; print(native.ready(), spare.threads_here())"
+    assert run(said, NETGEN_COMPILED="1") == "False 1"
+
+
 @pytest.fixture(scope="session")
 def watched(tmp_path_factory):
     """The library with GCC's sanitizers, and the one that must be loaded before it."""
@@ -118,6 +130,7 @@ def watched(tmp_path_factory):
         pytest.skip("gcc is not here")
     out = tmp_path_factory.mktemp("watched") / "reader.so"
     command = [gcc, "-g", "-O1", "-shared", "-fPIC", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    command.append(f"-DSOURCES={compiled.fingerprint()}u")
     built = subprocess.run(
         [*command, "-o", out, *sorted((ROOT / "capture" / "native").glob("*.c"))], capture_output=True, check=False
     )
@@ -139,7 +152,7 @@ def test_nothing_is_read_or_written_outside_its_place(watched, tmp_path):
         paths.append(tmp_path / f"cut {left}.pcap")
         paths[-1].write_bytes(gzip.compress(short[:-left]))
     script = (
-        "import sys; from pathlib import Path; from capture import spare; spare.LIBRARY = Path(sys.argv[1])\n"
+        "import sys; from pathlib import Path; from capture import compiled; compiled.LIBRARY = Path(sys.argv[1])\n"
         "from capture import native; from capture.formats import lockstep; lockstep.WORTH = 64; lockstep.STRIDE = 512\n"
         "from capture.errors import CaptureError; from capture.extract import extract\n"
         "assert native.ready()\n"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import capture
-from capture import spare, workers
+from capture import compiled, spare, workers
 from capture.errors import CaptureError, NetgenError
 from capture.extract import extract, extraction
 from capture.formats import reader
@@ -279,7 +279,7 @@ def test_ctrl_c_meets_processes_that_have_only_begun(folder, tmp_path, monkeypat
         "    time.sleep(600)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setenv(spare.SWITCH, "0")  # with compiled code this process would read alone
+    monkeypatch.setenv(compiled.SWITCH, "0")  # with compiled code this process would read alone
     here = tmp_path / "here"
     here.mkdir()
     os.mkfifo(here / "pipe")
@@ -328,19 +328,19 @@ def test_processes_started_early_are_taken_and_those_that_nobody_took_end(monkey
     spare.close(taken[0])
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("built", [False, True])
 @pytest.mark.parametrize("big", [(), ("a",), ("a", "b")])
-def test_helpers_are_only_started_for_what_is_worth_it(tmp_path, monkeypatch, capsys, big, compiled):
+def test_helpers_are_only_started_for_what_is_worth_it(tmp_path, monkeypatch, capsys, big, built):
     """And where a large capture is read by NumPy, although nobody asked for that, it is said."""
-    monkeypatch.setattr(spare, "compiled", lambda: compiled)
-    monkeypatch.delenv(spare.SWITCH, raising=False)
+    monkeypatch.setattr(compiled, "library", lambda: object() if built else None)
+    monkeypatch.delenv(compiled.SWITCH, raising=False)
     for name in big:
         with (tmp_path / name).open("wb") as file:
             file.truncate(100 << 20)
     paths = [tmp_path / name for name in (*big, "missing")]
-    expected = ([0, 0, 1] if compiled else [0, 1, 2]) if len(big) == 2 else [0, 0, 0]
+    expected = ([0, 0, 1] if built else [0, 1, 2]) if len(big) == 2 else [0, 0, 0]
     assert [_helpers(jobs, paths) for jobs in (1, 2, 9)] == expected
-    assert ("NumPy alone" in capsys.readouterr().err) == (len(big) == 2 and not compiled)
-    monkeypatch.setenv(spare.SWITCH, "0")
+    assert ("NumPy alone" in capsys.readouterr().err) == (len(big) == 2 and not built)
+    monkeypatch.setenv(compiled.SWITCH, "0")
     _helpers(1, paths)
     assert capsys.readouterr().err == ""

@@ -26,7 +26,7 @@ from capture.distinct import unique
 from capture.errors import InputError
 from capture.naming.names import Name
 from capture.native import flows
-from capture.series import NS
+from capture.series import LONGEST_NS, NS
 
 IDLE_TIMEOUT_NS = 120 * NS
 
@@ -102,7 +102,7 @@ class Assembler:
 
     def __init__(self, *, idle_timeout_ns: int = IDLE_TIMEOUT_NS, active_timeout_ns: int | None = None) -> None:
         for name, value in (("idle", idle_timeout_ns), ("active", active_timeout_ns)):
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < LONGEST_NS:
                 raise InputError(f"an {name} timeout of {value} ns cannot be used", "Take one such as 120s")
         self.idle_timeout_ns = idle_timeout_ns
         self.active_timeout_ns = active_timeout_ns

@@ -9,10 +9,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from capture import spare
+from capture import compiled
 
 #: Records a chunk; fewer cost more calls, more do not stay in the cache, which compiled code looks at once.
-CHUNK = 131_072 if spare.compiled() else 32_768
+CHUNK = 131_072 if compiled.ready() else 32_768
 
 #: Longest record believed where the file does not promise more (libpcap's MAXIMUM_SNAPLEN).
 MAX_CAPTURED = 262_144

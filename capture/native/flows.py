@@ -58,9 +58,10 @@ def assemble(
     scratch = np.zeros((len(slot), call("open_size")), np.uint8)
     known, ends = addresses([*packets, slot]), addresses(opened)
     timeouts = idle_ns, -1 if active_ns is None else active_ns, repeat_ns
-    room, done = rows, 0
+    more, done = len(slot) + 1, 0  # a flow for each key, mostly
     while not done:
-        room += len(slot) + 1  # a flow for each key, mostly
+        room = rows + min(more, count)
+        more *= 2
         held = addresses(flows(room))
         given = known, count, syns, len(slot), ends, held, room, capture, *timeouts
         done = call("assemble", *given, scratch, flow, state)

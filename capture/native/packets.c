@@ -12,8 +12,10 @@ typedef uint64_t u64;
 typedef int32_t i32;
 typedef int64_t i64;
 
-/* capture.native refuses a library that says another number: one left behind by an older version. */
-#define VERSION 1
+/* A number of these sources, given when they are compiled: capture.compiled refuses a library of others. */
+#ifndef SOURCES
+#define SOURCES 0
+#endif
 
 #define AHEAD 24 /* packets that are asked of memory before they are looked at */
 
@@ -23,7 +25,7 @@ static u64 be64(const u8 *p) { return (u64)be32(p) << 32 | be32(p + 4); }
 static u32 le32(const u8 *p) { return (u32)p[3] << 24 | (u32)p[2] << 16 | (u32)p[1] << 8 | p[0]; }
 static u32 word(const u8 *p, int big) { return big ? be32(p) : le32(p); }
 
-int netgen_version(void) { return VERSION; }
+u32 netgen_sources(void) { return SOURCES; }
 
 /* -- records ------------------------------------------------------------------------------------------------------ */
 

@@ -89,18 +89,23 @@ class BinCounter:
         up : ndarray of bool, shape (packets,)
             True for packets from the flow's initiator.
         """
-        length = self._spec.length
+        spec = self._spec
         if native.ready():
-            width = self._spec.bin_ns
-            ways, ordered = tables.bins(flow, offset_ns, size, up, bin_ns=width, length=length, cut=self._cut)
-            for parts, (cell, volume, packets) in zip(self._parts, ways, strict=True):
-                parts.append(
-                    (cell.copy(), volume.copy(), packets.copy()) if ordered else _summed(cell, volume, packets)
-                )
-                self._held += len(parts[-1][0])
-            if self._held > _MANY:
-                self._merge()
-            return
+            found, ordered = tables.bins(
+                flow, offset_ns, size, up, bin_ns=spec.bin_ns, length=spec.length, cut=self._cut
+            )
+            ways = found if ordered else [_summed(*each) for each in found]
+        else:
+            ways = self._ways(flow, offset_ns, size, up)
+        for parts, part in zip(self._parts, ways, strict=True):
+            parts.append(part)
+            self._held += len(part[0])
+        if self._held > _MANY:
+            self._merge()
+
+    def _ways(self, flow: np.ndarray, offset_ns: np.ndarray, size: np.ndarray, up: np.ndarray) -> list[_Part]:
+        """Cells of packets up and of those down; counts those after the last bin."""
+        length = self._spec.length
         where = offset_ns // self._spec.bin_ns
         outside = where >= length
         if outside.any():
@@ -108,11 +113,10 @@ class BinCounter:
             inside = ~outside
             flow, where, size, up = flow[inside], where[inside], size[inside], up[inside]
         where += flow * np.int64(length)
-        for way, which in enumerate((np.flatnonzero(up), np.flatnonzero(~up))):
-            self._parts[way].append(_summed(where[which], size[which].astype(np.int64), None))
-            self._held += len(self._parts[way][-1][0])
-        if self._held > _MANY:
-            self._merge()
+        return [
+            _summed(where[which], size[which].astype(np.int64), None)
+            for which in (np.flatnonzero(up), np.flatnonzero(~up))
+        ]
 
     def _merge(self) -> None:
         for parts in self._parts:

@@ -25,10 +25,15 @@ def fingerprint() -> int:
     return zlib.crc32(b"".join(source.read_bytes() for source in SOURCES))
 
 
+def left_out() -> bool:
+    """Whether the library is not wanted."""
+    return os.environ.get(SWITCH) == "0"
+
+
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The library; None if it was not built, is of other sources, is for another machine, or is to be left out."""
-    if os.environ.get(SWITCH) == "0" or sys.byteorder != "little":
+    if left_out() or sys.byteorder != "little":
         return None
     try:
         found = ctypes.CDLL(os.fspath(LIBRARY))

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
+#: Columns with a value of its own in nearly every row, and whether differences from row to row are shorter.
+MANY = {"flow": True, "start_ns": True, "duration_ns": True, "src_port": False, "bytes": True}
+
 #: Rows that are written together.
 ROW_GROUP = 16_384
 METADATA_KEY = b"netgen"
@@ -287,7 +290,8 @@ class Tally:
         labels = [None] * len(table) if column.null_count == len(table) else column.to_pylist()
         names = list(dict.fromkeys(labels))
         row = {name: number for number, name in enumerate(names)}
-        which = np.array([row[label] for label in labels] if len(names) > 1 else np.zeros(len(labels)), np.int64)
+        only = len(names) == 1
+        which = np.zeros(len(labels), np.int64) if only else np.array([row[label] for label in labels], np.int64)
         none = np.zeros(0, np.int64)
         totals = {name: np.concatenate([none, *map(numbers, table[name].chunks)]) for name in self._TOTALS}
         for name, number in row.items():
@@ -341,7 +345,7 @@ class TableWriter:
     def __enter__(self) -> TableWriter:
         with contextlib.ExitStack() as stack:  # on a full disk, not even the beginning can be written
             temporary = stack.enter_context(whole_file(self.path))
-            self._lists = ListWriter(stack.enter_context(temporary.open("w+b")), self._schema, len(ABOUT))
+            self._lists = ListWriter(stack.enter_context(temporary.open("w+b")), self._schema, len(ABOUT), MANY)
             stack.push(self._finish)
             self._stack = stack.pop_all()
         return self

@@ -9,7 +9,7 @@ it; or the plain numbers, where they are too many for that to be shorter.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
@@ -39,10 +39,6 @@ _DATA_PAGE, _DICTIONARY_PAGE = 0, 2
 _ROWS, _GROUPS, _PLACES = 3, 4, (9, 11)
 _MAGIC = b"PAR1"
 
-#: Columns with a value of its own in nearly every row, of which a dictionary takes more room, and as long again; and
-#: whether they are shorter as differences from row to row.
-_MANY = {"flow": True, "start_ns": True, "duration_ns": True, "src_port": False, "bytes": True}
-
 _OPTIONS: dict[str, Any] = {"compression": "zstd"}
 
 
@@ -60,14 +56,17 @@ class ListWriter:
         Of all columns.
     others : int
         How many of them are no lists.
+    many : mapping of str to bool
+        Those of these with a value of its own in nearly every row, of which a dictionary takes more room, and as
+        long again; and whether they are shorter as differences from row to row.
     """
 
-    def __init__(self, file: IO[bytes], schema: pa.Schema, others: int) -> None:
+    def __init__(self, file: IO[bytes], schema: pa.Schema, others: int, many: Mapping[str, bool]) -> None:
         self._file, self._schema = file, schema
         self._sink = _Sink(file)
         plain = pa.schema([schema.field(place) for place in range(others)])
-        few = [field.name for field in plain if field.name not in _MANY]
-        delta = {field.name: "DELTA_BINARY_PACKED" for field in plain if _MANY.get(field.name)}
+        few = [field.name for field in plain if field.name not in many]
+        delta = {field.name: "DELTA_BINARY_PACKED" for field in plain if many.get(field.name)}
         self._parquet = pq.ParquetWriter(self._sink, plain, use_dictionary=few, column_encoding=delta, **_OPTIONS)
         self._paths = [(name, "list", "element") for name in schema.names[others:]]
         self._groups: list[tuple[int, list[Struct]]] = []  # where each begins, and the columns written here

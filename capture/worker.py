@@ -25,28 +25,40 @@ READY = b"ready"
 FileResult = list[Stretch] | CaptureError
 
 
-def read_files(paths: list[Path], options: Options, stopped: Callable[[], bool] = lambda: False) -> list[FileResult]:
-    """All of some small files, or as much of them as there is when nobody wants them any more."""
-    found: list[FileResult] = []
-    for path in paths:
-        try:
-            found.append(list(itertools.takewhile(lambda _: not stopped(), stretches(CaptureFile(path), options))))
-            if stopped():
-                break
-        except CaptureError as error:
-            found.append(error)
-    return found
+class Reader:
+    """Does what is asked of it: reads some small files, or a stretch of a big one, which it keeps open.
 
+    Parameters
+    ----------
+    stopped : callable
+        Whether nobody wants the answer any more.
+    """
 
-class Opened:
-    """The big file that was read last, kept open."""
-
-    def __init__(self) -> None:
+    def __init__(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        self._stopped = stopped
         self._path: Path | None = None
         self._capture: CaptureFile | None = None
 
-    def stretch(self, path: Path, start: int, options: Options) -> Stretch | None:
-        """The stretch from `start` to the next edge, its first record guessed; None: no guess."""
+    def ask(self, options: Options, what: Any) -> Any:
+        """A `FileResult` for each of a list of files, or the stretch at a pair of file and place (None: no guess)."""
+        if isinstance(what, list):
+            return self._files(what, options)
+        path, start = what
+        return self._stretch(path, start, options)
+
+    def _files(self, paths: list[Path], options: Options) -> list[FileResult]:
+        found: list[FileResult] = []
+        for path in paths:
+            try:
+                pieces = stretches(CaptureFile(path), options)
+                found.append(list(itertools.takewhile(lambda _: not self._stopped(), pieces)))
+            except CaptureError as error:
+                found.append(error)
+            if self._stopped():
+                break
+        return found
+
+    def _stretch(self, path: Path, start: int, options: Options) -> Stretch | None:
         if self._capture is None or path != self._path:
             self._path, self._capture = path, CaptureFile(path)
         found = guessed_stretch(self._capture, start, options)
@@ -60,7 +72,7 @@ def main() -> None:
     keep_freed()
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing else may get among the replies
-    opened = Opened()
+    reader = Reader()
     replies.write(READY)
     replies.flush()
     while True:
@@ -70,11 +82,7 @@ def main() -> None:
             return
         reply: Any
         try:
-            if isinstance(what, list):
-                reply = read_files(what, options)
-            else:
-                path, start = what
-                reply = opened.stretch(path, start, options)
+            reply = reader.ask(options, what)
         except Exception as error:  # whatever it is, it is for the process that asks
             reply = error
         pickle.dump(reply, replies, protocol=5)

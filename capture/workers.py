@@ -21,7 +21,7 @@ from capture.formats import reader
 from capture.formats.reader import CaptureFile
 from capture.inputs import Input
 from capture.stretches import Options, Stretch, follows, stretch_after, stretches
-from capture.worker import READY, FileResult, Opened, read_files
+from capture.worker import READY, FileResult, Reader
 
 #: Files up to this size are handed out whole, several at a time.
 SMALL = 1 << 20
@@ -88,27 +88,13 @@ class _Worker:
         spare.close(self._process)
 
 
-class _Here:
-    """The same in this process, by the thread that asks."""
-
-    def __init__(self, stopped: Callable[[], bool]) -> None:
-        self._opened, self._stopped = Opened(), stopped
-
-    def ask(self, options: Options, what: Any) -> Any:
-        """Do what is asked."""
-        if isinstance(what, list):
-            return read_files(what, options, self._stopped)
-        path, start = what
-        return self._opened.stretch(path, start, options)
-
-
 class _Pool:
     """Threads of this process and workers, that are asked in turn."""
 
     def __init__(self, count: int, options: Options) -> None:
         self._options = options
         self._workers: list[_Worker] = []
-        self._free: SimpleQueue[_Worker | _Here] = SimpleQueue()
+        self._free: SimpleQueue[_Worker | Reader] = SimpleQueue()
         self._threads = ThreadPoolExecutor(count)
         self._stop = threading.Event()
         self.width = count
@@ -118,7 +104,7 @@ class _Pool:
         # small files are more Python than compiled code, and wait for each other in one process
         here = min(spare.threads_here() if big else 1, self.width)
         for _ in range(here):
-            self._free.put(_Here(self._stop.is_set))
+            self._free.put(Reader(self._stop.is_set))
         for _ in range(self.width - here):
             self._workers.append(_Worker())
         for worker in self._workers:  # nobody waits for these threads, not even at the end

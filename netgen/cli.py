@@ -146,6 +146,7 @@ def extract(
 
     # nothing is multiplied here, and threads for it take as long to start as all the rest of NumPy
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _say_if_not_compiled(paths)
     with spare.started(_helpers(jobs, paths)):  # while they load what they need, this process does so too
         from capture.files import check_output
         from capture.memory import keep_freed
@@ -587,15 +588,25 @@ def _fail(message: str, hint: str | None) -> None:
     sys.exit(1)
 
 
+def _named_bytes(paths: list[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
 def _helpers(jobs: int, paths: list[Path]) -> int:
     """Processes that there is certainly enough to read for, besides this one."""
-    from capture import compiled, spare
+    from capture import spare
 
-    size = sum(path.stat().st_size for path in paths if path.is_file())
-    if size >> 27 and not (compiled.ready() or os.environ.get(compiled.SWITCH) == "0"):
+    size = _named_bytes(paths) if jobs > 1 else 0
+    return max(0, min(jobs, size >> 26) - spare.threads_here()) if size >> 27 else 0
+
+
+def _say_if_not_compiled(paths: list[Path]) -> None:
+    """Say that a large capture is read by NumPy, where nobody asked for that."""
+    from capture import compiled
+
+    if _named_bytes(paths) >> 27 and not (compiled.ready() or compiled.left_out()):
         note = "netgen: read by NumPy alone, which takes half as long again: install netgen where there is a C compiler"
         print(note, file=sys.stderr)
-    return max(0, min(jobs, size >> 26) - spare.threads_here()) if size >> 27 else 0
 
 
 def command_names() -> list[str]:

@@ -18,7 +18,7 @@ from capture import compiled, spare, workers
 from capture.errors import CaptureError, NetgenError
 from capture.extract import extract, extraction
 from capture.formats import reader
-from netgen.cli import _helpers
+from netgen.cli import _helpers, _say_if_not_compiled
 
 _SPEC = importlib.util.spec_from_file_location("made", Path(__file__).with_name("made.py"))
 made = importlib.util.module_from_spec(_SPEC)
@@ -340,7 +340,8 @@ def test_helpers_are_only_started_for_what_is_worth_it(tmp_path, monkeypatch, ca
     paths = [tmp_path / name for name in (*big, "missing")]
     expected = ([0, 0, 1] if built else [0, 1, 2]) if len(big) == 2 else [0, 0, 0]
     assert [_helpers(jobs, paths) for jobs in (1, 2, 9)] == expected
+    _say_if_not_compiled(paths)
     assert ("NumPy alone" in capsys.readouterr().err) == (len(big) == 2 and not built)
     monkeypatch.setenv(compiled.SWITCH, "0")
-    _helpers(1, paths)
+    _say_if_not_compiled(paths)
     assert capsys.readouterr().err == ""

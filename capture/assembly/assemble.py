@@ -196,9 +196,7 @@ class Assembler:
         # in order of key, and in the file's order within; two bytes sort by radix
         key = part.key.astype(np.uint16) if len(part.keys) < 1 << 16 else part.key
         order = np.argsort(key, kind="stable")
-        slot, new = self._slots.of(part.keys)
-        self._open.grow(self._slots.top)
-        _raw(self._open["key"])[slot[new]] = _raw(part.keys)[new]
+        slot = self._slots_of(part.keys)
         rows = _Sorted(
             order=order,
             slot=slot[part.key[order]],
@@ -230,11 +228,16 @@ class Assembler:
         if self._ahead:
             self._place_names(part, place, np.repeat(flow, count), rows.forward)
 
+    def _slots_of(self, keys: np.ndarray) -> np.ndarray:
+        """Where in what is open each key is, with room made for new ones."""
+        slot, new = self._slots.of(keys)
+        self._open.grow(self._slots.top)
+        _raw(self._open["key"])[slot[new]] = _raw(keys)[new]
+        return slot
+
     def _assemble_compiled(self, part: Part, clock: np.ndarray) -> None:
         """The same, packet by packet (`capture.native`)."""
-        slot, new = self._slots.of(part.keys)
-        self._open.grow(self._slots.top)
-        _raw(self._open["key"])[slot[new]] = _raw(part.keys)[new]
+        slot = self._slots_of(part.keys)
         by_row = np.argsort(part.syn)
 
         def with_room(rows: int) -> list[np.ndarray]:

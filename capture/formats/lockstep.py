@@ -74,19 +74,11 @@ def guesses(data: np.ndarray, places: np.ndarray, reach: int, layout: Layout, se
     -------
     ndarray of int64, shape (guesses,)
     """
-    words = _words(data, layout.order)
     low = max(seconds - BEFORE, 0)
     span = np.uint32(min(AFTER + BEFORE, 2**32 - 1 - low))
     if native.ready():
-        return reading.guess(
-            *(data, places, reach, layout.order),
-            record=layout.record,
-            limit=layout.limit,
-            units=layout.units,
-            low=low,
-            span=int(span),
-            proof=PROOF,
-        )
+        return reading.guess(data, places, reach, layout, low=low, span=int(span), proof=PROOF)
+    words = _words(data, layout.order)
     found = np.full(len(places), -1, np.int64)
     row, start = _timed(data, words, places, reach, layout.order, low, span)
     at = start.copy()
@@ -157,7 +149,7 @@ def scan(data: np.ndarray, begin: int, stop: int, layout: Layout, seconds: int) 
     guessed = guesses(data, places, REACH, layout, seconds)
     heads = np.append(begin, guessed[guessed >= 0])  # ascending: places lie further apart than guesses from them
     if native.ready():
-        return reading.scan(data, heads, stop, order=layout.order, record=layout.record, limit=layout.limit)
+        return reading.scan(data, heads, stop, layout)
     words = _words(data, layout.order)
     last, size, record = len(data) - layout.record, len(data), layout.record
     ends = np.append(heads[1:], stop)

@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from capture.formats.records import Order
 from capture.layers.rows import FIELDS, Fields
 from capture.native.library import addresses, call
 
+if TYPE_CHECKING:
+    from capture.formats.lockstep import Layout
+
 
 def guess(
-    data: np.ndarray,
-    places: np.ndarray,
-    reach: int,
-    order: Order,
-    *,
-    record: int,
-    limit: int,
-    units: int,
-    low: int,
-    span: int,
-    proof: int,
+    data: np.ndarray, places: np.ndarray, reach: int, layout: Layout, *, low: int, span: int, proof: int
 ) -> np.ndarray:
     """The first likely record start from each of `places` on; the twin of `capture.formats.lockstep.guesses`."""
     found = np.empty(len(places), np.int64)
     looked_at = data, data.size, np.ascontiguousarray(places, np.int64), len(places), reach
-    call("guess", *looked_at, record, limit, order == ">", units, low, span, proof, found)
+    call("guess", *looked_at, *_chain(layout), layout.units, low, span, proof, found)
     return found
 
 
-def scan(
-    data: np.ndarray, heads: np.ndarray, stop: int, *, order: Order, record: int, limit: int
-) -> tuple[np.ndarray, int]:
+def scan(data: np.ndarray, heads: np.ndarray, stop: int, layout: Layout) -> tuple[np.ndarray, int]:
     """Starts of records from the first of `heads` on, the others guessed, and where the last one ends.
 
     The twin of what `capture.formats.lockstep.scan` does with its guesses.
     """
-    starts = np.empty(max(stop - int(heads[0]), 0) // record + len(heads), np.int64)
+    starts = np.empty(max(stop - int(heads[0]), 0) // layout.record + len(heads), np.int64)
     after = np.empty(1, np.int64)
-    known = (data, data.size, heads, len(heads), stop, record, limit, order == ">")
-    count = call("scan", *known, starts, after)
+    count = call("scan", data, data.size, heads, len(heads), stop, *_chain(layout), starts, after)
     return starts[:count].copy(), int(after[0])
+
+
+def _chain(layout: Layout) -> tuple[int, int, int]:
+    """What a chain of records is followed by: bytes of a record's header, most of a packet, byte order."""
+    return layout.record, layout.limit, layout.order == ">"
 
 
 def records(data: np.ndarray, starts: np.ndarray, *, order: Order, record: int, unit: int) -> list[np.ndarray]:

@@ -10,11 +10,10 @@ _LONGEST, _RUN_OF_ONE, _ADDRESS = 5, 1, 15  # bytes of a run's length, and of an
 
 
 def groups(words: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What `capture.distinct.groups` returns, for rows of 64-bit words."""
-    count = len(words)
+    """What `capture.distinct.groups` returns, for rows of 64-bit words, shape (rows, words)."""
+    count, width = words.shape
     places = 1 << max(8, (2 * count).bit_length())
     number, first = np.empty(count, np.int32), np.empty(count, np.int64)
-    width = 1 if words.ndim == 1 else words.shape[1]
     found = call("groups", words, width, count, factors, np.empty(places, np.int32), places, number, first)
     return number, first[:found].copy()
 
@@ -42,7 +41,7 @@ def bins(
     bin_ns: int,
     length: int,
     cut: np.ndarray,
-) -> tuple[list[list[np.ndarray]], bool]:
+) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], bool]:
     """Cells of packets up and of those down, with bytes and packets, and whether these are in order and distinct.
 
     The twin of what `capture.bins.BinCounter` does; packets behind the last bin are added to `cut`.
@@ -53,5 +52,6 @@ def bins(
     kinds = (np.int64, np.int64, np.uint32, bool)
     columns = [np.ascontiguousarray(each, kind) for each, kind in zip((flow, offset_ns, size, up), kinds, strict=True)]
     ordered = call("bins", *columns, count, bin_ns, length, cut, addresses(cells), found)
-    ways = [[each[:number] for each in cells[3 * way : 3 * way + 3]] for way, number in enumerate(found.tolist())]
-    return ways, bool(ordered)
+    up_cells, down_cells = found.tolist()
+    kept = [each[:number].copy() for each, number in zip(cells, 3 * [up_cells] + 3 * [down_cells], strict=True)]
+    return [(kept[0], kept[1], kept[2]), (kept[3], kept[4], kept[5])], bool(ordered)

@@ -19,7 +19,7 @@ from capture.series import SeriesSpec
 _MANY = 1 << 20
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Cells:
     """The numbers of some lists of one length, without the zeros.
 

@@ -36,7 +36,7 @@ _TOO_FEW = "in flows under min_packets"
 AFTER = {BINS: "packets after the last bin", PACKETS: "packets after the last of a series"}
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Extraction:
     """Flows of captures whose packets are still to be counted into bins, which can be done once.
 

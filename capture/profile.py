@@ -24,7 +24,7 @@ PORTS = 8  # server ports kept
 HELD = 1 << 21  # packets looked at in a block of rows
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Profile:
     """Of one class.
 

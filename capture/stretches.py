@@ -42,7 +42,7 @@ class Options:
     names: str = "tls"
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Stretch:
     """What was read of a capture from one place to another.
 

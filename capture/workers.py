@@ -33,7 +33,7 @@ TOGETHER, TOGETHER_BYTES = 64, 8 << 20
 AHEAD = 2
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Read:
     """A capture as it is being read.
 

@@ -1,6 +1,7 @@
 """The command line: four commands from captures to captures, what they print where, and exit codes."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -459,3 +460,42 @@ def test_a_reader_that_goes_away_is_no_traceback(here, captures):
         said = process.stderr.read()
     assert "Traceback" not in said
     assert files(here) == ["x.parquet"]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_all_is_written_before_the_process_ends(tmp_path, netgen_command, form):
+    """The process leaves without taking itself apart: what it printed must be out by then, into a pipe too."""
+    capture = write_capture(tmp_path / "a.pcap", 3, 0)
+    words = ["extract", capture, "-o", tmp_path / "a.parquet", "--force", *form]
+    here = netgen_command(*words)
+    ran = subprocess.run([COMMAND, *map(str, words)], capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == (here.out, "")
+    assert ran.stdout.count("\n") >= (1 if form else 4)
+
+
+def test_an_output_that_takes_nothing_is_an_error_not_a_crash(tmp_path):
+    """A full disk behind stdout is told in a line, exit code 1; where stdout is closed nobody wants to know."""
+    words = [COMMAND, "extract", write_capture(tmp_path / "a.pcap", 3, 0), "-o", tmp_path / "a.parquet", "--force"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=buffered)
+    assert (ran.returncode, ran.stderr) == (1, "netgen: standard output: No space left on device\n")
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *words], capture_output=True, text=True, check=False)
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_each_command_alone_is_the_same_as_among_all():
+    """`main` puts together only the command that is asked for; words that are none get all of them."""
+    for name in command_names():
+        alone = typer.main.get_command(netgen.cli._with_commands([name]))
+        assert list(alone.commands) == [name]
+        ours, theirs = (
+            [
+                (each.name, each.opts, each.required, each.default, str(each.type.name))
+                for each in group.commands[name].params
+            ]
+            for group in (alone, typer.main.get_command(app))
+        )
+        assert ours == theirs
+    for words in ([], ["--version"], ["extrac"]):
+        assert netgen.cli._with_commands(words) is app

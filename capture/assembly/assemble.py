@@ -44,7 +44,7 @@ _CLOSED, _FORWARD, _BACK = np.uint8(1), np.uint8(2), np.uint8(4)
 _BY_FIRST, _BY_ANSWER, _BY_SYN, _TO_ITSELF = range(4)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class FlowColumns:
     """Flows of captures, one row each, in the order of their first packets; shape (flows,) each.
 
@@ -424,7 +424,7 @@ def _again(mark: np.ndarray, size: np.ndarray, time_ns: np.ndarray) -> np.ndarra
     return found
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class _Sorted:
     """Packets of a part in order of key, and in the file's order within; see `Part` for the columns."""
 

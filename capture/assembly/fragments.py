@@ -25,7 +25,7 @@ REMEMBERED = 65_536
 _Datagram = tuple[int, ...]
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class _Packet:
     """A later fragment whose first one is not there yet."""
 

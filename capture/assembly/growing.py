@@ -6,6 +6,7 @@ file, its memory can be given back (`Growing.release`) and comes again when it i
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import tempfile
@@ -16,6 +17,9 @@ from capture.errors import InputError
 
 #: Rows from which on a file is used.
 IN_MEMORY = 1 << 18
+
+#: Rows that there is room for as soon as there are many: what is not looked at costs nothing, and nothing is moved.
+AT_ONCE = 1 << 18
 
 
 class Growing:
@@ -41,11 +45,12 @@ class Growing:
         """Room for so many rows in all; new ones are zero."""
         if rows > self._room:
             room = 1 << (rows - 1).bit_length()  # twice as many at least, as it is one now
+            in_memory = room <= IN_MEMORY
+            if in_memory:
+                room = max(room, min(AT_ONCE, IN_MEMORY))
             for name, held in self._held.items():
-                if room <= IN_MEMORY:
-                    # of the system's own, given back at once when it is outgrown; what is not looked at costs nothing
-                    self._held[name] = np.frombuffer(mmap.mmap(-1, room * held.dtype.itemsize), held.dtype)
-                    self._held[name][: len(held)] = held
+                if in_memory:
+                    self._held[name] = _anonymous(held, room)
                 else:
                     self._held[name] = self._mapped(name, held, room)
             self._room = room
@@ -78,3 +83,15 @@ class Growing:
     def __del__(self) -> None:
         for file in self._files.values():
             os.close(file)
+
+
+def _anonymous(held: np.ndarray, room: int) -> np.ndarray:
+    """A longer column, of memory that is the system's own: given back at once when it is outgrown."""
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    mapped = mmap.mmap(-1, room * held.dtype.itemsize, **private)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # where the kernel has none
+            mapped.madvise(mmap.MADV_HUGEPAGE)
+    out = np.frombuffer(mapped, held.dtype)
+    out[: len(held)] = held
+    return out

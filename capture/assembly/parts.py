@@ -37,7 +37,7 @@ FRAGMENT = np.dtype(
 _SYN = headers.TCP_SYN | headers.TCP_ACK
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Part:
     """IP packets of a stretch of a capture, in the file's order.
 

@@ -20,7 +20,7 @@ from capture.columns import arrow, few_strings, numbers, strings
 ABOUT = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "name", "name_from")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Rows:
     """Rows of a table, and which flows they are made of.
 

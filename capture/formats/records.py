@@ -27,7 +27,7 @@ Order = Literal["<", ">"]
 ORDERS: tuple[Order, Order] = ("<", ">")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
     """Records of a capture as columns.
 

@@ -27,7 +27,7 @@ __all__ = ["FIRST_FRAGMENT", "LATER_FRAGMENT", "WHOLE", "Packets", "dissect"]
 MTU = 1500
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Packets:
     """The IP packets of a chunk as columns, each of shape (packets,); some may be the chunk's own.
 
@@ -121,7 +121,7 @@ def dissect(chunk: Chunk, *, inner: bool = False) -> Packets:
     )
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class _Found:
     """Those of some rows that are packets (None: all), what they say, and what became of the others."""
 

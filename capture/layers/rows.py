@@ -167,7 +167,7 @@ class Rows:
             self.kind[here] = kind
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class Fields:
     """What the headers of IP and of its transport say, as columns of shape (rows,); see `Packets`."""
 

@@ -32,7 +32,7 @@ from netgen.model import Model
 def ways(model: Model, real: FlowTable, scaled: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Way -> series."""
     numbers = np.searchsorted(np.array(model.classes), real.labels.astype(str))
-    marginals, _, _ = measured(model, real.series(), numbers, device="cpu", workers=None, progress=None)
+    (marginals, together), _, _ = measured(model, real.series(), numbers, device="cpu", workers=None, progress=None)
     kind = marginals.kind.copy()
     kind[:, 2:] = 0
     totals = dataclasses.replace(marginals, kind=kind)
@@ -41,6 +41,7 @@ def ways(model: Model, real: FlowTable, scaled: np.ndarray, labels: np.ndarray) 
         "nearest packets": Decoder(model.scale, limits, Marginals.none(len(model.classes))).decode(scaled, labels),
         "and totals of packets": Decoder(model.scale, limits, totals).decode(scaled, labels),
         "and of bytes": Decoder(model.scale, limits, marginals).decode(scaled, labels),
+        "or all four together": Decoder(model.scale, limits, together).decode(scaled, labels),
         "what netgen chose of these": model.decoder.decode(scaled, labels),
     }
 

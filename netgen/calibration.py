@@ -38,9 +38,9 @@ def calibrate(
 ) -> Model:
     """The model with its marginals learnt from flows that it draws, and the real ones it was trained on.
 
-    They are kept where a classifier learns more from flows that are put right so; where it learns as much, if these are
-    harder to tell from the real ones. A well-trained model of large flows may do better without: maps know nothing of
-    what hangs together within a flow.
+    Maps of one quantity each, the map of all at once, or none: those from whose flows a classifier learns most; of
+    those from which it learns as much, the one whose flows are hardest to tell from the real ones. A well-trained model
+    of large flows may do better without: maps know nothing of what hangs together within a flow.
 
     Parameters
     ----------
@@ -52,12 +52,13 @@ def calibrate(
     device, workers, progress
         See `Model.sample`.
     """
-    marginals, scaled, drawn_labels = measured(model, series, labels, device=device, workers=workers, progress=progress)
-    mapped = dataclasses.replace(model, marginals=marginals)
-    plain, put_right = (_judged(each, scaled, drawn_labels, series, labels) for each in (model, mapped))
-    if abs(put_right.macro_f1 - plain.macro_f1) > CHANCE:
-        return mapped if put_right.macro_f1 > plain.macro_f1 else model
-    return mapped if put_right.told <= plain.told else model
+    found, scaled, drawn_labels = measured(model, series, labels, device=device, workers=workers, progress=progress)
+    tried = [*(dataclasses.replace(model, marginals=each) for each in found), model]
+    judged = [_judged(each, scaled, drawn_labels, series, labels) for each in tried]
+    enough = max(each.macro_f1 for each in judged) - CHANCE
+    return min(
+        (each for each in zip(judged, tried, strict=True) if each[0].macro_f1 >= enough), key=lambda each: each[0].told
+    )[1]
 
 
 def measured(
@@ -68,8 +69,8 @@ def measured(
     device: str,
     workers: int | None,
     progress: Callable[[int, int], None] | None,
-) -> tuple[Marginals, np.ndarray, np.ndarray]:
-    """Marginals, and the scaled series (flows, channels, bins) and class numbers that they were learnt from."""
+) -> tuple[list[Marginals], np.ndarray, np.ndarray]:
+    """Marginals of either form, and what they are of: scaled series (flows, channels, bins), class numbers."""
     number = int(np.clip(IN_ALL // len(model.classes), LEAST, MOST))
     parts = list(
         draw_scaled(
@@ -81,7 +82,8 @@ def measured(
     scaled = np.concatenate([each for _, each, _ in parts])
     assert isinstance(model.decoder, Decoder)  # series of packets have no totals to be put right
     drawn = model.decoder.drawn(scaled, drawn_labels)
-    return Marginals.learn(drawn, drawn_labels, series, labels, model.decoder.limits), scaled, drawn_labels
+    learnt = (drawn, drawn_labels, series, labels, model.decoder.limits)
+    return [Marginals.learn(*learnt), Marginals.paired(*learnt)], scaled, drawn_labels
 
 
 @dataclasses.dataclass(frozen=True)

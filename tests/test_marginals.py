@@ -125,8 +125,14 @@ def rng():
     return np.random.default_rng(7)
 
 
+@pytest.fixture(params=[Marginals.learn, Marginals.paired], ids=["each", "together"])
+def put_right(request):
+    """Function: learns a map of each total by itself, or one of all of them together."""
+    return request.param
+
+
 @pytest.fixture
-def learnt(rng):
+def learnt(rng, put_right):
     """Two classes, their limits, what a blurred model draws of them, and the decoder that learnt from both."""
     real = np.concatenate([traffic(rng, 60), traffic(rng, 60, sizes=(60, 600), most=200)])
     labels = np.repeat([0, 1], 60)
@@ -136,7 +142,7 @@ def learnt(rng):
     plain = Decoder(scale, both, Marginals.none(2))
     more = rng.integers(0, 60, 150) + 60 * (np.arange(150) % 2)
     first, then = (blurred(rng, real[more], scale, 0.02) for _ in range(2))
-    marginals = Marginals.learn(plain.drawn(first, labels[more]), labels[more], real, labels, both)
+    marginals = put_right(plain.drawn(first, labels[more]), labels[more], real, labels, both)
     return real, labels, plain, Decoder(scale, both, marginals), then, labels[more]
 
 
@@ -158,7 +164,7 @@ def test_totals_of_new_flows_follow_the_real_ones(learnt):
             assert gap(sums[1], sums[2]) < max(0.15, 1.05 * gap(sums[0], sums[2]))
 
 
-def test_sizes_that_occur_again_and_again_stay_when_totals_are_put_right(rng):
+def test_sizes_that_occur_again_and_again_stay_when_totals_are_put_right(rng, put_right):
     """Bins of 158-byte packets stay so; what the totals lack goes to bins of other sizes."""
     real = np.zeros((80, 4, 16), int)
     real[:, 2] = rng.integers(4, 12, (80, 16))
@@ -168,7 +174,7 @@ def test_sizes_that_occur_again_and_again_stay_when_totals_are_put_right(rng):
     limits = np.stack([np.full((1, 2), 40.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     first, then = (blurred(rng, real, scale, 0.004) for _ in range(2))
-    marginals = Marginals.learn(plain.drawn(first, labels), labels, real, labels, limits)
+    marginals = put_right(plain.drawn(first, labels), labels, real, labels, limits)
     series = Decoder(scale, limits, marginals).decode(then, labels)
     often = np.delete(series, 3, axis=2)
     assert (often[:, 0] == 158 * often[:, 2]).mean() > 0.9
@@ -177,7 +183,7 @@ def test_sizes_that_occur_again_and_again_stay_when_totals_are_put_right(rng):
     assert (before[:, 0, 3] != series[:, 0, 3]).mean() > 0.5
 
 
-def test_totals_are_met_where_all_sizes_are_frequent(rng):
+def test_totals_are_met_where_all_sizes_are_frequent(rng, put_right):
     """Then these give way."""
     real = np.zeros((80, 4, 8), int)
     real[:, 2] = rng.integers(5, 9, (80, 8))
@@ -185,8 +191,9 @@ def test_totals_are_met_where_all_sizes_are_frequent(rng):
     labels, scale = np.zeros(80, int), PacketScale.of(real)
     limits = np.stack([np.full((1, 2), 40.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
-    low = scale.scale(np.concatenate([100 * real[:, 2:3], real[:, 1:]], axis=1))  # a model of too small packets
-    marginals = Marginals.learn(plain.drawn(low, labels), labels, real, labels, limits)
+    small = np.concatenate([100 * real[:, 2:3], real[:, 1:]], axis=1)
+    low = blurred(rng, small, scale, 0.004)  # a model of too small packets
+    marginals = put_right(plain.drawn(low, labels), labels, real, labels, limits)
     before, after = (each.decode(low, labels)[:, 0].sum(1) for each in (plain, Decoder(scale, limits, marginals)))
     theirs = real[:, 0].sum(1)
     assert gap(before, theirs) > 1
@@ -209,7 +216,7 @@ def test_what_is_decoded_can_be_made_by_packets(learnt):
     assert same.mean() > 0.95  # a total may leave no packet for bin 0
 
 
-def test_captures_cut_after_so_many_packets_are_drawn_so(rng):
+def test_captures_cut_after_so_many_packets_are_drawn_so(rng, put_right):
     """Where flows end with packet 100, none has 101: up and down are mapped together, not each by itself."""
     real = traffic(rng, 80)
     packets = real[:, 2:].reshape(80, -1)
@@ -226,19 +233,57 @@ def test_captures_cut_after_so_many_packets_are_drawn_so(rng):
     plain = Decoder(scale, limits, Marginals.none(1))
     totals = plain.decode(drawn, labels)[:, 2:].sum((1, 2))
     assert (totals != 100).mean() > 0.5
-    marginals = Marginals.learn(plain.drawn(drawn, labels), labels, real, labels, limits)
+    marginals = put_right(plain.drawn(drawn, labels), labels, real, labels, limits)
     decoded = Decoder(scale, limits, marginals).decode(blurred(rng, real, scale, 0.01), labels)
     assert (decoded[:, 2:].sum((1, 2)) == 100).mean() > 0.95
 
 
-def test_a_class_of_few_flows_is_left_as_drawn(rng):
+def test_a_class_of_few_flows_is_left_as_drawn(rng, put_right):
     real = traffic(rng, 2)
     scale, labels = PacketScale.of(real), np.zeros(2, int)
     limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     scaled = blurred(rng, real, scale)
-    marginals = Marginals.learn(plain.drawn(scaled, labels), labels, real, labels, limits)
+    marginals = put_right(plain.drawn(scaled, labels), labels, real, labels, limits)
     assert not marginals.kind.any()
+    assert np.isnan(marginals.pairs).all()
     np.testing.assert_array_equal(
         Decoder(scale, limits, marginals).decode(scaled, labels), plain.decode(scaled, labels)
     )
+
+
+def test_totals_that_hang_together_stay_together(rng):
+    """Of two kinds of flows in a class, no flow gets the packets of one and the bytes of the other."""
+    few_large = traffic(rng, 40, sizes=(1400,), most=2)
+    many_small = traffic(rng, 40, sizes=(60,), most=400)
+    many_small[:, 2:, 1:9] += 20
+    many_small[:, :2] = 60 * many_small[:, 2:]
+    real = np.concatenate([few_large, many_small])
+    labels, scale = np.zeros(80, int), PacketScale.of(real)
+    limits = np.stack([np.full((1, 2), 60.0), np.full((1, 2), 1400.0)])
+    plain = Decoder(scale, limits, Marginals.none(1))
+    first, then = (blurred(rng, real, scale, 0.02) for _ in range(2))
+    marginals = Marginals.paired(plain.drawn(first, labels), labels, real, labels, limits)
+    drawn = Decoder(scale, limits, marginals).decode(then, labels)
+    size, packets = drawn[:, :2].sum((1, 2)) / drawn[:, 2:].sum((1, 2)), drawn[:, 2:].sum((1, 2))
+    large = packets <= few_large[:, 2:].sum((1, 2)).max()
+    assert 0.4 < large.mean() < 0.6
+    # a few lie between the kinds, and packets cannot be so many and so large
+    assert ((size > 1300) == large).mean() > 0.95
+    assert ((size < 70) == ~large).mean() > 0.95
+
+
+def test_every_real_flow_lends_its_totals_equally_often(rng):
+    """Also where there are fewer real flows than drawn ones, or more."""
+    for flows, drawn in ((8, 24), (8, 20), (200, 50)):
+        real = traffic(rng, flows)
+        labels, scale = np.zeros(flows, int), PacketScale.of(real)
+        limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
+        some = blurred(rng, real[rng.integers(0, flows, drawn)], scale, 0.05)
+        ours = Decoder(scale, limits, Marginals.none(1)).drawn(some, np.zeros(drawn, int))
+        pairs = Marginals.paired(ours, np.zeros(drawn, int), real, labels, limits).pairs[0, :, 4:]
+        lent, often = np.unique(pairs, axis=0, return_counts=True)
+        theirs, there = np.unique(real.sum(2)[:, [2, 3, 0, 1]], axis=0, return_counts=True)
+        assert {tuple(each) for each in lent} <= {tuple(each) for each in theirs.astype(np.float32)}
+        assert len(lent) >= min(len(theirs), drawn) * (1 if flows < drawn else 0.9)
+        assert often.max() <= there.max() * -(-drawn // flows)

@@ -159,7 +159,7 @@ def rows(lines: Iterable[Line], order: list[str]) -> tuple[list[Row], int]:
 
 
 def _place(method: str) -> tuple[int, str]:
-    order = ("real", "jitter", "vae", "doppelganger", "netdiffus")
+    order = ("real", "bootstrap", "jitter", "vae", "doppelganger", "netdiffus")
     return (order.index(method) if method in order else len(order), method)
 
 

@@ -78,6 +78,15 @@ def real(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Drawn:
     return Drawn(train)
 
 
+def bootstrap(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Drawn:
+    """Real flows of each class drawn with replacement: what one draws who has learnt them by heart."""
+    generator = np.random.default_rng(seed)
+    begun = time.perf_counter()
+    rows = [generator.choice(np.flatnonzero(train.labels == name), number) for name, number in wanted.items()]
+    flows = train.take(np.concatenate(rows))
+    return Drawn(flows, {"flows_per_second": len(flows) / (time.perf_counter() - begun)})
+
+
 def jitter(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Drawn:
     """A bootstrap of each class, each number times exp(N(0, 0.1))."""
     begun = time.perf_counter()
@@ -189,6 +198,7 @@ def ours(name: str | None = None) -> Generator:
 
 METHODS: dict[str, Generator] = {
     "real": real,
+    "bootstrap": bootstrap,
     "jitter": jitter,
     "vae": small_vae,
     "doppelganger": doppelganger,
@@ -197,7 +207,7 @@ METHODS: dict[str, Generator] = {
 }
 
 #: These learn nothing: no budget changes what they give.
-UNTRAINED = ("real", "jitter")
+UNTRAINED = ("real", "bootstrap", "jitter")
 
 
 def method(name: str) -> Generator:

@@ -44,11 +44,18 @@ class Run:
     output: str
 
 
+def _environment() -> dict[str, str]:
+    """That of this process, but Python keeps the modules it compiles, as it does where pip has installed them."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run(words: list[str], *, timeout: float = 600) -> Run:
     """Run a command to its end, or kill it after `timeout` seconds."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         begun = time.perf_counter()
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True)
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True, env=_environment()
+        )
         memory = _Memory(process.pid)
         watch = threading.Thread(target=memory.watch, daemon=True)
         watch.start()

@@ -1,9 +1,10 @@
 """What it brings that drawn flows have totals as real ones have.
 
     python benchmarks/decoding.py --sets tor-10 certta --steps 3000 --threads 1
+    python benchmarks/decoding.py --sets alexa --model alexa.safetensors
 
-One model a set is trained and drawn from once; the same drawn numbers are then decoded in several ways, and a
-random forest that learns from each is tested on the set's test split.
+One model a set is trained, or read, and drawn from; the same drawn numbers are then decoded in several ways, and a
+random forest that learns from each is tested on the set's test split: means of several draws.
 """
 
 from __future__ import annotations
@@ -29,21 +30,27 @@ from netgen.evaluation.realism import real_or_fake
 from netgen.model import Model
 
 
-def ways(model: Model, real: FlowTable, scaled: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Way -> series."""
+def decoders(model: Model, real: FlowTable, threads: int) -> dict[str, Decoder]:
+    """Way -> what decodes so."""
     numbers = np.searchsorted(np.array(model.classes), real.labels.astype(str))
-    (marginals, together), _, _ = measured(model, real.series(), numbers, device="cpu", workers=None, progress=None)
-    kind = marginals.kind.copy()
+    (each, together), _, _ = measured(model, real.series(), numbers, device="cpu", workers=threads, progress=None)
+    kind = each.kind.copy()
     kind[:, 2:] = 0
-    totals = dataclasses.replace(marginals, kind=kind)
-    limits = model.decoder.limits
-    return {
-        "nearest packets": Decoder(model.scale, limits, Marginals.none(len(model.classes))).decode(scaled, labels),
-        "and totals of packets": Decoder(model.scale, limits, totals).decode(scaled, labels),
-        "and of bytes": Decoder(model.scale, limits, marginals).decode(scaled, labels),
-        "or all four together": Decoder(model.scale, limits, together).decode(scaled, labels),
-        "what netgen chose of these": model.decoder.decode(scaled, labels),
+    marginals = {
+        "nearest packets": Marginals.none(len(model.classes)),
+        "and totals of packets": dataclasses.replace(each, kind=kind),
+        "and of bytes": each,
+        "or all four together": together,
+        "what netgen chose of these": model.marginals,
     }
+    return {way: Decoder(model.scale, model.decoder.limits, found) for way, found in marginals.items()}
+
+
+def trained(real: FlowTable, arguments: argparse.Namespace) -> Model:
+    """A model of all training flows."""
+    return netgen.train(
+        real, steps=arguments.steps, threads=arguments.threads, precision="float32", seed=arguments.seed, validation=0
+    )
 
 
 def main() -> int:
@@ -53,6 +60,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--model", help="trained on the training split of the one set before, instead of a new one")
     arguments = parser.parse_args()
     if said := tracesets.there():
         print(said, file=sys.stderr)
@@ -63,22 +72,30 @@ def main() -> int:
         real, held = load(name)
         floor = netgen.usefulness(real, held).accuracy
         print(f"| {name} | (real flows) | {floor:.3f} | {real_or_fake(real, held):.3f} | |", flush=True)
-        model = netgen.train(
-            real, steps=arguments.steps, threads=arguments.threads, precision="float32", seed=arguments.seed,
-            validation=0,
-        )  # fmt: skip
+        model = Model.load(arguments.model) if arguments.model else trained(real, arguments)
         numbers = {model.classes.index(label): min(number, 150) for label, number in real.counts().items()}
-        parts = list(
-            draw_scaled(model, numbers, seed=1, guidance=1.0, steps=model.noise.steps, device=torch.device("cpu"))
-        )
-        labels = np.repeat([label for label, _, _ in parts], [len(scaled) for _, scaled, _ in parts])
-        scaled = np.concatenate([each for _, each, _ in parts])
-        for way, series in ways(model, real, scaled, labels).items():
-            series, changed = feasible(series, labels, model.limits)
-            new = FlowTable.build(series, real.spec, label=[model.classes[each] for each in labels], synthetic=True)
-            found = netgen.usefulness(new, held).accuracy
-            told, done = real_or_fake(real, new), max(changed.values(), default=0)
-            print(f"| {name} | {way} | {found:.3f} | {told:.3f} | {done} of {len(new)} |", flush=True)
+        ways = decoders(model, real, arguments.threads)
+        found: dict[str, list[tuple[float, float, float]]] = {}
+        for seed in range(1, arguments.draws + 1):
+            parts = list(
+                draw_scaled(
+                    model, numbers, seed=seed, guidance=1.0, steps=model.noise.steps, device=torch.device("cpu"),
+                    workers=arguments.threads,
+                )
+            )  # fmt: skip
+            labels = np.repeat([label for label, _, _ in parts], [len(scaled) for _, scaled, _ in parts])
+            scaled = np.concatenate([each for _, each, _ in parts])
+            for way, decoder in ways.items():
+                series, changed = feasible(decoder.decode(scaled, labels), labels, model.limits)
+                new = FlowTable.build(series, real.spec, label=[model.classes[each] for each in labels], synthetic=True)
+                told, done = real_or_fake(real, new), max(changed.values(), default=0) / len(new)
+                found.setdefault(way, []).append((netgen.usefulness(new, held).accuracy, told, done))
+        for way, figures in found.items():
+            (right, told, done), spread = np.mean(figures, axis=0), np.std(figures, axis=0)
+            print(
+                f"| {name} | {way} | {right:.3f} ± {spread[0]:.3f} | {told:.3f} ± {spread[1]:.3f} | {done:.1%} |",
+                flush=True,
+            )
     return 0
 
 

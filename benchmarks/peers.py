@@ -149,7 +149,7 @@ def _tshark_seen(run: Run, out: Path) -> Seen:
 
 
 def _csv_seen(run: Run, out: Path) -> Seen:
-    if not out.is_file():
+    if not out.is_file() or not out.stat().st_size:
         return None, None
     head, *rows = (line.split(",") for line in out.read_text().splitlines())
     columns = [head.index(name) for name in ("tot_fwd_pkts", "tot_bwd_pkts")]
@@ -193,6 +193,12 @@ def _tshark(folder: Path, capture: Path, out: Path) -> list[str]:
     return ["tshark", "-n", "-r", str(capture), "-q", "-z", "conv,tcp", "-z", "conv,udp"]
 
 
+def _cicflowmeter_ready(folder: Path) -> str:
+    if not shutil.which("tcpdump"):
+        raise Absent("its scapy reads with tcpdump, which is not here; Debian has it: apt-get install tcpdump")
+    return _venv("cicflowmeter", "cicflowmeter==0.2.0", "scapy==2.5.0")(folder)
+
+
 def _cicflowmeter(folder: Path, capture: Path, out: Path) -> list[str]:
     return [_bin(folder, "cicflowmeter", "cicflowmeter"), "-f", str(capture), "-c", str(out)]
 
@@ -212,8 +218,8 @@ PEERS = [
          part=40, repeats=3),
     Tool("tshark", "-q -z conv,tcp -z conv,udp", _found("tshark", "tshark", "--version"), _tshark, _tshark_seen,
          part=4, repeats=3),
-    Tool("cicflowmeter", "Python port, features to CSV", _venv("cicflowmeter", "cicflowmeter==0.2.0", "scapy==2.5.0"),
-         _cicflowmeter, _csv_seen, part=100, repeats=3),
+    Tool("cicflowmeter", "Python port, features to CSV", _cicflowmeter_ready, _cicflowmeter,
+         _csv_seen, part=100, repeats=3),
     Tool("softflowd", "totals, sent as NetFlow v9", _found("softflowd", "softflowd", "-h"), _softflowd,
          _softflowd_seen),
     Tool("nfpcapd", "totals, to nfdump's files", _found("nfpcapd", "nfdump", "-V"), _nfpcapd, _nfdump_seen),

@@ -579,6 +579,8 @@ def console() -> None:
         if ended.code or threading.active_count() > 1:
             raise
     atexit._run_exitfuncs()
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     os._exit(0)
 
 

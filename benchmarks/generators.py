@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import ids
 import netdiffus
 import numpy as np
 import torch
 import vae
-from ids import jittered
 from torch.utils.flop_counter import FlopCounterMode
 
 import netgen
@@ -78,21 +78,16 @@ def real(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Drawn:
     return Drawn(train)
 
 
-def bootstrap(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Drawn:
-    """Real flows of each class drawn with replacement: what one draws who has learnt them by heart."""
-    generator = np.random.default_rng(seed)
-    begun = time.perf_counter()
-    rows = [generator.choice(np.flatnonzero(train.labels == name), number) for name, number in wanted.items()]
-    flows = train.take(np.concatenate(rows))
-    return Drawn(flows, {"flows_per_second": len(flows) / (time.perf_counter() - begun)})
+def _of_real_flows(how: Callable[..., ids.Flows]) -> Generator:
+    """Real flows again, as one of `ids`' ways has it."""
 
+    def draw(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Drawn:
+        begun = time.perf_counter()
+        series, labels = how(train, wanted, np.random.default_rng(seed))
+        flows = FlowTable.build(series, train.spec, label=labels.tolist(), synthetic=True)
+        return Drawn(flows, {"flows_per_second": len(flows) / (time.perf_counter() - begun)})
 
-def jitter(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Drawn:
-    """A bootstrap of each class, each number times exp(N(0, 0.1))."""
-    begun = time.perf_counter()
-    series, labels = jittered(train, wanted, np.random.default_rng(seed))
-    flows = FlowTable.build(series, train.spec, label=labels.tolist(), synthetic=True)
-    return Drawn(flows, {"flows_per_second": len(flows) / (time.perf_counter() - begun)})
+    return draw
 
 
 def small_vae(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Drawn:
@@ -198,8 +193,8 @@ def ours(name: str | None = None) -> Generator:
 
 METHODS: dict[str, Generator] = {
     "real": real,
-    "bootstrap": bootstrap,
-    "jitter": jitter,
+    "bootstrap": _of_real_flows(ids.repeated),  # what one draws who has learnt them by heart
+    "jitter": _of_real_flows(ids.jittered),  # each number times exp(N(0, 0.1))
     "vae": small_vae,
     "doppelganger": doppelganger,
     "netdiffus": paper,

@@ -194,8 +194,7 @@ def _tshark(folder: Path, capture: Path, out: Path) -> list[str]:
 
 
 def _cicflowmeter_ready(folder: Path) -> str:
-    if not shutil.which("tcpdump"):
-        raise Absent("its scapy reads with tcpdump, which is not here; Debian has it: apt-get install tcpdump")
+    _found("tcpdump", "tcpdump")(folder)  # its scapy reads with it
     return _venv("cicflowmeter", "cicflowmeter==0.2.0", "scapy==2.5.0")(folder)
 
 

@@ -16,6 +16,7 @@ and a flow takes the totals that the drawn flow nearest to it was paired with.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -75,11 +76,8 @@ class Marginals:
         """The map of all totals at once; parameters as of `learn`."""
         classes = limits.shape[1]
         pairs = np.full((classes, max(np.bincount(drawn_labels), default=0), 8), np.nan, np.float32)
-        for label in range(classes):
-            mine, real = np.flatnonzero(drawn_labels == label), series[labels == label]
-            if min(len(mine), len(real)) < LEAST:
-                continue
-            ours = _quantities(_rows(drawn, mine), limits[:, label])
+        for label, mine, real in _classes(classes, drawn, drawn_labels, series, labels):
+            ours = _quantities(mine, limits[:, label])
             pairs[label, : len(ours), _OURS] = ours
             pairs[label, : len(ours), _THEIRS] = _pair(ours, real)
         return dataclasses.replace(cls.none(classes), pairs=pairs)
@@ -102,10 +100,8 @@ class Marginals:
             Smallest and largest packet of each class, up and down.
         """
         found = cls.none(limits.shape[1])
-        for label in range(limits.shape[1]):
-            mine, real = np.flatnonzero(drawn_labels == label), series[labels == label]
-            if min(len(mine), len(real)) >= LEAST:
-                found._learn_class(label, _rows(drawn, mine), real, limits[:, label])
+        for label, mine, real in _classes(limits.shape[1], drawn, drawn_labels, series, labels):
+            found._learn_class(label, mine, real, limits[:, label])
         return found
 
     def _learn_class(self, label: int, drawn: Drawn, real: np.ndarray, limits: np.ndarray) -> None:
@@ -147,12 +143,12 @@ class Marginals:
 
     def _met(self, label: int, drawn: Drawn, limits: np.ndarray) -> np.ndarray | None:
         """Totals by the pairs of a class, (flows, 4): packets up and down, bytes up and down; None: it has none."""
-        pairs = self.pairs[label] if len(self.pairs) else self.pairs.reshape(0, 8)
-        pairs = pairs[~np.isnan(pairs[:, 0])].astype(np.float64)
-        if not len(pairs):
+        if not self.pairs.size or np.isnan(self.pairs[label, 0, 0]):
             return None
         from scipy.spatial.distance import cdist
 
+        pairs = self.pairs[label]
+        pairs = pairs[~np.isnan(pairs[:, 0])].astype(np.float64)
         ours, totals = pairs[:, _OURS], pairs[:, _THEIRS]
         distance = cdist(_ranks(_quantities(drawn, limits), ours), _ranks(ours, ours))
         found: np.ndarray = totals[distance.argmin(axis=1)]
@@ -215,6 +211,16 @@ class Decoder:
             mine = np.flatnonzero(labels == label)
             out[mine] = self.marginals.apply(int(label), _rows(drawn, mine), self.limits[:, label], often[mine])
         return out
+
+
+def _classes(
+    classes: int, drawn: Drawn, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray
+) -> Iterator[tuple[int, Drawn, np.ndarray]]:
+    """Classes of enough flows: number, drawn flows, real series."""
+    for label in range(classes):
+        mine, real = np.flatnonzero(drawn_labels == label), series[labels == label]
+        if min(len(mine), len(real)) >= LEAST:
+            yield label, _rows(drawn, mine), real
 
 
 def _rows(drawn: Drawn, rows: np.ndarray) -> Drawn:

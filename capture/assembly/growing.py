@@ -19,7 +19,7 @@ from capture.errors import InputError
 IN_MEMORY = 1 << 18
 
 #: Rows that there is room for as soon as there are many: what is not looked at costs nothing, and nothing is moved.
-AT_ONCE = 1 << 18
+AT_ONCE = IN_MEMORY
 
 
 class Growing:

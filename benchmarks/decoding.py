@@ -23,9 +23,10 @@ from tracesets import SETS, load
 import netgen
 from capture.feasible import feasible
 from capture.flows import FlowTable
-from encoders.marginals import Decoder, Marginals
+from encoders.decoder import Decoder
+from encoders.marginals import Marginals
 from netgen.calibration import measured
-from netgen.drawing import draw_scaled
+from netgen.drawing import draw_scaled, joined
 from netgen.evaluation.realism import real_or_fake
 from netgen.model import Model
 
@@ -33,17 +34,17 @@ from netgen.model import Model
 def decoders(model: Model, real: FlowTable, threads: int) -> dict[str, Decoder]:
     """Way -> what decodes so."""
     numbers = np.searchsorted(np.array(model.classes), real.labels.astype(str))
-    (each, together), _, _ = measured(model, real.series(), numbers, device="cpu", workers=threads, progress=None)
+    (each, shared), _, _ = measured(model, real.series(), numbers, device="cpu", workers=threads, progress=None)
     kind = each.kind.copy()
     kind[:, 2:] = 0
-    marginals = {
+    totals = {
         "nearest packets": Marginals.none(len(model.classes)),
         "and totals of packets": dataclasses.replace(each, kind=kind),
         "and of bytes": each,
-        "or all four together": together,
-        "what netgen chose of these": model.marginals,
+        "or those of real flows, shared out": shared,
+        "what netgen chose of these": model.totals,
     }
-    return {way: Decoder(model.scale, model.decoder.limits, found) for way, found in marginals.items()}
+    return {way: Decoder(model.scale, model.decoder.limits, found) for way, found in totals.items()}
 
 
 def trained(real: FlowTable, arguments: argparse.Namespace) -> Model:
@@ -77,16 +78,13 @@ def main() -> int:
         ways = decoders(model, real, arguments.threads)
         found: dict[str, list[tuple[float, float, float]]] = {}
         for seed in range(1, arguments.draws + 1):
-            parts = list(
-                draw_scaled(
-                    model, numbers, seed=seed, guidance=1.0, steps=model.noise.steps, device=torch.device("cpu"),
-                    workers=arguments.threads,
-                )
+            blocks = draw_scaled(
+                model, numbers, seed=seed, guidance=1.0, steps=model.noise.steps, device=torch.device("cpu"),
+                workers=arguments.threads,
             )  # fmt: skip
-            labels = np.repeat([label for label, _, _ in parts], [len(scaled) for _, scaled, _ in parts])
-            scaled = np.concatenate([each for _, each, _ in parts])
+            scaled, labels = joined(blocks)
             for way, decoder in ways.items():
-                series, changed = feasible(decoder.decode(scaled, labels), labels, model.limits)
+                series, changed = feasible(decoder.decode(scaled, labels, seed=seed), labels, model.limits)
                 new = FlowTable.build(series, real.spec, label=[model.classes[each] for each in labels], synthetic=True)
                 told, done = real_or_fake(real, new), max(changed.values(), default=0) / len(new)
                 found.setdefault(way, []).append((netgen.usefulness(new, held).accuracy, told, done))

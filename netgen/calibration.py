@@ -1,4 +1,4 @@
-"""After training: what a model's flows add up to, measured once and put right (see `encoders.marginals`)."""
+"""After training: what a model's flows add up to, measured once and put right (see `encoders.decoder`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from capture.feasible import feasible
-from encoders.marginals import Decoder, Marginals
-from netgen.drawing import choose_device, draw_scaled
+from encoders.decoder import Decoder
+from encoders.marginals import Marginals
+from encoders.shares import Shares
+from netgen.drawing import choose_device, draw_scaled, joined
 from netgen.evaluation.realism import FOLDS, told_apart
 from netgen.evaluation.usefulness import forest, macro_f1
 from netgen.model import Model
@@ -36,11 +38,11 @@ def calibrate(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Model:
-    """The model with its marginals learnt from flows that it draws, and the real ones it was trained on.
+    """The model with totals learnt from flows that it draws, and the real ones it was trained on.
 
-    Maps of one quantity each, the map of all at once, or none: those from whose flows a classifier learns most; of
-    those from which it learns as much, the one whose flows are hardest to tell from the real ones. A well-trained model
-    of large flows may do better without: maps know nothing of what hangs together within a flow.
+    Maps of one total each, totals of real flows shared out, or neither: that from whose flows a classifier learns
+    most; of those from which it learns as much, the one whose flows are hardest to tell from the real ones. A
+    well-trained model of large flows may do better without: totals know nothing of what hangs together within a flow.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ def calibrate(
         See `Model.sample`.
     """
     found, scaled, drawn_labels = measured(model, series, labels, device=device, workers=workers, progress=progress)
-    tried = [*(dataclasses.replace(model, marginals=each) for each in found), model]
+    tried = [*(dataclasses.replace(model, totals=each) for each in found), model]
     judged = [_judged(each, scaled, drawn_labels, series, labels) for each in tried]
     enough = max(each.macro_f1 for each in judged) - CHANCE
     return min(
@@ -69,21 +71,18 @@ def measured(
     device: str,
     workers: int | None,
     progress: Callable[[int, int], None] | None,
-) -> tuple[list[Marginals], np.ndarray, np.ndarray]:
-    """Marginals of either form, and what they are of: scaled series (flows, channels, bins), class numbers."""
+) -> tuple[list[Marginals | Shares], np.ndarray, np.ndarray]:
+    """Totals of either form, and what they are of: scaled series (flows, channels, bins), class numbers."""
     number = int(np.clip(IN_ALL // len(model.classes), LEAST, MOST))
-    parts = list(
-        draw_scaled(
-            model, dict.fromkeys(range(len(model.classes)), number), seed=SEED, guidance=1.0,
-            steps=model.noise.steps, device=choose_device(device), workers=workers, progress=progress,
-        )
+    blocks = draw_scaled(
+        model, dict.fromkeys(range(len(model.classes)), number), seed=SEED, guidance=1.0,
+        steps=model.noise.steps, device=choose_device(device), workers=workers, progress=progress,
     )  # fmt: skip
-    drawn_labels = np.repeat([label for label, _, _ in parts], [len(each) for _, each, _ in parts])
-    scaled = np.concatenate([each for _, each, _ in parts])
+    scaled, drawn_labels = joined(blocks)
     assert isinstance(model.decoder, Decoder)  # series of packets have no totals to be put right
     drawn = model.decoder.drawn(scaled, drawn_labels)
     learnt = (drawn, drawn_labels, series, labels, model.decoder.limits)
-    return [Marginals.learn(*learnt), Marginals.paired(*learnt)], scaled, drawn_labels
+    return [Marginals.learn(*learnt), Shares.learn(*learnt)], scaled, drawn_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,16 +98,17 @@ def _judged(
 ) -> _Judged:
     """Of drawn flows beside as many real ones of each class."""
     generator = np.random.default_rng(SEED)
+    decoded = model.decoder.decode(scaled, drawn_labels, seed=SEED)
     ours, theirs = [], []
     share = min(1.0, JUDGED / len(labels))
     for label in np.unique(labels):
-        mine, real = (generator.permutation(np.flatnonzero(each == label)) for each in (drawn_labels, labels))
+        mine, real = (np.flatnonzero(each == label) for each in (drawn_labels, labels))
         number = max(1, int(share * min(len(mine), len(real))))
-        ours.append(mine[:number])
-        theirs.append(real[:number])
+        ours.append(mine[:number])  # the first ones: totals may be shared out among flows that follow each other
+        theirs.append(generator.permutation(real)[:number])
     drawn, rows = np.concatenate(ours), np.concatenate(theirs)
     taught, truth = drawn_labels[drawn], labels[rows]
-    new, _ = feasible(model.decoder.decode(scaled[drawn], taught), taught, model.limits)
+    new, _ = feasible(decoded[drawn], taught, model.limits)
     told = told_apart(series[rows], new, trees=TREES).value if len(rows) >= 2 * FOLDS else 1.0
     said = forest(new, taught, series[rows], seed=0, trees=TREES) if len(model.classes) > 1 else truth
     return _Judged(macro_f1(truth, said), told)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,30 @@ from diffusion.sampler import draw, karras_sigmas, sample_seed
 if TYPE_CHECKING:
     from netgen.model import Model
 
-# Samples drawn together. Fixed for each device: a flow must not depend on how many are asked for.
+# Samples drawn together, at most. Fixed for each device: a flow must not depend on how many are asked for.
 BLOCK = {"cpu": 16, "cuda": 256}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Block:
+    """Flows drawn together: whole, as totals may be shared out among them.
+
+    Parameters
+    ----------
+    label : int
+        Their class.
+    first, wanted : int
+        Number of the first in its class; how many were asked for, which come first.
+    scaled : ndarray of float64, shape (flows, channels, bins)
+    residual : ndarray of float64, shape (flows, channels)
+        Distance of the images from those of the series.
+    """
+
+    label: int
+    first: int
+    wanted: int
+    scaled: np.ndarray
+    residual: np.ndarray
 
 
 def draw_scaled(
@@ -33,7 +56,7 @@ def draw_scaled(
     device: torch.device,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+) -> Iterator[Block]:
     """Scaled series, a block at a time: images take 2 N times the memory of the series they become.
 
     Parameters
@@ -43,44 +66,46 @@ def draw_scaled(
         Class number -> flows.
     seed, guidance, steps, device, workers, progress
         See `Model.sample`.
-
-    Yields
-    ------
-    label : int
-    scaled : ndarray of float64, shape (flows, channels, bins)
-    residual : ndarray of float64, shape (flows, channels)
-        Distance of the images from those of the series.
     """
-    block = BLOCK[device.type]
     denoiser = Denoiser(model.network.to(device), model.statistics, unlabelled=len(model.classes))
     encoder = model.imaging
     sigmas = karras_sigmas(steps, model.noise.highest, model.noise.lowest)
     bins = model.spec.length
     shape = (model.network.config.channels, bins, encoder.columns(bins))
     total, done = sum(numbers.values()), 0
-    blocks = [
-        (label, range(begin, min(begin + block, number)))
-        for label, number in numbers.items()
-        for begin in range(0, number, block)
-    ]
+    sizes = {label: together(model.decoder.group(label), BLOCK[device.type]) for label in numbers}
+    blocks = [(label, begin) for label, number in numbers.items() for begin in range(0, number, sizes[label])]
 
     def noise(label: int, index: int) -> torch.Tensor:
         return image_noise(shape, torch.Generator().manual_seed(sample_seed(seed, label, index)), encoder.mirror)
 
-    def draw_block(task: tuple[int, range]) -> tuple[int, np.ndarray, np.ndarray]:
-        label, indices = task
+    def draw_block(task: tuple[int, int]) -> Block:
+        label, first = task
+        size = sizes[label]
         images = draw(
             functools.partial(denoiser.guided, guidance=guidance),
-            noise, label, indices, sigmas, block=block, device=device,
+            noise, label, range(first, first + size), sigmas, block=size, device=device,
         )  # fmt: skip
-        return label, *encoder.decode(torch.stack(images))
+        return Block(label, first, min(size, numbers[label] - first), *encoder.decode(torch.stack(images)))
 
     with _one_thread_each(workers if device.type == "cpu" else 1) as pool:
-        for label, scaled, residual in pool.map(draw_block, blocks):
-            yield label, scaled, residual
-            done += len(scaled)
+        for drawn in pool.map(draw_block, blocks):
+            yield drawn
+            done += drawn.wanted
             if progress:
                 progress(done, total)
+
+
+def together(group: int, most: int) -> int:
+    """Flows drawn together: as many whole groups as there is room for."""
+    return max(most // group, 1) * group
+
+
+def joined(blocks: Iterable[Block]) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled series that were asked for, (flows, channels, bins), and their class numbers, (flows,)."""
+    parts = list(blocks)
+    labels = np.repeat([each.label for each in parts], [each.wanted for each in parts])
+    return np.concatenate([each.scaled[: each.wanted] for each in parts]), labels
 
 
 @contextlib.contextmanager

@@ -25,14 +25,18 @@ from diffusion.denoiser import NoiseConfig, Statistics
 from diffusion.network import BandTransformer
 from diffusion.sampler import sample_seed
 from encoders.contract import Encoder
+from encoders.decoder import Decoder
 from encoders.kinds import ENCODERS
-from encoders.marginals import Decoder, Marginals
+from encoders.marginals import Marginals
 from encoders.packetscale import PacketScale
 from encoders.packetsequence import SequenceDecoder, SequenceScale
+from encoders.shares import Shares
 from netgen.drawing import choose_device, draw_scaled
 
 FORMAT = 3
-_MARGINALS = "marginals."  # begins the names of their tensors
+
+#: What puts totals right, by what the names of its tensors begin with.
+TOTALS: dict[str, type[Marginals] | type[Shares]] = {"marginals": Marginals, "shares": Shares}
 
 #: Kind of series -> the scale on which it is learnt.
 SCALES: dict[str, type[PacketScale] | type[SequenceScale]] = {BINS: PacketScale, PACKETS: SequenceScale}
@@ -54,8 +58,8 @@ class Model:
         With averaged weights.
     scale, limits, statistics, noise : PacketScale or SequenceScale, PacketLimits, Statistics, NoiseConfig
         What turns images into integers, and how to sample.
-    marginals : Marginals
-        Totals of the classes, by which drawn flows of bins are put right.
+    totals : Marginals or Shares
+        What flows of the classes add up to, by which drawn flows of bins are put right.
     encoder : str
         Name of the encoder.
     training : dict
@@ -72,7 +76,7 @@ class Model:
     limits: PacketLimits
     statistics: Statistics
     noise: NoiseConfig
-    marginals: Marginals
+    totals: Marginals | Shares
     encoder: str = "gasf"
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     profile: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -88,7 +92,7 @@ class Model:
         limits = np.stack([self.limits.smallest, self.limits.largest]).astype(float)
         if isinstance(self.scale, SequenceScale):
             return SequenceDecoder(self.scale, limits)
-        return Decoder(self.scale, limits, self.marginals)
+        return Decoder(self.scale, limits, self.totals)
 
     def about(self) -> dict[str, Any]:
         """All but the weights, as JSON types: the metadata of the model's file."""
@@ -118,8 +122,9 @@ class Model:
         return path
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        marginals = {f"{_MARGINALS}{name}": torch.from_numpy(each) for name, each in vars(self.marginals).items()}
-        return {**self.network.state_dict(), **marginals}
+        kind = next(name for name, each in TOTALS.items() if isinstance(self.totals, each))
+        totals = {f"{kind}.{name}": torch.from_numpy(each) for name, each in vars(self.totals).items()}
+        return {**self.network.state_dict(), **totals}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Model:
@@ -136,7 +141,7 @@ class Model:
             if about["encoder"] not in ENCODERS:
                 raise ValueError(f"its encoder {about['encoder']!r} is not known here")
             tensors = modelfile.load_tensors(path)
-            maps = {name.removeprefix(_MARGINALS): tensors.pop(name) for name in list(tensors) if _MARGINALS in name}
+            totals = _taken_out(tensors)
             network, imaging = modelfile.load_network(about["network"], tensors), ENCODERS[about["encoder"]]()
             if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
                 raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
@@ -152,7 +157,7 @@ class Model:
                 limits=PacketLimits.from_json(about["limits"]),
                 statistics=Statistics(**about["statistics"]),
                 noise=NoiseConfig(**about["noise"]),
-                marginals=Marginals(**{name: each.numpy() for name, each in maps.items()}),
+                totals=totals,
                 encoder=about["encoder"],
                 training=about["training"],
                 profile=about.get(KEY, {}),
@@ -228,10 +233,11 @@ class Model:
             steps=steps, device=choose_device(device), workers=workers, progress=progress,
         )  # fmt: skip
         series, labels, residual = [], [], []
-        for label, scaled, distance in parts:
-            labels.append(np.full(len(scaled), label))
-            series.append(self.decoder.decode(scaled, labels[-1]))
-            residual.append(distance)
+        for part in parts:
+            label = np.full(len(part.scaled), part.label)
+            series.append(self.decoder.decode(part.scaled, label, first=part.first, seed=seed)[: part.wanted])
+            labels.append(label[: part.wanted])
+            residual.append(part.residual[: part.wanted])
         return self._table(
             np.concatenate(series),
             np.concatenate(labels),
@@ -294,6 +300,21 @@ class Model:
         if not wanted or min(wanted.values()) < 0:
             raise InputError("no flow was asked for", "Take a positive number: -n 100")
         return wanted
+
+
+def _taken_out(tensors: dict[str, torch.Tensor]) -> Marginals | Shares:
+    """What puts totals right, out of the tensors of a file, where only those of the network are left.
+
+    Raises
+    ------
+    ValueError
+        If it is not there as this netgen writes it.
+    """
+    for kind, totals in TOTALS.items():
+        names = [f"{kind}.{field.name}" for field in dataclasses.fields(totals)]
+        if sorted(names) == sorted(name for name in tensors if name.startswith(f"{kind}.")):
+            return totals(*(tensors.pop(name).numpy() for name in names))
+    raise ValueError("it does not say, as this netgen does, what its flows add up to")
 
 
 def match_class(wanted: str, classes: Iterable[str]) -> list[str]:

@@ -173,7 +173,7 @@ def train(
             limits=limits,
             statistics=statistics,
             noise=noise,
-            marginals=Marginals.none(len(classes)),
+            totals=Marginals.none(len(classes)),
             encoder=encoder,
             training=training or {},
             profile={each: found for each, found in profiles_of(table.about).items() if each in classes},

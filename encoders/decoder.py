@@ -1,0 +1,79 @@
+"""Scaled series of a model into integers that packets can make, and that add up as real flows do."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+
+from encoders.integers import Drawn, nearest_packets
+from encoders.packetscale import PacketScale
+from encoders.totals import brought_to, rows_of
+
+
+class Totals(Protocol):
+    """What drawn flows shall add up to: `Marginals`, or `Shares`."""
+
+    def group(self, label: int) -> int:
+        """Flows of a class that are decoded together, the first of them a multiple of so many; 1: each by itself."""
+
+    def totals(self, label: int, drawn: Drawn, limits: np.ndarray, *, first: int, seed: int) -> np.ndarray | None:
+        """What drawn flows of a class shall add up to.
+
+        Parameters
+        ----------
+        label : int
+        drawn : Drawn
+        limits : ndarray of float, shape (2, 2)
+            Smallest and largest packet of the class, up and down.
+        first : int
+            The number, in its class, of the first of these flows.
+        seed : int
+            Of all that is drawn.
+
+        Returns
+        -------
+        ndarray of float, shape (flows, 4), or None
+            Packets up and down, bytes up and down; None: as drawn.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """Scaled series of a model into integers.
+
+    Parameters
+    ----------
+    scale : PacketScale
+    limits : ndarray of float, shape (2, classes, 2)
+        Smallest and largest packet of each class, up and down.
+    totals : Totals
+    """
+
+    scale: PacketScale
+    limits: np.ndarray
+    totals: Totals
+
+    def group(self, label: int) -> int:
+        """Flows of a class that are to be decoded together."""
+        return self.totals.group(label)
+
+    def drawn(self, scaled: np.ndarray, labels: np.ndarray) -> Drawn:
+        """Packets nearest to scaled series (flows, 4, bins) of these classes."""
+        return nearest_packets(scaled, self.scale, self.limits[0][labels], self.limits[1][labels])
+
+    def decode(self, scaled: np.ndarray, labels: np.ndarray, *, first: int = 0, seed: int = 0) -> np.ndarray:
+        """Series that packets can make, int64 (flows, 4, bins).
+
+        Those of each class are its flows number `first`, ``first + 1`` and so on, drawn with `seed`.
+        """
+        drawn = self.drawn(scaled, labels)
+        often = self.scale.frequent(drawn.size)
+        out = np.zeros(scaled.shape, np.int64)
+        for label in np.unique(labels):
+            rows = np.flatnonzero(labels == label)
+            mine, limits = rows_of(drawn, rows), self.limits[:, label]
+            totals = self.totals.totals(int(label), mine, limits, first=first, seed=seed)
+            out[rows] = brought_to(totals, mine, limits, often[rows])
+        return out

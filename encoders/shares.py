@@ -1,0 +1,114 @@
+"""What flows of a class add up to, all totals at once: those of real flows, shared out among drawn ones.
+
+Maps of each total by itself (`encoders.marginals`) lose what hangs together: which bytes go with which packets. And
+where a class has few real flows, a classifier learns less from as many that were drawn independently of each other, be
+they ever so good: some totals come twice, others not at all. So here the four totals of a real flow go together, and
+in each turn of as many drawn flows as the class has real ones, every real one lends its totals once. Which drawn flow
+gets whose is decided a group at a time: ranks, in packets, share up, and bytes up and down, differ least
+in all (optimal transport). A drawn flow that is like none of those left, as where a class has two kinds of flows and a
+group more of one than its share, takes the totals of another real flow, which it is like.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from encoders.integers import Drawn
+from encoders.totals import by_class, bytes_of, summed, totals_of
+
+#: Real flows of a class that lend their totals, at most.
+MOST = 128
+
+#: Drawn flows among which totals are shared out, at most.
+GROUP = 16
+
+#: A flow is given totals further from its own, by the square of the distance of ranks, only if no real ones are nearer.
+UNLIKE = 0.25
+
+#: Points of a distribution that are kept.
+POINTS = 100
+
+_RANKS = (np.arange(POINTS) + 0.5) / POINTS
+
+
+@dataclasses.dataclass(frozen=True)
+class Shares:
+    """Totals of real flows, for each class.
+
+    Parameters
+    ----------
+    drawn : ndarray of float32, shape (classes, POINTS, 4)
+        Quantiles of what the model draws: packets in all, share up, bytes up and down.
+    real : ndarray of float32, shape (classes, most, 4)
+        Packets up and down, bytes up and down of real flows; NaN: no more of this class.
+    """
+
+    drawn: np.ndarray
+    real: np.ndarray
+
+    @classmethod
+    def learn(
+        cls, drawn: Drawn, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray, limits: np.ndarray
+    ) -> Shares:
+        """Totals of real flows, and what they stand for; parameters as of `Marginals.learn`."""
+        classes = limits.shape[1]
+        most = min(MOST, max(np.bincount(labels), default=0))
+        found = cls(np.zeros((classes, POINTS, 4), np.float32), np.full((classes, most, 4), np.nan, np.float32))
+        for label, mine, real in by_class(classes, drawn, drawn_labels, series, labels):
+            totals = totals_of(real)
+            # of more than can be kept, those that stand for all
+            kept = np.lexsort(totals.T)[np.linspace(0, len(totals) - 1, min(most, len(totals))).round().astype(int)]
+            found.drawn[label] = np.quantile(_quantities(mine, limits[:, label]), _RANKS, axis=0)
+            found.real[label, : len(kept)] = totals[kept]
+        return found
+
+    def group(self, label: int) -> int:
+        """Flows of a class whose totals depend on each other."""
+        return min(max(len(self._lent(label)), 1), GROUP)
+
+    def totals(self, label: int, drawn: Drawn, limits: np.ndarray, *, first: int, seed: int) -> np.ndarray | None:
+        """What drawn flows of a class shall add up to: see `encoders.decoder.Totals`."""
+        lent = self._lent(label)
+        if not len(lent):
+            return None
+        number = np.arange(first, first + len(drawn.packets))
+        turn, group = number // len(lent), number // self.group(label)
+        ours = _ranks(_quantities(drawn, limits), self.drawn[label])
+        theirs = _ranks(together := np.concatenate([summed(lent[:, :2]), lent[:, 2:]], axis=1), together)
+        found = np.empty((len(number), 4))
+        for part in np.split(np.arange(len(number)), 1 + np.flatnonzero(np.diff(turn) | np.diff(group))):
+            order = np.random.default_rng([seed % 2**64, label, turn[part[0]]]).permutation(len(lent))
+            found[part] = lent[_given(ours[part], theirs, order[number[part] % len(lent)])]
+        return found
+
+    def _lent(self, label: int) -> np.ndarray:
+        real = self.real[label]
+        return real[~np.isnan(real[:, 0])].astype(np.float64)
+
+
+def _given(ours: np.ndarray, theirs: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Which of theirs each of ours is given: those whose turn it is, unless others are nearer by more than UNLIKE."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
+    cost = cdist(ours, theirs, "sqeuclidean")
+    _, place = linear_sum_assignment(np.concatenate([cost[:, turn], cost + UNLIKE], axis=1))
+    found: np.ndarray = np.concatenate([turn, np.arange(len(theirs))])[place]
+    return found
+
+
+def _quantities(drawn: Drawn, limits: np.ndarray) -> np.ndarray:
+    """What flows are ranked by, as drawn, shape (flows, 4): packets in all, share up, bytes up and down."""
+    return np.concatenate([summed(drawn.amount.sum(2)), bytes_of(drawn, drawn.packets, limits).sum(2)], axis=1)
+
+
+def _ranks(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Ranks from 0 to 1, column by column; of equal values the middle one."""
+    found = np.empty(values.shape)
+    for place in range(values.shape[1]):
+        ordered = np.sort(among[:, place])
+        sides = [np.searchsorted(ordered, values[:, place], side) for side in ("left", "right")]
+        found[:, place] = (sides[0] + sides[1]) / (2 * len(ordered))
+    return found

@@ -1,0 +1,84 @@
+"""What a flow adds up to: packets and bytes, up and down; and drawn flows brought to other totals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from encoders.integers import Drawn, add_up, keep_strongest
+
+#: In bins of at most so many packets the bytes are those of single packets, and stay.
+SINGLE = 3
+
+#: Fewer real flows of a class say nothing of what its flows add up to.
+LEAST = 3
+
+
+def brought_to(totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, frequent: np.ndarray) -> np.ndarray:
+    """Series of one class, int64 (flows, 4, bins), that add up to totals, near to what was drawn.
+
+    Parameters
+    ----------
+    totals : ndarray of float, shape (flows, 4), or None
+        Packets up and down, bytes up and down; None: as drawn.
+    drawn : Drawn
+    limits : ndarray of float, shape (2, 2)
+        Smallest and largest packet of the class, up and down.
+    frequent : ndarray of bool, shape (flows, 2, bins)
+        Sizes that real bins have again and again: they stay, if totals can be met without them.
+    """
+    packets = drawn.packets if totals is None else with_totals(drawn, totals[:, :2])
+    volume = bytes_of(drawn, packets, limits)
+    if totals is not None:
+        low, high = (each[None, :, None] * packets for each in limits)
+        single = packets <= SINGLE
+        for way in (0, 1):
+            for stays in ((single | frequent)[:, way], single[:, way]):
+                least = np.where(stays, volume[:, way], low[:, way])
+                most = np.where(stays, volume[:, way], high[:, way])
+                volume[:, way] = add_up(volume[:, way], totals[:, 2 + way], least, most)
+    return np.concatenate([volume, packets], axis=1).astype(np.int64)
+
+
+def with_totals(drawn: Drawn, total: np.ndarray) -> np.ndarray:
+    """Packets a bin, int64 (flows, 2, bins), that add up to totals (flows, 2)."""
+    out = np.zeros(drawn.packets.shape, np.int64)
+    for way in (0, 1):
+        busy = keep_strongest(drawn.amount[:, way], total[:, way])
+        ceiling = np.where(busy, 2.0**40, 0.0)
+        out[:, way] = add_up(drawn.amount[:, way], total[:, way], busy.astype(float), ceiling)
+    return out
+
+
+def bytes_of(drawn: Drawn, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Bytes a bin, float64 whole numbers, of packets as large as drawn."""
+    low, high = (each[None, :, None] * packets for each in limits)
+    volume: np.ndarray = np.clip(np.rint(drawn.size * packets), np.ceil(low), np.floor(high))
+    return volume
+
+
+def totals_of(series: np.ndarray) -> np.ndarray:
+    """Packets up and down, bytes up and down, of series (flows, 4, bins); float64 (flows, 4)."""
+    return series.sum(2)[:, [2, 3, 0, 1]].astype(float)
+
+
+def summed(pair: np.ndarray) -> np.ndarray:
+    """(up, down) into (in all, share up)."""
+    whole = pair.sum(1)
+    return np.stack([whole, pair[:, 0] / np.maximum(whole, 1e-9)], axis=1)
+
+
+def by_class(
+    classes: int, drawn: Drawn, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray
+) -> Iterator[tuple[int, Drawn, np.ndarray]]:
+    """Classes of enough flows: number, drawn flows, real series."""
+    for label in range(classes):
+        mine, real = np.flatnonzero(drawn_labels == label), series[labels == label]
+        if min(len(mine), len(real)) >= LEAST:
+            yield label, rows_of(drawn, mine), real
+
+
+def rows_of(drawn: Drawn, rows: np.ndarray) -> Drawn:
+    """Some of the flows."""
+    return Drawn(drawn.packets[rows], drawn.amount[rows], drawn.size[rows])

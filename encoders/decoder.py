@@ -18,6 +18,9 @@ class Totals(Protocol):
     def group(self, label: int) -> int:
         """Flows of a class that are decoded together, the first of them a multiple of so many; 1: each by itself."""
 
+    def bears(self, label: int) -> np.ndarray:
+        """How much of a change each bin of a class bears, as of `brought_to`."""
+
     def totals(self, label: int, drawn: Drawn, limits: np.ndarray, *, first: int, seed: int) -> np.ndarray | None:
         """What drawn flows of a class shall add up to.
 
@@ -75,5 +78,5 @@ class Decoder:
             rows = np.flatnonzero(labels == label)
             mine, limits = rows_of(drawn, rows), self.limits[:, label]
             totals = self.totals.totals(int(label), mine, limits, first=first, seed=seed)
-            out[rows] = brought_to(totals, mine, limits, often[rows])
+            out[rows] = brought_to(totals, mine, limits, often[rows], self.totals.bears(int(label)))
         return out

@@ -72,7 +72,9 @@ def nearest_packets(scaled: np.ndarray, scale: PacketScale, smallest: np.ndarray
     return Drawn(packets.astype(np.int64), amount, np.where(busy, size, 0.0))
 
 
-def add_up(values: np.ndarray, total: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def add_up(
+    values: np.ndarray, total: np.ndarray, low: np.ndarray, high: np.ndarray, bears: np.ndarray | float = 1.0
+) -> np.ndarray:
     """Integers between `low` and `high` that add up to `total`, near to `values`.
 
     Large drawn numbers are wrong by a factor and small ones not at all: so large bins move in
@@ -83,6 +85,8 @@ def add_up(values: np.ndarray, total: np.ndarray, low: np.ndarray, high: np.ndar
     values, low, high : ndarray of float, shape (rows, bins)
     total : ndarray of float, shape (rows,)
         What cannot be reached within the bounds is met as nearly as they allow.
+    bears : ndarray of float, shape (bins,), or float
+        How much of the change a bin bears, for what it holds.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def add_up(values: np.ndarray, total: np.ndarray, low: np.ndarray, high: np.ndar
             break
         room = np.where(missing > 0, high - out, out - low) > 1e-9
         held = np.maximum(out, 1e-3)
-        weight = np.where(room, np.square(held) / (1 + held / _EXACT), 0.0)
+        weight = np.where(room, bears * (np.square(held) / (1 + held / _EXACT)), 0.0)
         whole = weight.sum(1, keepdims=True)
         out = np.clip(out + missing * weight / np.maximum(whole, 1e-9), low, high)
     floor = np.floor(out + 1e-9)

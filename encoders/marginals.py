@@ -15,7 +15,7 @@ import dataclasses
 import numpy as np
 
 from encoders.integers import Drawn
-from encoders.totals import LEAST, by_class, bytes_of, summed, totals_of, with_totals
+from encoders.totals import ALIKE, LEAST, by_class, bytes_of, summed, totals_of, with_totals
 
 #: Points of a distribution that are kept.
 POINTS = 100
@@ -85,6 +85,10 @@ class Marginals:
         """Flows of a class whose totals depend on each other: each on itself alone."""
         return 1
 
+    def bears(self, label: int) -> np.ndarray:
+        """How much of a change each bin of a class bears: all alike."""
+        return ALIKE
+
     def totals(self, label: int, drawn: Drawn, limits: np.ndarray, *, first: int, seed: int) -> np.ndarray | None:
         """What drawn flows of a class shall add up to: see `encoders.decoder.Totals`."""
         if self.kind[label, _TOTALS] == _NONE:
@@ -102,7 +106,7 @@ class Marginals:
         parts = summed(drawn.amount.sum(2))
         whole = np.rint(self._map(label, _TOTALS, parts[:, 0]))
         up = np.rint(whole * self._map(label, _TOTALS + 1, parts[:, 1]))
-        return with_totals(drawn, np.stack([up, whole - up], axis=1))
+        return with_totals(drawn, np.stack([up, whole - up], axis=1), ALIKE[2:])
 
     def _set(self, label: int, place: int, drawn: np.ndarray, real: np.ndarray) -> None:
         if min(len(drawn), len(real)) < LEAST:

@@ -7,6 +7,9 @@ in each turn of as many drawn flows as the class has real ones, every real one l
 gets whose is decided a group at a time: ranks, in packets, share up, and bytes up and down, differ least
 in all (optimal transport). A drawn flow that is like none of those left, as where a class has two kinds of flows and a
 group more of one than its share, takes the totals of another real flow, which it is like.
+
+What a flow lacks of its totals, or has too much, goes to bins in which flows of the class differ: those that
+all of them have alike, such as a handshake's, would give it away.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ UNLIKE = 0.25
 #: Points of a distribution that are kept.
 POINTS = 100
 
+#: How much less of a change than the others a bin bears, at least, and over how many neighbours that is smoothed.
+FIRM, NEIGHBOURS = 0.1, 3
+
 _RANKS = (np.arange(POINTS) + 0.5) / POINTS
 
 
@@ -43,10 +49,14 @@ class Shares:
         Quantiles of what the model draws: packets in all, share up, bytes up and down.
     real : ndarray of float32, shape (classes, most, 4)
         Packets up and down, bytes up and down of real flows; NaN: no more of this class.
+    differ : ndarray of float32, shape (classes, 4, bins)
+        How much drawn flows of the class differ in a bin, over the mean of the bins: in the logarithm of bytes a
+        packet, up and down, and of packets, up and down.
     """
 
     drawn: np.ndarray
     real: np.ndarray
+    differ: np.ndarray
 
     @classmethod
     def learn(
@@ -55,18 +65,24 @@ class Shares:
         """Totals of real flows, and what they stand for; parameters as of `Marginals.learn`."""
         classes = limits.shape[1]
         most = min(MOST, max(np.bincount(labels), default=0))
-        found = cls(np.zeros((classes, POINTS, 4), np.float32), np.full((classes, most, 4), np.nan, np.float32))
+        shapes = ((classes, POINTS, 4), (classes, most, 4), (classes, 4, series.shape[2]))
+        found = cls(*(np.full(shape, np.nan, np.float32) for shape in shapes))
         for label, mine, real in by_class(classes, drawn, drawn_labels, series, labels):
             totals = totals_of(real)
             # of more than can be kept, those that stand for all
             kept = np.lexsort(totals.T)[np.linspace(0, len(totals) - 1, min(most, len(totals))).round().astype(int)]
             found.drawn[label] = np.quantile(_quantities(mine, limits[:, label]), _RANKS, axis=0)
             found.real[label, : len(kept)] = totals[kept]
+            found.differ[label] = _differ(mine)
         return found
 
     def group(self, label: int) -> int:
         """Flows of a class whose totals depend on each other."""
         return min(max(len(self._lent(label)), 1), GROUP)
+
+    def bears(self, label: int) -> np.ndarray:
+        """How much of a change each bin bears, (4, bins): by its variance, as parts do of a sum that is known."""
+        return np.square(np.maximum(self.differ[label].astype(np.float64), FIRM))
 
     def totals(self, label: int, drawn: Drawn, limits: np.ndarray, *, first: int, seed: int) -> np.ndarray | None:
         """What drawn flows of a class shall add up to: see `encoders.decoder.Totals`."""
@@ -97,6 +113,19 @@ def _given(ours: np.ndarray, theirs: np.ndarray, turn: np.ndarray) -> np.ndarray
     _, place = linear_sum_assignment(np.concatenate([cost[:, turn], cost + UNLIKE], axis=1))
     found: np.ndarray = np.concatenate([turn, np.arange(len(theirs))])[place]
     return found
+
+
+def _differ(drawn: Drawn) -> np.ndarray:
+    """How much drawn flows differ in a bin: see `Shares`."""
+    busy = drawn.size > 0
+    number = np.maximum(busy.sum(0), 1)
+    size = np.log(np.where(busy, drawn.size, 1.0))
+    apart = np.where(busy, size - size.sum(0) / number, 0.0)
+    found = np.concatenate([np.sqrt(np.square(apart).sum(0) / number), np.log1p(drawn.amount).std(0)])
+    edged = np.pad(found, ((0, 0), (NEIGHBOURS // 2, NEIGHBOURS // 2)), mode="edge")
+    smooth = np.lib.stride_tricks.sliding_window_view(edged, NEIGHBOURS, axis=1).mean(2)
+    relative: np.ndarray = smooth / np.maximum(smooth.mean(1, keepdims=True), 1e-9)
+    return relative
 
 
 def _quantities(drawn: Drawn, limits: np.ndarray) -> np.ndarray:

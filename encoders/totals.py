@@ -11,11 +11,16 @@ from encoders.integers import Drawn, add_up, keep_strongest
 #: In bins of at most so many packets the bytes are those of single packets, and stay.
 SINGLE = 3
 
+#: All bins bear a change alike, for what they hold.
+ALIKE = np.ones((4, 1))
+
 #: Fewer real flows of a class say nothing of what its flows add up to.
 LEAST = 3
 
 
-def brought_to(totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, frequent: np.ndarray) -> np.ndarray:
+def brought_to(
+    totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, frequent: np.ndarray, bears: np.ndarray
+) -> np.ndarray:
     """Series of one class, int64 (flows, 4, bins), that add up to totals, near to what was drawn.
 
     Parameters
@@ -27,8 +32,10 @@ def brought_to(totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, freq
         Smallest and largest packet of the class, up and down.
     frequent : ndarray of bool, shape (flows, 2, bins)
         Sizes that real bins have again and again: they stay, if totals can be met without them.
+    bears : ndarray of float, shape (4, bins) or (4, 1)
+        How much of a change each bin bears, for what it holds: of bytes up and down, of packets up and down.
     """
-    packets = drawn.packets if totals is None else with_totals(drawn, totals[:, :2])
+    packets = drawn.packets if totals is None else with_totals(drawn, totals[:, :2], bears[2:])
     volume = bytes_of(drawn, packets, limits)
     if totals is not None:
         low, high = (each[None, :, None] * packets for each in limits)
@@ -37,17 +44,17 @@ def brought_to(totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, freq
             for stays in ((single | frequent)[:, way], single[:, way]):
                 least = np.where(stays, volume[:, way], low[:, way])
                 most = np.where(stays, volume[:, way], high[:, way])
-                volume[:, way] = add_up(volume[:, way], totals[:, 2 + way], least, most)
+                volume[:, way] = add_up(volume[:, way], totals[:, 2 + way], least, most, bears[way])
     return np.concatenate([volume, packets], axis=1).astype(np.int64)
 
 
-def with_totals(drawn: Drawn, total: np.ndarray) -> np.ndarray:
-    """Packets a bin, int64 (flows, 2, bins), that add up to totals (flows, 2)."""
+def with_totals(drawn: Drawn, total: np.ndarray, bears: np.ndarray) -> np.ndarray:
+    """Packets a bin, int64 (flows, 2, bins), that add up to totals (flows, 2); `bears` (2, bins) as of `add_up`."""
     out = np.zeros(drawn.packets.shape, np.int64)
     for way in (0, 1):
         busy = keep_strongest(drawn.amount[:, way], total[:, way])
         ceiling = np.where(busy, 2.0**40, 0.0)
-        out[:, way] = add_up(drawn.amount[:, way], total[:, way], busy.astype(float), ceiling)
+        out[:, way] = add_up(drawn.amount[:, way], total[:, way], busy.astype(float), ceiling, bears[way])
     return out
 
 

@@ -274,8 +274,8 @@ def test_totals_that_hang_together_stay_together(rng):
     large = packets <= few_large[:, 2:].sum((1, 2)).max()
     assert 0.4 < large.mean() < 0.6
     # a few lie between the kinds, and packets cannot be so many and so large
-    assert ((size > 1300) == large).mean() > 0.9
-    assert ((size < 70) == ~large).mean() > 0.9
+    assert ((size > 1300) == large).mean() > 0.85
+    assert ((size < 70) == ~large).mean() > 0.85
 
 
 def shared(rng, flows):
@@ -320,7 +320,8 @@ def test_as_many_drawn_flows_as_there_are_real_ones_have_their_totals(rng):
 def test_a_group_of_one_kind_is_not_given_totals_of_another(rng, monkeypatch):
     """Though it is the other's turn: but for those that stand at the border."""
     theirs = np.array([[10.0 * kind + each] * 4 for kind in (1, 100) for each in range(10)])
-    shares = Shares(np.quantile(theirs, np.linspace(0, 1, 100), axis=0)[None], theirs[None].astype(np.float32))
+    quantiles = np.quantile(theirs, np.linspace(0, 1, 100), axis=0)
+    shares = Shares(quantiles[None], theirs[None].astype(np.float32), np.ones((1, 4, 1), np.float32))
     limits = np.array([[0.0] * 2, [1e9] * 2])
 
     def given_the_other_kind():
@@ -335,6 +336,26 @@ def test_a_group_of_one_kind_is_not_given_totals_of_another(rng, monkeypatch):
     monkeypatch.setattr("encoders.shares.UNLIKE", 100.0)
     assert (given_the_other_kind() >= 0.4).all()
     assert found.mean() <= 0.2
+
+
+def test_bins_that_all_flows_have_alike_bear_little_of_a_change(rng):
+    """A handshake of some packets in the first bins stays as drawn; with maps of each total it does not."""
+    real = np.zeros((8, 4, 32), int)
+    real[:, 2, :4] = [20, 30, 20, 30]
+    real[:, 2, 4:] = rng.integers(5, 60, (8, 28))
+    real[:, 0] = real[:, 2] * np.where(np.arange(32) < 4, 100, rng.integers(200, 1400, (8, 32)))
+    labels, more, scale = np.zeros(8, int), np.zeros(48, int), PacketScale.of(real)
+    limits = np.stack([np.full((1, 2), 40.0), np.full((1, 2), 1500.0)])
+    plain = Decoder(scale, limits, Marginals.none(1))
+    first, then = (blurred(rng, np.tile(real, (6, 1, 1)), scale, 0.002) for _ in range(2))
+    then[:, 2, 4:] += rng.normal(0, 0.05, (48, 1))  # totals that are off
+    before, moved = plain.decode(then, more), []
+    for learn in (Marginals.learn, Shares.learn):
+        totals = learn(plain.drawn(first, more), more, real, labels, limits)
+        after = Decoder(scale, limits, totals).decode(then, more)
+        assert (after[:, 2, 4:] != before[:, 2, 4:]).mean() > 0.3
+        moved.append((np.abs(after - before) / np.maximum(before, 1))[:, [0, 2], :4].mean())
+    assert moved[1] < 0.3 * moved[0]
 
 
 def test_who_gets_whose_totals_depends_on_the_seed_and_on_what_was_drawn(rng):

@@ -26,7 +26,7 @@ BLOCK = {"cpu": 16, "cuda": 256}
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Block:
-    """Flows drawn together: whole, as totals may be shared out among them.
+    """Flows drawn together: whole groups, as totals may be shared out among them.
 
     Parameters
     ----------
@@ -73,7 +73,9 @@ def draw_scaled(
     bins = model.spec.length
     shape = (model.network.config.channels, bins, encoder.columns(bins))
     total, done = sum(numbers.values()), 0
-    sizes = {label: together(model.decoder.group(label), BLOCK[device.type]) for label in numbers}
+    groups = {label: model.decoder.group(label) for label in numbers}
+    # as many whole groups as there is room for
+    sizes = {label: max(BLOCK[device.type] // group, 1) * group for label, group in groups.items()}
     blocks = [(label, begin) for label, number in numbers.items() for begin in range(0, number, sizes[label])]
 
     def noise(label: int, index: int) -> torch.Tensor:
@@ -81,12 +83,13 @@ def draw_scaled(
 
     def draw_block(task: tuple[int, int]) -> Block:
         label, first = task
-        size = sizes[label]
+        size, group = sizes[label], groups[label]
+        wanted = min(size, numbers[label] - first)
         images = draw(
             functools.partial(denoiser.guided, guidance=guidance),
-            noise, label, range(first, first + size), sigmas, block=size, device=device,
+            noise, label, range(first, first + -(-wanted // group) * group), sigmas, block=size, device=device,
         )  # fmt: skip
-        return Block(label, first, min(size, numbers[label] - first), *encoder.decode(torch.stack(images)))
+        return Block(label, first, wanted, *encoder.decode(torch.stack(images)))
 
     with _one_thread_each(workers if device.type == "cpu" else 1) as pool:
         for drawn in pool.map(draw_block, blocks):
@@ -94,11 +97,6 @@ def draw_scaled(
             done += drawn.wanted
             if progress:
                 progress(done, total)
-
-
-def together(group: int, most: int) -> int:
-    """Flows drawn together: as many whole groups as there is room for."""
-    return max(most // group, 1) * group
 
 
 def joined(blocks: Iterable[Block]) -> tuple[np.ndarray, np.ndarray]:

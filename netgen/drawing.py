@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 # Samples drawn together, at most. Fixed for each device: a flow must not depend on how many are asked for.
 BLOCK = {"cpu": 16, "cuda": 256}
+
+#: Blocks that wait to be drawn, for each core.
+AHEAD = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,7 +96,7 @@ def draw_scaled(
         return Block(label, first, wanted, *encoder.decode(torch.stack(images)))
 
     with _one_thread_each(workers if device.type == "cpu" else 1) as pool:
-        for drawn in pool.map(draw_block, blocks):
+        for drawn in _in_order(pool, draw_block, blocks):
             yield drawn
             done += drawn.wanted
             if progress:
@@ -104,6 +108,19 @@ def joined(blocks: Iterable[Block]) -> tuple[np.ndarray, np.ndarray]:
     parts = list(blocks)
     labels = np.repeat([each.label for each in parts], [each.wanted for each in parts])
     return np.concatenate([each.scaled[: each.wanted] for each in parts]), labels
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, draw_block: Callable[[tuple[int, int]], Block], tasks: Iterable[tuple[int, int]]
+) -> Iterator[Block]:
+    """As `map` of the pool, a few tasks ahead: Ctrl-C while thousands are handed in breaks the pool's locks."""
+    waiting: collections.deque[Future[Block]] = collections.deque()
+    for task in tasks:
+        waiting.append(pool.submit(draw_block, task))
+        if len(waiting) > AHEAD * cores():
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 @contextlib.contextmanager

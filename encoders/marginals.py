@@ -15,15 +15,11 @@ import dataclasses
 import numpy as np
 
 from encoders.integers import Drawn
-from encoders.totals import ALIKE, LEAST, by_class, bytes_of, summed, totals_of, with_totals
-
-#: Points of a distribution that are kept.
-POINTS = 100
+from encoders.totals import ALIKE, POINTS, RANKS, by_class, bytes_of, summed, totals_of, with_totals
 
 _NONE, _STEPS, _SMOOTH = 0, 1, 2
 _TOTALS, _BYTES = 0, 2
 _MAPS = 4
-_RANKS = (np.arange(POINTS) + 0.5) / POINTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,29 +97,25 @@ class Marginals:
 
     def _packets(self, label: int, drawn: Drawn) -> np.ndarray:
         """Packets a bin, with the totals that the maps say."""
-        if self.kind[label, _TOTALS] == _NONE:
-            return drawn.packets
         parts = summed(drawn.amount.sum(2))
         whole = np.rint(self._map(label, _TOTALS, parts[:, 0]))
         up = np.rint(whole * self._map(label, _TOTALS + 1, parts[:, 1]))
         return with_totals(drawn, np.stack([up, whole - up], axis=1), ALIKE[2:])
 
     def _set(self, label: int, place: int, drawn: np.ndarray, real: np.ndarray) -> None:
-        if min(len(drawn), len(real)) < LEAST:
-            return
         steps = _repeat(real)
         self.kind[label, place] = _STEPS if steps else _SMOOTH
-        self.source[label, place] = np.quantile(drawn, _RANKS)
-        self.target[label, place] = np.quantile(real, _RANKS, method="inverted_cdf" if steps else "hazen")
+        self.source[label, place] = np.quantile(drawn, RANKS)
+        self.target[label, place] = np.quantile(real, RANKS, method="inverted_cdf" if steps else "hazen")
 
     def _map(self, label: int, place: int, values: np.ndarray) -> np.ndarray:
         kind, source, target = (each[label, place] for each in (self.kind, self.source, self.target))
         if kind == _NONE:
             return values
-        rank = np.interp(values, source, _RANKS)
+        rank = np.interp(values, source, RANKS)
         if kind == _STEPS:
             return target[np.minimum((rank * POINTS).astype(int), POINTS - 1)].astype(np.float64)
-        out: np.ndarray = np.interp(rank, _RANKS, target)
+        out: np.ndarray = np.interp(rank, RANKS, target)
         return out
 
 

@@ -19,7 +19,7 @@ import dataclasses
 import numpy as np
 
 from encoders.integers import Drawn
-from encoders.totals import by_class, bytes_of, summed, totals_of
+from encoders.totals import POINTS, RANKS, by_class, bytes_of, summed, totals_of
 
 #: Real flows of a class that lend their totals, at most.
 MOST = 128
@@ -30,13 +30,8 @@ GROUP = 16
 #: A flow is given totals further from its own, by the square of the distance of ranks, only if no real ones are nearer.
 UNLIKE = 0.25
 
-#: Points of a distribution that are kept.
-POINTS = 100
-
 #: How much less of a change than the others a bin bears, at least, and over how many neighbours that is smoothed.
 FIRM, NEIGHBOURS = 0.1, 3
-
-_RANKS = (np.arange(POINTS) + 0.5) / POINTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +66,7 @@ class Shares:
             totals = totals_of(real)
             # of more than can be kept, those that stand for all
             kept = np.lexsort(totals.T)[np.linspace(0, len(totals) - 1, min(most, len(totals))).round().astype(int)]
-            found.drawn[label] = np.quantile(_quantities(mine, limits[:, label]), _RANKS, axis=0)
+            found.drawn[label] = np.quantile(_quantities(mine, limits[:, label]), RANKS, axis=0)
             found.real[label, : len(kept)] = totals[kept]
             found.differ[label] = _differ(mine)
         return found

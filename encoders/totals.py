@@ -11,6 +11,10 @@ from encoders.integers import Drawn, add_up, keep_strongest
 #: In bins of at most so many packets the bytes are those of single packets, and stay.
 SINGLE = 3
 
+#: Points of a distribution that are kept, and their ranks.
+POINTS = 100
+RANKS = (np.arange(POINTS) + 0.5) / POINTS
+
 #: All bins bear a change alike, for what they hold.
 ALIKE = np.ones((4, 1))
 

@@ -17,17 +17,22 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def learnt(tiny_model, monkeypatch):
+def real(tiny_model):
+    """Series of flows, and their class numbers."""
+    table = tiny_model.sample("all", 40, seed=9)
+    return table.series(), np.searchsorted(np.array(tiny_model.classes), table.labels.astype(str))
+
+
+@pytest.fixture
+def learnt(tiny_model, real, monkeypatch):
     """Function: scores of flows left as drawn, with each total mapped by itself, with shared ones, to the choice."""
-    real = tiny_model.sample("all", 40, seed=9)
-    labels = np.searchsorted(np.array(tiny_model.classes), real.labels.astype(str))
     plain = dataclasses.replace(tiny_model, totals=Marginals.none(len(tiny_model.classes)))
     scores = {}
     monkeypatch.setattr(calibration, "_judged", lambda model, *_: _Judged(*scores[form(model)]))
 
     def decided(*of):
         scores.update(zip(("none", "each", "shared"), of, strict=True))
-        return form(calibrate(plain, real.series(), labels, workers=1))
+        return form(calibrate(plain, *real, workers=1))
 
     return decided
 
@@ -55,11 +60,9 @@ def test_flows_are_put_right_as_is_for_the_better(learnt, none, each, shared, ch
 
 
 @pytest.fixture
-def both(tiny_model):
+def both(tiny_model, real):
     """The tiny model with its totals put right in either way."""
-    real = tiny_model.sample("all", 40, seed=9)
-    labels = np.searchsorted(np.array(tiny_model.classes), real.labels.astype(str))
-    found, _, _ = measured(tiny_model, real.series(), labels, device="cpu", workers=1, progress=None)
+    found, _, _ = measured(tiny_model, *real, device="cpu", workers=1, progress=None)
     return [dataclasses.replace(tiny_model, totals=each) for each in found]
 
 

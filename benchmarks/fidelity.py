@@ -40,6 +40,7 @@ from netgen.evaluation import distances
 from netgen.evaluation.evaluate import Evaluation, evaluate
 from netgen.evaluation.sets import Flows, alike
 from netgen.evaluation.spaces import LogSpace
+from netgen.evaluation.usefulness import CLASSIFIERS
 
 #: Draws of flows that an earth mover's distance is the mean of.
 DRAWS = 8
@@ -58,6 +59,7 @@ class Job:
     minutes: float
     threads: int
     flows: int
+    times: int
     device: str
     commit: str
 
@@ -66,7 +68,7 @@ class Job:
         """What learns nothing has no budget, so it is done once for all budgets."""
         budget = (0.0, 0, "cpu") if how in UNTRAINED else (arguments.minutes, arguments.threads, arguments.device)
         minutes, threads, device = budget
-        return cls(name, how, seed, minutes, threads, arguments.flows, device, commit)
+        return cls(name, how, seed, minutes, threads, arguments.flows, arguments.times, device, commit)
 
     def key(self) -> tuple[Any, ...]:
         return dataclasses.astuple(self)
@@ -98,31 +100,54 @@ def run(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(max(job.threads, 1))
     begun, cpu = time.monotonic(), cpu_seconds()
     budget = Budget(job.minutes, job.threads, job.device, arguments.dgan_python)
-    drawn = method(job.method)(train, numbers(train, job.flows), job.seed, budget)
+    once = numbers(train, job.flows)
+    times = 1 if job.method == "real" else job.times
+    drawn = method(job.method)(train, {name: number * times for name, number in once.items()}, job.seed, budget)
+    first = drawn.flows if times == 1 else drawn.flows.take(first_of_each(drawn.flows, once))
     if arguments.keep and job.method != "real":
         arguments.keep.mkdir(parents=True, exist_ok=True)
         name = f"{job.set}-{job.method.replace(':', '-')}-{job.seed}"
         netgen.write(drawn.flows, arguments.keep / f"{name}.parquet", force=True)
     made = time.monotonic()
-    found = evaluate(train, drawn.flows, holdout=test, seed=job.seed, anchors=False)
+    found = evaluate(train, first, holdout=test, seed=job.seed, anchors=False)
+    many = learnt_from(drawn.flows, found) if times > 1 else {}
     now = time.monotonic()
     took = {"made": made - begun, "evaluated": now - made, "cpu": cpu_seconds() - cpu}
     return {
         **dataclasses.asdict(job),
-        **figures(job.method, drawn, found),
+        **figures(job.method, drawn, found, many),
         "seconds": {name: round(value, 1) for name, value in took.items()},
         "machine": usage.machine() if job.device == "cpu" else torch.cuda.get_device_name(),
         "command": shlex.join(["python", *sys.argv]),
     }
 
 
-def figures(name: str, drawn: Drawn, found: Evaluation) -> dict[str, Any]:
+def first_of_each(flows: FlowTable, wanted: dict[str, int]) -> np.ndarray:
+    """Rows of the first so many flows of each class."""
+    labels = flows.labels
+    rows = [np.flatnonzero(labels == name)[:number] for name, number in wanted.items()]
+    return np.sort(np.concatenate(rows))
+
+
+def learnt_from(flows: FlowTable, found: Evaluation) -> dict[str, float]:
+    """Accuracy of classifiers trained on all flows drawn, and that over what real flows teach them."""
+    held, more = found.sets.held, {}
+    for name, classify in CLASSIFIERS.items():
+        said = classify(flows.series(), flows.labels.astype(str), held.series, seed=found.seed)
+        more[f"{name}_many_accuracy"] = float((said == held.labels).mean())
+        floor = found.rows[f"{name}_accuracy"].floor
+        assert floor is not None
+        more[f"{name}_many_ratio"] = more[f"{name}_many_accuracy"] / max(floor.value, 1e-9)
+    return more
+
+
+def figures(name: str, drawn: Drawn, found: Evaluation, many: dict[str, float]) -> dict[str, Any]:
     """Every figure and that of real flows; "real" itself stands where the floor does."""
     side = "floor" if name == "real" else "synth"
     rows = {measure: (getattr(row, side), row.floor) for measure, row in found.rows.items()}
     movers = earth_movers(found)
     return {
-        "figures": {measure: each.value for measure, (each, _) in rows.items() if each is not None},
+        "figures": {measure: each.value for measure, (each, _) in rows.items() if each is not None} | many,
         "floor": {measure: each.value for measure, (_, each) in rows.items() if each is not None},
         "earth_movers": movers[side],
         "floor_earth_movers": movers["floor"],
@@ -175,6 +200,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--flows", type=int, default=3000, help="drawn of a set at most; else as many as train")
+    parser.add_argument("--times", type=int, default=1, help="teach classifiers so many times as many flows, too")
     parser.add_argument("--dgan-python", help="Python of the environment that has gretel-synthetics")
     parser.add_argument("--keep", type=Path, help="folder for the drawn flows, SET-METHOD-SEED.parquet")
     parser.add_argument("--reuse-peers", action="store_true", help="results of peers count whatever netgen's commit")

@@ -9,7 +9,7 @@ import numpy as np
 
 from encoders.integers import Drawn, nearest_packets
 from encoders.packetscale import PacketScale
-from encoders.totals import brought_to, rows_of
+from encoders.totals import brought_to
 
 
 class Totals(Protocol):
@@ -72,11 +72,10 @@ class Decoder:
         Those of each class are its flows number `first`, ``first + 1`` and so on, drawn with `seed`.
         """
         drawn = self.drawn(scaled, labels)
-        often = self.scale.frequent(drawn.size)
         out = np.zeros(scaled.shape, np.int64)
         for label in np.unique(labels):
             rows = np.flatnonzero(labels == label)
-            mine, limits = rows_of(drawn, rows), self.limits[:, label]
+            mine, limits = drawn.take(rows), self.limits[:, label]
             totals = self.totals.totals(int(label), mine, limits, first=first, seed=seed)
-            out[rows] = brought_to(totals, mine, limits, often[rows], self.totals.bears(int(label)))
+            out[rows] = brought_to(totals, mine, limits, self.totals.bears(int(label)))
         return out

@@ -32,11 +32,26 @@ class Drawn:
         Packets before rounding, at most half a packet off: what flows are ranked by.
     size : ndarray of float64, same shape
         IP bytes a packet, as drawn; 0 where there is none.
+    place : ndarray of float64, same shape
+        Where the size stands on its scale, which for more or fewer packets is another one.
+    scale : PacketScale
     """
 
     packets: np.ndarray
     amount: np.ndarray
     size: np.ndarray
+    place: np.ndarray
+    scale: PacketScale
+
+    def take(self, rows: np.ndarray) -> Drawn:
+        """Some of the flows."""
+        return Drawn(self.packets[rows], self.amount[rows], self.size[rows], self.place[rows], self.scale)
+
+    def sizes(self, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
+        """IP bytes a packet of bins that now have so many; `limits` (2, 2): smallest and largest, up and down."""
+        same = packets == self.packets
+        low, high = limits[:, :, None]
+        return np.where(same, self.size, np.clip(self.scale.size(self.place, np.where(same, 0, packets)), low, high))
 
 
 def nearest_packets(scaled: np.ndarray, scale: PacketScale, smallest: np.ndarray, largest: np.ndarray) -> Drawn:
@@ -66,10 +81,10 @@ def nearest_packets(scaled: np.ndarray, scale: PacketScale, smallest: np.ndarray
     first = np.where(busy[:, :, 0].any(1), -1, gain[:, :, 0].argmax(1))
     busy[:, :, 0] |= first[:, None] == np.arange(2)
     low, high = (np.asarray(each, np.float64)[..., None] for each in (smallest, largest))
-    size = np.clip(scale.size(place), low, high)
-    packets = np.where(busy, packets, 0)
+    packets = np.where(busy, packets, 0).astype(np.int64)
     amount = np.where(busy, np.clip(count, packets - 0.5, packets + 0.5), 0.0)
-    return Drawn(packets.astype(np.int64), amount, np.where(busy, size, 0.0))
+    size = np.where(busy, np.clip(scale.size(place, packets), low, high), 0.0)
+    return Drawn(packets, amount, size, place, scale)
 
 
 def add_up(

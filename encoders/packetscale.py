@@ -14,55 +14,49 @@ from typing import Any
 import numpy as np
 
 from encoders.scale import IDLE
-from encoders.steps import STEPS, Steps, frequent, quantiles
+from encoders.sizes import Sizes
 
 #: The smallest size lies so far above an idle bin, so that idle is not taken for small.
 GAP = 0.15
 
 LOWEST = IDLE + GAP
-_FULL = 1500.0  # bytes of a full packet of Ethernet; larger ones are merged by network cards
 
 
 @dataclasses.dataclass(frozen=True)
 class PacketScale:
     """Sizes and numbers of packets, each in [0.25, 1]; an idle bin is 0.25.
 
-    Packets: ``x = 0.25 + 0.75 log(1 + n) / log(1 + top)``. Sizes: ``x = 0.4 + 0.6 (rank + height) / 2``, where a
-    size that many bins have has all their ranks, of which the middle one stands in the series; the height grows evenly
-    from 0 for the smallest size to 1 for the largest, over 1500 bytes with the logarithm.
+    Packets: ``x = 0.25 + 0.75 log(1 + n) / log(1 + top)``. Sizes: ``x = 0.4 + 0.6 (rank + height) / 2``, on the
+    scale of bins of like place and number of packets, where a size that many bins have has all their ranks, of which
+    the middle one stands in the series.
 
     Parameters
     ----------
     top : ndarray of float64, shape (2,)
         The most packets of a bin, up and down, which becomes 1.
-    sizes : ndarray of float64, shape (2, STEPS + 1)
-        Quantiles of the mean sizes of real bins, IP bytes, up and down; not falling.
+    sizes : tuple of Sizes
+        Scales of the mean sizes of real bins, up and down.
     """
 
     #: Rows of a scaled series.
     CHANNELS = 4
 
     top: np.ndarray
-    sizes: np.ndarray
+    sizes: tuple[Sizes, Sizes]
 
     @classmethod
     def of(cls, series: np.ndarray) -> PacketScale:
         """The scale of real series, int (flows, 4, bins): up_bytes, down_bytes, up_packets, down_packets."""
-        sizes = np.zeros((2, STEPS + 1))
-        for way in (0, 1):
-            busy = series[:, 2 + way] > 0
-            if busy.any():
-                mean = series[:, way][busy] / series[:, 2 + way][busy]
-                sizes[way] = quantiles(mean)
-        return cls(series[:, 2:].max(axis=(0, 2), initial=1).astype(np.float64), sizes)
+        volume, packets = series[:, :2], series[:, 2:]
+        mean = volume / np.maximum(packets, 1)
+        up, down = (Sizes.of(mean[:, way], packets[:, way]) for way in (0, 1))
+        return cls(packets.max(axis=(0, 2), initial=1).astype(np.float64), (up, down))
 
     def scale(self, series: np.ndarray) -> np.ndarray:
         """Series to float64 in [0.25, 1], shape kept: sizes up and down, packets up and down."""
         volume, packets = series[:, :2], series[:, 2:]
-        place = np.zeros(packets.shape)
-        for way in (0, 1):
-            busy = packets[:, way] > 0
-            place[:, way][busy] = self._steps(way).place(volume[:, way][busy] / packets[:, way][busy])
+        mean = volume / np.maximum(packets, 1)
+        place = np.stack([each.place(mean[:, way], packets[:, way]) for way, each in enumerate(self.sizes)], axis=1)
         out = self.scaled(place, np.minimum(np.log1p(packets) / np.log1p(self.top)[:, None], 1.0))
         out[:, :2][packets == 0] = IDLE
         return out
@@ -78,31 +72,20 @@ class PacketScale:
         scaled = np.asarray(scaled, np.float64)
         return (scaled[..., :2, :] - LOWEST) / (1 - LOWEST), (scaled[..., 2:, :] - IDLE) / (1 - IDLE)
 
-    def size(self, share: np.ndarray) -> np.ndarray:
-        """Bytes a packet at places (flows, 2, bins) of the scale of sizes."""
-        out = np.empty(share.shape)
-        for way in (0, 1):
-            out[:, way] = self._steps(way).value(share[:, way])
-        return out
+    def size(self, place: np.ndarray, packets: np.ndarray) -> np.ndarray:
+        """Bytes a packet at places of the scale of sizes, (flows, 2, bins); 0 where there is no packet."""
+        return np.stack([each.size(place[:, way], packets[:, way]) for way, each in enumerate(self.sizes)], axis=1)
 
-    def frequent(self, size: np.ndarray) -> np.ndarray:
-        """Whether sizes (flows, 2, bins) are those that real bins have again and again, as a mask."""
-        return np.stack([np.isin(size[:, way], frequent(self.sizes[way])) for way in (0, 1)], axis=1)
-
-    def _steps(self, way: int) -> Steps:
-        return Steps.of(self.sizes[way], bent)
+    def frequent(self, size: np.ndarray, packets: np.ndarray) -> np.ndarray:
+        """Whether sizes (flows, 2, bins) are those that such bins have again and again, as a mask."""
+        return np.stack([each.often(size[:, way], packets[:, way]) for way, each in enumerate(self.sizes)], axis=1)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
-        return {"top": self.top.tolist(), "sizes": self.sizes.tolist()}
+        return {"top": self.top.tolist(), "sizes": [each.to_json() for each in self.sizes]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> PacketScale:
         """The scale that `to_json` wrote."""
-        return cls(np.array(data["top"], np.float64), np.array(data["sizes"], np.float64).reshape(2, STEPS + 1))
-
-
-def bent(size: np.ndarray) -> np.ndarray:
-    """Sizes, those over a full packet by their logarithm."""
-    out: np.ndarray = np.where(size <= _FULL, size / _FULL, 1 + np.log(np.maximum(size, _FULL) / _FULL))
-    return out
+        up, down = (Sizes.from_json(each) for each in data["sizes"])
+        return cls(np.array(data["top"], np.float64), (up, down))

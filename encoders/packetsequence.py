@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from encoders.packetscale import LOWEST, bent
+from encoders.packetscale import LOWEST
 from encoders.scale import IDLE
+from encoders.sizes import bent
 from encoders.steps import STEPS, Steps, quantiles
 
 

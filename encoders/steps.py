@@ -13,19 +13,19 @@ STEPS = 512
 #: How much of the scale is the share of values that are smaller; the rest is the value itself.
 RANKED = 0.5
 
-#: Of so many values in a row, a frequent one is one at least.
-_ONE_IN = 128
+#: Of so many values in a row, a frequent one is one at least; and so many quantiles are the same.
+_ONE_IN, _SAME = 128, 4
 
 
-def quantiles(values: np.ndarray) -> np.ndarray:
-    """What a scale remembers of some values, float64 (STEPS + 1,); each of them is one that occurred."""
-    return np.quantile(values, np.linspace(0, 1, STEPS + 1), method="inverted_cdf")
+def quantiles(values: np.ndarray, steps: int = STEPS) -> np.ndarray:
+    """What a scale remembers of some values, float64 (steps + 1,); each of them is one that occurred."""
+    return np.quantile(values, np.linspace(0, 1, steps + 1), method="inverted_cdf")
 
 
 def frequent(remembered: np.ndarray) -> np.ndarray:
-    """Values that at least one in 128 of those is that `quantiles` was given."""
+    """Values that at least one in 128 of those is that `quantiles` was given, or of fewer quantiles, one in more."""
     values, count = np.unique(remembered, return_counts=True)
-    found: np.ndarray = values[count * _ONE_IN >= len(remembered) - 1]
+    found: np.ndarray = values[(count * _ONE_IN >= len(remembered) - 1) & (count >= _SAME)]
     return found
 
 
@@ -34,7 +34,7 @@ class Steps:
     """A scale from 0 to 1: ``(rank + height) / 2``.
 
     A value that often occurs has all its ranks, of which the middle one is its place; the height grows evenly
-    from 0 for the smallest value to 1 for the largest.
+    from 0 for the smallest value to 1 for the largest. Where all are alike, only the rank is left.
 
     Parameters
     ----------
@@ -49,15 +49,23 @@ class Steps:
     last: np.ndarray
 
     @classmethod
-    def of(cls, remembered: np.ndarray, bend: Callable[[np.ndarray], np.ndarray]) -> Steps:
-        """The scale of quantiles, which do not fall; `bend` says on what ruler heights are even."""
+    def of(
+        cls,
+        remembered: np.ndarray,
+        bend: Callable[[np.ndarray], np.ndarray],
+        bounds: tuple[float, float] | None = None,
+    ) -> Steps:
+        """The scale of quantiles, which do not fall.
+
+        `bend` says on what ruler heights are even, `bounds` between which values they rise, if not between these.
+        """
         values, begin, count = np.unique(remembered, return_index=True, return_counts=True)
-        span = bend(values) - bend(values[:1])
-        height = (1 - RANKED) * span / max(span[-1], 1e-9)
-        first, last = (RANKED * each / STEPS + height for each in (begin, begin + count - 1))
-        # where all values are alike, only the rank is left
-        whole = max(last[-1], 1e-9)
-        return cls(values, first / whole, last / whole)
+        bottom, top = bend(np.array(bounds or (values[0], values[-1]), np.float64))
+        ranked = RANKED if top > bottom else 1.0
+        height = (1 - ranked) * (bend(values) - bottom) / max(top - bottom, 1e-9)
+        steps = max(len(remembered) - 1, 1)
+        first, last = (ranked * each / steps + height for each in (begin, begin + count - 1))
+        return cls(values, first, last)
 
     def place(self, value: np.ndarray) -> np.ndarray:
         """The middle of the step of a value, or its place between two steps."""

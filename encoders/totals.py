@@ -22,10 +22,10 @@ ALIKE = np.ones((4, 1))
 LEAST = 3
 
 
-def brought_to(
-    totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, frequent: np.ndarray, bears: np.ndarray
-) -> np.ndarray:
+def brought_to(totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, bears: np.ndarray) -> np.ndarray:
     """Series of one class, int64 (flows, 4, bins), that add up to totals, near to what was drawn.
+
+    Sizes that real bins have again and again stay, if totals can be met without them.
 
     Parameters
     ----------
@@ -34,8 +34,6 @@ def brought_to(
     drawn : Drawn
     limits : ndarray of float, shape (2, 2)
         Smallest and largest packet of the class, up and down.
-    frequent : ndarray of bool, shape (flows, 2, bins)
-        Sizes that real bins have again and again: they stay, if totals can be met without them.
     bears : ndarray of float, shape (4, bins) or (4, 1)
         How much of a change each bin bears, for what it holds: of bytes up and down, of packets up and down.
     """
@@ -44,8 +42,9 @@ def brought_to(
     if totals is not None:
         low, high = (each[None, :, None] * packets for each in limits)
         single = packets <= SINGLE
+        often = drawn.scale.frequent(drawn.sizes(packets, limits), packets)
         for way in (0, 1):
-            for stays in ((single | frequent)[:, way], single[:, way]):
+            for stays in ((single | often)[:, way], single[:, way]):
                 least = np.where(stays, volume[:, way], low[:, way])
                 most = np.where(stays, volume[:, way], high[:, way])
                 volume[:, way] = add_up(volume[:, way], totals[:, 2 + way], least, most, bears[way])
@@ -65,7 +64,7 @@ def with_totals(drawn: Drawn, total: np.ndarray, bears: np.ndarray) -> np.ndarra
 def bytes_of(drawn: Drawn, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Bytes a bin, float64 whole numbers, of packets as large as drawn."""
     low, high = (each[None, :, None] * packets for each in limits)
-    volume: np.ndarray = np.clip(np.rint(drawn.size * packets), np.ceil(low), np.floor(high))
+    volume: np.ndarray = np.clip(np.rint(drawn.sizes(packets, limits) * packets), np.ceil(low), np.floor(high))
     return volume
 
 
@@ -87,9 +86,4 @@ def by_class(
     for label in range(classes):
         mine, real = np.flatnonzero(drawn_labels == label), series[labels == label]
         if min(len(mine), len(real)) >= LEAST:
-            yield label, rows_of(drawn, mine), real
-
-
-def rows_of(drawn: Drawn, rows: np.ndarray) -> Drawn:
-    """Some of the flows."""
-    return Drawn(drawn.packets[rows], drawn.amount[rows], drawn.size[rows])
+            yield label, drawn.take(mine), real

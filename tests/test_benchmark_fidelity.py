@@ -22,11 +22,12 @@ import netdiffus  # noqa: E402
 import vae  # noqa: E402
 from adm import Shape, UNet  # noqa: E402
 
+from netgen import FlowTable, SeriesSpec  # noqa: E402
 from netgen.evaluation.spaces import one_thread  # noqa: E402
 
 sys.path.remove(str(HOME))
 
-ARGUMENTS = argparse.Namespace(minutes=10.0, threads=2, device="cpu", flows=3000)
+ARGUMENTS = argparse.Namespace(minutes=10.0, threads=2, device="cpu", flows=3000, times=4)
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +180,8 @@ def test_a_job_is_skipped_only_if_all_that_matters_is_the_same(tmp_path):
     fidelity.append(path, line(job()))
     lines = fidelity.read(path)
     assert fidelity.is_done(job(), lines)
-    for other in (job(commit="abd"), job(seed=1), job("vae"), job(minutes=20.0), job(threads=1), job(flows=9)):
+    others = [job("vae"), *(job(**{name: 1}) for name in ("seed", "minutes", "threads", "flows", "times"))]
+    for other in (job(commit="abd"), *others):
         assert not fidelity.is_done(other, lines)
     assert not fidelity.is_done(dataclasses.replace(job(), set="video"), lines)
     assert not fidelity.is_done(job(commit="abd"), lines, reuse_peers=True), "netgen itself has changed"
@@ -206,6 +208,38 @@ def test_absent_data_are_one_clear_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["fidelity.py", "--results", str(tmp_path / "r"), "--methods", "real"])
     assert fidelity.main() == 1
     assert capsys.readouterr().err.splitlines() == [f"the shared data are not at {tmp_path}: set NETGEN_SHARED_DATA"]
+
+
+def test_many_flows_are_learnt_from_beside_the_first_ones(monkeypatch):
+    """Of `--times 3`: figures are of as many flows as real ones, which come first; accuracy of all of them, too."""
+    generator = np.random.default_rng(0)
+    asked = []
+
+    def flows(number: int, wrong: int = 0) -> FlowTable:
+        """Of small and of large packets; of each class the last so many are labelled as the other."""
+        large = np.tile([False, True], number)
+        series = np.zeros((len(large), 4, 32), np.int64)
+        series[:, 2] = generator.integers(1, 9, (len(large), 32))
+        series[:, 0] = np.where(large, 1400, 100)[:, None] * series[:, 2]
+        called = large != (np.arange(len(large)) >= 2 * (number - wrong))
+        return FlowTable.build(series, spec, label=np.where(called, "large", "small").tolist())
+
+    def draw(train, wanted, seed, budget):
+        asked.append(wanted)
+        return generators.Drawn(flows(60, wrong=40), {})
+
+    spec = SeriesSpec(length=32, bin_ns=10**6)
+    monkeypatch.setattr(fidelity, "load", lambda name: (flows(20), flows(20)))
+    monkeypatch.setattr(fidelity, "method", lambda name: draw)
+    arguments = argparse.Namespace(dgan_python=None, keep=None)
+    done = fidelity.run(dataclasses.replace(job(), times=3), arguments)
+    assert asked == [{"large": 60, "small": 60}]
+    assert done["drawn"] == 120
+    assert done["figures"]["forest_accuracy"] == 1.0
+    assert done["figures"]["forest_many_accuracy"] < 0.5
+    ones = fidelity.run(dataclasses.replace(job(), times=1), arguments)
+    assert asked[1] == {"large": 20, "small": 20}
+    assert "forest_many_ratio" not in ones["figures"]
 
 
 # --- the tables ---

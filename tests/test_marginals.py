@@ -10,12 +10,14 @@ from capture.feasible import PacketLimits, feasible
 from encoders.decoder import Decoder
 from encoders.integers import Drawn, add_up, keep_strongest, nearest_packets
 from encoders.marginals import Marginals
-from encoders.packetscale import STEPS, PacketScale
+from encoders.packetscale import PacketScale
 from encoders.scale import IDLE
 from encoders.shares import MOST, Shares
+from encoders.sizes import Sizes
+from encoders.steps import STEPS
 from encoders.totals import totals_of
 
-SCALE = PacketScale(np.array([300.0, 300.0]), np.linspace([20.0, 20.0], [1500.0, 1500.0], STEPS + 1, axis=1))
+SCALE = PacketScale(np.array([300.0, 300.0]), (Sizes.same_for_all(np.linspace(20.0, 1500.0, STEPS + 1)),) * 2)
 LOW, HIGH = np.array([20.0, 40.0]), np.array([1500.0, 600.0])
 scaled_series = hnp.arrays(np.float64, (3, 4, 8), elements=st.floats(0, 1.1))
 
@@ -328,7 +330,9 @@ def test_a_group_of_one_kind_is_not_given_totals_of_another(rng, monkeypatch):
         found = []
         for kind in (0, 1):
             packets = np.tile(theirs[10 * kind + np.arange(16) % 10, 0, None, None] / 2, (1, 2, 1))
-            given = shares.totals(0, Drawn(packets, packets, np.ones_like(packets)), limits, first=0, seed=0)
+            ones = np.ones_like(packets)
+            drawn = Drawn(packets.astype(int), packets, ones, ones, SCALE)
+            given = shares.totals(0, drawn, limits, first=0, seed=0)
             found.append(((given[:, 0] > 500) != kind).mean())
         return np.array(found)
 

@@ -11,8 +11,10 @@ from hypothesis.extra import numpy as hnp
 
 from encoders.integers import nearest_packets
 from encoders.kinds import ENCODERS
-from encoders.packetscale import GAP, STEPS, PacketScale
+from encoders.packetscale import GAP, PacketScale
 from encoders.scale import IDLE
+from encoders.sizes import LEAST, Sizes
+from encoders.steps import STEPS
 
 SETS = ["alexa_voice", "certta_flows", "iot_setup", "netflix_session", "tor_wikipedia", "video_platform"]
 NO_LIMIT = np.array([0.0, 0.0]), np.array([2.0**40, 2.0**40])
@@ -36,6 +38,16 @@ def back(scale, scaled):
     return np.concatenate([np.rint(drawn.size * drawn.packets).astype(np.int64), drawn.packets], axis=1)
 
 
+def group_of(sizes, bin_, packets):
+    """Number of the scale that stands for such a bin."""
+    part = max(begin for begin in sizes.begin if begin <= bin_)
+    return next(
+        group
+        for group, (begin, most) in enumerate(zip(sizes.begin, sizes.most, strict=True))
+        if begin == part and packets <= most
+    )
+
+
 @given(traffic())
 def test_series_come_back_from_float32(series):
     """Exactly, of up to 1000 full packets a bin, though the scaled series are float32."""
@@ -50,14 +62,17 @@ def test_other_series_come_back_as_far_as_the_scale_goes(real, other):
     found = back(scale, scale.scale(other))
     packets = np.minimum(other[:, 2:], scale.top[:, None])
     mean = other[:, :2] / np.maximum(other[:, 2:], 1)
-    mean = np.clip(mean, scale.sizes[:, 0, None], scale.sizes[:, -1, None])
+    for way, sizes in enumerate(scale.sizes):
+        for row, bin_ in np.ndindex(mean[:, way].shape):
+            known = sizes.remembered[group_of(sizes, bin_, packets[row, way, bin_])]
+            mean[row, way, bin_] = np.clip(mean[row, way, bin_], known[0], known[-1])
     np.testing.assert_array_equal(found[:, 2:], packets)
     np.testing.assert_allclose(found[:, :2], np.where(packets > 0, mean * packets, 0), atol=0.51)
 
 
 @given(traffic(largest=60_000))
 def test_scaled_values_lie_between_idle_and_one(series):
-    """Idle bins are 0.25 and nothing else is; more packets, and larger ones, are never less."""
+    """Idle bins are 0.25 and nothing else is; more packets are never less, nor larger ones of as many in that bin."""
     scaled = PacketScale.of(series).scale(series)
     idle = series[:, 2:] == 0
     assert ((scaled >= IDLE) & (scaled <= 1 + 1e-12)).all()
@@ -66,12 +81,12 @@ def test_scaled_values_lie_between_idle_and_one(series):
     assert (scaled[:, :2][~idle] >= IDLE + GAP).all()
     for way in (0, 1):
         busy = ~idle[:, way]
-        for values, places in (
-            (series[:, way][busy] / series[:, 2 + way][busy], scaled[:, way][busy]),
-            (series[:, 2 + way][busy], scaled[:, 2 + way][busy]),
-        ):
-            order = np.argsort(values, kind="stable")
-            assert (np.diff(places[order]) >= 0).all()
+        order = np.argsort(series[:, 2 + way][busy], kind="stable")
+        assert (np.diff(scaled[:, 2 + way][busy][order]) >= 0).all()
+        for bin_, packets in {(bin_, series[row, 2 + way, bin_]) for row, bin_ in np.argwhere(busy)}:
+            rows = np.flatnonzero(series[:, 2 + way, bin_] == packets)
+            order = rows[np.argsort(series[rows, way, bin_], kind="stable")]
+            assert (np.diff(scaled[order, way, bin_]) >= -1e-12).all()
 
 
 @pytest.mark.parametrize("error", [-0.02, -0.01, 0.01, 0.02])
@@ -84,6 +99,80 @@ def test_what_is_drawn_near_a_size_that_many_packets_have_has_that_size(error):
     scaled = scale.scale(series)
     scaled[:, :2] += error
     np.testing.assert_array_equal(back(scale, scaled), series)
+
+
+@pytest.mark.parametrize("error", [-0.03, 0.03])
+def test_the_size_of_first_bins_is_drawn_though_no_other_bin_has_it(error):
+    """A request and its answer, 220 bytes, begin each flow; later bins hold two packets of any size."""
+    series = np.zeros((50, 4, 64), np.int64)
+    series[:, 2] = 2
+    series[:, 0] = 2 * np.random.default_rng(0).integers(40, 1500, (50, 64))
+    series[:, 0, 0] = 220
+    scale = PacketScale.of(series)
+    scaled = scale.scale(series)
+    scaled[:, :2][series[:, 2:] > 0] += error
+    assert (back(scale, scaled)[:, 0, 0] == 220).all()
+
+
+@pytest.mark.parametrize("error", [-0.02, 0.02])
+def test_bytes_of_packets_of_two_sizes_are_drawn_as_they_come(error):
+    """Bins of nine packets hold 9 x 158 bytes, or 8 x 158 and 40; most others hold 158 a packet, of any number."""
+    series = np.zeros((40, 4, 64), np.int64)
+    series[:, 2] = np.random.default_rng(0).integers(1, 9, (40, 64))
+    series[:, 0] = 158 * series[:, 2]
+    series[:, 2, 1::4] = 9
+    series[:, 0, 1::8], series[:, 0, 5::8] = 9 * 158, 8 * 158 + 40
+    scale = PacketScale.of(series)
+    scaled = scale.scale(series)
+    scaled[:, :2][series[:, 2:] > 0] += error
+    np.testing.assert_array_equal(back(scale, scaled), series)
+
+
+def test_bins_brought_to_another_number_of_packets_hold_what_so_many_do():
+    """One packet is an acknowledgement, two are a request of 300 bytes and its acknowledgement."""
+    series = np.zeros((80, 4, 64), np.int64)
+    series[:, 2] = 1 + np.add.outer(np.arange(80), np.arange(64)) % 2
+    series[:, 0] = np.where(series[:, 2] == 1, 52, 352)
+    scale = PacketScale.of(series)
+    drawn = nearest_packets(scale.scale(series), scale, *NO_LIMIT)
+    limits = np.array([[0.0, 0.0], [1500.0, 1500.0]])
+    swapped = np.concatenate([3 - drawn.packets[:, :1], drawn.packets[:, 1:]], axis=1)
+    volume = drawn.sizes(swapped, limits) * swapped
+    np.testing.assert_array_equal(volume[:, 0], np.where(swapped[:, 0] == 1, 52, 352))
+    np.testing.assert_array_equal(drawn.sizes(drawn.packets, limits), drawn.size)
+
+
+@given(traffic())
+def test_each_scale_of_sizes_is_of_enough_bins_and_each_bin_has_one(series):
+    """At least so many busy bins, unless the series have not that many in all."""
+    for way, sizes in enumerate(PacketScale.of(series).sizes):
+        assert sizes.begin[0] == 0
+        groups = [group_of(sizes, bin_, series[row, 2 + way, bin_]) for row, bin_ in np.argwhere(series[:, 2 + way])]
+        counts = np.bincount(groups, minlength=len(sizes.begin))
+        assert (counts >= min(LEAST, max(len(groups), 1))).all() or not groups
+
+
+def test_a_scale_of_earlier_versions_is_one_for_all_bins():
+    """Its JSON is a list of quantiles, whatever the bin and the number of packets."""
+    sizes = Sizes.from_json(np.linspace(40, 1500, STEPS + 1).tolist())
+    packets = np.arange(1, 65)[None]
+    found = sizes.size(np.full((1, 64), 0.3), packets)
+    assert (found == found[0, 0]).all()
+    np.testing.assert_allclose(found[0, 0], 40 + 0.3 * 1460)
+
+
+@pytest.mark.parametrize("damage", ["gap", "end", "order", "short"])
+def test_a_scale_that_is_not_for_all_bins_is_refused(damage):
+    good = [{"from_bin": first, "to_packets": most, "sizes": [40.0, 1500.0]} for first, most in ((0, 3), (0, None))]
+    Sizes.from_json(good)
+    bad = {
+        "gap": [{**good[0], "from_bin": 1}, {**good[1], "from_bin": 1}],
+        "end": good[:1],
+        "order": [good[1], good[0]],
+        "short": [40.0, 1500.0],
+    }[damage]
+    with pytest.raises(ValueError, match="sizes|reshape"):
+        Sizes.from_json(bad)
 
 
 @given(traffic())
@@ -105,8 +194,12 @@ def test_a_scale_comes_back_from_its_json(series):
     scale = PacketScale.of(series)
     again = PacketScale.from_json(json.loads(json.dumps(scale.to_json())))
     np.testing.assert_array_equal(again.top, scale.top)
-    np.testing.assert_array_equal(again.sizes, scale.sizes)
-    assert again.sizes.shape == (2, STEPS + 1)
+    np.testing.assert_array_equal(again.scale(series), scale.scale(series))
+    for ours, theirs in zip(scale.sizes, again.sizes, strict=True):
+        np.testing.assert_array_equal(ours.begin, theirs.begin)
+        np.testing.assert_array_equal(ours.most, theirs.most)
+        for one, other in zip(ours.remembered, theirs.remembered, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", SETS)

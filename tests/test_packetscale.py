@@ -171,7 +171,7 @@ def test_a_scale_that_is_not_for_all_bins_is_refused(damage):
         "order": [good[1], good[0]],
         "short": [40.0, 1500.0],
     }[damage]
-    with pytest.raises(ValueError, match="sizes|reshape"):
+    with pytest.raises(ValueError, match=r"sizes|reshape"):
         Sizes.from_json(bad)
 
 

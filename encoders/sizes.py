@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -96,11 +97,13 @@ class Sizes:
         """Whether sizes are those that real bins of their group have again and again, as a mask (flows, bins)."""
         return self._each(packets, size, lambda group, mine: np.isin(mine, self._frequent[group])) > 0
 
-    def _each(self, packets: np.ndarray, values: np.ndarray, how: Any) -> np.ndarray:
-        """Values of busy bins, group by group."""
+    def _each(
+        self, packets: np.ndarray, values: np.ndarray, how: Callable[[int, np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """What becomes of the values of busy bins, group by group; 0 elsewhere."""
         out = np.zeros(packets.shape)
         group = np.where(packets > 0, self._group(packets), -1)
-        for each in np.unique(group[group >= 0]):
+        for each in np.unique(group[group >= 0]).tolist():
             mine = group == each
             out[mine] = how(each, values[mine])
         return out
@@ -122,15 +125,29 @@ class Sizes:
 
     @classmethod
     def from_json(cls, data: list[Any]) -> Sizes:
-        """The scales that `to_json` wrote, or the one that an earlier version wrote as numbers alone."""
+        """The scales that `to_json` wrote, or the one that an earlier version wrote as numbers alone.
+
+        Raises
+        ------
+        ValueError
+            If these are not the scales of all bins.
+        """
         if not data or not isinstance(data[0], dict):
             return cls.same_for_all(np.array(data, np.float64).reshape(STEPS + 1))
         begin = np.array([int(each["from_bin"]) for each in data])
         most = np.array([np.inf if each["to_packets"] is None else int(each["to_packets"]) for each in data], float)
-        last = np.append(np.diff(begin) > 0, True)
-        if begin[0] or (np.diff(begin) < 0).any() or (np.isinf(most) != last).any():
+        remembered = tuple(np.array(each["sizes"], np.float64) for each in data)
+        ends = np.append(np.diff(begin) > 0, True)  # of parts of a flow
+        if (
+            begin[0]
+            or (np.diff(begin) < 0).any()
+            or (np.isinf(most) != ends).any()
+            or (np.diff(most)[~ends[:-1]] <= 0).any()
+        ):
             raise ValueError("its sizes of packets are not for all bins")
-        return cls(begin, most, tuple(np.array(each["sizes"], np.float64) for each in data))
+        if not all(each.size and (np.diff(each) >= 0).all() for each in remembered):
+            raise ValueError("its sizes of packets are not in order")
+        return cls(begin, most, remembered)
 
 
 def bent(size: np.ndarray) -> np.ndarray:

@@ -103,7 +103,7 @@ def test_what_is_drawn_near_a_size_that_many_packets_have_has_that_size(error):
 
 @pytest.mark.parametrize("error", [-0.03, 0.03])
 def test_the_size_of_first_bins_is_drawn_though_no_other_bin_has_it(error):
-    """A request and its answer, 220 bytes, begin each flow; later bins hold two packets of any size."""
+    """Two packets of 220 bytes in all begin each flow; later bins hold two packets of any size."""
     series = np.zeros((50, 4, 64), np.int64)
     series[:, 2] = 2
     series[:, 0] = 2 * np.random.default_rng(0).integers(40, 1500, (50, 64))
@@ -161,7 +161,7 @@ def test_a_scale_of_earlier_versions_is_one_for_all_bins():
     np.testing.assert_allclose(found[0, 0], 40 + 0.3 * 1460)
 
 
-@pytest.mark.parametrize("damage", ["gap", "end", "order", "short"])
+@pytest.mark.parametrize("damage", ["gap", "end", "order", "twice", "short", "none", "falling"])
 def test_a_scale_that_is_not_for_all_bins_is_refused(damage):
     good = [{"from_bin": first, "to_packets": most, "sizes": [40.0, 1500.0]} for first, most in ((0, 3), (0, None))]
     Sizes.from_json(good)
@@ -169,7 +169,10 @@ def test_a_scale_that_is_not_for_all_bins_is_refused(damage):
         "gap": [{**good[0], "from_bin": 1}, {**good[1], "from_bin": 1}],
         "end": good[:1],
         "order": [good[1], good[0]],
+        "twice": [good[0], *good],
         "short": [40.0, 1500.0],
+        "none": [good[0], {**good[1], "sizes": []}],
+        "falling": [good[0], {**good[1], "sizes": [1500.0, 40.0]}],
     }[damage]
     with pytest.raises(ValueError, match=r"sizes|reshape"):
         Sizes.from_json(bad)

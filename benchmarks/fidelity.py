@@ -223,6 +223,8 @@ def main() -> int:
                 raise ValueError(f"{name} makes no series of packets: take --methods real netgen with those sets")
         if "doppelganger" in arguments.methods and arguments.dgan_python is None:
             raise ValueError("doppelganger needs --dgan-python VENV/bin/python; or leave it out of --methods")
+        if arguments.times < 1:
+            raise ValueError(f"--times {arguments.times} draws no flows: take 1, or more")
         if arguments.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("there is no CUDA device here that torch can use: --device cpu")
     except ValueError as error:

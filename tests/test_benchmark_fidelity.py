@@ -210,6 +210,16 @@ def test_absent_data_are_one_clear_line(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.splitlines() == [f"the shared data are not at {tmp_path}: set NETGEN_SHARED_DATA"]
 
 
+def test_times_that_draw_nothing_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fidelity.tracesets, "there", lambda: None)
+    monkeypatch.setattr(fidelity, "commit", lambda: "abc")
+    monkeypatch.setattr(
+        sys, "argv", ["fidelity.py", "--results", str(tmp_path / "r"), "--methods", "real", "--times", "0"]
+    )
+    assert fidelity.main() == 1
+    assert capsys.readouterr().err == "--times 0 draws no flows: take 1, or more\n"
+
+
 def test_many_flows_are_learnt_from_beside_the_first_ones(monkeypatch):
     """Of `--times 3`: figures are of as many flows as real ones, which come first; accuracy of all of them, too."""
     generator = np.random.default_rng(0)

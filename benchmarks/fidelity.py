@@ -68,7 +68,8 @@ class Job:
         """What learns nothing has no budget, so it is done once for all budgets."""
         budget = (0.0, 0, "cpu") if how in UNTRAINED else (arguments.minutes, arguments.threads, arguments.device)
         minutes, threads, device = budget
-        return cls(name, how, seed, minutes, threads, arguments.flows, arguments.times, device, commit)
+        times = 1 if how == "real" else arguments.times
+        return cls(name, how, seed, minutes, threads, arguments.flows, times, device, commit)
 
     def key(self) -> tuple[Any, ...]:
         return dataclasses.astuple(self)
@@ -76,6 +77,7 @@ class Job:
 
 def key_of(line: dict[str, Any], *, any_commit: bool = False) -> tuple[Any, ...]:
     """The key of a line of results."""
+    line = {"times": 1, **line}  # as lines of before have it
     key = tuple(line[field.name] for field in dataclasses.fields(Job))
     return key[:-1] if any_commit else key
 
@@ -101,16 +103,16 @@ def run(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
     begun, cpu = time.monotonic(), cpu_seconds()
     budget = Budget(job.minutes, job.threads, job.device, arguments.dgan_python)
     once = numbers(train, job.flows)
-    times = 1 if job.method == "real" else job.times
-    drawn = method(job.method)(train, {name: number * times for name, number in once.items()}, job.seed, budget)
-    first = drawn.flows if times == 1 else drawn.flows.take(first_of_each(drawn.flows, once))
+    wanted = {name: number * job.times for name, number in once.items()}
+    drawn = method(job.method)(train, wanted, job.seed, budget)
+    first = drawn.flows if job.times == 1 else drawn.flows.take(first_of_each(drawn.flows, once))
     if arguments.keep and job.method != "real":
         arguments.keep.mkdir(parents=True, exist_ok=True)
         name = f"{job.set}-{job.method.replace(':', '-')}-{job.seed}"
         netgen.write(drawn.flows, arguments.keep / f"{name}.parquet", force=True)
     made = time.monotonic()
     found = evaluate(train, first, holdout=test, seed=job.seed, anchors=False)
-    many = learnt_from(drawn.flows, found) if times > 1 else {}
+    many = learnt_from(drawn.flows, found) if job.times > 1 else {}
     now = time.monotonic()
     took = {"made": made - begun, "evaluated": now - made, "cpu": cpu_seconds() - cpu}
     return {

@@ -149,7 +149,7 @@ def rows(lines: Iterable[Line], order: list[str]) -> tuple[list[Row], int]:
     for line in lines:
         number += 1
         groups = found.setdefault((line["set"], line["method"]), {})
-        how = tuple(line[name] for name in ("minutes", "threads", "flows", "times", "device", "commit"))
+        how = tuple({"times": 1, **line}[name] for name in ("minutes", "threads", "flows", "times", "device", "commit"))
         seeds = groups.pop(how, {})
         groups[how] = {**seeds, line["seed"]: line}  # the last written comes last
     made = []

@@ -25,8 +25,8 @@ COUNTS = np.unique(np.concatenate([np.arange(1, 32), 32 * 1.25 ** np.arange(60)]
 #: Busy bins that have a scale of their own: at least so many, and one of so many of their part of a flow.
 LEAST, ONE_IN = 32, 128
 
-#: Quantiles that a scale remembers.
-REMEMBERED = 128
+#: Quantiles that a scale of a group remembers; a size that one in so many of its bins have is a frequent one.
+REMEMBERED, OFTEN = 128, 16
 
 _FULL = 1500.0  # bytes of a full packet of Ethernet; larger ones are merged by network cards
 
@@ -83,7 +83,8 @@ class Sizes:
 
     @functools.cached_property
     def _frequent(self) -> list[np.ndarray]:
-        return [frequent(each) for each in self.remembered]
+        of_groups = len(self.remembered[0]) <= REMEMBERED + 1
+        return [frequent(each, OFTEN) if of_groups else frequent(each) for each in self.remembered]
 
     def place(self, size: np.ndarray, packets: np.ndarray) -> np.ndarray:
         """Where on its scale the mean size of a bin stands; (flows, bins), 0 where there is no packet."""
@@ -111,9 +112,9 @@ class Sizes:
     def _group(self, packets: np.ndarray) -> np.ndarray:
         """Number of the group of each bin."""
         found = np.zeros(packets.shape, np.int64)
-        for first, end in zip(starts := np.unique(self.begin), [*starts[1:], packets.shape[1]], strict=True):
+        for first in np.unique(self.begin).tolist():  # a later part stands over the one before
             rows = np.flatnonzero(self.begin == first)
-            found[:, first:end] = rows[np.searchsorted(self.most[rows], packets[:, first:end])]
+            found[:, first:] = rows[np.searchsorted(self.most[rows], packets[:, first:])]
         return found
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -133,21 +134,29 @@ class Sizes:
             If these are not the scales of all bins.
         """
         if not data or not isinstance(data[0], dict):
-            return cls.same_for_all(np.array(data, np.float64).reshape(STEPS + 1))
-        begin = np.array([int(each["from_bin"]) for each in data])
-        most = np.array([np.inf if each["to_packets"] is None else int(each["to_packets"]) for each in data], float)
-        remembered = tuple(np.array(each["sizes"], np.float64) for each in data)
-        ends = np.append(np.diff(begin) > 0, True)  # of parts of a flow
+            found = cls.same_for_all(np.array(data, np.float64).reshape(STEPS + 1))
+        else:
+            most = [each["to_packets"] for each in data]
+            if not all(isinstance(each, int) for each in [*(each["from_bin"] for each in data), *filter(None, most)]):
+                raise ValueError("its sizes of packets are not of whole bins and packets")
+            found = cls(
+                np.array([each["from_bin"] for each in data]),
+                np.array([np.inf if each is None else each for each in most], np.float64),
+                tuple(np.array(each["sizes"], np.float64) for each in data),
+            )
+        ends = np.append(np.diff(found.begin) > 0, True)  # of parts of a flow
         if (
-            begin[0]
-            or (np.diff(begin) < 0).any()
-            or (np.isinf(most) != ends).any()
-            or (np.diff(most)[~ends[:-1]] <= 0).any()
+            found.begin[0]
+            or (np.diff(found.begin) < 0).any()
+            or (np.isinf(found.most) != ends).any()
+            or (np.diff(found.most)[~ends[:-1]] <= 0).any()
+            or found.most.min() < 1
         ):
             raise ValueError("its sizes of packets are not for all bins")
-        if not all(each.size and (np.diff(each) >= 0).all() for each in remembered):
-            raise ValueError("its sizes of packets are not in order")
-        return cls(begin, most, remembered)
+        for each in found.remembered:
+            if not each.size or not np.isfinite(each).all() or each[0] < 0 or (np.diff(each) < 0).any():
+                raise ValueError("its sizes of packets are not in order")
+        return found
 
 
 def bent(size: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ STEPS = 512
 #: How much of the scale is the share of values that are smaller; the rest is the value itself.
 RANKED = 0.5
 
-#: Of so many values in a row, a frequent one is one at least; and so many quantiles are the same.
-_ONE_IN, _SAME = 128, 4
+#: Of so many values in a row, a frequent one is one at least.
+ONE_IN = 128
 
 
 def quantiles(values: np.ndarray, steps: int = STEPS) -> np.ndarray:
@@ -22,10 +22,10 @@ def quantiles(values: np.ndarray, steps: int = STEPS) -> np.ndarray:
     return np.quantile(values, np.linspace(0, 1, steps + 1), method="inverted_cdf")
 
 
-def frequent(remembered: np.ndarray) -> np.ndarray:
-    """Values that at least one in 128 of those is that `quantiles` was given, or of fewer quantiles, one in more."""
+def frequent(remembered: np.ndarray, one_in: int = ONE_IN) -> np.ndarray:
+    """Values that at least one in so many of those is that `quantiles` was given."""
     values, count = np.unique(remembered, return_counts=True)
-    found: np.ndarray = values[(count * _ONE_IN >= len(remembered) - 1) & (count >= _SAME)]
+    found: np.ndarray = values[count * one_in >= len(remembered) - 1]
     return found
 
 

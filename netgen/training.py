@@ -154,7 +154,7 @@ def train(
         seed=seed,
     )
     state = new_state(network, config, where)
-    fingerprint = _fingerprint(table, labels, seed, encoder)
+    fingerprint = _fingerprint(table, labels, seed, encoder, scale.to_json())
     validator: Validator | None = None
     if files:
         files.need_room(sum(each.numel() for each in state.network.parameters()))
@@ -327,8 +327,8 @@ class _Files:
                 raise ValueError(f"a checkpoint of format {about.get('format')}; this netgen reads {FORMAT}")
             if about["fingerprint"] != fingerprint:
                 raise ModelError(
-                    f"{self.checkpoint_path} belongs to other flows or another seed",
-                    "Resume with the very flows and --seed it began with, or begin anew with --force",
+                    f"{self.checkpoint_path} belongs to other flows, another seed or another netgen",
+                    "Resume with the very flows, --seed and netgen it began with, or begin anew with --force",
                 )
             modelfile.restore_state(state, modelfile.load_tensors(self.checkpoint_path))
             state.step, state.seconds = int(about["step"]), float(about["seconds"])
@@ -394,8 +394,8 @@ def _rows(length: int) -> int:
     return next(rows for rows in (8, 4, 2, 1) if length % rows == 0)
 
 
-def _fingerprint(table: FlowTable, labels: torch.Tensor, seed: int, encoder: str) -> str:
-    digest = hashlib.sha256(json.dumps([table.spec.to_json(), table.classes, seed, encoder]).encode())
+def _fingerprint(table: FlowTable, labels: torch.Tensor, seed: int, encoder: str, scale: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps([table.spec.to_json(), table.classes, seed, encoder, scale]).encode())
     digest.update(np.ascontiguousarray(table.series()).tobytes())
     digest.update(labels.numpy().tobytes())
     return digest.hexdigest()

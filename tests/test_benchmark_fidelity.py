@@ -191,6 +191,15 @@ def test_peers_may_be_kept_over_commits_and_what_learns_nothing_over_budgets():
     assert fidelity.is_done(job("vae", commit="new"), [line(job("vae"))], reuse_peers=True)
     assert not fidelity.is_done(job("vae", commit="new", minutes=5.0), [line(job("vae"))], reuse_peers=True)
     assert fidelity.is_done(job("jitter", minutes=5.0), [line(job("jitter"))])
+    assert job("real", times=1) == job("real"), "real flows are as many as they are"
+
+
+def test_lines_of_before_classifiers_were_taught_many_flows_still_count():
+    old = line(job(times=1))
+    del old["times"]
+    assert fidelity.is_done(job(times=1), [old])
+    assert not fidelity.is_done(job(times=4), [old])
+    assert fidelity_table.rows([old, line(job(times=1, seed=1))], ["iot"])[1] == 0, "one row"
 
 
 def test_a_line_that_a_crash_cut_is_left_out_and_does_not_spoil_the_next(tmp_path, capsys):

@@ -142,6 +142,16 @@ def test_bins_brought_to_another_number_of_packets_hold_what_so_many_do():
     np.testing.assert_array_equal(drawn.sizes(drawn.packets, limits), drawn.size)
 
 
+@pytest.mark.parametrize("bins", [32, 40, 100, 1000])
+def test_a_size_is_a_frequent_one_only_if_several_bins_of_its_group_have_it(bins):
+    """Of few bins that all differ none is, though each fills several quantiles; half of them alike are."""
+    packets = np.ones((bins, 1), np.int64)
+    size = np.arange(40.0, 40.0 + bins)[:, None]
+    assert not Sizes.of(size, packets).often(size, packets).any()
+    size[::2] = 1500.0
+    np.testing.assert_array_equal(Sizes.of(size, packets).often(size, packets), size == 1500.0)
+
+
 @given(traffic())
 def test_each_scale_of_sizes_is_of_enough_bins_and_each_bin_has_one(series):
     """At least so many busy bins, unless the series have not that many in all."""
@@ -161,7 +171,9 @@ def test_a_scale_of_earlier_versions_is_one_for_all_bins():
     np.testing.assert_allclose(found[0, 0], 40 + 0.3 * 1460)
 
 
-@pytest.mark.parametrize("damage", ["gap", "end", "order", "twice", "short", "none", "falling"])
+@pytest.mark.parametrize(
+    "damage", ["gap", "end", "order", "twice", "short", "none", "falling", "nan", "infinite", "no packets", "old"]
+)
 def test_a_scale_that_is_not_for_all_bins_is_refused(damage):
     good = [{"from_bin": first, "to_packets": most, "sizes": [40.0, 1500.0]} for first, most in ((0, 3), (0, None))]
     Sizes.from_json(good)
@@ -173,6 +185,10 @@ def test_a_scale_that_is_not_for_all_bins_is_refused(damage):
         "short": [40.0, 1500.0],
         "none": [good[0], {**good[1], "sizes": []}],
         "falling": [good[0], {**good[1], "sizes": [1500.0, 40.0]}],
+        "nan": [good[0], {**good[1], "sizes": [float("nan")]}],
+        "infinite": [{**good[0], "to_packets": float("inf")}, good[1]],
+        "no packets": [{**good[0], "to_packets": 0}, good[1]],
+        "old": [None] * (STEPS + 1),
     }[damage]
     with pytest.raises(ValueError, match=r"sizes|reshape"):
         Sizes.from_json(bad)

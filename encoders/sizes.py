@@ -149,7 +149,7 @@ class Sizes:
             found.begin[0]
             or (np.diff(found.begin) < 0).any()
             or (np.isinf(found.most) != ends).any()
-            or (np.diff(found.most)[~ends[:-1]] <= 0).any()
+            or (found.most[1:] <= found.most[:-1])[~ends[:-1]].any()
             or found.most.min() < 1
         ):
             raise ValueError("its sizes of packets are not for all bins")

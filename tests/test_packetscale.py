@@ -177,6 +177,7 @@ def test_a_scale_of_earlier_versions_is_one_for_all_bins():
 def test_a_scale_that_is_not_for_all_bins_is_refused(damage):
     good = [{"from_bin": first, "to_packets": most, "sizes": [40.0, 1500.0]} for first, most in ((0, 3), (0, None))]
     Sizes.from_json(good)
+    Sizes.from_json([*good, {**good[1], "from_bin": 1}])
     bad = {
         "gap": [{**good[0], "from_bin": 1}, {**good[1], "from_bin": 1}],
         "end": good[:1],

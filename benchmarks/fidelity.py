@@ -29,7 +29,7 @@ import numpy as np
 import torch
 import tracesets
 import usage
-from fidelity_table import report
+from fidelity_table import OF_BEFORE, report
 from generators import METHODS, UNTRAINED, Budget, Drawn, method
 from resultlines import append, commit, read
 from tracesets import OF_PACKETS, SETS, load
@@ -40,7 +40,7 @@ from netgen.evaluation import distances
 from netgen.evaluation.evaluate import Evaluation, evaluate
 from netgen.evaluation.sets import Flows, alike
 from netgen.evaluation.spaces import LogSpace
-from netgen.evaluation.usefulness import CLASSIFIERS
+from netgen.evaluation.usefulness import CLASSIFIERS, ratios, scores
 
 #: Draws of flows that an earth mover's distance is the mean of.
 DRAWS = 8
@@ -77,7 +77,7 @@ class Job:
 
 def key_of(line: dict[str, Any], *, any_commit: bool = False) -> tuple[Any, ...]:
     """The key of a line of results."""
-    line = {"times": 1, **line}  # as lines of before have it
+    line = {**OF_BEFORE, **line}
     key = tuple(line[field.name] for field in dataclasses.fields(Job))
     return key[:-1] if any_commit else key
 
@@ -136,10 +136,9 @@ def learnt_from(flows: FlowTable, found: Evaluation) -> dict[str, float]:
     held, more = found.sets.held, {}
     for name, classify in CLASSIFIERS.items():
         said = classify(flows.series(), flows.labels.astype(str), held.series, seed=found.seed)
-        more[f"{name}_many_accuracy"] = float((said == held.labels).mean())
-        floor = found.rows[f"{name}_accuracy"].floor
-        assert floor is not None
-        more[f"{name}_many_ratio"] = more[f"{name}_many_accuracy"] / max(floor.value, 1e-9)
+        by_real = found.said[name]["real"]
+        more[f"{name}_many_accuracy"] = scores(held.labels, said, seed=found.seed)["accuracy"].value
+        more[f"{name}_many_ratio"] = ratios(held.labels, said, by_real, seed=found.seed)["accuracy"].value
     return more
 
 

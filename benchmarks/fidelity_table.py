@@ -10,6 +10,9 @@ from typing import Any
 
 Line = dict[str, Any]
 
+#: What lines do not say that were written before it could be asked for.
+OF_BEFORE: Line = {"times": 1}
+
 #: The paper's recipe at full size: 1000 steps of 177 GFLOP.
 PAPER_FLOPS = 177e12
 
@@ -146,10 +149,10 @@ def rows(lines: Iterable[Line], order: list[str]) -> tuple[list[Row], int]:
     """A row for each set and method, of the budget and commit that were written last; how many lines are left out."""
     found: dict[tuple[str, str], dict[tuple[Any, ...], dict[int, Line]]] = {}
     number = 0
-    for line in lines:
+    for line in ({**OF_BEFORE, **each} for each in lines):
         number += 1
         groups = found.setdefault((line["set"], line["method"]), {})
-        how = tuple({"times": 1, **line}[name] for name in ("minutes", "threads", "flows", "times", "device", "commit"))
+        how = tuple(line[name] for name in ("minutes", "threads", "flows", "times", "device", "commit"))
         seeds = groups.pop(how, {})
         groups[how] = {**seeds, line["seed"]: line}  # the last written comes last
     made = []

@@ -73,7 +73,8 @@ class Marginals:
         ours, theirs = summed(drawn.amount.sum(2)), summed(real[:, :2])
         for place in (0, 1):
             self._set(label, _TOTALS + place, ours[:, place], theirs[:, place])
-        volume = bytes_of(drawn, self._packets(label, drawn), limits)
+        packets = self._packets(label, drawn)
+        volume = bytes_of(drawn.sizes(packets, limits), packets, limits)
         for way in (0, 1):
             self._set(label, _BYTES + way, volume[:, way].sum(1), real[:, 2 + way])
 
@@ -90,7 +91,7 @@ class Marginals:
         if self.kind[label, _TOTALS] == _NONE:
             return None
         packets = self._packets(label, drawn)
-        volume = bytes_of(drawn, packets, limits).sum(2)
+        volume = bytes_of(drawn.sizes(packets, limits), packets, limits).sum(2)
         for way in (0, 1):
             volume[:, way] = self._map(label, _BYTES + way, volume[:, way])
         return np.concatenate([packets.sum(2), volume], axis=1)

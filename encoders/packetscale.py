@@ -9,6 +9,7 @@ cell) are wide steps: what is drawn near such a size becomes that very size.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class PacketScale:
         """Series to float64 in [0.25, 1], shape kept: sizes up and down, packets up and down."""
         volume, packets = series[:, :2], series[:, 2:]
         mean = volume / np.maximum(packets, 1)
-        place = np.stack([each.place(mean[:, way], packets[:, way]) for way, each in enumerate(self.sizes)], axis=1)
+        place = self._by_way(Sizes.place, mean, packets)
         out = self.scaled(place, np.minimum(np.log1p(packets) / np.log1p(self.top)[:, None], 1.0))
         out[:, :2][packets == 0] = IDLE
         return out
@@ -74,11 +75,16 @@ class PacketScale:
 
     def size(self, place: np.ndarray, packets: np.ndarray) -> np.ndarray:
         """Bytes a packet at places of the scale of sizes, (flows, 2, bins); 0 where there is no packet."""
-        return np.stack([each.size(place[:, way], packets[:, way]) for way, each in enumerate(self.sizes)], axis=1)
+        return self._by_way(Sizes.size, place, packets)
 
     def frequent(self, size: np.ndarray, packets: np.ndarray) -> np.ndarray:
         """Whether sizes (flows, 2, bins) are those that such bins have again and again, as a mask."""
-        return np.stack([each.often(size[:, way], packets[:, way]) for way, each in enumerate(self.sizes)], axis=1)
+        return self._by_way(Sizes.often, size, packets)
+
+    def _by_way(
+        self, how: Callable[[Sizes, np.ndarray, np.ndarray], np.ndarray], values: np.ndarray, packets: np.ndarray
+    ) -> np.ndarray:
+        return np.stack([how(each, values[:, way], packets[:, way]) for way, each in enumerate(self.sizes)], axis=1)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""

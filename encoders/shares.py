@@ -125,7 +125,7 @@ def _differ(drawn: Drawn) -> np.ndarray:
 
 def _quantities(drawn: Drawn, limits: np.ndarray) -> np.ndarray:
     """What flows are ranked by, as drawn, shape (flows, 4): packets in all, share up, bytes up and down."""
-    return np.concatenate([summed(drawn.amount.sum(2)), bytes_of(drawn, drawn.packets, limits).sum(2)], axis=1)
+    return np.concatenate([summed(drawn.amount.sum(2)), bytes_of(drawn.size, drawn.packets, limits).sum(2)], axis=1)
 
 
 def _ranks(values: np.ndarray, among: np.ndarray) -> np.ndarray:

@@ -73,13 +73,9 @@ class Sizes:
         return cls(np.zeros(1, np.int64), np.full(1, np.inf), (remembered,))
 
     @functools.cached_property
-    def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest size."""
-        return min(each[0] for each in self.remembered), max(each[-1] for each in self.remembered)
-
-    @functools.cached_property
     def _steps(self) -> list[Steps]:
-        return [Steps.of(each, bent, self.bounds) for each in self.remembered]
+        bounds = min(each[0] for each in self.remembered), max(each[-1] for each in self.remembered)
+        return [Steps.of(each, bent, bounds) for each in self.remembered]
 
     @functools.cached_property
     def _frequent(self) -> list[np.ndarray]:
@@ -167,11 +163,11 @@ def bent(size: np.ndarray) -> np.ndarray:
 
 def _parts(bins: np.ndarray) -> list[tuple[int, np.ndarray]]:
     """Parts of flows of enough busy bins: first bin, rows."""
-    starts, inside = [0], np.searchsorted(PARTS, bins, "right") - 1
-    for part in range(1, len(PARTS)):
-        begun = int((inside < part).sum()) - int((bins < starts[-1]).sum())
-        if begun >= LEAST and (inside >= part).sum() >= LEAST:
-            starts.append(PARTS[part])
+    starts = [0]
+    for first in PARTS[1:]:
+        before = (bins >= starts[-1]) & (bins < first)
+        if min(before.sum(), (bins >= first).sum()) >= LEAST:
+            starts.append(first)
     inside = np.searchsorted(starts, bins, "right") - 1
     return [(first, np.flatnonzero(inside == part)) for part, first in enumerate(starts)] if len(bins) else []
 

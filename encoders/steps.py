@@ -14,7 +14,7 @@ STEPS = 512
 RANKED = 0.5
 
 #: Of so many values in a row, a frequent one is one at least.
-ONE_IN = 128
+_ONE_IN = 128
 
 
 def quantiles(values: np.ndarray, steps: int = STEPS) -> np.ndarray:
@@ -22,7 +22,7 @@ def quantiles(values: np.ndarray, steps: int = STEPS) -> np.ndarray:
     return np.quantile(values, np.linspace(0, 1, steps + 1), method="inverted_cdf")
 
 
-def frequent(remembered: np.ndarray, one_in: int = ONE_IN) -> np.ndarray:
+def frequent(remembered: np.ndarray, one_in: int = _ONE_IN) -> np.ndarray:
     """Values that at least one in so many of those is that `quantiles` was given."""
     values, count = np.unique(remembered, return_counts=True)
     found: np.ndarray = values[count * one_in >= len(remembered) - 1]

@@ -38,11 +38,12 @@ def brought_to(totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, bear
         How much of a change each bin bears, for what it holds: of bytes up and down, of packets up and down.
     """
     packets = drawn.packets if totals is None else with_totals(drawn, totals[:, :2], bears[2:])
-    volume = bytes_of(drawn, packets, limits)
+    size = drawn.sizes(packets, limits)
+    volume = bytes_of(size, packets, limits)
     if totals is not None:
         low, high = (each[None, :, None] * packets for each in limits)
         single = packets <= SINGLE
-        often = drawn.scale.frequent(drawn.sizes(packets, limits), packets)
+        often = drawn.scale.frequent(size, packets)
         for way in (0, 1):
             for stays in ((single | often)[:, way], single[:, way]):
                 least = np.where(stays, volume[:, way], low[:, way])
@@ -61,10 +62,10 @@ def with_totals(drawn: Drawn, total: np.ndarray, bears: np.ndarray) -> np.ndarra
     return out
 
 
-def bytes_of(drawn: Drawn, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Bytes a bin, float64 whole numbers, of packets as large as drawn."""
+def bytes_of(size: np.ndarray, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Bytes a bin, float64 whole numbers, of so many packets of a size."""
     low, high = (each[None, :, None] * packets for each in limits)
-    volume: np.ndarray = np.clip(np.rint(drawn.sizes(packets, limits) * packets), np.ceil(low), np.floor(high))
+    volume: np.ndarray = np.clip(np.rint(size * packets), np.ceil(low), np.floor(high))
     return volume
 
 

@@ -1,4 +1,4 @@
-"""What it brings that drawn flows have totals as real ones have.
+"""What it brings that drawn flows have bins and totals as real ones have.
 
     python benchmarks/decoding.py --sets tor-10 certta --steps 3000 --threads 1
     python benchmarks/decoding.py --sets alexa --model alexa.safetensors
@@ -10,7 +10,6 @@ random forest that learns from each is tested on the set's test split: means of 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shlex
 import sys
 
@@ -18,33 +17,34 @@ import numpy as np
 import torch
 import tracesets
 import usage
-from tracesets import SETS, load
+from tracesets import OF_CAPTURES, SETS, load
 
 import netgen
 from capture.feasible import feasible
 from capture.flows import FlowTable
 from encoders.decoder import Decoder
-from encoders.marginals import Marginals
-from netgen.calibration import measured
+from encoders.packetsequence import SequenceDecoder
+from netgen.calibration import candidates, drawn_once
 from netgen.drawing import draw_scaled, joined
 from netgen.evaluation.realism import real_or_fake
 from netgen.model import Model
 
 
-def decoders(model: Model, real: FlowTable, threads: int) -> dict[str, Decoder]:
+def decoders(model: Model, real: FlowTable, threads: int) -> dict[str, Decoder | SequenceDecoder]:
     """Way -> what decodes so."""
     numbers = np.searchsorted(np.array(model.classes), real.labels.astype(str))
-    (each, shared), _, _ = measured(model, real.series(), numbers, device="cpu", workers=threads, progress=None)
-    kind = each.kind.copy()
-    kind[:, 2:] = 0
-    totals = {
-        "nearest packets": Marginals.none(len(model.classes)),
-        "and totals of packets": dataclasses.replace(each, kind=kind),
-        "and of bytes": each,
+    drawn = drawn_once(model, device="cpu", workers=threads)
+    *again, each, shared, plain = candidates(model, *drawn, real.series(), numbers)
+    ways = {
+        "nearest packets": plain,
+        "and totals, each by itself": each,
         "or those of real flows, shared out": shared,
-        "what netgen chose of these": model.totals,
+        "bins that are repeated": again[2],
+        "and totals, each by itself, too": again[0],
+        "or those of real flows, shared out, too": again[1],
+        "what netgen chose of these": model,
     }
-    return {way: Decoder(model.scale, model.decoder.limits, found) for way, found in totals.items()}
+    return {way: found.decoder for way, found in ways.items()}
 
 
 def trained(real: FlowTable, arguments: argparse.Namespace) -> Model:
@@ -57,7 +57,7 @@ def trained(real: FlowTable, arguments: argparse.Namespace) -> Model:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=["tor-10", "certta"])
+    parser.add_argument("--sets", nargs="+", choices=[*SETS, *OF_CAPTURES], default=["tor-10", "certta"])
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,6 +1,7 @@
 """The six sets of real traces that netgen is measured on, each with its own division in training and test.
 
-Each is there as bins, and, as NAME-packets, as the first 128 packets of each trace.
+Each is there as bins, and, as NAME-packets, as the first 128 packets of each trace. Beside them, iot-flows: what
+``netgen extract --label-by folder`` makes of captures, a series for each flow.
 """
 
 from __future__ import annotations
@@ -56,10 +57,17 @@ SETS = {
 
 OF_PACKETS = {f"{name}-packets": dataclasses.replace(source, kind="packets") for name, source in SETS.items()}
 
+#: Folders of captures, divided in train and test, whose folders are the classes.
+OF_CAPTURES = {"iot-flows": "iot_setup"}
+
 
 @functools.lru_cache(maxsize=1)
 def load(name: str) -> tuple[FlowTable, FlowTable]:
     """Training and test flows: bins as wide as fits the former, the latter cut alike."""
+    if name in OF_CAPTURES:
+        folder = DATA / "captures" / OF_CAPTURES[name]
+        train = netgen.extract(folder / "train", label_by="folder")
+        return train, netgen.extract(folder / "test", label_by="folder", like=train)
     source = {**SETS, **OF_PACKETS}[name]
     wanted = [("split", "in", ["train", "test"])]
     if source.classes is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Protocol
 
 import numpy as np
 
 from encoders.integers import Drawn, nearest_packets
 from encoders.packetscale import PacketScale
+from encoders.repeats import Part, Repeats
 from encoders.totals import brought_to
 
 
@@ -52,30 +54,43 @@ class Decoder:
     limits : ndarray of float, shape (2, classes, 2)
         Smallest and largest packet of each class, up and down.
     totals : Totals
+    repeats : Repeats
     """
 
     scale: PacketScale
     limits: np.ndarray
     totals: Totals
+    repeats: Repeats = dataclasses.field(default_factory=Repeats.none)
 
     def group(self, label: int) -> int:
         """Flows of a class that are to be decoded together."""
         return self.totals.group(label)
 
-    def drawn(self, scaled: np.ndarray, labels: np.ndarray) -> Drawn:
-        """Packets nearest to scaled series (flows, 4, bins) of these classes."""
-        return nearest_packets(scaled, self.scale, self.limits[0][labels], self.limits[1][labels])
+    def drawn(self, scaled: np.ndarray, labels: np.ndarray, *, first: int = 0, seed: int = 0) -> Drawn:
+        """Packets of scaled series (flows, 4, bins) of these classes; `first` and `seed` as of `decode`."""
+        numbers = np.zeros(len(labels), np.int64)
+        for label in np.unique(labels):
+            numbers[labels == label] = first + np.arange(np.count_nonzero(labels == label))
+        cleaned, again = self.repeats(scaled, labels, numbers, self._scaled_repeats, self.scale, seed=seed)
+        found = nearest_packets(cleaned, self.scale, self.limits[0][labels], self.limits[1][labels])
+        return dataclasses.replace(found, again=again)
+
+    @functools.cached_property
+    def _scaled_repeats(self) -> dict[tuple[int, int, int], Part]:
+        return self.repeats.on(self.scale)
 
     def decode(self, scaled: np.ndarray, labels: np.ndarray, *, first: int = 0, seed: int = 0) -> np.ndarray:
         """Series that packets can make, int64 (flows, 4, bins).
 
         Those of each class are its flows number `first`, ``first + 1`` and so on, drawn with `seed`.
         """
-        drawn = self.drawn(scaled, labels)
+        drawn = self.drawn(scaled, labels, first=first, seed=seed)
         out = np.zeros(scaled.shape, np.int64)
         for label in np.unique(labels):
             rows = np.flatnonzero(labels == label)
             mine, limits = drawn.take(rows), self.limits[:, label]
             totals = self.totals.totals(int(label), mine, limits, first=first, seed=seed)
             out[rows] = brought_to(totals, mine, limits, self.totals.bears(int(label)))
+            if totals is not None and (stays := mine.settled()).any():
+                out[rows[stays]] = brought_to(None, mine.take(stays), limits, self.totals.bears(int(label)))
         return out

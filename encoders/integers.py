@@ -35,6 +35,8 @@ class Drawn:
     place : ndarray of float64, same shape
         Where the size stands on its scale, which for more or fewer packets is another one.
     scale : PacketScale
+    again : ndarray of bool, shape (flows, bins), optional
+        Where bins hold what real ones do again and again: see `encoders.repeats`.
     """
 
     packets: np.ndarray
@@ -42,10 +44,19 @@ class Drawn:
     size: np.ndarray
     place: np.ndarray
     scale: PacketScale
+    again: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> Drawn:
         """Some of the flows."""
-        return Drawn(self.packets[rows], self.amount[rows], self.size[rows], self.place[rows], self.scale)
+        again = None if self.again is None else self.again[rows]
+        return Drawn(self.packets[rows], self.amount[rows], self.size[rows], self.place[rows], self.scale, again)
+
+    def settled(self) -> np.ndarray:
+        """Flows of one bin that real flows hold again and again: they add up to what those do; bool (flows,)."""
+        busy = self.packets.any(1)
+        again = np.zeros_like(busy) if self.again is None else self.again
+        found: np.ndarray = (busy.sum(1) == 1) & (busy & again).any(1)
+        return found
 
     def sizes(self, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
         """IP bytes a packet of bins that now have so many; `limits` (2, 2): smallest and largest, up and down."""
@@ -69,13 +80,8 @@ def nearest_packets(scaled: np.ndarray, scale: PacketScale, smallest: np.ndarray
         IP bytes of a packet, up and down.
     """
     place, share = (np.clip(each, 0.0, 1.0) for each in scale.shares(scaled))
-    top = np.log1p(scale.top)[:, None]
-    count = np.expm1(share * top)
-    packets = np.maximum(np.floor(count), 1)
-    packets += np.abs(np.log1p(packets + 1) / top - share) < np.abs(np.log1p(packets) / top - share)
-    nearest = scale.scaled(place, np.log1p(packets) / top)
-    from_idle, from_busy = (np.square(scaled - each) for each in (IDLE, nearest))
-    gain = (from_idle - from_busy)[:, :2] + (from_idle - from_busy)[:, 2:]
+    count, packets = _nearest(share, scale)
+    gain = gain_of_busy(scaled, scale)
     busy = gain > 0
     # bin 0 begins with the flow's first packet: where neither direction has one, it is the likelier one's
     first = np.where(busy[:, :, 0].any(1), -1, gain[:, :, 0].argmax(1))
@@ -85,6 +91,27 @@ def nearest_packets(scaled: np.ndarray, scale: PacketScale, smallest: np.ndarray
     amount = np.where(busy, np.clip(count, packets - 0.5, packets + 0.5), 0.0)
     size = np.where(busy, np.clip(scale.size(place, packets), low, high), 0.0)
     return Drawn(packets, amount, size, place, scale)
+
+
+def gain_of_busy(scaled: np.ndarray, scale: PacketScale) -> np.ndarray:
+    """How much nearer drawn bins are to the nearest busy one than to an idle one, (flows, 2, bins).
+
+    By the squares of the distances on the scale of the model, sizes and packets together.
+    """
+    place, share = (np.clip(each, 0.0, 1.0) for each in scale.shares(scaled))
+    nearest = scale.scaled(place, np.log1p(_nearest(share, scale)[1]) / np.log1p(scale.top)[:, None])
+    from_idle, from_busy = (np.square(scaled - each) for each in (IDLE, nearest))
+    found: np.ndarray = (from_idle - from_busy)[:, :2] + (from_idle - from_busy)[:, 2:]
+    return found
+
+
+def _nearest(share: np.ndarray, scale: PacketScale) -> tuple[np.ndarray, np.ndarray]:
+    """Packets of places on their scale, as drawn, and the nearest whole ones of a busy bin."""
+    top = np.log1p(scale.top)[:, None]
+    count = np.expm1(share * top)
+    packets = np.maximum(np.floor(count), 1)
+    packets += np.abs(np.log1p(packets + 1) / top - share) < np.abs(np.log1p(packets) / top - share)
+    return count, packets
 
 
 def add_up(

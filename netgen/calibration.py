@@ -10,6 +10,8 @@ import numpy as np
 from capture.feasible import feasible
 from encoders.decoder import Decoder
 from encoders.marginals import Marginals
+from encoders.packetscale import PacketScale
+from encoders.repeats import Repeats
 from encoders.shares import Shares
 from netgen.drawing import choose_device, draw_scaled, joined
 from netgen.evaluation.realism import FOLDS, told_apart
@@ -40,9 +42,10 @@ def calibrate(
 ) -> Model:
     """The model with totals learnt from flows that it draws, and the real ones it was trained on.
 
-    Maps of one total each, totals of real flows shared out, or neither: that from whose flows a classifier learns
-    most; of those from which it learns as much, the one whose flows are hardest to tell from the real ones. A
-    well-trained model of large flows may do better without: totals know nothing of what hangs together within a flow.
+    Bins that are what real ones are again and again, or as drawn; maps of one total each, totals of real flows shared
+    out, or neither: that from whose flows a classifier learns most; of those from which it learns as much, the one
+    whose flows are hardest to tell from the real ones. A well-trained model of large flows may do better without:
+    totals know nothing of what hangs together within a flow.
 
     Parameters
     ----------
@@ -54,8 +57,8 @@ def calibrate(
     device, workers, progress
         See `Model.sample`.
     """
-    found, scaled, drawn_labels = measured(model, series, labels, device=device, workers=workers, progress=progress)
-    tried = [*(dataclasses.replace(model, totals=each) for each in found), model]
+    scaled, drawn_labels = drawn_once(model, device=device, workers=workers, progress=progress)
+    tried = candidates(model, scaled, drawn_labels, series, labels)
     judged = [_judged(each, scaled, drawn_labels, series, labels) for each in tried]
     enough = max(each.macro_f1 for each in judged) - CHANCE
     return min(
@@ -63,26 +66,37 @@ def calibrate(
     )[1]
 
 
-def measured(
+def drawn_once(
     model: Model,
-    series: np.ndarray,
-    labels: np.ndarray,
     *,
     device: str,
     workers: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[list[Marginals | Shares], np.ndarray, np.ndarray]:
-    """Totals of either form, and what they are of: scaled series (flows, channels, bins), class numbers."""
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled series that a model draws, (flows, channels, bins), and their class numbers, to be measured."""
     number = int(np.clip(IN_ALL // len(model.classes), LEAST, MOST))
     blocks = draw_scaled(
         model, dict.fromkeys(range(len(model.classes)), number), seed=SEED, guidance=1.0,
         steps=model.noise.steps, device=choose_device(device), workers=workers, progress=progress,
     )  # fmt: skip
-    scaled, drawn_labels = joined(blocks)
-    assert isinstance(model.decoder, Decoder)  # series of packets have no totals to be put right
-    drawn = model.decoder.drawn(scaled, drawn_labels)
-    learnt = (drawn, drawn_labels, series, labels, model.decoder.limits)
-    return [Marginals.learn(*learnt), Shares.learn(*learnt)], scaled, drawn_labels
+    return joined(blocks)
+
+
+def candidates(
+    model: Model, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray
+) -> list[Model]:
+    """Models that put flows right in different ways: bins that are repeated, or not; totals of either form, or none."""
+    assert isinstance(model.scale, PacketScale)  # series of packets have no bins to be put right
+    classes = len(model.classes)
+    found = []
+    for repeats in (Repeats.learn(scaled, drawn_labels, series, labels, model.scale, classes), Repeats.none()):
+        plain = dataclasses.replace(model, repeats=repeats, totals=Marginals.none(classes))
+        assert isinstance(plain.decoder, Decoder)
+        drawn = plain.decoder.drawn(scaled, drawn_labels, seed=SEED)
+        learnt = (drawn, drawn_labels, series, labels, plain.decoder.limits)
+        totals = (Marginals.learn(*learnt), Shares.learn(*learnt))
+        found += [*(dataclasses.replace(plain, totals=each) for each in totals), plain]
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

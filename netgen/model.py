@@ -30,6 +30,7 @@ from encoders.kinds import ENCODERS
 from encoders.marginals import Marginals
 from encoders.packetscale import PacketScale
 from encoders.packetsequence import SequenceDecoder, SequenceScale
+from encoders.repeats import Repeats
 from encoders.shares import Shares
 from netgen.drawing import choose_device, draw_scaled
 
@@ -37,6 +38,9 @@ FORMAT = 3
 
 #: What puts totals right, by what the names of its tensors begin with.
 TOTALS: dict[str, type[Marginals] | type[Shares]] = {"marginals": Marginals, "shares": Shares}
+
+#: What the names of the tensors of `Repeats` begin with; models of earlier versions have none.
+REPEATS = "repeats"
 
 #: Kind of series -> the scale on which it is learnt.
 SCALES: dict[str, type[PacketScale] | type[SequenceScale]] = {BINS: PacketScale, PACKETS: SequenceScale}
@@ -60,6 +64,8 @@ class Model:
         What turns images into integers, and how to sample.
     totals : Marginals or Shares
         What flows of the classes add up to, by which drawn flows of bins are put right.
+    repeats : Repeats
+        What their bins hold again and again.
     encoder : str
         Name of the encoder.
     training : dict
@@ -77,6 +83,7 @@ class Model:
     statistics: Statistics
     noise: NoiseConfig
     totals: Marginals | Shares
+    repeats: Repeats = dataclasses.field(default_factory=Repeats.none)
     encoder: str = "gasf"
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     profile: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -92,7 +99,7 @@ class Model:
         limits = np.stack([self.limits.smallest, self.limits.largest]).astype(float)
         if isinstance(self.scale, SequenceScale):
             return SequenceDecoder(self.scale, limits)
-        return Decoder(self.scale, limits, self.totals)
+        return Decoder(self.scale, limits, self.totals, self.repeats)
 
     def about(self) -> dict[str, Any]:
         """All but the weights, as JSON types: the metadata of the model's file."""
@@ -123,8 +130,10 @@ class Model:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         kind = next(name for name, each in TOTALS.items() if isinstance(self.totals, each))
-        totals = {f"{kind}.{name}": torch.from_numpy(each) for name, each in vars(self.totals).items()}
-        return {**self.network.state_dict(), **totals}
+        learnt = {f"{kind}.{name}": torch.from_numpy(each) for name, each in vars(self.totals).items()}
+        if len(self.repeats.drawn):
+            learnt |= {f"{REPEATS}.{name}": torch.from_numpy(each) for name, each in vars(self.repeats).items()}
+        return {**self.network.state_dict(), **learnt}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Model:
@@ -142,6 +151,7 @@ class Model:
                 raise ValueError(f"its encoder {about['encoder']!r} is not known here")
             tensors = modelfile.load_tensors(path)
             totals = _taken_out(tensors)
+            repeats = _repeats(tensors, len(about["classes"]))
             network, imaging = modelfile.load_network(about["network"], tensors), ENCODERS[about["encoder"]]()
             if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
                 raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
@@ -158,6 +168,7 @@ class Model:
                 statistics=Statistics(**about["statistics"]),
                 noise=NoiseConfig(**about["noise"]),
                 totals=totals,
+                repeats=repeats,
                 encoder=about["encoder"],
                 training=about["training"],
                 profile=about.get(KEY, {}),
@@ -315,6 +326,24 @@ def _taken_out(tensors: dict[str, torch.Tensor]) -> Marginals | Shares:
         if sorted(names) == sorted(name for name in tensors if name.startswith(f"{kind}.")):
             return totals(*(tensors.pop(name).numpy() for name in names))
     raise ValueError("it does not say, as this netgen does, what its flows add up to")
+
+
+def _repeats(tensors: dict[str, torch.Tensor], classes: int) -> Repeats:
+    """What bins hold again and again, out of the tensors of a file, where only those of the network are left.
+
+    Raises
+    ------
+    ValueError
+        If it is not there as this netgen writes it.
+    """
+    names = [f"{REPEATS}.{field.name}" for field in dataclasses.fields(Repeats)]
+    if not any(name in tensors for name in names):
+        return Repeats.none()
+    if missing := [name for name in names if name not in tensors]:
+        raise ValueError(f"it has no {missing[0]}")
+    found = Repeats(*(tensors.pop(name).numpy() for name in names))
+    found.check(classes)
+    return found
 
 
 def match_class(wanted: str, classes: Iterable[str]) -> list[str]:

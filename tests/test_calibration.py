@@ -4,13 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from capture.errors import ModelError
 from diffusion import modelfile
 from encoders.marginals import Marginals
 from encoders.shares import Shares
 from netgen import calibration
-from netgen.calibration import _Judged, calibrate, measured
+from netgen.calibration import _Judged, calibrate, candidates, drawn_once
 from netgen.model import Model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,13 +26,16 @@ def real(tiny_model):
 
 @pytest.fixture
 def learnt(tiny_model, real, monkeypatch):
-    """Function: scores of flows left as drawn, with each total mapped by itself, with shared ones, to the choice."""
+    """Function: scores of flows in each form, to the choice; those with repeated bins where these are not the worst."""
     plain = dataclasses.replace(tiny_model, totals=Marginals.none(len(tiny_model.classes)))
     scores = {}
     monkeypatch.setattr(calibration, "_judged", lambda model, *_: _Judged(*scores[form(model)]))
 
-    def decided(*of):
-        scores.update(zip(("none", "each", "shared"), of, strict=True))
+    def decided(*of, repeats=False):
+        worst = (0.0, 1.0)
+        for name, score in zip(("none", "each", "shared"), of, strict=True):
+            scores[name] = worst if repeats else score
+            scores[f"{name} and repeats"] = score if repeats else worst
         return form(calibrate(plain, *real, workers=1))
 
     return decided
@@ -39,9 +43,10 @@ def learnt(tiny_model, real, monkeypatch):
 
 def form(model):
     """How a model puts its flows right."""
+    again = " and repeats" if len(model.repeats.drawn) else ""
     if isinstance(model.totals, Shares):
-        return "shared"
-    return "each" if model.totals.kind.any() else "none"
+        return f"shared{again}"
+    return f"{'each' if model.totals.kind.any() else 'none'}{again}"
 
 
 @pytest.mark.parametrize(
@@ -57,27 +62,28 @@ def form(model):
 )
 def test_flows_are_put_right_as_is_for_the_better(learnt, none, each, shared, chosen):
     assert learnt(none, each, shared) == chosen
+    assert learnt(none, each, shared, repeats=True) == f"{chosen} and repeats"
 
 
 @pytest.fixture
-def both(tiny_model, real):
-    """The tiny model with its totals put right in either way."""
-    found, _, _ = measured(tiny_model, *real, device="cpu", workers=1, progress=None)
-    return [dataclasses.replace(tiny_model, totals=each) for each in found]
+def ways(tiny_model, real):
+    """The tiny model with its flows put right in each way, by the name of its form."""
+    drawn = drawn_once(tiny_model, device="cpu", workers=1)
+    return {form(each): each for each in candidates(tiny_model, *drawn, *real)}
 
 
-def test_a_model_keeps_how_its_flows_are_put_right(both, tmp_path):
+def test_a_model_keeps_how_its_flows_are_put_right(ways, tmp_path):
     """Written and read again, it draws the same flows."""
-    for model in both:
+    for model in ways.values():
         again = Model.load(model.save(tmp_path / "m.safetensors", force=True))
-        assert type(again.totals) is type(model.totals)
+        assert form(again) == form(model)
         assert again.weights_sha256() == model.weights_sha256()
         np.testing.assert_array_equal(again.sample("all", 12).series(), model.sample("all", 12).series())
 
 
 @pytest.mark.parametrize("left", [set(), {"shares.real"}, {"shares.drawn", "shares.real", "shares.more"}])
-def test_a_model_whose_totals_are_not_as_this_netgen_keeps_them_is_refused(both, tmp_path, left):
-    path = both[1].save(tmp_path / "m.safetensors")
+def test_a_model_whose_totals_are_not_as_this_netgen_keeps_them_is_refused(ways, tmp_path, left):
+    path = ways["shared"].save(tmp_path / "m.safetensors")
     tensors, about = modelfile.load_tensors(path), modelfile.load_about(path)
     kept = {name: each for name, each in tensors.items() if not name.startswith("shares.")}
     for name in left:
@@ -87,10 +93,35 @@ def test_a_model_whose_totals_are_not_as_this_netgen_keeps_them_is_refused(both,
         Model.load(path)
 
 
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        ("place", lambda each: each[:-1]),
+        ("place", lambda each: each + 1000),
+        ("group", lambda each: each + 1000),
+        ("holds", lambda each: each - 10**6),
+        ("odds", lambda each: each * np.nan),
+        ("other", lambda each: each[:, :3]),
+        ("drawn", lambda each: each[1:]),
+        ("real", None),
+    ],
+)
+def test_a_model_whose_repeated_bins_do_not_fit_is_refused(ways, tmp_path, part, wrong):
+    path = ways["none and repeats"].save(tmp_path / "m.safetensors")
+    tensors, about = modelfile.load_tensors(path), modelfile.load_about(path)
+    assert len(tensors["repeats.place"])
+    given = tensors.pop(f"repeats.{part}")
+    if wrong is not None:
+        tensors[f"repeats.{part}"] = torch.from_numpy(np.ascontiguousarray(wrong(given.numpy())))
+    modelfile.save(path, tensors, about)
+    with pytest.raises(ModelError, match=r"again and again|repeats\.real"):
+        Model.load(path)
+
+
 @pytest.mark.parametrize("flows", [1, 4, 13, 16, 17, 27, 40])
-def test_flow_i_is_flow_i_whoever_shares_its_totals(both, flows):
+def test_flow_i_is_flow_i_whoever_shares_its_totals(ways, flows):
     """Flows whose totals are shared out are drawn together, however few of them are asked for."""
-    for model in both:
+    for model in ways.values():
         name = model.classes[0]
         most = model.sample(name, 40, seed=4).series()
         np.testing.assert_array_equal(model.sample(name, flows, seed=4, workers=2).series(), most[:flows])

@@ -1,0 +1,326 @@
+"""What bins of a class hold again and again: drawn bins become one of those, as often as real ones are.
+
+A question to a name server is one packet of 61 bytes, its answer one of 77: most flows of a capture are made of such
+bins, the same in one flow after the other. A model that draws four numbers a bin, each a little off, hardly makes one
+of them. So a drawn bin is taken for a real one seen through some noise. By Bayes' rule it was one of those that several
+real flows of its class hold in that part of theirs, each as likely as it is near and frequent; or one that is none of
+them, and stays as it is. Before that, each flow is made as busy as the real flow of its rank: of what is rare, as late
+bins of short flows are, a model draws too little.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from encoders.integers import gain_of_busy
+from encoders.packetscale import PacketScale
+from encoders.scale import IDLE
+from encoders.totals import LEAST, POINTS, RANKS
+
+#: Flows of a class that hold the same in a part of theirs, at least, and how many such bins of a part are kept.
+FLOWS, MOST = 2, 64
+
+#: How far drawn bins lie from the real ones that they are taken for, on the scale of the model.
+BLUR = 0.05
+
+#: Rounds in which odds are brought to what is drawn as often as it is real, the share of the way that each of them
+#: goes, and how far all of them may go.
+_ROUNDS, _WAY, _BOUND = 20, 0.5, float(np.log(8))
+
+#: An idle bin whose gain lies so far below that of a busy one is half as near to being busy.
+_NEAR = 0.05
+
+#: Spread of four scaled numbers of bins of which there is nothing to measure it by.
+_ANY = 0.2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Repeats:
+    """What bins of real flows hold again and again, and how busy real flows are.
+
+    Parameters
+    ----------
+    drawn, real : ndarray of float32, shape (classes, POINTS)
+        Quantiles of how busy drawn flows are, and of how many bins of real ones are busy; NaN: as drawn.
+    group : ndarray of int32, shape (groups, 3)
+        Of bins that are alike: class, first bin of their part of a flow, and 1: up alone is busy, 2: down, 3: both.
+    other : ndarray of float32, shape (groups, 9)
+        Of a group's bins that hold what is not repeated: centre and spread of their four scaled numbers, and the
+        logarithm of their odds.
+    place : ndarray of int32, shape (repeats,)
+        The group of each repeated bin.
+    holds : ndarray of int32, shape (repeats, 4)
+        What it holds: bytes up and down, packets up and down.
+    odds : ndarray of float32, shape (repeats,)
+        The logarithm of its odds.
+    """
+
+    drawn: np.ndarray
+    real: np.ndarray
+    group: np.ndarray
+    other: np.ndarray
+    place: np.ndarray
+    holds: np.ndarray
+    odds: np.ndarray
+
+    @classmethod
+    def none(cls) -> Repeats:
+        """Nothing is repeated: drawn bins stay as they are."""
+        return cls._of(np.zeros((2, 0, POINTS)), [])
+
+    @classmethod
+    def _of(cls, busy: np.ndarray, parts: list[tuple[tuple[int, int, int], np.ndarray, Part]]) -> Repeats:
+        return cls(
+            busy[0].astype(np.float32),
+            busy[1].astype(np.float32),
+            np.array([key for key, _, _ in parts], np.int32).reshape(-1, 3),
+            np.array([part.other for _, _, part in parts], np.float32).reshape(-1, 9),
+            np.repeat(np.arange(len(parts), dtype=np.int32), [len(holds) for _, holds, _ in parts]),
+            np.concatenate([np.zeros((0, 4)), *(holds for _, holds, _ in parts)]).astype(np.int32),
+            np.concatenate([np.zeros(0), *(part.odds[:-1] for _, _, part in parts)]).astype(np.float32),
+        )
+
+    @classmethod
+    def learn(
+        cls, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray, scale: PacketScale,
+        classes: int,
+    ) -> Repeats:  # fmt: skip
+        """What real flows hold again and again, and how often drawn ones are to be taken for it.
+
+        Parameters
+        ----------
+        scaled : ndarray of float, shape (flows, 4, bins)
+            Flows drawn by the model.
+        drawn_labels, labels : ndarray of int, shape (flows,)
+            Class numbers.
+        series : ndarray of int64, shape (flows, 4, bins)
+            Real series.
+        scale : PacketScale
+        classes : int
+        """
+        busy = np.full((2, classes, POINTS), np.nan)
+        ours, theirs = _busyness(gain_of_busy(scaled, scale)), (series[:, 2:] > 0).any(1).sum(1)
+        for label in np.unique(drawn_labels).tolist():
+            if np.count_nonzero(labels == label) >= LEAST:
+                busy[0, label] = np.quantile(ours[drawn_labels == label], RANKS)
+                busy[1, label] = np.quantile(theirs[labels == label], RANKS, method="inverted_cdf")
+        cleaned = cls._of(busy, [])._cleaned(scaled, drawn_labels, scale)
+        points, parts = scale.scale(series), []
+        for label in np.flatnonzero(~np.isnan(busy[0, :, 0])).tolist():
+            rows, mine = np.flatnonzero(labels == label), np.flatnonzero(drawn_labels == label)
+            drawn = dict(_alike(cleaned[mine]))
+            for (first, kind), (flow, at) in _alike(points[rows]):
+                holds, which = _repeated(series[rows[flow], :, at], flow)
+                if len(holds):
+                    also, there = drawn.get((first, kind), _NOWHERE)
+                    part = Part.of(points[rows[flow], :, at], which, len(holds), cleaned[mine[also], :, there])
+                    parts.append(((label, first, kind), holds, part))
+        return cls._of(busy, parts)
+
+    def __call__(
+        self,
+        scaled: np.ndarray,
+        labels: np.ndarray,
+        numbers: np.ndarray,
+        parts: dict[tuple[int, int, int], Part],
+        scale: PacketScale,
+        *,
+        seed: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Drawn flows, whose bins are what real ones hold where that is likely.
+
+        Parameters
+        ----------
+        scaled : ndarray of float, shape (flows, 4, bins)
+        labels, numbers : ndarray of int, shape (flows,)
+            Classes of the flows, and their numbers in these.
+        parts : dict
+            What `on` makes of the scale.
+        scale : PacketScale
+        seed : int
+            Of all that is drawn.
+
+        Returns
+        -------
+        scaled : ndarray of float64, shape (flows, 4, bins)
+        again : ndarray of bool, shape (flows, bins)
+            Where bins hold what real ones do again and again.
+        """
+        again = np.zeros((len(scaled), scaled.shape[2]), bool)
+        if not len(self.drawn):
+            return scaled, again
+        out = self._cleaned(scaled, labels, scale)
+        chance = np.stack([
+            np.random.default_rng([seed % 2**64, label, number, 1]).random(scaled.shape[2])
+            for label, number in zip(labels.tolist(), numbers.tolist(), strict=True)
+        ])  # fmt: skip
+        for label in np.unique(labels).tolist():
+            mine = np.flatnonzero(labels == label)
+            for (first, kind), (flow, at) in _alike(out[mine]):
+                part = parts.get((label, first, kind))
+                if part is not None:
+                    rows = mine[flow]
+                    which = part.drawn(out[rows, :, at], chance[rows, at])
+                    taken = which < len(part.points)
+                    again[rows[taken], at[taken]] = True
+                    out[rows[taken], :, at[taken]] = part.points[which[taken]]
+        return out, again
+
+    def check(self, classes: int) -> None:
+        """See whether it fits a model of so many classes.
+
+        Raises
+        ------
+        ValueError
+            If it does not.
+        """
+        groups, repeats = len(self.group), len(self.place)
+        shapes = [(classes, POINTS), (classes, POINTS), (groups, 3), (groups, 9), (repeats,), (repeats, 4), (repeats,)]
+        if [each.shape for each in vars(self).values()] != shapes:
+            raise ValueError("what its bins hold again and again does not fit together")
+        if (
+            (groups and not (self.group[:, 0].min() >= 0 and self.group[:, 0].max() < classes))
+            or (repeats and not (self.place.min() >= 0 and self.place.max() < groups and self.holds.min() >= 0))
+            or not (np.isfinite(self.other).all() and np.isfinite(self.odds).all() and (self.other[:, 4:8] > 0).all())
+        ):  # fmt: skip
+            raise ValueError("what its bins hold again and again cannot be")
+
+    def _cleaned(self, scaled: np.ndarray, labels: np.ndarray, scale: PacketScale) -> np.ndarray:
+        """Scaled flows, as busy as real ones are; each direction of a bin is idle or has a packet."""
+        gain = gain_of_busy(scaled, scale)
+        most = gain.max(1)
+        most[:, 0] = np.inf  # a flow begins with a packet
+        order = np.argsort(np.argsort(-most, axis=1, kind="stable"), axis=1, kind="stable")
+        number, busyness = (most > 0).sum(1), _busyness(gain)
+        for label in np.unique(labels).tolist():
+            if not np.isnan(self.real[label, 0]):
+                mine = labels == label
+                rank = np.interp(busyness[mine], self.drawn[label], RANKS)
+                number[mine] = self.real[label, np.minimum((rank * POINTS).astype(int), POINTS - 1)]
+        # where neither direction is busy by itself, the likelier one is
+        busy = (order < number[:, None])[:, None] & ((gain > 0) | (gain == gain.max(1, keepdims=True)))
+        out = np.clip(np.asarray(scaled, np.float64), IDLE, 1.0)
+        least = scale.scaled(np.zeros((2, 1)), np.log1p(np.ones((2, 1))) / np.log1p(scale.top)[:, None])
+        busy = np.concatenate([busy, busy], axis=1)
+        return np.where(busy, np.maximum(out, least), IDLE)
+
+    def on(self, scale: PacketScale) -> dict[tuple[int, int, int], Part]:
+        """Repeated bins on a scale, by class, first bin of their part and kind."""
+        found = {}
+        for number, (label, first, kind) in enumerate(self.group.tolist()):
+            rows = self.place == number
+            series = np.zeros((np.count_nonzero(rows), 4, first + 1), np.int64)
+            series[:, :, first] = self.holds[rows]
+            centre, spread, odds = np.split(self.other[number].astype(np.float64), (4, 8))
+            points = scale.scale(series)[:, :, first]
+            found[label, first, kind] = Part(points, np.append(self.odds[rows], odds), centre, spread)
+        return found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Part:
+    """Repeated bins of a class, part of a flow and kind.
+
+    Parameters
+    ----------
+    points : ndarray of float64, shape (repeats, 4)
+        Scaled.
+    odds : ndarray of float64, shape (repeats + 1,)
+        The logarithms of their odds, and of those of what is not repeated.
+    centre, spread : ndarray of float64, shape (4,)
+        Of what is not repeated.
+    """
+
+    points: np.ndarray
+    odds: np.ndarray
+    centre: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def of(cls, real: np.ndarray, which: np.ndarray, repeats: int, drawn: np.ndarray) -> Part:
+        """Of scaled real bins, (bins, 4); which repeat each is, `repeats`: none; and bins that were drawn."""
+        count = np.bincount(which, minlength=repeats + 1)
+        wanted = np.maximum(count, 0.5) / len(which)
+        rest, least = real[which == repeats], 2 * BLUR
+        if len(rest) < LEAST:
+            rest, least = real, _ANY
+        centre, spread = rest.mean(0), np.maximum(rest.std(0), least)
+        points = real[[np.flatnonzero(which == each)[0] for each in range(repeats)]]
+        start = cls(points, np.log(wanted), centre, spread)
+        return dataclasses.replace(start, odds=start._balanced(wanted, len(real), drawn)) if len(drawn) else start
+
+    def _balanced(self, wanted: np.ndarray, real: int, drawn: np.ndarray) -> np.ndarray:
+        """Odds by which drawn bins are taken for each repeat as often as real ones are: Sinkhorn's, of one side."""
+        alone, odds = self._likelihood(drawn), self.odds
+        some = 0.5 / len(drawn) + 0.5 / real  # of what is as rare nobody knows how rare it is
+        for _ in range(_ROUNDS):
+            found = _shares(alone + odds).mean(0)
+            odds = odds + _WAY * (np.log(wanted + some) - np.log(found + some))
+            odds = self.odds + np.clip(odds - self.odds, -_BOUND, _BOUND)
+        return odds
+
+    def drawn(self, bins: np.ndarray, chance: np.ndarray) -> np.ndarray:
+        """Which repeat scaled bins (bins, 4) are taken for, by a number from 0 to 1 for each; `repeats`: none."""
+        shares = _shares(self._likelihood(bins) + self.odds).cumsum(1)
+        found: np.ndarray = np.minimum((shares < chance[:, None]).sum(1), len(self.points))
+        return found
+
+    def _likelihood(self, bins: np.ndarray) -> np.ndarray:
+        """Logarithm of how likely each repeat looks so, and what is none; (bins, repeats + 1)."""
+        apart = np.square(bins[:, None] - self.points).sum(2) / BLUR**2 / 2 + 4 * np.log(BLUR)
+        none = (np.square((bins - self.centre) / self.spread) / 2 + np.log(self.spread)).sum(1)
+        return -np.concatenate([apart, none[:, None]], axis=1)
+
+    @property
+    def other(self) -> np.ndarray:
+        """What is said of bins that hold what is not repeated: see `Repeats`."""
+        return np.concatenate([self.centre, self.spread, self.odds[-1:]])
+
+
+_NOWHERE = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def _shares(logarithms: np.ndarray) -> np.ndarray:
+    """Row by row, what adds up to 1."""
+    found = np.exp(logarithms - logarithms.max(1, keepdims=True))
+    shares: np.ndarray = found / found.sum(1, keepdims=True)
+    return shares
+
+
+def _busyness(gain: np.ndarray) -> np.ndarray:
+    """Busy bins of flows, and by how near the next one is to being busy; float64 (flows,)."""
+    most = gain.max(1)
+    most[:, 0] = np.inf
+    nearest = np.where(most > 0, -np.inf, most).max(1)
+    found: np.ndarray = (most > 0).sum(1) + 1 / (1 - nearest / _NEAR)
+    return found
+
+
+def _alike(scaled: np.ndarray) -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, np.ndarray]]]:
+    """Busy bins by the first bin of their part of a flow, and by which directions are busy: flows and bins.
+
+    Parts are octaves: bins 0, 1, 2 and 3, 4 to 7 and so on.
+    """
+    busy = scaled[:, 2:] > IDLE
+    kind = busy[:, 0] + 2 * busy[:, 1]
+    flow, at = np.nonzero(kind)
+    part = np.where(at > 0, 1 << np.maximum(np.log2(np.maximum(at, 1)).astype(np.int64), 0), 0)
+    number = 4 * part + kind[flow, at]
+    for each in np.unique(number).tolist():
+        rows = number == each
+        yield (each // 4, each % 4), (flow[rows], at[rows])
+
+
+def _repeated(bins: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What several flows hold, (repeats, 4), the most frequent first; and which of them each bin is."""
+    holds, which, count = np.unique(bins, axis=0, return_inverse=True, return_counts=True)
+    which = which.ravel()
+    pairs = np.unique(np.stack([which, flow], axis=1), axis=0)
+    several = np.flatnonzero(np.bincount(pairs[:, 0], minlength=len(holds)) >= FLOWS)
+    kept = several[np.argsort(-count[several], kind="stable")][:MOST]
+    place = np.full(len(holds), len(kept))
+    place[kept] = np.arange(len(kept))
+    return holds[kept], place[which]

@@ -1,0 +1,169 @@
+"""encoders: bins that real flows hold again and again are drawn as they are, as often; all others stay as drawn."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encoders.decoder import Decoder
+from encoders.marginals import Marginals
+from encoders.packetscale import PacketScale
+from encoders.repeats import FLOWS, MOST, Repeats
+from encoders.shares import Shares
+
+BINS = 16
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+#: Questions to a name server and their answers, bytes up and down.
+QUESTIONS = ((61, 77), (67, 131), (74, 90))
+
+
+def captured(generator, flows, *, odd=0.2, late=0.1):
+    """Flows of a capture: most are one bin that others hold too; some have bytes of their own, some late bins."""
+    series = np.zeros((flows, 4, BINS), np.int64)
+    for flow in series:
+        up, down = QUESTIONS[generator.choice(3, p=[0.6, 0.3, 0.1])]
+        if generator.random() < odd:
+            up, down = generator.integers(200, 1400, 2)
+        flow[:, 0] = up, down, 1, 1
+        if generator.random() < late:
+            flow[:, generator.integers(2, BINS)] = 104, 52, 2, 1
+    return series
+
+
+def learnt(generator, *, spread=0.02, flows=300, **how):
+    """Real flows, their scale, what is repeated in them, and what a model draws, a little off."""
+    real, then = captured(generator, flows, **how), captured(generator, flows, **how)
+    scale = PacketScale.of(real)
+    first, drawn = (
+        scale.scale(each) + generator.normal(0, spread, each.shape)
+        for each in (captured(generator, flows, **how), then)
+    )
+    none = np.zeros(flows, int)
+    return real, scale, Repeats.learn(first, none, real, none, scale, 1), drawn, then
+
+
+def decoder(scale, repeats, totals=None):
+    limits = np.array([[[20.0, 20.0]], [[1500.0, 1500.0]]])
+    return Decoder(scale, limits, totals or Marginals.none(1), repeats)
+
+
+def share(series, question):
+    return (series[:, :2, 0] == question).all(1).mean()
+
+
+def test_bins_that_real_flows_repeat_are_drawn_byte_for_byte_and_as_often(rng):
+    real, scale, repeats, drawn, then = learnt(rng)
+    plain = decoder(scale, Repeats.none()).decode(drawn, np.zeros(len(drawn), int))
+    after = decoder(scale, repeats).decode(drawn, np.zeros(len(drawn), int))
+    for question in QUESTIONS:
+        assert share(after, question) == pytest.approx(share(real, question), abs=0.07)
+    own = (then[:, 0, 0] >= 200) & (then[:, 0, 0] < 1400)
+    wrong, still = ((each[~own] != then[~own])[:, :2, 0].any(1).mean() for each in (plain, after))
+    assert wrong > 0.1
+    assert still < wrong / 2
+
+
+def test_what_no_two_flows_share_is_neither_kept_nor_drawn(rng):
+    """Bytes that one real flow alone has are not in the model, and bins drawn far from what is repeated stay."""
+    real, _, repeats, drawn, then = learnt(rng)
+    held = {tuple(each) for each in repeats.holds.tolist()}
+    flows = {bins: len({flow for flow, at in zip(*np.nonzero(real[:, 2] > 0), strict=True)
+                        if tuple(real[flow, :, at].tolist()) == bins}) for bins in held}  # fmt: skip
+    assert min(flows.values()) >= FLOWS
+    own = then[:, :2, 0].min(1) >= 200
+    again = decoder(PacketScale.of(real), repeats).drawn(drawn, np.zeros(len(drawn), int)).again
+    assert again[~own, 0].mean() > 0.95
+    assert again[own, 0].mean() < 0.2
+
+
+@pytest.mark.parametrize("wrong", [-0.6, -0.3, 0.05, 0.15])
+def test_flows_are_as_busy_as_real_ones(rng, wrong):
+    """Though a model draws bins idle, or busy, too often."""
+    real, scale, _, _, _ = learnt(rng, late=0.4)
+    none = np.zeros(len(real), int)
+
+    def draw():
+        out = scale.scale(captured(rng, len(real), late=0.4)) + rng.normal(0, 0.02, real.shape)
+        late = rng.random((len(real), 1, BINS - 2)) < abs(wrong)
+        out[:, :, 2:] = np.where(late, 0.25 if wrong < 0 else 0.5, out[:, :, 2:])
+        return out
+
+    repeats, drawn = Repeats.learn(draw(), none, real, none, scale, 1), draw()
+    number = [(each[:, 2:] > 0).any(1).sum(1) for each in (
+        real, decoder(scale, Repeats.none()).decode(drawn, none), decoder(scale, repeats).decode(drawn, none)
+    )]  # fmt: skip
+    assert abs(number[2].mean() - number[0].mean()) < 0.06
+    assert abs(number[2].mean() - number[0].mean()) <= abs(number[1].mean() - number[0].mean())
+    assert abs((number[2] == 1).mean() - (number[0] == 1).mean()) < 0.06
+
+
+@given(seed=st.integers(0, 2**64), first=st.integers(0, 50), cut=st.integers(1, 39))
+def test_flow_i_is_flow_i_however_many_are_decoded(seed, first, cut):
+    rng = np.random.default_rng(7)
+    _, scale, repeats, drawn, _ = learnt(rng, flows=40, spread=0.06)
+    way, none = decoder(scale, repeats), np.zeros(40, int)
+    whole = way.decode(drawn, none, first=first, seed=seed)
+    np.testing.assert_array_equal(whole[:cut], way.decode(drawn[:cut], none[:cut], first=first, seed=seed))
+    np.testing.assert_array_equal(whole[cut:], way.decode(drawn[cut:], none[cut:], first=first + cut, seed=seed))
+
+
+def test_another_seed_takes_other_bins_where_it_is_open_which(rng):
+    _, scale, repeats, drawn, _ = learnt(rng, spread=0.06)
+    one, other = (decoder(scale, repeats).decode(drawn, np.zeros(len(drawn), int), seed=seed) for seed in (0, 1))
+    assert 0 < (one != other).any((1, 2)).mean() < 0.9
+
+
+@given(st.data())
+def test_packets_can_be_made_whatever_is_drawn(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+    _, scale, repeats, drawn, _ = learnt(rng, flows=30)
+    wild = drawn[:8] + rng.normal(0, data.draw(st.floats(0, 2)), drawn[:8].shape)
+    series = decoder(scale, repeats).decode(wild, np.zeros(8, int))
+    assert ((series[:, :2] > 0) == (series[:, 2:] > 0)).all()
+    assert (series[:, :2] >= 20 * series[:, 2:]).all()
+    assert (series[:, :2] <= 1500 * series[:, 2:]).all()
+    assert series[:, 2:, 0].any(1).all()
+
+
+def test_a_flow_of_one_repeated_bin_keeps_what_it_adds_up_to(rng):
+    """Totals of another flow would make a bin of it that no real flow has; other flows are given totals."""
+    real, scale, repeats, drawn, _ = learnt(rng)
+    labels = np.zeros(len(drawn), int)
+    plain = decoder(scale, repeats)
+    totals = Shares.learn(plain.drawn(drawn, labels), labels, real, labels, plain.limits)
+    way = dataclasses.replace(plain, totals=totals)
+    before, after = plain.decode(drawn, labels), way.decode(drawn, labels)
+    settled = plain.drawn(drawn, labels).settled()
+    assert settled.mean() > 0.5
+    np.testing.assert_array_equal(after[settled], before[settled])
+    assert (after[~settled] != before[~settled]).any((1, 2)).mean() > 0.2
+
+
+def test_classes_of_few_flows_stay_as_drawn(rng):
+    real, scale, _, drawn, _ = learnt(rng)
+    labels = np.zeros(len(real), int)
+    labels[:2] = 1
+    repeats = Repeats.learn(drawn, labels, real, labels, scale, 3)
+    assert set(repeats.group[:, 0]) == {0}
+    assert np.isnan(repeats.real[1:]).all()
+    limits = np.tile(np.array([[[20.0, 20.0]], [[1500.0, 1500.0]]]), (1, 3, 1))
+    way, plain = (Decoder(scale, limits, Marginals.none(3), each) for each in (repeats, Repeats.none()))
+    for label in (1, 2):
+        wanted = np.full(len(drawn), label)
+        np.testing.assert_array_equal(way.decode(drawn, wanted), plain.decode(drawn, wanted))
+
+
+def test_at_most_so_many_bins_of_a_part_are_kept(rng):
+    real = captured(rng, 600)
+    real[:, 0, 0] = 100 + np.arange(600) // 2 % 300
+    scale, none = PacketScale.of(real), np.zeros(600, int)
+    repeats = Repeats.learn(scale.scale(real), none, real, none, scale, 1)
+    assert np.bincount(repeats.place).max() == MOST

@@ -23,6 +23,9 @@ from encoders.totals import LEAST, POINTS, RANKS
 #: Flows of a class that hold the same in a part of theirs, at least, and how many such bins of a part are kept.
 FLOWS, MOST = 2, 64
 
+#: Real flows of a class that are looked at, at most; of more, those that stand evenly among all.
+SEEN = 4096
+
 #: How far drawn bins lie from the real ones that they are taken for, on the scale of the model.
 BLUR = 0.05
 
@@ -52,7 +55,7 @@ class Repeats:
         logarithm of their odds.
     place : ndarray of int32, shape (repeats,)
         The group of each repeated bin.
-    holds : ndarray of int32, shape (repeats, 4)
+    holds : ndarray of int64, shape (repeats, 4)
         What it holds: bytes up and down, packets up and down.
     odds : ndarray of float32, shape (repeats,)
         The logarithm of its odds.
@@ -79,14 +82,14 @@ class Repeats:
             np.array([key for key, _, _ in parts], np.int32).reshape(-1, 3),
             np.array([part.other for _, _, part in parts], np.float32).reshape(-1, 9),
             np.repeat(np.arange(len(parts), dtype=np.int32), [len(holds) for _, holds, _ in parts]),
-            np.concatenate([np.zeros((0, 4)), *(holds for _, holds, _ in parts)]).astype(np.int32),
+            np.concatenate([np.zeros((0, 4), np.int64), *(holds for _, holds, _ in parts)]).astype(np.int64),
             np.concatenate([np.zeros(0), *(part.odds[:-1] for _, _, part in parts)]).astype(np.float32),
         )
 
     @classmethod
     def learn(
         cls, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray, scale: PacketScale,
-        classes: int,
+        limits: np.ndarray,
     ) -> Repeats:  # fmt: skip
         """What real flows hold again and again, and how often drawn ones are to be taken for it.
 
@@ -99,24 +102,27 @@ class Repeats:
         series : ndarray of int64, shape (flows, 4, bins)
             Real series.
         scale : PacketScale
-        classes : int
+        limits : ndarray of float, shape (2, classes, 2)
+            Smallest and largest packet of each class, up and down.
         """
-        busy = np.full((2, classes, POINTS), np.nan)
-        ours, theirs = _busyness(gain_of_busy(scaled, scale)), (series[:, 2:] > 0).any(1).sum(1)
+        busy = np.full((2, limits.shape[1], POINTS), np.nan)
+        busyness, number = _busyness(gain_of_busy(scaled, scale)), (series[:, 2:] > 0).any(1).sum(1)
         for label in np.unique(drawn_labels).tolist():
             if np.count_nonzero(labels == label) >= LEAST:
-                busy[0, label] = np.quantile(ours[drawn_labels == label], RANKS)
-                busy[1, label] = np.quantile(theirs[labels == label], RANKS, method="inverted_cdf")
+                busy[0, label] = np.quantile(busyness[drawn_labels == label], RANKS)
+                busy[1, label] = np.quantile(number[labels == label], RANKS, method="inverted_cdf")
         cleaned = cls._of(busy, [])._cleaned(scaled, drawn_labels, scale)
-        points, parts = scale.scale(series), []
+        parts = []
         for label in np.flatnonzero(~np.isnan(busy[0, :, 0])).tolist():
-            rows, mine = np.flatnonzero(labels == label), np.flatnonzero(drawn_labels == label)
-            drawn = dict(_alike(cleaned[mine]))
-            for (first, kind), (flow, at) in _alike(points[rows]):
-                holds, which = _repeated(series[rows[flow], :, at], flow)
+            mine = np.flatnonzero(labels == label)
+            real = series[mine[np.linspace(0, len(mine) - 1, min(len(mine), SEEN)).round().astype(np.int64)]]
+            points, ours = scale.scale(real), cleaned[drawn_labels == label]
+            drawn = dict(_alike(ours))
+            for (first, kind), (flow, at) in _alike(points):
+                holds, which = _repeated(real[flow, :, at], flow, limits[:, label])
                 if len(holds):
                     also, there = drawn.get((first, kind), _NOWHERE)
-                    part = Part.of(points[rows[flow], :, at], which, len(holds), cleaned[mine[also], :, there])
+                    part = Part.of(kind, points[flow, :, at], which, flow, ours[also, :, there])
                     parts.append(((label, first, kind), holds, part))
         return cls._of(busy, parts)
 
@@ -153,10 +159,9 @@ class Repeats:
         if not len(self.drawn):
             return scaled, again
         out = self._cleaned(scaled, labels, scale)
-        chance = np.stack([
-            np.random.default_rng([seed % 2**64, label, number, 1]).random(scaled.shape[2])
-            for label, number in zip(labels.tolist(), numbers.tolist(), strict=True)
-        ])  # fmt: skip
+        chance = np.empty(again.shape)
+        for row, label, number in zip(chance, labels.tolist(), numbers.tolist(), strict=True):
+            row[:] = np.random.default_rng([seed % 2**64, label, number, 1]).random(len(row))
         for label in np.unique(labels).tolist():
             mine = np.flatnonzero(labels == label)
             for (first, kind), (flow, at) in _alike(out[mine]):
@@ -169,8 +174,8 @@ class Repeats:
                     out[rows[taken], :, at[taken]] = part.points[which[taken]]
         return out, again
 
-    def check(self, classes: int) -> None:
-        """See whether it fits a model of so many classes.
+    def check(self, classes: int, bins: int) -> None:
+        """See whether it fits a model of so many classes and bins.
 
         Raises
         ------
@@ -179,13 +184,22 @@ class Repeats:
         """
         groups, repeats = len(self.group), len(self.place)
         shapes = [(classes, POINTS), (classes, POINTS), (groups, 3), (groups, 9), (repeats,), (repeats, 4), (repeats,)]
-        if [each.shape for each in vars(self).values()] != shapes:
+        kinds = "ffifiif"
+        if [(each.shape, each.dtype.kind) for each in vars(self).values()] != list(zip(shapes, kinds, strict=True)):
             raise ValueError("what its bins hold again and again does not fit together")
-        if (
-            (groups and not (self.group[:, 0].min() >= 0 and self.group[:, 0].max() < classes))
-            or (repeats and not (self.place.min() >= 0 and self.place.max() < groups and self.holds.min() >= 0))
-            or not (np.isfinite(self.other).all() and np.isfinite(self.odds).all() and (self.other[:, 4:8] > 0).all())
-        ):  # fmt: skip
+        known = ~np.isnan(self.real)
+        label, first, kind = self.group.T
+        busy = self.holds[:, 2:] > 0
+        fine = (
+            (known == known[:, :1]).all() and (known == ~np.isnan(self.drawn)).all(),
+            ((self.real >= 0) & (self.real <= bins))[known].all(),
+            np.isfinite(self.drawn[known]).all() and (np.diff(self.drawn)[known[:, 1:]] >= 0).all(),
+            ((label >= 0) & (label < classes) & (kind >= 1) & (kind <= 3) & np.isin(first, _firsts(bins))).all(),
+            np.array_equal(np.unique(self.place), np.arange(groups)) and (np.diff(self.place) >= 0).all(),
+            np.isfinite(self.other).all() and np.isfinite(self.odds).all() and (self.other[:, 4:8] > 0).all(),
+        )
+        # only then there is a group for each
+        if not all(fine) or not ((busy[:, 0] + 2 * busy[:, 1] == kind[self.place]).all() and (self.holds >= 0).all()):
             raise ValueError("what its bins hold again and again cannot be")
 
     def _cleaned(self, scaled: np.ndarray, labels: np.ndarray, scale: PacketScale) -> np.ndarray:
@@ -203,20 +217,23 @@ class Repeats:
         # where neither direction is busy by itself, the likelier one is
         busy = (order < number[:, None])[:, None] & ((gain > 0) | (gain == gain.max(1, keepdims=True)))
         out = np.clip(np.asarray(scaled, np.float64), IDLE, 1.0)
-        least = scale.scaled(np.zeros((2, 1)), np.log1p(np.ones((2, 1))) / np.log1p(scale.top)[:, None])
-        busy = np.concatenate([busy, busy], axis=1)
-        return np.where(busy, np.maximum(out, least), IDLE)
+        one = scale.scaled(np.zeros((2, 1)), np.log1p(np.ones((2, 1))) / np.log1p(scale.top)[:, None])
+        busy, already = (np.concatenate([each, each], axis=1) for each in (busy, gain > 0))
+        return np.where(busy, np.where(already, out, np.maximum(out, one)), IDLE)
 
     def on(self, scale: PacketScale) -> dict[tuple[int, int, int], Part]:
         """Repeated bins on a scale, by class, first bin of their part and kind."""
+        if not len(self.group):
+            return {}
+        series = np.zeros((len(self.holds), 4, self.group[:, 1].max(initial=0) + 1), np.int64)
+        series[np.arange(len(series)), :, self.group[self.place, 1]] = self.holds
+        points = scale.scale(series)[np.arange(len(series)), :, self.group[self.place, 1]]
         found = {}
-        for number, (label, first, kind) in enumerate(self.group.tolist()):
-            rows = self.place == number
-            series = np.zeros((np.count_nonzero(rows), 4, first + 1), np.int64)
-            series[:, :, first] = self.holds[rows]
+        starts = np.searchsorted(self.place, np.arange(1, len(self.group)))
+        for number, rows in enumerate(np.split(np.arange(len(points)), starts)):
+            label, first, kind = self.group[number].tolist()
             centre, spread, odds = np.split(self.other[number].astype(np.float64), (4, 8))
-            points = scale.scale(series)[:, :, first]
-            found[label, first, kind] = Part(points, np.append(self.odds[rows], odds), centre, spread)
+            found[label, first, kind] = Part(kind, points[rows], np.append(self.odds[rows], odds), centre, spread)
         return found
 
 
@@ -226,6 +243,8 @@ class Part:
 
     Parameters
     ----------
+    kind : int
+        Which directions are busy: see `Repeats`.
     points : ndarray of float64, shape (repeats, 4)
         Scaled.
     odds : ndarray of float64, shape (repeats + 1,)
@@ -234,22 +253,23 @@ class Part:
         Of what is not repeated.
     """
 
+    kind: int
     points: np.ndarray
     odds: np.ndarray
     centre: np.ndarray
     spread: np.ndarray
 
     @classmethod
-    def of(cls, real: np.ndarray, which: np.ndarray, repeats: int, drawn: np.ndarray) -> Part:
-        """Of scaled real bins, (bins, 4); which repeat each is, `repeats`: none; and bins that were drawn."""
-        count = np.bincount(which, minlength=repeats + 1)
+    def of(cls, kind: int, real: np.ndarray, which: np.ndarray, flow: np.ndarray, drawn: np.ndarray) -> Part:
+        """Of scaled real bins, (bins, 4); which repeat each is, -1: none; whose flow's; and bins that were drawn."""
+        own = which < 0
+        count = np.append(np.bincount(which[~own]), np.count_nonzero(own))
         wanted = np.maximum(count, 0.5) / len(which)
-        rest, least = real[which == repeats], 2 * BLUR
-        if len(rest) < LEAST:
-            rest, least = real, _ANY
+        # of a few flows' own bins nothing is kept
+        rest, least = (real[own], 2 * BLUR) if len(np.unique(flow[own])) >= LEAST else (real[~own], _ANY)
         centre, spread = rest.mean(0), np.maximum(rest.std(0), least)
-        points = real[[np.flatnonzero(which == each)[0] for each in range(repeats)]]
-        start = cls(points, np.log(wanted), centre, spread)
+        points = real[[np.flatnonzero(which == each)[0] for each in range(len(count) - 1)]]
+        start = cls(kind, points, np.log(wanted), centre, spread)
         return dataclasses.replace(start, odds=start._balanced(wanted, len(real), drawn)) if len(drawn) else start
 
     def _balanced(self, wanted: np.ndarray, real: int, drawn: np.ndarray) -> np.ndarray:
@@ -270,8 +290,10 @@ class Part:
 
     def _likelihood(self, bins: np.ndarray) -> np.ndarray:
         """Logarithm of how likely each repeat looks so, and what is none; (bins, repeats + 1)."""
-        apart = np.square(bins[:, None] - self.points).sum(2) / BLUR**2 / 2 + 4 * np.log(BLUR)
-        none = (np.square((bins - self.centre) / self.spread) / 2 + np.log(self.spread)).sum(1)
+        used = _USED[self.kind]  # what is idle is so in all
+        bins, points, centre, spread = (each[..., used] for each in (bins, self.points, self.centre, self.spread))
+        apart = np.square(bins[:, None] - points).sum(2) / BLUR**2 / 2 + len(used) * np.log(BLUR)
+        none = (np.square((bins - centre) / spread) / 2 + np.log(spread)).sum(1)
         return -np.concatenate([apart, none[:, None]], axis=1)
 
     @property
@@ -279,6 +301,9 @@ class Part:
         """What is said of bins that hold what is not repeated: see `Repeats`."""
         return np.concatenate([self.centre, self.spread, self.odds[-1:]])
 
+
+#: Sizes and packets of the directions that are busy, by kind.
+_USED = {1: [0, 2], 2: [1, 3], 3: [0, 1, 2, 3]}
 
 _NOWHERE = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
@@ -291,12 +316,14 @@ def _shares(logarithms: np.ndarray) -> np.ndarray:
 
 
 def _busyness(gain: np.ndarray) -> np.ndarray:
-    """Busy bins of flows, and by how near the next one is to being busy; float64 (flows,)."""
+    """Busy bins of flows, and by how near the next one is to being busy, or the last to idle; float64 (flows,)."""
     most = gain.max(1)
     most[:, 0] = np.inf
+    number = (most > 0).sum(1)
     nearest = np.where(most > 0, -np.inf, most).max(1)
-    found: np.ndarray = (most > 0).sum(1) + 1 / (1 - nearest / _NEAR)
-    return found
+    found: np.ndarray = number + 1 / (1 - nearest / _NEAR)
+    weakest = most.min(1)
+    return np.where(number == most.shape[1], number + 1 - 1 / (1 + np.maximum(weakest, 0) / _NEAR), found)
 
 
 def _alike(scaled: np.ndarray) -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, np.ndarray]]]:
@@ -307,20 +334,26 @@ def _alike(scaled: np.ndarray) -> Iterator[tuple[tuple[int, int], tuple[np.ndarr
     busy = scaled[:, 2:] > IDLE
     kind = busy[:, 0] + 2 * busy[:, 1]
     flow, at = np.nonzero(kind)
-    part = np.where(at > 0, 1 << np.maximum(np.log2(np.maximum(at, 1)).astype(np.int64), 0), 0)
-    number = 4 * part + kind[flow, at]
+    firsts = _firsts(scaled.shape[2])
+    number = 4 * firsts[np.searchsorted(firsts, at, "right") - 1] + kind[flow, at]
     for each in np.unique(number).tolist():
         rows = number == each
         yield (each // 4, each % 4), (flow[rows], at[rows])
 
 
-def _repeated(bins: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What several flows hold, (repeats, 4), the most frequent first; and which of them each bin is."""
+def _firsts(bins: int) -> np.ndarray:
+    """Where the parts of a flow begin."""
+    return np.array([0, *(1 << power for power in range((bins - 1).bit_length()))])
+
+
+def _repeated(bins: np.ndarray, flow: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What several flows hold and a flow can be given, (repeats, 4), the most frequent first; and which each bin is."""
     holds, which, count = np.unique(bins, axis=0, return_inverse=True, return_counts=True)
     which = which.ravel()
     pairs = np.unique(np.stack([which, flow], axis=1), axis=0)
-    several = np.flatnonzero(np.bincount(pairs[:, 0], minlength=len(holds)) >= FLOWS)
-    kept = several[np.argsort(-count[several], kind="stable")][:MOST]
-    place = np.full(len(holds), len(kept))
+    several = np.bincount(pairs[:, 0], minlength=len(holds)) >= FLOWS
+    several &= ((holds[:, :2] >= limits[0] * holds[:, 2:]) & (holds[:, :2] <= limits[1] * holds[:, 2:])).all(1)
+    kept = np.flatnonzero(several)[np.argsort(-count[several], kind="stable")][:MOST]
+    place = np.full(len(holds), -1)
     place[kept] = np.arange(len(kept))
     return holds[kept], place[which]

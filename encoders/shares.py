@@ -133,6 +133,7 @@ def _ranks(values: np.ndarray, among: np.ndarray) -> np.ndarray:
     found = np.empty(values.shape)
     for place in range(values.shape[1]):
         ordered = np.sort(among[:, place])
-        sides = [np.searchsorted(ordered, values[:, place], side) for side in ("left", "right")]
+        # as exactly as quantiles are kept: of flows whose bins are repeated many are equal
+        sides = [np.searchsorted(ordered, values[:, place].astype(ordered.dtype), side) for side in ("left", "right")]
         found[:, place] = (sides[0] + sides[1]) / (2 * len(ordered))
     return found

@@ -89,7 +89,9 @@ def candidates(
     assert isinstance(model.scale, PacketScale)  # series of packets have no bins to be put right
     classes = len(model.classes)
     found = []
-    for repeats in (Repeats.learn(scaled, drawn_labels, series, labels, model.scale, classes), Repeats.none()):
+    assert isinstance(model.decoder, Decoder)
+    again = Repeats.learn(scaled, drawn_labels, series, labels, model.scale, model.decoder.limits)
+    for repeats in (again, Repeats.none()):
         plain = dataclasses.replace(model, repeats=repeats, totals=Marginals.none(classes))
         assert isinstance(plain.decoder, Decoder)
         drawn = plain.decoder.drawn(scaled, drawn_labels, seed=SEED)

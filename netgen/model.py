@@ -151,7 +151,7 @@ class Model:
                 raise ValueError(f"its encoder {about['encoder']!r} is not known here")
             tensors = modelfile.load_tensors(path)
             totals = _taken_out(tensors)
-            repeats = _repeats(tensors, len(about["classes"]))
+            repeats = _repeats(tensors, len(about["classes"]), int(about["series"]["length"]))
             network, imaging = modelfile.load_network(about["network"], tensors), ENCODERS[about["encoder"]]()
             if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
                 raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
@@ -328,7 +328,7 @@ def _taken_out(tensors: dict[str, torch.Tensor]) -> Marginals | Shares:
     raise ValueError("it does not say, as this netgen does, what its flows add up to")
 
 
-def _repeats(tensors: dict[str, torch.Tensor], classes: int) -> Repeats:
+def _repeats(tensors: dict[str, torch.Tensor], classes: int, bins: int) -> Repeats:
     """What bins hold again and again, out of the tensors of a file, where only those of the network are left.
 
     Raises
@@ -342,7 +342,7 @@ def _repeats(tensors: dict[str, torch.Tensor], classes: int) -> Repeats:
     if missing := [name for name in names if name not in tensors]:
         raise ValueError(f"it has no {missing[0]}")
     found = Repeats(*(tensors.pop(name).numpy() for name in names))
-    found.check(classes)
+    found.check(classes, bins)
     return found
 
 

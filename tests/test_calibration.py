@@ -98,11 +98,16 @@ def test_a_model_whose_totals_are_not_as_this_netgen_keeps_them_is_refused(ways,
     [
         ("place", lambda each: each[:-1]),
         ("place", lambda each: each + 1000),
-        ("group", lambda each: each + 1000),
+        ("group", lambda each: each + np.array([1000, 0, 0])),
         ("holds", lambda each: each - 10**6),
         ("odds", lambda each: each * np.nan),
         ("other", lambda each: each[:, :3]),
         ("drawn", lambda each: each[1:]),
+        ("drawn", lambda each: each * np.nan),
+        ("real", lambda each: -each),
+        ("group", lambda each: each * np.array([1, -1, 1])),
+        ("group", lambda each: each + np.array([0, 0, 3])),
+        ("holds", lambda each: each * 0.5),
         ("real", None),
     ],
 )
@@ -112,7 +117,9 @@ def test_a_model_whose_repeated_bins_do_not_fit_is_refused(ways, tmp_path, part,
     assert len(tensors["repeats.place"])
     given = tensors.pop(f"repeats.{part}")
     if wrong is not None:
-        tensors[f"repeats.{part}"] = torch.from_numpy(np.ascontiguousarray(wrong(given.numpy())))
+        damaged = wrong(given.numpy())
+        kept = damaged if part == "holds" else damaged.astype(given.numpy().dtype)
+        tensors[f"repeats.{part}"] = torch.from_numpy(np.ascontiguousarray(kept))
     modelfile.save(path, tensors, about)
     with pytest.raises(ModelError, match=r"again and again|repeats\.real"):
         Model.load(path)

@@ -21,6 +21,9 @@ def rng():
     return np.random.default_rng(0)
 
 
+#: Smallest and largest packet of the one class.
+LIMITS = np.array([[[20.0, 20.0]], [[1500.0, 1500.0]]])
+
 #: Questions to a name server and their answers, bytes up and down.
 QUESTIONS = ((61, 77), (67, 131), (74, 90))
 
@@ -47,12 +50,11 @@ def learnt(generator, *, spread=0.02, flows=300, **how):
         for each in (captured(generator, flows, **how), then)
     )
     none = np.zeros(flows, int)
-    return real, scale, Repeats.learn(first, none, real, none, scale, 1), drawn, then
+    return real, scale, Repeats.learn(first, none, real, none, scale, LIMITS), drawn, then
 
 
 def decoder(scale, repeats, totals=None):
-    limits = np.array([[[20.0, 20.0]], [[1500.0, 1500.0]]])
-    return Decoder(scale, limits, totals or Marginals.none(1), repeats)
+    return Decoder(scale, LIMITS, totals or Marginals.none(1), repeats)
 
 
 def share(series, question):
@@ -96,7 +98,7 @@ def test_flows_are_as_busy_as_real_ones(rng, wrong):
         out[:, :, 2:] = np.where(late, 0.25 if wrong < 0 else 0.5, out[:, :, 2:])
         return out
 
-    repeats, drawn = Repeats.learn(draw(), none, real, none, scale, 1), draw()
+    repeats, drawn = Repeats.learn(draw(), none, real, none, scale, LIMITS), draw()
     number = [(each[:, 2:] > 0).any(1).sum(1) for each in (
         real, decoder(scale, Repeats.none()).decode(drawn, none), decoder(scale, repeats).decode(drawn, none)
     )]  # fmt: skip
@@ -151,10 +153,10 @@ def test_classes_of_few_flows_stay_as_drawn(rng):
     real, scale, _, drawn, _ = learnt(rng)
     labels = np.zeros(len(real), int)
     labels[:2] = 1
-    repeats = Repeats.learn(drawn, labels, real, labels, scale, 3)
+    limits = np.tile(LIMITS, (1, 3, 1))
+    repeats = Repeats.learn(drawn, labels, real, labels, scale, limits)
     assert set(repeats.group[:, 0]) == {0}
     assert np.isnan(repeats.real[1:]).all()
-    limits = np.tile(np.array([[[20.0, 20.0]], [[1500.0, 1500.0]]]), (1, 3, 1))
     way, plain = (Decoder(scale, limits, Marginals.none(3), each) for each in (repeats, Repeats.none()))
     for label in (1, 2):
         wanted = np.full(len(drawn), label)
@@ -165,5 +167,80 @@ def test_at_most_so_many_bins_of_a_part_are_kept(rng):
     real = captured(rng, 600)
     real[:, 0, 0] = 100 + np.arange(600) // 2 % 300
     scale, none = PacketScale.of(real), np.zeros(600, int)
-    repeats = Repeats.learn(scale.scale(real), none, real, none, scale, 1)
+    repeats = Repeats.learn(scale.scale(real), none, real, none, scale, LIMITS)
     assert np.bincount(repeats.place).max() == MOST
+
+
+def flows_of(*bins, length=BINS):
+    """Series of which each holds some bins, by number: bytes up and down; one packet where there are bytes."""
+    series = np.zeros((len(bins), 4, length), np.int64)
+    for flow, held in zip(series, bins, strict=True):
+        for at, volume in held.items():
+            flow[:2, at], flow[2:, at] = volume, np.array(volume) > 0
+    return series
+
+
+def of_real(real, drawn=None, limits=LIMITS):
+    """What is repeated in real flows of one class, and their scale."""
+    scale, labels = PacketScale.of(real), np.zeros(len(real), int)
+    drawn = scale.scale(real) if drawn is None else drawn
+    return Repeats.learn(drawn, np.zeros(len(drawn), int), real, labels, scale, limits), scale
+
+
+def test_a_bin_that_one_flow_alone_holds_however_often_is_not_kept():
+    """It is of that flow, not of the class; nor can it be reckoned from what is kept of the others."""
+    own = dict.fromkeys(range(8, 14), (333, 444))
+    real = flows_of(*({0: (61, 77), 9: (52, 40)} for _ in range(9)), {0: (61, 77)} | own)
+    repeats, scale = of_real(real)
+    assert {tuple(each[:2]) for each in repeats.holds.tolist()} == {(61, 77), (52, 40)}
+    late = repeats.other[repeats.group[:, 1] == 8, :4]
+    np.testing.assert_allclose(late, scale.scale(flows_of({9: (52, 40)}))[:, :, 9], atol=1e-6)
+
+
+def test_a_bin_is_a_repeat_in_the_part_of_a_flow_alone_where_it_is_repeated():
+    """Bin 0 of one flow and bin 9 of another are not alike; bins 9 and 12 of two flows are."""
+    real = flows_of({0: (61, 77)}, {0: (99, 88), 9: (61, 77)}, {0: (70, 0), 9: (52, 0)}, {0: (80, 0), 12: (52, 0)})
+    repeats, _ = of_real(real)
+    assert repeats.group.tolist() == [[0, 8, 1]]
+    assert repeats.holds.tolist() == [[52, 0, 1, 0]]
+
+
+def test_repeats_are_taken_as_often_as_real_flows_hold_them_though_a_model_draws_one_too_seldom(rng):
+    """Of two that lie near each other, each in half of real flows, a model draws what looks like one in nine of ten."""
+    one, other = {0: (100, 0)}, {0: (130, 0)}
+    own = [{0: (int(size), 0)} for size in np.linspace(300, 1400, 20)]
+    real = flows_of(*[one] * 100, *[other] * 100, *own)
+    scale = PacketScale.of(real)
+    points = scale.scale(flows_of(one, other))
+    nearer = points[0] * 0.7 + points[1] * 0.3
+    drawn = np.where(rng.random((400, 1, 1)) < 0.9, nearer, points[1])
+    repeats, scale = of_real(real, drawn[:200])
+    made = decoder(scale, repeats).decode(drawn[200:], np.zeros(200, int))
+    assert share(made, (100, 0)) == pytest.approx(share(made, (130, 0)), abs=0.25)
+
+
+def test_what_no_packet_of_the_class_can_hold_is_not_kept():
+    """Frames merged by a network card are larger than a packet may be."""
+    repeats, _ = of_real(flows_of(*[{0: (2960, 61)}] * 5, *[{0: (52, 61)}] * 5))
+    assert repeats.holds.tolist() == [[52, 61, 1, 1]]
+
+
+@pytest.mark.parametrize("length", [4, 20, 128, 256])
+def test_flows_of_any_length_are_put_right(rng, length):
+    """Of each class by itself, whatever is drawn beside it; full flows and none at all, too."""
+    real = np.zeros((40, 4, length), np.int64)
+    busy = rng.random((40, 2, length)) < np.linspace(0, 1, 40)[:, None, None]
+    busy[:, 0, 0] = True
+    real[:, 2:] = busy * rng.integers(1, 4, busy.shape)
+    real[:, :2] = real[:, 2:] * rng.choice([52, 200, 1400], busy.shape)
+    labels, scale, limits = np.arange(40) % 2, PacketScale.of(real), np.tile(LIMITS, (1, 2, 1))
+    repeats = Repeats.learn(scale.scale(real), labels, real, labels, scale, limits)
+    repeats.check(2, length)
+    way = Decoder(scale, limits, Marginals.none(2), repeats)
+    drawn = scale.scale(real) + rng.normal(0, 0.01, real.shape)
+    both = way.decode(drawn, labels, seed=-3)
+    for label in (0, 1):
+        mine = labels == label
+        np.testing.assert_array_equal(way.decode(drawn[mine], labels[mine], seed=-3), both[mine])
+    assert abs((both[:, 2:] > 0).mean() - busy.mean()) < 0.03
+    assert way.decode(drawn[:0], labels[:0]).shape == (0, 4, length)

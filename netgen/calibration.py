@@ -116,10 +116,11 @@ def _judged(
     generator = np.random.default_rng(SEED)
     decoded = model.decoder.decode(scaled, drawn_labels, seed=SEED)
     ours, theirs = [], []
-    share = min(1.0, JUDGED / len(labels))
-    for label in np.unique(labels):
+    there = np.minimum(*(np.bincount(each, minlength=len(model.classes)) for each in (drawn_labels, labels)))
+    share = min(1.0, JUDGED / there.sum())
+    for label in np.flatnonzero(there):
         mine, real = (np.flatnonzero(each == label) for each in (drawn_labels, labels))
-        number = max(1, int(share * min(len(mine), len(real))))
+        number = max(1, int(share * there[label]))
         ours.append(mine[:number])  # the first ones: totals may be shared out among flows that follow each other
         theirs.append(generator.permutation(real)[:number])
     drawn, rows = np.concatenate(ours), np.concatenate(theirs)

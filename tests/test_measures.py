@@ -157,6 +157,15 @@ def test_fresh_flows_have_a_closest_share_of_a_half_whatever_the_sizes(train, he
     assert np.mean([each.value for each in found]) == pytest.approx(0.5, abs=0.06)
 
 
+@pytest.mark.parametrize(("train", "held"), [(900, 100), (100, 900)])
+def test_flows_that_stand_on_both_sides_have_a_closest_share_of_a_half_whatever_the_sizes(train, held):
+    """In captures most flows repeat; of how many more there are on one side such a flow says nothing."""
+    again = some(30, seed=1)
+    learnt, other = (np.concatenate([some(number, seed=seed), again]) for number, seed in ((train, 2), (held, 3)))
+    new = np.concatenate([some(60, seed=4), *[again] * 8])
+    assert privacy.closest_share(new, learnt, other).value == pytest.approx(0.5, abs=0.08)
+
+
 def test_copies_have_a_closest_share_of_one_and_flows_equally_near_to_both_of_a_half():
     train, held = some(60, seed=1), some(40, seed=2)
     assert privacy.closest_share(train, train, held).value == 1

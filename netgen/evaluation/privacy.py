@@ -8,6 +8,7 @@ seen: the hold-out.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -94,7 +95,7 @@ def closest_share(new: np.ndarray, train: np.ndarray, held: np.ndarray) -> Figur
 
     0.5 is ideal: training flows are then no more like the new ones than other real flows are. 1 is
     a copy. Of n training and m held-back flows, n / (n + m) would be nearer to the former by chance;
-    the odds are divided by those. Ties count half.
+    the odds are divided by those. Flows as near to either count half.
 
     Parameters
     ----------
@@ -114,13 +115,18 @@ def closer(train: Nearest, held: Nearest) -> Figure:
     nearest to: the variance over all ways to divide the real flows in two.
     """
     n, m = len(train.back), len(held.back)
-    by_train = train.forth <= held.forth
-    neighbour = np.where(by_train, train.which, n + held.which)
-    weights = np.bincount(neighbour) / max(len(neighbour), 1)
-    found = mean(by_train - (train.forth == held.forth) / 2, 1 / max(float(np.square(weights).sum()), 1e-12))
+    differ = train.forth != held.forth
+    if not differ.any():
+        return Figure(0.5 if len(differ) else math.nan, 0.0, 1.0)
+    decided = float(differ.mean())
+    by_train = (train.forth < held.forth)[differ]
+    neighbour = np.where(by_train, train.which[differ], n + held.which[differ])
+    weights = np.bincount(neighbour) / len(neighbour)
+    found = mean(by_train, 1 / float(np.square(weights).sum()))
 
     def fair(share: float) -> float:
-        return share * m / (share * m + (1 - share) * n)
+        # flows that have their like on both sides say nothing, however many more there are on one
+        return decided * share * m / (share * m + (1 - share) * n) + (1 - decided) / 2
 
     return Figure(fair(found.value), fair(found.low), fair(found.high))
 

@@ -88,9 +88,11 @@ class Decoder:
         out = np.zeros(scaled.shape, np.int64)
         for label in np.unique(labels):
             rows = np.flatnonzero(labels == label)
-            mine, limits = drawn.take(rows), self.limits[:, label]
+            mine, limits, bears = drawn.take(rows), self.limits[:, label], self.totals.bears(int(label))
             totals = self.totals.totals(int(label), mine, limits, first=first, seed=seed)
-            out[rows] = brought_to(totals, mine, limits, self.totals.bears(int(label)))
-            if totals is not None and (stays := mine.settled()).any():
-                out[rows[stays]] = brought_to(None, mine.take(stays), limits, self.totals.bears(int(label)))
+            if totals is not None:
+                stays = mine.settled()
+                out[rows[stays]] = brought_to(None, mine.take(stays), limits, bears)
+                rows, mine, totals = rows[~stays], mine.take(~stays), totals[~stays]
+            out[rows] = brought_to(totals, mine, limits, bears)
         return out

@@ -79,9 +79,7 @@ def nearest_packets(scaled: np.ndarray, scale: PacketScale, smallest: np.ndarray
     smallest, largest : ndarray of float, shape (flows, 2) or (2,)
         IP bytes of a packet, up and down.
     """
-    place, share = (np.clip(each, 0.0, 1.0) for each in scale.shares(scaled))
-    count, packets = _nearest(share, scale)
-    gain = gain_of_busy(scaled, scale)
+    place, count, packets, gain = _nearest(scaled, scale)
     busy = gain > 0
     # bin 0 begins with the flow's first packet: where neither direction has one, it is the likelier one's
     first = np.where(busy[:, :, 0].any(1), -1, gain[:, :, 0].argmax(1))
@@ -98,20 +96,19 @@ def gain_of_busy(scaled: np.ndarray, scale: PacketScale) -> np.ndarray:
 
     By the squares of the distances on the scale of the model, sizes and packets together.
     """
+    return _nearest(scaled, scale)[3]
+
+
+def _nearest(scaled: np.ndarray, scale: PacketScale) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Places of sizes, packets as drawn, the nearest whole ones of a busy bin, and the gain of those over none."""
     place, share = (np.clip(each, 0.0, 1.0) for each in scale.shares(scaled))
-    nearest = scale.scaled(place, np.log1p(_nearest(share, scale)[1]) / np.log1p(scale.top)[:, None])
-    from_idle, from_busy = (np.square(scaled - each) for each in (IDLE, nearest))
-    found: np.ndarray = (from_idle - from_busy)[:, :2] + (from_idle - from_busy)[:, 2:]
-    return found
-
-
-def _nearest(share: np.ndarray, scale: PacketScale) -> tuple[np.ndarray, np.ndarray]:
-    """Packets of places on their scale, as drawn, and the nearest whole ones of a busy bin."""
     top = np.log1p(scale.top)[:, None]
     count = np.expm1(share * top)
     packets = np.maximum(np.floor(count), 1)
     packets += np.abs(np.log1p(packets + 1) / top - share) < np.abs(np.log1p(packets) / top - share)
-    return count, packets
+    nearest = scale.scaled(place, np.log1p(packets) / top)
+    from_idle, from_busy = (np.square(scaled - each) for each in (IDLE, nearest))
+    return place, count, packets, (from_idle - from_busy)[:, :2] + (from_idle - from_busy)[:, 2:]
 
 
 def add_up(

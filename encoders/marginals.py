@@ -15,7 +15,7 @@ import dataclasses
 import numpy as np
 
 from encoders.integers import Drawn
-from encoders.totals import ALIKE, POINTS, RANKS, by_class, bytes_of, summed, totals_of, with_totals
+from encoders.totals import ALIKE, POINTS, RANKS, by_class, bytes_of, of_rank, summed, totals_of, with_totals
 
 _NONE, _STEPS, _SMOOTH = 0, 1, 2
 _TOTALS, _BYTES = 0, 2
@@ -113,10 +113,9 @@ class Marginals:
         kind, source, target = (each[label, place] for each in (self.kind, self.source, self.target))
         if kind == _NONE:
             return values
-        rank = np.interp(values, source, RANKS)
         if kind == _STEPS:
-            return target[np.minimum((rank * POINTS).astype(int), POINTS - 1)].astype(np.float64)
-        out: np.ndarray = np.interp(rank, RANKS, target)
+            return of_rank(values, source, target).astype(np.float64)
+        out: np.ndarray = np.interp(np.interp(values, source, RANKS), RANKS, target)
         return out
 
 

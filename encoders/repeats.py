@@ -18,7 +18,7 @@ import numpy as np
 from encoders.integers import gain_of_busy
 from encoders.packetscale import PacketScale
 from encoders.scale import IDLE
-from encoders.totals import LEAST, POINTS, RANKS
+from encoders.totals import LEAST, POINTS, RANKS, of_rank
 
 #: Flows of a class that hold the same in a part of theirs, at least, and how many such bins of a part are kept.
 FLOWS, MOST = 2, 64
@@ -106,7 +106,7 @@ class Repeats:
             Smallest and largest packet of each class, up and down.
         """
         busy = np.full((2, limits.shape[1], POINTS), np.nan)
-        busyness, number = _busyness(gain_of_busy(scaled, scale)), (series[:, 2:] > 0).any(1).sum(1)
+        busyness, number = _busyness(_most(gain_of_busy(scaled, scale))), (series[:, 2:] > 0).any(1).sum(1)
         for label in np.unique(drawn_labels).tolist():
             if np.count_nonzero(labels == label) >= LEAST:
                 busy[0, label] = np.quantile(busyness[drawn_labels == label], RANKS)
@@ -205,15 +205,13 @@ class Repeats:
     def _cleaned(self, scaled: np.ndarray, labels: np.ndarray, scale: PacketScale) -> np.ndarray:
         """Scaled flows, as busy as real ones are; each direction of a bin is idle or has a packet."""
         gain = gain_of_busy(scaled, scale)
-        most = gain.max(1)
-        most[:, 0] = np.inf  # a flow begins with a packet
+        most = _most(gain)
         order = np.argsort(np.argsort(-most, axis=1, kind="stable"), axis=1, kind="stable")
-        number, busyness = (most > 0).sum(1), _busyness(gain)
+        number, busyness = (most > 0).sum(1), _busyness(most)
         for label in np.unique(labels).tolist():
             if not np.isnan(self.real[label, 0]):
                 mine = labels == label
-                rank = np.interp(busyness[mine], self.drawn[label], RANKS)
-                number[mine] = self.real[label, np.minimum((rank * POINTS).astype(int), POINTS - 1)]
+                number[mine] = of_rank(busyness[mine], self.drawn[label], self.real[label])
         # where neither direction is busy by itself, the likelier one is
         busy = (order < number[:, None])[:, None] & ((gain > 0) | (gain == gain.max(1, keepdims=True)))
         out = np.clip(np.asarray(scaled, np.float64), IDLE, 1.0)
@@ -268,7 +266,7 @@ class Part:
         # of a few flows' own bins nothing is kept
         rest, least = (real[own], 2 * BLUR) if len(np.unique(flow[own])) >= LEAST else (real[~own], _ANY)
         centre, spread = rest.mean(0), np.maximum(rest.std(0), least)
-        points = real[[np.flatnonzero(which == each)[0] for each in range(len(count) - 1)]]
+        points = real[~own][np.unique(which[~own], return_index=True)[1]]
         start = cls(kind, points, np.log(wanted), centre, spread)
         return dataclasses.replace(start, odds=start._balanced(wanted, len(real), drawn)) if len(drawn) else start
 
@@ -315,10 +313,15 @@ def _shares(logarithms: np.ndarray) -> np.ndarray:
     return shares
 
 
-def _busyness(gain: np.ndarray) -> np.ndarray:
-    """Busy bins of flows, and by how near the next one is to being busy, or the last to idle; float64 (flows,)."""
-    most = gain.max(1)
+def _most(gain: np.ndarray) -> np.ndarray:
+    """The gain of the busier direction of each bin; the first holds a packet whatever it is."""
+    most: np.ndarray = gain.max(1)
     most[:, 0] = np.inf
+    return most
+
+
+def _busyness(most: np.ndarray) -> np.ndarray:
+    """Busy bins of flows, and by how near the next one is to being busy, or the last to idle; float64 (flows,)."""
     number = (most > 0).sum(1)
     nearest = np.where(most > 0, -np.inf, most).max(1)
     found: np.ndarray = number + 1 / (1 - nearest / _NEAR)

@@ -80,6 +80,13 @@ def summed(pair: np.ndarray) -> np.ndarray:
     return np.stack([whole, pair[:, 0] / np.maximum(whole, 1e-9)], axis=1)
 
 
+def of_rank(values: np.ndarray, drawn: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Real values, and none between them, of the ranks that values have among drawn ones; by quantiles of both."""
+    rank = np.interp(values, drawn, RANKS)
+    found: np.ndarray = real[np.minimum((rank * POINTS).astype(int), POINTS - 1)]
+    return found
+
+
 def by_class(
     classes: int, drawn: Drawn, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray
 ) -> Iterator[tuple[int, Drawn, np.ndarray]]:

@@ -10,7 +10,6 @@ import numpy as np
 from capture.feasible import feasible
 from encoders.decoder import Decoder
 from encoders.marginals import Marginals
-from encoders.packetscale import PacketScale
 from encoders.repeats import Repeats
 from encoders.shares import Shares
 from netgen.drawing import choose_device, draw_scaled, joined
@@ -86,16 +85,14 @@ def candidates(
     model: Model, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray
 ) -> list[Model]:
     """Models that put flows right in different ways: bins that are repeated, or not; totals of either form, or none."""
-    assert isinstance(model.scale, PacketScale)  # series of packets have no bins to be put right
-    classes = len(model.classes)
+    decoder, none = model.decoder, Marginals.none(len(model.classes))
+    assert isinstance(decoder, Decoder)  # series of packets have no bins to be put right
+    again = Repeats.learn(scaled, drawn_labels, series, labels, decoder.scale, decoder.limits)
     found = []
-    assert isinstance(model.decoder, Decoder)
-    again = Repeats.learn(scaled, drawn_labels, series, labels, model.scale, model.decoder.limits)
     for repeats in (again, Repeats.none()):
-        plain = dataclasses.replace(model, repeats=repeats, totals=Marginals.none(classes))
-        assert isinstance(plain.decoder, Decoder)
-        drawn = plain.decoder.drawn(scaled, drawn_labels, seed=SEED)
-        learnt = (drawn, drawn_labels, series, labels, plain.decoder.limits)
+        plain = dataclasses.replace(model, repeats=repeats, totals=none)
+        drawn = dataclasses.replace(decoder, repeats=repeats).drawn(scaled, drawn_labels, seed=SEED)
+        learnt = (drawn, drawn_labels, series, labels, decoder.limits)
         totals = (Marginals.learn(*learnt), Shares.learn(*learnt))
         found += [*(dataclasses.replace(plain, totals=each) for each in totals), plain]
     return found

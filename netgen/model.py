@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ from encoders.shares import Shares
 from netgen.drawing import choose_device, draw_scaled
 
 FORMAT = 3
+
+Learnt = TypeVar("Learnt", Marginals | Shares, Repeats)
 
 #: What puts totals right, by what the names of its tensors begin with.
 TOTALS: dict[str, type[Marginals] | type[Shares]] = {"marginals": Marginals, "shares": Shares}
@@ -130,10 +132,9 @@ class Model:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         kind = next(name for name, each in TOTALS.items() if isinstance(self.totals, each))
-        learnt = {f"{kind}.{name}": torch.from_numpy(each) for name, each in vars(self.totals).items()}
-        if len(self.repeats.drawn):
-            learnt |= {f"{REPEATS}.{name}": torch.from_numpy(each) for name, each in vars(self.repeats).items()}
-        return {**self.network.state_dict(), **learnt}
+        learnt = {kind: self.totals, **({REPEATS: self.repeats} if len(self.repeats.drawn) else {})}
+        arrays = {f"{kind}.{name}": each for kind, found in learnt.items() for name, each in vars(found).items()}
+        return {**self.network.state_dict(), **{name: torch.from_numpy(each) for name, each in arrays.items()}}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Model:
@@ -150,8 +151,14 @@ class Model:
             if about["encoder"] not in ENCODERS:
                 raise ValueError(f"its encoder {about['encoder']!r} is not known here")
             tensors = modelfile.load_tensors(path)
-            totals = _taken_out(tensors)
-            repeats = _repeats(tensors, len(about["classes"]), int(about["series"]["length"]))
+            totals = _taken_out(tensors, TOTALS, "what its flows add up to")
+            if totals is None:
+                raise ValueError("it does not say what its flows add up to")
+            repeats = _taken_out(tensors, {REPEATS: Repeats}, "what its bins hold again and again")
+            if repeats is None:
+                repeats = Repeats.none()
+            else:
+                repeats.check(len(about["classes"]), int(about["series"]["length"]))
             network, imaging = modelfile.load_network(about["network"], tensors), ENCODERS[about["encoder"]]()
             if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
                 raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
@@ -313,37 +320,22 @@ class Model:
         return wanted
 
 
-def _taken_out(tensors: dict[str, torch.Tensor]) -> Marginals | Shares:
-    """What puts totals right, out of the tensors of a file, where only those of the network are left.
+def _taken_out(tensors: dict[str, torch.Tensor], kinds: Mapping[str, type[Learnt]], said: str) -> Learnt | None:
+    """What stands in the tensors of a file under one of these names; they are taken out. None: there is none.
 
     Raises
     ------
     ValueError
         If it is not there as this netgen writes it.
     """
-    for kind, totals in TOTALS.items():
-        names = [f"{kind}.{field.name}" for field in dataclasses.fields(totals)]
-        if sorted(names) == sorted(name for name in tensors if name.startswith(f"{kind}.")):
-            return totals(*(tensors.pop(name).numpy() for name in names))
-    raise ValueError("it does not say, as this netgen does, what its flows add up to")
-
-
-def _repeats(tensors: dict[str, torch.Tensor], classes: int, bins: int) -> Repeats:
-    """What bins hold again and again, out of the tensors of a file, where only those of the network are left.
-
-    Raises
-    ------
-    ValueError
-        If it is not there as this netgen writes it.
-    """
-    names = [f"{REPEATS}.{field.name}" for field in dataclasses.fields(Repeats)]
-    if not any(name in tensors for name in names):
-        return Repeats.none()
-    if missing := [name for name in names if name not in tensors]:
-        raise ValueError(f"it has no {missing[0]}")
-    found = Repeats(*(tensors.pop(name).numpy() for name in names))
-    found.check(classes, bins)
-    return found
+    for kind, made in kinds.items():
+        there = sorted(name for name in tensors if name.startswith(f"{kind}."))
+        names = [f"{kind}.{field.name}" for field in dataclasses.fields(made)]
+        if there == sorted(names):
+            return made(*(tensors.pop(name).numpy() for name in names))
+        if there:
+            raise ValueError(f"it does not say, as this netgen does, {said}")
+    return None
 
 
 def match_class(wanted: str, classes: Iterable[str]) -> list[str]:

@@ -58,11 +58,12 @@ def calibrate(
     """
     scaled, drawn_labels = drawn_once(model, device=device, workers=workers, progress=progress)
     tried = candidates(model, scaled, drawn_labels, series, labels)
-    judged = [_judged(each, scaled, drawn_labels, series, labels) for each in tried]
-    enough = max(each.macro_f1 for each in judged) - CHANCE
-    return min(
-        (each for each in zip(judged, tried, strict=True) if each[0].macro_f1 >= enough), key=lambda each: each[0].told
-    )[1]
+    beside = [_beside(each, scaled, drawn_labels, series, labels) for each in tried]
+    learnt = [each.learnt() for each in beside]
+    enough = max(learnt) - CHANCE
+    best = [place for place, score in enumerate(learnt) if score >= enough]
+    # trees take longer than anything else here: of one alone nobody needs to know
+    return tried[best[0] if len(best) == 1 else min(best, key=lambda place: beside[place].told())]
 
 
 def drawn_once(
@@ -98,18 +99,37 @@ def candidates(
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class _Judged:
-    """Macro F1 of the real flows by a forest that learnt from drawn ones, and real-or-fake AUC."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Beside:
+    """Drawn flows beside as many real ones of each class.
 
-    macro_f1: float
-    told: float
+    Parameters
+    ----------
+    drawn, real : ndarray of int64, shape (flows, 4, bins)
+    taught, truth : ndarray of int, shape (flows,)
+        Their class numbers.
+    """
+
+    drawn: np.ndarray
+    real: np.ndarray
+    taught: np.ndarray
+    truth: np.ndarray
+
+    def learnt(self) -> float:
+        """Macro F1 of the real flows by a forest that learnt from the drawn ones."""
+        if np.ptp(self.taught) == 0:
+            return 1.0
+        return macro_f1(self.truth, forest(self.drawn, self.taught, self.real, seed=0, trees=TREES))
+
+    def told(self) -> float:
+        """Real-or-fake AUC."""
+        return told_apart(self.real, self.drawn, trees=TREES).value if len(self.real) >= 2 * FOLDS else 1.0
 
 
-def _judged(
+def _beside(
     model: Model, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray
-) -> _Judged:
-    """Of drawn flows beside as many real ones of each class."""
+) -> _Beside:
+    """Flows as a model decodes them, and real ones."""
     generator = np.random.default_rng(SEED)
     decoded = model.decoder.decode(scaled, drawn_labels, seed=SEED)
     ours, theirs = [], []
@@ -121,8 +141,5 @@ def _judged(
         ours.append(mine[:number])  # the first ones: totals may be shared out among flows that follow each other
         theirs.append(generator.permutation(real)[:number])
     drawn, rows = np.concatenate(ours), np.concatenate(theirs)
-    taught, truth = drawn_labels[drawn], labels[rows]
-    new, _ = feasible(decoded[drawn], taught, model.limits)
-    told = told_apart(series[rows], new, trees=TREES).value if len(rows) >= 2 * FOLDS else 1.0
-    said = forest(new, taught, series[rows], seed=0, trees=TREES) if len(model.classes) > 1 else truth
-    return _Judged(macro_f1(truth, said), told)
+    new, _ = feasible(decoded[drawn], drawn_labels[drawn], model.limits)
+    return _Beside(new, series[rows], drawn_labels[drawn], labels[rows])

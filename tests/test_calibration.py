@@ -11,7 +11,7 @@ from diffusion import modelfile
 from encoders.marginals import Marginals
 from encoders.shares import Shares
 from netgen import calibration
-from netgen.calibration import _Judged, calibrate, candidates, drawn_once
+from netgen.calibration import calibrate, candidates, drawn_once
 from netgen.model import Model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -24,12 +24,26 @@ def real(tiny_model):
     return table.series(), np.searchsorted(np.array(tiny_model.classes), table.labels.astype(str))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Scored:
+    """What is said of drawn flows beside real ones, whatever they are."""
+
+    macro_f1: float
+    auc: float
+
+    def learnt(self):
+        return self.macro_f1
+
+    def told(self):
+        return self.auc
+
+
 @pytest.fixture
 def learnt(tiny_model, real, monkeypatch):
     """Function: scores of flows in each form, to the choice; those with repeated bins where these are not the worst."""
     plain = dataclasses.replace(tiny_model, totals=Marginals.none(len(tiny_model.classes)))
     scores = {}
-    monkeypatch.setattr(calibration, "_judged", lambda model, *_: _Judged(*scores[form(model)]))
+    monkeypatch.setattr(calibration, "_beside", lambda model, *_: _Scored(*scores[form(model)]))
 
     def decided(*of, repeats=False):
         worst = (0.0, 1.0)
@@ -140,10 +154,15 @@ def test_flows_are_judged_by_both(tiny_model):
     labels = np.searchsorted(np.array(tiny_model.classes), table.labels.astype(str))
     model = dataclasses.replace(tiny_model, totals=Marginals.none(len(tiny_model.classes)))
     scaled, series = model.scale.scale(table.series()), table.series()
-    same = calibration._judged(model, scaled, labels, series, labels)
-    wrong = calibration._judged(model, scaled, labels, series, labels[::-1].copy())
-    assert same.macro_f1 > wrong.macro_f1
-    noisy = calibration._judged(
-        model, scaled + np.random.default_rng(0).normal(0, 0.2, scaled.shape), labels, series, labels
-    )
-    assert noisy.told > same.told
+    same = calibration._beside(model, scaled, labels, series, labels)
+    wrong = calibration._beside(model, scaled, labels, series, labels[::-1].copy())
+    assert same.learnt() > wrong.learnt()
+    noise = np.random.default_rng(0).normal(0, 0.2, scaled.shape)
+    assert calibration._beside(model, scaled + noise, labels, series, labels).told() > same.told()
+
+
+def test_from_flows_of_one_class_all_is_learnt(tiny_model):
+    table = tiny_model.sample({tiny_model.classes[0]: 30}, seed=2)
+    labels = np.zeros(len(table), np.int64)
+    beside = calibration._beside(tiny_model, tiny_model.scale.scale(table.series()), labels, table.series(), labels)
+    assert beside.learnt() == 1.0

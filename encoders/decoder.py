@@ -10,6 +10,7 @@ import numpy as np
 
 from encoders.integers import Drawn, nearest_packets
 from encoders.packetscale import PacketScale
+from encoders.recurring import Recurring
 from encoders.repeats import Part, Repeats
 from encoders.totals import brought_to
 
@@ -23,7 +24,9 @@ class Totals(Protocol):
     def bears(self, label: int) -> np.ndarray:
         """How much of a change each bin of a class bears, as of `brought_to`."""
 
-    def totals(self, label: int, drawn: Drawn, limits: np.ndarray, *, first: int, seed: int) -> np.ndarray | None:
+    def totals(
+        self, label: int, drawn: Drawn, limits: np.ndarray, numbers: np.ndarray, *, seed: int
+    ) -> np.ndarray | None:
         """What drawn flows of a class shall add up to.
 
         Parameters
@@ -32,8 +35,8 @@ class Totals(Protocol):
         drawn : Drawn
         limits : ndarray of float, shape (2, 2)
             Smallest and largest packet of the class, up and down.
-        first : int
-            The number, in its class, of the first of these flows.
+        numbers : ndarray of int, shape (flows,)
+            Their numbers in the class, in order.
         seed : int
             Of all that is drawn.
 
@@ -55,44 +58,51 @@ class Decoder:
         Smallest and largest packet of each class, up and down.
     totals : Totals
     repeats : Repeats
+    recurring : Recurring
     """
 
     scale: PacketScale
     limits: np.ndarray
     totals: Totals
     repeats: Repeats = dataclasses.field(default_factory=Repeats.none)
+    recurring: Recurring = dataclasses.field(default_factory=Recurring.nothing)
 
     def group(self, label: int) -> int:
         """Flows of a class that are to be decoded together."""
         return self.totals.group(label)
-
-    def drawn(self, scaled: np.ndarray, labels: np.ndarray, *, first: int = 0, seed: int = 0) -> Drawn:
-        """Packets of scaled series (flows, 4, bins) of these classes; `first` and `seed` as of `decode`."""
-        numbers = np.zeros(len(labels), np.int64)
-        for label in np.unique(labels):
-            numbers[labels == label] = first + np.arange(np.count_nonzero(labels == label))
-        cleaned, again = self.repeats(scaled, labels, numbers, self._scaled_repeats, self.scale, seed=seed)
-        found = nearest_packets(cleaned, self.scale, self.limits[0][labels], self.limits[1][labels])
-        return dataclasses.replace(found, again=again)
-
-    @functools.cached_property
-    def _scaled_repeats(self) -> dict[tuple[int, int, int], Part]:
-        return self.repeats.on(self.scale)
 
     def decode(self, scaled: np.ndarray, labels: np.ndarray, *, first: int = 0, seed: int = 0) -> np.ndarray:
         """Series that packets can make, int64 (flows, 4, bins).
 
         Those of each class are its flows number `first`, ``first + 1`` and so on, drawn with `seed`.
         """
-        drawn = self.drawn(scaled, labels, first=first, seed=seed)
-        out = np.zeros(scaled.shape, np.int64)
-        for label in np.unique(labels):
-            rows = np.flatnonzero(labels == label)
-            mine, limits, bears = drawn.take(rows), self.limits[:, label], self.totals.bears(int(label))
-            totals = self.totals.totals(int(label), mine, limits, first=first, seed=seed)
-            if totals is not None:
-                stays = mine.settled()
-                out[rows[stays]] = brought_to(None, mine.take(stays), limits, bears)
-                rows, mine, totals = rows[~stays], mine.take(~stays), totals[~stays]
-            out[rows] = brought_to(totals, mine, limits, bears)
+        numbers = self.numbers(labels, first)
+        which = self.recurring(scaled, labels, numbers, self.scale, seed=seed)
+        out, rest = self.recurring.series(which, scaled.shape[2]), np.flatnonzero(which < 0)
+        drawn = self.drawn(scaled[rest], labels[rest], numbers[rest], seed=seed)
+        for label in np.unique(labels[rest]).tolist():
+            mine = np.flatnonzero(labels[rest] == label)
+            ours, limits, bears = drawn.take(mine), self.limits[:, label], self.totals.bears(label)
+            totals = self.totals.totals(label, ours, limits, numbers[rest[mine]], seed=seed)
+            out[rest[mine]] = brought_to(totals, ours, limits, bears)
         return out
+
+    def drawn(
+        self, scaled: np.ndarray, labels: np.ndarray, numbers: np.ndarray | None = None, *, seed: int = 0
+    ) -> Drawn:
+        """Packets of scaled series (flows, 4, bins), none of which recurs, of these classes and numbers in them."""
+        numbers = self.numbers(labels) if numbers is None else numbers
+        cleaned = self.repeats(scaled, labels, numbers, self._scaled_repeats, self.scale, seed=seed)
+        return nearest_packets(cleaned, self.scale, self.limits[0][labels], self.limits[1][labels])
+
+    @staticmethod
+    def numbers(labels: np.ndarray, first: int = 0) -> np.ndarray:
+        """Numbers of flows in their classes, int64 (flows,), from `first` on."""
+        found = np.zeros(len(labels), np.int64)
+        for label in np.unique(labels):
+            found[labels == label] = first + np.arange(np.count_nonzero(labels == label))
+        return found
+
+    @functools.cached_property
+    def _scaled_repeats(self) -> dict[tuple[int, int, int], Part]:
+        return self.repeats.on(self.scale)

@@ -35,8 +35,6 @@ class Drawn:
     place : ndarray of float64, same shape
         Where the size stands on its scale, which for more or fewer packets is another one.
     scale : PacketScale
-    again : ndarray of bool, shape (flows, bins), optional
-        Where bins hold what real ones do again and again: see `encoders.repeats`.
     """
 
     packets: np.ndarray
@@ -44,19 +42,10 @@ class Drawn:
     size: np.ndarray
     place: np.ndarray
     scale: PacketScale
-    again: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> Drawn:
         """Some of the flows."""
-        again = None if self.again is None else self.again[rows]
-        return Drawn(self.packets[rows], self.amount[rows], self.size[rows], self.place[rows], self.scale, again)
-
-    def settled(self) -> np.ndarray:
-        """Flows of one bin that real flows hold again and again: they add up to what those do; bool (flows,)."""
-        busy = self.packets.any(1)
-        again = np.zeros_like(busy) if self.again is None else self.again
-        found: np.ndarray = (busy.sum(1) == 1) & (busy & again).any(1)
-        return found
+        return Drawn(self.packets[rows], self.amount[rows], self.size[rows], self.place[rows], self.scale)
 
     def sizes(self, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
         """IP bytes a packet of bins that now have so many; `limits` (2, 2): smallest and largest, up and down."""

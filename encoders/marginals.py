@@ -86,7 +86,9 @@ class Marginals:
         """How much of a change each bin of a class bears: all alike."""
         return ALIKE
 
-    def totals(self, label: int, drawn: Drawn, limits: np.ndarray, *, first: int, seed: int) -> np.ndarray | None:
+    def totals(
+        self, label: int, drawn: Drawn, limits: np.ndarray, numbers: np.ndarray, *, seed: int
+    ) -> np.ndarray | None:
         """What drawn flows of a class shall add up to: see `encoders.decoder.Totals`."""
         if self.kind[label, _TOTALS] == _NONE:
             return None

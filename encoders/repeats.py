@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from encoders.integers import gain_of_busy
+from encoders.odds import balanced, picked
 from encoders.packetscale import PacketScale
 from encoders.scale import IDLE
 from encoders.totals import LEAST, POINTS, RANKS, of_rank
@@ -29,9 +30,8 @@ SEEN = 4096
 #: How far drawn bins lie from the real ones that they are taken for, on the scale of the model.
 BLUR = 0.05
 
-#: Rounds in which odds are brought to what is drawn as often as it is real, the share of the way that each of them
-#: goes, and how far all of them may go.
-_ROUNDS, _WAY, _BOUND = 20, 0.5, float(np.log(8))
+#: Rounds in which odds are brought to what is drawn as often as it is real, and how far all of them may go.
+_ROUNDS, _BOUND = 20, float(np.log(8))
 
 #: An idle bin whose gain lies so far below that of a busy one is half as near to being busy.
 _NEAR = 0.05
@@ -135,8 +135,8 @@ class Repeats:
         scale: PacketScale,
         *,
         seed: int,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Drawn flows, whose bins are what real ones hold where that is likely.
+    ) -> np.ndarray:
+        """Drawn flows, whose bins are what real ones hold where that is likely; float64 (flows, 4, bins), scaled.
 
         Parameters
         ----------
@@ -148,18 +148,11 @@ class Repeats:
         scale : PacketScale
         seed : int
             Of all that is drawn.
-
-        Returns
-        -------
-        scaled : ndarray of float64, shape (flows, 4, bins)
-        again : ndarray of bool, shape (flows, bins)
-            Where bins hold what real ones do again and again.
         """
-        again = np.zeros((len(scaled), scaled.shape[2]), bool)
         if not len(self.drawn):
-            return scaled, again
+            return scaled
         out = self._cleaned(scaled, labels, scale)
-        chance = np.empty(again.shape)
+        chance = np.empty((len(out), out.shape[2]))
         for row, label, number in zip(chance, labels.tolist(), numbers.tolist(), strict=True):
             row[:] = np.random.default_rng([seed % 2**64, label, number, 1]).random(len(row))
         for label in np.unique(labels).tolist():
@@ -170,9 +163,8 @@ class Repeats:
                     rows = mine[flow]
                     which = part.drawn(out[rows, :, at], chance[rows, at])
                     taken = which < len(part.points)
-                    again[rows[taken], at[taken]] = True
                     out[rows[taken], :, at[taken]] = part.points[which[taken]]
-        return out, again
+        return out
 
     def check(self, classes: int, bins: int) -> None:
         """See whether it fits a model of so many classes and bins.
@@ -262,29 +254,17 @@ class Part:
         """Of scaled real bins, (bins, 4); which repeat each is, -1: none; whose flow's; and bins that were drawn."""
         own = which < 0
         count = np.append(np.bincount(which[~own]), np.count_nonzero(own))
-        wanted = np.maximum(count, 0.5) / len(which)
         # of a few flows' own bins nothing is kept
         rest, least = (real[own], 2 * BLUR) if len(np.unique(flow[own])) >= LEAST else (real[~own], _ANY)
         centre, spread = rest.mean(0), np.maximum(rest.std(0), least)
         points = real[~own][np.unique(which[~own], return_index=True)[1]]
-        start = cls(kind, points, np.log(wanted), centre, spread)
-        return dataclasses.replace(start, odds=start._balanced(wanted, len(real), drawn)) if len(drawn) else start
-
-    def _balanced(self, wanted: np.ndarray, real: int, drawn: np.ndarray) -> np.ndarray:
-        """Odds by which drawn bins are taken for each repeat as often as real ones are: Sinkhorn's, of one side."""
-        alone, odds = self._likelihood(drawn), self.odds
-        some = 0.5 / len(drawn) + 0.5 / real  # of what is as rare nobody knows how rare it is
-        for _ in range(_ROUNDS):
-            found = _shares(alone + odds).mean(0)
-            odds = odds + _WAY * (np.log(wanted + some) - np.log(found + some))
-            odds = self.odds + np.clip(odds - self.odds, -_BOUND, _BOUND)
-        return odds
+        found = cls(kind, points, np.zeros(len(count)), centre, spread)
+        odds = balanced(found._likelihood(drawn), count, rounds=_ROUNDS, bound=_BOUND)
+        return dataclasses.replace(found, odds=odds)
 
     def drawn(self, bins: np.ndarray, chance: np.ndarray) -> np.ndarray:
         """Which repeat scaled bins (bins, 4) are taken for, by a number from 0 to 1 for each; `repeats`: none."""
-        shares = _shares(self._likelihood(bins) + self.odds).cumsum(1)
-        found: np.ndarray = np.minimum((shares < chance[:, None]).sum(1), len(self.points))
-        return found
+        return picked(self._likelihood(bins) + self.odds, chance)
 
     def _likelihood(self, bins: np.ndarray) -> np.ndarray:
         """Logarithm of how likely each repeat looks so, and what is none; (bins, repeats + 1)."""
@@ -304,13 +284,6 @@ class Part:
 _USED = {1: [0, 2], 2: [1, 3], 3: [0, 1, 2, 3]}
 
 _NOWHERE = (np.zeros(0, np.int64), np.zeros(0, np.int64))
-
-
-def _shares(logarithms: np.ndarray) -> np.ndarray:
-    """Row by row, what adds up to 1."""
-    found = np.exp(logarithms - logarithms.max(1, keepdims=True))
-    shares: np.ndarray = found / found.sum(1, keepdims=True)
-    return shares
 
 
 def _most(gain: np.ndarray) -> np.ndarray:

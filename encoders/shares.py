@@ -3,8 +3,7 @@
 Maps of each total by itself (`encoders.marginals`) lose what hangs together: which bytes go with which packets. And
 where a class has few real flows, a classifier learns less from as many that were drawn independently of each other, be
 they ever so good: some totals come twice, others not at all. So here the four totals of a real flow go together, and
-in each turn of as many drawn flows as the class has real ones, every real one lends its totals once (flows of one
-repeated bin have no need of them: see `encoders.decoder`). Which drawn flow
+in each turn of as many drawn flows as the class has real ones, every real one lends its totals once. Which drawn flow
 gets whose is decided a group at a time: ranks, in packets, share up, and bytes up and down, differ least
 in all (optimal transport). A drawn flow that is like none of those left, as where a class has two kinds of flows and a
 group more of one than its share, takes the totals of another real flow, which it is like.
@@ -80,19 +79,20 @@ class Shares:
         """How much of a change each bin bears, (4, bins): by its variance, as parts do of a sum that is known."""
         return np.square(np.maximum(self.differ[label].astype(np.float64), FIRM))
 
-    def totals(self, label: int, drawn: Drawn, limits: np.ndarray, *, first: int, seed: int) -> np.ndarray | None:
+    def totals(
+        self, label: int, drawn: Drawn, limits: np.ndarray, numbers: np.ndarray, *, seed: int
+    ) -> np.ndarray | None:
         """What drawn flows of a class shall add up to: see `encoders.decoder.Totals`."""
         lent = self._lent(label)
-        if not len(lent):
+        if not len(lent) or not len(numbers):
             return None
-        number = np.arange(first, first + len(drawn.packets))
-        turn, group = number // len(lent), number // self.group(label)
+        turn, group = numbers // len(lent), numbers // self.group(label)
         ours = _ranks(_quantities(drawn, limits), self.drawn[label])
         theirs = _ranks(together := np.concatenate([summed(lent[:, :2]), lent[:, 2:]], axis=1), together)
-        found = np.empty((len(number), 4))
-        for part in np.split(np.arange(len(number)), 1 + np.flatnonzero(np.diff(turn) | np.diff(group))):
+        found = np.empty((len(numbers), 4))
+        for part in np.split(np.arange(len(numbers)), 1 + np.flatnonzero(np.diff(turn) | np.diff(group))):
             order = np.random.default_rng([seed % 2**64, label, turn[part[0]]]).permutation(len(lent))
-            found[part] = lent[_given(ours[part], theirs, order[number[part] % len(lent)])]
+            found[part] = lent[_given(ours[part], theirs, order[numbers[part] % len(lent)])]
         return found
 
     def _lent(self, label: int) -> np.ndarray:

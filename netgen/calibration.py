@@ -10,6 +10,7 @@ import numpy as np
 from capture.feasible import feasible
 from encoders.decoder import Decoder
 from encoders.marginals import Marginals
+from encoders.recurring import Recurring
 from encoders.repeats import Repeats
 from encoders.shares import Shares
 from netgen.drawing import choose_device, draw_scaled, joined
@@ -17,8 +18,8 @@ from netgen.evaluation.realism import FOLDS, told_apart
 from netgen.evaluation.usefulness import forest, macro_f1
 from netgen.model import Model
 
-#: Flows drawn a class, and in all; fewer than LEAST a class would not show its distribution.
-MOST, IN_ALL, LEAST = 128, 2048, 24
+#: Flows drawn of a class, and in all; fewer than LEAST of a class would not show its distribution.
+MOST, IN_ALL, LEAST = 256, 2048, 24
 
 #: Flows of either side, and trees, by which it is judged whether the maps are for the better.
 JUDGED, TREES = 1000, 50
@@ -41,10 +42,10 @@ def calibrate(
 ) -> Model:
     """The model with totals learnt from flows that it draws, and the real ones it was trained on.
 
-    Bins that are what real ones are again and again, or as drawn; maps of one total each, totals of real flows shared
-    out, or neither: that from whose flows a classifier learns most; of those from which it learns as much, the one
-    whose flows are hardest to tell from the real ones. A well-trained model of large flows may do better without:
-    totals know nothing of what hangs together within a flow.
+    Flows and bins that are what real ones are again and again, or as drawn; maps of one total each, totals of real
+    flows shared out, or neither. Of all these ways, those from whose flows a classifier learns most; of them, those
+    whose flows are hardest to tell from the real ones; of them, the one from which most is learnt. A well-trained
+    model of large flows may do better without: totals know nothing of what hangs together within a flow.
 
     Parameters
     ----------
@@ -56,27 +57,33 @@ def calibrate(
     device, workers, progress
         See `Model.sample`.
     """
-    scaled, drawn_labels = drawn_once(model, device=device, workers=workers, progress=progress)
+    scaled, drawn_labels = drawn_once(model, labels, device=device, workers=workers, progress=progress)
     tried = candidates(model, scaled, drawn_labels, series, labels)
     beside = [_beside(each, scaled, drawn_labels, series, labels) for each in tried]
     learnt = [each.learnt() for each in beside]
-    enough = max(learnt) - CHANCE
-    best = [place for place, score in enumerate(learnt) if score >= enough]
-    # trees take longer than anything else here: of one alone nobody needs to know
-    return tried[best[0] if len(best) == 1 else min(best, key=lambda place: beside[place].told())]
+    best = [place for place, score in enumerate(learnt) if score >= max(learnt) - CHANCE]
+    if len(best) > 1:  # trees take longer than anything else here: of one alone nobody needs to know
+        told = {place: beside[place].told() for place in best}
+        best = [place for place in best if told[place] <= min(told.values()) + CHANCE]
+    return tried[max(best, key=lambda place: learnt[place])]
 
 
 def drawn_once(
     model: Model,
+    labels: np.ndarray,
     *,
     device: str,
     workers: int | None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scaled series that a model draws, (flows, channels, bins), and their class numbers, to be measured."""
-    number = int(np.clip(IN_ALL // len(model.classes), LEAST, MOST))
+    """Scaled series that a model draws, (flows, channels, bins), and their class numbers, to be measured.
+
+    Of classes of more real flows more, as more is known of these.
+    """
+    much = np.sqrt(np.bincount(labels, minlength=len(model.classes)))
+    numbers = np.clip(IN_ALL * much / much.sum(), LEAST, MOST).astype(int)
     blocks = draw_scaled(
-        model, dict.fromkeys(range(len(model.classes)), number), seed=SEED, guidance=1.0,
+        model, dict(enumerate(numbers.tolist())), seed=SEED, guidance=1.0,
         steps=model.noise.steps, device=choose_device(device), workers=workers, progress=progress,
     )  # fmt: skip
     return joined(blocks)
@@ -85,16 +92,23 @@ def drawn_once(
 def candidates(
     model: Model, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray
 ) -> list[Model]:
-    """Models that put flows right in different ways: bins that are repeated, or not; totals of either form, or none."""
+    """Models that put flows right in different ways: what recurs as it is, or not; totals of either form, or none."""
     decoder, none = model.decoder, Marginals.none(len(model.classes))
     assert isinstance(decoder, Decoder)  # series of packets have no bins to be put right
-    again = Repeats.learn(scaled, drawn_labels, series, labels, decoder.scale, decoder.limits)
+    numbers = decoder.numbers(drawn_labels)
+    recurring = Recurring.learn(scaled, drawn_labels, series, labels, decoder.scale, decoder.limits)
     found = []
-    for repeats in (again, Repeats.none()):
-        plain = dataclasses.replace(model, repeats=repeats, totals=none)
-        drawn = dataclasses.replace(decoder, repeats=repeats).drawn(scaled, drawn_labels, seed=SEED)
-        learnt = (drawn, drawn_labels, series, labels, decoder.limits)
-        totals = (Marginals.learn(*learnt), Shares.learn(*learnt))
+    for whole in (recurring, Recurring.nothing()):
+        # what is learnt of bins and totals is of flows that do not recur
+        mine = whole(scaled, drawn_labels, numbers, decoder.scale, seed=SEED) < 0
+        real = ~whole.members(series, labels)
+        ours, theirs = (scaled[mine], drawn_labels[mine]), (series[real], labels[real])
+        repeats = Repeats.none()
+        if whole is recurring:
+            repeats = Repeats.learn(*ours, *theirs, decoder.scale, decoder.limits)
+        plain = dataclasses.replace(model, recurring=whole, repeats=repeats, totals=none)
+        drawn = dataclasses.replace(decoder, repeats=repeats).drawn(*ours, numbers[mine], seed=SEED)
+        totals = (each.learn(drawn, ours[1], *theirs, decoder.limits) for each in (Marginals, Shares))
         found += [*(dataclasses.replace(plain, totals=each) for each in totals), plain]
     return found
 

@@ -30,19 +30,20 @@ from encoders.kinds import ENCODERS
 from encoders.marginals import Marginals
 from encoders.packetscale import PacketScale
 from encoders.packetsequence import SequenceDecoder, SequenceScale
+from encoders.recurring import Recurring
 from encoders.repeats import Repeats
 from encoders.shares import Shares
 from netgen.drawing import choose_device, draw_scaled
 
 FORMAT = 3
 
-Learnt = TypeVar("Learnt", Marginals | Shares, Repeats)
+Learnt = TypeVar("Learnt", Marginals | Shares, Repeats, Recurring)
 
 #: What puts totals right, by what the names of its tensors begin with.
 TOTALS: dict[str, type[Marginals] | type[Shares]] = {"marginals": Marginals, "shares": Shares}
 
 #: What the names of the tensors of `Repeats` begin with; models of earlier versions have none.
-REPEATS = "repeats"
+REPEATS, RECURRING = "repeats", "recurring"
 
 #: Kind of series -> the scale on which it is learnt.
 SCALES: dict[str, type[PacketScale] | type[SequenceScale]] = {BINS: PacketScale, PACKETS: SequenceScale}
@@ -68,6 +69,8 @@ class Model:
         What flows of the classes add up to, by which drawn flows of bins are put right.
     repeats : Repeats
         What their bins hold again and again.
+    recurring : Recurring
+        Which flows recur as a whole.
     encoder : str
         Name of the encoder.
     training : dict
@@ -86,6 +89,7 @@ class Model:
     noise: NoiseConfig
     totals: Marginals | Shares
     repeats: Repeats = dataclasses.field(default_factory=Repeats.none)
+    recurring: Recurring = dataclasses.field(default_factory=Recurring.nothing)
     encoder: str = "gasf"
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     profile: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -101,7 +105,7 @@ class Model:
         limits = np.stack([self.limits.smallest, self.limits.largest]).astype(float)
         if isinstance(self.scale, SequenceScale):
             return SequenceDecoder(self.scale, limits)
-        return Decoder(self.scale, limits, self.totals, self.repeats)
+        return Decoder(self.scale, limits, self.totals, self.repeats, self.recurring)
 
     def about(self) -> dict[str, Any]:
         """All but the weights, as JSON types: the metadata of the model's file."""
@@ -132,7 +136,11 @@ class Model:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         kind = next(name for name, each in TOTALS.items() if isinstance(self.totals, each))
-        learnt = {kind: self.totals, **({REPEATS: self.repeats} if len(self.repeats.drawn) else {})}
+        learnt: dict[str, Any] = {kind: self.totals}
+        if len(self.repeats.drawn):
+            learnt[REPEATS] = self.repeats
+        if len(self.recurring.label):
+            learnt[RECURRING] = self.recurring
         arrays = {f"{kind}.{name}": each for kind, found in learnt.items() for name, each in vars(found).items()}
         return {**self.network.state_dict(), **{name: torch.from_numpy(each) for name, each in arrays.items()}}
 
@@ -159,6 +167,11 @@ class Model:
                 repeats = Repeats.none()
             else:
                 repeats.check(len(about["classes"]), int(about["series"]["length"]))
+            recurring = _taken_out(tensors, {RECURRING: Recurring}, "which of its flows recur")
+            if recurring is None:
+                recurring = Recurring.nothing()
+            else:
+                recurring.check(len(about["classes"]), int(about["series"]["length"]))
             network, imaging = modelfile.load_network(about["network"], tensors), ENCODERS[about["encoder"]]()
             if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
                 raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
@@ -176,6 +189,7 @@ class Model:
                 noise=NoiseConfig(**about["noise"]),
                 totals=totals,
                 repeats=repeats,
+                recurring=recurring,
                 encoder=about["encoder"],
                 training=about["training"],
                 profile=about.get(KEY, {}),

@@ -296,7 +296,7 @@ def shared(rng, flows):
 def test_in_each_turn_every_real_flow_lends_its_totals_once(rng, flows):
     """A turn is as many drawn flows as there are real ones; nearly all, where a group is not a whole turn."""
     theirs, ours, shares, limits = shared(rng, flows)
-    given = shares.totals(0, ours, limits, first=0, seed=3)
+    given = shares.totals(0, ours, limits, np.arange(len(ours.packets)), seed=3)
     lent = [np.unique(given[turn : turn + flows], axis=0) for turn in range(0, len(given), flows)]
     known = {tuple(each) for each in theirs}
     assert all({tuple(each) for each in turn} <= known for turn in lent)
@@ -332,7 +332,7 @@ def test_a_group_of_one_kind_is_not_given_totals_of_another(rng, monkeypatch):
             packets = np.tile(theirs[10 * kind + np.arange(16) % 10, 0, None, None] / 2, (1, 2, 1))
             ones = np.ones_like(packets)
             drawn = Drawn(packets.astype(int), packets, ones, ones, SCALE)
-            given = shares.totals(0, drawn, limits, first=0, seed=0)
+            given = shares.totals(0, drawn, limits, np.arange(16), seed=0)
             found.append(((given[:, 0] > 500) != kind).mean())
         return np.array(found)
 
@@ -365,7 +365,7 @@ def test_bins_that_all_flows_have_alike_bear_little_of_a_change(rng):
 def test_who_gets_whose_totals_depends_on_the_seed_and_on_what_was_drawn(rng):
     """Other totals with another seed, where not all are lent in a group; large flows get large totals."""
     _, ours, shares, limits = shared(rng, 40)
-    one, other = (shares.totals(0, ours, limits, first=0, seed=seed) for seed in (0, -1))
+    one, other = (shares.totals(0, ours, limits, np.arange(len(ours.packets)), seed=seed) for seed in (0, -1))
     assert (one != other).any()
     drawn = ours.amount.sum((1, 2))
     given = one[:, :2].sum(1)

@@ -95,6 +95,67 @@ def test_a_model_keeps_how_its_flows_are_put_right(ways, tmp_path):
         np.testing.assert_array_equal(again.sample("all", 12).series(), model.sample("all", 12).series())
 
 
+@pytest.fixture
+def often(tiny_model, real):
+    """What the choice is from if every other real flow of a class is the same: candidates, drawn flows and labels."""
+    series, labels = real[0].copy(), real[1]
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
+        series[mine[::2]] = series[mine[0]]
+    drawn = drawn_once(tiny_model, labels, device="cpu", workers=1)
+    return candidates(tiny_model, *drawn, series, labels), drawn, (series, labels)
+
+
+def test_what_recurs_is_learnt_apart_from_all_else(often):
+    """Flows that recur are drawn as often as they are real, and lend nothing to others."""
+    tried, drawn, (series, labels) = often
+    for model in tried[:3]:
+        assert len(model.recurring.label) == len(model.classes)
+        again = model.recurring.members(model.decoder.decode(*drawn, seed=calibration.SEED), drawn[1])
+        assert again.mean() == pytest.approx(0.5, abs=0.1)
+    shared, every = tried[1].totals, tried[4].totals
+    for label in np.unique(labels):
+        once = series[labels == label][0].sum(1)[[2, 3, 0, 1]].astype(np.float32)
+        assert (shared.real[label] != once).any(1).all()
+        assert (every.real[label] == once).all(1).any()
+    assert not any(len(model.recurring.label) for model in tried[3:])
+
+
+def test_a_model_keeps_which_flows_recur(often, tmp_path):
+    model = often[0][1]
+    again = Model.load(model.save(tmp_path / "m.safetensors"))
+    assert again.weights_sha256() == model.weights_sha256()
+    np.testing.assert_array_equal(again.sample("all", 12).series(), model.sample("all", 12).series())
+    assert len(again.recurring.label) == len(model.recurring.label) > 0
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        ("label", lambda each: each + 1000),
+        ("label", lambda each: each[::-1]),
+        ("odds", lambda each: each * np.nan),
+        ("none", lambda each: each[:-1]),
+        ("flow", lambda each: each + 1),
+        ("flow", lambda each: each[::-1]),
+        ("at", lambda each: each + 1000),
+        ("holds", lambda each: each - 10**6),
+        ("holds", lambda each: each * 0.5),
+        ("holds", lambda each: each[:, :3]),
+        ("odds", None),
+    ],
+)
+def test_a_model_whose_recurring_flows_do_not_fit_is_refused(often, tmp_path, part, wrong):
+    path = often[0][1].save(tmp_path / "m.safetensors")
+    tensors, about = modelfile.load_tensors(path), modelfile.load_about(path)
+    given = tensors.pop(f"recurring.{part}")
+    if wrong is not None:
+        tensors[f"recurring.{part}"] = torch.from_numpy(np.ascontiguousarray(wrong(given.numpy())))
+    modelfile.save(path, tensors, about)
+    with pytest.raises(ModelError, match="recur"):
+        Model.load(path)
+
+
 @pytest.mark.parametrize("left", [set(), {"shares.real"}, {"shares.drawn", "shares.real", "shares.more"}])
 def test_a_model_whose_totals_are_not_as_this_netgen_keeps_them_is_refused(ways, tmp_path, left):
     path = ways["shared"].save(tmp_path / "m.safetensors")

@@ -1,7 +1,7 @@
 """Flows that recur, number for number: drawn flows become one of those, as often as real ones are.
 
-Four of five flows of a home's devices are the same as others, in every bin: a question to a name server and its answer,
-a greeting, a poll. A model that draws 512 numbers for a flow, each a little off, never makes one of them. So a drawn
+Most flows of a home's devices are the same as others, in every bin: a question to a name server and its answer, a
+greeting, a poll. A model that draws 512 numbers for a flow, each a little off, never makes one of them. So a drawn
 flow is taken for one of the flows that several real ones of its class are, each as likely as it is near and as wanted
 as it is frequent; or for none of them, and stays what it is. The odds are balanced among drawn flows, so that each is
 drawn as often as it is real. What nothing recurs in, as minutes of video, is left alone.
@@ -141,13 +141,13 @@ class Recurring:
 
 def _recurring(real: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Flows of a class that recur and that a flow can be, the most frequent first, and how often each does."""
-    flows, count = np.unique(real.reshape(len(real), -1), axis=0, return_counts=True)
-    found = flows.reshape(-1, *real.shape[1:])
-    low, high = (each[:, None] * found[:, 2:] for each in limits)
-    can = ((found[:, :2] >= low) & (found[:, :2] <= high)).all((1, 2)) & found[:, 2:].any((1, 2))
-    kept = np.flatnonzero((count >= FLOWS) & can)
-    kept = kept[np.argsort(-count[kept], kind="stable")][:MOST]
-    return found[kept], count[kept]
+    key = [hash(each.tobytes()) for each in np.ascontiguousarray(real)]
+    _, first, count = np.unique(key, return_index=True, return_counts=True)
+    low, high = (each[:, None] * real[first, 2:] for each in limits)
+    can = ((real[first, :2] >= low) & (real[first, :2] <= high)).all((1, 2)) & real[first, 2:].any((1, 2))
+    several = np.flatnonzero((count >= FLOWS) & can)
+    kept = several[np.lexsort((first[several], -count[several]))][:MOST]
+    return real[first[kept]], count[kept]
 
 
 def _near(scaled: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -36,6 +36,7 @@ def calibrate(
     series: np.ndarray,
     labels: np.ndarray,
     *,
+    own: bool = True,
     device: str = "auto",
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -54,11 +55,13 @@ def calibrate(
         Real series.
     labels : ndarray of int, shape (flows,)
         Their class numbers.
+    own : bool
+        Whether the model may hold numbers of flows as they are, rather than distributions alone.
     device, workers, progress
         See `Model.sample`.
     """
     scaled, drawn_labels = drawn_once(model, labels, device=device, workers=workers, progress=progress)
-    tried = candidates(model, scaled, drawn_labels, series, labels)
+    tried = [each for each in candidates(model, scaled, drawn_labels, series, labels) if own or not each.holds_flows()]
     beside = [_beside(each, scaled, drawn_labels, series, labels) for each in tried]
     learnt = [each.learnt() for each in beside]
     best = [place for place, score in enumerate(learnt) if score >= max(learnt) - CHANCE]

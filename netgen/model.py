@@ -107,6 +107,10 @@ class Model:
             return SequenceDecoder(self.scale, limits)
         return Decoder(self.scale, limits, self.totals, self.repeats, self.recurring)
 
+    def holds_flows(self) -> bool:
+        """Whether it holds numbers of real flows as they are: what recurs, or what single ones add up to."""
+        return isinstance(self.totals, Shares) or len(self.repeats.drawn) > 0 or len(self.recurring.label) > 0
+
     def about(self) -> dict[str, Any]:
         """All but the weights, as JSON types: the metadata of the model's file."""
         from netgen import __version__

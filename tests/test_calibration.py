@@ -45,12 +45,12 @@ def learnt(tiny_model, real, monkeypatch):
     scores = {}
     monkeypatch.setattr(calibration, "_beside", lambda model, *_: _Scored(*scores[form(model)]))
 
-    def decided(*of, repeats=False):
+    def decided(*of, repeats=False, own=True):
         worst = (0.0, 1.0)
         for name, score in zip(("none", "each", "shared"), of, strict=True):
             scores[name] = worst if repeats else score
             scores[f"{name} and repeats"] = score if repeats else worst
-        return form(calibrate(plain, *real, workers=1))
+        return form(calibrate(plain, *real, own=own, workers=1))
 
     return decided
 
@@ -77,6 +77,13 @@ def form(model):
 def test_flows_are_put_right_as_is_for_the_better(learnt, none, each, shared, chosen):
     assert learnt(none, each, shared) == chosen
     assert learnt(none, each, shared, repeats=True) == f"{chosen} and repeats"
+
+
+def test_a_model_may_be_kept_from_holding_numbers_of_flows(learnt):
+    """Then distributions alone are chosen from, however much more would be learnt."""
+    assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), own=False) == "each"
+    assert learnt((0.3, 0.9), (0.2, 0.9), (0.9, 0.5), own=False) == "none"
+    assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), repeats=True, own=False) in ("each", "none")
 
 
 @pytest.fixture

@@ -181,6 +181,24 @@ def test_the_hold_out_itself_is_not_taken_for_synthetic_flows():
     assert found.verdict.use == "replace"
 
 
+def test_where_most_flows_recur_a_hold_out_is_one_unless_it_is_handed_out_itself():
+    """Of a home's devices most flows are the same as others: among training flows, held-back and new ones alike."""
+
+    def recurring(table):
+        series = table.series()
+        series[np.arange(len(series)) % 10 < 7] = REAL.series()[0]
+        return changed(table, series)
+
+    real, held, new = recurring(REAL), recurring(HELD), recurring(made(7))
+    fair, handed = evaluate(real, new, holdout=held), evaluate(real, held, holdout=held)
+    assert fair.sets.unseen
+    assert fair.rows["exact_copies"].synth.value == pytest.approx(0.7)
+    assert fair.rows["exact_copies"].floor.value == pytest.approx(0.7, abs=0.1)
+    assert "exact copies" not in fair.verdict.text
+    assert not handed.sets.unseen
+    assert any("hold-out itself" in reason for reason in handed.verdict.reasons)
+
+
 def test_missing_and_unknown_classes_are_named():
     strange = concat([drop_class(), changed(made(4, 20, ["bulk"]), labels=["other"] * 20)])
     found = evaluate(REAL, strange, holdout=HELD)

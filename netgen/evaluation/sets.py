@@ -103,7 +103,7 @@ def sets_of(real: FlowTable, synth: FlowTable, holdout: FlowTable | None, *, see
     if not labelled:
         notes.append("Without two classes in the real table and labels in both, usefulness cannot be measured.")
     held = found.get("hold-out")
-    if held is not None and exact_copies(held.series, new.series).mean() > 0.5:
+    if held is not None and _handed_out(train, held, new):
         notes.append("Most synthetic flows are those of the hold-out itself, so it was not used as one.")
         held = None
     unseen = held is not None
@@ -127,6 +127,12 @@ def sets_of(real: FlowTable, synth: FlowTable, holdout: FlowTable | None, *, see
         known = np.isin(new.labels, np.union1d(train.labels, held.labels))
         sets = dataclasses.replace(sets, synth=new.take(np.flatnonzero(known)))
     return sets
+
+
+def _handed_out(train: Flows, held: Flows, new: Flows) -> bool:
+    """Whether new flows are the hold-out: most of those are in it that are not training flows, which recur in both."""
+    others = new.series[~exact_copies(train.series, new.series)]
+    return len(others) >= LEAST and float(exact_copies(held.series, others).mean()) > 0.5
 
 
 def _flows(table: FlowTable, labelled: bool, name: str, notes: list[str]) -> Flows:

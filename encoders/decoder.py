@@ -43,7 +43,7 @@ class Totals(Protocol):
         Returns
         -------
         ndarray of float, shape (flows, 4), or None
-            Packets up and down, bytes up and down; None: as drawn.
+            Packets up and down, bytes up and down; None, or NaN: as drawn.
         """
 
 
@@ -84,6 +84,10 @@ class Decoder:
             mine = np.flatnonzero(labels[rest] == label)
             ours, limits, bears = drawn.take(mine), self.limits[:, label], self.totals.bears(label)
             totals = self.totals.totals(label, ours, limits, numbers[rest[mine]], seed=seed)
+            if totals is not None:
+                stays = np.isnan(totals[:, 0])
+                out[rest[mine[stays]]] = brought_to(None, ours.take(stays), limits, bears)
+                mine, ours, totals = mine[~stays], ours.take(~stays), totals[~stays]
             out[rest[mine]] = brought_to(totals, ours, limits, bears)
         return out
 

@@ -22,7 +22,7 @@ MOST = 128
 
 #: How far a drawn flow lies from the real one that it is taken for, a number of a bin, on the scale of the model; and
 #: how far a bin may lie at most: one that is busy and should not be is no worse than that.
-BLUR, FAR = 0.15, 0.3
+BLUR, FAR = 0.2, 0.3
 
 #: Rounds of balancing the odds, and how far they may go: as far as it takes.
 _ROUNDS, _BOUND = 50, 50.0

@@ -3,11 +3,11 @@
 Maps of each total by itself (`encoders.marginals`) lose what hangs together: which bytes go with which packets. And
 where a class has few real flows, a classifier learns less from as many that were drawn independently of each other, be
 they ever so good: some totals come twice, others not at all. So here the four totals of a real flow go together, and
-in each turn of as many drawn flows as the class has real ones, every real one lends its totals once; those that recur
-(`encoders.recurring`) neither lend nor take. Which drawn flow gets whose is decided a group at a time: ranks, in
-packets, share up, and bytes up and down, differ least in all (optimal transport). A drawn flow that is like none of
-those left, as where a class has two kinds of flows and a group more of one than its share, takes the totals of another
-real flow, which it is like.
+in each turn of as many drawn flows as the class has real ones, every real one lends its totals once. Those that recur
+(`encoders.recurring`) neither lend nor take, nor do those of a single bin: totals would be all of such a flow. Which
+drawn flow gets whose is decided a group at a time: ranks, in packets, share up, and bytes up and down, differ least in
+all (optimal transport). A drawn flow that is like none of those left, as where a class has two kinds of flows and a
+group more of one than its share, takes the totals of another real flow, which it is like.
 
 What a flow lacks of its totals, or has too much, goes to bins in which flows of the class differ: those that
 all of them have alike, such as a handshake's, would give it away.
@@ -20,7 +20,7 @@ import dataclasses
 import numpy as np
 
 from encoders.integers import Drawn
-from encoders.totals import POINTS, RANKS, by_class, bytes_of, summed, totals_of
+from encoders.totals import POINTS, RANKS, by_class, bytes_of, several, summed, totals_of
 
 #: Real flows of a class that lend their totals, at most.
 MOST = 128
@@ -63,7 +63,10 @@ class Shares:
         most = min(MOST, max(np.bincount(labels), default=0))
         shapes = ((classes, POINTS, 4), (classes, most, 4), (classes, 4, series.shape[2]))
         found = cls(*(np.full(shape, np.nan, np.float32) for shape in shapes))
-        for label, mine, real in by_class(classes, drawn, drawn_labels, series, labels):
+        ours, theirs = (several(each) for each in (drawn.packets, series[:, 2:]))
+        for label, mine, real in by_class(
+            classes, drawn.take(ours), drawn_labels[ours], series[theirs], labels[theirs]
+        ):
             totals = totals_of(real)
             # of more than can be kept, those that stand for all
             kept = np.lexsort(totals.T)[np.linspace(0, len(totals) - 1, min(most, len(totals))).round().astype(int)]
@@ -85,8 +88,10 @@ class Shares:
     ) -> np.ndarray | None:
         """What drawn flows of a class shall add up to: see `encoders.decoder.Totals`."""
         lent = self._lent(label)
-        if not len(lent) or not len(numbers):
+        some = several(drawn.packets)
+        if not len(lent) or not some.any():
             return None
+        whole, (drawn, numbers) = np.full((len(numbers), 4), np.nan), (drawn.take(some), numbers[some])
         turn, group = numbers // len(lent), numbers // self.group(label)
         ours = _ranks(_quantities(drawn, limits), self.drawn[label])
         theirs = _ranks(together := np.concatenate([summed(lent[:, :2]), lent[:, 2:]], axis=1), together)
@@ -94,7 +99,8 @@ class Shares:
         for part in np.split(np.arange(len(numbers)), 1 + np.flatnonzero(np.diff(turn) | np.diff(group))):
             order = np.random.default_rng([seed % 2**64, label, turn[part[0]]]).permutation(len(lent))
             found[part] = lent[_given(ours[part], theirs, order[numbers[part] % len(lent)])]
-        return found
+        whole[some] = found
+        return whole
 
     def _lent(self, label: int) -> np.ndarray:
         real = self.real[label]

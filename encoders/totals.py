@@ -74,6 +74,12 @@ def totals_of(series: np.ndarray) -> np.ndarray:
     return series.sum(2)[:, [2, 3, 0, 1]].astype(float)
 
 
+def several(packets: np.ndarray) -> np.ndarray:
+    """Flows of more than one busy bin, by their packets (flows, 2, bins); bool (flows,)."""
+    found: np.ndarray = packets.any(1).sum(1) > 1
+    return found
+
+
 def summed(pair: np.ndarray) -> np.ndarray:
     """(up, down) into (in all, share up)."""
     whole = pair.sum(1)

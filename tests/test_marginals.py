@@ -329,7 +329,7 @@ def test_a_group_of_one_kind_is_not_given_totals_of_another(rng, monkeypatch):
     def given_the_other_kind():
         found = []
         for kind in (0, 1):
-            packets = np.tile(theirs[10 * kind + np.arange(16) % 10, 0, None, None] / 2, (1, 2, 1))
+            packets = np.tile(theirs[10 * kind + np.arange(16) % 10, 0, None, None] / 4, (1, 2, 2))
             ones = np.ones_like(packets)
             drawn = Drawn(packets.astype(int), packets, ones, ones, SCALE)
             given = shares.totals(0, drawn, limits, np.arange(16), seed=0)
@@ -340,6 +340,25 @@ def test_a_group_of_one_kind_is_not_given_totals_of_another(rng, monkeypatch):
     monkeypatch.setattr("encoders.shares.UNLIKE", 100.0)
     assert (given_the_other_kind() >= 0.4).all()
     assert found.mean() <= 0.2
+
+
+def test_a_flow_of_a_single_bin_neither_lends_its_totals_nor_takes_any(rng):
+    """They would be all of it: a copy of a real flow."""
+    real = traffic(rng, 60)
+    real[:30, :, 1:] = 0
+    real[:30, 2:, 0], real[:30, :2, 0] = 1, rng.integers(100, 1400, (30, 2))
+    labels, scale = np.zeros(60, int), PacketScale.of(real)
+    limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
+    plain = Decoder(scale, limits, Marginals.none(1))
+    first, then = (blurred(rng, real, scale, 0.02) for _ in range(2))
+    totals = Shares.learn(plain.drawn(first, labels), labels, real, labels, limits)
+    lent = totals.real[0][~np.isnan(totals.real[0, :, 0])]
+    assert sorted(map(tuple, lent.tolist())) == sorted(map(tuple, totals_of(real[30:]).astype(np.float32).tolist()))
+    before, after = plain.decode(then, labels), Decoder(scale, limits, totals).decode(then, labels)
+    single = (before[:, 2:] > 0).any(1).sum(1) == 1
+    assert single.sum() >= 25
+    np.testing.assert_array_equal(after[single], before[single])
+    assert (after[~single] != before[~single]).any((1, 2)).mean() > 0.9
 
 
 def test_bins_that_all_flows_have_alike_bear_little_of_a_change(rng):

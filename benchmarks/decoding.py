@@ -33,7 +33,7 @@ from netgen.model import Model
 def decoders(model: Model, real: FlowTable, threads: int) -> dict[str, Decoder | SequenceDecoder]:
     """Way -> what decodes so."""
     numbers = np.searchsorted(np.array(model.classes), real.labels.astype(str))
-    drawn = drawn_once(model, numbers, device="cpu", workers=threads)
+    drawn = drawn_once(model, real.series(), numbers, device="cpu", workers=threads)
     *again, each, shared, plain = candidates(model, *drawn, real.series(), numbers)
     ways = {
         "nearest packets": plain,

@@ -20,7 +20,6 @@ import numpy as np
 import netgen
 from capture.flows import FlowTable, concat
 from encoders.kinds import ENCODERS
-from netgen.calibration import calibrate
 from netgen.evaluation.realism import copies, real_or_fake
 from netgen.shipped import FOLDER
 
@@ -89,13 +88,10 @@ def train(name: str, minutes: float, threads: int | None, seed: int, encoder: st
             print(name, report, flush=True)
 
     waiting = out.with_name(f"{name}.checkpoint.safetensors").is_file()
-    model = netgen.train(
+    netgen.train(
         flows, out=out, minutes=minutes, seed=seed, threads=threads, force=True, resume=waiting, name=name,
-        progress=progress, validation=0, encoder=encoder,
+        progress=progress, validation=0, holds_flows=False, encoder=encoder,
     )  # fmt: skip
-    # what ships holds no numbers of flows as they are: these are others' captures
-    labels = np.searchsorted(np.array(model.classes), flows.labels.astype(str))
-    calibrate(model, flows.series(), labels, own=False).save(out, force=True)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -88,10 +88,29 @@ class Recurring:
             return cls.nothing()
         return cls._of(np.array(whose), np.array(odds), none, np.concatenate(found))
 
+    @staticmethod
+    def share(series: np.ndarray, labels: np.ndarray, limits: np.ndarray) -> np.ndarray:
+        """The share of the flows of each class that recur, float64 (classes,); 0 where there are none."""
+        found = np.zeros(limits.shape[1])
+        for label in np.unique(labels).tolist():
+            mine = labels == label
+            found[label] = _recurring(series[mine], limits[:, label])[1].sum() / mine.sum()
+        return found
+
     def __call__(
         self, scaled: np.ndarray, labels: np.ndarray, numbers: np.ndarray, scale: PacketScale, *, seed: int
     ) -> np.ndarray:
-        """Which recurring flow each drawn one is taken for, int64 (flows,); -1: none. Parameters as of `Repeats`."""
+        """Which recurring flow each drawn one is taken for, int64 (flows,); -1: none.
+
+        Parameters
+        ----------
+        scaled : ndarray of float, shape (flows, 4, bins)
+        labels, numbers : ndarray of int, shape (flows,)
+            Classes of the flows, and their numbers in these.
+        scale : PacketScale
+        seed : int
+            Of all that is drawn.
+        """
         found = np.full(len(scaled), -1)
         for label in np.unique(labels).tolist():
             mine, ours = np.flatnonzero(labels == label), np.flatnonzero(self.label == label)
@@ -112,6 +131,8 @@ class Recurring:
 
     def members(self, series: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Which real flows are one of these; bool (flows,)."""
+        if not len(self.label):
+            return np.zeros(len(series), bool)
         known = self.series(np.arange(len(self.label)), series.shape[2])
         keys = {(label, each.tobytes()) for label, each in zip(self.label.tolist(), known, strict=True)}
         every = zip(labels.tolist(), np.ascontiguousarray(series, np.int64), strict=True)
@@ -133,7 +154,12 @@ class Recurring:
             ((self.label >= 0) & (self.label < classes)).all() and (np.diff(self.label) >= 0).all(),
             np.isfinite(self.odds).all() and np.isfinite(self.none).all(),
             np.array_equal(np.unique(self.flow), np.arange(flows)) and (np.diff(self.flow) >= 0).all(),
-            ((self.at >= 0) & (self.at < bins)).all() and (self.holds >= 0).all(),
+            ((self.at >= 0) & (self.at < bins)).all(),
+            # each begins in bin 0, and goes on
+            np.array_equal(self.at == 0, np.diff(self.flow, prepend=-1) > 0),
+            ((np.diff(self.at) > 0) | (np.diff(self.flow) > 0)).all(),
+            ((self.holds[:, :2] > 0) == (self.holds[:, 2:] > 0)).all() and self.holds[:, 2:].any(1).all(),
+            ((self.holds >= 0) & (self.holds < 2**40)).all(),
         )
         if not all(fine):
             raise ValueError("what of its flows recurs cannot be")
@@ -144,7 +170,7 @@ def _recurring(real: np.ndarray, limits: np.ndarray) -> tuple[np.ndarray, np.nda
     key = [hash(each.tobytes()) for each in np.ascontiguousarray(real)]
     _, first, count = np.unique(key, return_index=True, return_counts=True)
     low, high = (each[:, None] * real[first, 2:] for each in limits)
-    can = ((real[first, :2] >= low) & (real[first, :2] <= high)).all((1, 2)) & real[first, 2:].any((1, 2))
+    can = ((real[first, :2] >= low) & (real[first, :2] <= high)).all((1, 2)) & real[first, 2:, 0].any(1)
     several = np.flatnonzero((count >= FLOWS) & can)
     kept = several[np.lexsort((first[several], -count[several]))][:MOST]
     return real[first[kept]], count[kept]

@@ -19,7 +19,7 @@ from encoders.integers import gain_of_busy
 from encoders.odds import balanced, picked
 from encoders.packetscale import PacketScale
 from encoders.scale import IDLE
-from encoders.totals import LEAST, POINTS, RANKS, of_rank
+from encoders.totals import LEAST, LEAST_DRAWN, POINTS, RANKS, of_rank
 
 #: Flows of a class that hold the same in a part of theirs, at least, and how many such bins of a part are kept.
 FLOWS, MOST = 2, 64
@@ -108,7 +108,8 @@ class Repeats:
         busy = np.full((2, limits.shape[1], POINTS), np.nan)
         busyness, number = _busyness(_most(gain_of_busy(scaled, scale))), (series[:, 2:] > 0).any(1).sum(1)
         for label in np.unique(drawn_labels).tolist():
-            if np.count_nonzero(labels == label) >= LEAST:
+            enough = np.count_nonzero(drawn_labels == label) >= LEAST_DRAWN
+            if enough and np.count_nonzero(labels == label) >= LEAST:
                 busy[0, label] = np.quantile(busyness[drawn_labels == label], RANKS)
                 busy[1, label] = np.quantile(number[labels == label], RANKS, method="inverted_cdf")
         cleaned = cls._of(busy, [])._cleaned(scaled, drawn_labels, scale)

@@ -3,11 +3,12 @@
 Maps of each total by itself (`encoders.marginals`) lose what hangs together: which bytes go with which packets. And
 where a class has few real flows, a classifier learns less from as many that were drawn independently of each other, be
 they ever so good: some totals come twice, others not at all. So here the four totals of a real flow go together, and
-in each turn of as many drawn flows as the class has real ones, every real one lends its totals once. Those that recur
-(`encoders.recurring`) neither lend nor take, nor do those of a single bin: totals would be all of such a flow. Which
-drawn flow gets whose is decided a group at a time: ranks, in packets, share up, and bytes up and down, differ least in
-all (optimal transport). A drawn flow that is like none of those left, as where a class has two kinds of flows and a
-group more of one than its share, takes the totals of another real flow, which it is like.
+in each turn of as many drawn flows as there are real ones that lend, each of these has its turn once. Those that recur
+(`encoders.recurring`) neither lend nor take, nor do those of a single bin: totals would be all of such a flow; where
+many do not take, some turns are let go by. Which drawn flow gets whose is decided a group at a time: ranks, in packets,
+share up, and bytes up and down, differ least in all (optimal transport). A drawn flow that is like none of those left,
+as where a class has two kinds of flows and a group more of one than its share, takes the totals of another real flow,
+which it is like.
 
 What a flow lacks of its totals, or has too much, goes to bins in which flows of the class differ: those that
 all of them have alike, such as a handshake's, would give it away.

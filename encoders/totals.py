@@ -18,8 +18,8 @@ RANKS = (np.arange(POINTS) + 0.5) / POINTS
 #: All bins bear a change alike, for what they hold.
 ALIKE = np.ones((4, 1))
 
-#: Fewer real flows of a class say nothing of what its flows add up to.
-LEAST = 3
+#: Fewer real flows of a class say nothing of what its flows add up to; nor do fewer drawn ones.
+LEAST, LEAST_DRAWN = 3, 8
 
 
 def brought_to(totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, bears: np.ndarray) -> np.ndarray:
@@ -99,5 +99,5 @@ def by_class(
     """Classes of enough flows: number, drawn flows, real series."""
     for label in range(classes):
         mine, real = np.flatnonzero(drawn_labels == label), series[labels == label]
-        if min(len(mine), len(real)) >= LEAST:
+        if len(mine) >= LEAST_DRAWN and len(real) >= LEAST:
             yield label, drawn.take(mine), real

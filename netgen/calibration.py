@@ -1,4 +1,4 @@
-"""After training: what a model's flows add up to, measured once and put right (see `encoders.decoder`)."""
+"""After training: what recurs and what flows add up to, measured once and put right (see `encoders.decoder`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from netgen.model import Model
 #: Flows drawn of a class, and in all; fewer than LEAST of a class would not show its distribution.
 MOST, IN_ALL, LEAST = 256, 2048, 24
 
-#: Flows of either side, and trees, by which it is judged whether the maps are for the better.
+#: A smaller share of flows than this that do not recur counts as so many.
+RARE = 0.25
+
+#: Flows of either side, and trees, by which it is judged what is for the better.
 JUDGED, TREES = 1000, 50
 
 #: Scores of a classifier that lie no further apart are equal.
@@ -36,7 +39,7 @@ def calibrate(
     series: np.ndarray,
     labels: np.ndarray,
     *,
-    own: bool = True,
+    holds_flows: bool = True,
     device: str = "auto",
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -55,13 +58,15 @@ def calibrate(
         Real series.
     labels : ndarray of int, shape (flows,)
         Their class numbers.
-    own : bool
+    holds_flows : bool
         Whether the model may hold numbers of flows as they are, rather than distributions alone.
     device, workers, progress
         See `Model.sample`.
     """
-    scaled, drawn_labels = drawn_once(model, labels, device=device, workers=workers, progress=progress)
-    tried = [each for each in candidates(model, scaled, drawn_labels, series, labels) if own or not each.holds_flows()]
+    scaled, drawn_labels = drawn_once(model, series, labels, device=device, workers=workers, progress=progress)
+    tried = candidates(model, scaled, drawn_labels, series, labels)
+    if not holds_flows:
+        tried = [each for each in tried if not each.holds_flows()]
     beside = [_beside(each, scaled, drawn_labels, series, labels) for each in tried]
     learnt = [each.learnt() for each in beside]
     best = [place for place, score in enumerate(learnt) if score >= max(learnt) - CHANCE]
@@ -73,6 +78,7 @@ def calibrate(
 
 def drawn_once(
     model: Model,
+    series: np.ndarray,
     labels: np.ndarray,
     *,
     device: str,
@@ -81,10 +87,12 @@ def drawn_once(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scaled series that a model draws, (flows, channels, bins), and their class numbers, to be measured.
 
-    Of classes of more real flows more, as more is known of these.
+    Of classes of more real flows more, as more is known of these; and so many that enough of them do not recur.
     """
     much = np.sqrt(np.bincount(labels, minlength=len(model.classes)))
-    numbers = np.clip(IN_ALL * much / much.sum(), LEAST, MOST).astype(int)
+    limits = np.stack([model.limits.smallest, model.limits.largest]).astype(float)
+    least = LEAST / np.maximum(1 - Recurring.share(series, labels, limits), RARE)
+    numbers = np.clip(IN_ALL * much / much.sum(), least, MOST).astype(int)
     blocks = draw_scaled(
         model, dict(enumerate(numbers.tolist())), seed=SEED, guidance=1.0,
         steps=model.noise.steps, device=choose_device(device), workers=workers, progress=progress,

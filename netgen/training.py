@@ -67,6 +67,7 @@ def train(
     force: bool = False,
     name: str | None = None,
     validation: float = 0.1,
+    holds_flows: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> Model:
     """Train a model on labelled flows.
@@ -95,6 +96,9 @@ def train(
     validation : float
         Share of the flows of each class of 10 or more that is not learnt from, but checked on
         (`netgen.validation`); 0: none.
+    holds_flows : bool
+        Whether the model may hold numbers of flows as they are: what some add up to, and what several are. Otherwise
+        it holds distributions alone, and its flows are easier to tell from real ones.
     progress : callable, optional
         Told of the progress every few steps.
 
@@ -264,7 +268,7 @@ def train(
         },
     )
     if of_bins:
-        model = calibrate(model, series, labels.numpy(), device=device)
+        model = calibrate(model, series, labels.numpy(), holds_flows=holds_flows, device=device)
     if files:
         model.save(files.path, force=True)
         files.checkpoint_path.unlink(missing_ok=True)

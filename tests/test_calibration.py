@@ -45,12 +45,12 @@ def learnt(tiny_model, real, monkeypatch):
     scores = {}
     monkeypatch.setattr(calibration, "_beside", lambda model, *_: _Scored(*scores[form(model)]))
 
-    def decided(*of, repeats=False, own=True):
+    def decided(*of, repeats=False, holds_flows=True):
         worst = (0.0, 1.0)
         for name, score in zip(("none", "each", "shared"), of, strict=True):
             scores[name] = worst if repeats else score
             scores[f"{name} and repeats"] = score if repeats else worst
-        return form(calibrate(plain, *real, own=own, workers=1))
+        return form(calibrate(plain, *real, holds_flows=holds_flows, workers=1))
 
     return decided
 
@@ -71,6 +71,7 @@ def form(model):
         ((0.50, 0.60), (0.60, 0.60), (0.62, 0.90), "shared"),
         ((0.600, 0.80), (0.605, 0.70), (0.601, 0.75), "each"),  # as much is learnt: the hardest to tell apart
         ((0.600, 0.80), (0.605, 0.70), (0.601, 0.65), "shared"),
+        ((0.600, 0.700), (0.605, 0.705), (0.601, 0.750), "each"),  # as hard to tell: the one from which most is learnt
         ((0.600, 0.70), (0.605, 0.80), (0.601, 0.75), "none"),
     ],
 )
@@ -81,15 +82,15 @@ def test_flows_are_put_right_as_is_for_the_better(learnt, none, each, shared, ch
 
 def test_a_model_may_be_kept_from_holding_numbers_of_flows(learnt):
     """Then distributions alone are chosen from, however much more would be learnt."""
-    assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), own=False) == "each"
-    assert learnt((0.3, 0.9), (0.2, 0.9), (0.9, 0.5), own=False) == "none"
-    assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), repeats=True, own=False) in ("each", "none")
+    assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), holds_flows=False) == "each"
+    assert learnt((0.3, 0.9), (0.2, 0.9), (0.9, 0.5), holds_flows=False) == "none"
+    assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), repeats=True, holds_flows=False) in ("each", "none")
 
 
 @pytest.fixture
 def ways(tiny_model, real):
     """The tiny model with its flows put right in each way, by the name of its form."""
-    drawn = drawn_once(tiny_model, real[1], device="cpu", workers=1)
+    drawn = drawn_once(tiny_model, *real, device="cpu", workers=1)
     return {form(each): each for each in candidates(tiny_model, *drawn, *real)}
 
 
@@ -109,7 +110,7 @@ def often(tiny_model, real):
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)
         series[mine[::2]] = series[mine[0]]
-    drawn = drawn_once(tiny_model, labels, device="cpu", workers=1)
+    drawn = drawn_once(tiny_model, series, labels, device="cpu", workers=1)
     return candidates(tiny_model, *drawn, series, labels), drawn, (series, labels)
 
 
@@ -126,6 +127,34 @@ def test_what_recurs_is_learnt_apart_from_all_else(often):
         assert (shared.real[label] != once).any(1).all()
         assert (every.real[label] == once).all(1).any()
     assert not any(len(model.recurring.label) for model in tried[3:])
+
+
+def test_more_is_drawn_of_classes_of_more_flows_and_of_those_that_recur(tiny_model):
+    """So that enough flows are drawn that do not recur; a few of any class."""
+    first, second = (tiny_model.sample({name: 20}, seed=3).series() for name in tiny_model.classes[:2])
+    series = np.concatenate([first, np.repeat(second[:1], 20, axis=0)])
+    labels = np.repeat([0, 1], 20)
+
+    def numbers(*real):
+        return np.bincount(drawn_once(tiny_model, *real, device="cpu", workers=1)[1]).tolist()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "IN_ALL", 60)
+        patch.setattr(calibration, "LEAST", 6)
+        even, others = numbers(series, labels), len(tiny_model.classes) - 2
+        assert even == [30, 30] + [6] * others
+        patch.setattr(calibration, "IN_ALL", 10)
+        assert numbers(series, labels) == [6, 24] + [6] * others
+        patch.setattr(calibration, "IN_ALL", 60)
+        assert numbers(np.concatenate([first] * 3 + [second[:1]]), np.repeat([0, 1], [60, 1]))[0] == 53
+
+
+def test_a_model_that_holds_flows_says_so(often):
+    model = often[0][2]
+    assert model.holds_flows()
+    assert dataclasses.replace(model, repeats=calibration.Repeats.none()).holds_flows()
+    nothing = dataclasses.replace(model, repeats=calibration.Repeats.none(), recurring=calibration.Recurring.nothing())
+    assert not nothing.holds_flows()
 
 
 def test_a_model_keeps_which_flows_recur(often, tmp_path):
@@ -146,6 +175,10 @@ def test_a_model_keeps_which_flows_recur(often, tmp_path):
         ("flow", lambda each: each + 1),
         ("flow", lambda each: each[::-1]),
         ("at", lambda each: each + 1000),
+        ("at", lambda each: each + 1),
+        ("at", lambda each: each * 0),
+        ("holds", lambda each: each * np.array([0, 0, 1, 1])),
+        ("holds", lambda each: each * 2**40),
         ("holds", lambda each: each - 10**6),
         ("holds", lambda each: each * 0.5),
         ("holds", lambda each: each[:, :3]),

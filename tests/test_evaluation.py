@@ -197,6 +197,16 @@ def test_where_most_flows_recur_a_hold_out_is_one_unless_it_is_handed_out_itself
     assert "exact copies" not in fair.verdict.text
     assert not handed.sets.unseen
     assert any("hold-out itself" in reason for reason in handed.verdict.reasons)
+    # a dozen of its flows among many others do not make it so
+    some = concat([real, real, held.take(np.arange(170, 180))])
+    assert evaluate(real, some, holdout=held).sets.unseen
+
+
+def test_training_flows_are_no_hold_out():
+    found = evaluate(REAL, REAL, holdout=REAL)
+    assert not found.sets.unseen
+    assert any("are training flows, too" in reason for reason in found.verdict.reasons)
+    assert found.verdict.share == "no"
 
 
 def test_missing_and_unknown_classes_are_named():

@@ -121,9 +121,10 @@ def test_flows_of_another_class_are_no_evidence(rng):
 
 
 def test_what_packets_of_the_class_cannot_make_is_not_kept():
-    """Frames merged by a network card are larger than a packet may be; a flow without packets is none."""
-    real = np.stack([flow_of({0: (2960, 61)})] * 4 + [flow_of(QUESTION)] * 3 + [flow_of({})] * 3)
-    scale, none = PacketScale.of(real), np.zeros(10, int)
+    """Frames merged by a network card are larger than a packet may be; no flow begins with an idle bin, or is none."""
+    wrong = [flow_of(bins) for bins in ({0: (2960, 61)}, {1: (61, 77)}, {}) for _ in range(4)]
+    real = np.stack(wrong[2:] + [flow_of(QUESTION)] * 3)
+    scale, none = PacketScale.of(real), np.zeros(len(real), int)
     recurring = Recurring.learn(scale.scale(real), none, real, none, scale, LIMITS)
     np.testing.assert_array_equal(recurring.series(np.arange(1), BINS)[0], flow_of(QUESTION))
     assert len(recurring.label) == 1

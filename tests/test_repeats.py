@@ -167,7 +167,7 @@ def flows_of(*bins, length=BINS):
 def of_real(real, drawn=None, limits=LIMITS):
     """What is repeated in real flows of one class, and their scale."""
     scale, labels = PacketScale.of(real), np.zeros(len(real), int)
-    drawn = scale.scale(real) if drawn is None else drawn
+    drawn = np.tile(scale.scale(real), (8, 1, 1)) if drawn is None else drawn
     return Repeats.learn(drawn, np.zeros(len(drawn), int), real, labels, scale, limits), scale
 
 

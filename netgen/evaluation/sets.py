@@ -17,6 +17,9 @@ from netgen.evaluation.privacy import exact_copies
 #: Flows that a set needs at least.
 LEAST = 10
 
+#: A share of flows that is no evidence.
+FEW = 0.05
+
 #: Flows without a label stand for one class.
 NO_LABEL = ""
 
@@ -103,8 +106,8 @@ def sets_of(real: FlowTable, synth: FlowTable, holdout: FlowTable | None, *, see
     if not labelled:
         notes.append("Without two classes in the real table and labels in both, usefulness cannot be measured.")
     held = found.get("hold-out")
-    if held is not None and _handed_out(train, held, new):
-        notes.append("Most synthetic flows are those of the hold-out itself, so it was not used as one.")
+    if held is not None and (no_use := _no_holdout(train, held, new)):
+        notes.append(f"{no_use}, so it was not used as one.")
         held = None
     unseen = held is not None
     if held is None:
@@ -129,10 +132,15 @@ def sets_of(real: FlowTable, synth: FlowTable, holdout: FlowTable | None, *, see
     return sets
 
 
-def _handed_out(train: Flows, held: Flows, new: Flows) -> bool:
-    """Whether new flows are the hold-out: most of those are in it that are not training flows, which recur in both."""
-    others = new.series[~exact_copies(train.series, new.series)]
-    return len(others) >= LEAST and float(exact_copies(held.series, others).mean()) > 0.5
+def _no_holdout(train: Flows, held: Flows, new: Flows) -> str:
+    """Why a hold-out is none; nothing if it is one. Flows that recur, on all sides, say neither."""
+    own, others = (each.series[~exact_copies(train.series, each.series)] for each in (held, new))
+    if len(own) < LEAST:
+        return "Nearly all flows of the hold-out are training flows, too"
+    many = len(others) >= max(LEAST, FEW * len(new.series))
+    if (many and exact_copies(held.series, others).mean() > 0.5) or exact_copies(new.series, own).mean() > 0.5:
+        return "Synthetic flows are those of the hold-out itself"
+    return ""
 
 
 def _flows(table: FlowTable, labelled: bool, name: str, notes: list[str]) -> Flows:

@@ -268,5 +268,7 @@ def test_what_cannot_be_compared_is_refused():
         evaluate(REAL, FlowTable.build(np.ones((20, 4, 16), int), SeriesSpec(bin_ns=10**8, length=16), label="bulk"))
     with pytest.raises(TableError, match="too few"):
         evaluate(REAL, FRESH.take(range(3)))
+    with pytest.raises(TableError, match="3 held-back real flows are too few"):
+        evaluate(REAL, FRESH, holdout=HELD.take(range(3)))
     with pytest.raises(TableError, match="none of the real flows' classes"):
         evaluate(REAL, changed(FRESH, labels=["x"] * len(FRESH)))

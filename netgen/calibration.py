@@ -90,8 +90,7 @@ def drawn_once(
     Of classes of more real flows more, as more is known of these; and so many that enough of them do not recur.
     """
     much = np.sqrt(np.bincount(labels, minlength=len(model.classes)))
-    limits = np.stack([model.limits.smallest, model.limits.largest]).astype(float)
-    least = LEAST / np.maximum(1 - Recurring.share(series, labels, limits), RARE)
+    least = LEAST / np.maximum(1 - Recurring.share(series, labels, model.decoder.limits), RARE)
     numbers = np.clip(IN_ALL * much / much.sum(), least, MOST).astype(int)
     blocks = draw_scaled(
         model, dict(enumerate(numbers.tolist())), seed=SEED, guidance=1.0,

@@ -38,11 +38,12 @@ from netgen.drawing import choose_device, draw_scaled
 FORMAT = 3
 
 Learnt = TypeVar("Learnt", Marginals | Shares, Repeats, Recurring)
+Again = TypeVar("Again", Repeats, Recurring)
 
 #: What puts totals right, by what the names of its tensors begin with.
 TOTALS: dict[str, type[Marginals] | type[Shares]] = {"marginals": Marginals, "shares": Shares}
 
-#: What the names of the tensors of `Repeats` begin with; models of earlier versions have none.
+#: What the names of the tensors of `Repeats` and `Recurring` begin with; models of earlier versions have none.
 REPEATS, RECURRING = "repeats", "recurring"
 
 #: Kind of series -> the scale on which it is learnt.
@@ -166,16 +167,12 @@ class Model:
             totals = _taken_out(tensors, TOTALS, "what its flows add up to")
             if totals is None:
                 raise ValueError("it does not say what its flows add up to")
-            repeats = _taken_out(tensors, {REPEATS: Repeats}, "what its bins hold again and again")
-            if repeats is None:
-                repeats = Repeats.none()
-            else:
-                repeats.check(len(about["classes"]), int(about["series"]["length"]))
-            recurring = _taken_out(tensors, {RECURRING: Recurring}, "which of its flows recur")
-            if recurring is None:
-                recurring = Recurring.nothing()
-            else:
-                recurring.check(len(about["classes"]), int(about["series"]["length"]))
+            repeats = _fitting(
+                _taken_out(tensors, {REPEATS: Repeats}, "what its bins hold again and again"), Repeats.none(), about
+            )
+            recurring = _fitting(
+                _taken_out(tensors, {RECURRING: Recurring}, "which of its flows recur"), Recurring.nothing(), about
+            )
             network, imaging = modelfile.load_network(about["network"], tensors), ENCODERS[about["encoder"]]()
             if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
                 raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
@@ -354,6 +351,14 @@ def _taken_out(tensors: dict[str, torch.Tensor], kinds: Mapping[str, type[Learnt
         if there:
             raise ValueError(f"it does not say, as this netgen does, {said}")
     return None
+
+
+def _fitting(found: Again | None, nothing: Again, about: Mapping[str, Any]) -> Again:
+    """What a file holds of what recurs, seen to fit the model; `nothing` where it holds none."""
+    if found is None:
+        return nothing
+    found.check(len(about["classes"]), int(about["series"]["length"]))
+    return found
 
 
 def match_class(wanted: str, classes: Iterable[str]) -> list[str]:

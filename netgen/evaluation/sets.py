@@ -134,9 +134,9 @@ def sets_of(real: FlowTable, synth: FlowTable, holdout: FlowTable | None, *, see
 
 def _no_holdout(train: Flows, held: Flows, new: Flows) -> str:
     """Why a hold-out is none; nothing if it is one. Flows that recur, on all sides, say neither."""
-    own, others = (each.series[~exact_copies(train.series, each.series)] for each in (held, new))
     if len(held) < LEAST:  # an error of its own
         return ""
+    own, others = (each.series[~exact_copies(train.series, each.series)] for each in (held, new))
     if len(own) < LEAST:
         return "Nearly all flows of the hold-out are training flows, too"
     many = len(others) >= max(LEAST, FEW * len(new.series))

@@ -25,6 +25,7 @@ from capture.flows import FlowTable
 from encoders.decoder import Decoder
 from encoders.packetsequence import SequenceDecoder
 from netgen.calibration import candidates, drawn_once
+from netgen.conditions import numbers_of
 from netgen.drawing import draw_scaled, joined
 from netgen.evaluation.realism import real_or_fake
 from netgen.model import Model
@@ -32,7 +33,7 @@ from netgen.model import Model
 
 def decoders(model: Model, real: FlowTable, threads: int) -> dict[str, Decoder | SequenceDecoder]:
     """Way -> what decodes so."""
-    numbers = np.searchsorted(np.array(model.classes), real.labels.astype(str))
+    numbers = numbers_of(real, model.conditions)
     drawn = drawn_once(model, real.series(), numbers, device="cpu", workers=threads)
     *again, each, shared, plain = candidates(model, *drawn, real.series(), numbers)
     ways = {
@@ -74,7 +75,8 @@ def main() -> int:
         floor = netgen.usefulness(real, held).accuracy
         print(f"| {name} | (real flows) | {floor:.3f} | {real_or_fake(real, held):.3f} | |", flush=True)
         model = Model.load(arguments.model) if arguments.model else trained(real, arguments)
-        numbers = {model.classes.index(label): min(number, 150) for label, number in real.counts().items()}
+        there = np.bincount(numbers_of(real, model.conditions))
+        numbers = {number: min(flows, 150) for number, flows in enumerate(there.tolist()) if flows}
         ways = decoders(model, real, arguments.threads)
         found: dict[str, list[tuple[float, float, float]]] = {}
         for seed in range(1, arguments.draws + 1):
@@ -85,7 +87,8 @@ def main() -> int:
             scaled, labels = joined(blocks)
             for way, decoder in ways.items():
                 series, changed = feasible(decoder.decode(scaled, labels, seed=seed), labels, model.limits)
-                new = FlowTable.build(series, real.spec, label=[model.classes[each] for each in labels], synthetic=True)
+                names = [model.conditions[each].label for each in labels]
+                new = FlowTable.build(series, real.spec, label=names, synthetic=True)
                 told, done = real_or_fake(real, new), max(changed.values(), default=0) / len(new)
                 found.setdefault(way, []).append((netgen.usefulness(new, held).accuracy, told, done))
         for way, figures in found.items():

@@ -161,13 +161,3 @@ def _mixed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
         out[number] = first.get(number, 0) + second.get(number, 0)
         out[values] = _quantiles(counts, many)
     return out
-
-
-def udp_flows(profile: Mapping[str, Any] | None, seeds: list[int]) -> list[int | None]:
-    """The IP protocol of drawn flows, one a seed: UDP as often as in the class, None without a profile."""
-    known = 0 if profile is None else profile["tcp"] + profile["udp"]
-    if profile is None or not known:
-        return [None] * len(seeds)
-    share = profile["udp"] / known
-    drawn = [np.random.default_rng([seed, PROTOCOL_UDP]).random() for seed in seeds]
-    return [PROTOCOL_UDP if each < share else PROTOCOL_TCP for each in drawn]

@@ -21,9 +21,9 @@ from capture.columns import arrow
 from capture.errors import InputError, ModelError, TableError
 from capture.flows import ABOUT, FlowTable, concat
 from diffusion.train import Progress
-from netgen.drawing import choose_device
+from netgen.drawing import check_sampling, choose_device
 from netgen.jitter import SOURCE, SPREAD, is_jittered, jittered
-from netgen.model import Model, check_sampling
+from netgen.model import Model
 from netgen.shipped import load
 from netgen.training import train
 

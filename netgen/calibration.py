@@ -57,7 +57,7 @@ def calibrate(
     series : ndarray of int64, shape (flows, channels, bins)
         Real series.
     labels : ndarray of int, shape (flows,)
-        Their class numbers.
+        Numbers of their conditions.
     holds_flows : bool
         Whether the model may hold numbers of flows as they are, rather than distributions alone.
     device, workers, progress
@@ -85,11 +85,11 @@ def drawn_once(
     workers: int | None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scaled series that a model draws, (flows, channels, bins), and their class numbers, to be measured.
+    """Scaled series that a model draws, (flows, channels, bins), and their conditions' numbers, to be measured.
 
-    Of classes of more real flows more, as more is known of these; and so many that enough of them do not recur.
+    Of conditions of more real flows more, as more is known of these; and so many that enough of them do not recur.
     """
-    much = np.sqrt(np.bincount(labels, minlength=len(model.classes)))
+    much = np.sqrt(np.bincount(labels, minlength=len(model.conditions)))
     least = LEAST / np.maximum(1 - Recurring.share(series, labels, model.decoder.limits), RARE)
     numbers = np.clip(IN_ALL * much / much.sum(), least, MOST).astype(int)
     blocks = draw_scaled(
@@ -103,7 +103,7 @@ def candidates(
     model: Model, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray
 ) -> list[Model]:
     """Models that put flows right in different ways: what recurs as it is, or not; totals of either form, or none."""
-    decoder, none = model.decoder, Marginals.none(len(model.classes))
+    decoder, none = model.decoder, Marginals.none(len(model.conditions))
     assert isinstance(decoder, Decoder)  # series of packets have no bins to be put right
     numbers = decoder.numbers(drawn_labels)
     recurring = Recurring.learn(scaled, drawn_labels, series, labels, decoder.scale, decoder.limits)
@@ -125,7 +125,7 @@ def candidates(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Beside:
-    """Drawn flows beside as many real ones of each class.
+    """Drawn flows beside as many real ones of each condition.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _beside(
     generator = np.random.default_rng(SEED)
     decoded = model.decoder.decode(scaled, drawn_labels, seed=SEED)
     ours, theirs = [], []
-    there = np.minimum(*(np.bincount(each, minlength=len(model.classes)) for each in (drawn_labels, labels)))
+    there = np.minimum(*(np.bincount(each, minlength=len(model.conditions)) for each in (drawn_labels, labels)))
     share = min(1.0, JUDGED / there.sum())
     for label in np.flatnonzero(there):
         mine, real = (np.flatnonzero(each == label) for each in (drawn_labels, labels))
@@ -166,4 +166,5 @@ def _beside(
         theirs.append(generator.permutation(real)[:number])
     drawn, rows = np.concatenate(ours), np.concatenate(theirs)
     new, _ = feasible(decoded[drawn], drawn_labels[drawn], model.limits)
-    return _Beside(new, series[rows], drawn_labels[drawn], labels[rows])
+    classes = np.array([model.classes.index(each.label) for each in model.conditions])
+    return _Beside(new, series[rows], classes[drawn_labels[drawn]], classes[labels[rows]])

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,9 +36,9 @@ class Block:
     Parameters
     ----------
     label : int
-        Their class.
+        Number of their condition.
     first, wanted : int
-        Number of the first in its class; how many were asked for, which come first.
+        Number of the first in its condition; how many were asked for, which come first.
     scaled : ndarray of float64, shape (flows, channels, bins)
     residual : ndarray of float64, shape (flows, channels)
         Distance of the images from those of the series.
@@ -67,11 +68,11 @@ def draw_scaled(
     ----------
     model : Model
     numbers : mapping
-        Class number -> flows.
+        Number of a condition -> flows.
     seed, guidance, steps, device, workers, progress
         See `Model.sample`.
     """
-    denoiser = Denoiser(model.network.to(device), model.statistics, unlabelled=len(model.classes))
+    denoiser = Denoiser(model.network.to(device), model.statistics, unlabelled=len(model.conditions))
     encoder = model.imaging
     sigmas = karras_sigmas(steps, model.noise.highest, model.noise.lowest)
     bins = model.spec.length
@@ -104,7 +105,7 @@ def draw_scaled(
 
 
 def joined(blocks: Iterable[Block]) -> tuple[np.ndarray, np.ndarray]:
-    """Scaled series that were asked for, (flows, channels, bins), and their class numbers, (flows,)."""
+    """Scaled series that were asked for, (flows, channels, bins), and their conditions' numbers, (flows,)."""
     parts = list(blocks)
     labels = np.repeat([each.label for each in parts], [each.wanted for each in parts])
     return np.concatenate([each.scaled[: each.wanted] for each in parts]), labels
@@ -158,3 +159,11 @@ def choose_device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here that torch can use", "Take --device cpu")
     return torch.device(device)
+
+
+def check_sampling(guidance: float, steps: int | None) -> None:
+    """Refuse what cannot be drawn with."""
+    if not math.isfinite(guidance) or guidance < 0:
+        raise InputError(f"guidance {guidance} cannot be drawn with", "Take 1, or somewhat more: --guidance 1.5")
+    if steps is not None and steps < 2:
+        raise InputError(f"{steps} steps are too few to sample with", "Take at least 2; 10 is the default")

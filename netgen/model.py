@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from capture.errors import InputError, ModelError
 from capture.feasible import FEASIBLE, PacketLimits
 from capture.files import check_output, whole_file
 from capture.flows import FlowTable
-from capture.profile import KEY, udp_flows
+from capture.profile import KEY
 from capture.series import BINS, PACKETS, SeriesSpec
 from diffusion import modelfile
 from diffusion.denoiser import NoiseConfig, Statistics
@@ -33,9 +32,13 @@ from encoders.packetsequence import SequenceDecoder, SequenceScale
 from encoders.recurring import Recurring
 from encoders.repeats import Repeats
 from encoders.shares import Shares
-from netgen.drawing import choose_device, draw_scaled
+from netgen.conditions import Condition, conditions_in, told_of
+from netgen.drawing import check_sampling, choose_device, draw_scaled
 
-FORMAT = 3
+FORMAT = 4
+
+#: The format before, of models that told classes apart alone, is read, too.
+BEFORE = 3
 
 Learnt = TypeVar("Learnt", Marginals | Shares, Repeats, Recurring)
 Again = TypeVar("Again", Repeats, Recurring)
@@ -60,8 +63,8 @@ class Model:
         What tables drawn from it name as their source.
     spec : SeriesSpec
         The series it makes.
-    classes : tuple of str
-        Class names, in the order of the network's labels.
+    conditions : tuple of Condition
+        Classes, or their flows of each protocol, in the order of the network's labels.
     network : BandTransformer
         With averaged weights.
     scale, limits, statistics, noise : PacketScale or SequenceScale, PacketLimits, Statistics, NoiseConfig
@@ -77,12 +80,12 @@ class Model:
     training : dict
         JSON-able: flows a class, steps, minutes, seed, sources.
     profile : dict
-        Class -> protocol, ports, sizes and gaps of its packets (`capture.profile`).
+        Class -> ports, sizes and gaps of its datagrams (`capture.profile`).
     """
 
     name: str
     spec: SeriesSpec
-    classes: tuple[str, ...]
+    conditions: tuple[Condition, ...]
     network: BandTransformer
     scale: PacketScale | SequenceScale
     limits: PacketLimits
@@ -94,6 +97,11 @@ class Model:
     encoder: str = "gasf"
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     profile: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names."""
+        return tuple(dict.fromkeys(each.label for each in self.conditions))
 
     @property
     def imaging(self) -> Encoder:
@@ -122,6 +130,7 @@ class Model:
             "name": self.name,
             "series": self.spec.to_json(),
             "classes": list(self.classes),
+            "conditions": [each.to_json() for each in self.conditions],
             "encoder": self.encoder,
             "scale": self.scale.to_json(),
             "limits": self.limits.to_json(),
@@ -164,25 +173,29 @@ class Model:
             if about["encoder"] not in ENCODERS:
                 raise ValueError(f"its encoder {about['encoder']!r} is not known here")
             tensors = modelfile.load_tensors(path)
+            conditions = conditions_in(about)
+            shape = (len(conditions), int(about["series"]["length"]))
             totals = _taken_out(tensors, TOTALS, "what its flows add up to")
             if totals is None:
                 raise ValueError("it does not say what its flows add up to")
             repeats = _fitting(
-                _taken_out(tensors, {REPEATS: Repeats}, "what its bins hold again and again"), Repeats.none(), about
+                _taken_out(tensors, {REPEATS: Repeats}, "what its bins hold again and again"), Repeats.none(), shape
             )
             recurring = _fitting(
-                _taken_out(tensors, {RECURRING: Recurring}, "which of its flows recur"), Recurring.nothing(), about
+                _taken_out(tensors, {RECURRING: Recurring}, "which of its flows recur"), Recurring.nothing(), shape
             )
             network, imaging = modelfile.load_network(about["network"], tensors), ENCODERS[about["encoder"]]()
             if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
                 raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
+            if network.config.classes != len(conditions):
+                raise ValueError(f"its network tells {network.config.classes} classes apart, not {len(conditions)}")
             spec = SeriesSpec.from_json(about["series"])
             if network.config.channels != SCALES[spec.kind].CHANNELS:
                 raise ValueError(f"its network does not make series of {spec.kind}")
             return cls(
                 name=str(about["name"]),
                 spec=spec,
-                classes=tuple(about["classes"]),
+                conditions=conditions,
                 network=network,
                 scale=SCALES[spec.kind].from_json(about["scale"]),
                 limits=PacketLimits.from_json(about["limits"]),
@@ -261,20 +274,28 @@ class Model:
         check_sampling(guidance, steps)
         steps = self.noise.steps if steps is None else steps
         wanted = self._numbers(classes, n)
+        told = np.concatenate([told_of(self.conditions, *each, seed=seed) for each in wanted.items()])
         parts = draw_scaled(
-            self, {self.classes.index(name): number for name, number in wanted.items()}, seed=seed, guidance=guidance,
-            steps=steps, device=choose_device(device), workers=workers, progress=progress,
+            self, dict(zip(*(each.tolist() for each in np.unique(told, return_counts=True)), strict=True)), seed=seed,
+            guidance=guidance, steps=steps, device=choose_device(device), workers=workers, progress=progress,
         )  # fmt: skip
-        series, labels, residual = [], [], []
+        series = np.empty((len(told), *self.spec.shape), np.int64)
+        protocols: list[int | None] = [None] * len(told)
+        residual = []
+        # conditions are drawn one after the other, in the order of their numbers
+        place, done = np.argsort(told, kind="stable"), 0
         for part in parts:
+            rows, done = place[done : done + part.wanted], done + part.wanted
             label = np.full(len(part.scaled), part.label)
-            series.append(self.decoder.decode(part.scaled, label, first=part.first, seed=seed)[: part.wanted])
-            labels.append(label[: part.wanted])
+            series[rows] = self.decoder.decode(part.scaled, label, first=part.first, seed=seed)[: part.wanted]
             residual.append(part.residual[: part.wanted])
+            for number, row in enumerate(rows.tolist(), part.first):
+                protocols[row] = self.conditions[part.label].protocol(sample_seed(seed, part.label, number))
         return self._table(
-            np.concatenate(series),
-            np.concatenate(labels),
+            series,
             np.concatenate(residual),
+            protocols,
+            told,
             {
                 "seed": seed,
                 "guidance": guidance,
@@ -283,16 +304,23 @@ class Model:
             },
         )
 
-    def _table(self, series: np.ndarray, labels: np.ndarray, residual: np.ndarray, asked: dict[str, Any]) -> FlowTable:
-        series, changed = FEASIBLE[self.spec.kind](series, labels, self.limits)
+    def _table(
+        self,
+        series: np.ndarray,
+        residual: np.ndarray,
+        protocols: list[int | None],
+        told: np.ndarray,
+        asked: dict[str, Any],
+    ) -> FlowTable:
+        series, changed = FEASIBLE[self.spec.kind](series, told, self.limits)
         profile = {name: self.profile[name] for name in asked["numbers"] if name in self.profile}
         return FlowTable.build(
             series,
             self.spec,
-            label=[self.classes[label] for label in labels],
+            label=[self.conditions[each].label for each in told.tolist()],
             source=f"netgen:{self.name}",
             synthetic=True,
-            protocol=self._protocols(asked["numbers"], asked["seed"]),
+            protocol=protocols,
             about={
                 "made_by": "synth",
                 "model": self.name,
@@ -303,14 +331,6 @@ class Model:
                 **({KEY: profile} if profile else {}),
             },
         )
-
-    def _protocols(self, wanted: Mapping[str, int], seed: int) -> list[int | None]:
-        """IP protocol of each flow, as often TCP and UDP as in the class's real flows; None where nobody knows."""
-        found: list[int | None] = []
-        for name, number in wanted.items():
-            seeds = [sample_seed(seed, self.classes.index(name), index) for index in range(number)]
-            found += udp_flows(self.profile.get(name), seeds)
-        return found
 
     def weights_sha256(self) -> str:
         """A fingerprint of the weights, for the record."""
@@ -353,11 +373,11 @@ def _taken_out(tensors: dict[str, torch.Tensor], kinds: Mapping[str, type[Learnt
     return None
 
 
-def _fitting(found: Again | None, nothing: Again, about: Mapping[str, Any]) -> Again:
-    """What a file holds of what recurs, seen to fit the model; `nothing` where it holds none."""
+def _fitting(found: Again | None, nothing: Again, shape: tuple[int, int]) -> Again:
+    """What recurs, by a file, seen to fit a model of so many conditions and bins; `nothing` if there is none."""
     if found is None:
         return nothing
-    found.check(len(about["classes"]), int(about["series"]["length"]))
+    found.check(*shape)
     return found
 
 
@@ -385,17 +405,9 @@ def read_about(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is no netgen model: {error}", "Make one with netgen train") from error
     if about.get("checkpoint"):
         raise ModelError(f"{path} is the checkpoint of an unfinished training", "Finish it with netgen train --resume")
-    if about.get("format") != FORMAT:
+    if about.get("format") not in (BEFORE, FORMAT):
         raise ModelError(
             f"{path} is a model of format {about.get('format')}; this netgen reads format {FORMAT}",
             "Train it anew, or use the netgen that made it" + (f" ({about['netgen']})" if "netgen" in about else ""),
         )
     return about
-
-
-def check_sampling(guidance: float, steps: int | None) -> None:
-    """Refuse what cannot be drawn with."""
-    if not math.isfinite(guidance) or guidance < 0:
-        raise InputError(f"guidance {guidance} cannot be drawn with", "Take 1, or somewhat more: --guidance 1.5")
-    if steps is not None and steps < 2:
-        raise InputError(f"{steps} steps are too few to sample with", "Take at least 2; 10 is the default")

@@ -36,6 +36,7 @@ from encoders.changes import KINDS, change, odds_after
 from encoders.kinds import ENCODERS
 from encoders.marginals import Marginals
 from netgen.calibration import calibrate
+from netgen.conditions import conditions_of, numbers_of
 from netgen.drawing import choose_device, cores
 from netgen.model import FORMAT, SCALES, Model
 from netgen.presets import DEFAULT, DEFAULT_ENCODER
@@ -137,7 +138,8 @@ def train(
     counted = as_bins(series, table.spec)
     if not counted[:, :2].any():
         raise TableError("the flows hold no bytes: there is nothing to learn", "Extract them with another --bin")
-    labels = torch.from_numpy(np.searchsorted(np.array(classes), table.labels.astype(str)))
+    conditions = conditions_of(table)
+    labels = torch.from_numpy(numbers_of(table, conditions))
     scale = SCALES[table.spec.kind].of(series)
     scaled = torch.from_numpy(scale.scale(series).astype(np.float32)).to(where)
     imaging, bins = ENCODERS[encoder](), table.spec.length
@@ -145,7 +147,7 @@ def train(
     statistics = Statistics.of(imaging.encode_tensor(scaled[torch.from_numpy(some).to(where)]))
     noise = NoiseConfig.of(imaging.repeats(bins))
     network = NetworkConfig(
-        scale.CHANNELS, bins, len(classes), rows=_rows(bins), columns=imaging.columns(bins), mirror=imaging.mirror,
+        scale.CHANNELS, bins, len(conditions), rows=_rows(bins), columns=imaging.columns(bins), mirror=imaging.mirror,
         width=size.width, depth=size.depth, heads=size.heads, changes=KINDS if of_bins else 0,
         own_places=True,
     )  # fmt: skip
@@ -165,19 +167,19 @@ def train(
     if files and resume:
         files.restore(state, fingerprint)
     name = name or (Path(out).name.removesuffix(".safetensors") if out is not None else "model")
-    limits = PacketLimits.of(counted, labels.numpy(), len(classes))
+    limits = PacketLimits.of(counted, labels.numpy(), len(conditions))
 
     def model_of(network: BandTransformer, training: dict[str, Any] | None = None) -> Model:
         return Model(
             name=name,
             spec=table.spec,
-            classes=tuple(classes),
+            conditions=conditions,
             network=network.cpu().eval(),
             scale=scale,
             limits=limits,
             statistics=statistics,
             noise=noise,
-            totals=Marginals.none(len(classes)),
+            totals=Marginals.none(len(conditions)),
             encoder=encoder,
             training=training or {},
             profile={each: found for each, found in profiles_of(table.about).items() if each in classes},

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import netgen
 from capture.flows import FlowTable, concat
-from capture.profile import GAPS, KEY, SIZES, merged, profiles_of, udp_flows
+from capture.profile import GAPS, KEY, SIZES, merged, profiles_of
 from capture.series import SeriesSpec
 from exporters.draws import flow_keys
 from exporters.plan import plan
@@ -83,15 +83,6 @@ def test_a_model_carries_it(capture: Path, tmp_path: Path) -> None:
     assert drawn.about[KEY] == table.about[KEY]
     write(drawn, tmp_path / "x.pcap")
     assert set(pq.read_table(tmp_path / "x.labels.parquet")["dst_port"].to_pylist()) == {3478}
-
-
-def test_protocols_are_drawn_by_the_flow(capture: Path) -> None:
-    """A flow's protocol depends on its own seed; the share is that of the class; unknown stays unknown."""
-    seeds = list(range(4000))
-    drawn = udp_flows({"tcp": 30, "udp": 10}, seeds)
-    assert abs(drawn.count(17) / 4000 - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)
-    assert udp_flows({"tcp": 30, "udp": 10}, seeds[1000:]) == drawn[1000:]
-    assert udp_flows(None, [1, 2]) == [None, None]
 
 
 def test_exported_packets_look_like_the_class(capture: Path, tmp_path: Path) -> None:

@@ -91,11 +91,11 @@ def gain_of_busy(scaled: np.ndarray, scale: PacketScale) -> np.ndarray:
 def _nearest(scaled: np.ndarray, scale: PacketScale) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Places of sizes, packets as drawn, the nearest whole ones of a busy bin, and the gain of those over none."""
     place, share = (np.clip(each, 0.0, 1.0) for each in scale.shares(scaled))
-    top = np.log1p(scale.top)[:, None]
-    count = np.expm1(share * top)
+    count = scale.number(share)
     packets = np.maximum(np.floor(count), 1)
-    packets += np.abs(np.log1p(packets + 1) / top - share) < np.abs(np.log1p(packets) / top - share)
-    nearest = scale.scaled(place, np.log1p(packets) / top)
+    height = np.log1p(count)  # on which neighbours lie side by side, whatever room they have on the scale
+    packets += np.abs(np.log1p(packets + 1) - height) < np.abs(np.log1p(packets) - height)
+    nearest = scale.scaled(place, scale.share(packets))
     from_idle, from_busy = (np.square(scaled - each) for each in (IDLE, nearest))
     return place, count, packets, (from_idle - from_busy)[:, :2] + (from_idle - from_busy)[:, 2:]
 

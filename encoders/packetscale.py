@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from encoders.counts import Counts
 from encoders.scale import IDLE
 from encoders.sizes import Sizes
 
@@ -27,23 +28,28 @@ LOWEST = IDLE + GAP
 class PacketScale:
     """Sizes and numbers of packets, each in [0.25, 1]; an idle bin is 0.25.
 
-    Packets: ``x = 0.25 + 0.75 log(1 + n) / log(1 + top)``. Sizes: ``x = 0.4 + 0.6 (rank + height) / 2``, on the
-    scale of bins of like place and number of packets, where a size that many bins have has all their ranks, of which
-    the middle one stands in the series.
+    Packets: ``x = 0.25 + 0.75 log(1 + n) / log(1 + top)``, but that numbers which many bins have are steps
+    (`encoders.counts`). Sizes: ``x = 0.4 + 0.6 (rank + height) / 2``, on the scale of bins of like place and number of
+    packets, where a size that many bins have has all their ranks, of which the middle one stands in the series.
 
     Parameters
     ----------
-    top : ndarray of float64, shape (2,)
-        The most packets of a bin, up and down, which becomes 1.
     sizes : tuple of Sizes
         Scales of the mean sizes of real bins, up and down.
+    counts : tuple of Counts
+        Scales of their numbers of packets, up and down.
     """
 
     #: Rows of a scaled series.
     CHANNELS = 4
 
-    top: np.ndarray
     sizes: tuple[Sizes, Sizes]
+    counts: tuple[Counts, Counts]
+
+    @property
+    def top(self) -> np.ndarray:
+        """The most packets of a bin, up and down, which becomes 1; float64 (2,)."""
+        return np.array([each.top for each in self.counts])
 
     @classmethod
     def of(cls, series: np.ndarray) -> PacketScale:
@@ -51,14 +57,14 @@ class PacketScale:
         volume, packets = series[:, :2], series[:, 2:]
         mean = volume / np.maximum(packets, 1)
         up, down = (Sizes.of(mean[:, way], packets[:, way]) for way in (0, 1))
-        return cls(packets.max(axis=(0, 2), initial=1).astype(np.float64), (up, down))
+        return cls((up, down), (Counts.of(packets[:, 0]), Counts.of(packets[:, 1])))
 
     def scale(self, series: np.ndarray) -> np.ndarray:
         """Series to float64 in [0.25, 1], shape kept: sizes up and down, packets up and down."""
         volume, packets = series[:, :2], series[:, 2:]
         mean = volume / np.maximum(packets, 1)
         place = self._by_way(Sizes.place, mean, packets)
-        out = self.scaled(place, np.minimum(np.log1p(packets) / np.log1p(self.top)[:, None], 1.0))
+        out = self.scaled(place, self.share(packets))
         out[:, :2][packets == 0] = IDLE
         return out
 
@@ -72,6 +78,18 @@ class PacketScale:
         """What `scaled` was given; a place below 0 lies between the smallest size and an idle bin."""
         scaled = np.asarray(scaled, np.float64)
         return (scaled[..., :2, :] - LOWEST) / (1 - LOWEST), (scaled[..., 2:, :] - IDLE) / (1 - IDLE)
+
+    def share(self, packets: np.ndarray) -> np.ndarray:
+        """Where numbers of packets, (..., 2, bins), stand on their scale."""
+        return np.stack([each.share(packets[..., way, :]) for way, each in enumerate(self.counts)], axis=-2)
+
+    def number(self, share: np.ndarray) -> np.ndarray:
+        """Numbers of packets, not whole ones, at places of their scale, (..., 2, bins)."""
+        return np.stack([each.number(share[..., way, :]) for way, each in enumerate(self.counts)], axis=-2)
+
+    def frequent_counts(self, packets: np.ndarray) -> np.ndarray:
+        """Whether numbers of packets (..., 2, bins) are such as bins have again and again, as a mask."""
+        return np.stack([each.often(packets[..., way, :]) for way, each in enumerate(self.counts)], axis=-2)
 
     def size(self, place: np.ndarray, packets: np.ndarray) -> np.ndarray:
         """Bytes a packet at places of the scale of sizes, (flows, 2, bins); 0 where there is no packet."""
@@ -88,10 +106,19 @@ class PacketScale:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
-        return {"top": self.top.tolist(), "sizes": [each.to_json() for each in self.sizes]}
+        return {
+            "top": self.top.tolist(),
+            "sizes": [each.to_json() for each in self.sizes],
+            "counts": [each.to_json() for each in self.counts],
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> PacketScale:
         """The scale that `to_json` wrote."""
         up, down = (Sizes.from_json(each) for each in data["sizes"])
-        return cls(np.array(data["top"], np.float64), (up, down))
+        top = np.array(data["top"], np.float64)
+        if "counts" in data:
+            first, second = (Counts.from_json(*each) for each in zip(data["counts"], top.tolist(), strict=True))
+        else:
+            first, second = (Counts.even(each) for each in top.tolist())
+        return cls((up, down), (first, second))

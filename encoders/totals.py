@@ -15,6 +15,9 @@ SINGLE = 3
 POINTS = 100
 RANKS = (np.arange(POINTS) + 0.5) / POINTS
 
+#: By what factor a bin's packets may change so that others can stay.
+BENT = 2.0
+
 #: All bins bear a change alike, for what they hold.
 ALIKE = np.ones((4, 1))
 
@@ -53,12 +56,26 @@ def brought_to(totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, bear
 
 
 def with_totals(drawn: Drawn, total: np.ndarray, bears: np.ndarray) -> np.ndarray:
-    """Packets a bin, int64 (flows, 2, bins), that add up to totals (flows, 2); `bears` (2, bins) as of `add_up`."""
+    """Packets a bin, int64 (flows, 2, bins), that add up to totals (flows, 2); `bears` (2, bins) as of `add_up`.
+
+    Numbers that real bins have again and again stay, where totals can be met by changes of the others up to `BENT`.
+    """
     out = np.zeros(drawn.packets.shape, np.int64)
+    often = drawn.scale.frequent_counts(drawn.packets)
     for way in (0, 1):
-        busy = keep_strongest(drawn.amount[:, way], total[:, way])
+        amount, packets, wanted = drawn.amount[:, way], drawn.packets[:, way], total[:, way]
+        busy = keep_strongest(amount, wanted)
         ceiling = np.where(busy, 2.0**40, 0.0)
-        out[:, way] = add_up(drawn.amount[:, way], total[:, way], busy.astype(float), ceiling, bears[way])
+        out[:, way] = add_up(amount, wanted, busy.astype(float), ceiling, bears[way])
+        stays = often[:, way] & busy
+        some = np.flatnonzero(stays.any(1))
+        low, high = (
+            np.where(busy, np.where(stays, packets, np.maximum(np.rint(amount * by), 1)), 0)[some]
+            for by in (1 / BENT, BENT)
+        )
+        fixed = add_up(amount[some], wanted[some], low, high, bears[way])
+        met = fixed.sum(1) == np.rint(wanted[some])
+        out[some[met], way] = fixed[met]
     return out
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from capture.feasible import PacketLimits, feasible
+from encoders.counts import Counts
 from encoders.decoder import Decoder
 from encoders.integers import Drawn, add_up, keep_strongest, nearest_packets
 from encoders.marginals import Marginals
@@ -17,7 +18,7 @@ from encoders.sizes import Sizes
 from encoders.steps import STEPS
 from encoders.totals import totals_of
 
-SCALE = PacketScale(np.array([300.0, 300.0]), (Sizes.same_for_all(np.linspace(20.0, 1500.0, STEPS + 1)),) * 2)
+SCALE = PacketScale((Sizes.same_for_all(np.linspace(20.0, 1500.0, STEPS + 1)),) * 2, (Counts.even(300.0),) * 2)
 LOW, HIGH = np.array([20.0, 40.0]), np.array([1500.0, 600.0])
 scaled_series = hnp.arrays(np.float64, (3, 4, 8), elements=st.floats(0, 1.1))
 
@@ -68,7 +69,7 @@ def test_a_cell_drawn_a_little_too_large_is_one_cell(error):
     """Not two, and not none."""
     cells = np.zeros((1, 4, 8), int)
     cells[0, :, :4] = [[554, 1108, 554, 0], [554, 0, 2770, 554], [1, 2, 1, 0], [1, 0, 5, 1]]
-    scale = PacketScale(np.array([100.0, 100.0]), PacketScale.of(cells).sizes)
+    scale = PacketScale(PacketScale.of(cells).sizes, (Counts.even(100.0),) * 2)
     drawn = nearest_packets(scale.scale(cells) * (1 + error), scale, np.full(2, 554.0), np.full(2, 554.0))
     np.testing.assert_array_equal(drawn.packets, cells[:, 2:])
 

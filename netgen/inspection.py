@@ -40,7 +40,7 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
         from netgen.model import read_about
 
         about = read_about(path)
-        kept = ("name", "netgen", "series", "classes", "encoder", "network", "noise", "training")
+        kept = ("name", "netgen", "series", "classes", "conditions", "encoder", "network", "noise", "training")
         return {
             "file": str(path),
             "kind": "model",

@@ -294,7 +294,7 @@ def described(facts: dict[str, Any], *, as_json: bool) -> None:
 
     rows = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        if name in ("classes", "account", "profile") or value in (None, {}, []):
+        if name in ("classes", "conditions", "account", "profile") or value in (None, {}, []):
             continue
         rows.add_row(Text(name.replace("_", " "), style="bold"), _plain(name, value))
     _show(rows)

@@ -18,6 +18,7 @@ from diffusion import modelfile
 from exporters.mend import NO_HANDSHAKE
 from exporters.plan import plan
 from netgen.conditions import FEWEST, Condition, conditions_of, numbers_of, told_of
+from netgen.inspection import describe
 
 TCP, UDP = 6, 17
 SPEC = SeriesSpec(bin_ns=100_000_000, length=8)
@@ -144,6 +145,15 @@ def device() -> FlowTable:
 def model(device: FlowTable) -> netgen.Model:
     """Trained for a moment."""
     return netgen.train(device, steps=300, threads=1, precision="float32", validation=0)
+
+
+def test_info_says_what_is_told_apart(model: netgen.Model, tmp_path: Path) -> None:
+    """Of each class, how many flows of which protocol."""
+    found = describe(model.save(tmp_path / "m.safetensors"))["conditions"]
+    assert found[:2] == [
+        {"class": "camera", "flows": 60, "protocols": {"6": 60}},
+        {"class": "camera", "flows": 20, "protocols": {"17": 20}},
+    ]
 
 
 def test_a_drawn_flow_looks_like_its_protocol(device: FlowTable, model: netgen.Model) -> None:

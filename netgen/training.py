@@ -49,6 +49,9 @@ DEFAULT_MINUTES = 10.0
 #: ones, which begin to remember. However few flows there are, a network takes FEWEST_STEPS.
 SEEN_ENOUGH, FEWEST_STEPS = 300, 3000
 
+#: Share of the minutes that is left for what is measured after a training of series of bins (`netgen.calibration`).
+AFTER = 0.07
+
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -81,9 +84,9 @@ def train(
         Where to write the model. Beside it go ``OUT.metrics.jsonl``, a line every few steps, and
         while it trains ``OUT.checkpoint.safetensors``, from which `resume` goes on.
     minutes, steps : float, int, optional
-        The budget, earlier sessions of a resumed training counted in; whichever comes first, and
-        10 minutes where neither is given. Where `steps` are not given, a training ends earlier if each flow was
-        seen `SEEN_ENOUGH` times. With `steps`, `threads` and `precision` given, the same seed makes the same model.
+        The budget, earlier sessions of a resumed training counted in, and what is measured after it; whichever comes
+        first, and 10 minutes where neither is given. Where `steps` are not given, a training ends earlier if each flow
+        was seen `SEEN_ENOUGH` times. With `steps`, `threads` and `precision` given, the same seed makes the same model.
     device : {"auto", "cpu", "cuda"}
     threads, precision : int, {"auto", "float32", "bfloat16"}
         Otherwise chosen by a trial of a few steps, since neither more threads nor bfloat16 is sure
@@ -154,7 +157,7 @@ def train(
     enough = max(math.ceil(SEEN_ENOUGH * len(table) / size.batch), FEWEST_STEPS)
     config = TrainConfig(
         steps=steps or enough,
-        seconds=60 * (minutes if minutes is not None else DEFAULT_MINUTES) if minutes or not steps else None,
+        seconds=60 * (minutes or DEFAULT_MINUTES) * (1 - AFTER * of_bins) if minutes or not steps else None,
         batch=size.batch,
         rate=size.rate,
         seed=seed,
@@ -270,7 +273,10 @@ def train(
         },
     )
     if of_bins:
+        begun = time.monotonic()
         model = calibrate(model, series, labels.numpy(), holds_flows=holds_flows, device=device)
+        took = (state.seconds + time.monotonic() - begun) / 60
+        model = dataclasses.replace(model, training={**model.training, "minutes": round(took, 2)})
     if files:
         model.save(files.path, force=True)
         files.checkpoint_path.unlink(missing_ok=True)

@@ -424,6 +424,27 @@ def test_a_training_by_the_clock_ends_where_there_is_no_more_to_learn(tiny_flows
     assert netgen.train(tiny_flows, minutes=60, **more).training["steps"] == 3
 
 
+def test_minutes_hold_what_is_measured_after_the_training(tiny_flows, monkeypatch):
+    """The clock of the training itself ends before; of packets nothing is measured. What it all took is noted."""
+    seen, run = [], netgen.training.run_training
+
+    def short(state, images, labels, config, *rest, **more):
+        seen.append(config.seconds)
+        return run(state, images, labels, dataclasses.replace(config, steps=2, seconds=None), *rest, **more)
+
+    def late(model, *rest, **more):
+        moment[0] += 90.0
+        return model
+
+    moment = [0.0]
+    monkeypatch.setattr(netgen.training, "run_training", short)
+    monkeypatch.setattr(netgen.training, "calibrate", late)
+    monkeypatch.setattr(netgen.training.time, "monotonic", lambda: moment[0])
+    model = netgen.train(tiny_flows, minutes=10, threads=1, precision="float32", validation=0)
+    assert seen == [pytest.approx(600 * 0.93)]
+    assert model.training["minutes"] == 1.5
+
+
 def test_threads_and_precision_are_chosen_by_trial_and_noted(tiny_flows):
     """Where they are not given; the trial itself changes nothing of the training."""
     before = torch.get_num_threads()

@@ -25,7 +25,7 @@ from capture.flows import FlowTable
 from encoders.decoder import Decoder
 from encoders.packetsequence import SequenceDecoder
 from netgen.calibration import candidates, drawn_once
-from netgen.conditions import numbers_of
+from netgen.conditions import numbers_of, told_of
 from netgen.drawing import draw_scaled, joined
 from netgen.evaluation.realism import real_or_fake
 from netgen.model import Model
@@ -75,8 +75,8 @@ def main() -> int:
         floor = netgen.usefulness(real, held).accuracy
         print(f"| {name} | (real flows) | {floor:.3f} | {real_or_fake(real, held):.3f} | |", flush=True)
         model = Model.load(arguments.model) if arguments.model else trained(real, arguments)
-        there = np.bincount(numbers_of(real, model.conditions))
-        numbers = {number: min(flows, 150) for number, flows in enumerate(there.tolist()) if flows}
+        told = [told_of(model.conditions, label, min(n, 150), seed=0) for label, n in real.counts().items()]
+        numbers = {number: n for number, n in enumerate(np.bincount(np.concatenate(told)).tolist()) if n}
         ways = decoders(model, real, arguments.threads)
         found: dict[str, list[tuple[float, float, float]]] = {}
         for seed in range(1, arguments.draws + 1):

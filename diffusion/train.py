@@ -119,6 +119,7 @@ def train(
     statistics: Statistics,
     *,
     device: torch.device,
+    classes: Tensor | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_log: Callable[[Progress], None] | None = None,
     on_checkpoint: Callable[[TrainState], None] | None = None,
@@ -134,7 +135,9 @@ def train(
         See `Images`. The network is told how an image was changed, so that it can learn from changed images
         and yet draw unchanged ones.
     labels : Tensor of long, shape (examples,)
-        Class numbers.
+        Numbers of what the network is told of them.
+    classes : Tensor of long, shape (examples,), optional
+        Numbers of their classes, by whose sizes they are drawn; otherwise these are the labels.
     stop : callable
         Asked after every step; True ends the training there, with `state` whole.
     on_log, on_checkpoint : callable, optional
@@ -149,7 +152,7 @@ def train(
     """
     denoiser = Denoiser(state.network, statistics, unlabelled=state.network.config.classes)
     parameters = list(state.network.parameters())
-    odds = class_odds(labels)
+    odds = class_odds(labels if classes is None else classes)
     begun, before = time.monotonic(), state.seconds
     last_log, last_checkpoint = begun, begun
     losses: list[Tensor] = []
@@ -195,14 +198,14 @@ def train(
     return state
 
 
-def class_odds(labels: Tensor) -> Tensor:
+def class_odds(classes: Tensor) -> Tensor:
     """How likely each example is to be drawn: classes by the square root of their size.
 
     Equal odds for examples would starve rare classes, equal odds for classes would repeat the few
     examples of a rare one too often.
     """
-    counts = torch.bincount(labels).double()
-    odds: Tensor = counts[labels].rsqrt()
+    counts = torch.bincount(classes).double()
+    odds: Tensor = counts[classes].rsqrt()
     return odds / odds.sum()
 
 

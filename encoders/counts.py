@@ -44,7 +44,7 @@ class Counts:
     Parameters
     ----------
     top : float
-        The number that becomes 1.
+        The largest number, with which the scale ends: it becomes 1, or the middle of the last step.
     begin : ndarray of int64, shape (parts,)
         First bin of each part of a flow; rising from 0.
     numbers : tuple of ndarray of int64
@@ -61,6 +61,21 @@ class Counts:
     def __post_init__(self) -> None:
         if not 1 <= self.top < np.inf:
             raise ValueError(f"numbers of packets up to {self.top}")
+        begin, parts = self.begin, list(zip(self.numbers, self.widths, strict=True))
+        if (
+            begin.shape != (len(parts),)
+            or begin.dtype.kind != "i"
+            or not len(begin)
+            or begin[0]
+            or (np.diff(begin) <= 0).any()
+        ):
+            raise ValueError("its numbers of packets are not for all bins")
+        for number, width in parts:
+            fine = number.shape == width.shape == (len(number),) and (np.diff(number) > 0).all()
+            if not fine or ((number < 1) | (number > self.top) | ~((width > 0) & (width <= WIDE))).any():
+                raise ValueError("its numbers of packets are not in order")
+            if number.dtype.kind != "i":
+                raise ValueError("its numbers of packets are no whole ones")
 
     @classmethod
     def of(cls, packets: np.ndarray) -> Counts:
@@ -134,19 +149,12 @@ class Counts:
         ValueError
             If these are not the scales of all bins.
         """
-        found = cls(
+        return cls(
             top,
-            np.array([each["from_bin"] for each in data], np.int64),
-            tuple(np.array(each["numbers"], np.int64) for each in data),
+            np.array([each["from_bin"] for each in data]),
+            tuple(np.array(each["numbers"] or np.zeros(0, np.int64)) for each in data),
             tuple(np.array(each["widths"], np.float64) for each in data),
         )
-        if not len(data) or found.begin[0] or (np.diff(found.begin) <= 0).any():
-            raise ValueError("its numbers of packets are not for all bins")
-        for numbers, widths in zip(found.numbers, found.widths, strict=True):
-            fine = numbers.shape == widths.shape == (len(numbers),) and (np.diff(numbers) > 0).all()
-            if not fine or (numbers < 1).any() or (numbers > top).any() or not ((widths > 0) & (widths <= WIDE)).all():
-                raise ValueError("its numbers of packets are not in order")
-        return found
 
 
 def _steps(packets: np.ndarray, close: float) -> tuple[np.ndarray, np.ndarray]:

@@ -48,7 +48,7 @@ class PacketScale:
 
     @property
     def top(self) -> np.ndarray:
-        """The most packets of a bin, up and down, which becomes 1; float64 (2,)."""
+        """The most packets of a bin, up and down, where the scale ends; float64 (2,)."""
         return np.array([each.top for each in self.counts])
 
     @classmethod

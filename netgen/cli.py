@@ -230,7 +230,7 @@ def train(
         typer.Option(
             "--minutes",
             show_default="10",
-            help="Take so long, earlier sessions counted in; less if each flow was seen 300 times.",
+            help="Take about so long, earlier sessions counted in; less if each flow was seen 300 times.",
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Stop after this many steps in all.")] = None,

@@ -19,6 +19,9 @@ from capture.headers import PROTOCOL_TCP, PROTOCOL_UDP
 from capture.profile import KEY
 from diffusion.sampler import sample_seed
 
+#: Format of models that tell classes alone apart.
+BEFORE = 3
+
 #: A protocol of fewer flows of a class has no condition of its own.
 FEWEST = 8
 
@@ -49,6 +52,8 @@ class Condition:
 
     def __post_init__(self) -> None:
         known = self.protocols.items()
+        if not all(isinstance(number, int) for number in (self.flows, *self.protocols.values())):
+            raise ValueError(f"a condition of no whole flows: {self.flows}, {self.protocols}")
         if self.flows < 1 or not all(0 <= name < 256 and number > 0 for name, number in known):
             raise ValueError(f"a condition of {self.flows} flows of protocols {self.protocols}")
         if sum(self.protocols.values()) > self.flows:
@@ -62,8 +67,8 @@ class Condition:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Condition:
         """The condition that `to_json` wrote."""
-        known = {int(name): int(number) for name, number in dict(data["protocols"]).items()}
-        return cls(str(data["class"]), int(data["flows"]), known)
+        known = {int(name): number for name, number in dict(data["protocols"]).items()}
+        return cls(str(data["class"]), data["flows"], known)
 
     def protocol(self, seed: int) -> int | None:
         """IP protocol of a drawn flow, as often each as among real ones; None where nobody knows."""
@@ -126,7 +131,7 @@ def numbers_of(table: FlowTable, conditions: Sequence[Condition]) -> np.ndarray:
 def told_of(conditions: Sequence[Condition], label: str, flows: int, *, seed: int) -> np.ndarray:
     """Numbers of the conditions of a class's first so many drawn flows, int64 (flows,): each as often as it was learnt.
 
-    Flow i's does not depend on how many there are.
+    Flow i's does not depend on how many there are; rare ones come evenly, not by chance side by side.
     """
     mine = np.array([number for number, each in enumerate(conditions) if each.label == label])
     reached = np.cumsum([conditions[number].flows for number in mine])
@@ -137,14 +142,14 @@ def told_of(conditions: Sequence[Condition], label: str, flows: int, *, seed: in
 
 
 def conditions_in(about: Mapping[str, Any]) -> tuple[Condition, ...]:
-    """The conditions in a model's metadata; of a model that tells classes alone apart, whose protocols profiles hold.
+    """The conditions in a model's metadata; of one that tells classes alone apart, by their profiles.
 
     Raises
     ------
     KeyError, TypeError, ValueError
         If there are none.
     """
-    if "conditions" in about:
+    if about["format"] != BEFORE:
         found = tuple(Condition.from_json(each) for each in about["conditions"])
         if list(dict.fromkeys(each.label for each in found)) != about["classes"]:
             raise ValueError("its conditions are not those of its classes")

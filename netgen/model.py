@@ -32,13 +32,10 @@ from encoders.packetsequence import SequenceDecoder, SequenceScale
 from encoders.recurring import Recurring
 from encoders.repeats import Repeats
 from encoders.shares import Shares
-from netgen.conditions import Condition, conditions_in, told_of
+from netgen.conditions import BEFORE, Condition, conditions_in, told_of
 from netgen.drawing import check_sampling, choose_device, draw_scaled
 
 FORMAT = 4
-
-#: The format before, of models that told classes apart alone, is read, too.
-BEFORE = 3
 
 Learnt = TypeVar("Learnt", Marginals | Shares, Repeats, Recurring)
 Again = TypeVar("Again", Repeats, Recurring)
@@ -188,7 +185,10 @@ class Model:
             if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
                 raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
             if network.config.classes != len(conditions):
-                raise ValueError(f"its network tells {network.config.classes} classes apart, not {len(conditions)}")
+                raise ValueError(f"its network tells {network.config.classes} conditions apart, not {len(conditions)}")
+            limits = PacketLimits.from_json(about["limits"])
+            if limits.smallest.shape != (len(conditions), 2) or limits.largest.shape != (len(conditions), 2):
+                raise ValueError("its limits of packets are not those of its classes")
             spec = SeriesSpec.from_json(about["series"])
             if network.config.channels != SCALES[spec.kind].CHANNELS:
                 raise ValueError(f"its network does not make series of {spec.kind}")
@@ -198,7 +198,7 @@ class Model:
                 conditions=conditions,
                 network=network,
                 scale=SCALES[spec.kind].from_json(about["scale"]),
-                limits=PacketLimits.from_json(about["limits"]),
+                limits=limits,
                 statistics=Statistics(**about["statistics"]),
                 noise=NoiseConfig(**about["noise"]),
                 totals=totals,
@@ -208,7 +208,7 @@ class Model:
                 training=about["training"],
                 profile=about.get(KEY, {}),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ModelError(f"{path} is a damaged model: {error}", "Train it anew, or copy it again") from error
 
     def find_class(self, wanted: str) -> str:
@@ -407,7 +407,7 @@ def read_about(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is the checkpoint of an unfinished training", "Finish it with netgen train --resume")
     if about.get("format") not in (BEFORE, FORMAT):
         raise ModelError(
-            f"{path} is a model of format {about.get('format')}; this netgen reads format {FORMAT}",
+            f"{path} is a model of format {about.get('format')}; this netgen reads formats {BEFORE} and {FORMAT}",
             "Train it anew, or use the netgen that made it" + (f" ({about['netgen']})" if "netgen" in about else ""),
         )
     return about

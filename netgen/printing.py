@@ -297,6 +297,10 @@ def described(facts: dict[str, Any], *, as_json: bool) -> None:
         if name in ("classes", "conditions", "account", "profile") or value in (None, {}, []):
             continue
         rows.add_row(Text(name.replace("_", " "), style="bold"), _plain(name, value))
+    if told := facts.get("conditions"):
+        rows.add_row(
+            Text("told apart", style="bold"), f"{len(told)} classes, or protocols of classes (--json names them)"
+        )
     _show(rows)
     if isinstance(classes, list):
         _say("classes: " + ", ".join(classes))

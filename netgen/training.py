@@ -49,7 +49,8 @@ DEFAULT_MINUTES = 10.0
 #: ones, which begin to remember. However few flows there are, a network takes FEWEST_STEPS.
 SEEN_ENOUGH, FEWEST_STEPS = 300, 3000
 
-#: Share of the minutes that is left for what is measured after a training of series of bins (`netgen.calibration`).
+#: Share of the minutes that is left for what is measured after a training of series of bins (`netgen.calibration`): it
+#: takes as long however short the training was, half a minute where there are many classes.
 AFTER = 0.07
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -143,6 +144,7 @@ def train(
         raise TableError("the flows hold no bytes: there is nothing to learn", "Extract them with another --bin")
     conditions = conditions_of(table)
     labels = torch.from_numpy(numbers_of(table, conditions))
+    of_class = torch.from_numpy(np.searchsorted(np.array(classes), table.labels.astype(str)))
     scale = SCALES[table.spec.kind].of(series)
     scaled = torch.from_numpy(scale.scale(series).astype(np.float32)).to(where)
     imaging, bins = ENCODERS[encoder](), table.spec.length
@@ -242,7 +244,8 @@ def train(
             try:
                 run_training(
                     state, images, labels, config, noise, statistics,
-                    device=where, stop=interrupted.is_set, on_log=log, on_checkpoint=save, on_step=look,
+                    device=where, classes=of_class, stop=interrupted.is_set, on_log=log, on_checkpoint=save,
+                    on_step=look,
                 )  # fmt: skip
             except ArithmeticError as error:
                 raise NetgenError(f"the training diverged: {error}", "Train again with another --seed") from error

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import diffusion.train
 import netgen
 from capture.flows import FlowTable
 from capture.profile import KEY
 from capture.series import SeriesSpec
 from diffusion import modelfile
 from exporters.mend import NO_HANDSHAKE
-from exporters.plan import plan
+from exporters.plan import OTHER_PROTOCOL, plan
+from exporters.write import write
 from netgen.conditions import FEWEST, Condition, conditions_of, numbers_of, told_of
 from netgen.inspection import describe
 
@@ -97,10 +99,20 @@ def test_conditions_are_drawn_as_often_as_they_were_learnt() -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"flows": 0}, {"protocols": {"6": 9}}, {"protocols": {"300": 1}}, {"protocols": {"6": 0}}, {"protocols": 3},
-     {"protocols": {"tcp": 1}}, {"class": "other"}],
+    [
+        {"flows": 0},
+        {"flows": 8.5},
+        {"flows": float("inf")},
+        {"flows": 2**70, "protocols": {"6": float("inf")}},
+        {"protocols": {"6": 9}},
+        {"protocols": {"300": 1}},
+        {"protocols": {"6": 0}},
+        {"protocols": 3},
+        {"protocols": {"tcp": 1}},
+        {"class": "other"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_damaged_conditions_are_refused(changed: dict[str, object], tiny_model_file: Path, tmp_path: Path) -> None:
     about = modelfile.load_about(tiny_model_file)
     about["conditions"][0] = {"class": "Web-TLS", "flows": 8, "protocols": {"6": 8}, **changed}
@@ -112,13 +124,15 @@ def test_damaged_conditions_are_refused(changed: dict[str, object], tiny_model_f
 def test_a_model_of_the_format_before_draws_the_same(tiny_model_file: Path, tmp_path: Path) -> None:
     """It has no conditions but classes, and protocols by its profiles."""
     about = modelfile.load_about(tiny_model_file)
+    del about["scale"]["counts"]
+    modelfile.save(tmp_path / "new.safetensors", modelfile.load_tensors(tiny_model_file), about)
     del about["conditions"]
     profile = {"tcp": 10, "udp": 30, "up_sizes": [60], "up_packets": 30}
     modelfile.save(
         tmp_path / "old.safetensors", modelfile.load_tensors(tiny_model_file),
         {**about, "format": 3, KEY: {"dns-plain": profile}},
     )  # fmt: skip
-    old, new = (netgen.load(path) for path in (tmp_path / "old.safetensors", tiny_model_file))
+    old, new = (netgen.load(path) for path in (tmp_path / "old.safetensors", tmp_path / "new.safetensors"))
     drawn = old.sample({"dns-plain": 60, "dns-doh": 20}, steps=2)
     np.testing.assert_array_equal(drawn.series(), new.sample({"dns-plain": 60, "dns-doh": 20}, steps=2).series())
     assert 30 <= drawn.table["protocol"].to_pylist()[:60].count(UDP) <= 57
@@ -147,6 +161,15 @@ def model(device: FlowTable) -> netgen.Model:
     return netgen.train(device, steps=300, threads=1, precision="float32", validation=0)
 
 
+def test_rare_protocols_are_learnt_from_no_oftener_than_others_of_their_class(device: FlowTable, monkeypatch) -> None:
+    """Flows are drawn by the size of their class: one of a rare protocol as often as any other of it."""
+    seen, odds = [], diffusion.train.class_odds
+    monkeypatch.setattr(diffusion.train, "class_odds", lambda classes: seen.append(classes) or odds(classes))
+    some = device.take(np.flatnonzero(np.arange(160) % 16 != 0))
+    netgen.train(some, steps=1, threads=1, precision="float32", validation=0)
+    np.testing.assert_array_equal(seen[-1].numpy(), (some.labels == "plug").astype(int))
+
+
 def test_info_says_what_is_told_apart(model: netgen.Model, tmp_path: Path) -> None:
     """Of each class, how many flows of which protocol."""
     found = describe(model.save(tmp_path / "m.safetensors"))["conditions"]
@@ -169,6 +192,21 @@ def test_a_drawn_flow_looks_like_its_protocol(device: FlowTable, model: netgen.M
     assert (question[:, :, 0] == [61, 77, 1, 1]).all(1).mean() >= 0.9
     assert (drawn.series()[~udp, 2:].sum((1, 2)) >= 7).all()
     assert NO_HANDSHAKE not in plan(drawn).mended
+
+
+def test_drawn_flows_of_another_protocol_are_written_as_udp(device: FlowTable, tmp_path: Path) -> None:
+    """The table says what they are; a capture holds them as UDP, counts that, and their series come back."""
+    protocol = np.where(device.table["protocol"].to_numpy() == UDP, 1, TCP).tolist()
+    echoes = FlowTable.build(device.series(), SPEC, label=device.labels.tolist(), protocol=protocol)
+    drawn = netgen.train(echoes, steps=50, threads=1, precision="float32", validation=0).sample("plug", 40)
+    other = drawn.table["protocol"].to_numpy() == 1
+    assert 8 <= other.sum() <= 12
+    assert plan(drawn).mended[OTHER_PROTOCOL] == other.sum()
+    write(drawn.take(np.flatnonzero(other)), tmp_path / "x.pcap")
+    again = netgen.extract(tmp_path / "x.pcap", like=drawn)
+    assert set(again.table["protocol"].to_pylist()) == {UDP}
+    rows = [sorted(map(bytes, each.series())) for each in (again, drawn.take(np.flatnonzero(other)))]
+    assert rows[0] == rows[1]
 
 
 def test_flows_of_several_conditions_do_not_depend_on_the_others(model: netgen.Model) -> None:

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from encoders.counts import LEAST, Counts
-from encoders.integers import nearest_packets
+from encoders.integers import Drawn, nearest_packets
 from encoders.packetscale import PacketScale
+from encoders.sizes import Sizes
+from encoders.steps import STEPS
+from encoders.totals import ALIKE, BENT, with_totals
 
 NO_LIMIT = np.array([0.0, 0.0]), np.array([2.0**40, 2.0**40])
 
@@ -112,6 +115,9 @@ def test_a_scale_of_an_earlier_version_has_no_steps() -> None:
         {"numbers": [5, 5], "widths": [0.1, 0.1]},
         {"numbers": [0], "widths": [0.1]},
         {"numbers": [5], "widths": []},
+        {"numbers": [5.5], "widths": [0.1]},
+        {"from_bin": 0.5},
+        {"from_bin": [0]},
         {"numbers": [5], "widths": [float("nan")]},
         {"numbers": [5], "widths": [-0.1]},
         {"numbers": [[5]], "widths": [[0.1]]},
@@ -124,3 +130,52 @@ def test_damaged_scales_are_refused(changed: dict[str, object]) -> None:
         Counts.from_json([{"from_bin": 0, "numbers": [5, 9], "widths": [0.1, 0.2], **changed}], 100.0)
     with pytest.raises(ValueError, match="its numbers of packets"):
         Counts.from_json([], 100.0)
+
+
+STEPPED = PacketScale(
+    (Sizes.same_for_all(np.linspace(20.0, 1500.0, STEPS + 1)),) * 2,
+    (Counts(500.0, np.array([0]), (np.array([36, 72, 108]),), (np.array([0.5, 0.3, 0.2]),)),) * 2,
+)
+
+
+def drawn_packets(rng: np.random.Generator, flows: int) -> Drawn:
+    """Flows of 12 bins, in half of which are 36, 72 or 108 packets."""
+    packets = rng.integers(0, 60, (flows, 2, 12))
+    often = rng.choice([36, 72, 108], packets.shape)
+    packets = np.where(rng.random(packets.shape) < 0.5, often, packets)
+    packets[:, :, 0] = np.maximum(packets[:, :, 0], 1)
+    amount = np.where(packets > 0, packets + rng.uniform(-0.4, 0.4, packets.shape), 0.0)
+    size = np.where(packets > 0, 100.0, 0.0)
+    return Drawn(packets, amount, size, size / 1500, STEPPED)
+
+
+@given(st.integers(0, 2**32), st.booleans())
+def test_frequent_numbers_stay_as_totals_are_put_right(seed: int, alike: bool) -> None:
+    """Totals are met whatever they are; numbers that come again stay where the others can bear it."""
+    rng = np.random.default_rng(seed)
+    drawn = drawn_packets(rng, 40)
+    total = np.maximum(np.rint(drawn.packets.sum(2) * np.exp(rng.normal(0, 0.3, (40, 2)))), 1)
+    bears = ALIKE[2:] if alike else rng.uniform(0.1, 1, (2, 12))
+    found = with_totals(drawn, total, bears)
+    np.testing.assert_array_equal(found.sum(2), total)
+    often = np.isin(drawn.packets, [36, 72, 108])
+    rest = np.where(often, 0, drawn.amount)
+    busy = rest > 0
+    least = np.where(busy, np.maximum(np.rint(rest / BENT), 1), 0).sum(2) + (often * drawn.packets).sum(2)
+    most = np.where(busy, np.rint(rest * BENT), 0).sum(2) + (often * drawn.packets).sum(2)
+    # as many busy bins as there are packets
+    can = (least <= total) & (total <= most) & ((drawn.amount > 0).sum(2) <= total)
+    stayed = np.where(often, found == drawn.packets, True).all(2)
+    assert stayed[can].all()
+    assert can.any()
+
+
+def test_frequent_numbers_give_way_to_totals_that_nothing_else_can_meet() -> None:
+    """A flow of nothing but such numbers gets its total; one that has it already is left as it is."""
+    packets = np.full((2, 2, 12), 36)
+    ones = np.ones(packets.shape)
+    drawn = Drawn(packets, packets.astype(float), 100 * ones, ones / 15, STEPPED)
+    found = with_totals(drawn, np.array([[500.0, 432.0], [200.0, 432.0]]), ALIKE[2:])
+    np.testing.assert_array_equal(found.sum(2), [[500, 432], [200, 432]])
+    assert (found[:, 1] == 36).all()
+    assert (found[:, 0] != 36).any(1).all()

@@ -1,10 +1,10 @@
 """Drawn flows as a table, and as they are when their capture is extracted again: what mending them costs.
 
-    python benchmarks/recaptured.py --model iot-flows.safetensors
-    python benchmarks/recaptured.py --minutes 10
+    python benchmarks/fidelity.py --results FILE --sets iot-flows --methods netgen --seeds 0 --keep FOLDER
+    python benchmarks/recaptured.py FOLDER/iot-flows-netgen-0.parquet
 
-Real flows of captures teach a model (``iot-flows`` of `tracesets`), or taught the one given. Some flows are
-drawn, evaluated against the test captures, written to a capture, extracted from it, and evaluated once more.
+Each table's flows are evaluated against the set's test captures, written to a capture, extracted from it, and
+evaluated once more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tracesets
 import usage
-from fidelity import earth_movers, numbers
+from fidelity import earth_movers, first_of_each, numbers
 from tracesets import OF_CAPTURES, load
 
 import netgen
@@ -47,33 +47,29 @@ def recaptured(flows: FlowTable, like: FlowTable) -> FlowTable:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="+", type=Path, help="drawn flows, as fidelity.py keeps them")
     parser.add_argument("--set", choices=list(OF_CAPTURES), default="iot-flows")
-    parser.add_argument("--model", action="append", help="trained on the set's training captures, instead of a new one")
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--flows", type=int, default=3000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--flows", type=int, default=3000, help="of a table at most")
     arguments = parser.parse_args()
     if said := tracesets.there():
         print(said, file=sys.stderr)
         return 1
     train, test = load(arguments.set)
     print(f"{usage.machine()}, python {shlex.join(sys.argv)}\n")
-    print(f"| model | flows | mended | {' | '.join(FIGURES.values())} | earth mover's over real |")
+    print(
+        f"| drawn | flows of | mended (real {plan(train).changed.mean():.3f}) | {' | '.join(FIGURES.values())} | earth mover's over real |"
+    )
     print("|" + "---|" * (len(FIGURES) + 4), flush=True)
-    models = arguments.model or [
-        netgen.train(train, minutes=arguments.minutes, threads=arguments.threads, seed=arguments.seed)
-    ]
-    for given in models:
-        model = netgen.load(given) if isinstance(given, str) else given
-        drawn = model.sample(numbers(train, arguments.flows), seed=arguments.seed, workers=arguments.threads)
+    for path in arguments.tables:
+        whole = FlowTable.read(path)
+        drawn = whole.take(first_of_each(whole, numbers(train, arguments.flows)))
         mended = f"{plan(drawn).changed.mean():.3f}"
-        for what, flows in (("the table", drawn), ("extracted from their capture", recaptured(drawn, train))):
-            found = evaluate(train, flows, holdout=test, seed=arguments.seed, anchors=False)
+        for what, flows in (("the table", drawn), ("their capture, extracted", recaptured(drawn, train))):
+            found = evaluate(train, flows, holdout=test, anchors=False)
             cells = [_cell(found.rows[name]) for name in FIGURES]
             movers = earth_movers(found)
             cells.append(f"{sum(movers['synth'].values()) / sum(movers['floor'].values()):.2f}")
-            print(f"| {model.name} | {what} | {mended} | {' | '.join(cells)} |", flush=True)
+            print(f"| {path.stem} | {what} | {mended} | {' | '.join(cells)} |", flush=True)
     return 0
 
 

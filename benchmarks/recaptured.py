@@ -56,10 +56,9 @@ def main() -> int:
         return 1
     train, test = load(arguments.set)
     print(f"{usage.machine()}, python {shlex.join(sys.argv)}\n")
-    print(
-        f"| drawn | flows of | mended (real {plan(train).changed.mean():.3f}) | {' | '.join(FIGURES.values())} | earth mover's over real |"
-    )
-    print("|" + "---|" * (len(FIGURES) + 4), flush=True)
+    heads = ["drawn", "flows of", f"mended (real {plan(train).changed.mean():.3f})", *FIGURES.values()]
+    print(f"| {' | '.join(heads)} | earth mover's over real |")
+    print("|" + "---|" * (len(heads) + 1), flush=True)
     for path in arguments.tables:
         whole = FlowTable.read(path)
         drawn = whole.take(first_of_each(whole, numbers(train, arguments.flows)))

@@ -51,7 +51,7 @@ SEEN_ENOUGH, FEWEST_STEPS = 300, 3000
 
 #: Share of the minutes that is left for what is measured after a training of series of bins (`netgen.calibration`): it
 #: takes as long however short the training was, half a minute where there are many classes.
-AFTER = 0.07
+AFTER = 0.1
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 

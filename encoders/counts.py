@@ -8,10 +8,13 @@ tell, each that many bins of a part of a flow have is a wide step: what is drawn
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from encoders.steps import Steps
 
 #: Where the parts of a flow begin that have steps of their own.
 PARTS = (0, 1, 2, 4, 8, 16, 32)
@@ -94,34 +97,29 @@ class Counts:
         """No steps, as models of earlier versions have it."""
         return cls(top, np.zeros(1, np.int64), (np.zeros(0, np.int64),), (np.zeros(0),))
 
+    @functools.cached_property
+    def _scales(self) -> list[Steps]:
+        """Of each part, from the logarithm's share of that of the top."""
+        found = []
+        for numbers, widths in zip(self.numbers, self.widths, strict=True):
+            # 0 and the top, which may be a step itself, stand at the ends
+            values = np.unique(np.concatenate([[0.0, self.top], numbers]))
+            width = np.zeros(len(values))
+            width[np.searchsorted(values, numbers)] = widths
+            height, last = np.log1p(values) / np.log1p(self.top), np.cumsum(width)
+            found.append(Steps(height, (height + last - width) / (1 + last[-1]), (height + last) / (1 + last[-1])))
+        return found
+
     def share(self, packets: np.ndarray) -> np.ndarray:
         """Where numbers of packets stand; (..., bins), the last axis from the first bin of a flow on."""
-
-        def one(part: int, number: np.ndarray) -> np.ndarray:
-            numbers, width = self.numbers[part], self.widths[part]
-            below = np.concatenate([[0.0], np.cumsum(width)])
-            middle = (
-                below[np.searchsorted(numbers, number, "left")] + below[np.searchsorted(numbers, number, "right")]
-            ) / 2
-            found: np.ndarray = (np.log1p(number) / np.log1p(self.top) + middle) / (1 + below[-1])
-            return found
-
-        return np.minimum(self._by_part(one, np.asarray(packets, np.float64)), 1.0)
+        height = np.minimum(np.log1p(packets) / np.log1p(self.top), 1.0)
+        return self._by_part(lambda part, mine: self._scales[part].place(mine), height)
 
     def number(self, share: np.ndarray) -> np.ndarray:
         """Numbers of packets, not whole ones, that stand at places of the scale; (..., bins) as of `share`."""
-
-        def one(part: int, place: np.ndarray) -> np.ndarray:
-            numbers, width = self.numbers[part], self.widths[part]
-            below = np.concatenate([[0.0], np.cumsum(width)])
-            at = np.log1p(numbers) / np.log1p(self.top)
-            knots = np.stack([at + below[:-1], at + below[1:]], axis=1).ravel()
-            heights = np.concatenate([[0.0], np.repeat(at, 2), [1.0]])
-            height = np.interp(place * (1 + below[-1]), np.concatenate([[0.0], knots, [1 + below[-1]]]), heights)
-            found: np.ndarray = np.expm1(height * np.log1p(self.top))
-            return found
-
-        return self._by_part(one, share)
+        height = self._by_part(lambda part, mine: self._scales[part].value(mine), share)
+        found: np.ndarray = np.expm1(height * np.log1p(self.top))
+        return found
 
     def often(self, packets: np.ndarray) -> np.ndarray:
         """Whether numbers (..., bins) are steps, as a mask."""

@@ -81,15 +81,15 @@ class PacketScale:
 
     def share(self, packets: np.ndarray) -> np.ndarray:
         """Where numbers of packets, (..., 2, bins), stand on their scale."""
-        return np.stack([each.share(packets[..., way, :]) for way, each in enumerate(self.counts)], axis=-2)
+        return self._counted(Counts.share, packets)
 
     def number(self, share: np.ndarray) -> np.ndarray:
         """Numbers of packets, not whole ones, at places of their scale, (..., 2, bins)."""
-        return np.stack([each.number(share[..., way, :]) for way, each in enumerate(self.counts)], axis=-2)
+        return self._counted(Counts.number, share)
 
     def frequent_counts(self, packets: np.ndarray) -> np.ndarray:
         """Whether numbers of packets (..., 2, bins) are such as bins have again and again, as a mask."""
-        return np.stack([each.often(packets[..., way, :]) for way, each in enumerate(self.counts)], axis=-2)
+        return self._counted(Counts.often, packets)
 
     def size(self, place: np.ndarray, packets: np.ndarray) -> np.ndarray:
         """Bytes a packet at places of the scale of sizes, (flows, 2, bins); 0 where there is no packet."""
@@ -103,6 +103,9 @@ class PacketScale:
         self, how: Callable[[Sizes, np.ndarray, np.ndarray], np.ndarray], values: np.ndarray, packets: np.ndarray
     ) -> np.ndarray:
         return np.stack([how(each, values[:, way], packets[:, way]) for way, each in enumerate(self.sizes)], axis=1)
+
+    def _counted(self, how: Callable[[Counts, np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
+        return np.stack([how(each, values[..., way, :]) for way, each in enumerate(self.counts)], axis=-2)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 import netgen
 from capture.flows import FlowTable
+from capture.headers import TCP_RST, TCP_SYN
 from exporters.options import CaptureOptions
 from exporters.plan import plan
 from exporters.verify.verify import verify
@@ -65,7 +66,13 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
     again = netgen.extract(path, like=table, idle_timeout=1e9)
     same = (again.series() == planned.series[order]).all((1, 2)) if len(again) == len(table) else np.zeros(len(table))
     expert = outside.wireshark(path)
-    closing = {f"TCP: This frame {word} the connection closing" for word in ("initiates", "undergoes")}
+    became = Counter(row["connection"] for row in truth)
+    flags = planned.packets(np.arange(len(table))).flags
+    resets = int(((flags & TCP_RST) > 0).sum())
+    syns = int(((flags & TCP_SYN) > 0).sum())
+    openings = (
+        2 * (became["closed"] + became["reset"]) + became["unanswered"] + became["refused"] + 2 * became["half-open"]
+    )
     eve = outside.suricata(path, folder, patience=10**8)
     ids, ids_seen = {row["community_id"] for row in truth}, {each["community_id"] for each in eve["flows"]}
     columns = ("protocol", "src", "src_port", "dst", "dst_port", "up_packets", "down_packets", "up_bytes", "down_bytes")
@@ -73,17 +80,25 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
     seen = Counter(outside.nfstream(path))
     traced, states = outside.tcptrace(path), outside.argus(path, folder)
     closed = sum(each["proto"] == "TCP" and each["tcp"]["state"] == "closed" for each in eve["flows"])
+    notes, warnings = expert.get("Notes", Counter()), expert.get("Warns", Counter())
     return {
         "flows": len(table),
         "of them TCP": tcp,
+        "TCP, closed by a FIN each way": became["closed"],
+        "TCP, reset": became["reset"],
+        "TCP, refused": became["refused"],
+        "TCP, half-open": became["half-open"],
+        "TCP, unanswered": became["unanswered"],
         "flows whose series had to be changed": sum(row["mended"] for row in truth),
         "flows with the series of the table": int((planned.series == table.series()).all((1, 2)).sum()),
         "packets": report.packets,
         "flows whose (changed) series comes back, integer for integer": int(same.sum()),
         "Wireshark: errors": sum(expert.get("Errors", Counter()).values()),
-        "Wireshark: warnings": sum(expert.get("Warns", Counter()).values()),
-        "Wireshark: notes, but for the two of each closing": sum(
-            number for note, number in expert.get("Notes", Counter()).items() if note not in closing
+        "Wireshark: warnings, but for one of each RST": abs(warnings["TCP: Connection reset (RST)"] - resets)
+        + warnings.total()
+        - warnings["TCP: Connection reset (RST)"],
+        "Wireshark: notes, but for the two of each closing, one of each repeated SYN": abs(
+            notes.total() - 2 * became["closed"] - (syns - openings)
         ),
         "capinfos: captures not in strict order of time": int(not outside.strictly_ordered(path)),
         "tcprewrite -C: captures that differ": int(not outside.checksums_renewed(path, folder)),
@@ -93,9 +108,13 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
         "Suricata: flows it sees": len(eve["flows"]),
         "Suricata: flows seen as TLS": sum(each.get("app_proto") == "tls" for each in eve["flows"]),
         "argus: TCP connections closed by FIN": states["tcp FIN"],
-        "argus: TCP records in another state": sum(n for s, n in states.items() if s[:3] == "tcp") - states["tcp FIN"],
+        "argus: TCP connections reset": states["tcp RST"],
+        "argus: TCP connections asked for": states["tcp REQ"],
+        "argus: TCP records in another state": sum(n for s, n in states.items() if s[:3] == "tcp")
+        - sum(states[f"tcp {each}"] for each in ("FIN", "RST", "REQ")),
         "tcptrace: connections complete": traced["complete"],
-        "tcptrace: packets sent twice or out of order": traced["sent twice"] + traced["out of order"],
+        "tcptrace: packets out of order, or sent twice and no SYN": traced["out of order"]
+        + abs(traced["sent twice"] - (syns - openings)),
         "nfstream: flows with the truth's packets and bytes": (seen & wanted).total(),
         "netgen verify: findings": len(verify(path).findings),
     }

@@ -7,9 +7,9 @@ import numpy as np
 from capture.errors import OutputError
 from capture.flows import FlowTable
 from capture.series import NS
+from exporters.cells import Ints
 from exporters.draws import Words, draw, uniform
 from exporters.flowfile import FlowFile
-from exporters.mend import Ints
 from exporters.options import CaptureOptions
 
 #: 2026-01-01T00:00:00Z: a fixed time, so that the same seed gives the same bytes.

@@ -24,17 +24,17 @@ from capture.headers import (
     PCAPNG_SECTION,
 )
 from exporters.arrivals import start_times
+from exporters.cells import Ints
 from exporters.draws import flow_keys, occurrences
 from exporters.flowfile import FlowFile
 from exporters.frames import Ends, ends, frames
-from exporters.mend import Ints
 from exporters.merge import Frames, Merger
 from exporters.options import CaptureOptions
 from exporters.payload import payload_of
 from exporters.plan import Plan, plan
 from exporters.profiles import profiles
 from exporters.render import render
-from exporters.truth import Truth
+from exporters.truth import Truth, connections
 
 SNAPLEN = 262_144  # tcpdump's; dpkt's 1500 makes tools call full frames truncated
 
@@ -162,6 +162,7 @@ class _Export:
         """Write down the truth of some flows."""
         truth = self.truth
         truth.tcp[rows], truth.v6[rows] = planned.shape.tcp, planned.shape.extra > 0
+        truth.connection[rows] = connections(planned.shape)
         truth.mended[rows] = planned.changed
         truth.bytes[rows], truth.packets[rows] = planned.totals
         last = np.r_[flow[1:] != flow[:-1], True][: len(flow)]

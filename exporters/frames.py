@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.addresses import Addresses, addresses
+from exporters.cells import Bools, Ints
 from exporters.draws import Words, draw, flow_keys
-from exporters.mend import Bools, Ints
 from exporters.packetlist import Packets
 from exporters.plan import Plan
 from exporters.tcp import conversation

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from capture.headers import TCP_ACK, TCP_FIN, TCP_PSH, TCP_SYN
+from capture.headers import TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN
+from exporters.attempts import NONE, REFUSED, even_sizes
+from exporters.cells import DOWN, MTU, UP, Bools, Ints
 from exporters.draws import draw
-from exporters.mend import DOWN, MTU, UP, Bools, Ints, small_packets
+from exporters.mend import small_packets
 from exporters.packetlist import Packets
 from exporters.profiles import drawn_sizes
 from exporters.sizes import data_packets, datagram_sizes, share, stream_sizes
@@ -38,14 +40,14 @@ class Layout:
     def __init__(self, plan: Plan, rows: Ints) -> None:
         shape = plan.shape
         self.plan, self.rows, self.keys = plan, rows, plan.keys[rows]
-        self.tcp, self.closer = shape.tcp[rows], shape.closer[rows]
-        self.last_bin = shape.last_bin[rows]
+        self.tcp, self.opened, self.attempt = shape.tcp[rows], shape.opened[rows], shape.attempt[rows]
+        self.closer, self.reset, self.last_bin = shape.closer[rows], shape.reset[rows], shape.last_bin[rows]
         self.first_fin_bin, self.second_fin_bin = shape.first_fin_bin[rows], shape.second_fin_bin[rows]
         self.profile = plan.profiles.row[rows]
         self.paths = paths(self.keys, plan.spec.bin_ns)
         count = shape.count[rows]
         head, tail = self._roles(count, shape.syn_ack_bin[rows], shape.third_bin[rows])
-        small = small_packets(count.shape, self.tcp, shape.syn_ack_bin[rows], self.closer, self.last_bin)
+        small = small_packets(count.shape, self.opened, shape.syn_ack_bin[rows], self.closer, self.last_bin)
 
         # cells, the direction running fastest: the two cells of a bin are neighbours
         self.flow, self.bin, self.side = np.nonzero(count.transpose(0, 2, 1))
@@ -53,6 +55,10 @@ class Layout:
         self.count, self.heads, self.tails = count[where], head[where], tail[where]
         self.first, self.last = small[where] & 1, small[where] >> 1
         self.cells = len(self.count)
+        self.tried = self.attempt[self.flow] > NONE
+        # of attempts: the client has sent more than the server has answered, as the middle of the bin begins
+        sent = count.cumsum(2) - count
+        self.owed = (sent[:, UP] + head[:, UP] > sent[:, DOWN])[self.flow, self.bin]
         beside = np.r_[(self.flow[1:] == self.flow[:-1]) & (self.bin[1:] == self.bin[:-1]), False][: self.cells]
         number = np.arange(self.cells)
         self.twin = np.where(beside, number + 1, np.where(np.r_[False, beside[:-1]][: self.cells], number - 1, -1))
@@ -79,10 +85,12 @@ class Layout:
         """Packets of the handshake and of the closing in each (flow, direction, bin)."""
         head, tail = np.zeros_like(count), np.zeros_like(count)
         head[:, UP, 0] += 1
-        rows = np.flatnonzero(self.tcp)
+        rows = np.flatnonzero(self.opened)
         head[rows, DOWN, syn_ack_bin[rows]] += 1
         head[rows, UP, third_bin[rows]] += 1
+        rows = np.flatnonzero(self.opened | self.reset)
         tail[rows, self.closer[rows], self.last_bin[rows]] += 1
+        rows = np.flatnonzero(self.opened & ~self.reset)
         tail[rows, 1 - self.closer[rows], self.second_fin_bin[rows]] += 1
         # with three client packets the handshake's third is also the first FIN, and stays a head
         own = rows[count[rows, self.closer[rows]].sum(1) > 3 - self.closer[rows]]
@@ -92,7 +100,7 @@ class Layout:
     def _carry(self, free: Ints) -> None:
         """Which packets carry data: those of the middle first, then the handshake's third, then a FIN."""
         room = self.mtu - self.headers
-        self.data = self.share.rest - self.headers * free
+        self.data = np.where(self.tried, 0, self.share.rest - self.headers * free)
         least = -(-self.data // room)
         other = [self._other(values) for values in (least, free, self.data)]
         self.carriers = np.where(self.tcp[self.flow], data_packets(free, self.data, room, *other), free)
@@ -107,6 +115,9 @@ class Layout:
         is_small = (index < 0) | ((self.last > 0)[cell] & (self.place == self.count[cell] - 1))
         self.in_middle = in_middle
         self.is_small = is_small
+        closes = (self.side == self.closer[self.flow]) & (self.bin == self.last_bin[self.flow])
+        self.aborted = self.reset[self.flow] & closes
+        self.resets = self.aborted[cell] & (self.place == self.count[cell] - 1)
         self.carries = ~is_small & np.where(
             in_middle,
             inside < self.middle_data[cell],
@@ -127,6 +138,9 @@ class Layout:
         cell, burst = cell[order], burst[order]
         up = self.side[cell] == UP
         flow, start, extra = self.flow[cell], self.start[cell], self.extra[cell]
+        pause = _pauses(burst, start)
+        # a kernel that knows nothing of the SYN resets its answer at once
+        pause[(self.resets & self.tried[self.cell])[order] & (start < np.arange(len(start)))] = 0
         size, headers, flags = size[order] + extra, headers[order] + extra, flags[order]
         sequence = Sequence(
             flow=flow,
@@ -134,7 +148,7 @@ class Layout:
             start=start,
             up=up,
             asks=(size > headers) | ((flags & (TCP_SYN | TCP_FIN)) > 0),
-            pause=_pauses(burst, start),
+            pause=pause,
             answers=_answers(burst, start, up),
             size=size,
             gaps=self.profile[flow],
@@ -172,6 +186,10 @@ class Layout:
         meanwhile = (index << _FINE) // many + (3 << (_FINE - 1)) // np.maximum(-(-asked // bursts)[cell], 2)
         fine = np.where(upload & data & ~up[cell], np.minimum(meanwhile, (1 << _FINE) - 1), fine)
         second = np.where(data, ~up[cell] & ~upload, up[cell] | (asked[cell] == 0))
+        # each answer of an attempt comes behind its SYN
+        tried = self.tried[cell]
+        burst = np.where(tried, inside + (up & self.owed)[cell], burst)
+        second = np.where(tried, ~up[cell], second)
         key = (self.group[cell] << 12 | burst) << (_FINE + 3)
         key |= second.astype(np.int64) << (_FINE + 2) | fine << 1 | ~data
         order = np.argsort(key, kind="stable")
@@ -211,7 +229,7 @@ class Layout:
         """Cells beside which, in the other direction, the flow's last packet stands."""
         flow = self.flow
         beside: Bools = (self.side != self.closer[flow]) & (self.bin == self.last_bin[flow])
-        return self.tcp[flow] & beside
+        return self.opened[flow] & beside
 
     def _sizes(self) -> tuple[Ints, Ints]:
         """Size and header bytes of each packet, in cell order; a cell's sizes add up to its bytes."""
@@ -225,7 +243,10 @@ class Layout:
         opening = (self.place == 0) & (self.first > 0)[cell]
         small = np.where(opening, self.share.first[cell], self.share.last[cell])
         size = np.where(self.is_small, small, size)
-        return size, np.where(self.is_small, size, headers)
+        bare = self.tried[cell]
+        own = cell[bare]
+        size[bare] = even_sizes(self.share.rest[own], self.count[own], self.place[bare], self.aborted[own])
+        return size, np.where(self.is_small | bare, size, headers)
 
     def _datagrams(self, size: Ints) -> Ints:
         """Sizes, those of UDP packets drawn: as the class's are, or alike."""
@@ -251,16 +272,21 @@ class Layout:
         cell, place = self.cell, self.place
         flow, side = self.flow[cell], self.side[cell]
         tcp, last = self.tcp[flow], place == self.count[cell] - 1
-        syn = tcp & (self.first > 0)[cell] & (place == 0)
-        flags = np.where(tcp & ~(syn & (side == UP)), TCP_ACK, 0) | np.where(syn, TCP_SYN, 0)
+        tried = self.tried[cell]
+        reset = self.resets | ((self.attempt[flow] == REFUSED) & (side == DOWN))
+        syn = tcp & np.where(tried, ~reset, (self.first > 0)[cell] & (place == 0))
+        # a SYN has nothing to acknowledge yet, and what resets a SYN-ACK takes its number from there
+        no_ack = (side == UP) & (syn | (tried & reset))
+        flags = np.where(tcp & ~no_ack, TCP_ACK, 0) | np.where(syn, TCP_SYN, 0) | np.where(reset, TCP_RST, 0)
         # a full packet is one of a train; what follows a short one waits
         flags |= np.where(tcp & (size > headers) & (size < self.mtu[cell]), TCP_PSH, 0)
 
         closes = side == self.closer[flow]
+        closed = self.opened[flow] & ~self.reset[flow]
         first_fin = self.first_fin_bin[flow] == self.bin[cell]
         first_fin &= closes & (place == self.count[cell] - 1 - (self.last > 0)[cell])
         second_fin = ~closes & (self.second_fin_bin[flow] == self.bin[cell]) & last
-        return (flags | np.where(tcp & (first_fin | second_fin), TCP_FIN, 0)).astype(np.uint8)
+        return (flags | np.where(closed & (first_fin | second_fin), TCP_FIN, 0)).astype(np.uint8)
 
 
 def _pauses(burst: Ints, start: Ints) -> Ints:

@@ -7,13 +7,15 @@ allow it as they are. Where one does not, packets are added (never taken away) u
 * the first packet comes from the client and is a SYN, the server's first is the SYN-ACK, and the
   client's second comes between it and all other packets of the server;
 * side X sends its FIN, then side Y sends its last packet with its FIN, then X acknowledges that
-  with the flow's last packet; X is the side that needs the least change.
-
+  with the flow's last packet; X is the side that needs the least change. Where that would take
+  packets which a reset does not, X's last packet is an RST (`exporters.closing`);
 * SYN and SYN-ACK have room for the window scale option, where either side sends more than an
   unscaled window;
 * neither side sends more than 90 kB before the other has sent any data.
 
-SYN, SYN-ACK and the last acknowledgement are *small*: headers and nothing else, 40 to 80 bytes in
+Flows that are no connections, as nobody answered or accepted them, need none of this (`exporters.attempts`).
+
+SYN, SYN-ACK and the last acknowledgement or RST are *small*: headers and nothing else, 40 to 80 bytes in
 steps of 4. A FIN may carry data. A packet of IPv6 is one of IPv4 with 20 bytes more: they are taken
 off before and put back after, and the largest packet is smaller by as much. All arrays of counts
 and bytes have shape (flows, 2, bins), the client's direction (up) first.
@@ -24,22 +26,25 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-
-UP, DOWN = 0, 1
-MTU = 1500
-IPV6_EXTRA = 20  # bytes that IPv6's header has more than IPv4's
-UDP_HEADERS = 28  # IPv4 and UDP
-TCP_HEADERS = 40  # IPv4 and TCP without options
-STAMPED_HEADERS = 52  # with the time stamps option (RFC 7323)
-SYN_SIZE = 52  # with maximum segment size, window scale and SACK permitted
-STAMPED_SYN = 60  # and with time stamps
-SMALL_MAX = 80  # TCP's header has room for 40 bytes of options
-SYN_WINDOW = 64_240  # bytes that a SYN offers to take, as Linux does
-CLOSE_NS = 5_000_000_000  # flow meters forget a closed connection after this time (Zeek: tcp_close_delay)
+from exporters.attempts import NONE, UNANSWERED, attempts
+from exporters.cells import (
+    DOWN,
+    MTU,
+    SMALL_MAX,
+    STAMPED_HEADERS,
+    STAMPED_SYN,
+    SYN_SIZE,
+    SYN_WINDOW,
+    TCP_HEADERS,
+    UDP_HEADERS,
+    UP,
+    Bools,
+    Ints,
+    add,
+    nth_bin,
+)
+from exporters.closing import cheapest
 
 DISAGREE = "bytes and packets of a bin made to agree"
 OVERSIZE = "packets over 1500 bytes split"
@@ -50,7 +55,7 @@ NO_CLOSING = "no room for the TCP closing: packets added"
 TOO_LARGE = "a packet of the TCP handshake or closing had data: split off"
 ODD_SIZE = "a packet of the TCP handshake or closing was no multiple of 4 bytes: shortened"
 NO_SCALING = "no room for window scaling in SYN or SYN-ACK: up to 12 bytes added"
-UNANSWERED = "one side sent over 90 kB before the other sent any data: 64 bytes of it added"
+ONE_SIDED = "one side sent over 90 kB before the other sent any data: 64 bytes of it added"
 
 LOPSIDED = 90_000  # bytes from one side alone after which Suricata gives up looking for a protocol, with a margin
 ANSWER = 64  # bytes from the other that are enough for it
@@ -70,10 +75,15 @@ class Shape:
         The others are UDP.
     headers : ndarray of int64, shape (flows,)
         Bytes of the headers of a packet without a role: 28, 40 or 52.
+    attempt : ndarray of int64, shape (flows,)
+        Kind of a connection that never came about; 0 for others. See `exporters.attempts.Attempts`.
     closer : ndarray of int64, shape (flows,)
-        Side X, which sends the first FIN and the last packet (0 up, 1 down).
+        Side X, which sends the first FIN, or the RST, and the last packet (0 up, 1 down).
+    reset : ndarray of bool, shape (flows,)
+        The last packet is an RST, and there are no FINs.
     syn_ack_bin, third_bin, first_fin_bin, second_fin_bin, last_bin : ndarray of int64, shape (flows,)
-        Bins of the SYN-ACK, the client's second packet, X's and Y's FIN, and the last packet.
+        Bins of the SYN-ACK, the client's second packet, X's and Y's FIN, and X's last packet. The first two have a
+        meaning in connections that were opened, the FINs' in those that were closed by FINs.
     reasons : dict of str to ndarray of bool, shape (flows,)
         What was done to which flow.
     """
@@ -83,7 +93,9 @@ class Shape:
     extra: Ints
     tcp: Bools
     headers: Ints
+    attempt: Ints
     closer: Ints
+    reset: Bools
     syn_ack_bin: Ints
     third_bin: Ints
     first_fin_bin: Ints
@@ -97,6 +109,11 @@ class Shape:
             field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self) if field.name != "reasons"
         }
         return Shape(**own, reasons={reason: flows[rows] for reason, flows in self.reasons.items()})
+
+    @property
+    def opened(self) -> Bools:
+        """TCP connections that were opened by a handshake, shape (flows,)."""
+        return self.tcp & (self.attempt == NONE)
 
     @property
     def stamped(self) -> Bools:
@@ -135,6 +152,7 @@ def mend(series: Ints, tcp: Bools, begins: Ints, extra: Ints | None = None) -> S
     changed = (new_size != given) | (new_count != series[:, 2:])
     reasons[DISAGREE] = _any(changed & ~over)
     size, count = new_size, new_count
+    as_given = count.copy(), size.copy()
 
     # time stamps if every packet has room for them: the additions below then have it too
     stamped = tcp & (size >= STAMPED_HEADERS * count).all((1, 2))
@@ -145,16 +163,14 @@ def mend(series: Ints, tcp: Bools, begins: Ints, extra: Ints | None = None) -> S
     server_first = silent & (count[:, DOWN, 0] > 0)
     reasons[SERVER_FIRST] = server_first
     reasons[NO_PACKET] = silent & ~server_first
-    _add(count, size, np.flatnonzero(silent), UP, 0, 1, syn_size)
+    add(count, size, np.flatnonzero(silent), UP, 0, 1, syn_size)
     reasons[NO_HANDSHAKE], split = _handshake(count, size, tcp, headers, syn_size, mtu)
 
-    first, second = (_closing(count, size, side, headers, mtu, begins) for side in (UP, DOWN))
-    down = tcp & (second.cost < first.cost)
-    for flows, chosen in ((tcp & ~down, first), (down, second)):
-        count[flows], size[flows] = chosen.count[flows], chosen.size[flows]
-    reasons[NO_CLOSING] = tcp & np.where(down, second.added > 0, first.added > 0)
+    closing = cheapest(count, size, headers, mtu, begins)
+    count[tcp], size[tcp] = closing.count[tcp], closing.size[tcp]
+    reasons[NO_CLOSING] = tcp & (closing.added > 0)
 
-    closer = down.astype(np.int64)
+    closer, reset = np.where(tcp, closing.closer, UP), tcp & closing.reset
     rows = np.arange(len(count))
     other = 1 - closer
     syn_ack_bin = nth_bin(count[:, DOWN], 1)
@@ -172,21 +188,41 @@ def mend(series: Ints, tcp: Bools, begins: Ints, extra: Ints | None = None) -> S
     for _ in range(2):  # what is added may be the room that time stamps lacked
         answered |= _answer(count, size, tcp, headers, mtu, syn_ack, third_bin)
         headers = _headers(count, size, tcp, syn_ack)
-    reasons[UNANSWERED] = answered
-    return Shape(
+    reasons[ONE_SIDED] = answered
+    shape = Shape(
         count=count,
         size=size,
         extra=extra,
         tcp=tcp,
         headers=headers,
+        attempt=np.full(len(count), NONE),
         closer=closer,
+        reset=reset,
         syn_ack_bin=syn_ack_bin,
         third_bin=third_bin,
         first_fin_bin=nth_bin(count[rows, closer], 2, from_end=True),
         second_fin_bin=nth_bin(count[rows, other], 1, from_end=True),
         last_bin=last_bin,
-        reasons={reason: flows for reason, flows in reasons.items() if flows.any()},
+        reasons=reasons,
     )
+    _leave_attempts(shape, *as_given)
+    return dataclasses.replace(shape, reasons={reason: flows for reason, flows in reasons.items() if flows.any()})
+
+
+def _leave_attempts(shape: Shape, count: Ints, size: Ints) -> None:
+    """Give flows, in place, the packets and bytes that they came with where that is no connection."""
+    found = attempts(count, size, shape.tcp)
+    own = {reason: shape.reasons[reason] for reason in (DISAGREE, OVERSIZE)}
+    changed = np.any([flows for reason, flows in shape.reasons.items() if reason not in own], axis=0)
+    # what was no packet at all says nothing of whether the server refused or accepted
+    plain = ~np.any(list(own.values()), axis=0)
+    rows = np.flatnonzero((found.kind == UNANSWERED) | ((found.kind > NONE) & plain & (changed | found.sure)))
+    for reason, flows in shape.reasons.items():
+        flows[rows] &= reason in own
+    shape.count[rows], shape.size[rows] = count[rows], size[rows]
+    shape.headers[rows] = np.where(found.stamped[rows], STAMPED_HEADERS, TCP_HEADERS)
+    shape.attempt[rows], shape.closer[rows], shape.reset[rows] = found.kind[rows], UP, found.reset[rows]
+    shape.last_bin[rows] = nth_bin(count[rows, UP], 1, from_end=True)
 
 
 def _headers(count: Ints, size: Ints, tcp: Bools, syn_ack_bin: Ints) -> Ints:
@@ -252,38 +288,6 @@ def small_packets(shape: tuple[int, ...], tcp: Bools, syn_ack_bin: Ints, closer:
     return small
 
 
-def nth_bin(count: Ints, number: int, *, from_end: bool = False) -> Ints:
-    """Bin of the `number`-th packet, from the front or the end; the number of bins where there is none.
-
-    Parameters
-    ----------
-    count : ndarray of int64, shape (flows, bins)
-    number : int
-        From 1.
-    """
-    bins = count.shape[1]
-    if from_end:
-        found = nth_bin(count[:, ::-1], number)
-        return np.asarray(np.where(found < bins, bins - 1 - found, bins))
-    return np.asarray((count.cumsum(1) < number).sum(1))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Closing:
-    """Counts and bytes with room for one side's closing, and what that changes."""
-
-    count: Ints
-    size: Ints
-    added: Ints
-    cost: NDArray[np.float64]
-
-
-def _add(count: Ints, size: Ints, rows: Ints, side: int, where: Ints | int, number: Ints | int, each: Ints) -> None:
-    """Add packets of `each[row]` bytes to the cells (rows, side, where), in place."""
-    count[rows, side, where] += number
-    size[rows, side, where] += number * each[rows]
-
-
 def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Ints, mtu: Ints) -> tuple[Bools, Bools]:
     """Make room, in place, for SYN, SYN-ACK and the client's second packet.
 
@@ -297,7 +301,7 @@ def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Int
     split = _split(count, size, syn, mtu)
     third = nth_bin(count[:, UP], 2)
     late = tcp & ((nth_bin(count[:, DOWN], 1) > third) | (count[:, DOWN].sum(1) == 0))
-    _add(count, size, np.flatnonzero(late), DOWN, 0, 1, syn_size)
+    add(count, size, np.flatnonzero(late), DOWN, 0, 1, syn_size)
     answer = nth_bin(count[:, DOWN], 1)
     syn_ack = np.zeros(count.shape, dtype=np.int64)
     syn_ack[tcp, DOWN, answer[tcp]] = 1
@@ -305,53 +309,8 @@ def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Int
     # the server may not go on before the client has answered; a connection needs that answer anyway
     unanswered = tcp & ((nth_bin(count[:, DOWN], 2) < third) | (third == bins))
     rows = np.flatnonzero(unanswered)
-    _add(count, size, rows, UP, answer[rows], 1, headers)
+    add(count, size, rows, UP, answer[rows], 1, headers)
     return late | unanswered, split
-
-
-def _closing(count: Ints, size: Ints, side: int, headers: Ints, mtu: Ints, begins: Ints) -> _Closing:
-    """Room for X = `side` to send FIN and the last packet, and for Y's FIN between them."""
-    count, size = count.copy(), size.copy()
-    before = count.sum((1, 2))
-    bins, other = count.shape[2], 1 - side
-    mine_least, other_least = np.full(len(count), 3), 2 if side == UP else 3
-    if side == UP:
-        # the window of a SYN is not scaled: a client that sends just SYN, FIN and ACK never opens it further
-        mine_least[size[:, DOWN].sum(1) > SYN_WINDOW] = 4
-    end = np.maximum(nth_bin(count[:, UP], 1, from_end=True), _last_or_none(count[:, DOWN]))
-    end = np.minimum(end, bins - 1)
-
-    rows = np.flatnonzero(count[np.arange(len(count)), side, end] == 0)
-    _add(count, size, rows, side, end[rows], 1, headers)
-    other_end = _last_or_none(count[:, other])
-    row = np.arange(len(count))
-    # X's packets after Y's FIN: just one, small, and soon
-    after = (count[:, side] * (np.arange(bins) > other_end[:, None])).sum(1)
-    begins = np.broadcast_to(begins, (len(count), bins + 1))
-    lasts = begins[row, end + 1] - begins[row, np.maximum(other_end, 0)]
-    late = (other_end < end) & ((after != 1) | (size[row, side, end] > SMALL_MAX) | (lasts > CLOSE_NS))
-    short = np.maximum(other_least - count[:, other].sum(1), late)
-    rows = np.flatnonzero(short > 0)
-    _add(count, size, rows, other, end[rows], short[rows], headers)
-    other_end = nth_bin(count[:, other], 1, from_end=True)
-    short = mine_least - count[:, side].sum(1)
-    rows = np.flatnonzero(short > 0)
-    _add(count, size, rows, side, other_end[rows], short[rows], headers)
-
-    added = count.sum((1, 2)) - before
-    last_count, last_size = count[row, side, end], size[row, side, end]
-    smalls = 1 + (nth_bin(count[:, side], 1) == end)  # beside the last, SYN or SYN-ACK
-    split = last_size > SMALL_MAX * smalls + mtu * (last_count - smalls)
-    odd = (last_count == 1) & (last_size % 4 > 0)
-    # among equals, the side whose FIN is nearer to the end, and not in the handshake
-    early = (end - nth_bin(count[:, side], 2, from_end=True)) / bins + (count[:, side].sum(1) == 3)
-    return _Closing(count, size, added, added + split + 0.5 * odd + early / 8)
-
-
-def _last_or_none(count: Ints) -> Ints:
-    """Bin of the last packet, -1 where there is none."""
-    found = nth_bin(count, 1, from_end=True)
-    return np.where(found < count.shape[1], found, -1)
 
 
 def _smalls(small: Ints) -> Ints:

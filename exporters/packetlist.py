@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.mend import Bools, Ints
+from exporters.cells import Bools, Ints
 
 
 @dataclasses.dataclass(frozen=True)

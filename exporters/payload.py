@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters import tls
+from exporters.cells import Ints
 from exporters.draws import draw
 from exporters.frames import TCP, UP, Ends
-from exporters.mend import Ints
 from exporters.options import CaptureOptions
 
 Bytes = NDArray[np.uint8]

@@ -16,9 +16,10 @@ from capture.firstpackets import as_bins, count_packets
 from capture.flows import FlowTable
 from capture.headers import PROTOCOL_TCP, PROTOCOL_UDP
 from capture.series import GAP_NS, PACKETS, SeriesSpec
+from exporters.cells import IPV6_EXTRA, Bools, Ints
 from exporters.draws import Words, flow_keys, occurrences
 from exporters.layout import Layout
-from exporters.mend import DISAGREE, IPV6_EXTRA, NO_PACKET, Bools, Ints, Shape, mend
+from exporters.mend import DISAGREE, NO_PACKET, Shape, mend
 from exporters.packetlist import Packets
 from exporters.profiles import Profiles, profiles
 

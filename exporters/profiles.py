@@ -11,9 +11,9 @@ from capture.flows import FlowTable
 from capture.headers import PROTOCOL_UDP
 from capture.profile import GAPS, SIZES, profiles_of
 from exporters.addresses import FIRST_PORT, SERVER_PORT
+from exporters.cells import UDP_HEADERS, Ints
 from exporters.draws import Words, draw, uniform
 from exporters.flowfile import FlowFile
-from exporters.mend import UDP_HEADERS, Ints
 
 #: Server ports that are kept beside the dynamic ones: no tool takes zeros or random bytes there for a damaged protocol.
 KEPT_PORTS = (443, 3478, 8801)

@@ -27,8 +27,8 @@ from capture.headers import (
 from capture.headers import TCP as TCP_LAYOUT
 from capture.series import NS
 from exporters.addresses import v6_addresses
+from exporters.cells import Ints
 from exporters.frames import FRAME, SCALED, STAMPED, TCP, UP, V6, Ends
-from exporters.mend import Ints
 from exporters.payload import Payload
 from exporters.tcp import WINDOW_SHIFT
 

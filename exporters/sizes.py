@@ -10,17 +10,8 @@ import dataclasses
 
 import numpy as np
 
+from exporters.cells import SMALL_MAX, STAMPED_HEADERS, STAMPED_SYN, SYN_SIZE, TCP_HEADERS, UDP_HEADERS, Bools, Ints
 from exporters.draws import Words, draw, uniform
-from exporters.mend import (
-    SMALL_MAX,
-    STAMPED_HEADERS,
-    STAMPED_SYN,
-    SYN_SIZE,
-    TCP_HEADERS,
-    UDP_HEADERS,
-    Bools,
-    Ints,
-)
 
 _JITTER = 33  # stream of `draw`
 

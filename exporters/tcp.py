@@ -9,9 +9,10 @@ import dataclasses
 
 import numpy as np
 
-from capture.headers import TCP_FIN, TCP_SYN
+from capture.headers import TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
+from exporters.attempts import NONE
+from exporters.cells import SYN_WINDOW, TCP_HEADERS, Bools, Ints
 from exporters.draws import draw
-from exporters.mend import SYN_WINDOW, TCP_HEADERS, Bools, Ints
 from exporters.packetlist import Packets
 from exporters.plan import Plan
 
@@ -76,7 +77,13 @@ def conversation(plan: Plan, packets: Packets) -> Conversation:
     isn = first[flow]
     seq = np.where(up, before[0] + isn[:, 0], before[1] + isn[:, 1])
     ack = np.where(up, before[1] + isn[:, 1], before[0] + isn[:, 0])
-    ack[syn & up] = 0
+    tried = plan.shape.attempt[flow] > NONE
+    reset = (packets.flags & TCP_RST) > 0
+    # RFC 9293, 3.10.7: what refuses a SYN has number 0; what resets a SYN-ACK has the number that it acknowledged
+    seq = np.where(tried & syn, np.where(up, isn[:, 0], isn[:, 1]), np.where(tried & reset & up, isn[:, 0] + 1, seq))
+    seq = np.where(tried & reset & ~up, 0, seq)
+    ack = np.where(tried & ~up, isn[:, 0] + 1, ack)
+    ack[(packets.flags & TCP_ACK) == 0] = 0
 
     # both sides scale their windows or neither does
     scaled = np.ones(len(plan), dtype=bool)
@@ -91,6 +98,7 @@ def conversation(plan: Plan, packets: Packets) -> Conversation:
         news = _no_news(flow, ack, mine & (payload == 0) & ~syn & ~fin, mine)
         window[mine] = (np.minimum(base, MAX_WINDOW) + news)[mine]
     window[syn] = np.where(up, SYN_WINDOW, SYN_ACK_WINDOW)[syn]
+    window[reset] = 0
 
     # the other side's clock as its latest packet told it; each side's clock began at its own time
     tick = packets.offset_ns // 1_000_000
@@ -98,7 +106,7 @@ def conversation(plan: Plan, packets: Packets) -> Conversation:
     stamp = tick + np.where(up, clock[0], clock[1])
     index = np.arange(total)
     heard = np.where(up, _latest(np.where(~up, index, -1)), _latest(np.where(up, index, -1)))
-    echo = np.where(heard >= run, stamp[np.maximum(heard, 0)], 0) if total else stamp
+    echo = np.where((heard >= run) & ~(syn & up), stamp[np.maximum(heard, 0)], 0) if total else stamp
     words = (seq, ack, first + 1, stamp, echo)
     seq, ack, first, stamp, echo = (each & 0xFFFFFFFF for each in words)
     return Conversation(seq, ack, window, scaled, first, stamp, echo)

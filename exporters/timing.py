@@ -14,8 +14,8 @@ import numpy as np
 
 from capture.errors import OutputError
 from capture.series import GAP_NS
+from exporters.cells import Bools, Ints
 from exporters.draws import Words, draw, uniform
-from exporters.mend import Bools, Ints
 
 RTT_NS = 20_000_000  # median of the round trips drawn
 RTT_SPREAD = 0.8  # standard deviation of their logarithm

@@ -17,15 +17,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from capture.flows import METADATA_KEY, FlowTable
 from capture.headers import PROTOCOL_TCP, PROTOCOL_UDP
 from exporters.addresses import v6_addresses
+from exporters.attempts import NONE
+from exporters.cells import Bools, Ints
 from exporters.flowfile import FlowFile
 from exporters.frames import Ends
-from exporters.mend import Bools, Ints
+from exporters.mend import Shape
 
-FORMAT = 1
+FORMAT = 2  # 1 had no column `connection`
+
+#: What became of a TCP connection; none: not TCP. The last three are `exporters.attempts`' kinds, in their order.
+CONNECTIONS = (None, "closed", "reset", "unanswered", "refused", "half-open")
 
 SCHEMA = pa.schema(
     [
@@ -34,6 +40,7 @@ SCHEMA = pa.schema(
         pa.field("label", pa.string()),
         pa.field("community_id", pa.string(), nullable=False),
         pa.field("protocol", pa.uint8(), nullable=False),
+        pa.field("connection", pa.string()),  # one of CONNECTIONS
         pa.field("src", pa.string(), nullable=False),
         pa.field("src_port", pa.uint16(), nullable=False),
         pa.field("dst", pa.string(), nullable=False),
@@ -79,6 +86,7 @@ class Truth:
     """What was written of each flow, all of shape (flows,) or (flows, 2), up first; filled block by block."""
 
     tcp: Bools
+    connection: NDArray[np.uint8]  # number in CONNECTIONS
     v6: Bools
     mended: Bools
     start_ns: Ints
@@ -92,7 +100,13 @@ class Truth:
         flows = len(start_ns)
         tcp, v6, mended = (np.zeros(flows, dtype=bool) for _ in range(3))
         packets, size = (np.zeros((flows, 2), np.int64) for _ in range(2))
-        return cls(tcp, v6, mended, start_ns, start_ns.copy(), packets, size)
+        return cls(tcp, np.zeros(flows, np.uint8), v6, mended, start_ns, start_ns.copy(), packets, size)
+
+
+def connections(shape: Shape) -> NDArray[np.uint8]:
+    """What becomes of each flow's connection: numbers in `CONNECTIONS`, shape (flows,)."""
+    ends = np.where(shape.attempt > NONE, 2 + shape.attempt, 1 + shape.reset)
+    return np.where(shape.tcp, ends, 0).astype(np.uint8)
 
 
 def truth_table(truth: Truth, table: FlowTable | FlowFile, both: Ends, seed: int) -> pa.Table:
@@ -115,6 +129,7 @@ def truth_table(truth: Truth, table: FlowTable | FlowFile, both: Ends, seed: int
         "label": table.table["label"],
         "community_id": ids,
         "protocol": protocol,
+        "connection": [CONNECTIONS[each] for each in truth.connection.tolist()],
         "src": names[0],
         "src_port": ports[0],
         "dst": names[1],

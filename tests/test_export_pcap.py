@@ -168,18 +168,23 @@ def test_checksums_by_another_hand(sample: tuple[FlowTable, Path]) -> None:
 
 
 def test_wireshark_finds_nothing_wrong(sample: tuple[FlowTable, Path]) -> None:
-    """tshark, with checksums validated, finds no error, no warning and no note but those of the closing."""
+    """tshark, with checksums validated, finds no error, and notes each closing and reset, and no more."""
     table, path = sample
     checks = [word for name in ("ip", "tcp", "udp") for word in ("-o", f"{name}.check_checksum:TRUE")]
     expert = tool("tshark", "-q", "-r", path, *checks, "-z", "expert")
     assert "Errors" not in expert
-    assert "Warns" not in expert
-    tcp = table.table["protocol"].to_pylist().count(6)
-    notes = re.findall(r"^ *(\d+) +\w+ +TCP +(.*)", expert.split("Notes")[1].split("Chats")[0], re.MULTILINE)
-    assert sorted(notes) == [
-        (str(tcp), "This frame initiates the connection closing"),
-        (str(tcp), "This frame undergoes the connection closing"),
-    ]
+    shape = plan(table).shape
+    assert not shape.attempt.any()
+    tcp, resets = int(shape.tcp.sum()), int(shape.reset.sum())
+    assert 0 < resets < tcp
+    notes = re.findall(r"^ *(\d+) +\w+ +TCP +(.*)", expert.split("Warns")[1].split("Chats")[0], re.MULTILINE)
+    assert sorted(notes) == sorted(
+        [
+            (str(resets), "Connection reset (RST)"),
+            (str(tcp - resets), "This frame initiates the connection closing"),
+            (str(tcp - resets), "This frame undergoes the connection closing"),
+        ]
+    )
     assert tool("tshark", "-r", path, *checks, "-Y", "_ws.malformed || tcp.analysis.duplicate_ack") == ""
     conversations = tool("tshark", "-q", "-r", path, "-z", "conv,tcp")
     assert conversations.count("<->") >= tcp
@@ -191,7 +196,8 @@ def test_wireshark_accepts_mended_flows(tmp_path: Path) -> None:
     write(flows(200, 8, mended=False), tmp_path / "x.pcap")
     expert = tool("tshark", "-q", "-r", tmp_path / "x.pcap", "-o", "tcp.check_checksum:TRUE", "-z", "expert")
     assert "Errors" not in expert
-    assert "Warns" not in expert
+    warned = re.findall(r"^ *\d+ +\w+ +TCP +(.*)", expert.split("Warns")[1].split("Notes")[0], re.MULTILINE)
+    assert warned == ["Connection reset (RST)"]
 
 
 def test_strict_time_order(sample: tuple[FlowTable, Path]) -> None:

@@ -78,9 +78,11 @@ def check(all_talks: Talks, found: Findings) -> None:
     flags, number = packets["flags"], packets["number"]
     syn, fin = (flags & TCP_SYN) > 0, (flags & TCP_FIN) > 0
     length = packets["payload"].astype(np.int64) + syn + fin
-    _handshake(packets, place, up, begin, found)
+    tried = _attempts(packets, flow, up, begin)
+    _handshake(packets, place, up, begin, tried, found)
 
-    again = syn & ((flags & TCP_ACK) == 0) & (place > 0)
+    repeat = tried[flow] & syn  # of the SYN or SYN-ACK, with its number
+    again = syn & ((flags & TCP_ACK) == 0) & (place > 0) & ~repeat
     found.rows("tuple", again, number, "another connection begins with the same addresses and ports")
 
     # numbers of each side counted on from its first, without wrapping
@@ -97,7 +99,7 @@ def check(all_talks: Talks, found: Findings) -> None:
         sent[rows] = _sums_within(step, new)
         origin[own[new], side] = packets["seq"][rows[new]]
         spoke[own[new], side] = True
-        follows = np.r_[False, (sent[rows][1:] == (sent + length)[rows][:-1])][: len(rows)] | new
+        follows = np.r_[False, (sent[rows][1:] == (sent + length)[rows][:-1])][: len(rows)] | new | repeat[rows]
         found.rows("sequence", ~follows, number[rows], "it does not begin where its side's last segment ended")
     ends = sent + length
     most = [_running_max(np.where(side, ends, 0), flow) for side in (up, ~up)]  # sent so far, this packet counted
@@ -120,7 +122,50 @@ def check(all_talks: Talks, found: Findings) -> None:
         found.rows("duplicate", repeat, number[rows], "it is a duplicate acknowledgement")
     _windows(packets, flow, up, begin, ends, told, known, found)
     _stamps(packets, flow, up, found)
-    _closing(packets, flow, up, begin, ends, told, found)
+    _closing(packets, flow, up, begin, ends, told, tried, found)
+
+
+def connections(all_talks: Talks) -> list[str | None]:
+    """What became of each flow's connection, as the truth calls it; none: not TCP.
+
+    Returns
+    -------
+    list of str or None, length flows
+    """
+    packets, up, begin = all_talks.packets, all_talks.up, all_talks.first
+    if not len(begin):
+        return []
+    flags = packets["flags"]
+    last = np.r_[begin[1:], len(packets)] - 1
+    answered = np.logical_or.reduceat(~up, begin)
+    accepted = np.logical_or.reduceat(~up & ((flags & TCP_SYN) > 0), begin)
+    tried = np.where(accepted, "half-open", np.where(answered, "refused", "unanswered"))
+    names = np.where(_attempts(packets, all_talks.flow, up, begin), tried,
+                     np.where((flags[last] & TCP_RST) > 0, "reset", "closed"))  # fmt: skip
+    tcp = packets["protocol"][begin] == PROTOCOL_TCP
+    return [str(name) if known else None for name, known in zip(names, tcp, strict=True)]
+
+
+def _attempts(packets: np.ndarray, flow: np.ndarray, up: np.ndarray, begin: np.ndarray) -> np.ndarray:
+    """Flows that never became connections: a SYN and its repeats, and what refuses them or, in vain, accepts them.
+
+    The client may reset the latter with its last packet. SYNs and SYN-ACKs each have one number.
+    """
+    kind = packets["flags"] & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)
+    first = np.zeros((2, len(begin)), np.int64)
+    last = np.r_[begin[1:], len(packets)] - 1
+    right = np.zeros(len(packets), bool)
+    for side, (mine, opens) in enumerate(((up, TCP_SYN), (~up, _OPENING))):
+        rows = np.flatnonzero(mine & (kind == opens))[::-1]
+        first[side, flow[rows]] = packets["seq"][rows]  # the earliest stays
+        right |= mine & (kind == opens) & (packets["seq"] == first[side, flow])
+    right |= ~up & (kind == TCP_RST | TCP_ACK)
+    accepted = np.zeros(len(begin), bool)
+    accepted[flow[~up & (kind == _OPENING)]] = True
+    ends = last[up[last] & (kind[last] == TCP_RST) & accepted]
+    right[ends] = True
+    right &= packets["payload"] == 0
+    return np.asarray(np.logical_and.reduceat(right, begin))
 
 
 def _signed(words: np.ndarray) -> np.ndarray:
@@ -140,7 +185,9 @@ def _running_max(values: np.ndarray, flow: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(lifted) - (flow << 40)
 
 
-def _handshake(packets: np.ndarray, place: np.ndarray, up: np.ndarray, begin: np.ndarray, found: Findings) -> None:
+def _handshake(
+    packets: np.ndarray, place: np.ndarray, up: np.ndarray, begin: np.ndarray, tried: np.ndarray, found: Findings
+) -> None:
     flags = packets["flags"] & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)
     bad = np.zeros(len(begin), bool)
     count = np.diff(np.r_[begin, len(packets)])
@@ -148,7 +195,7 @@ def _handshake(packets: np.ndarray, place: np.ndarray, up: np.ndarray, begin: np
         at = np.minimum(begin + turn, len(packets) - 1)
         right = (flags[at] == wanted) | ((turn == 2) & (flags[at] == TCP_ACK | TCP_FIN))
         bad |= (count <= turn) | ~right | (up[at] != from_up)
-    found.rows("handshake", bad, packets["number"][begin], "its connection begins otherwise")
+    found.rows("handshake", bad & ~tried, packets["number"][begin], "its connection begins otherwise")
 
 
 def _windows(
@@ -203,6 +250,7 @@ def _closing(
     begin: np.ndarray,
     ends: np.ndarray,
     told: np.ndarray,
+    tried: np.ndarray,
     found: Findings,
 ) -> None:
     fin = (packets["flags"] & TCP_FIN) > 0
@@ -214,4 +262,5 @@ def _closing(
         np.maximum.at(acknowledged, flow[~mine], told[~mine])
         whole &= (finished > 0) & (acknowledged >= finished)
     last = np.r_[begin[1:], len(packets)] - 1
+    whole |= tried | ((packets["flags"][last] & TCP_RST) > 0)
     found.rows("closing", ~whole, packets["number"][last], "its connection is not closed from both sides by then")

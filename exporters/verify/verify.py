@@ -19,7 +19,7 @@ from capture.headers import PROTOCOL_TCP
 from exporters.truth import SCHEMA, community_id, labels_paths
 from exporters.verify.columns import address, read
 from exporters.verify.findings import CHECKS, Finding, Findings
-from exporters.verify.talks import Talks, check, talks
+from exporters.verify.talks import Talks, check, connections, talks
 
 PathLike = str | os.PathLike[str]
 
@@ -102,7 +102,9 @@ def _read_truth(path: Path) -> list[dict[str, Any]]:
     try:
         if path.suffix.lower() == ".csv":
             kinds = {field.name: field.type for field in SCHEMA}
-            table = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=kinds))
+            table = pyarrow.csv.read_csv(
+                path, convert_options=pyarrow.csv.ConvertOptions(column_types=kinds, strings_can_be_null=True)
+            )
         else:
             table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
@@ -110,7 +112,8 @@ def _read_truth(path: Path) -> list[dict[str, Any]]:
             f"{path} is no labels file of a capture: {str(error).splitlines()[0]}",
             "Name the NAME.labels.parquet or NAME.labels.csv that was written beside the capture",
         ) from error
-    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    needed = [name for name in SCHEMA.names if name != "connection"]  # files of before it have none
+    missing = [name for name in needed if name not in table.column_names]
     if missing:
         raise InputError(
             f"{path} is no labels file of a capture: it lacks the columns {', '.join(missing)}",
@@ -131,6 +134,7 @@ _COMPARED = {
     "down_bytes": "IP bytes down",
     "start_ns": "start",
     "end_ns": "end",
+    "connection": "what became of the connection",
 }
 
 
@@ -150,7 +154,7 @@ def _compare(rows: list[dict[str, Any]], flows: Talks, found: Findings) -> None:
             found.add("truth", 1, facts["packet"], f"its flow ({name}) is not in the labels file")
             continue
         for field, title in _COMPARED.items():
-            if facts[field] != row[field]:
+            if field in row and facts[field] != row[field]:
                 what = f"{title} of its flow: {facts[field]}, the labels file says {row[field]}"
                 found.add("truth", 1, facts["packet"], what)
                 break
@@ -164,6 +168,7 @@ def _seen(flows: Talks) -> dict[str, dict[str, Any]]:
     for name, mine in (("up", flows.up), ("down", ~flows.up)):
         sums[f"{name}_packets"] = np.bincount(flows.flow[mine], minlength=many).tolist()
         sums[f"{name}_bytes"] = np.bincount(flows.flow[mine], packets["size"][mine], many).astype(np.int64).tolist()
+    became = connections(flows)
     out = {}
     for index, (first, end) in enumerate(zip(packets[flows.first], packets[last] if many else [], strict=True)):
         width = 4 if first["version"] == 4 else 16
@@ -180,6 +185,7 @@ def _seen(flows: Talks) -> dict[str, dict[str, Any]]:
             "dst_port": ends[1][1],
             "start_ns": int(first["time_ns"]),
             "end_ns": int(end["time_ns"]),
+            "connection": became[index],
             **{key: values[index] for key, values in sums.items()},
         }
     return out

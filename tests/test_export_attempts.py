@@ -265,6 +265,13 @@ def test_a_broken_attempt_is_found(name: str, capture: Path) -> None:
     assert fault.check in {found.check for found in verify(capture).findings}
 
 
+def test_the_page_lists_the_faults() -> None:
+    """docs/replay.md says of each fault which check finds it, as the tests have it."""
+    page = (Path(__file__).parent.parent / "docs/replay.md").read_text()
+    for name, fault in FAULTS.items():
+        assert f"| {name} | {fault.check} |" in page
+
+
 def test_another_word_in_the_truth_is_found(capture: Path) -> None:
     """A labels file that calls a refused connection closed does not match its capture."""
     labels = capture.with_name("x.labels.csv")

@@ -34,7 +34,7 @@ from exporters.payload import payload_of
 from exporters.plan import Plan, plan
 from exporters.profiles import profiles
 from exporters.render import render
-from exporters.truth import Truth, connections
+from exporters.truth import Truth, connection_numbers
 
 SNAPLEN = 262_144  # tcpdump's; dpkt's 1500 makes tools call full frames truncated
 
@@ -162,7 +162,7 @@ class _Export:
         """Write down the truth of some flows."""
         truth = self.truth
         truth.tcp[rows], truth.v6[rows] = planned.shape.tcp, planned.shape.extra > 0
-        truth.connection[rows] = connections(planned.shape)
+        truth.connection[rows] = connection_numbers(planned.shape)
         truth.mended[rows] = planned.changed
         truth.bytes[rows], truth.packets[rows] = planned.totals
         last = np.r_[flow[1:] != flow[:-1], True][: len(flow)]

@@ -102,8 +102,14 @@ class Truth:
         packets, size = (np.zeros((flows, 2), np.int64) for _ in range(2))
         return cls(tcp, np.zeros(flows, np.uint8), v6, mended, start_ns, start_ns.copy(), packets, size)
 
+    @property
+    def connections(self) -> dict[str, int]:
+        """What became of the TCP connections -> flows; only what occurs."""
+        many = np.bincount(self.connection, minlength=len(CONNECTIONS)).tolist()
+        return {name: number for name, number in zip(CONNECTIONS, many, strict=True) if name and number}
 
-def connections(shape: Shape) -> NDArray[np.uint8]:
+
+def connection_numbers(shape: Shape) -> NDArray[np.uint8]:
     """What becomes of each flow's connection: numbers in `CONNECTIONS`, shape (flows,)."""
     ends = np.where(shape.attempt > NONE, 2 + shape.attempt, 1 + shape.reset)
     return np.where(shape.tcp, ends, 0).astype(np.uint8)

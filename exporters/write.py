@@ -55,6 +55,8 @@ class WriteReport:
         The data card beside it.
     labels : tuple of Path
         The truth about a capture beside it, as CSV and Parquet.
+    connections : dict
+        What became of a capture's TCP connections, one of `exporters.truth.CONNECTIONS` -> flows.
     """
 
     path: Path
@@ -65,6 +67,7 @@ class WriteReport:
     mended: dict[str, int] = dataclasses.field(default_factory=dict)
     card: Path | None = None
     labels: tuple[Path, ...] = ()
+    connections: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON types."""
@@ -189,7 +192,10 @@ def _write_capture(
     how = Form(kind == "pcapng", compression or None)
     if str(path) == STDOUT:
         written = write_capture(table, None, options, how, progress=progress)
-        return WriteReport(path, form, len(table), written.packets, written.bytes, written.mended)
+        return WriteReport(
+            path, form, len(table), written.packets, written.bytes, written.mended,
+            connections=written.truth.connections,
+        )  # fmt: skip
     beside = labels_paths(path) if labels else ()
     with contextlib.ExitStack() as stack:  # the capture appears last: what lies beside it is there when it is
         temporary = stack.enter_context(whole_file(path))
@@ -202,5 +208,6 @@ def _write_capture(
             rows = truth_table(written.truth, table, written.ends, options.seed)
             write_truth(rows, {"capture": path.name, **capture_notes(table.about, options)}, *truths)
     return WriteReport(
-        path, form, len(table), written.packets, path.stat().st_size, written.mended, labels=tuple(beside)
-    )
+        path, form, len(table), written.packets, path.stat().st_size, written.mended, labels=tuple(beside),
+        connections=written.truth.connections,
+    )  # fmt: skip

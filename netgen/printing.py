@@ -150,6 +150,9 @@ def _beside_stdout(report: WriteReport) -> contextlib.AbstractContextManager[Any
 def _written(report: WriteReport, flows: str, end: str) -> None:
     for reason, number in report.mended.items():
         _say(f"{number:,} of {report.flows:,} flows mended for the capture: {reason}")
+    if report.connections:
+        became = ", ".join(f"{number:,} {name}" for name, number in report.connections.items())
+        _say(f"TCP connections: {became}")
     packets = f", {report.packets:,} packets" if report.packets is not None else ""
     size = _bytes(report.bytes_written)
     _say("wrote ", _bold(report.path), f": {report.format}, {flows}{packets}, {size}{end}")

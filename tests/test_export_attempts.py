@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import dpkt
@@ -188,6 +192,7 @@ def capture(tmp_path: Path) -> Path:
     flows = table(*(series_of(packets) for packets, *_ in KINDS.values()), protocol=6)
     report = write(flows, tmp_path / "x.pcap", options=CaptureOptions(rate=2, seed=3))
     assert report.mended == {}
+    assert report.connections == Counter(name for *_, name in KINDS.values())
     return tmp_path / "x.pcap"
 
 
@@ -199,6 +204,19 @@ def test_the_truth_says_what_became_of_it(capture: Path) -> None:
     order = sorted(range(len(rows)), key=lambda row: rows[row]["start_ns"])
     np.testing.assert_array_equal(netgen.extract(capture, like=flows).series(), flows.series()[order])
     assert verify(capture).findings == ()
+
+
+def test_a_person_is_told(tmp_path: Path) -> None:
+    """`netgen export` says what became of the connections, and has it in its JSON."""
+    table(*(series_of(packets) for packets, *_ in KINDS.values()), protocol=6).write(tmp_path / "x.parquet")
+    command = Path(sys.executable).with_name("netgen")
+    for more in ([], ["--json"]):
+        words = [command, "export", tmp_path / "x.parquet", "-o", tmp_path / "x.pcap", "--force", *more]
+        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        if more:
+            assert json.loads(said)["connections"] == {"unanswered": 2, "refused": 4, "half-open": 4}
+        else:
+            assert "TCP connections: 2 unanswered, 4 refused, 4 half-open\n" in said
 
 
 def test_numbers_are_as_rfc_9293_says(capture: Path) -> None:

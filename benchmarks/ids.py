@@ -15,8 +15,10 @@ import argparse
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
@@ -87,23 +89,24 @@ def interpolated(table: FlowTable, wanted: dict[str, int], generator: np.random.
     return np.concatenate(parts), np.array(names, dtype=object)
 
 
-def drawn(arguments: argparse.Namespace, seed: int) -> Balance:
-    """Flows of a netgen model that learnt from the imbalanced table."""
+def drawn(arguments: argparse.Namespace, seed: int, model: Path, jitter: float = 0.0) -> Balance:
+    """Flows of a netgen model that learnt from the imbalanced table, kept at `model`, and a share of jittered ones."""
 
     def balance(table: FlowTable, wanted: dict[str, int], generator: np.random.Generator) -> Flows:
         begun = time.perf_counter()
+        # eight flows of an attack are all there is
+        training = {"minutes": arguments.minutes, "steps": arguments.steps, "validation": 0, "save_model": model}
         new = netgen.augment(
             table,
-            minutes=arguments.minutes,
-            steps=arguments.steps,
-            validation=0,  # eight flows of an attack are all there is
             drawing=Drawing(seed, threads=arguments.threads, steps=arguments.sampling_steps),
+            jitter=jitter,
             only_synthetic=True,
+            **({"model": model} if model.is_file() else training),
         )
-        training = new.about["training"]
+        trained = netgen.load(model).training
         print(
-            f"seed {seed}: {training['steps']} steps of training ({training['precision']}), {len(new)} flows drawn, "
-            f"{time.perf_counter() - begun:.0f} s, {copies(table, new)} of them exact copies",
+            f"seed {seed}: {trained['steps']} steps of training ({trained['precision']}), {len(new)} flows added, "
+            f"{jitter:.0%} jittered, {time.perf_counter() - begun:.0f} s, {copies(table, new)} of them exact copies",
             flush=True,
         )
         return new.to_numpy()
@@ -155,10 +158,16 @@ def one_seed(seed: int, full: FlowTable, test: FlowTable, arguments: argparse.Na
         "real alone": scores(real.to_numpy(), held, **trees),
         "real, classes weighted": scores(real.to_numpy(), held, weight="balanced", **trees),
     }
-    ways = {"repeated": repeated, "jittered": jittered, "interpolated (SMOTE)": interpolated}
-    for name, balance in {**ways, "drawn by netgen": drawn(arguments, seed)}.items():
-        added = balance(real, wanted, np.random.default_rng(seed))
-        found[f"real + {name}"] = scores(joined(real.to_numpy(), added), held, **trees)
+    ways: dict[str, Balance] = {"repeated": repeated, "jittered": jittered, "interpolated (SMOTE)": interpolated}
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder, "ids.safetensors")
+        ways |= {
+            "drawn by netgen": drawn(arguments, seed, model),
+            "drawn by netgen, half jittered": drawn(arguments, seed, model, jitter=0.5),
+        }
+        for name, balance in ways.items():
+            added = balance(real, wanted, np.random.default_rng(seed))
+            found[f"real + {name}"] = scores(joined(real.to_numpy(), added), held, **trees)
     found["all real flows, none left out"] = scores(full.to_numpy(), held, **trees)
     for name, row in found.items():
         print(f"  {name}: macro F1 {row['macro F1']:.3f}", flush=True)

@@ -94,11 +94,11 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
         "packets": report.packets,
         "flows whose (changed) series comes back, integer for integer": int(same.sum()),
         "Wireshark: errors": sum(expert.get("Errors", Counter()).values()),
-        "Wireshark: warnings, but for one of each RST": abs(warnings["TCP: Connection reset (RST)"] - resets)
-        + warnings.total()
-        - warnings["TCP: Connection reset (RST)"],
-        "Wireshark: notes, but for the two of each closing, one of each repeated SYN": abs(
-            notes.total() - 2 * became["closed"] - (syns - openings)
+        "Wireshark: warnings, but for one of each RST": _apart(warnings, {"TCP: Connection reset (RST)": resets}),
+        "Wireshark: notes, but for the two of each closing, one of each repeated SYN": _apart(
+            notes,
+            {f"TCP: This frame {word} the connection closing": became["closed"] for word in ("initiates", "undergoes")}
+            | {"TCP: This frame is a (suspected) retransmission": syns - openings},
         ),
         "capinfos: captures not in strict order of time": int(not outside.strictly_ordered(path)),
         "tcprewrite -C: captures that differ": int(not outside.checksums_renewed(path, folder)),
@@ -118,6 +118,11 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
         "nfstream: flows with the truth's packets and bytes": (seen & wanted).total(),
         "netgen verify: findings": len(verify(path).findings),
     }
+
+
+def _apart(found: Counter[str], wanted: dict[str, int]) -> int:
+    """By how many of what is said two accounts differ, message by message."""
+    return sum(abs(found[each] - wanted.get(each, 0)) for each in found.keys() | wanted.keys())
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
 """Connections that never came about: what scans, and hosts whose server is away, leave in a capture.
 
 * *unanswered*: a SYN and its repeats, and nothing from the other side;
-* *refused*: SYNs, and an RST of 40 bytes from the other side for each or some of them;
+* *refused*: a SYN and its repeats, and an RST of 40 bytes from the other side for each or some of them;
 * *half-open*: a SYN and its repeats, a SYN-ACK and its repeats, and then an RST of 40 bytes from the client, or
   nothing more.
 
-All their packets are headers and nothing else: of 40 to 80 bytes, in steps of 4.
+All their packets are headers and nothing else, and repeats are as large as what they repeat.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import dataclasses
 
 import numpy as np
 
-from exporters.cells import DOWN, SMALL_MAX, STAMPED_SYN, TCP_HEADERS, UP, Bools, Ints, last_bin
+from exporters.cells import DOWN, SMALL_MAX, STAMPED_HEADERS, STAMPED_SYN, TCP_HEADERS, UP, Bools, Ints, last_bin
 
 NONE, UNANSWERED, REFUSED, HALF_OPEN = range(4)
 
 SYN_LEAST = 44  # with the maximum segment size, which all send but some scanners
+SYN_FULL = 52  # and what hosts offer beside it: window scaling, selective acknowledgements
 SYN_MOST = 64  # with every option that hosts send
 MOST = 12  # packets of a side: kernels give up after 7 (Linux) or 11 (macOS)
 
@@ -33,15 +34,12 @@ class Attempts:
         0: a connection, or no TCP; `UNANSWERED`, `REFUSED` or `HALF_OPEN`.
     reset : ndarray of bool, shape (flows,)
         Of half-open ones, those whose last packet is the client's RST.
-    stamped : ndarray of bool, shape (flows,)
-        SYNs and SYN-ACKs have room for time stamps.
     sure : ndarray of bool, shape (flows,)
-        Can be nothing else, even where a connection could have the same packets and bytes.
+        Rather this than a connection, even if one could have the same packets and bytes.
     """
 
     kind: Ints
     reset: Bools
-    stamped: Bools
     sure: Bools
 
 
@@ -51,33 +49,61 @@ def attempts(count: Ints, size: Ints, tcp: Bools) -> Attempts:
     Parameters
     ----------
     count, size : ndarray of int64, shape (flows, 2, bins)
-        Packets and IP bytes.
+        Packets and IP bytes, as with IPv4.
     tcp : ndarray of bool, shape (flows,)
     """
     up, down = count[:, UP], count[:, DOWN]
     few = tcp & (up[:, 0] > 0) & (count >= 0).all((1, 2)) & (count.sum(2) <= MOST).all(1)
-    few &= (size % 4 == 0).all((1, 2)) & _each(size[:, UP], up, TCP_HEADERS, SMALL_MAX)
+    alike = _alike(size[:, UP], up, TCP_HEADERS)
     answered = down.sum(1) > 0
     behind = (down.cumsum(1) <= up.cumsum(1)).all(1)  # nobody refuses what was not asked
-    resets = _each(size[:, DOWN], down, TCP_HEADERS, TCP_HEADERS)
-    refused = answered & resets & behind
-    syn_acks = _alike(size[:, DOWN], down, SYN_LEAST)
+    refused = alike & answered & behind & (size[:, DOWN] == TCP_HEADERS * down).all(1)
+    accepted = answered & _alike(size[:, DOWN], down, SYN_LEAST)
 
-    # the client's last packet is the RST where all others are one SYN, again and again
-    row, last = np.arange(len(count)), np.maximum(last_bin(up), 0)
-    syns, syn_size = up.copy(), size[:, UP].copy()
-    syns[row, last] -= 1
-    syn_size[row, last] -= TCP_HEADERS
-    aborted = (syns[:, 0] > 0) & (last >= last_bin(down)) & _alike(syn_size, syns, TCP_HEADERS)
-    half = answered & syn_acks & (aborted | (up.sum(1) == 1))
+    syns, rest = _without_reset(up, size[:, UP])
+    aborted = (syns[:, 0] > 0) & (last_bin(up) >= last_bin(down)) & _alike(rest, syns, TCP_HEADERS)
+    # a SYN of 60 bytes and an acknowledgement of 52 in one bin look like two of 56: an open connection
+    open_ = (up[:, 0] == 2) & (size[:, UP, 0] == STAMPED_SYN + STAMPED_HEADERS)
+    half = accepted & (aborted | (alike & ((up.sum(1) == 1) | _alike(size[:, UP], up, SYN_LEAST)) & ~open_))
 
-    kind = np.where(~answered, UNANSWERED, np.where(refused, REFUSED, np.where(half, HALF_OPEN, NONE)))
-    kind = np.where(few, kind, NONE)
-    reset = (kind == HALF_OPEN) & aborted
-    syns, syn_size = np.where(reset[:, None], syns, up), np.where(reset[:, None], syn_size, size[:, UP])
-    stamped = (kind > NONE) & _each(syn_size, syns, STAMPED_SYN, SMALL_MAX)
-    stamped &= (kind != HALF_OPEN) | _each(size[:, DOWN], down, STAMPED_SYN, SMALL_MAX)
-    return Attempts(kind, reset, stamped, (kind == REFUSED) & _each(size[:, UP], up, SYN_LEAST, SMALL_MAX))
+    found = np.where(alike & ~answered, UNANSWERED, np.where(refused, REFUSED, np.where(half, HALF_OPEN, NONE)))
+    kind = np.where(few, found, NONE)
+    sure = (kind == REFUSED) & _alike(size[:, UP], up, SYN_LEAST)
+    sure |= (kind == HALF_OPEN) & aborted & _alike(rest, syns, SYN_FULL)
+    return Attempts(kind, (kind == HALF_OPEN) & aborted, sure)
+
+
+def fitting(found: Attempts, count: Ints, size: Ints) -> tuple[Bools, Bools]:
+    """Which attempts have packets that can be headers alone, and which of them have room for time stamps.
+
+    Parameters
+    ----------
+    found : Attempts
+    count, size : ndarray of int64, shape (flows, 2, bins)
+        As they will be written; with another version of IP than they had, sizes differ from those of `attempts`.
+
+    Returns
+    -------
+    fits, stamped : ndarray of bool, shape (flows,)
+    """
+    syns, rest = _without_reset(count[:, UP], size[:, UP])
+    syns = np.where(found.reset[:, None], syns, count[:, UP])
+    rest = np.where(found.reset[:, None], rest, size[:, UP])
+    down, answer = count[:, DOWN], size[:, DOWN]
+    fits = (size % 4 == 0).all((1, 2))
+    fits &= _each(rest, syns, TCP_HEADERS, SMALL_MAX) & _each(answer, down, TCP_HEADERS, SMALL_MAX)
+    stamped = _each(rest, syns, STAMPED_SYN, SMALL_MAX)
+    stamped &= (found.kind != HALF_OPEN) | _each(answer, down, STAMPED_SYN, SMALL_MAX)
+    return (found.kind > NONE) & fits, stamped
+
+
+def _without_reset(count: Ints, size: Ints) -> tuple[Ints, Ints]:
+    """Packets and bytes (flows, bins) of the client without its last packet, were that an RST."""
+    count, size = count.copy(), size.copy()
+    row, last = np.arange(len(count)), np.maximum(last_bin(count), 0)
+    count[row, last] -= 1
+    size[row, last] -= TCP_HEADERS
+    return count, size
 
 
 def _each(size: Ints, count: Ints, least: int, most: int) -> Bools:

@@ -11,7 +11,7 @@ allow it as they are. Where one does not, packets are added (never taken away) u
   packets which a reset does not, X's last packet is an RST (`exporters.closing`);
 * SYN and SYN-ACK have room for the window scale option, where either side sends more than an
   unscaled window;
-* neither side sends more than 90 kB before the other has sent any data.
+* the server sends no more than 90 kB, and the client no more than 64 kB, before the other has sent any data.
 
 Flows that are no connections, as nobody answered or accepted them, need none of this (`exporters.attempts`).
 
@@ -27,7 +27,7 @@ import dataclasses
 
 import numpy as np
 
-from exporters.attempts import NONE, UNANSWERED, attempts
+from exporters.attempts import NONE, attempts, fitting
 from exporters.cells import (
     DOWN,
     MTU,
@@ -55,9 +55,10 @@ NO_CLOSING = "no room for the TCP closing: packets added"
 TOO_LARGE = "a packet of the TCP handshake or closing had data: split off"
 ODD_SIZE = "a packet of the TCP handshake or closing was no multiple of 4 bytes: shortened"
 NO_SCALING = "no room for window scaling in SYN or SYN-ACK: up to 12 bytes added"
-ONE_SIDED = "one side sent over 90 kB before the other sent any data: 64 bytes of it added"
+ONE_SIDED = "one side sent over 64 kB (the server 90 kB) before the other sent any data: 64 bytes of it added"
 
 LOPSIDED = 90_000  # bytes from one side alone after which Suricata gives up looking for a protocol, with a margin
+UNSCALED = 64_000  # bytes for which a SYN-ACK's window has room: no later packet of a silent server opens it further
 ANSWER = 64  # bytes from the other that are enough for it
 
 
@@ -126,7 +127,7 @@ class Shape:
         return np.concatenate([self.size + self.extra[:, None, None] * self.count, self.count], axis=1)
 
 
-def mend(series: Ints, tcp: Bools, begins: Ints, extra: Ints | None = None) -> Shape:
+def mend(series: Ints, tcp: Bools, begins: Ints, extra: Ints | None = None, own: Ints | None = None) -> Shape:
     """The nearest series that packets can carry, with the places of the packets that have a role.
 
     Parameters
@@ -137,6 +138,8 @@ def mend(series: Ints, tcp: Bools, begins: Ints, extra: Ints | None = None) -> S
         Where each bin begins and the last one ends, ns since the flow's first packet.
     extra : ndarray of int64, shape (flows,), optional
         Bytes that a packet's IP header has beyond IPv4's 20.
+    own : ndarray of int64, shape (flows,), optional
+        Those that the packets which the series counts had; otherwise `extra`.
     """
     reasons: dict[str, Bools] = {}
     extra = np.zeros(len(series), dtype=np.int64) if extra is None else extra
@@ -166,11 +169,12 @@ def mend(series: Ints, tcp: Bools, begins: Ints, extra: Ints | None = None) -> S
     add(count, size, np.flatnonzero(silent), UP, 0, 1, syn_size)
     reasons[NO_HANDSHAKE], split = _handshake(count, size, tcp, headers, syn_size, mtu)
 
-    closing = cheapest(count, size, headers, mtu, begins)
-    count[tcp], size[tcp] = closing.count[tcp], closing.size[tcp]
-    reasons[NO_CLOSING] = tcp & (closing.added > 0)
-
-    closer, reset = np.where(tcp, closing.closer, UP), tcp & closing.reset
+    closer, reset, reasons[NO_CLOSING] = np.zeros(len(count), np.int64), tcp & False, tcp & False
+    mine = np.flatnonzero(tcp)
+    begins = np.broadcast_to(begins, (len(count), count.shape[2] + 1))
+    closing = cheapest(count[mine], size[mine], headers[mine], mtu[mine], begins[mine])
+    count[mine], size[mine], reasons[NO_CLOSING][mine] = closing.count, closing.size, closing.added > 0
+    closer[mine], reset[mine] = closing.closer, closing.reset
     rows = np.arange(len(count))
     other = 1 - closer
     syn_ack_bin = nth_bin(count[:, DOWN], 1)
@@ -205,22 +209,25 @@ def mend(series: Ints, tcp: Bools, begins: Ints, extra: Ints | None = None) -> S
         last_bin=last_bin,
         reasons=reasons,
     )
-    _leave_attempts(shape, *as_given)
+    own = extra if own is None else own
+    _leave_attempts(shape, *as_given, series[:, :2] - own[:, None, None] * series[:, 2:])
     return dataclasses.replace(shape, reasons={reason: flows for reason, flows in reasons.items() if flows.any()})
 
 
-def _leave_attempts(shape: Shape, count: Ints, size: Ints) -> None:
-    """Give flows, in place, the packets and bytes that they came with where that is no connection."""
-    found = attempts(count, size, shape.tcp)
+def _leave_attempts(shape: Shape, count: Ints, size: Ints, before: Ints) -> None:
+    """Give flows, in place, the packets and bytes that they came with where that is no connection.
+
+    What it is, the sizes say that its packets had with IPv4's header: `before`, (flows, 2, bins).
+    """
+    found = attempts(count, before, shape.tcp)
+    fits, stamped = fitting(found, count, size)
     own = {reason: shape.reasons[reason] for reason in (DISAGREE, OVERSIZE)}
     changed = np.any([flows for reason, flows in shape.reasons.items() if reason not in own], axis=0)
-    # what was no packet at all says nothing of whether the server refused or accepted
-    plain = ~np.any(list(own.values()), axis=0)
-    rows = np.flatnonzero((found.kind == UNANSWERED) | ((found.kind > NONE) & plain & (changed | found.sure)))
+    rows = np.flatnonzero(fits & (changed | found.sure))
     for reason, flows in shape.reasons.items():
         flows[rows] &= reason in own
     shape.count[rows], shape.size[rows] = count[rows], size[rows]
-    shape.headers[rows] = np.where(found.stamped[rows], STAMPED_HEADERS, TCP_HEADERS)
+    shape.headers[rows] = np.where(stamped[rows], STAMPED_HEADERS, TCP_HEADERS)
     shape.attempt[rows], shape.closer[rows], shape.reset[rows] = found.kind[rows], UP, found.reset[rows]
     shape.last_bin[rows] = nth_bin(count[rows, UP], 1, from_end=True)
 
@@ -258,8 +265,9 @@ def _answer(count: Ints, size: Ints, tcp: Bools, headers: Ints, mtu: Ints, syn_a
     sent = np.maximum(spare, 0).cumsum(2)
     changed = np.zeros(len(count), dtype=bool)
     for side in (UP, DOWN):
-        much = tcp & (sent[:, 1 - side, -1] > LOPSIDED)
-        late = (sent[:, 1 - side] > LOPSIDED).argmax(1)
+        limit = LOPSIDED if side == UP else UNSCALED
+        much = tcp & (sent[:, 1 - side, -1] > limit)
+        late = (sent[:, 1 - side] > limit).argmax(1)
         # within a bin the client asks first, so its data count in the bin itself
         until = late if side == UP else late - 1
         given = np.where(until >= 0, sent[row, side, until], 0)

@@ -31,7 +31,7 @@ _OF_PACKETS = {
     NO_PACKET: "no packet at all: one added",
 }
 
-_MEND_BLOCK = 1024  # flows mended at a time: 4 KB each and a dozen copies
+_MEND_BLOCK = 1024  # flows mended at a time: 4 KB each of 128 bins, and a dozen copies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,12 +137,13 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
     """
     protocol = table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy().astype(np.int64)
     tcp = protocol == PROTOCOL_TCP
-    series, extra = table.series(), _extra(table, ip)
+    series, own = table.series(), _own_extra(table)
+    extra = own if ip == "auto" else np.full_like(own, IPV6_EXTRA if ip == "6" else 0)
     given = _begins(series) if table.spec.kind == PACKETS else None
     series = as_bins(series, table.spec)
     even = np.arange(table.spec.length + 1)[None] * table.spec.bin_ns
     parts = [
-        mend(series[part], tcp[part], even if given is None else given[part], extra[part])
+        mend(series[part], tcp[part], even if given is None else given[part], extra[part], own[part])
         for part in (slice(at, at + _MEND_BLOCK) for at in range(0, max(len(series), 1), _MEND_BLOCK))
     ]
     shape = _join(parts)
@@ -173,10 +174,8 @@ def _begins(series: Ints) -> Ints:
     return np.concatenate([times, times[:, -1:]], axis=1)
 
 
-def _extra(table: FlowTable, ip: str) -> Ints:
-    """Bytes that each flow's IP headers have beyond IPv4's."""
-    if ip != "auto":
-        return np.full(len(table), IPV6_EXTRA if ip == "6" else 0)
+def _own_extra(table: FlowTable) -> Ints:
+    """Bytes that each flow's IP headers had beyond IPv4's, where its addresses are known."""
     own = [address is not None and ":" in address for address in table.table["src"].to_pylist()]
     return np.array(own, dtype=np.int64) * IPV6_EXTRA
 

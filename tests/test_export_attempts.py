@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import dpkt
@@ -21,7 +22,7 @@ import netgen
 from capture.flows import FlowTable
 from capture.headers import TCP_ACK, TCP_RST, TCP_SYN
 from capture.series import SeriesSpec
-from exporters.attempts import HALF_OPEN, MOST, NONE, REFUSED, UNANSWERED
+from exporters.attempts import HALF_OPEN, MOST, NONE, REFUSED, SYN_LEAST, UNANSWERED
 from exporters.mend import DISAGREE
 from exporters.options import CaptureOptions
 from exporters.plan import Plan, plan
@@ -59,6 +60,16 @@ KINDS = {
                          "half-open"),
     "asked twice before": (
         [(0, 1, 60, SYN), (1, 1, 60, SYN), (2, 0, 60, OPENING), (2, 1, 40, RST)],
+        HALF_OPEN,
+        "half-open",
+    ),
+    "asked twice in a bin": (
+        [(0, 1, 60, SYN), (0, 0, 60, OPENING), (0, 1, 60, SYN), (0, 1, 40, RST)],
+        HALF_OPEN,
+        "half-open",
+    ),
+    "asked twice, and answered in vain": (
+        [(0, 1, 60, SYN), (1, 1, 60, SYN), (2, 0, 60, OPENING), (3, 0, 60, OPENING)],
         HALF_OPEN,
         "half-open",
     ),
@@ -112,7 +123,10 @@ def attempts(draw: st.DrawFn) -> list[tuple[int, int, int, int]]:
         accepted = draw(st.integers(0, BINS - 1))
         sent = [each for each in sent if each[0] <= accepted][: MOST - 1]
         answer = draw(st.sampled_from([44, 52, 60]))
-        sent += [(accepted, 0, answer, OPENING), (draw(st.integers(accepted, BINS - 1)), 1, 40, RST)]
+        again = sorted([accepted, *draw(st.lists(st.integers(accepted, BINS - 1), max_size=3))])
+        sent += [(where, 0, answer, OPENING) for where in again]
+        if syn < SYN_LEAST or draw(st.booleans()):
+            sent.append((draw(st.integers(again[-1], BINS - 1)), 1, 40, RST))
     return sorted(sent, key=lambda each: each[0])
 
 
@@ -127,7 +141,8 @@ def test_attempts_of_any_kind_keep_their_series(drawn: list[list[tuple[int, int,
     np.testing.assert_array_equal(roles.recount(packets, len(drawn), BINS, SECOND), np.stack(series))
     for flow, each in enumerate(drawn):
         roles.check_roles(planned, packets, flow)
-        if planned.shape.attempt[flow]:
+        # two SYNs of 44 bytes that are accepted are one of 48 and an RST as well
+        if planned.shape.attempt[flow] in (UNANSWERED, REFUSED):
             assert sorted(flags(planned, flow)) == sorted(number for *_, number in each)
 
 
@@ -155,6 +170,11 @@ NOT_ATTEMPTS = {
     "data": [(0, 1, 41, 0)],
     "larger than any SYN": [(0, 1, 84, 0)],
     "more than any kernel repeats": [(at % BINS, 1, 60, 0) for at in range(MOST + 1)],
+    "SYNs of two sizes": [(0, 1, 60, 0), (1, 1, 52, 0)],
+    "a whole connection with a small answer": [
+        *((0, up, 40, 0) for up in (0, 0, 1, 1, 1)),
+        (0, 1, 60, 0),
+    ],
     "the server speaks first": [(0, 0, 60, 0), (1, 1, 60, 0)],
     "refused before it asks": [(0, 1, 60, 0), (1, 0, 40, 0), (2, 0, 40, 0), (3, 1, 60, 0)],
     "open, and nothing more": [(0, 1, 60, 0), (0, 0, 60, 0), (0, 1, 52, 0)],
@@ -178,12 +198,44 @@ def test_datagrams_are_no_attempts() -> None:
     assert flags(planned) == [0] * 4
 
 
-def test_an_attempt_over_ipv6() -> None:
-    """A SYN without room for a longer header gets it, and that is counted; the flow is still unanswered."""
-    planned = plan(table(series_of(KINDS["a scan of a filtered port"][0])), ip="6")
-    assert planned.mended == {DISAGREE: 1}
-    assert planned.shape.attempt.tolist() == [UNANSWERED]
-    assert planned.series[0, :, 0].tolist() == [60, 0, 1, 0]
+@pytest.mark.parametrize("name", KINDS)
+def test_an_attempt_over_another_ip(name: str) -> None:
+    """IPv4's packets as IPv6's, those without room made larger, and IPv6's as either: the attempt stays what it is."""
+    packets, kind, _ = KINDS[name]
+    series = series_of(packets)
+    own = series.copy()
+    own[:2] += 20 * own[2:]
+    was_v6 = table(own, src=["2001:db8::1"], dst=["2001:db8::2"])
+    same = np.array([number for *_, number in packets])
+    made_v4 = () if packets[-1][-1] == RST else ((was_v6, "4"),)  # no room to tell the RST from the SYN
+    for flows, ip in ((table(series), "6"), (was_v6, "auto"), (was_v6, "6"), *made_v4):
+        planned = plan(flows, ip=ip)
+        assert planned.shape.attempt.tolist() == [kind]
+        made = planned.packets(np.array([0]))
+        assert list(made.flags) == list(same)
+        np.testing.assert_array_equal(roles.recount(made, 1, BINS, SECOND), planned.series)
+        roles.check_roles(planned, made, 0)
+        if flows is was_v6:
+            assert planned.mended == {}
+            np.testing.assert_array_equal(planned.series[0], own)
+        else:
+            assert set(planned.mended) <= {DISAGREE}
+            np.testing.assert_array_equal(planned.series[0, 2:], series[2:])
+
+
+def test_attempts_packet_by_packet() -> None:
+    """Series of packets instead of bins: each attempt's packets come one by one, at their times."""
+    spec = SeriesSpec.packets(12)
+    series = np.zeros((len(KINDS), 2, 12), dtype=np.int64)
+    for row, (packets, *_) in zip(series, KINDS.values(), strict=True):
+        row[0, : len(packets)] = [size if up else -size for _, up, size, _ in packets]
+        row[1, 1 : len(packets)] = 1000
+    planned = plan(FlowTable.build(series, spec, protocol=6))
+    assert planned.mended == {}
+    assert planned.shape.attempt.tolist() == [kind for _, kind, _ in KINDS.values()]
+    np.testing.assert_array_equal(planned.series, series)
+    for flow, (packets, *_) in enumerate(KINDS.values()):
+        assert flags(planned, flow) == [number for *_, number in packets]
 
 
 @pytest.fixture
@@ -214,9 +266,9 @@ def test_a_person_is_told(tmp_path: Path) -> None:
         words = [command, "export", tmp_path / "x.parquet", "-o", tmp_path / "x.pcap", "--force", *more]
         said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         if more:
-            assert json.loads(said)["connections"] == {"unanswered": 2, "refused": 4, "half-open": 4}
+            assert json.loads(said)["connections"] == {"unanswered": 2, "refused": 4, "half-open": 6}
         else:
-            assert "TCP connections: 2 unanswered, 4 refused, 4 half-open\n" in said
+            assert "TCP connections: 2 unanswered, 4 refused, 6 half-open\n" in said
 
 
 def test_numbers_are_as_rfc_9293_says(capture: Path) -> None:
@@ -243,14 +295,15 @@ def test_numbers_are_as_rfc_9293_says(capture: Path) -> None:
     assert seen == sum(len(packets) for packets, *_ in KINDS.values())
 
 
-def edit(path: Path, wanted: int, at: int, change: bytes, *, nth: int = 0) -> None:
-    """Overwrite bytes `at` of the nth packet whose TCP flags are `wanted`; checksums stay as they were."""
+def edit(path: Path, wanted: int, at: int, change: Callable[[bytes], bytes], *, nth: int = 0) -> None:
+    """Change four bytes from `at` of the nth packet whose TCP flags are `wanted`; checksums stay as they were."""
     data, place = bytearray(path.read_bytes()), 24
     while True:
         kept = int.from_bytes(data[place + 8 : place + 12], "little")
-        if data[place + 16 + 47] == wanted:
+        if data[place + 16 + FLAGS] == wanted:
             if nth == 0:
-                data[place + 16 + at : place + 16 + at + len(change)] = change
+                here = slice(place + 16 + at, place + 20 + at)
+                data[here] = change(bytes(data[here]))
                 path.write_bytes(data)
                 return
             nth -= 1
@@ -259,28 +312,63 @@ def edit(path: Path, wanted: int, at: int, change: bytes, *, nth: int = 0) -> No
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """Bytes of one packet that make an attempt none."""
+    """Bytes of one packet, the `nth` with such flags, that make an attempt none; `change` is told the packet's own."""
 
     flags: int
     at: int
-    change: bytes
+    change: Callable[[bytes], bytes]
     check: str
     nth: int = 0
 
 
+def other(amount: int) -> Callable[[bytes], bytes]:
+    """The four-byte number that stands there, and so much."""
+    return lambda was: (int.from_bytes(was, "big") + amount & 0xFFFFFFFF).to_bytes(4, "big")
+
+
+def become(flag: int) -> Callable[[bytes], bytes]:
+    return lambda was: bytes([flag]) + was[1:]
+
+
+SEQ, ACKED, FLAGS = 38, 42, 47
+
 FAULTS = {
-    "a repeated SYN has another number": Fault(SYN, 38, bytes(4), "handshake", 2),
-    "a refusal acknowledges another number": Fault(REFUSAL, 42, bytes(4), "acknowledgement", 1),
-    "the RST of an accepted SYN has become an ACK": Fault(RST, 47, bytes([TCP_ACK]), "closing"),
+    "a repeated SYN has another number": Fault(SYN, SEQ, other(1), "handshake", 1),
+    "a refusal has a number of its own": Fault(REFUSAL, SEQ, other(777), "handshake"),
+    "a refusal acknowledges another number": Fault(REFUSAL, ACKED, other(-1), "acknowledgement"),
+    "a SYN-ACK acknowledges another number": Fault(OPENING, ACKED, other(-500_000), "acknowledgement"),
+    "the SYN between two refusals is one, too": Fault(SYN, FLAGS, become(REFUSAL), "handshake", 8),
+    "the RST of an accepted SYN has become an ACK": Fault(RST, FLAGS, become(TCP_ACK), "closing"),
+    "a SYN-ACK has become a refusal": Fault(OPENING, FLAGS, become(REFUSAL), "handshake", 2),
 }
 
 
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_broken_attempt_is_found(name: str, capture: Path) -> None:
-    """What no host would send in an attempt is found by `netgen verify`."""
-    fault = FAULTS[name]
-    edit(capture, fault.flags, fault.at, fault.change, nth=fault.nth)
-    assert fault.check in {found.check for found in verify(capture).findings}
+def test_a_broken_attempt_is_found(name: str, seed: int, tmp_path: Path) -> None:
+    """What no host would send in an attempt is found by `netgen verify`, whatever the numbers are."""
+    fault, path = FAULTS[name], tmp_path / "x.pcap"
+    flows = table(*(series_of(packets) for packets, *_ in KINDS.values()), protocol=6)
+    write(flows, path, options=CaptureOptions(rate=0.001, seed=seed))  # flow by flow
+    edit(path, fault.flags, fault.at, fault.change, nth=fault.nth)
+    assert fault.check in {found.check for found in verify(path).findings}
+
+
+def test_a_reset_that_does_not_end_it_is_found(tmp_path: Path) -> None:
+    """An RST within a connection that goes on, and closes by FINs, is none that a host would send."""
+    packets = [
+        (0, 1, 60, 0),
+        (0, 0, 60, 0),
+        (0, 1, 152, 0),
+        (1, 0, 252, 0),
+        (1, 1, 52, 0),
+        (2, 1, 52, 0),
+        (2, 0, 52, 0),
+    ]
+    write(table(series_of([*packets, (2, 1, 52, 0)]), protocol=6), tmp_path / "x.pcap")
+    assert verify(tmp_path / "x.pcap").findings == ()
+    edit(tmp_path / "x.pcap", TCP_ACK, FLAGS, become(TCP_RST | TCP_ACK))
+    assert "closing" in {found.check for found in verify(tmp_path / "x.pcap").findings}
 
 
 def test_the_page_lists_the_faults() -> None:

@@ -112,4 +112,14 @@ def test_the_report_is_json(table: FlowTable, tmp_path: Path) -> None:
     assert report["path"] == str(tmp_path / "x.pcap")
     assert report["format"] == "pcap"
     assert report["packets"] >= 5
-    assert set(report) == {"path", "format", "flows", "packets", "bytes_written", "mended", "card", "labels"}
+    assert set(report) == {
+        "path",
+        "format",
+        "flows",
+        "packets",
+        "bytes_written",
+        "mended",
+        "card",
+        "labels",
+        "connections",
+    }

@@ -110,6 +110,10 @@ def check(all_talks: Talks, found: Findings) -> None:
     known = acks & spoke[flow, other]
     told = np.where(known, heard + ahead, 0)
     reset = (flags & TCP_RST) > 0
+    asked = (flags[begin] & _OPENING) == TCP_SYN
+    answers = ~up & acks & (syn | tried[flow]) & asked[flow]
+    wrong = answers & (packets["ack"] != (origin[flow, 0] + 1 & 0xFFFFFFFF))
+    found.rows("acknowledgement", wrong, number, "it answers a SYN of another number")
     found.rows("acknowledgement", known & (ahead > 0), number, "it acknowledges what was not sent before it")
     for mine in (up, ~up):
         rows = np.flatnonzero(mine & known)
@@ -127,6 +131,8 @@ def check(all_talks: Talks, found: Findings) -> None:
 
 def connections(all_talks: Talks) -> list[str | None]:
     """What became of each flow's connection, as the truth calls it; none: not TCP.
+
+    One that breaks off is called closed here: that it is not is for `check` to find.
 
     Returns
     -------
@@ -149,7 +155,8 @@ def connections(all_talks: Talks) -> list[str | None]:
 def _attempts(packets: np.ndarray, flow: np.ndarray, up: np.ndarray, begin: np.ndarray) -> np.ndarray:
     """Flows that never became connections: a SYN and its repeats, and what refuses them or, in vain, accepts them.
 
-    The client may reset the latter with its last packet. SYNs and SYN-ACKs each have one number.
+    The client may reset the latter with its last packet. SYNs and SYN-ACKs each have one number, refusals have 0, and
+    there are no more of these than SYNs before them.
     """
     kind = packets["flags"] & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)
     first = np.zeros((2, len(begin)), np.int64)
@@ -159,9 +166,13 @@ def _attempts(packets: np.ndarray, flow: np.ndarray, up: np.ndarray, begin: np.n
         rows = np.flatnonzero(mine & (kind == opens))[::-1]
         first[side, flow[rows]] = packets["seq"][rows]  # the earliest stays
         right |= mine & (kind == opens) & (packets["seq"] == first[side, flow])
-    right |= ~up & (kind == TCP_RST | TCP_ACK)
     accepted = np.zeros(len(begin), bool)
     accepted[flow[~up & (kind == _OPENING)]] = True
+    refuses = ~up & (kind == TCP_RST | TCP_ACK)
+    new = np.zeros(len(packets), bool)
+    new[begin] = True
+    more = _sums_within(np.where(up, 1, np.where(refuses, -1, 0)), new)  # SYNs than refusals, but for the first SYN
+    right |= refuses & ~accepted[flow] & (packets["seq"] == 0) & (more >= -1)
     ends = last[up[last] & (kind[last] == TCP_RST) & accepted]
     right[ends] = True
     right &= packets["payload"] == 0
@@ -262,5 +273,10 @@ def _closing(
         np.maximum.at(acknowledged, flow[~mine], told[~mine])
         whole &= (finished > 0) & (acknowledged >= finished)
     last = np.r_[begin[1:], len(packets)] - 1
-    whole |= tried | ((packets["flags"][last] & TCP_RST) > 0)
+    reset = (packets["flags"] & TCP_RST) > 0
+    ends = np.zeros(len(packets), bool)
+    ends[last] = True
+    wrong = reset & ~tried[flow] & (~ends | (packets["payload"] > 0))
+    found.rows("closing", wrong, packets["number"], "it resets the connection, and is not the bare end of it")
+    whole |= tried | reset[last]
     found.rows("closing", ~whole, packets["number"][last], "its connection is not closed from both sides by then")

@@ -103,7 +103,10 @@ def _read_truth(path: Path) -> list[dict[str, Any]]:
         if path.suffix.lower() == ".csv":
             kinds = {field.name: field.type for field in SCHEMA}
             table = pyarrow.csv.read_csv(
-                path, convert_options=pyarrow.csv.ConvertOptions(column_types=kinds, strings_can_be_null=True)
+                path,
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=kinds, strings_can_be_null=True, null_values=[""]
+                ),
             )
         else:
             table = pq.read_table(path)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from capture.headers import TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN
 from exporters.attempts import NONE, REFUSED, even_sizes
-from exporters.cells import DOWN, MTU, UP, Bools, Ints
+from exporters.cells import DOWN, MTU, TCP_HEADERS, UP, Bools, Ints
 from exporters.draws import draw
 from exporters.mend import small_packets
 from exporters.packetlist import Packets
@@ -74,7 +74,8 @@ class Layout:
         self.extra = shape.extra[rows][self.flow]
         self.mtu = MTU - self.extra
         free = self.count - self.first - self.last
-        self.share = share(shape.size[rows][where], free, self.first, self.last, self.headers, self.mtu)
+        last_least = np.where(self.reset[self.flow], TCP_HEADERS, self.headers)
+        self.share = share(shape.size[rows][where], free, self.first, self.last, self.headers, last_least, self.mtu)
         self._carry(free)
 
     def _other(self, values: Ints) -> Ints:

@@ -188,10 +188,11 @@ def mend(series: Ints, tcp: Bools, begins: Ints, extra: Ints | None = None, own:
     syn_ack = np.where(syn_ack_bin < count.shape[2], syn_ack_bin, 0)
     reasons[NO_SCALING] = _make_room_to_scale(count, size, tcp, syn_ack)
     third_bin = nth_bin(count[:, UP], 2)
-    headers, answered = _headers(count, size, tcp, syn_ack), np.zeros(len(count), dtype=bool)
+    rst = (np.flatnonzero(reset), closer[reset], last_bin[reset])
+    headers, answered = _headers(count, size, tcp, syn_ack, rst), np.zeros(len(count), dtype=bool)
     for _ in range(2):  # what is added may be the room that time stamps lacked
         answered |= _answer(count, size, tcp, headers, mtu, syn_ack, third_bin)
-        headers = _headers(count, size, tcp, syn_ack)
+        headers = _headers(count, size, tcp, syn_ack, rst)
     reasons[ONE_SIDED] = answered
     shape = Shape(
         count=count,
@@ -232,12 +233,16 @@ def _leave_attempts(shape: Shape, count: Ints, size: Ints, before: Ints) -> None
     shape.last_bin[rows] = nth_bin(count[rows, UP], 1, from_end=True)
 
 
-def _headers(count: Ints, size: Ints, tcp: Bools, syn_ack_bin: Ints) -> Ints:
-    """Header bytes of a packet without a role: with time stamps where every packet has room for them."""
+def _headers(count: Ints, size: Ints, tcp: Bools, syn_ack_bin: Ints, rst: tuple[Ints, Ints, Ints]) -> Ints:
+    """Header bytes of a packet without a role: with time stamps where every packet has room for them, but an RST.
+
+    `rst` is where RSTs are: flows, sides and bins.
+    """
     least = STAMPED_HEADERS * count
     least[:, UP, 0] += STAMPED_SYN - STAMPED_HEADERS
     rows = np.flatnonzero(tcp)
     least[rows, DOWN, syn_ack_bin[rows]] += STAMPED_SYN - STAMPED_HEADERS
+    least[rst] -= STAMPED_HEADERS - TCP_HEADERS
     stamped = tcp & (size >= least).all((1, 2))
     return np.where(stamped, STAMPED_HEADERS, np.where(tcp, TCP_HEADERS, UDP_HEADERS)).astype(np.int64)
 

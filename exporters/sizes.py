@@ -33,7 +33,7 @@ class Share:
     rest: Ints
 
 
-def share(size: Ints, free: Ints, first: Ints, last: Ints, headers: Ints, mtu: Ints) -> Share:
+def share(size: Ints, free: Ints, first: Ints, last: Ints, headers: Ints, last_least: Ints, mtu: Ints) -> Share:
     """Give the small packets their bytes: the usual number, or as many as the free ones leave over.
 
     Parameters
@@ -44,6 +44,8 @@ def share(size: Ints, free: Ints, first: Ints, last: Ints, headers: Ints, mtu: I
         Number of small packets at the beginning and the end, 0 or 1.
     headers : ndarray of int64, shape (cells,)
         Header bytes of a free packet.
+    last_least : ndarray of int64, shape (cells,)
+        Bytes of the smallest small packet at the end: its headers, an RST's without time stamps.
     mtu : ndarray of int64, shape (cells,)
         Bytes of the largest packet.
     """
@@ -56,12 +58,14 @@ def share(size: Ints, free: Ints, first: Ints, last: Ints, headers: Ints, mtu: I
     lack = -(-np.maximum(headers * free - rest, 0) // 4) * 4
     burst = -(-np.maximum(rest - mtu * free, 0) // 4) * 4
     first_size = first * np.clip(first_default - lack + burst, first_least, SMALL_MAX)
-    last_size = last * np.clip(size - first_size - mtu * free + 3 & ~3, headers, SMALL_MAX)
+    lack = -(-np.maximum(headers * free - (size - first_size - last * headers), 0) // 4) * 4
+    least = np.where(lack > 0, np.maximum(headers - lack, last_least), headers)
+    last_size = last * np.clip(size - first_size - mtu * free + 3 & ~3, least, SMALL_MAX)
     # with no free packet in the cell the two share its bytes
     alone = (free == 0) & (first > 0)
     first_size = np.where(
         alone & (last > 0),
-        np.clip(first_default, size - SMALL_MAX, size - headers),
+        np.clip(first_default, size - SMALL_MAX, size - last_least),
         np.where(alone, size, first_size),
     )
     last_size = np.where((free == 0) & (last > 0), size - first_size, last_size)

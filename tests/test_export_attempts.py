@@ -166,6 +166,22 @@ def test_a_connection_that_is_reset_needs_no_closing(seed: int, down: bool) -> N
     assert bool(packets.up[-1]) is not down
 
 
+@pytest.mark.parametrize("beside", [0, 1])
+def test_a_reset_needs_no_time_stamp(beside: int) -> None:
+    """An RST of 40 bytes, alone in its bin or beside an acknowledgement: the others have time stamps, it has none."""
+    opened = [(0, 1, 60), (0, 0, 60), (0, 1, 52), (0, 1, 352), (1, 0, 52), (1, 0, 1500), (1, 1, 52)]
+    series = series_of([(*each, 0) for each in [*opened, (6, 1, 352), *[(7, 1, 52)] * beside, (7, 1, 40)]])
+    planned = plan(table(series))
+    assert planned.mended == {}
+    assert planned.shape.reset.tolist() == [True]
+    assert planned.shape.headers.tolist() == [52]
+    made = planned.packets(np.array([0]))
+    np.testing.assert_array_equal(roles.recount(made, 1, BINS, SECOND)[0], series)
+    assert (made.size[-1], made.headers[-1]) == (40, 40)
+    assert set(made.headers[:-1]) == {52, 60}
+    roles.check_roles(planned, made, 0)
+
+
 NOT_ATTEMPTS = {
     "data": [(0, 1, 41, 0)],
     "larger than any SYN": [(0, 1, 84, 0)],

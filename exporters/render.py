@@ -273,6 +273,7 @@ def _template(room: int, opening: bool, timed: bool, most: int) -> tuple[bytes, 
     """Options of a SYN (`opening`) or another packet that fit into `room` bytes, and where its time stamps stand."""
     nop, sack, scale = b"\x01", b"\x04\x02", bytes([3, 3, WINDOW_SHIFT])
     segment, stamps = b"\x02\x04" + most.to_bytes(2, "big"), b"\x08\x0a" + bytes(8)
+    timed = timed and room >= len(nop + nop + stamps)  # an RST may have no room for them
     if opening and timed:  # as Linux orders them
         options = segment + sack + stamps + nop + scale
     elif opening:  # as Windows orders them

@@ -166,20 +166,24 @@ def test_a_connection_that_is_reset_needs_no_closing(seed: int, down: bool) -> N
     assert bool(packets.up[-1]) is not down
 
 
+@pytest.mark.parametrize("size", [40, 44, 48])
 @pytest.mark.parametrize("beside", [0, 1])
-def test_a_reset_needs_no_time_stamp(beside: int) -> None:
-    """An RST of 40 bytes, alone in its bin or beside an acknowledgement: the others have time stamps, it has none."""
+def test_a_reset_needs_no_time_stamp(beside: int, size: int, tmp_path: Path) -> None:
+    """A small RST, alone in its bin or beside an acknowledgement: the others have time stamps, it has none."""
     opened = [(0, 1, 60), (0, 0, 60), (0, 1, 52), (0, 1, 352), (1, 0, 52), (1, 0, 1500), (1, 1, 52)]
-    series = series_of([(*each, 0) for each in [*opened, (6, 1, 352), *[(7, 1, 52)] * beside, (7, 1, 40)]])
+    series = series_of([(*each, 0) for each in [*opened, (6, 1, 352), *[(7, 1, 52)] * beside, (7, 1, size)]])
     planned = plan(table(series))
     assert planned.mended == {}
     assert planned.shape.reset.tolist() == [True]
     assert planned.shape.headers.tolist() == [52]
     made = planned.packets(np.array([0]))
     np.testing.assert_array_equal(roles.recount(made, 1, BINS, SECOND)[0], series)
-    assert (made.size[-1], made.headers[-1]) == (40, 40)
+    assert (made.size[-1], made.headers[-1]) == (size, size)
     assert set(made.headers[:-1]) == {52, 60}
     roles.check_roles(planned, made, 0)
+    write(table(series), tmp_path / "x.pcap")
+    assert verify(tmp_path / "x.pcap").findings == ()
+    np.testing.assert_array_equal(netgen.extract(tmp_path / "x.pcap", like=table(series)).series()[0], series)
 
 
 NOT_ATTEMPTS = {

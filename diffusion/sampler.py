@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+_GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples, less whole numbers, lie evenly
 
 
 def karras_sigmas(steps: int, highest: float, lowest: float, rho: float = 7.0) -> Tensor:
@@ -67,22 +69,38 @@ def sample_seed(seed: int, label: int, index: int) -> int:
     return (state ^ (state >> 31)) >> 1
 
 
+def packed(samples: Sequence[tuple[int, int]], block: int) -> list[list[int | None]]:
+    """Samples put together in blocks of equal size.
+
+    A sample has its place in a block whatever else is drawn: a matrix product then sums its numbers in the same order.
+    Classes begin at different places, so that a few samples of each of many classes fill blocks.
+
+    Parameters
+    ----------
+    samples : sequence of (label, index)
+    block : int
+
+    Returns
+    -------
+    list of list of int or None
+        Which sample lies at each place of each block; None: none.
+    """
+    places: list[list[int]] = [[] for _ in range(block)]
+    for number, (label, index) in enumerate(samples):
+        places[(index + int(label * _GOLDEN * block)) % block].append(number)
+    return [list(row) for row in itertools.zip_longest(*places)]
+
+
 @torch.no_grad()
 def draw(
     denoise: Callable[..., Tensor],
     noise: Callable[[int, int], Tensor],
-    label: int,
-    indices: range,
+    members: Sequence[tuple[int, int] | None],
     sigmas: Tensor,
     *,
-    block: int,
     device: torch.device,
-    callback: Callable[[int], None] | None = None,
-) -> list[Tensor]:
-    """Images of one class, in blocks of equal size.
-
-    Sample i always lies at place ``i % block`` of a block of `block` images, the last one filled up:
-    a matrix product then sums its numbers in the same order however many samples are asked for.
+) -> Tensor:
+    """Images of one block.
 
     Parameters
     ----------
@@ -90,25 +108,18 @@ def draw(
         ``(x, sigma, label=label) -> clean``.
     noise : callable
         ``(label, index) -> Tensor`` of unit noise, shape (channels, bins, bins).
-    indices : range
-        Which samples of the class to draw.
-    callback : callable, optional
-        Told how many more samples are done.
+    members : sequence of (label, index) or None
+        What to draw at each place; None: nothing, but the place is there.
 
     Returns
     -------
-    list of Tensor
-        Each (channels, bins, bins), on the CPU, in the order of `indices`.
+    Tensor, shape (members that are not None, channels, bins, bins)
+        On the CPU, in their order.
     """
-    images: list[Tensor] = []
-    first_block, last_block = indices.start // block, -(-indices.stop // block)
-    for number in range(first_block, last_block):
-        members = range(number * block, (number + 1) * block)
-        start = torch.stack([noise(label, index) for index in members]).to(device) * sigmas[0].to(device)
-        labels = torch.full((block,), label, device=device)
-        done = multistep(functools.partial(denoise, label=labels), start, sigmas.to(device)).cpu()
-        wanted = [done[place] for place, index in enumerate(members) if index in indices]
-        images.extend(wanted)
-        if callback:
-            callback(len(wanted))
-    return images
+    there = [place for place, member in enumerate(members) if member is not None]
+    some = members[there[0]]
+    filled = [member or some for member in members]
+    start = torch.stack([noise(*member) for member in filled if member is not None]).to(device) * sigmas[0].to(device)
+    labels = torch.tensor([member[0] for member in filled if member is not None], device=device)
+    done = multistep(functools.partial(denoise, label=labels), start, sigmas.to(device)).cpu()
+    return done[there]

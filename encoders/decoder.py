@@ -71,12 +71,14 @@ class Decoder:
         """Flows of a class that are to be decoded together."""
         return self.totals.group(label)
 
-    def decode(self, scaled: np.ndarray, labels: np.ndarray, *, first: int = 0, seed: int = 0) -> np.ndarray:
+    def decode(
+        self, scaled: np.ndarray, labels: np.ndarray, numbers: np.ndarray | None = None, *, seed: int = 0
+    ) -> np.ndarray:
         """Series that packets can make, int64 (flows, 4, bins).
 
-        Those of each class are its flows number `first`, ``first + 1`` and so on, drawn with `seed`.
+        Those of each class are its flows of these numbers, in order, or the first ones, drawn with `seed`.
         """
-        numbers = self.numbers(labels, first)
+        numbers = self.numbers(labels) if numbers is None else numbers
         which = self.recurring(scaled, labels, numbers, self.scale, seed=seed)
         out, rest = self.recurring.series(which, scaled.shape[2]), np.flatnonzero(which < 0)
         drawn = self.drawn(scaled[rest], labels[rest], numbers[rest], seed=seed)

@@ -128,6 +128,8 @@ class SequenceDecoder:
         """Flows of a class that are to be decoded together: each by itself."""
         return 1
 
-    def decode(self, scaled: np.ndarray, labels: np.ndarray, *, first: int = 0, seed: int = 0) -> np.ndarray:
+    def decode(
+        self, scaled: np.ndarray, labels: np.ndarray, numbers: np.ndarray | None = None, *, seed: int = 0
+    ) -> np.ndarray:
         """Packets, int64 (flows, 2, packets), of flows of these classes, whatever their numbers."""
         return self.scale.decode(scaled, self.limits[0][labels], self.limits[1][labels])

@@ -1,4 +1,4 @@
-"""Drawing scaled series from a network, in blocks that do not depend on how many are asked for."""
+"""Drawing scaled series from a network, in blocks in which each has its place, however many are asked for."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from capture.errors import InputError
 from diffusion.denoiser import Denoiser, image_noise
-from diffusion.sampler import draw, karras_sigmas, sample_seed
+from diffusion.sampler import draw, karras_sigmas, packed, sample_seed
 
 if TYPE_CHECKING:
     from netgen.model import Model
@@ -29,24 +30,31 @@ BLOCK = {"cpu": 16, "cuda": 256}
 AHEAD = 4
 
 
+#: Samples that are put together in blocks, at least; more wait for their classes.
+SECTION = 512
+
+#: Flows of a class that are decoded together, about.
+_TOGETHER = 256
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Block:
-    """Flows drawn together: whole groups, as totals may be shared out among them.
+class Section:
+    """Flows drawn one after the other: whole groups of conditions, as totals may be shared out among them.
 
     Parameters
     ----------
-    label : int
-        Number of their condition.
-    first, wanted : int
-        Number of the first in its condition; how many were asked for, which come first.
+    labels, numbers : ndarray of int64, shape (flows,)
+        Numbers of their conditions, and their numbers in these.
+    wanted : ndarray of bool, shape (flows,)
+        Those that were asked for; others of a group are drawn with them.
     scaled : ndarray of float64, shape (flows, channels, bins)
     residual : ndarray of float64, shape (flows, channels)
         Distance of the images from those of the series.
     """
 
-    label: int
-    first: int
-    wanted: int
+    labels: np.ndarray
+    numbers: np.ndarray
+    wanted: np.ndarray
     scaled: np.ndarray
     residual: np.ndarray
 
@@ -61,8 +69,10 @@ def draw_scaled(
     device: torch.device,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[Block]:
-    """Scaled series, a block at a time: images take 2 N times the memory of the series they become.
+) -> Iterator[Section]:
+    """Scaled series, a section at a time, by condition and number.
+
+    Images take 2 N times the memory of the series they become: these last for a block alone.
 
     Parameters
     ----------
@@ -78,44 +88,97 @@ def draw_scaled(
     bins = model.spec.length
     shape = (model.network.config.channels, bins, encoder.columns(bins))
     total, done = sum(numbers.values()), 0
-    groups = {label: model.decoder.group(label) for label in numbers}
-    # as many whole groups as there is room for
-    sizes = {label: max(BLOCK[device.type] // group, 1) * group for label, group in groups.items()}
-    blocks = [(label, begin) for label, number in numbers.items() for begin in range(0, number, sizes[label])]
+    waiting: dict[int, _Samples] = {}
+
+    def blocks() -> Iterator[_Task]:
+        groups = {label: model.decoder.group(label) for label in numbers}
+        for number, section in enumerate(_sections(numbers, groups)):
+            waiting[number] = section
+            for block in packed(section.samples, BLOCK[device.type]):
+                yield _Task(number, block, [None if each is None else section.samples[each] for each in block])
 
     def noise(label: int, index: int) -> torch.Tensor:
         return image_noise(shape, torch.Generator().manual_seed(sample_seed(seed, label, index)), encoder.mirror)
 
-    def draw_block(task: tuple[int, int]) -> Block:
-        label, first = task
-        size, group = sizes[label], groups[label]
-        wanted = min(size, numbers[label] - first)
-        images = draw(
-            functools.partial(denoiser.guided, guidance=guidance),
-            noise, label, range(first, first + -(-wanted // group) * group), sigmas, block=size, device=device,
-        )  # fmt: skip
-        return Block(label, first, wanted, *encoder.decode(torch.stack(images)))
+    def draw_block(task: _Task) -> _Drawn:
+        denoise = functools.partial(denoiser.guided, guidance=guidance)
+        return _Drawn(task, *encoder.decode(draw(denoise, noise, task.members, sigmas, device=device)))
 
     with _one_thread_each(workers if device.type == "cpu" else 1) as pool:
-        for drawn in _in_order(pool, draw_block, blocks):
-            yield drawn
-            done += drawn.wanted
-            if progress:
-                progress(done, total)
+        in_order = _in_order(pool, draw_block, blocks())
+        for number, made in itertools.groupby(in_order, key=lambda drawn: drawn.task.section):
+            samples, wanted = waiting.pop(number)
+            parts = []
+            for drawn in made:
+                parts.append(drawn)
+                done += int(wanted[drawn.task.taken].sum())
+                if progress:
+                    progress(done, total)
+            order = np.argsort([each for part in parts for each in part.task.taken])
+            labels, indices = np.array(samples).T
+            scaled, residual = (
+                np.concatenate([getattr(part, name) for part in parts])[order] for name in ("scaled", "residual")
+            )
+            yield Section(labels, indices, wanted, scaled, residual)
 
 
-def joined(blocks: Iterable[Block]) -> tuple[np.ndarray, np.ndarray]:
+class _Samples(NamedTuple):
+    """Samples (label, index) of whole groups, and which of them are wanted, bool (samples,)."""
+
+    samples: list[tuple[int, int]]
+    wanted: np.ndarray
+
+
+class _Task(NamedTuple):
+    """A block to draw: of which section, which of its samples lies at each place, and what that is."""
+
+    section: int
+    places: list[int | None]
+    members: list[tuple[int, int] | None]
+
+    @property
+    def taken(self) -> list[int]:
+        return [each for each in self.places if each is not None]
+
+
+class _Drawn(NamedTuple):
+    """Scaled series of a block, and the distances of their images; see `Section`."""
+
+    task: _Task
+    scaled: np.ndarray
+    residual: np.ndarray
+
+
+def _sections(numbers: Mapping[int, int], groups: Mapping[int, int]) -> Iterator[_Samples]:
+    """Samples put together as far as memory goes, condition by condition."""
+    samples: list[tuple[int, int]] = []
+    wanted: list[bool] = []
+    for label, number in numbers.items():
+        group = groups[label]
+        many = max(_TOGETHER // group, 1) * group
+        for begin in range(0, number, many):
+            end = begin + min(many, -(-(number - begin) // group) * group)
+            samples += [(label, index) for index in range(begin, end)]
+            wanted += [index < number for index in range(begin, end)]
+            if len(samples) >= SECTION:
+                yield _Samples(samples, np.array(wanted))
+                samples, wanted = [], []
+    if samples:
+        yield _Samples(samples, np.array(wanted))
+
+
+def joined(sections: Iterable[Section]) -> tuple[np.ndarray, np.ndarray]:
     """Scaled series that were asked for, (flows, channels, bins), and their conditions' numbers, (flows,)."""
-    parts = list(blocks)
-    labels = np.repeat([each.label for each in parts], [each.wanted for each in parts])
-    return np.concatenate([each.scaled[: each.wanted] for each in parts]), labels
+    parts = list(sections)
+    scaled = np.concatenate([each.scaled[each.wanted] for each in parts])
+    return scaled, np.concatenate([each.labels[each.wanted] for each in parts])
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, draw_block: Callable[[tuple[int, int]], Block], tasks: Iterable[tuple[int, int]]
-) -> Iterator[Block]:
+    pool: ThreadPoolExecutor, draw_block: Callable[[_Task], _Drawn], tasks: Iterable[_Task]
+) -> Iterator[_Drawn]:
     """As `map` of the pool, a few tasks ahead: Ctrl-C while thousands are handed in breaks the pool's locks."""
-    waiting: collections.deque[Future[Block]] = collections.deque()
+    waiting: collections.deque[Future[_Drawn]] = collections.deque()
     for task in tasks:
         waiting.append(pool.submit(draw_block, task))
         if len(waiting) > AHEAD * cores():

@@ -273,8 +273,8 @@ class Model:
         """
         check_sampling(guidance, steps)
         steps = self.noise.steps if steps is None else steps
-        wanted = self._numbers(classes, n)
-        told = np.concatenate([told_of(self.conditions, *each, seed=seed) for each in wanted.items()])
+        asked = self._numbers(classes, n)
+        told = np.concatenate([told_of(self.conditions, *each, seed=seed) for each in asked.items()])
         parts = draw_scaled(
             self, dict(zip(*(each.tolist() for each in np.unique(told, return_counts=True)), strict=True)), seed=seed,
             guidance=guidance, steps=steps, device=choose_device(device), workers=workers, progress=progress,
@@ -285,12 +285,14 @@ class Model:
         # conditions are drawn one after the other, in the order of their numbers
         place, done = np.argsort(told, kind="stable"), 0
         for part in parts:
-            rows, done = place[done : done + part.wanted], done + part.wanted
-            label = np.full(len(part.scaled), part.label)
-            series[rows] = self.decoder.decode(part.scaled, label, first=part.first, seed=seed)[: part.wanted]
-            residual.append(part.residual[: part.wanted])
-            for number, row in enumerate(rows.tolist(), part.first):
-                protocols[row] = self.conditions[part.label].protocol(sample_seed(seed, part.label, number))
+            wanted = part.wanted
+            rows, done = place[done : done + wanted.sum()], done + wanted.sum()
+            series[rows] = self.decoder.decode(part.scaled, part.labels, part.numbers, seed=seed)[wanted]
+            residual.append(part.residual[wanted])
+            for row, *which in zip(
+                rows.tolist(), part.labels[wanted].tolist(), part.numbers[wanted].tolist(), strict=True
+            ):
+                protocols[row] = self.conditions[which[0]].protocol(sample_seed(seed, *which))
         return self._table(
             series,
             np.concatenate(residual),
@@ -300,7 +302,7 @@ class Model:
                 "seed": seed,
                 "guidance": guidance,
                 "steps": steps,
-                "numbers": wanted,
+                "numbers": asked,
             },
         )
 

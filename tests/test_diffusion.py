@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from diffusion import modelfile
 from diffusion.denoiser import Denoiser, LevelWeights, NoiseConfig, Statistics, errors, image_noise
 from diffusion.network import BandTransformer, NetworkConfig
-from diffusion.sampler import draw, karras_sigmas, multistep, sample_seed
+from diffusion.sampler import draw, karras_sigmas, multistep, packed, sample_seed
 from diffusion.train import TrainConfig, class_odds, fastest, learning_rate, new_state, train
 
 CPU = torch.device("cpu")
@@ -329,43 +329,70 @@ def test_no_two_samples_share_a_seed():
 
 @pytest.fixture
 def sampler():
-    """Function: indices of samples to images."""
+    """Function: samples (label, index) to their images."""
     denoiser = Denoiser(lively(BandTransformer(SMALL)), STATISTICS, unlabelled=2)
 
     def noise(label, index):
         shape = (SMALL.channels, SMALL.bins, SMALL.bins)
         return symmetric_noise(shape, generator(sample_seed(0, label, index)))
 
-    def sample(indices, label=1, **more):
+    def sample(samples):
         denoise = functools.partial(denoiser.guided, guidance=1.5)
-        return draw(denoise, noise, label, indices, karras_sigmas(3, 300, 0.1), block=4, device=CPU, **more)
+        found = {}
+        for block in packed(samples, 4):
+            members = [None if each is None else samples[each] for each in block]
+            images = draw(denoise, noise, members, karras_sigmas(3, 300, 0.1), device=CPU)
+            found |= dict(zip([each for each in members if each], images, strict=True))
+        return found
 
     return sample
+
+
+def of_class(label, indices):
+    return [(label, index) for index in indices]
 
 
 @pytest.mark.parametrize(
     "indices", [range(1), range(3), range(4), range(5), range(9), range(2, 3), range(3, 9)], ids=str
 )
-def test_a_sample_is_the_same_however_many_are_drawn(indices, sampler):
-    """Bit for bit: one alone, a block, or a part of several blocks."""
-    everything = sampler(range(12))
-    drawn = sampler(indices)
-    assert len(drawn) == len(indices)
-    for index, image in zip(indices, drawn, strict=True):
-        assert torch.equal(image, everything[index])
+@pytest.mark.parametrize("beside", [[], of_class(0, range(5)), [*of_class(0, [7]), *of_class(2, range(3))]], ids=len)
+def test_a_sample_is_the_same_however_many_are_drawn(indices, beside, sampler):
+    """Bit for bit: one alone, a block, a part of several blocks, or among samples of other classes."""
+    everything = sampler(of_class(1, range(12)))
+    drawn = sampler([*beside, *of_class(1, indices)])
+    for index in indices:
+        assert torch.equal(drawn[1, index], everything[1, index])
 
 
 def test_samples_differ_from_each_other_and_between_classes(sampler):
-    images = [*sampler(range(6)), *sampler(range(6), label=0)]
+    images = sampler([*of_class(1, range(6)), *of_class(0, range(6))]).values()
+    assert len(images) == 12
     for one, other in itertools.combinations(images, 2):
         assert float((one - other).abs().max()) > 1e-3
 
 
-def test_drawing_nothing_draws_nothing_and_progress_adds_up(sampler):
-    told = []
-    assert sampler(range(0)) == []
-    sampler(range(2, 9), callback=told.append)
-    assert told == [2, 4, 1]
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 99)), unique=True), st.sampled_from([1, 4, 16]))
+def test_each_sample_has_its_place(samples, block):
+    """All are drawn once, each at a place that nothing but itself decides; in order."""
+    blocks = packed(samples, block)
+    assert all(len(each) == block for each in blocks)
+    assert sorted(each for row in blocks for each in row if each is not None) == list(range(len(samples)))
+    for row in blocks:
+        for place, number in enumerate(row):
+            if number is not None:
+                (alone,) = packed([samples[number]], block)
+                assert alone.index(0) == place
+
+
+@pytest.mark.parametrize("each", [1, 3, 8, 10])
+def test_few_samples_of_many_classes_fill_blocks(each):
+    """Of fifty classes: at most one block in six more than there must be, and one."""
+    samples = [(label, index) for label in range(50) for index in range(each)]
+    assert len(packed(samples, 16)) <= 1 + len(samples) / 16 * 7 / 6
+
+
+def test_drawing_nothing_takes_no_block():
+    assert packed([], 4) == []
 
 
 # --- training ---

@@ -144,9 +144,10 @@ def test_flow_i_is_flow_i_however_many_are_decoded(seed, first, cut):
     _, scale, recurring, draw = learnt(np.random.default_rng(7), flows=40, spread=0.1)
     drawn = draw()[1]
     way, none = decoder(scale, recurring), np.zeros(40, int)
-    whole = way.decode(drawn, none, first=first, seed=seed)
-    np.testing.assert_array_equal(whole[:cut], way.decode(drawn[:cut], none[:cut], first=first, seed=seed))
-    np.testing.assert_array_equal(whole[cut:], way.decode(drawn[cut:], none[cut:], first=first + cut, seed=seed))
+    numbers = way.numbers(none, first)
+    whole = way.decode(drawn, none, numbers, seed=seed)
+    np.testing.assert_array_equal(whole[:cut], way.decode(drawn[:cut], none[:cut], numbers[:cut], seed=seed))
+    np.testing.assert_array_equal(whole[cut:], way.decode(drawn[cut:], none[cut:], numbers[cut:], seed=seed))
 
 
 def test_totals_are_those_of_flows_that_do_not_recur(rng):

@@ -110,9 +110,10 @@ def test_flow_i_is_flow_i_however_many_are_decoded(seed, first, cut):
     rng = np.random.default_rng(7)
     _, scale, repeats, drawn, _ = learnt(rng, flows=40, spread=0.06)
     way, none = decoder(scale, repeats), np.zeros(40, int)
-    whole = way.decode(drawn, none, first=first, seed=seed)
-    np.testing.assert_array_equal(whole[:cut], way.decode(drawn[:cut], none[:cut], first=first, seed=seed))
-    np.testing.assert_array_equal(whole[cut:], way.decode(drawn[cut:], none[cut:], first=first + cut, seed=seed))
+    numbers = way.numbers(none, first)
+    whole = way.decode(drawn, none, numbers, seed=seed)
+    np.testing.assert_array_equal(whole[:cut], way.decode(drawn[:cut], none[:cut], numbers[:cut], seed=seed))
+    np.testing.assert_array_equal(whole[cut:], way.decode(drawn[cut:], none[cut:], numbers[cut:], seed=seed))
 
 
 def test_another_seed_takes_other_bins_where_it_is_open_which(rng):

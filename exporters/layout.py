@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capture.headers import TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN
-from exporters.attempts import NONE, REFUSED, even_sizes
+from exporters.attempts import HALF_OPEN, NONE, REFUSED, even_sizes
 from exporters.cells import DOWN, MTU, TCP_HEADERS, UP, Bools, Ints
 from exporters.draws import draw
 from exporters.mend import small_packets
@@ -103,14 +103,17 @@ class Layout:
         room = self.mtu - self.headers
         self.data = np.where(self.tried, 0, self.share.rest - self.headers * free)
         least = -(-self.data // room)
+        # the handshake's third packet is bare where the others have room for the data
+        early = self.heads - self.first  # free packets before the middle
+        bare = self.opened[self.flow] & (least <= free - early) & (free > early)
+        free = np.where(bare, free - early, free)
         other = [self._other(values) for values in (least, free, self.data)]
         self.carriers = np.where(self.tcp[self.flow], data_packets(free, self.data, room, *other), free)
         self.middle = self.count - self.heads - self.tails
         self.middle_data = np.minimum(self.carriers, self.middle)
         over = self.carriers - self.middle_data
-        third = np.minimum(over, self.heads - self.first)
+        third = np.minimum(over, early)
         cell, index = self.cell, self.place - self.first[self.cell]  # number among the free packets
-        early = self.heads - self.first  # free packets before the middle
         inside = index - early[cell]
         in_middle = (inside >= 0) & (inside < self.middle[cell])
         is_small = (index < 0) | ((self.last > 0)[cell] & (self.place == self.count[cell] - 1))
@@ -187,9 +190,11 @@ class Layout:
         meanwhile = (index << _FINE) // many + (3 << (_FINE - 1)) // np.maximum(-(-asked // bursts)[cell], 2)
         fine = np.where(upload & data & ~up[cell], np.minimum(meanwhile, (1 << _FINE) - 1), fine)
         second = np.where(data, ~up[cell] & ~upload, up[cell] | (asked[cell] == 0))
-        # each answer of an attempt comes behind its SYN
+        # each refusal comes behind its SYN; who is accepted asks no more
         tried = self.tried[cell]
-        burst = np.where(tried, inside + (up & self.owed)[cell], burst)
+        accepted = (self.attempt[self.flow] == HALF_OPEN)[cell]
+        before = np.where(accepted, np.where(up, 0, self._other(self.middle))[cell], (up & self.owed)[cell])
+        burst = np.where(tried, inside + before, burst)
         second = np.where(tried, ~up[cell], second)
         key = (self.group[cell] << 12 | burst) << (_FINE + 3)
         key |= second.astype(np.int64) << (_FINE + 2) | fine << 1 | ~data

@@ -64,7 +64,7 @@ KINDS = {
         "half-open",
     ),
     "asked twice in a bin": (
-        [(0, 1, 60, SYN), (0, 0, 60, OPENING), (0, 1, 60, SYN), (0, 1, 40, RST)],
+        [(0, 1, 60, SYN), (0, 1, 60, SYN), (0, 0, 60, OPENING), (0, 1, 40, RST)],
         HALF_OPEN,
         "half-open",
     ),

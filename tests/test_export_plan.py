@@ -146,6 +146,14 @@ def test_a_client_that_takes_much_opens_its_window() -> None:
     ]
 
 
+def test_the_handshake_ends_with_a_bare_packet_where_others_carry_the_data() -> None:
+    """SYN, SYN-ACK, an acknowledgement and then the question; without room for it, the acknowledgement carries it."""
+    packets = one([60 + 52 + 552, 104], [1560, 52], [3, 2], [2, 1]).packets(np.array([0]))
+    assert (packets.size - packets.headers)[packets.up].tolist() == [0, 0, 500, 0, 0]
+    packets = one([60 + 552, 104], [1560, 52], [2, 2], [2, 1]).packets(np.array([0]))
+    assert (packets.size - packets.headers)[packets.up].tolist() == [0, 500, 0, 0]
+
+
 def test_time_stamps_where_every_packet_has_room() -> None:
     """A flow whose packets all have 52 bytes uses the time stamps option; one with a 40-byte packet does not."""
     assert one([60 + 52 + 52], [60 + 52], [3], [2]).shape.headers.tolist() == [52]

@@ -25,7 +25,6 @@ import pyarrow.parquet as pq
 
 import netgen
 from capture.flows import FlowTable
-from capture.headers import TCP_RST, TCP_SYN
 from exporters.options import CaptureOptions
 from exporters.plan import plan
 from exporters.verify.verify import verify
@@ -67,12 +66,7 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
     same = (again.series() == planned.series[order]).all((1, 2)) if len(again) == len(table) else np.zeros(len(table))
     expert = outside.wireshark(path)
     became = Counter(row["connection"] for row in truth)
-    flags = planned.packets(np.arange(len(table))).flags
-    resets = int(((flags & TCP_RST) > 0).sum())
-    syns = int(((flags & TCP_SYN) > 0).sum())
-    openings = (
-        2 * (became["closed"] + became["reset"]) + became["unanswered"] + became["refused"] + 2 * became["half-open"]
-    )
+    said = outside.remarks(planned.packets(np.arange(len(table))), became["closed"])
     eve = outside.suricata(path, folder, patience=10**8)
     ids, ids_seen = {row["community_id"] for row in truth}, {each["community_id"] for each in eve["flows"]}
     columns = ("protocol", "src", "src_port", "dst", "dst_port", "up_packets", "down_packets", "up_bytes", "down_bytes")
@@ -80,7 +74,6 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
     seen = Counter(outside.nfstream(path))
     traced, states = outside.tcptrace(path), outside.argus(path, folder)
     closed = sum(each["proto"] == "TCP" and each["tcp"]["state"] == "closed" for each in eve["flows"])
-    notes, warnings = expert.get("Notes", Counter()), expert.get("Warns", Counter())
     return {
         "flows": len(table),
         "of them TCP": tcp,
@@ -94,11 +87,9 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
         "packets": report.packets,
         "flows whose (changed) series comes back, integer for integer": int(same.sum()),
         "Wireshark: errors": sum(expert.get("Errors", Counter()).values()),
-        "Wireshark: warnings, but for one of each RST": _apart(warnings, {"TCP: Connection reset (RST)": resets}),
+        "Wireshark: warnings, but for one of each RST": _apart(expert.get("Warns", Counter()), said["Warns"]),
         "Wireshark: notes, but for the two of each closing, one of each repeated SYN": _apart(
-            notes,
-            {f"TCP: This frame {word} the connection closing": became["closed"] for word in ("initiates", "undergoes")}
-            | {"TCP: This frame is a (suspected) retransmission": syns - openings},
+            expert.get("Notes", Counter()), said["Notes"]
         ),
         "capinfos: captures not in strict order of time": int(not outside.strictly_ordered(path)),
         "tcprewrite -C: captures that differ": int(not outside.checksums_renewed(path, folder)),
@@ -114,15 +105,15 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
         - sum(states[f"tcp {each}"] for each in ("FIN", "RST", "REQ")),
         "tcptrace: connections complete": traced["complete"],
         "tcptrace: packets out of order, or sent twice and no SYN": traced["out of order"]
-        + abs(traced["sent twice"] - (syns - openings)),
+        + abs(traced["sent twice"] - said["Notes"][outside.REPEATED]),
         "nfstream: flows with the truth's packets and bytes": (seen & wanted).total(),
         "netgen verify: findings": len(verify(path).findings),
     }
 
 
-def _apart(found: Counter[str], wanted: dict[str, int]) -> int:
+def _apart(found: Counter[str], wanted: Counter[str]) -> int:
     """By how many of what is said two accounts differ, message by message."""
-    return sum(abs(found[each] - wanted.get(each, 0)) for each in found.keys() | wanted.keys())
+    return ((found - wanted) + (wanted - found)).total()
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-_GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples, less whole numbers, lie evenly
+GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples, less whole numbers, lie evenly
 
 
 def karras_sigmas(steps: int, highest: float, lowest: float, rho: float = 7.0) -> Tensor:
@@ -87,7 +87,7 @@ def packed(samples: Sequence[tuple[int, int]], block: int) -> list[list[int | No
     """
     places: list[list[int]] = [[] for _ in range(block)]
     for number, (label, index) in enumerate(samples):
-        places[(index + int(label * _GOLDEN * block)) % block].append(number)
+        places[(index + int(label * GOLDEN * block)) % block].append(number)
     return [list(row) for row in itertools.zip_longest(*places)]
 
 
@@ -116,10 +116,9 @@ def draw(
     Tensor, shape (members that are not None, channels, bins, bins)
         On the CPU, in their order.
     """
-    there = [place for place, member in enumerate(members) if member is not None]
-    some = members[there[0]]
+    some = next(filter(None, members))
     filled = [member or some for member in members]
-    start = torch.stack([noise(*member) for member in filled if member is not None]).to(device) * sigmas[0].to(device)
-    labels = torch.tensor([member[0] for member in filled if member is not None], device=device)
+    start = torch.stack([noise(*member) for member in filled]).to(device) * sigmas[0].to(device)
+    labels = torch.tensor([label for label, _ in filled], device=device)
     done = multistep(functools.partial(denoise, label=labels), start, sigmas.to(device)).cpu()
-    return done[there]
+    return done[[member is not None for member in members]]

@@ -102,11 +102,11 @@ class Decoder:
         return nearest_packets(cleaned, self.scale, self.limits[0][labels], self.limits[1][labels])
 
     @staticmethod
-    def numbers(labels: np.ndarray, first: int = 0) -> np.ndarray:
-        """Numbers of flows in their classes, int64 (flows,), from `first` on."""
+    def numbers(labels: np.ndarray) -> np.ndarray:
+        """Numbers of flows in their classes, int64 (flows,), from 0 on."""
         found = np.zeros(len(labels), np.int64)
         for label in np.unique(labels):
-            found[labels == label] = first + np.arange(np.count_nonzero(labels == label))
+            found[labels == label] = np.arange(np.count_nonzero(labels == label))
         return found
 
     @functools.cached_property

@@ -54,23 +54,23 @@ def attempts(count: Ints, size: Ints, tcp: Bools) -> Attempts:
     """
     up, down = count[:, UP], count[:, DOWN]
     few = tcp & (up[:, 0] > 0) & (count >= 0).all((1, 2)) & (count.sum(2) <= MOST).all(1)
-    alike = _alike(size[:, UP], up, TCP_HEADERS)
+    syn, answer = _each_alike(size[:, UP], up), _each_alike(size[:, DOWN], down)
     answered = down.sum(1) > 0
     behind = (down.cumsum(1) <= up.cumsum(1)).all(1)  # nobody refuses what was not asked
-    refused = alike & answered & behind & (size[:, DOWN] == TCP_HEADERS * down).all(1)
-    accepted = answered & _alike(size[:, DOWN], down, SYN_LEAST)
+    refused = (syn > 0) & behind & (answer == TCP_HEADERS)
 
     syns, rest = _without_reset(up, size[:, UP])
-    aborted = (syns[:, 0] > 0) & (last_bin(up) >= last_bin(down)) & _alike(rest, syns, TCP_HEADERS)
+    syn_before = _each_alike(rest, syns)
+    aborted = (syns[:, 0] > 0) & (last_bin(up) >= last_bin(down)) & (syn_before > 0)
     # a SYN of 60 bytes and an acknowledgement of 52 in one bin look like two of 56: an open connection
     open_ = (up[:, 0] == 2) & (size[:, UP, 0] == STAMPED_SYN + STAMPED_HEADERS)
-    half = accepted & (aborted | (alike & ((up.sum(1) == 1) | _alike(size[:, UP], up, SYN_LEAST)) & ~open_))
+    in_vain = ((syn >= SYN_LEAST) | ((syn > 0) & (up.sum(1) == 1))) & ~open_
+    half = (answer >= SYN_LEAST) & (aborted | in_vain)
 
-    found = np.where(alike & ~answered, UNANSWERED, np.where(refused, REFUSED, np.where(half, HALF_OPEN, NONE)))
+    found = np.where((syn > 0) & ~answered, UNANSWERED, np.where(refused, REFUSED, np.where(half, HALF_OPEN, NONE)))
     kind = np.where(few, found, NONE)
-    sure = (kind == REFUSED) & _alike(size[:, UP], up, SYN_LEAST)
-    sure |= (kind == HALF_OPEN) & aborted & _alike(rest, syns, SYN_FULL)
-    return Attempts(kind, (kind == HALF_OPEN) & aborted, sure)
+    reset = (kind == HALF_OPEN) & aborted
+    return Attempts(kind, reset, ((kind == REFUSED) & (syn >= SYN_LEAST)) | (reset & (syn_before >= SYN_FULL)))
 
 
 def fitting(found: Attempts, count: Ints, size: Ints) -> tuple[Bools, Bools]:
@@ -111,11 +111,11 @@ def _each(size: Ints, count: Ints, least: int, most: int) -> Bools:
     return np.asarray(((size >= least * count) & (size <= most * count)).all(1))
 
 
-def _alike(size: Ints, count: Ints, least: int) -> Bools:
-    """Flows whose packets (flows, bins) can all be the same SYN or SYN-ACK, of `least` bytes or more."""
+def _each_alike(size: Ints, count: Ints) -> Ints:
+    """Bytes of each packet of flows (flows, bins) that can all be the same SYN, SYN-ACK or RST; 0: they cannot."""
     each = size.sum(1) // np.maximum(count.sum(1), 1)
     same = (size == each[:, None] * count).all(1)
-    return np.asarray(same & (each >= least) & (each <= SYN_MOST) & (each % 4 == 0))
+    return np.where(same & (each >= TCP_HEADERS) & (each <= SYN_MOST) & (each % 4 == 0), each, 0)
 
 
 def even_sizes(size: Ints, count: Ints, place: Ints, aborted: Bools) -> Ints:

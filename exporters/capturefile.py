@@ -161,8 +161,7 @@ class _Export:
     def _note(self, rows: Ints, planned: Plan, offset_ns: Ints, flow: Ints) -> None:
         """Write down the truth of some flows."""
         truth = self.truth
-        truth.tcp[rows], truth.v6[rows] = planned.shape.tcp, planned.shape.extra > 0
-        truth.connection[rows] = connection_numbers(planned.shape)
+        truth.connection[rows], truth.v6[rows] = connection_numbers(planned.shape), planned.shape.extra > 0
         truth.mended[rows] = planned.changed
         truth.bytes[rows], truth.packets[rows] = planned.totals
         last = np.r_[flow[1:] != flow[:-1], True][: len(flow)]

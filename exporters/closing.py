@@ -54,12 +54,11 @@ def cheapest(count: Ints, size: Ints, headers: Ints, mtu: Ints, begins: Ints) ->
         Packets and IP bytes of connections that have room for a handshake.
     headers, mtu : ndarray of int64, shape (flows,)
         Bytes of a packet's headers, and of the largest packet.
-    begins : ndarray of int64, shape (flows or 1, bins + 1)
+    begins : ndarray of int64, shape (flows, bins + 1)
         Where each bin begins and the last one ends, ns.
     """
     best = _fins(count, size, UP, headers, mtu, begins)
-    every = np.arange(len(count))
-    best.improve(every, _fins(count, size, DOWN, headers, mtu, begins))
+    best.improve(np.arange(len(count)), _fins(count, size, DOWN, headers, mtu, begins))
     dear = np.flatnonzero(best.cost > _RESET_COST)
     for side in (UP, DOWN):
         best.improve(dear, _reset(count[dear], size[dear], side, headers[dear], mtu[dear]))
@@ -82,7 +81,6 @@ def _fins(count: Ints, size: Ints, side: int, headers: Ints, mtu: Ints, begins: 
     other_end = last_bin(count[:, other])
     # X's packets after Y's FIN: just one, small, and soon
     after = (count[:, side] * (np.arange(bins) > other_end[:, None])).sum(1)
-    begins = np.broadcast_to(begins, (len(count), bins + 1))
     lasts = begins[row, end + 1] - begins[row, np.maximum(other_end, 0)]
     late = (other_end < end) & ((after != 1) | (size[row, side, end] > SMALL_MAX) | (lasts > CLOSE_NS))
     short = np.maximum(other_least - count[:, other].sum(1), late)

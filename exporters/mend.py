@@ -169,12 +169,13 @@ def mend(series: Ints, tcp: Bools, begins: Ints, extra: Ints | None = None, own:
     add(count, size, np.flatnonzero(silent), UP, 0, 1, syn_size)
     reasons[NO_HANDSHAKE], split = _handshake(count, size, tcp, headers, syn_size, mtu)
 
-    closer, reset, reasons[NO_CLOSING] = np.zeros(len(count), np.int64), tcp & False, tcp & False
+    closer, reset, closed = (np.zeros(len(count), kind) for kind in (np.int64, bool, bool))
     mine = np.flatnonzero(tcp)
     begins = np.broadcast_to(begins, (len(count), count.shape[2] + 1))
     closing = cheapest(count[mine], size[mine], headers[mine], mtu[mine], begins[mine])
-    count[mine], size[mine], reasons[NO_CLOSING][mine] = closing.count, closing.size, closing.added > 0
-    closer[mine], reset[mine] = closing.closer, closing.reset
+    count[mine], size[mine] = closing.count, closing.size
+    closer[mine], reset[mine], closed[mine] = closing.closer, closing.reset, closing.added > 0
+    reasons[NO_CLOSING] = closed
     rows = np.arange(len(count))
     other = 1 - closer
     syn_ack_bin = nth_bin(count[:, DOWN], 1)

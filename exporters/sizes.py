@@ -59,7 +59,7 @@ def share(size: Ints, free: Ints, first: Ints, last: Ints, headers: Ints, last_l
     burst = -(-np.maximum(rest - mtu * free, 0) // 4) * 4
     first_size = first * np.clip(first_default - lack + burst, first_least, SMALL_MAX)
     lack = -(-np.maximum(headers * free - (size - first_size - last * headers), 0) // 4) * 4
-    least = np.where(lack > 0, np.maximum(headers - lack, last_least), headers)
+    least = np.maximum(headers - lack, last_least)
     last_size = last * np.clip(size - first_size - mtu * free + 3 & ~3, least, SMALL_MAX)
     # with no free packet in the cell the two share its bytes
     alone = (free == 0) & (first > 0)

@@ -85,7 +85,6 @@ def community_id(protocol: int, src: bytes, src_port: int, dst: bytes, dst_port:
 class Truth:
     """What was written of each flow, all of shape (flows,) or (flows, 2), up first; filled block by block."""
 
-    tcp: Bools
     connection: NDArray[np.uint8]  # number in CONNECTIONS
     v6: Bools
     mended: Bools
@@ -98,9 +97,9 @@ class Truth:
     def empty(cls, start_ns: Ints) -> Truth:
         """Of flows of which only the starts are known."""
         flows = len(start_ns)
-        tcp, v6, mended = (np.zeros(flows, dtype=bool) for _ in range(3))
+        v6, mended = (np.zeros(flows, dtype=bool) for _ in range(2))
         packets, size = (np.zeros((flows, 2), np.int64) for _ in range(2))
-        return cls(tcp, np.zeros(flows, np.uint8), v6, mended, start_ns, start_ns.copy(), packets, size)
+        return cls(np.zeros(flows, np.uint8), v6, mended, start_ns, start_ns.copy(), packets, size)
 
     @property
     def connections(self) -> dict[str, int]:
@@ -117,7 +116,7 @@ def connection_numbers(shape: Shape) -> NDArray[np.uint8]:
 
 def truth_table(truth: Truth, table: FlowTable | FlowFile, both: Ends, seed: int) -> pa.Table:
     """The rows, in the order of the flow table."""
-    protocol = np.where(truth.tcp, PROTOCOL_TCP, PROTOCOL_UDP)
+    protocol = np.where(truth.connection > 0, PROTOCOL_TCP, PROTOCOL_UDP)
     where = both.where
     packed = []
     for address in (where.client, where.server):

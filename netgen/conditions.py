@@ -17,7 +17,7 @@ from capture.errors import InputError
 from capture.flows import FlowTable
 from capture.headers import PROTOCOL_TCP, PROTOCOL_UDP
 from capture.profile import KEY
-from diffusion.sampler import sample_seed
+from diffusion.sampler import GOLDEN, sample_seed
 
 #: Format of models that tell classes alone apart.
 BEFORE = 3
@@ -28,7 +28,6 @@ FEWEST = 8
 #: Stands for no protocol.
 UNKNOWN = -1
 
-_ROTATION = (5**0.5 - 1) / 2  # by the golden ratio: shares are met by the first few flows already
 _CONDITION, _PROTOCOL = 3, 17  # streams of random numbers
 
 
@@ -136,7 +135,7 @@ def told_of(conditions: Sequence[Condition], label: str, flows: int, *, seed: in
     mine = np.array([number for number, each in enumerate(conditions) if each.label == label])
     reached = np.cumsum([conditions[number].flows for number in mine])
     begin = np.random.default_rng([sample_seed(seed, int(mine[0]), 0), _CONDITION]).random()
-    place = (begin + np.arange(flows) * _ROTATION) % 1
+    place = (begin + np.arange(flows) * GOLDEN) % 1  # shares are met by the first few flows already
     found: np.ndarray = mine[np.searchsorted(reached, place * reached[-1], side="right").clip(max=len(mine) - 1)]
     return found
 

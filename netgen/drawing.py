@@ -29,7 +29,6 @@ BLOCK = {"cpu": 16, "cuda": 256}
 #: Blocks that wait to be drawn, for each core.
 AHEAD = 4
 
-
 #: Samples that are put together in blocks, at least; more wait for their classes.
 SECTION = 512
 
@@ -88,14 +87,8 @@ def draw_scaled(
     bins = model.spec.length
     shape = (model.network.config.channels, bins, encoder.columns(bins))
     total, done = sum(numbers.values()), 0
-    waiting: dict[int, _Samples] = {}
-
-    def blocks() -> Iterator[_Task]:
-        groups = {label: model.decoder.group(label) for label in numbers}
-        for number, section in enumerate(_sections(numbers, groups)):
-            waiting[number] = section
-            for block in packed(section.samples, BLOCK[device.type]):
-                yield _Task(number, block, [None if each is None else section.samples[each] for each in block])
+    sections = _sections(numbers, {label: model.decoder.group(label) for label in numbers})
+    tasks = (_Task(section, block) for section in sections for block in packed(section.samples, BLOCK[device.type]))
 
     def noise(label: int, index: int) -> torch.Tensor:
         return image_noise(shape, torch.Generator().manual_seed(sample_seed(seed, label, index)), encoder.mirror)
@@ -105,24 +98,24 @@ def draw_scaled(
         return _Drawn(task, *encoder.decode(draw(denoise, noise, task.members, sigmas, device=device)))
 
     with _one_thread_each(workers if device.type == "cpu" else 1) as pool:
-        in_order = _in_order(pool, draw_block, blocks())
-        for number, made in itertools.groupby(in_order, key=lambda drawn: drawn.task.section):
-            samples, wanted = waiting.pop(number)
+        in_order = _in_order(pool, draw_block, tasks)
+        for section, made in itertools.groupby(in_order, key=lambda drawn: drawn.task.section):
             parts = []
             for drawn in made:
                 parts.append(drawn)
-                done += int(wanted[drawn.task.taken].sum())
+                done += int(section.wanted[drawn.task.taken].sum())
                 if progress:
                     progress(done, total)
             order = np.argsort([each for part in parts for each in part.task.taken])
-            labels, indices = np.array(samples).T
+            labels, indices = np.array(section.samples).T
             scaled, residual = (
                 np.concatenate([getattr(part, name) for part in parts])[order] for name in ("scaled", "residual")
             )
-            yield Section(labels, indices, wanted, scaled, residual)
+            yield Section(labels, indices, section.wanted, scaled, residual)
 
 
-class _Samples(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Samples:
     """Samples (label, index) of whole groups, and which of them are wanted, bool (samples,)."""
 
     samples: list[tuple[int, int]]
@@ -130,11 +123,14 @@ class _Samples(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """A block to draw: of which section, which of its samples lies at each place, and what that is."""
+    """A block to draw: of which section, and which of its samples lies at each place."""
 
-    section: int
+    section: _Samples
     places: list[int | None]
-    members: list[tuple[int, int] | None]
+
+    @property
+    def members(self) -> list[tuple[int, int] | None]:
+        return [None if each is None else self.section.samples[each] for each in self.places]
 
     @property
     def taken(self) -> list[int]:

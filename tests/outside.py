@@ -19,6 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from capture.headers import TCP_ACK, TCP_RST, TCP_SYN
+from exporters.packetlist import Packets
+
 PACKAGES = {
     "tshark": "tshark",
     "capinfos": "tshark",
@@ -104,6 +109,22 @@ def wireshark(path: Path) -> dict[str, Counter[str]]:
         elif severity and (row := re.match(r" *(\d+) +\S+ +(\S+) +(.*)", line)):
             found[severity][f"{row[2]}: {row[3]}"] += int(row[1])
     return found
+
+
+#: What Wireshark says of a SYN or SYN-ACK that comes again.
+REPEATED = "TCP: This frame is a (suspected) retransmission"
+
+
+def remarks(packets: Packets, closed: int) -> dict[str, Counter[str]]:
+    """What Wireshark has to warn of and to note where FINs close so many of the connections; as `wireshark`."""
+    syn, ack = (packets.flags & TCP_SYN) > 0, (packets.flags & TCP_ACK) > 0
+    repeated = sum(int(mine.sum()) - len(np.unique(packets.flow[mine])) for mine in (syn & ~ack, syn & ack))
+    notes = {f"TCP: This frame {word} the connection closing": closed for word in ("initiates", "undergoes")}
+    resets = int(((packets.flags & TCP_RST) > 0).sum())
+    return {
+        "Warns": Counter({"TCP: Connection reset (RST)": resets}),
+        "Notes": Counter({**notes, REPEATED: repeated}),
+    }
 
 
 def strictly_ordered(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -36,6 +37,11 @@ class Talks:
     def count(self) -> np.ndarray:
         """Packets of each flow."""
         return np.diff(np.r_[self.first, len(self.flow)])
+
+    @functools.cached_property
+    def tried(self) -> np.ndarray:
+        """Which flows are attempts at a TCP connection that nobody answered or accepted, bool (flows,)."""
+        return _attempts(self.packets, self.flow, self.up, self.first)
 
 
 def talks(packets: np.ndarray) -> Talks:
@@ -78,7 +84,7 @@ def check(all_talks: Talks, found: Findings) -> None:
     flags, number = packets["flags"], packets["number"]
     syn, fin = (flags & TCP_SYN) > 0, (flags & TCP_FIN) > 0
     length = packets["payload"].astype(np.int64) + syn + fin
-    tried = _attempts(packets, flow, up, begin)
+    tried = all_talks.tried[all_talks.flow[tcp][begin]]
     _handshake(packets, place, up, begin, tried, found)
 
     repeat = tried[flow] & syn  # of the SYN or SYN-ACK, with its number
@@ -146,8 +152,7 @@ def connections(all_talks: Talks) -> list[str | None]:
     answered = np.logical_or.reduceat(~up, begin)
     accepted = np.logical_or.reduceat(~up & ((flags & TCP_SYN) > 0), begin)
     tried = np.where(accepted, "half-open", np.where(answered, "refused", "unanswered"))
-    names = np.where(_attempts(packets, all_talks.flow, up, begin), tried,
-                     np.where((flags[last] & TCP_RST) > 0, "reset", "closed"))  # fmt: skip
+    names = np.where(all_talks.tried, tried, np.where((flags[last] & TCP_RST) > 0, "reset", "closed"))
     tcp = packets["protocol"][begin] == PROTOCOL_TCP
     return [str(name) if known else None for name, known in zip(names, tcp, strict=True)]
 
@@ -274,9 +279,8 @@ def _closing(
         whole &= (finished > 0) & (acknowledged >= finished)
     last = np.r_[begin[1:], len(packets)] - 1
     reset = (packets["flags"] & TCP_RST) > 0
-    ends = np.zeros(len(packets), bool)
-    ends[last] = True
-    wrong = reset & ~tried[flow] & (~ends | (packets["payload"] > 0))
+    goes_on = np.r_[flow[1:] == flow[:-1], False]
+    wrong = reset & ~tried[flow] & (goes_on | (packets["payload"] > 0))
     found.rows("closing", wrong, packets["number"], "it resets the connection, and is not the bare end of it")
     whole |= tried | reset[last]
     found.rows("closing", ~whole, packets["number"][last], "its connection is not closed from both sides by then")

@@ -1,5 +1,9 @@
 """5-tuples of exported flows: drawn from the seed and the flow's number, never taken from the flow.
 
+Which network they are of depends on what the table holds, too: the first flow of netflix, drawn with
+the same seed as the first of youtube, is another 5-tuple. So captures can be merged, and a labels file
+fits no capture but its own.
+
 Clients are in 198.18.0.0/16, servers in 198.19.0.0/16 (RFC 2544: reserved for benchmarks, routed
 nowhere), or in 2001:db8:0:18::/112 and 2001:db8:0:19::/112 (RFC 3849: for documentation). So
 neither does a replayed packet reach a real host, nor does an address tell the class, nor does a
@@ -9,8 +13,11 @@ capture of one's own leave the house with its addresses.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from exporters.draws import draw
@@ -35,6 +42,20 @@ class Addresses:
     server_port: NDArray[np.int64]
 
 
+def network(seed: int, rows: pa.Table) -> int:
+    """A seed of 5-tuples: the same for tables of the same classes and sources, however many flows they have.
+
+    Parameters
+    ----------
+    seed : int
+    rows : pyarrow.Table
+        Of a flow table, with the columns ``label`` and ``source``.
+    """
+    held = [sorted(map(str, rows[name].unique().to_pylist())) for name in ("label", "source")]
+    text = json.dumps([seed, *held]).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+
+
 def v6_addresses(address: NDArray[np.int64]) -> NDArray[np.uint8]:
     """The IPv6 addresses that stand for IPv4 ones, shape (flows, 16)."""
     out = np.zeros((len(address), 16), dtype=np.uint8)
@@ -55,6 +76,7 @@ def addresses(
     Parameters
     ----------
     seed : int
+        As of `network`.
     number, occurrence : ndarray of int64, shape (flows,)
         The flow's number, and how often that number came before in the table.
     server_port : ndarray of int64, shape (flows,), optional

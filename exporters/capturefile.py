@@ -23,6 +23,7 @@ from capture.headers import (
     PCAPNG_INTERFACE,
     PCAPNG_SECTION,
 )
+from exporters.addresses import addresses, network
 from exporters.arrivals import start_times
 from exporters.cells import Ints
 from exporters.draws import flow_keys, occurrences
@@ -126,7 +127,8 @@ class _Export:
         self.occurrence = occurrences(number)
         keys = flow_keys(options.seed, number, self.occurrence)
         self.starts = start_times(table, keys, options)
-        self.ends = ends(options.seed, number, self.occurrence, profiles(table).server_ports(keys))
+        net, ports = network(options.seed, table.table), profiles(table).server_ports(keys)
+        self.ends = ends(keys, addresses(net, number, self.occurrence, ports))
         self.order = np.argsort(self.starts, kind="stable")
         if isinstance(table, FlowFile) and table.scattered(self.order, _BLOCK_FLOWS):
             table = FlowTable.read(table.path)

@@ -11,9 +11,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.addresses import Addresses, addresses
+from exporters.addresses import Addresses
 from exporters.cells import Bools, Ints
-from exporters.draws import Words, draw, flow_keys
+from exporters.draws import Words, draw
 from exporters.packetlist import Packets
 from exporters.plan import Plan
 from exporters.tcp import conversation
@@ -74,12 +74,11 @@ class Ends:
         return len(self.keys)
 
 
-def ends(seed: int, number: Ints, occurrence: Ints, server_port: Ints | None = None) -> Ends:
-    """Ends of flows, drawn from the seed and the flows' numbers alone, but for the server's port."""
-    keys = flow_keys(seed, number, occurrence)
+def ends(keys: Words, where: Addresses) -> Ends:
+    """Ends of flows at these addresses; all else is drawn by the flows' keys alone."""
     mac = np.stack([draw(keys, _MAC + side) & np.uint64(0xFFFFFFFF) for side in (0, 1)], axis=1)
     return Ends(
-        where=addresses(seed, number, occurrence, server_port),
+        where=where,
         keys=keys,
         mac=mac.astype(np.uint32),
         hops=(5 + draw(keys, _TTL) % np.uint64(16)).astype(np.uint8),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from capture.errors import InputError
 
 PAYLOADS = ("zeros", "tls", "random")
 IP_VERSIONS = ("auto", "4", "6")
+
+_HOST = r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*"  # names that hosts have, not those that RFC 1123 allows them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +65,7 @@ class CaptureOptions:
         if self.sni is not None:
             if self.payload != "tls":
                 raise InputError("a server name stands in TLS hellos only", "Add --payload tls")
-            if not (self.sni.isascii() and self.sni.isprintable() and 0 < len(self.sni) <= 253):
+            if len(self.sni) > 253 or not re.fullmatch(_HOST, self.sni):
                 raise InputError(
                     f"server name {self.sni!r} cannot stand in a TLS hello", "Take a host name: --sni www.example.org"
                 )

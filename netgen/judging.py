@@ -10,6 +10,7 @@ from capture.errors import InputError
 from capture.flows import FlowTable
 from capture.plaintables import read_table
 from capture.series import SeriesSpec
+from exporters.truth import labels_paths
 from netgen.evaluation.evaluate import Evaluation, Progress
 from netgen.evaluation.evaluate import evaluate as run_evaluation
 
@@ -44,7 +45,8 @@ def evaluate(
     seed : int
         Of all random choices.
     by, label_by
-        How captures are read, as in `netgen.extract`.
+        How captures are read, as in `netgen.extract`. Flows of a capture with netgen's labels file beside it
+        have those classes, unless `by` or `label_by` says otherwise.
     progress : callable, optional
         Told what is done, how many steps are done, and of how many.
 
@@ -82,4 +84,7 @@ def _table(what: What, like: SeriesSpec | None, options: dict[str, Any]) -> Flow
         raise InputError(f"{what} is a model, no flows", f"Draw some first: netgen synth --model {what} --class all")
     from netgen.pipeline import extract
 
+    labels = labels_paths(Path(what))[0]
+    if options == {"by": "flow", "label_by": None} and labels.is_file():
+        options = {**options, "labels": labels}
     return extract(what, like=like, **options)

@@ -147,6 +147,8 @@ WRONG = {
     ("--payload", "noise"): "payload 'noise' is not known. Take one of zeros, tls, random",
     ("--sni", "a.example"): "a server name stands in TLS hellos only. Add --payload tls",
     ("--payload", "tls", "--sni", "a b\n"): "cannot stand in a TLS hello",
+    ("--payload", "tls", "--sni", "name!"): "cannot stand in a TLS hello",
+    ("--payload", "tls", "--sni", "a..example"): "cannot stand in a TLS hello",
     ("--rate", "0"): "a rate of 0.0 flows a second is none",
     ("--rate", "1e-9"): "begins .* which a pcap file cannot hold",
     ("--start", "soon"): "--start 'soon' is no time",

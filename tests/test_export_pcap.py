@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import exporters.capturefile
-from capture.errors import OutputError
+from capture.errors import OutputError, TableError
 from capture.extract import extract
 from capture.flows import FlowTable
 from capture.series import SeriesSpec
@@ -279,6 +279,28 @@ def test_addresses(tmp_path: Path) -> None:
     content = (tmp_path / "x.pcap").read_bytes()
     assert socket.inet_aton("10.1.2.3") not in content
     assert socket.inet_aton("142.250.1.1") not in content
+
+
+def test_captures_of_other_classes_or_models_share_no_ends(tmp_path: Path) -> None:
+    """Drawn with one seed, they can be merged, and the labels file of one labels no flow of another."""
+    made = {}
+    for name, label, source in (("a", "netflix", "x"), ("b", "youtube", "x"), ("c", "netflix", "y")):
+        made[name] = flows(200, seed=ord(name), label=[label] * 200, source=[source] * 200)
+        write(made[name], tmp_path / f"{name}.pcap", seed=3)
+    write(made["a"].take(range(50)), tmp_path / "fewer.pcap", seed=3)
+    both = extract([tmp_path / f"{name}.pcap" for name in made], spec=made["a"].spec)
+    names = ("src", "src_port", "dst", "dst_port", "protocol")
+    ends = set(zip(*(both.table[name].to_pylist() for name in names), strict=True))
+    assert len(ends) == 600
+    few = extract(tmp_path / "fewer.pcap", spec=both.spec)
+    assert set(zip(*(few.table[name].to_pylist() for name in names), strict=True)) < ends
+    for ending in ("csv", "parquet"):
+        labels = tmp_path / f"a.labels.{ending}"
+        own, other = (extract(tmp_path / f"{name}.pcap", spec=both.spec, labels=labels) for name in "ab")
+        assert own.counts() == {"netflix": 200}
+        assert other.counts() == {}
+    with pytest.raises(TableError, match=r"a\.labels\.parquet is no flow table"):
+        FlowTable.read(tmp_path / "a.labels.parquet")
 
 
 def test_nothing_is_left_of_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

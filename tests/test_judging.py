@@ -83,6 +83,17 @@ def test_two_captures_are_compared_the_second_cut_like_the_first(pcap_file, pack
     assert found["flows"]["synthetic"] == 40
 
 
+def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(files, tmp_path, netgen_command):
+    netgen.write(FlowTable.read(files / "synth.parquet"), tmp_path / "drawn.pcap.gz")
+    given = ("evaluate", "--real", files / "real.parquet", "--holdout", files / "held.parquet", "--json", "--synth")
+    uses = [
+        json.loads(netgen_command(*given, tmp_path / "drawn.pcap.gz", *words).out)["verdict"]["use"]
+        for words in ([], ["--label-by", "sni"])
+    ]
+    assert uses[0] != "unknown"
+    assert uses[1] == "unknown"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

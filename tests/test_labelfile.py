@@ -1,12 +1,17 @@
 """labelfile and labelrows: labels files in the forms of IDS data sets, read fast and slowly alike."""
 
 import csv
+import datetime
 import io
 import os
+import random
 import socket
 import threading
 from collections import Counter
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -332,6 +337,39 @@ def test_a_pipe_is_read_once_and_a_folder_refused(tmp_path):
     writer.join()
     with pytest.raises(InputError, match="cannot read the labels file"):
         LabelFile(tmp_path)
+
+
+def test_a_parquet_file_says_what_a_csv_file_of_its_rows_says(tmp_path):
+    columns = {
+        "flow": [1, 2], "src": [A, B], "src_port": [52_108, None], "dst": [B, A], "dst_port": [80, 53],
+        "protocol": [6, 17], "Timestamp": [datetime.datetime(2017, 7, 5, 8, 42), None],
+        "label": ["x, y", 'say "z"'], "up_bytes": [[1, 2], [3]],
+    }  # fmt: skip
+    table = pa.table(columns)
+    pq.write_table(table, tmp_path / "labels.parquet")
+    pa.csv.write_csv(table.drop_columns("up_bytes"), tmp_path / "labels.csv")
+    read = [LabelFile(tmp_path / f"labels.{ending}") for ending in ("parquet", "csv")]
+    assert [at(each, T + second) for each in read for second in (-10, 10)] == [None, "x, y"] * 2
+    assert [at(each, flow=(A, 53, B, 9, 17)) for each in read] == ['say "z"'] * 2
+    assert read[0].notes == read[1].notes
+
+
+def test_a_damaged_parquet_file_is_read_or_refused_in_one_line(tmp_path):
+    path = tmp_path / "labels.parquet"
+    pq.write_table(pa.table({"src": [A] * 99, "dst": [B] * 99, "label": ["x"] * 99}), path)
+    whole, generator, refused = path.read_bytes(), random.Random(7), 0
+    for _ in range(150):
+        content = bytearray(whole[: generator.choice([len(whole), generator.randrange(4, len(whole))])])
+        for _ in range(3):
+            content[generator.randrange(4, len(content))] = generator.randrange(256)
+        path.write_bytes(content)
+        try:
+            LabelFile(path)
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error)
+            assert "labels.parquet" in str(error)
+    assert refused > 50
 
 
 def test_a_field_too_long_for_csv_is_named_by_its_line(labels):

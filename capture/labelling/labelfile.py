@@ -1,7 +1,8 @@
 """A labels file's cells: which column is what, and every column's texts, read at once.
 
 Columns are known by name, as IDS data sets call them. pyarrow reads them; where it finds a row that
-is no CSV, or a value must be named by its line, Python's csv module does it again, slowly.
+is no CSV, or a value must be named by its line, Python's csv module does it again, slowly. Of a
+Parquet file the same columns are taken, as the text that CSV would have.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.parquet as pq
 
 from capture.errors import InputError
 
@@ -132,6 +134,9 @@ class LabelText:
         try:
             # what is no file, such as a pipe, can be read but once
             self._bytes = None if path.is_file() else path.read_bytes()
+            with self._open() as stream:
+                if stream.read(4) == b"PAR1":
+                    self._bytes = _csv_of_parquet(path, self._bytes, column)
             with self._open() as stream:
                 first = stream.readline(1 << 20)
         except OSError as error:
@@ -249,6 +254,20 @@ class LabelText:
                         yield row, reader.line_num
             except csv.Error as error:
                 raise InputError(f"{self.path}, line {reader.line_num}: {error}", HINT) from error
+
+
+def _csv_of_parquet(path: Path, content: bytes | None, column: str | None) -> bytes:
+    """Those columns of a Parquet file that a labels file may have, as CSV."""
+    wanted = {_plain(name) for known in COLUMNS.values() for name in known} | {_plain(column or "")}
+    out = io.BytesIO()
+    try:
+        table = pq.ParquetFile(path if content is None else io.BytesIO(content)).read()
+        # cells of lists, such as a flow table's series, have no text
+        mine = [_plain(each.name) in wanted and not pa.types.is_nested(each.type) for each in table.schema]
+        pa.csv.write_csv(table.select(np.flatnonzero(mine).tolist()), out)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"cannot read the labels file {path}: {str(error).splitlines()[0]}", HINT) from error
+    return out.getvalue()
 
 
 def _plain(name: str) -> str:

@@ -69,14 +69,15 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
     said = outside.remarks(planned.packets(np.arange(len(table))), became["closed"])
     eve = outside.suricata(path, folder, patience=10**8)
     ids, ids_seen = {row["community_id"] for row in truth}, {each["community_id"] for each in eve["flows"]}
-    columns = ("protocol", "src", "src_port", "dst", "dst_port", "up_packets", "down_packets", "up_bytes", "down_bytes")
-    wanted = Counter(tuple(row[name] for name in columns) for row in truth)
+    wanted = Counter(map(outside.as_nfstream, truth))
     seen = Counter(outside.nfstream(path))
     traced, states = outside.tcptrace(path), outside.argus(path, folder)
     closed = sum(each["proto"] == "TCP" and each["tcp"]["state"] == "closed" for each in eve["flows"])
     return {
         "flows": len(table),
         "of them TCP": tcp,
+        "of them ICMP": sum(row["protocol"] in (1, 58) for row in truth),
+        "of them IGMP, of which Suricata keeps no flows": sum(row["protocol"] == outside.IGMP for row in truth),
         "TCP, closed by a FIN each way": became["closed"],
         "TCP, reset": became["reset"],
         "TCP, refused": became["refused"],

@@ -20,7 +20,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from capture.headers import PROTOCOL_IGMP
+from exporters.cells import Ints
 from exporters.draws import draw
+from exporters.protocols import PORTLESS
 
 CLIENT_NET = (198 << 24) | (18 << 16)
 SERVER_NET = (198 << 24) | (19 << 16)
@@ -29,6 +32,8 @@ FIRST_PORT = 49152  # ephemeral ports of RFC 6335: 2**14 of them
 SERVER_PORT = 443
 
 _HALF = 23  # 16 + 16 + 14 bits of 5-tuples, in two halves
+_PAIR_HALF = 16  # of pairs of addresses
+_HOSTS = 254  # last bytes of addresses that are neither 0 nor 255
 _OCCURRENCE_SHIFT = 26  # flow numbers under 2**26, each up to 2**20 times
 
 
@@ -36,10 +41,10 @@ _OCCURRENCE_SHIFT = 26  # flow numbers under 2**26, each up to 2**20 times
 class Addresses:
     """Addresses and ports, one entry a flow, all of shape (flows,); an IPv6 address ends like the IPv4 one."""
 
-    client: NDArray[np.int64]
-    server: NDArray[np.int64]
-    client_port: NDArray[np.int64]
-    server_port: NDArray[np.int64]
+    client: Ints
+    server: Ints
+    client_port: Ints
+    server_port: Ints
 
 
 def network(seed: int, rows: pa.Table) -> int:
@@ -56,7 +61,7 @@ def network(seed: int, rows: pa.Table) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
-def v6_addresses(address: NDArray[np.int64]) -> NDArray[np.uint8]:
+def v6_addresses(address: Ints) -> NDArray[np.uint8]:
     """The IPv6 addresses that stand for IPv4 ones, shape (flows, 16)."""
     out = np.zeros((len(address), 16), dtype=np.uint8)
     out[:, :6] = np.frombuffer(V6_PREFIX, np.uint8)
@@ -65,13 +70,12 @@ def v6_addresses(address: NDArray[np.int64]) -> NDArray[np.uint8]:
     return out
 
 
-def addresses(
-    seed: int, number: NDArray[np.int64], occurrence: NDArray[np.int64], server_port: NDArray[np.int64] | None = None
-) -> Addresses:
+def addresses(seed: int, number: Ints, occurrence: Ints, protocol: Ints, server_port: Ints) -> Addresses:
     """A 5-tuple for each flow, no two alike.
 
     The flow's number goes through a permutation of all (client, server, port) triples that the
-    seed picks, so that two flows can not meet, whichever other flows there are.
+    seed picks, so that two flows can not meet, whichever other flows there are. Flows without ports
+    have pairs (client, server) to themselves, up to the 64th time that a number comes.
 
     Parameters
     ----------
@@ -79,33 +83,48 @@ def addresses(
         As of `network`.
     number, occurrence : ndarray of int64, shape (flows,)
         The flow's number, and how often that number came before in the table.
-    server_port : ndarray of int64, shape (flows,), optional
-        443 if not given.
+    protocol : ndarray of int64, shape (flows,)
+        As which the flow is written. An echo's two ports are its identifier, as in a flow table; IGMP's are 0.
+    server_port : ndarray of int64, shape (flows,)
+        Of what has ports.
     """
-    place = (number + (occurrence << _OCCURRENCE_SHIFT)) % (1 << 2 * _HALF)
-    place = _permute(place, seed)
-    while (bad := _unusable(place)).any():  # walk on along the permutation's cycle: still one to one
-        place[bad] = _permute(place[bad], seed)
+    place = number + (occurrence << _OCCURRENCE_SHIFT)
+    triple, pair = _usable(place, seed, _HALF), _usable(place, seed, _PAIR_HALF)
+    alone = PORTLESS[protocol]
+    ends = np.where(alone, pair, triple)
+    client_port = np.where(protocol == PROTOCOL_IGMP, 0, FIRST_PORT + (triple >> 32))
     return Addresses(
-        client=CLIENT_NET + (place & 0xFFFF),
-        server=SERVER_NET + (place >> 16 & 0xFFFF),
-        client_port=FIRST_PORT + (place >> 32),
-        server_port=np.full(len(place), SERVER_PORT) if server_port is None else server_port,
+        client=CLIENT_NET + (ends & 0xFFFF),
+        server=SERVER_NET + (ends >> 16 & 0xFFFF),
+        client_port=client_port,
+        server_port=np.where(alone, client_port, server_port),
     )
 
 
-def _unusable(place: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _usable(number: Ints, seed: int, half: int) -> Ints:
+    """Places of 2 `half` bits whose hosts can be used, one for each number."""
+    rest, client = np.divmod(number % ((1 << 2 * half - 16) * _HOSTS**2), _HOSTS)
+    rest, server = np.divmod(rest, _HOSTS)
+    high, low = rest >> 8, rest & 0xFF
+    place = _permute(high << 24 | server + 1 << 16 | low << 8 | client + 1, seed, half)
+    # from a place that can be used walk along the permutation's cycle to the next: one to one
+    while (bad := _unusable(place)).any():
+        place[bad] = _permute(place[bad], seed, half)
+    return place
+
+
+def _unusable(place: Ints) -> NDArray[np.bool_]:
     """Places whose host is a network's or a broadcast's, as .0 and .255 look to many tools."""
     client, server = place & 0xFF, place >> 16 & 0xFF
     bad: NDArray[np.bool_] = (client == 0) | (client == 255) | (server == 0) | (server == 255)
     return bad
 
 
-def _permute(place: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """A Feistel network of four rounds (Luby and Rackoff 1988) over 46 bits."""
-    mask = (1 << _HALF) - 1
-    left, right = place >> _HALF, place & mask
+def _permute(place: Ints, seed: int, half: int) -> Ints:
+    """A Feistel network of four rounds (Luby and Rackoff 1988) over twice `half` bits."""
+    mask = (1 << half) - 1
+    left, right = place >> half, place & mask
     root = np.full(len(place), seed % 2**64, dtype=np.uint64)
     for turn in range(4):
         left, right = right, left ^ (draw(root, 16 + turn, right) & np.uint64(mask)).astype(np.int64)
-    return left << _HALF | right
+    return left << half | right

@@ -32,8 +32,9 @@ from exporters.frames import Ends, ends, frames
 from exporters.merge import Frames, Merger
 from exporters.options import CaptureOptions
 from exporters.payload import payload_of
-from exporters.plan import Plan, plan
+from exporters.plan import Plan, ip_extra, plan, protocols_of
 from exporters.profiles import profiles
+from exporters.protocols import written_as
 from exporters.render import render
 from exporters.truth import Truth, connection_numbers
 
@@ -127,13 +128,14 @@ class _Export:
         self.occurrence = occurrences(number)
         keys = flow_keys(options.seed, number, self.occurrence)
         self.starts = start_times(table, keys, options)
+        protocol, _ = written_as(protocols_of(table), ip_extra(table, options.ip)[0] > 0)
         net, ports = network(options.seed, table.table), profiles(table).server_ports(keys)
-        self.ends = ends(keys, addresses(net, number, self.occurrence, ports))
+        self.ends = ends(keys, addresses(net, number, self.occurrence, protocol, ports))
         self.order = np.argsort(self.starts, kind="stable")
         if isinstance(table, FlowFile) and table.scattered(self.order, _BLOCK_FLOWS):
             table = FlowTable.read(table.path)
         self.table = table
-        self.truth = Truth.empty(self.starts)
+        self.truth = Truth.empty(self.starts, protocol)
         self.mended: dict[str, int] = {}
         self.merger = Merger()
 

@@ -11,11 +11,13 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from capture.headers import PROTOCOL_IGMP
 from exporters.addresses import Addresses
 from exporters.cells import Bools, Ints
 from exporters.draws import Words, draw
 from exporters.packetlist import Packets
 from exporters.plan import Plan
+from exporters.protocols import ECHOES
 from exporters.tcp import conversation
 
 #: `kind` is a sum of the flags below; `flow` a row of `Ends`.
@@ -37,7 +39,7 @@ FRAME = np.dtype(
     ]
 )
 
-UP, TCP, V6, STAMPED, SCALED = 1, 2, 4, 8, 16
+UP, TCP, V6, STAMPED, SCALED, ECHO, IGMP = 1, 2, 4, 8, 16, 32, 64
 
 _TTL, _MAC, _ID = 64, 66, 68  # streams of `draw`
 
@@ -113,11 +115,15 @@ def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, both: Ends)
     out["time_ns"] = start_ns[flow] + packets.offset_ns
     out["flow"] = rows[flow]
     out["size"], out["headers"], out["flags"] = packets.size, packets.headers, packets.flags
-    out["seq"], out["ack"], out["window"] = talk.seq, talk.ack, talk.window
+    out["ack"], out["window"] = talk.ack, talk.window
     out["stamp"], out["echo"] = talk.stamp, talk.echo
-    out["id"] = _ip_ids(plan.keys, flow, up)
-    tcp = plan.shape.tcp
-    own = np.where(tcp, TCP, 0) | np.where(plan.shape.extra > 0, V6, 0)
+    number = _numbers(flow, up)
+    first = np.stack([draw(plan.keys, _ID + side) & np.uint64(0xFFFF) for side in (0, 1)], axis=1).astype(np.int64)
+    out["id"] = first[flow, np.where(up, 0, 1)] + number & 0xFFFF
+    echo = ECHOES[plan.protocol]
+    out["seq"] = np.where(echo[flow], number + 1 & 0xFFFF, talk.seq)
+    own = np.where(plan.shape.tcp, TCP, 0) | np.where(plan.shape.extra > 0, V6, 0)
+    own |= np.where(echo, ECHO, 0) | np.where(plan.protocol == PROTOCOL_IGMP, IGMP, 0)
     own |= np.where(plan.shape.stamped, STAMPED, 0) | np.where(talk.scaled, SCALED, 0)
     out["kind"] = own.astype(np.uint8)[flow] | up
     out["spare"] = b"\0\0\0"
@@ -137,13 +143,11 @@ def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, both: Ends)
     return out
 
 
-def _ip_ids(keys: Words, flow: Ints, up: Bools) -> Ints:
-    """IP identification: counted on from a random number in each flow and direction."""
-    ids = np.zeros(len(flow), dtype=np.int64)
-    for side, mine in enumerate((up, ~up)):
-        first = (draw(keys, _ID + side) & np.uint64(0xFFFF)).astype(np.int64)
+def _numbers(flow: Ints, up: Bools) -> Ints:
+    """How many packets of its flow and direction came before each, shape (packets,)."""
+    numbers = np.zeros(len(flow), dtype=np.int64)
+    for mine in (up, ~up):
         own = flow[mine]
         new = np.flatnonzero(np.r_[True, own[1:] != own[:-1]]) if len(own) else np.zeros(0, dtype=np.int64)
-        number = np.arange(len(own)) - np.repeat(new, np.diff(np.r_[new, len(own)]))
-        ids[mine] = first[own] + number
-    return ids & 0xFFFF
+        numbers[mine] = np.arange(len(own)) - np.repeat(new, np.diff(np.r_[new, len(own)]))
+    return numbers

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from exporters import tls
 from exporters.cells import Ints
 from exporters.draws import draw
-from exporters.frames import TCP, UP, Ends
+from exporters.frames import ECHO, IGMP, TCP, UP, Ends
 from exporters.options import CaptureOptions
 
 Bytes = NDArray[np.uint8]
@@ -54,7 +54,10 @@ def payload_of(options: CaptureOptions) -> Payload | None:
 
 
 class RandomPayload:
-    """Pieces of one block of random bytes; a datagram's first byte is as in QUIC's short header (RFC 9443)."""
+    """Pieces of one block of random bytes; a datagram's first byte is as in QUIC's short header (RFC 9443).
+
+    IGMP stays zeros.
+    """
 
     def __init__(self) -> None:
         words = draw(np.arange((_BLOCK + _MOST) // 8, dtype=np.uint64), _BYTES)
@@ -64,15 +67,18 @@ class RandomPayload:
     def fill(self, buffer: Bytes, begin: Ints, batch: Frames, both: Ends) -> NDArray[np.uint32]:
         """See `Payload`."""
         length = batch["size"].astype(np.int64) - batch["headers"]
+        length[(batch["kind"] & IGMP) > 0] = 0  # what stands there has a meaning
         keys = both.keys[batch["flow"]]
-        place = draw(keys, _PLACE, batch["seq"].astype(np.int64) << 1 | (batch["kind"] & UP))
+        # an echo is answered with what it brought
+        side = np.where(batch["kind"] & ECHO, 0, batch["kind"] & UP)
+        place = draw(keys, _PLACE, batch["seq"].astype(np.int64) << 1 | side)
         at = (place % np.uint64(_BLOCK // 2)).astype(np.int64) * 2
         for where, source, many in zip(begin.tolist(), at.tolist(), length.tolist(), strict=True):
             buffer[where : where + many] = self._block[source : source + many]
         words, odd = np.divmod(length, 2)
         total = self._sums[at // 2 + words] - self._sums[at // 2]
         total += np.where(odd, self._block[at + length - odd], 0)
-        datagram = np.flatnonzero(((batch["kind"] & TCP) == 0) & (length > 0))
+        datagram = np.flatnonzero(((batch["kind"] & (TCP | ECHO)) == 0) & (length > 0))
         first = buffer[begin[datagram]]
         buffer[begin[datagram]] = 0x40 | first & 0x3F
         total[datagram] += (0x40 | first & 0x3F).astype(np.int64) - first
@@ -80,7 +86,10 @@ class RandomPayload:
 
 
 class TlsPayload:
-    """A ClientHello, a ServerHello, and records of zeros behind them; UDP and flows without room stay zeros."""
+    """A ClientHello, a ServerHello, and records of zeros behind them.
+
+    Flows without room for these, and what is not TCP, stay zeros.
+    """
 
     def __init__(self, sni: str | None) -> None:
         self._sni = sni

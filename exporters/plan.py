@@ -14,16 +14,16 @@ import numpy as np
 from capture.errors import OutputError
 from capture.firstpackets import as_bins, count_packets
 from capture.flows import FlowTable
-from capture.headers import PROTOCOL_TCP, PROTOCOL_UDP
+from capture.headers import PROTOCOL_ICMPV6, PROTOCOL_TCP
 from capture.series import GAP_NS, PACKETS, SeriesSpec
 from exporters.cells import IPV6_EXTRA, Bools, Ints
 from exporters.draws import Words, flow_keys, occurrences
+from exporters.flowfile import FlowFile
 from exporters.layout import Layout
 from exporters.mend import DISAGREE, NO_PACKET, Shape, mend
 from exporters.packetlist import Packets
 from exporters.profiles import Profiles, profiles
-
-OTHER_PROTOCOL = "neither TCP nor UDP: written as UDP"
+from exporters.protocols import written_as
 
 #: What is said of bins, in words of packets.
 _OF_PACKETS = {
@@ -44,6 +44,8 @@ class Plan:
     shape : Shape
         The mended series and the places of packets with a role.
     seed : int
+    protocol : ndarray of int64, shape (flows,)
+        IP protocol that each flow is written as.
     number, occurrence : ndarray of int64, shape (flows,)
         The flow's number in the table and how often it came before; with the seed, all that a
         flow's random draws depend on.
@@ -56,6 +58,7 @@ class Plan:
     spec: SeriesSpec
     shape: Shape
     seed: int
+    protocol: Ints
     number: Ints
     occurrence: Ints
     profiles: Profiles
@@ -104,6 +107,7 @@ class Plan:
         return dataclasses.replace(
             self,
             shape=self.shape.take(rows),
+            protocol=self.protocol[rows],
             number=self.number[rows],
             occurrence=self.occurrence[rows],
             profiles=self.profiles.take(rows),
@@ -118,8 +122,8 @@ class Plan:
 def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints | None = None) -> Plan:
     """Mend the series of all flows and fix what every packet will be.
 
-    A flow without a protocol becomes TCP. Same seed and flow, same packets, whatever other flows
-    the table has.
+    A flow without a protocol becomes TCP; what others become, `exporters.protocols` says. Same seed and flow, same
+    packets, whatever other flows the table has.
 
     Parameters
     ----------
@@ -135,10 +139,9 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
     OutputError
         If a bin has more packets than nanoseconds, or a microsecond of a series of packets.
     """
-    protocol = table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy().astype(np.int64)
+    (extra, own), series = ip_extra(table, ip), table.series()
+    protocol, reasons = written_as(protocols_of(table), extra > 0)
     tcp = protocol == PROTOCOL_TCP
-    series, own = table.series(), _own_extra(table)
-    extra = own if ip == "auto" else np.full_like(own, IPV6_EXTRA if ip == "6" else 0)
     given = _begins(series) if table.spec.kind == PACKETS else None
     series = as_bins(series, table.spec)
     even = np.arange(table.spec.length + 1)[None] * table.spec.bin_ns
@@ -151,9 +154,7 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
         shape = dataclasses.replace(
             shape, reasons={_OF_PACKETS.get(each, each): at for each, at in shape.reasons.items()}
         )
-    foreign = ~tcp & (protocol != PROTOCOL_UDP)
-    if foreign.any():
-        shape.reasons[OTHER_PROTOCOL] = foreign
+    shape.reasons.update((reason, flows) for reason, flows in reasons.items() if flows.any())
     crowded = shape.count.sum(1) >= table.spec.bin_ns
     if given is None and crowded.any():
         row, where = (int(index[0]) for index in np.nonzero(crowded))
@@ -165,19 +166,33 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
         )
     number = table.table["flow"].to_numpy().astype(np.int64)
     occurrence = occurrences(number) if occurrence is None else occurrence
-    return Plan(table.spec, shape, seed, number, occurrence, profiles(table), given)
+    return Plan(table.spec, shape, seed, protocol, number, occurrence, profiles(table), given)
+
+
+def protocols_of(table: FlowTable | FlowFile) -> Ints:
+    """The flows' own IP protocols, TCP where none is known, shape (flows,)."""
+    return table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy().astype(np.int64)
+
+
+def ip_extra(table: FlowTable | FlowFile, ip: str) -> tuple[Ints, Ints]:
+    """Bytes that each flow's IP headers are to have beyond IPv4's, and had, where that is known; shape (flows,) each.
+
+    Parameters
+    ----------
+    table : FlowTable or FlowFile
+    ip : str
+        See `exporters.options.CaptureOptions`.
+    """
+    six = np.array([address is not None and ":" in address for address in table.table["src"].to_pylist()], dtype=bool)
+    unknown = table.table["src"].is_null().to_numpy()
+    own = np.where(six | (unknown & (protocols_of(table) == PROTOCOL_ICMPV6)), IPV6_EXTRA, 0)
+    return own if ip == "auto" else np.full_like(own, IPV6_EXTRA if ip == "6" else 0), own
 
 
 def _begins(series: Ints) -> Ints:
     """When the packets of series (flows, 2, packets) come, and the last one once more; ns, (flows, packets + 1)."""
     times = series[:, 1].cumsum(1) * GAP_NS
     return np.concatenate([times, times[:, -1:]], axis=1)
-
-
-def _own_extra(table: FlowTable) -> Ints:
-    """Bytes that each flow's IP headers had beyond IPv4's, where its addresses are known."""
-    own = [address is not None and ":" in address for address in table.table["src"].to_pylist()]
-    return np.array(own, dtype=np.int64) * IPV6_EXTRA
 
 
 def _join(parts: list[Shape]) -> Shape:

@@ -15,10 +15,14 @@ from capture.headers import (
     ETHERNET,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
+    ICMP,
     IPV4,
     IPV6,
     PCAP_RECORD,
     PCAPNG_ENHANCED_PACKET,
+    PROTOCOL_ICMP,
+    PROTOCOL_ICMPV6,
+    PROTOCOL_IGMP,
     PROTOCOL_TCP,
     PROTOCOL_UDP,
     TCP_SYN,
@@ -28,12 +32,15 @@ from capture.headers import TCP as TCP_LAYOUT
 from capture.series import NS
 from exporters.addresses import v6_addresses
 from exporters.cells import Ints
-from exporters.frames import FRAME, SCALED, STAMPED, TCP, UP, V6, Ends
+from exporters.frames import ECHO, FRAME, IGMP, SCALED, STAMPED, TCP, UP, V6, Ends
 from exporters.payload import Payload
 from exporters.tcp import WINDOW_SHIFT
 
 DONT_FRAGMENT = 0x4000
 MAX_SEGMENT = 1460  # of IPv4; 20 less with IPv6
+
+#: Types of packets up and down: echo and its reply in IPv4 and IPv6; IGMP's report of no groups (RFC 3376) and query.
+ECHO_TYPES, ECHO_V6_TYPES, IGMP_TYPES = (8, 0), (128, 129), (0x22, 0x11)
 
 Bytes = NDArray[np.uint8]
 Frames = NDArray[np.void]
@@ -75,7 +82,7 @@ def render(
         begin = starts + record.itemsize + ETHERNET.itemsize + batch["headers"]
         added = payload.fill(buffer, begin, batch, both)
     talks, talk = _talks(batch, both)
-    shape = batch["headers"].astype(np.int64) << 8 | batch["kind"] & (TCP | V6)
+    shape = batch["headers"].astype(np.int64) << 8 | batch["kind"] & (TCP | V6 | ECHO | IGMP)
     for each in np.unique(shape):
         rows = np.flatnonzero(shape == each)
         whole = len(rows) == len(batch)
@@ -141,19 +148,19 @@ def _glued(*parts: Bytes) -> NDArray[np.void]:
 
 
 def _layout(record: np.dtype, v6: bool, transport: np.dtype, options: int) -> np.dtype:
-    """Record header to last header; addresses and ports in one piece each."""
+    """Record header to last header; addresses, and ports if there are any, in one piece each."""
     ip = IPV6 if v6 else IPV4
     ends = "v6" if v6 else "v4"
     before_ends = [each for each in ip.descr if each[0] not in ("src", "dst")]
-    before_ports = [each for each in transport.descr if each[0] not in ("src_port", "dst_port")]
+    rest = [each for each in transport.descr if each[0] not in ("src_port", "dst_port")]
     parts = [
         ("record", record),
         ("macs", "V12"),
         ("type", ">u2"),
         ("ip", np.dtype(before_ends)),
         ("ends", _TALK[ends]),
-        ("ports", "V4"),
-        ("transport", np.dtype(before_ports)),
+        *([("ports", "V4")] if len(rest) < len(transport.descr) else []),
+        ("transport", np.dtype(rest)),
         ("options", "u1", (options,)),
     ]
     return np.dtype(parts)
@@ -171,16 +178,16 @@ def _headers(
     """Record header to last header of packets with equal header lengths, shape (packets, bytes)."""
     size = batch["size"].astype(np.int64)
     kind = int(batch["kind"][0])
-    tcp, v6 = bool(kind & TCP), bool(kind & V6)
-    transport = TCP_LAYOUT if tcp else UDP
+    tcp, v6, portless = bool(kind & TCP), bool(kind & V6), bool(kind & (ECHO | IGMP))
+    transport = TCP_LAYOUT if tcp else ICMP if portless else UDP
     ip_length = IPV6.itemsize if v6 else IPV4.itemsize
     options = int(batch["headers"][0]) - ip_length - transport.itemsize
     layout = _layout(record, v6, transport, options)
     table = np.zeros(len(batch), dtype=layout)
-    protocol = PROTOCOL_TCP if tcp else PROTOCOL_UDP
+    protocol = _protocol(kind)
     shared = talks[talk]
     _record(table["record"], batch["time_ns"], kept, size + ETHERNET.itemsize, pcapng)
-    table["macs"], table["ports"] = shared["macs"], shared["ports"]
+    table["macs"] = shared["macs"]
     table["type"] = ETHERTYPE_IPV6 if v6 else ETHERTYPE_IPV4
     table["ends"] = shared["v6" if v6 else "v4"]
     ip, inner = table["ip"], table["transport"]
@@ -192,20 +199,38 @@ def _headers(
         ip["version_ihl"], ip["fragment"] = 0x45, DONT_FRAGMENT
         ip["length"], ip["id"], ip["ttl"], ip["protocol"] = size, batch["id"], shared["ttl"], protocol
         ip["checksum"] = _checksum(_sum(table, at, ip_length))
+    if not portless:
+        table["ports"] = shared["ports"]
     if tcp:
         inner["seq"], inner["ack"], inner["window"] = batch["seq"], batch["ack"], batch["window"]
         inner["flags"] = batch["flags"]
         inner["offset"] = (TCP_LAYOUT.itemsize + options) // 4 << 4
         _options(table["options"], batch, MAX_SEGMENT - (IPV6.itemsize - IPV4.itemsize if v6 else 0))
+    elif portless:
+        types = IGMP_TYPES if kind & IGMP else ECHO_V6_TYPES if v6 else ECHO_TYPES
+        inner["type"] = np.where(batch["kind"] & UP, *types)
+        if kind & ECHO:
+            inner["id"] = np.ascontiguousarray(shared["ports"]).view(">u2")[::2]
+            inner["seq"] = batch["seq"]
     else:
         inner["length"] = size - ip_length
-    # the pseudo header has the addresses, the protocol and the length (RFC 9293, RFC 8200)
-    ends = layout.fields["ends"][1] if layout.fields else 0
-    total = _sum(table, ends, layout.itemsize - ends) + _swapped(size - ip_length + protocol) + added
+    # the pseudo header has the addresses, the protocol and the length (RFC 9293, RFC 8200); ICMP and IGMP have none
+    assert layout.fields
+    begin = layout.fields["transport" if portless and not v6 else "ends"][1]
+    total = _sum(table, begin, layout.itemsize - begin) + added
+    if not portless or v6:
+        total += _swapped(size - ip_length + protocol)
     checksum = _checksum(total)
     # RFC 768: a computed zero goes out as all ones, zero means none
-    inner["checksum"] = checksum if tcp else np.where(checksum == 0, 0xFFFF, checksum)
+    inner["checksum"] = np.where(checksum == 0, 0xFFFF, checksum) if transport is UDP else checksum
     return table.view(np.uint8).reshape(len(batch), layout.itemsize)
+
+
+def _protocol(kind: int) -> int:
+    """The IP protocol of a frame's kind."""
+    if kind & ECHO:
+        return PROTOCOL_ICMPV6 if kind & V6 else PROTOCOL_ICMP
+    return PROTOCOL_TCP if kind & TCP else PROTOCOL_IGMP if kind & IGMP else PROTOCOL_UDP
 
 
 def _record(record: Frames, time_ns: Ints, kept: Ints, length: Ints, pcapng: bool) -> None:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from capture.flows import METADATA_KEY, FlowTable
-from capture.headers import PROTOCOL_TCP, PROTOCOL_UDP
+from capture.headers import PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_IGMP
 from exporters.addresses import v6_addresses
 from exporters.attempts import NONE
 from exporters.cells import Bools, Ints
@@ -58,6 +58,10 @@ SCHEMA = pa.schema(
 )
 
 
+#: What an echo's first packet and its answer are (RFC 792, RFC 4443).
+_ECHO_TYPES = {PROTOCOL_ICMP: (8, 0), PROTOCOL_ICMPV6: (128, 129)}
+
+
 def labels_paths(capture: Path) -> tuple[Path, Path]:
     """Where the truth about a capture goes: ``x.labels.csv`` and ``x.labels.parquet`` beside ``x.pcap.gz``."""
     stem = capture.name
@@ -68,15 +72,18 @@ def labels_paths(capture: Path) -> tuple[Path, Path]:
 
 
 def community_id(protocol: int, src: bytes, src_port: int, dst: bytes, dst_port: int, seed: int = 0) -> str:
-    """Community ID, version 1, of a TCP or UDP flow, the same for both directions.
+    """Community ID, version 1, of a flow, the same for both directions.
+
+    An echo's types stand in the places of ports, `src` being who asks; IGMP has addresses alone.
 
     Parameters
     ----------
     src, dst : bytes
         Addresses in network order, 4 or 16 bytes each.
     """
-    ends = sorted([(src, src_port.to_bytes(2, "big")), (dst, dst_port.to_bytes(2, "big"))])
-    (first, first_port), (second, second_port) = ends
+    numbers = _ECHO_TYPES.get(protocol, (src_port, dst_port))
+    ports = [b"" if protocol == PROTOCOL_IGMP else number.to_bytes(2, "big") for number in numbers]
+    (first, first_port), (second, second_port) = sorted(zip((src, dst), ports, strict=True))
     text = seed.to_bytes(2, "big") + first + second + bytes([protocol, 0]) + first_port + second_port
     return "1:" + base64.b64encode(hashlib.sha1(text, usedforsecurity=False).digest()).decode()
 
@@ -85,6 +92,7 @@ def community_id(protocol: int, src: bytes, src_port: int, dst: bytes, dst_port:
 class Truth:
     """What was written of each flow, all of shape (flows,) or (flows, 2), up first; filled block by block."""
 
+    protocol: Ints
     connection: NDArray[np.uint8]  # number in CONNECTIONS
     v6: Bools
     mended: Bools
@@ -94,12 +102,12 @@ class Truth:
     bytes: Ints
 
     @classmethod
-    def empty(cls, start_ns: Ints) -> Truth:
-        """Of flows of which only the starts are known."""
+    def empty(cls, start_ns: Ints, protocol: Ints) -> Truth:
+        """Of flows of which only the starts and protocols are known."""
         flows = len(start_ns)
         v6, mended = (np.zeros(flows, dtype=bool) for _ in range(2))
         packets, size = (np.zeros((flows, 2), np.int64) for _ in range(2))
-        return cls(np.zeros(flows, np.uint8), v6, mended, start_ns, start_ns.copy(), packets, size)
+        return cls(protocol, np.zeros(flows, np.uint8), v6, mended, start_ns, start_ns.copy(), packets, size)
 
     @property
     def connections(self) -> dict[str, int]:
@@ -116,7 +124,7 @@ def connection_numbers(shape: Shape) -> NDArray[np.uint8]:
 
 def truth_table(truth: Truth, table: FlowTable | FlowFile, both: Ends, seed: int) -> pa.Table:
     """The rows, in the order of the flow table."""
-    protocol = np.where(truth.connection > 0, PROTOCOL_TCP, PROTOCOL_UDP)
+    protocol = truth.protocol
     where = both.where
     packed = []
     for address in (where.client, where.server):

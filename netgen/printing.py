@@ -181,7 +181,7 @@ def verified(found: Verification, *, as_json: bool) -> None:
     _show(rows)
     others = f" and {found.others:,} others, which were not looked into" if found.others else ""
     _say(
-        f"{found.packets:,} packets of TCP and UDP{others}; {found.flows:,} flows, "
+        f"{found.packets:,} packets of TCP, UDP, ICMP echo and IGMP{others}; {found.flows:,} flows, "
         f"{found.connections:,} of them TCP connections"
     )
     if found.labels is not None:

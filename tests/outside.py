@@ -36,6 +36,9 @@ PACKAGES = {
     "tcpdump": "tcpdump",
 }
 
+#: TCP and UDP; and a protocol of which Suricata keeps no flows.
+PORTED, IGMP = (6, 17), 2
+
 RULES = Path("/etc/suricata/rules")
 
 #: Event rules that could speak of traffic as netgen writes it.
@@ -223,6 +226,13 @@ if __name__ == "__main__":
     ):
         out.writerow([getattr(flow, name) for name in columns])
 """
+
+
+def as_nfstream(row: dict[str, Any]) -> tuple[Any, ...]:
+    """A flow of the truth as `nfstream` has it: ICMP without an identifier."""
+    ports = (row["src_port"], row["dst_port"]) if row["protocol"] in PORTED else (0, 0)
+    totals = (row[name] for name in ("up_packets", "down_packets", "up_bytes", "down_bytes"))
+    return row["protocol"], row["src"], ports[0], row["dst"], ports[1], *totals
 
 
 def nfstream(path: Path, python: str = sys.executable) -> list[tuple[Any, ...]]:

@@ -175,6 +175,7 @@ def check_suricata(sample: Sample, tmp_path: Path) -> None:
     found = outside.suricata(path, tmp_path)
     rows = truth(path)
     assert found["alerts"] == found["anomalies"] == Counter()
+    rows = [row for row in rows if row["protocol"] != outside.IGMP]  # of which Suricata keeps no flows
     seen = {each["community_id"]: each for each in found["flows"]}
     assert len(seen) == len(found["flows"]) == len(rows)
     for row in rows:
@@ -183,7 +184,8 @@ def check_suricata(sample: Sample, tmp_path: Path) -> None:
             assert (flow["flow"]["state"], flow["tcp"]["state"]) in SURICATA[row["connection"]]
         assert flow["flow"]["pkts_toserver"] == row["up_packets"]
         assert flow["flow"]["bytes_toclient"] == row["down_bytes"] + 14 * row["down_packets"]
-        assert (flow["src_port"], flow["dest_port"]) == (row["src_port"], row["dst_port"])
+        if row["protocol"] in outside.PORTED:
+            assert (flow["src_port"], flow["dest_port"]) == (row["src_port"], row["dst_port"])
 
 
 def check_flow_tools(sample: Sample, tmp_path: Path) -> None:
@@ -205,8 +207,7 @@ def check_nfstream(sample: Sample) -> None:
     if importlib.util.find_spec("nfstream") is None:
         pytest.skip("not installed: pip install nfstream")
     _, path, _, _ = sample
-    columns = ("protocol", "src", "src_port", "dst", "dst_port", "up_packets", "down_packets", "up_bytes", "down_bytes")
-    assert sorted(outside.nfstream(path)) == sorted(tuple(row[name] for name in columns) for row in truth(path))
+    assert sorted(outside.nfstream(path)) == sorted(map(outside.as_nfstream, truth(path)))
 
 
 def check_checksums(sample: Sample, tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_addresses(tmp_path: Path) -> None:
     planned = plan(twice, seed=2)
     from exporters.addresses import addresses
 
-    drawn = addresses(2, planned.number, planned.occurrence)
+    drawn = addresses(2, planned.number, planned.occurrence, planned.protocol, np.full(1200, 443))
     columns = np.stack([drawn.client, drawn.server, drawn.client_port], axis=1)
     assert len(np.unique(columns, axis=0)) == 1200
     assert set(drawn.client >> 16) == {198 << 8 | 18}

@@ -16,7 +16,8 @@ from capture.headers import TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 from capture.series import SeriesSpec
 from exporters.cells import MTU
 from exporters.mend import DISAGREE, NO_CLOSING, NO_HANDSHAKE, NO_PACKET, ODD_SIZE, OVERSIZE, SERVER_FIRST, TOO_LARGE
-from exporters.plan import OTHER_PROTOCOL, Plan, plan
+from exporters.plan import Plan, plan
+from exporters.protocols import OTHER_PROTOCOL
 
 _SPEC = importlib.util.spec_from_file_location("roles", Path(__file__).with_name("roles.py"))
 assert _SPEC
@@ -182,10 +183,10 @@ def test_each_reason_for_mending_is_counted(reason: str, given: tuple[list[int],
 
 
 def test_protocols() -> None:
-    """UDP stays UDP, no protocol becomes TCP, any other becomes UDP and is counted."""
+    """UDP stays UDP, no protocol becomes TCP, one of which no packets are made becomes UDP and is counted."""
     series = np.zeros((4, 4, 8), dtype=np.int64)
     series[:, 0, 0], series[:, 1, 0], series[:, 2, 0], series[:, 3, 0] = 132, 92, 3, 2
-    planned = plan(FlowTable.build(series, SeriesSpec(bin_ns=BIN, length=8), protocol=[6, 17, None, 1]))
+    planned = plan(FlowTable.build(series, SeriesSpec(bin_ns=BIN, length=8), protocol=[6, 17, None, 47]))
     assert planned.shape.tcp.tolist() == [True, False, True, False]
     assert planned.mended == {OTHER_PROTOCOL: 1}
     np.testing.assert_array_equal(planned.series, series)

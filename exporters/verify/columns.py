@@ -18,20 +18,28 @@ from capture.headers import (
     ETHERNET,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
+    ICMP,
     IPV4,
     IPV6,
     LINKTYPE_ETHERNET,
+    PROTOCOL_ICMP,
+    PROTOCOL_ICMPV6,
+    PROTOCOL_IGMP,
     PROTOCOL_TCP,
     PROTOCOL_UDP,
     TCP,
     UDP,
+    protocols,
     take,
 )
 from exporters.verify.findings import Findings
 
 _SPAN = 1 << 23  # bytes of a file that are added up at a time
 
-#: A packet of TCP or UDP over IP over Ethernet; addresses as two halves, an IPv4 address in the low one.
+_IPV4_ONLY = protocols(PROTOCOL_ICMP, PROTOCOL_IGMP)
+
+#: A packet of TCP, UDP, IGMP or an ICMP echo over IP over Ethernet; addresses as two halves, an IPv4 address in the low
+#: one. An echo's identifier is both its ports, IGMP's ports are 0.
 WIRE = np.dtype(
     [
         ("number", "<i8"),
@@ -65,9 +73,9 @@ class Wire:
     Parameters
     ----------
     packets : ndarray of WIRE, shape (packets,)
-        Those of TCP or UDP, in the file's order.
+        Those of TCP, UDP, IGMP and ICMP echoes, in the file's order.
     others : int
-        Packets that are neither, or are fragments, or not over Ethernet: looked at no further.
+        Packets that are none of these, or are fragments, or not over Ethernet: looked at no further.
     """
 
     packets: np.ndarray
@@ -137,7 +145,7 @@ def _wrong(total: np.ndarray) -> np.ndarray:
 
 
 def _packets(chunk: Chunk, found: Findings) -> np.ndarray:
-    """Packets of TCP or UDP; findings of lengths and checksums."""
+    """Packets that can be looked at further; findings of lengths and checksums."""
     data, at = chunk.data, chunk.offset
     frame = (chunk.linktype == LINKTYPE_ETHERNET) & (chunk.captured >= ETHERNET.itemsize + IPV4.itemsize)
     rows = np.flatnonzero(frame)
@@ -169,15 +177,22 @@ def _packets(chunk: Chunk, found: Findings) -> np.ndarray:
     short[rows] = out["size"][rows] > fits[rows]
     found.rows("length", short, chunk.number, "its IP length is more than its frame has")
 
-    tcp = out["protocol"] == PROTOCOL_TCP
-    least = np.where(tcp, TCP.itemsize, UDP.itemsize)
+    protocol = out["protocol"]
+    portless = np.where(out["version"] == 4, _IPV4_ONLY[protocol], protocol == PROTOCOL_ICMPV6)
+    least = np.where(protocol == PROTOCOL_TCP, TCP.itemsize, UDP.itemsize)  # ICMP's is UDP's
     known = np.zeros(len(chunk), bool)
-    known[rows] = (tcp | (out["protocol"] == PROTOCOL_UDP))[rows] & ~fragment[rows] & ~short[rows]
+    known[rows] = (portless | np.isin(protocol, (PROTOCOL_TCP, PROTOCOL_UDP)))[rows] & ~fragment[rows] & ~short[rows]
     known &= (head_end + least <= at + chunk.captured) & (ip_end >= head_end + least)
+    mine = np.flatnonzero(known & portless & (protocol != PROTOCOL_IGMP))
+    inner = take(data, head_end[mine], ICMP)
+    echo = np.where(out["version"][mine] == 4, np.isin(inner["type"], (0, 8)), np.isin(inner["type"], (128, 129)))
+    for port in ("src_port", "dst_port"):
+        out[port][mine] = inner["id"]
+    known[mine] = echo
     rows = np.flatnonzero(known)
     out["number"], out["time_ns"] = chunk.number, chunk.time_ns
     for name, layout in ((PROTOCOL_TCP, TCP), (PROTOCOL_UDP, UDP)):
-        mine = rows[out["protocol"][rows] == name]
+        mine = rows[protocol[rows] == name]
         inner = take(data, head_end[mine], layout)
         out["src_port"][mine], out["dst_port"][mine] = inner["src_port"], inner["dst_port"]
         length = np.full(len(mine), layout.itemsize)
@@ -208,13 +223,13 @@ def _checksums(
     whole = rows[(ip_end <= chunk.offset + chunk.captured)[rows]]
     length = np.where(is_four[whole], 8, 32)
     begin = ip_at[whole] + np.where(is_four[whole], 12, 8)
-    total = sums.words(begin, begin + length) + out["protocol"][whole] + (ip_end - head_end)[whole]
-    total += sums.words(head_end[whole], ip_end[whole])
+    pseudo = sums.words(begin, begin + length) + out["protocol"][whole] + (ip_end - head_end)[whole]
+    total = np.where(_IPV4_ONLY[out["protocol"][whole]], 0, pseudo) + sums.words(head_end[whole], ip_end[whole])
     udp = out["protocol"][whole] == PROTOCOL_UDP
     sent = take(chunk.data, head_end[whole] + 6, np.dtype([("checksum", ">u2")]))["checksum"]
     none = udp & is_four[whole] & (sent == 0)  # IPv4 lets UDP go without
     wrong = _wrong(total) & ~none
-    found.rows("checksum", wrong, chunk.number[whole], "its TCP or UDP checksum is wrong")
+    found.rows("checksum", wrong, chunk.number[whole], "its TCP, UDP, ICMP or IGMP checksum is wrong")
 
 
 def _options(data: np.ndarray, begin: np.ndarray, end: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:

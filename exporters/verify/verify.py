@@ -34,7 +34,7 @@ class Verification:
     labels : Path or None
         The truth that it was compared with.
     packets, others, flows, connections : int
-        Packets of TCP or UDP over IP over Ethernet; others; flows of the former; those of TCP.
+        Packets of TCP, UDP, IGMP and ICMP echoes over IP over Ethernet; others; flows of the former; those of TCP.
     findings : tuple of Finding
         At most one a check; none where all holds.
     """

@@ -21,8 +21,8 @@ class Totals(Protocol):
     def group(self, label: int) -> int:
         """Flows of a class that are decoded together, the first of them a multiple of so many; 1: each by itself."""
 
-    def bears(self, label: int) -> np.ndarray:
-        """How much of a change each bin of a class bears, as of `brought_to`."""
+    def bears(self, labels: np.ndarray) -> np.ndarray:
+        """How much of a change each bin of flows of these classes bears, as of `brought_to`."""
 
     def totals(
         self, label: int, drawn: Drawn, limits: np.ndarray, numbers: np.ndarray, *, seed: int
@@ -81,16 +81,17 @@ class Decoder:
         numbers = self.numbers(labels) if numbers is None else numbers
         which = self.recurring(scaled, labels, numbers, self.scale, seed=seed)
         out, rest = self.recurring.series(which, scaled.shape[2]), np.flatnonzero(which < 0)
-        drawn = self.drawn(scaled[rest], labels[rest], numbers[rest], seed=seed)
-        for label in np.unique(labels[rest]).tolist():
-            mine = np.flatnonzero(labels[rest] == label)
-            ours, limits, bears = drawn.take(mine), self.limits[:, label], self.totals.bears(label)
-            totals = self.totals.totals(label, ours, limits, numbers[rest[mine]], seed=seed)
-            if totals is not None:
-                stays = np.isnan(totals[:, 0])
-                out[rest[mine[stays]]] = brought_to(None, ours.take(stays), limits, bears)
-                mine, ours, totals = mine[~stays], ours.take(~stays), totals[~stays]
-            out[rest[mine]] = brought_to(totals, ours, limits, bears)
+        labels, numbers = labels[rest], numbers[rest]
+        drawn, totals = self.drawn(scaled[rest], labels, numbers, seed=seed), np.full((len(rest), 4), np.nan)
+        for label in np.unique(labels).tolist():
+            mine = np.flatnonzero(labels == label)
+            found = self.totals.totals(label, drawn.take(mine), self.limits[:, label], numbers[mine], seed=seed)
+            if found is not None:
+                totals[mine] = found
+        stays = np.isnan(totals[:, 0])
+        for rows, wanted in ((np.flatnonzero(stays), None), (np.flatnonzero(~stays), totals[~stays])):
+            limits, bears = self.limits[:, labels[rows]], self.totals.bears(labels[rows])
+            out[rest[rows]] = brought_to(wanted, drawn.take(rows), limits, bears)
         return out
 
     def drawn(

@@ -48,9 +48,12 @@ class Drawn:
         return Drawn(self.packets[rows], self.amount[rows], self.size[rows], self.place[rows], self.scale)
 
     def sizes(self, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
-        """IP bytes a packet of bins that now have so many; `limits` (2, 2): smallest and largest, up and down."""
+        """IP bytes a packet of bins that now have so many.
+
+        `limits`, (2, 2) or (2, flows, 2), are the smallest and largest packet, up and down.
+        """
         same = packets == self.packets
-        low, high = limits[:, :, None]
+        low, high = limits[..., None]
         return np.where(same, self.size, np.clip(self.scale.size(self.place, np.where(same, 0, packets)), low, high))
 
 
@@ -113,7 +116,7 @@ def add_up(
     values, low, high : ndarray of float, shape (rows, bins)
     total : ndarray of float, shape (rows,)
         What cannot be reached within the bounds is met as nearly as they allow.
-    bears : ndarray of float, shape (bins,), or float
+    bears : ndarray of float, shape (rows or 1, bins or 1), or float
         How much of the change a bin bears, for what it holds.
 
     Returns

@@ -82,8 +82,8 @@ class Marginals:
         """Flows of a class whose totals depend on each other: each on itself alone."""
         return 1
 
-    def bears(self, label: int) -> np.ndarray:
-        """How much of a change each bin of a class bears: all alike."""
+    def bears(self, labels: np.ndarray) -> np.ndarray:
+        """How much of a change each bin bears: all alike."""
         return ALIKE
 
     def totals(
@@ -103,7 +103,7 @@ class Marginals:
         parts = summed(drawn.amount.sum(2))
         whole = np.rint(self._map(label, _TOTALS, parts[:, 0]))
         up = np.rint(whole * self._map(label, _TOTALS + 1, parts[:, 1]))
-        return with_totals(drawn, np.stack([up, whole - up], axis=1), ALIKE[2:])
+        return with_totals(drawn, np.stack([up, whole - up], axis=1), ALIKE[:, 2:])
 
     def _set(self, label: int, place: int, drawn: np.ndarray, real: np.ndarray) -> None:
         steps = _repeat(real)

@@ -80,9 +80,9 @@ class Shares:
         """Flows of a class whose totals depend on each other."""
         return min(max(len(self._lent(label)), 1), GROUP)
 
-    def bears(self, label: int) -> np.ndarray:
-        """How much of a change each bin bears, (4, bins): by its variance, as parts do of a sum that is known."""
-        return np.square(np.maximum(self.differ[label].astype(np.float64), FIRM))
+    def bears(self, labels: np.ndarray) -> np.ndarray:
+        """How much of a change each bin bears: by its variance, as parts do of a sum that is known."""
+        return np.square(np.maximum(self.differ[labels].astype(np.float64), FIRM))
 
     def totals(
         self, label: int, drawn: Drawn, limits: np.ndarray, numbers: np.ndarray, *, seed: int

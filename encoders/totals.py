@@ -19,14 +19,14 @@ RANKS = (np.arange(POINTS) + 0.5) / POINTS
 BENT = 2.0
 
 #: All bins bear a change alike, for what they hold.
-ALIKE = np.ones((4, 1))
+ALIKE = np.ones((1, 4, 1))
 
 #: Fewer real flows of a class say nothing of what its flows add up to; nor do fewer drawn ones.
 LEAST, LEAST_DRAWN = 3, 8
 
 
 def brought_to(totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, bears: np.ndarray) -> np.ndarray:
-    """Series of one class, int64 (flows, 4, bins), that add up to totals, near to what was drawn.
+    """Series, int64 (flows, 4, bins), that add up to totals, near to what was drawn.
 
     Sizes that real bins have again and again stay, if totals can be met without them.
 
@@ -35,28 +35,30 @@ def brought_to(totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, bear
     totals : ndarray of float, shape (flows, 4), or None
         Packets up and down, bytes up and down; None: as drawn.
     drawn : Drawn
-    limits : ndarray of float, shape (2, 2)
-        Smallest and largest packet of the class, up and down.
-    bears : ndarray of float, shape (4, bins) or (4, 1)
+    limits : ndarray of float, shape (2, flows, 2)
+        Smallest and largest packet of each flow's class, up and down.
+    bears : ndarray of float, shape (flows or 1, 4, bins or 1)
         How much of a change each bin bears, for what it holds: of bytes up and down, of packets up and down.
     """
-    packets = drawn.packets if totals is None else with_totals(drawn, totals[:, :2], bears[2:])
+    packets = drawn.packets if totals is None else with_totals(drawn, totals[:, :2], bears[:, 2:])
     size = drawn.sizes(packets, limits)
     volume = bytes_of(size, packets, limits)
     if totals is not None:
-        low, high = (each[None, :, None] * packets for each in limits)
+        low, high = (each * packets for each in limits[..., None])
         single = packets <= SINGLE
         often = drawn.scale.frequent(size, packets)
         for way in (0, 1):
             for stays in ((single | often)[:, way], single[:, way]):
                 least = np.where(stays, volume[:, way], low[:, way])
                 most = np.where(stays, volume[:, way], high[:, way])
-                volume[:, way] = add_up(volume[:, way], totals[:, 2 + way], least, most, bears[way])
+                volume[:, way] = add_up(volume[:, way], totals[:, 2 + way], least, most, bears[:, way])
     return np.concatenate([volume, packets], axis=1).astype(np.int64)
 
 
 def with_totals(drawn: Drawn, total: np.ndarray, bears: np.ndarray) -> np.ndarray:
-    """Packets a bin, int64 (flows, 2, bins), that add up to totals (flows, 2); `bears` (2, bins) as of `add_up`.
+    """Packets a bin, int64 (flows, 2, bins), that add up to totals (flows, 2).
+
+    `bears` is (flows or 1, 2, bins or 1), as of `brought_to`.
 
     Numbers that real bins have again and again stay, where totals can be met by changes of the others up to `BENT`.
     """
@@ -66,22 +68,23 @@ def with_totals(drawn: Drawn, total: np.ndarray, bears: np.ndarray) -> np.ndarra
         amount, packets, wanted = drawn.amount[:, way], drawn.packets[:, way], total[:, way]
         busy = keep_strongest(amount, wanted)
         ceiling = np.where(busy, 2.0**40, 0.0)
-        out[:, way] = add_up(amount, wanted, busy.astype(float), ceiling, bears[way])
+        bear = np.broadcast_to(bears[:, way], amount.shape)
+        out[:, way] = add_up(amount, wanted, busy.astype(float), ceiling, bear)
         stays = often[:, way] & busy
         some = np.flatnonzero(stays.any(1))
         low, high = (
             np.where(busy, np.where(stays, packets, np.maximum(np.rint(amount * by), 1)), 0)[some]
             for by in (1 / BENT, BENT)
         )
-        fixed = add_up(amount[some], wanted[some], low, high, bears[way])
+        fixed = add_up(amount[some], wanted[some], low, high, bear[some])
         met = fixed.sum(1) == np.rint(wanted[some])
         out[some[met], way] = fixed[met]
     return out
 
 
 def bytes_of(size: np.ndarray, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Bytes a bin, float64 whole numbers, of so many packets of a size."""
-    low, high = (each[None, :, None] * packets for each in limits)
+    """Bytes a bin, float64 whole numbers, of so many packets of a size; `limits` as of `Drawn.sizes`."""
+    low, high = (each * packets for each in limits[..., None])
     volume: np.ndarray = np.clip(np.rint(size * packets), np.ceil(low), np.floor(high))
     return volume
 

@@ -32,7 +32,7 @@ import usage
 from fidelity_table import OF_BEFORE, report
 from generators import METHODS, UNTRAINED, Budget, Drawn, method
 from resultlines import append, commit, read
-from tracesets import OF_CAPTURES, OF_PACKETS, SETS, load
+from tracesets import OF_CAPTURES, OF_PACKETS, SETS, UNSEEN, load
 
 import netgen
 from netgen import FlowTable, NetgenError
@@ -194,7 +194,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, required=True, help="JSON lines, one a finished job")
     parser.add_argument("--table", action="store_true", help="print the tables of the results, and do nothing else")
-    parser.add_argument("--sets", nargs="+", choices=[*SETS, *OF_CAPTURES, *OF_PACKETS], default=list(SETS))
+    parser.add_argument("--sets", nargs="+", choices=[*SETS, *OF_CAPTURES, *UNSEEN, *OF_PACKETS], default=list(SETS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help=f"{', '.join(METHODS)}, netgen:NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=10, help="of training, for each method that learns")
@@ -211,7 +211,7 @@ def main() -> int:
         if not lines:
             print(f"{arguments.results} holds no results: run without --table first", file=sys.stderr)
             return 1
-        print(report(lines, [*SETS, *OF_CAPTURES, *OF_PACKETS]))
+        print(report(lines, [*SETS, *OF_CAPTURES, *UNSEEN, *OF_PACKETS]))
         return 0
     if said := tracesets.there():
         print(said, file=sys.stderr)

@@ -1,7 +1,8 @@
 """The six sets of real traces that netgen is measured on, each with its own division in training and test.
 
 Each is there as bins, and, as NAME-packets, as the first 128 packets of each trace. Beside them, iot-flows: what
-``netgen extract --label-by folder`` makes of captures, a series for each flow.
+``netgen extract --label-by folder`` makes of captures, a series for each flow, and tor-unseen: pages with which
+nothing was ever chosen.
 """
 
 from __future__ import annotations
@@ -31,15 +32,18 @@ class Source:
     sizes : str
         What its sizes count, as `netgen.import_traces` takes it.
     classes : int, optional
-        The first so many, by name; otherwise all.
+        So many of them, by name; otherwise all.
     kind : str
         Of the series.
+    first : int
+        The first of the classes that are taken.
     """
 
     file: str
     sizes: str
     classes: int | None = None
     kind: str = "bins"
+    first: int = 0
 
     @property
     def path(self) -> Path:
@@ -57,6 +61,9 @@ SETS = {
 
 OF_PACKETS = {f"{name}-packets": dataclasses.replace(source, kind="packets") for name, source in SETS.items()}
 
+#: As tor-10, but pages 41 to 50.
+UNSEEN = {"tor-unseen": dataclasses.replace(SETS["tor-10"], first=40)}
+
 #: Folders of captures, divided in train and test, whose folders are the classes.
 OF_CAPTURES = {"iot-flows": "iot_setup"}
 
@@ -68,11 +75,11 @@ def load(name: str) -> tuple[FlowTable, FlowTable]:
         folder = DATA / "captures" / OF_CAPTURES[name]
         train = netgen.extract(folder / "train", label_by="folder")
         return train, netgen.extract(folder / "test", label_by="folder", like=train)
-    source = {**SETS, **OF_PACKETS}[name]
+    source = {**SETS, **OF_PACKETS, **UNSEEN}[name]
     wanted = [("split", "in", ["train", "test"])]
     if source.classes is not None:
         labels = pq.read_table(source.path, columns=["label"], filters=wanted)["label"]
-        wanted.append(("label", "in", sorted(set(labels.to_pylist()))[: source.classes]))
+        wanted.append(("label", "in", sorted(set(labels.to_pylist()))[source.first :][: source.classes]))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{name}.parquet")
         pq.write_table(pq.read_table(source.path, filters=wanted), path)

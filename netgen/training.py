@@ -99,8 +99,8 @@ def train(
     name : str, optional
         The model's name; otherwise that of `out`.
     validation : float
-        Share of the flows of each class of 10 or more that is not learnt from, but checked on
-        (`netgen.validation`); 0: none.
+        Share of the flows of each class of 10 or more that the network does not learn from, but is checked on
+        (`netgen.validation`); 0: none. What is measured after the training is measured on all flows.
     holds_flows : bool
         Whether the model may hold numbers of flows as they are: what some add up to, and what several are. Otherwise
         it holds distributions alone, and its flows are easier to tell from real ones.
@@ -172,7 +172,9 @@ def train(
     if files and resume:
         files.restore(state, fingerprint)
     name = name or (Path(out).name.removesuffix(".safetensors") if out is not None else "model")
-    limits = PacketLimits.of(counted, labels.numpy(), len(conditions))
+    # what flows add up to, and how large their packets are, is no matter of the network: those held back tell it, too
+    every = as_bins(whole.series(), whole.spec), numbers_of(whole, conditions)
+    limits = PacketLimits.of(*every, len(conditions))
 
     def model_of(network: BandTransformer, training: dict[str, Any] | None = None) -> Model:
         return Model(
@@ -277,7 +279,7 @@ def train(
     )
     if of_bins:
         begun = time.monotonic()
-        model = calibrate(model, series, labels.numpy(), holds_flows=holds_flows, device=device)
+        model = calibrate(model, *every, holds_flows=holds_flows, device=device)
         took = (state.seconds + time.monotonic() - begun) / 60
         model = dataclasses.replace(model, training={**model.training, "minutes": round(took, 2)})
     if files:

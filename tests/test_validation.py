@@ -118,6 +118,17 @@ def test_checks_are_logged_kept_in_the_model_and_change_no_weight(quick, tmp_pat
     assert netgen.Model.load(tmp_path / "m.safetensors").training["validation"] == found
 
 
+def test_what_is_measured_after_a_training_is_measured_on_all_flows(quick, monkeypatch):
+    measured = []
+    monkeypatch.setattr(netgen.training, "calibrate", lambda model, *given, **_: measured.append(given) or model)
+    table = flows()
+    model = netgen.train(table, steps=3, threads=1, precision="float32")
+    assert model.training["validation"]["flows"] > 0
+    ((series, labels),) = measured
+    np.testing.assert_array_equal(series, table.series())
+    np.testing.assert_array_equal(np.array(model.classes)[labels], table.labels.astype(str))
+
+
 def test_nothing_is_held_back_where_that_is_asked(quick):
     model = netgen.train(flows(), steps=3, validation=0, threads=1, precision="float32")
     assert sum(model.training["flows"].values()) == 65

@@ -130,19 +130,19 @@ class Denoiser(nn.Module):
     def forward(self, image: Tensor, sigma: Tensor, label: Tensor, how: Tensor | None = None) -> Tensor:
         """Clean images; ``image`` (batch, channels, bins, columns), ``sigma`` and ``label`` (batch,).
 
-        ``how`` says how they were changed, see `diffusion.network`.
+        ``how`` says how they were changed and what they are like, see `diffusion.network`.
         """
         centre, spread = self.statistics.centre, self.statistics.spread
         c_in = (sigma.square() + spread**2).rsqrt()  # EDM, table 1
         out: Tensor = self.network((image - centre) * c_in[:, None, None, None], sigma.log() / 4, label, how)
         return out * spread + centre
 
-    def guided(self, image: Tensor, sigma: Tensor, label: Tensor, guidance: float) -> Tensor:
+    def guided(self, image: Tensor, sigma: Tensor, label: Tensor, guidance: float, how: Tensor | None = None) -> Tensor:
         """Classifier-free guidance: ``D_none + w (D_class - D_none)``; at 1 the plain denoiser."""
         if guidance == 1.0:
-            return self(image, sigma, label)
-        none = self(image, sigma, torch.full_like(label, self.unlabelled))
-        return torch.lerp(none, self(image, sigma, label), guidance)
+            return self(image, sigma, label, how)
+        none = self(image, sigma, torch.full_like(label, self.unlabelled), how)
+        return torch.lerp(none, self(image, sigma, label, how), guidance)
 
 
 def errors(

@@ -41,6 +41,8 @@ class NetworkConfig:
         Of the transformer.
     changes : int
         Numbers that say how an image was changed before it was shown; see `diffusion.train`.
+    traits : int
+        Numbers that say what it is like.
     own_places : bool
         Whether each class has a place embedding of its own, which is for images that were not changed. What tells
         classes apart often lies in a few tokens, and modulation, which is the same for all tokens, learns that slowly.
@@ -57,6 +59,7 @@ class NetworkConfig:
     columns: int = 0
     mirror: int = 1
     changes: int = 0
+    traits: int = 0
     own_places: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -88,7 +91,8 @@ class BandTransformer(nn.Module):
         self.noise = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(config.classes + 1, width)
         self.own = nn.Embedding(config.classes + 1, self.tokens * width) if config.own_places else None
-        self.change = nn.Linear(config.changes, width, bias=False) if config.changes else None
+        told = config.changes + config.traits
+        self.change = nn.Linear(told, width, bias=False) if told else None
         # one modulation for all blocks, and a learnt offset a block, cost a quarter of one each
         self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
@@ -117,7 +121,8 @@ class BandTransformer(nn.Module):
     def forward(self, image: Tensor, noise: Tensor, label: Tensor, how: Tensor | None = None) -> Tensor:
         """The clean image as the network sees it; ``noise`` is a function of log sigma.
 
-        ``how`` (batch, changes) says how the image was changed; None: not at all.
+        ``how`` (batch, changes + traits) says how the image was changed, and then what it is like; None: not at all,
+        and nobody knows.
         """
         config = self.config
         batch = image.shape[0]
@@ -125,7 +130,8 @@ class BandTransformer(nn.Module):
         x = self.inward(bands.transpose(1, 2).flatten(2)) + self.place
         if self.own is not None:
             # a flow that was shifted or reversed says nothing of what stands where in its class
-            owner = label if how is None else torch.where(how.any(1), config.classes, label)
+            changed = None if how is None else how[:, : config.changes].any(1)
+            owner = label if changed is None else torch.where(changed, config.classes, label)
             x = x + self.own(owner).view(batch, self.tokens, config.width)
         angle = noise[:, None] * self.frequencies
         condition = self.noise(torch.cat([angle.cos(), angle.sin()], dim=1)) + self.label(label)

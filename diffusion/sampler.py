@@ -99,17 +99,20 @@ def draw(
     sigmas: Tensor,
     *,
     device: torch.device,
+    told: Callable[[int, int], Tensor] | None = None,
 ) -> Tensor:
     """Images of one block.
 
     Parameters
     ----------
     denoise : callable
-        ``(x, sigma, label=label) -> clean``.
+        ``(x, sigma, label=label, how=how) -> clean``.
     noise : callable
         ``(label, index) -> Tensor`` of unit noise, shape (channels, bins, bins).
     members : sequence of (label, index) or None
         What to draw at each place; None: nothing, but the place is there.
+    told : callable, optional
+        ``(label, index) -> Tensor``: what the network is told of it beside the label, see `diffusion.network`.
 
     Returns
     -------
@@ -120,5 +123,6 @@ def draw(
     filled = [member or some for member in members]
     start = torch.stack([noise(*member) for member in filled]).to(device) * sigmas[0].to(device)
     labels = torch.tensor([label for label, _ in filled], device=device)
-    done = multistep(functools.partial(denoise, label=labels), start, sigmas.to(device)).cpu()
+    how = None if told is None else torch.stack([told(*member) for member in filled]).to(device)
+    done = multistep(functools.partial(denoise, label=labels, how=how), start, sigmas.to(device)).cpu()
     return done[[member is not None for member in members]]

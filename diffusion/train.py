@@ -16,7 +16,7 @@ from diffusion.denoiser import Denoiser, LevelWeights, NoiseConfig, Statistics, 
 from diffusion.network import BandTransformer, NetworkConfig
 
 #: Indices (batch,) and a generator -> clean images (batch, channels, bins, columns) on the training's device, and
-#: how they were changed, (batch, changes), or None.
+#: how they were changed and what they are like, (batch, changes + traits), or None.
 Images = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor | None]]
 
 Choice = TypeVar("Choice")
@@ -133,7 +133,7 @@ def train(
         Where to begin; changed in place.
     images : callable
         See `Images`. The network is told how an image was changed, so that it can learn from changed images
-        and yet draw unchanged ones.
+        and yet draw unchanged ones; and what it is like, so that it can be asked for such.
     labels : Tensor of long, shape (examples,)
         Numbers of what the network is told of them.
     classes : Tensor of long, shape (examples,), optional

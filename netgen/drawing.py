@@ -93,9 +93,14 @@ def draw_scaled(
     def noise(label: int, index: int) -> torch.Tensor:
         return image_noise(shape, torch.Generator().manual_seed(sample_seed(seed, label, index)), encoder.mirror)
 
+    def told(label: int, index: int) -> torch.Tensor:  # of what was not changed
+        like = torch.from_numpy(model.traits.told(label, index, seed=seed))
+        return torch.cat([torch.zeros(model.network.config.changes), like])
+
     def draw_block(task: _Task) -> _Drawn:
         denoise = functools.partial(denoiser.guided, guidance=guidance)
-        return _Drawn(task, *encoder.decode(draw(denoise, noise, task.members, sigmas, device=device)))
+        known = told if model.network.config.traits else None
+        return _Drawn(task, *encoder.decode(draw(denoise, noise, task.members, sigmas, device=device, told=known)))
 
     with _one_thread_each(workers if device.type == "cpu" else 1) as pool:
         in_order = _in_order(pool, draw_block, tasks)

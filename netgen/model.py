@@ -32,19 +32,20 @@ from encoders.packetsequence import SequenceDecoder, SequenceScale
 from encoders.recurring import Recurring
 from encoders.repeats import Repeats
 from encoders.shares import Shares
+from encoders.traits import Traits
 from netgen.conditions import BEFORE, Condition, conditions_in, told_of
 from netgen.drawing import check_sampling, choose_device, draw_scaled
 
-FORMAT = 4
+FORMAT = 5  # 4 knew no traits; `BEFORE` had neither conditions
 
-Learnt = TypeVar("Learnt", Marginals | Shares, Repeats, Recurring)
+Learnt = TypeVar("Learnt", Marginals | Shares, Repeats, Recurring, Traits)
 Again = TypeVar("Again", Repeats, Recurring)
 
 #: What puts totals right, by what the names of its tensors begin with.
 TOTALS: dict[str, type[Marginals] | type[Shares]] = {"marginals": Marginals, "shares": Shares}
 
-#: What the names of the tensors of `Repeats` and `Recurring` begin with; models of earlier versions have none.
-REPEATS, RECURRING = "repeats", "recurring"
+#: What the names of the tensors of these begin with; models of earlier versions have none.
+REPEATS, RECURRING, TRAITS = "repeats", "recurring", "traits"
 
 #: Kind of series -> the scale on which it is learnt.
 SCALES: dict[str, type[PacketScale] | type[SequenceScale]] = {BINS: PacketScale, PACKETS: SequenceScale}
@@ -72,6 +73,8 @@ class Model:
         What their bins hold again and again.
     recurring : Recurring
         Which flows recur as a whole.
+    traits : Traits
+        What they are like as wholes, of which the network is told.
     encoder : str
         Name of the encoder.
     training : dict
@@ -91,6 +94,7 @@ class Model:
     totals: Marginals | Shares
     repeats: Repeats = dataclasses.field(default_factory=Repeats.none)
     recurring: Recurring = dataclasses.field(default_factory=Recurring.nothing)
+    traits: Traits = dataclasses.field(default_factory=Traits.none)
     encoder: str = "gasf"
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     profile: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -152,6 +156,8 @@ class Model:
             learnt[REPEATS] = self.repeats
         if len(self.recurring.label):
             learnt[RECURRING] = self.recurring
+        if len(self.traits.real):
+            learnt[TRAITS] = self.traits
         arrays = {f"{kind}.{name}": each for kind, found in learnt.items() for name, each in vars(found).items()}
         return {**self.network.state_dict(), **{name: torch.from_numpy(each) for name, each in arrays.items()}}
 
@@ -181,11 +187,14 @@ class Model:
             recurring = _fitting(
                 _taken_out(tensors, {RECURRING: Recurring}, "which of its flows recur"), Recurring.nothing(), shape
             )
+            traits = _taken_out(tensors, {TRAITS: Traits}, "what its flows are like") or Traits.none()
             network, imaging = modelfile.load_network(about["network"], tensors), ENCODERS[about["encoder"]]()
             if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
                 raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
             if network.config.classes != len(conditions):
                 raise ValueError(f"its network tells {network.config.classes} conditions apart, not {len(conditions)}")
+            if network.config.traits or len(traits.real):
+                traits.check(len(conditions))
             limits = PacketLimits.from_json(about["limits"])
             if limits.smallest.shape != (len(conditions), 2) or limits.largest.shape != (len(conditions), 2):
                 raise ValueError("its limits of packets are not those of its classes")
@@ -204,6 +213,7 @@ class Model:
                 totals=totals,
                 repeats=repeats,
                 recurring=recurring,
+                traits=traits,
                 encoder=about["encoder"],
                 training=about["training"],
                 profile=about.get(KEY, {}),
@@ -407,9 +417,9 @@ def read_about(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is no netgen model: {error}", "Make one with netgen train") from error
     if about.get("checkpoint"):
         raise ModelError(f"{path} is the checkpoint of an unfinished training", "Finish it with netgen train --resume")
-    if about.get("format") not in (BEFORE, FORMAT):
+    if about.get("format") not in range(BEFORE, FORMAT + 1):
         raise ModelError(
-            f"{path} is a model of format {about.get('format')}; this netgen reads formats {BEFORE} and {FORMAT}",
+            f"{path} is a model of format {about.get('format')}; this netgen reads formats {BEFORE} to {FORMAT}",
             "Train it anew, or use the netgen that made it" + (f" ({about['netgen']})" if "netgen" in about else ""),
         )
     return about

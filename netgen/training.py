@@ -35,6 +35,7 @@ from diffusion.train import train as run_training
 from encoders.changes import KINDS, change, odds_after
 from encoders.kinds import ENCODERS
 from encoders.marginals import Marginals
+from encoders.traits import TRAITS, Traits, blurred, traits_of
 from netgen.calibration import calibrate
 from netgen.conditions import conditions_of, numbers_of
 from netgen.drawing import choose_device, cores
@@ -103,7 +104,8 @@ def train(
         (`netgen.validation`); 0: none. What is measured after the training is measured on all flows.
     holds_flows : bool
         Whether the model may hold numbers of flows as they are: what some add up to, and what several are. Otherwise
-        it holds distributions alone, and its flows are easier to tell from real ones.
+        it holds distributions alone, that of how long and how busy flows are among them, and its flows are easier to
+        tell from real ones.
     progress : callable, optional
         Told of the progress every few steps.
 
@@ -154,7 +156,7 @@ def train(
     network = NetworkConfig(
         scale.CHANNELS, bins, len(conditions), rows=_rows(bins), columns=imaging.columns(bins), mirror=imaging.mirror,
         width=size.width, depth=size.depth, heads=size.heads, changes=KINDS if of_bins else 0,
-        own_places=True,
+        traits=TRAITS if of_bins else 0, own_places=True,
     )  # fmt: skip
     enough = max(math.ceil(SEEN_ENOUGH * len(table) / size.batch), FEWEST_STEPS)
     config = TrainConfig(
@@ -175,6 +177,9 @@ def train(
     # what flows add up to, and how large their packets are, is no matter of the network: those held back tell it, too
     every = as_bins(whole.series(), whole.spec), numbers_of(whole, conditions)
     limits = PacketLimits.of(*every, len(conditions))
+    traits = Traits.none()
+    if of_bins:
+        traits = Traits.learn(torch.from_numpy(scale.scale(every[0])), every[1], len(conditions))
 
     def model_of(network: BandTransformer, training: dict[str, Any] | None = None) -> Model:
         return Model(
@@ -187,6 +192,7 @@ def train(
             statistics=statistics,
             noise=noise,
             totals=Marginals.none(len(conditions)),
+            traits=traits,
             encoder=encoder,
             training=training or {},
             profile={each: found for each, found in profiles_of(table.about).items() if each in classes},
@@ -202,7 +208,8 @@ def train(
             return imaging.encode_tensor(scaled[index]), None
         seen = state.step * config.batch / len(table)
         changed, how = change(scaled[index], generator, odds_after(seen))
-        return imaging.encode_tensor(changed), how
+        like = blurred(traits_of(changed), generator)
+        return imaging.encode_tensor(changed), torch.cat([how, like], dim=1)
 
     def save(state: TrainState) -> None:
         if files:

@@ -155,7 +155,7 @@ def test_a_model_of_another_version(command, inputs, here, fault):
         "extract": ("extract", inputs / "a.pcap", "--like", "new.safetensors"),
     }[command]
     said = fault(*words)
-    assert f"new.safetensors is a model of format {FORMAT + 1}; this netgen reads formats 3 and {FORMAT}" in said
+    assert f"new.safetensors is a model of format {FORMAT + 1}; this netgen reads formats 3 to {FORMAT}" in said
     assert "Train it anew, or use the netgen that made it (7.0)" in said
     assert files(here) == ["new.safetensors"]
 

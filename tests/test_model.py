@@ -72,7 +72,7 @@ def test_the_metadata_are_json_that_says_what_the_model_is(tiny_model, tiny_flow
 def test_a_model_of_another_version_is_refused(tiny_model_file, tmp_path):
     path = rewritten(tiny_model_file, tmp_path / "new.safetensors", format=FORMAT + 1, netgen="9.9.9")
     with pytest.raises(
-        ModelError, match=rf"of format {FORMAT + 1}; this netgen reads formats 3 and {FORMAT}.*\(9\.9\.9\)"
+        ModelError, match=rf"of format {FORMAT + 1}; this netgen reads formats 3 to {FORMAT}.*\(9\.9\.9\)"
     ):
         Model.load(path)
 

@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,17 +35,9 @@ from encoders.shares import Shares
 from encoders.traits import Traits
 from netgen.conditions import BEFORE, Condition, conditions_in, told_of
 from netgen.drawing import check_sampling, choose_device, draw_scaled
+from netgen.learnt import Learnt, take_out
 
 FORMAT = 5  # 4 knew no traits; `BEFORE` had neither conditions
-
-Learnt = TypeVar("Learnt", Marginals | Shares, Repeats, Recurring, Traits)
-Again = TypeVar("Again", Repeats, Recurring)
-
-#: What puts totals right, by what the names of its tensors begin with.
-TOTALS: dict[str, type[Marginals] | type[Shares]] = {"marginals": Marginals, "shares": Shares}
-
-#: What the names of the tensors of these begin with; models of earlier versions have none.
-REPEATS, RECURRING, TRAITS = "repeats", "recurring", "traits"
 
 #: Kind of series -> the scale on which it is learnt.
 SCALES: dict[str, type[PacketScale] | type[SequenceScale]] = {BINS: PacketScale, PACKETS: SequenceScale}
@@ -150,16 +142,8 @@ class Model:
         return path
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        kind = next(name for name, each in TOTALS.items() if isinstance(self.totals, each))
-        learnt: dict[str, Any] = {kind: self.totals}
-        if len(self.repeats.drawn):
-            learnt[REPEATS] = self.repeats
-        if len(self.recurring.label):
-            learnt[RECURRING] = self.recurring
-        if len(self.traits.real):
-            learnt[TRAITS] = self.traits
-        arrays = {f"{kind}.{name}": each for kind, found in learnt.items() for name, each in vars(found).items()}
-        return {**self.network.state_dict(), **{name: torch.from_numpy(each) for name, each in arrays.items()}}
+        learnt = Learnt(self.totals, self.repeats, self.recurring, self.traits)
+        return {**self.network.state_dict(), **learnt.tensors()}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Model:
@@ -177,24 +161,14 @@ class Model:
                 raise ValueError(f"its encoder {about['encoder']!r} is not known here")
             tensors = modelfile.load_tensors(path)
             conditions = conditions_in(about)
-            shape = (len(conditions), int(about["series"]["length"]))
-            totals = _taken_out(tensors, TOTALS, "what its flows add up to")
-            if totals is None:
-                raise ValueError("it does not say what its flows add up to")
-            repeats = _fitting(
-                _taken_out(tensors, {REPEATS: Repeats}, "what its bins hold again and again"), Repeats.none(), shape
-            )
-            recurring = _fitting(
-                _taken_out(tensors, {RECURRING: Recurring}, "which of its flows recur"), Recurring.nothing(), shape
-            )
-            traits = _taken_out(tensors, {TRAITS: Traits}, "what its flows are like") or Traits.none()
+            learnt = take_out(tensors, len(conditions), int(about["series"]["length"]))
             network, imaging = modelfile.load_network(about["network"], tensors), ENCODERS[about["encoder"]]()
             if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
                 raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
             if network.config.classes != len(conditions):
                 raise ValueError(f"its network tells {network.config.classes} conditions apart, not {len(conditions)}")
-            if network.config.traits or len(traits.real):
-                traits.check(len(conditions))
+            if network.config.traits and not len(learnt.traits.real):
+                raise ValueError("it does not say what its flows are like")
             limits = PacketLimits.from_json(about["limits"])
             if limits.smallest.shape != (len(conditions), 2) or limits.largest.shape != (len(conditions), 2):
                 raise ValueError("its limits of packets are not those of its classes")
@@ -210,10 +184,7 @@ class Model:
                 limits=limits,
                 statistics=Statistics(**about["statistics"]),
                 noise=NoiseConfig(**about["noise"]),
-                totals=totals,
-                repeats=repeats,
-                recurring=recurring,
-                traits=traits,
+                **learnt._asdict(),
                 encoder=about["encoder"],
                 training=about["training"],
                 profile=about.get(KEY, {}),
@@ -365,32 +336,6 @@ class Model:
         if not wanted or min(wanted.values()) < 0:
             raise InputError("no flow was asked for", "Take a positive number: -n 100")
         return wanted
-
-
-def _taken_out(tensors: dict[str, torch.Tensor], kinds: Mapping[str, type[Learnt]], said: str) -> Learnt | None:
-    """What stands in the tensors of a file under one of these names; they are taken out. None: there is none.
-
-    Raises
-    ------
-    ValueError
-        If it is not there as this netgen writes it.
-    """
-    for kind, made in kinds.items():
-        there = sorted(name for name in tensors if name.startswith(f"{kind}."))
-        names = [f"{kind}.{field.name}" for field in dataclasses.fields(made)]
-        if there == sorted(names):
-            return made(*(tensors.pop(name).numpy() for name in names))
-        if there:
-            raise ValueError(f"it does not say, as this netgen does, {said}")
-    return None
-
-
-def _fitting(found: Again | None, nothing: Again, shape: tuple[int, int]) -> Again:
-    """What recurs, by a file, seen to fit a model of so many conditions and bins; `nothing` if there is none."""
-    if found is None:
-        return nothing
-    found.check(*shape)
-    return found
 
 
 def match_class(wanted: str, classes: Iterable[str]) -> list[str]:

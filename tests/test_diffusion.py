@@ -636,6 +636,20 @@ def test_places_of_its_own_are_for_images_that_were_not_changed():
     assert moved.tolist() == [True, False, False]
 
 
+def test_what_an_image_is_like_is_no_change():
+    """Places of a class's own are there for an image that was not changed, whatever it is like."""
+    network = BandTransformer(dataclasses.replace(SMALL, bins=16, own_places=True, mirror=0, changes=2, traits=1))
+    lively(network)
+    image, noise = torch.randn(3, SMALL.channels, 16, 16, generator=generator()), torch.zeros(3)
+    label, how = torch.zeros(3, dtype=torch.long), torch.tensor([[0, 0, 0.7], [0, -0.5, 0.7], [0, 0, -0.3]])
+    before = network(image[:1].expand_as(image), noise, label, how).detach()
+    assert not torch.equal(before[0], before[2])
+    with torch.no_grad():
+        network.own.weight[0] += torch.randn(network.own.weight[0].shape, generator=generator())
+    moved = (network(image[:1].expand_as(image), noise, label, how).detach() - before).abs().amax((1, 2, 3)) > 1e-6
+    assert moved.tolist() == [True, False, True]
+
+
 def test_a_network_of_before_own_places_is_still_read():
     """The configuration of an older file says nothing of them."""
     config = SMALL.to_json()

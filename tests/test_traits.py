@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import netgen
+from capture.errors import ModelError
 from capture.flows import FlowTable
 from capture.series import SeriesSpec
+from diffusion import modelfile
+from diffusion.network import BandTransformer
 from encoders.packetscale import PacketScale
 from encoders.traits import BLUR, MOST, TRAITS, Traits, traits_of
 from netgen.model import Model
@@ -103,6 +106,32 @@ def test_traits_are_in_the_models_file(long_and_short, tmp_path):
     again = Model.load(model.save(tmp_path / "m.safetensors"))
     np.testing.assert_array_equal(again.traits.real, model.traits.real)
     assert again.sample("a", 5, seed=1).table.equals(model.sample("a", 5, seed=1).table)
+
+
+def test_a_file_that_lacks_them_is_refused(long_and_short, tmp_path):
+    _, model = long_and_short
+    path = model.save(tmp_path / "m.safetensors")
+    tensors = modelfile.load_tensors(path)
+    del tensors["traits.real"]
+    modelfile.save(tmp_path / "less.safetensors", tensors, modelfile.load_about(path))
+    with pytest.raises(ModelError, match=r"damaged model: it does not say what its flows are like"):
+        Model.load(tmp_path / "less.safetensors")
+
+
+def test_a_model_of_before_is_read_and_told_nothing(long_and_short, tmp_path):
+    """Format 4: its network knows changes alone."""
+    _, model = long_and_short
+    config = dataclasses.replace(model.network.config, traits=0)
+    network = BandTransformer(config).eval()
+    weights = model.network.state_dict()
+    network.load_state_dict({**weights, "change.weight": weights["change.weight"][:, : config.changes]})
+    before = dataclasses.replace(model, network=network, traits=Traits.none())
+    path = before.save(tmp_path / "m.safetensors")
+    about = {**modelfile.load_about(path), "format": 4}
+    del about["network"]["traits"]
+    modelfile.save(tmp_path / "four.safetensors", modelfile.load_tensors(path), about)
+    again = Model.load(tmp_path / "four.safetensors")
+    assert again.sample("a", 5, seed=1).table.equals(before.sample("a", 5, seed=1).table)
 
 
 def test_series_of_packets_have_none(long_and_short):

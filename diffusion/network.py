@@ -122,7 +122,7 @@ class BandTransformer(nn.Module):
         """The clean image as the network sees it; ``noise`` is a function of log sigma.
 
         ``how`` (batch, changes + traits) says how the image was changed, and then what it is like; None: not at all,
-        and nobody knows.
+        of a network that is told nothing else.
         """
         config = self.config
         batch = image.shape[0]

@@ -50,7 +50,7 @@ class Traits:
     Parameters
     ----------
     real : ndarray of float32, shape (conditions, most, TRAITS)
-        In order, as of `traits_of`; NaN: no more of this condition.
+        In order, as of `traits_of`, or near to that; NaN: no more of this condition.
     """
 
     real: np.ndarray
@@ -61,8 +61,11 @@ class Traits:
         return cls(np.zeros((0, 0, TRAITS), np.float32))
 
     @classmethod
-    def learn(cls, scaled: Tensor, labels: np.ndarray, conditions: int) -> Traits:
-        """Of scaled series (flows, 4, bins) of conditions of these numbers; of many flows, those that stand for all."""
+    def learn(cls, scaled: Tensor, labels: np.ndarray, conditions: int, *, exact: bool = True) -> Traits:
+        """Of scaled series (flows, 4, bins) of conditions of these numbers; of many flows, those that stand for all.
+
+        Where they are not to be `exact`, no flow's own numbers are kept, but the nearest marks of a ruler, 2 `BLUR` apart.
+        """
         found = traits_of(scaled).cpu().numpy().astype(np.float32).clip(-1, 1)  # but for rounding they are so
         real = np.full((conditions, min(MOST, np.bincount(labels).max()), TRAITS), np.nan, np.float32)
         for label in range(conditions):
@@ -70,6 +73,8 @@ class Traits:
             mine = mine[np.lexsort(mine.T)]
             kept = np.linspace(0, len(mine) - 1, min(MOST, len(mine))).round().astype(int)
             real[label, : len(kept)] = mine[kept]
+        if not exact:
+            real = (np.round(real / (2 * BLUR)) * np.float32(2 * BLUR)).clip(-1, 1)
         return cls(real)
 
     def told(self, label: int, index: int, *, seed: int) -> np.ndarray:
@@ -91,7 +96,9 @@ class Traits:
         known = ~np.isnan(self.real)
         shape, kind = self.real.shape, self.real.dtype
         fits = len(shape) == 3 and shape[::2] == (conditions, TRAITS) and shape[1] > 0 and kind == np.float32
-        if not fits or not (known[:, 0].all() and (np.abs(self.real[known]) <= 1).all()):
+        # those of a condition stand side by side, from the first on
+        whole = fits and known[:, 0].all() and (known == known[..., :1]).all() and (known[:, 1:] <= known[:, :-1]).all()
+        if not whole or not (np.abs(self.real[known]) <= 1).all():
             raise ValueError("what its flows are like does not fit it")
 
 

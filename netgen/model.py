@@ -32,7 +32,7 @@ from encoders.packetsequence import SequenceDecoder, SequenceScale
 from encoders.recurring import Recurring
 from encoders.repeats import Repeats
 from encoders.shares import Shares
-from encoders.traits import Traits
+from encoders.traits import TRAITS, Traits
 from netgen.conditions import BEFORE, Condition, conditions_in, told_of
 from netgen.drawing import check_sampling, choose_device, draw_scaled
 from netgen.learnt import Learnt, take_out
@@ -167,8 +167,8 @@ class Model:
                 raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
             if network.config.classes != len(conditions):
                 raise ValueError(f"its network tells {network.config.classes} conditions apart, not {len(conditions)}")
-            if network.config.traits and not len(learnt.traits.real):
-                raise ValueError("it does not say what its flows are like")
+            if network.config.traits != (TRAITS if len(learnt.traits.real) else 0):
+                raise ValueError("it does not say what its flows are like, as its network is told")
             limits = PacketLimits.from_json(about["limits"])
             if limits.smallest.shape != (len(conditions), 2) or limits.largest.shape != (len(conditions), 2):
                 raise ValueError("its limits of packets are not those of its classes")

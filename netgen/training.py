@@ -104,7 +104,7 @@ def train(
         (`netgen.validation`); 0: none. What is measured after the training is measured on all flows.
     holds_flows : bool
         Whether the model may hold numbers of flows as they are: what some add up to, and what several are. Otherwise
-        it holds distributions alone, that of how long and how busy flows are among them, and its flows are easier to
+        it holds distributions alone, that of about how long and busy flows are among them, and its flows are easier to
         tell from real ones.
     progress : callable, optional
         Told of the progress every few steps.
@@ -174,21 +174,24 @@ def train(
     if files and resume:
         files.restore(state, fingerprint)
     name = name or (Path(out).name.removesuffix(".safetensors") if out is not None else "model")
-    # what flows add up to, and how large their packets are, is no matter of the network: those held back tell it, too
-    every = as_bins(whole.series(), whole.spec), numbers_of(whole, conditions)
-    limits = PacketLimits.of(*every, len(conditions))
-    traits = Traits.none()
-    if of_bins:
-        traits = Traits.learn(torch.from_numpy(scale.scale(every[0])), every[1], len(conditions))
+    # what flows add up to, how large their packets are and what they are like is no matter of the network: after the
+    # training, those held back tell it, too
+    learnt, every = (counted, labels.numpy()), (as_bins(whole.series(), whole.spec), numbers_of(whole, conditions))
 
-    def model_of(network: BandTransformer, training: dict[str, Any] | None = None) -> Model:
+    def model_of(
+        network: BandTransformer, training: dict[str, Any] | None = None, of: tuple[np.ndarray, np.ndarray] = learnt
+    ) -> Model:
+        traits = Traits.none()
+        if of_bins:
+            mine = torch.from_numpy(scale.scale(of[0]))
+            traits = Traits.learn(mine, of[1], len(conditions), exact=holds_flows)
         return Model(
             name=name,
             spec=table.spec,
             conditions=conditions,
             network=network.cpu().eval(),
             scale=scale,
-            limits=limits,
+            limits=PacketLimits.of(*of, len(conditions)),
             statistics=statistics,
             noise=noise,
             totals=Marginals.none(len(conditions)),
@@ -283,6 +286,7 @@ def train(
             "minutes": round(state.seconds / 60, 2),
             "parameters": sum(parameter.numel() for parameter in state.average.parameters()),
         },
+        every,
     )
     if of_bins:
         begun = time.monotonic()

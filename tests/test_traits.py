@@ -60,6 +60,23 @@ def test_of_many_flows_those_are_kept_that_stand_for_all():
     np.testing.assert_allclose(kept[0].mean(0), traits_of(scaled[:-5]).mean(0), atol=0.02)
 
 
+def test_no_flows_own_numbers_are_kept_where_that_is_asked():
+    """Not the counts themselves, but others within a fifth of them, of which there are few."""
+    series = random_series(3, 100, bins=128)
+    scaled = torch.from_numpy(PacketScale.of(series).scale(series))
+    labels = np.zeros(100, np.int64)
+    exact, near = (Traits.learn(scaled, labels, 1, exact=each).real[0] for each in (True, False))
+    np.testing.assert_allclose(near, exact, atol=BLUR + 1e-6)
+    assert len(np.unique(near)) <= 1 + 1 / BLUR
+    assert len(np.unique(near)) < len(np.unique(exact))
+
+
+HOLES = np.zeros((2, 3, TRAITS), np.float32)
+HOLES[1, 1] = np.nan
+HALF = np.zeros((2, 3, TRAITS), np.float32)
+HALF[1, 2, 0] = np.nan
+
+
 @pytest.mark.parametrize(
     "real",
     [
@@ -69,6 +86,8 @@ def test_of_many_flows_those_are_kept_that_stand_for_all():
         np.full((2, 1, TRAITS), np.nan, np.float32),
         np.full((2, 1, TRAITS), 2, np.float32),
         np.zeros((2, 0, TRAITS), np.float32),
+        HOLES,
+        HALF,
     ],
 )
 def test_traits_that_are_not_those_of_a_model_are_refused(real):

@@ -1,5 +1,6 @@
 """Validation while training: what is held back, which weights are kept, when it stops."""
 
+import copy
 import json
 
 import numpy as np
@@ -118,12 +119,36 @@ def test_checks_are_logged_kept_in_the_model_and_change_no_weight(quick, tmp_pat
     assert netgen.Model.load(tmp_path / "m.safetensors").training["validation"] == found
 
 
+def test_checks_know_nothing_of_the_flows_that_are_held_back(quick, monkeypatch):
+    """What a model draws for them is like the flows that were learnt from alone."""
+    seen = []
+    check = validation.Validator.check
+
+    def noted(self, state):
+        model = self._model_of(copy.deepcopy(state.average))
+        seen.append((np.count_nonzero(~np.isnan(model.traits.real[..., 0])), model.limits.largest.max()))
+        return check(self, state)
+
+    monkeypatch.setattr(validation.Validator, "check", noted)
+    table = flows()
+    series = table.series()
+    rows = hold_back(table, 0.1, 0)[1]
+    series[rows[:1], 0, 0] = 1400 * series[rows[:1], 2, 0]  # the largest packet is held back
+    table = FlowTable.build(series, table.spec, label=table.labels.tolist(), source=table.table["source"].to_pylist())
+    model = netgen.train(table, steps=3, threads=1, precision="float32")
+    assert seen
+    assert {many for many, _ in seen} == {len(table) - len(rows)}
+    assert max(largest for _, largest in seen) < 1400 <= model.limits.largest.max()
+
+
 def test_what_is_measured_after_a_training_is_measured_on_all_flows(quick, monkeypatch):
     measured = []
     monkeypatch.setattr(netgen.training, "calibrate", lambda model, *given, **_: measured.append(given) or model)
     table = flows()
     model = netgen.train(table, steps=3, threads=1, precision="float32")
-    assert model.training["validation"]["flows"] > 0
+    held = model.training["validation"]["flows"]
+    assert held > 0
+    assert np.count_nonzero(~np.isnan(model.traits.real[..., 0])) == len(table)
     ((series, labels),) = measured
     np.testing.assert_array_equal(series, table.series())
     np.testing.assert_array_equal(np.array(model.classes)[labels], table.labels.astype(str))

@@ -64,7 +64,7 @@ class Traits:
     def learn(cls, scaled: Tensor, labels: np.ndarray, conditions: int, *, exact: bool = True) -> Traits:
         """Of scaled series (flows, 4, bins) of conditions of these numbers; of many flows, those that stand for all.
 
-        Where they are not to be `exact`, no flow's own numbers are kept, but the nearest marks of a ruler, 2 `BLUR` apart.
+        Where they are not to be `exact`, no flow's own numbers are kept, but the nearest of marks 2 `BLUR` apart.
         """
         found = traits_of(scaled).cpu().numpy().astype(np.float32).clip(-1, 1)  # but for rounding they are so
         real = np.full((conditions, min(MOST, np.bincount(labels).max()), TRAITS), np.nan, np.float32)

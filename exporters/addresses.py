@@ -1,8 +1,9 @@
-"""5-tuples of exported flows: drawn from the seed and the flow's number, never taken from the flow.
+"""5-tuples of exported flows: drawn from the capture's seed and the flow's number, never taken from the flow.
 
-Which network they are of depends on what the table holds, too: the first flow of netflix, drawn with
-the same seed as the first of youtube, is another 5-tuple. So captures can be merged, and a labels file
-fits no capture but its own.
+The capture's seed is made of the one that was given, and of what the table holds: the first flow of
+netflix, drawn with the same seed as the first of youtube, is another 5-tuple. So captures can be
+merged, and a labels file fits no capture but its own. That the two meet is as likely as that any two
+numbers of 46 bits do; of flows without ports, of 32 bits.
 
 Clients are in 198.18.0.0/16, servers in 198.19.0.0/16 (RFC 2544: reserved for benchmarks, routed
 nowhere), or in 2001:db8:0:18::/112 and 2001:db8:0:19::/112 (RFC 3849: for documentation). So
@@ -15,6 +16,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +37,7 @@ SERVER_PORT = 443
 _HALF = 23  # 16 + 16 + 14 bits of 5-tuples, in two halves
 _PAIR_HALF = 16  # of pairs of addresses
 _HOSTS = 254  # last bytes of addresses that are neither 0 nor 255
-_OCCURRENCE_SHIFT = 26  # flow numbers under 2**26, each up to 2**20 times
+_OCCURRENCE_SHIFT = 26  # flow numbers under 2**26, each up to 10**6 times
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,17 +50,20 @@ class Addresses:
     server_port: Ints
 
 
-def network(seed: int, rows: pa.Table) -> int:
-    """A seed of 5-tuples: the same for tables of the same classes and sources, however many flows they have.
+def capture_seed(seed: int, rows: pa.Table, about: Mapping[str, Any]) -> int:
+    """The same for tables of the same model or captures and the same classes, however many flows they have.
 
     Parameters
     ----------
     seed : int
+        The one that was given.
     rows : pyarrow.Table
         Of a flow table, with the columns ``label`` and ``source``.
+    about : mapping
+        The table's notes.
     """
-    held = [sorted(map(str, rows[name].unique().to_pylist())) for name in ("label", "source")]
-    text = json.dumps([seed, *held]).encode()
+    held = [sorted(map(json.dumps, rows[name].unique().to_pylist())) for name in ("label", "source")]
+    text = json.dumps([seed, about.get("weights_sha256"), *held]).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
@@ -75,12 +81,12 @@ def addresses(seed: int, number: Ints, occurrence: Ints, protocol: Ints, server_
 
     The flow's number goes through a permutation of all (client, server, port) triples that the
     seed picks, so that two flows can not meet, whichever other flows there are. Flows without ports
-    have pairs (client, server) to themselves, up to the 64th time that a number comes.
+    have pairs (client, server) to themselves, up to the 63rd time that a number comes.
 
     Parameters
     ----------
     seed : int
-        As of `network`.
+        As of `capture_seed`.
     number, occurrence : ndarray of int64, shape (flows,)
         The flow's number, and how often that number came before in the table.
     protocol : ndarray of int64, shape (flows,)

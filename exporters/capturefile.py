@@ -23,7 +23,7 @@ from capture.headers import (
     PCAPNG_INTERFACE,
     PCAPNG_SECTION,
 )
-from exporters.addresses import addresses, network
+from exporters.addresses import addresses, capture_seed
 from exporters.arrivals import start_times
 from exporters.cells import Ints
 from exporters.draws import flow_keys, occurrences
@@ -129,8 +129,8 @@ class _Export:
         keys = flow_keys(options.seed, number, self.occurrence)
         self.starts = start_times(table, keys, options)
         protocol, _ = written_as(protocols_of(table), ip_extra(table, options.ip)[0] > 0)
-        net, ports = network(options.seed, table.table), profiles(table).server_ports(keys)
-        self.ends = ends(keys, addresses(net, number, self.occurrence, protocol, ports))
+        own, ports = capture_seed(options.seed, table.table, table.about), profiles(table).server_ports(keys)
+        self.ends = ends(keys, addresses(own, number, self.occurrence, protocol, ports))
         self.order = np.argsort(self.starts, kind="stable")
         if isinstance(table, FlowFile) and table.scattered(self.order, _BLOCK_FLOWS):
             table = FlowTable.read(table.path)

@@ -73,7 +73,7 @@ class Shape:
     extra : ndarray of int64, shape (flows,)
         0 for IPv4, 20 for IPv6.
     tcp : ndarray of bool, shape (flows,)
-        The others are UDP.
+        The others have headers as short as UDP's.
     headers : ndarray of int64, shape (flows,)
         Bytes of the headers of a packet without a role: 28, 40 or 52.
     attempt : ndarray of int64, shape (flows,)

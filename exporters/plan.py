@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pyarrow.compute as pc
 
 from capture.errors import OutputError
 from capture.firstpackets import as_bins, count_packets
@@ -183,8 +184,8 @@ def ip_extra(table: FlowTable | FlowFile, ip: str) -> tuple[Ints, Ints]:
     ip : str
         See `exporters.options.CaptureOptions`.
     """
-    six = np.array([address is not None and ":" in address for address in table.table["src"].to_pylist()], dtype=bool)
-    unknown = table.table["src"].is_null().to_numpy()
+    src = table.table["src"]
+    six, unknown = (each.to_numpy() for each in (pc.match_substring(src, ":").fill_null(False), src.is_null()))
     own = np.where(six | (unknown & (protocols_of(table) == PROTOCOL_ICMPV6)), IPV6_EXTRA, 0)
     return own if ip == "auto" else np.full_like(own, IPV6_EXTRA if ip == "6" else 0), own
 

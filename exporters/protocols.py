@@ -14,7 +14,7 @@ from capture.headers import (
 )
 from exporters.cells import Bools, Ints
 
-OTHER_PROTOCOL = "a protocol of which no packets are made: written as UDP"
+OTHER_PROTOCOL = "a protocol of which no packets are made over this IP version: written as UDP"
 OTHER_ICMP = "ICMP of the other IP version"
 
 #: Echoes in IPv4 and IPv6 (RFC 792, RFC 4443).

@@ -51,7 +51,7 @@ SCHEMA = pa.schema(
         pa.field("down_packets", pa.int64(), nullable=False),
         pa.field("up_bytes", pa.int64(), nullable=False),  # IP bytes, headers included
         pa.field("down_bytes", pa.int64(), nullable=False),
-        pa.field("mended", pa.bool_(), nullable=False),  # the series had to be changed before packets could carry it
+        pa.field("mended", pa.bool_(), nullable=False),  # series or protocol had to be changed for packets to carry it
         pa.field("source", pa.string()),
         pa.field("seed", pa.int64(), nullable=False),
     ]
@@ -72,7 +72,7 @@ def labels_paths(capture: Path) -> tuple[Path, Path]:
 
 
 def community_id(protocol: int, src: bytes, src_port: int, dst: bytes, dst_port: int, seed: int = 0) -> str:
-    """Community ID, version 1, of a flow, the same for both directions.
+    """Community ID, version 1, of a flow, of TCP and UDP the same for both directions.
 
     An echo's types stand in the places of ports, `src` being who asks; IGMP has addresses alone.
 

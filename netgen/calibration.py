@@ -44,7 +44,7 @@ def calibrate(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Model:
-    """The model with totals learnt from flows that it draws, and the real ones it was trained on.
+    """The model with totals learnt from flows that it draws, and real ones.
 
     Flows and bins that are what real ones are again and again, or as drawn; maps of one total each, totals of real
     flows shared out, or neither. Of all these ways, those from whose flows a classifier learns most; of them, those

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import re
@@ -231,7 +232,7 @@ def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_flow_is_the_same_alone(tmp_path: Path) -> None:
-    """Flow 17 has the same packets whether it is exported alone or among others; only its start moves."""
+    """Flow 17 has the same packets whether it is exported alone or among others like it; only its start moves."""
     table = flows(30)
     write(table, tmp_path / "all.pcap", seed=9)
     write(table.take([17]), tmp_path / "one.pcap", seed=9)
@@ -284,14 +285,17 @@ def test_addresses(tmp_path: Path) -> None:
 def test_captures_of_other_classes_or_models_share_no_ends(tmp_path: Path) -> None:
     """Drawn with one seed, they can be merged, and the labels file of one labels no flow of another."""
     made = {}
-    for name, label, source in (("a", "netflix", "x"), ("b", "youtube", "x"), ("c", "netflix", "y")):
+    for name, label, source, weights in (
+        ("a", "netflix", "x", "1"), ("b", "youtube", "x", "1"), ("c", "netflix", "y", "1"), ("d", "netflix", "x", "2")
+    ):  # fmt: skip
         made[name] = flows(200, seed=ord(name), label=[label] * 200, source=[source] * 200)
+        made[name] = dataclasses.replace(made[name], about={"weights_sha256": weights})
         write(made[name], tmp_path / f"{name}.pcap", seed=3)
     write(made["a"].take(range(50)), tmp_path / "fewer.pcap", seed=3)
     both = extract([tmp_path / f"{name}.pcap" for name in made], spec=made["a"].spec)
     names = ("src", "src_port", "dst", "dst_port", "protocol")
     ends = set(zip(*(both.table[name].to_pylist() for name in names), strict=True))
-    assert len(ends) == 600
+    assert len(ends) == 800
     few = extract(tmp_path / "fewer.pcap", spec=both.spec)
     assert set(zip(*(few.table[name].to_pylist() for name in names), strict=True)) < ends
     for ending in ("csv", "parquet"):

@@ -156,9 +156,9 @@ def test_a_reply_brings_back_what_was_asked(tmp_path: Path) -> None:
 
 
 def test_pairs_of_addresses_are_not_used_twice() -> None:
-    """Community ID and netgen's own key know IGMP by its addresses alone: also the 64th of a number has its own."""
-    number = np.tile(np.arange(1500), 64)
-    occurrence = np.repeat(np.arange(64), 1500)
+    """Community ID and netgen's own key know IGMP by its addresses alone: also the 63rd of a number has its own."""
+    number = np.tile(np.r_[0:1000, (1 << 26) - 500 : 1 << 26], 63)
+    occurrence = np.repeat(np.arange(63), 1500)
     protocol = np.full(len(number), IGMP)
     drawn = addresses(5, number, occurrence, protocol, np.full(len(number), 443))
     assert len(np.unique(np.stack([drawn.client, drawn.server]), axis=1).T) == len(number)

@@ -71,6 +71,12 @@ def labels_paths(capture: Path) -> tuple[Path, Path]:
     return capture.with_name(f"{stem}.labels.csv"), capture.with_name(f"{stem}.labels.parquet")
 
 
+def labels_beside(capture: Path) -> Path | None:
+    """The truth that lies beside a capture, or None; beside a folder of captures none is looked for."""
+    there = [] if capture.is_dir() else [each for each in labels_paths(capture) if each.is_file()]
+    return there[-1] if there else None
+
+
 def community_id(protocol: int, src: bytes, src_port: int, dst: bytes, dst_port: int, seed: int = 0) -> str:
     """Community ID, version 1, of a flow, of TCP and UDP the same for both directions.
 

@@ -10,7 +10,7 @@ from capture.errors import InputError
 from capture.flows import FlowTable
 from capture.plaintables import read_table
 from capture.series import SeriesSpec
-from exporters.truth import labels_paths
+from exporters.truth import labels_beside
 from netgen.evaluation.evaluate import Evaluation, Progress
 from netgen.evaluation.evaluate import evaluate as run_evaluation
 
@@ -62,7 +62,7 @@ def evaluate(
     """
     given = {"real": real, "synth": synth, "holdout": holdout}
     tables: dict[str, FlowTable] = {}
-    options = {"by": by, "label_by": label_by}
+    options: dict[str, Any] = {"by": by, "label_by": label_by}
     # tables first: captures are then cut as those are
     for name, what in sorted(given.items(), key=lambda each: _is_capture(each[1])):
         if what is not None:
@@ -84,7 +84,6 @@ def _table(what: What, like: SeriesSpec | None, options: dict[str, Any]) -> Flow
         raise InputError(f"{what} is a model, no flows", f"Draw some first: netgen synth --model {what} --class all")
     from netgen.pipeline import extract
 
-    labels = labels_paths(Path(what))[0]
-    if options == {"by": "flow", "label_by": None} and labels.is_file():
-        options = {**options, "labels": labels}
+    if options == {"by": "flow", "label_by": None}:
+        options = {**options, "labels": labels_beside(Path(what))}
     return extract(what, like=like, **options)

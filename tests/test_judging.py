@@ -92,6 +92,12 @@ def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(files,
     ]
     assert uses[0] != "unknown"
     assert uses[1] == "unknown"
+    # flows without a class, of which the labels file says none either
+    unnamed = FlowTable.read(files / "synth.parquet")
+    unnamed = FlowTable.build(unnamed.series(), unnamed.spec)
+    netgen.write(unnamed, tmp_path / "unnamed.pcap")
+    done = netgen_command(*given, tmp_path / "unnamed.pcap")
+    assert (done.code, json.loads(done.out)["verdict"]["use"]) == (0, "unknown")
 
 
 @pytest.mark.parametrize(

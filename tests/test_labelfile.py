@@ -1,7 +1,6 @@
 """labelfile and labelrows: labels files in the forms of IDS data sets, read fast and slowly alike."""
 
 import csv
-import datetime
 import io
 import os
 import random
@@ -339,24 +338,42 @@ def test_a_pipe_is_read_once_and_a_folder_refused(tmp_path):
         LabelFile(tmp_path)
 
 
-def test_a_parquet_file_says_what_a_csv_file_of_its_rows_says(tmp_path):
-    columns = {
-        "flow": [1, 2], "src": [A, B], "src_port": [52_108, None], "dst": [B, A], "dst_port": [80, 53],
-        "protocol": [6, 17], "Timestamp": [datetime.datetime(2017, 7, 5, 8, 42), None],
-        "label": ["x, y", 'say "z"'], "up_bytes": [[1, 2], [3]],
+def own_labels(rows=2, **columns):
+    """As netgen writes them beside a capture, with some of the columns that say nothing of the class."""
+    names = {
+        "flow": range(rows), "label": ["x, y", None] * (rows // 2), "community_id": ["1:a"] * rows,
+        "protocol": [6, 17] * (rows // 2), "src": [A, B] * (rows // 2), "src_port": [52_108, 9] * (rows // 2),
+        "dst": [B, A] * (rows // 2), "dst_port": [80, 53] * (rows // 2), "start_ns": range(rows),
+        "mended": [False] * rows, "source": ["here"] * rows,
     }  # fmt: skip
-    table = pa.table(columns)
-    pq.write_table(table, tmp_path / "labels.parquet")
-    pa.csv.write_csv(table.drop_columns("up_bytes"), tmp_path / "labels.csv")
-    read = [LabelFile(tmp_path / f"labels.{ending}") for ending in ("parquet", "csv")]
-    assert [at(each, T + second) for each in read for second in (-10, 10)] == [None, "x, y"] * 2
-    assert [at(each, flow=(A, 53, B, 9, 17)) for each in read] == ['say "z"'] * 2
-    assert read[0].notes == read[1].notes
+    return pa.table({name: list(each) for name, each in {**names, **columns}.items()})
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_netgens_own_labels_say_no_class_of_flows_that_had_none(tmp_path, ending):
+    path = tmp_path / f"x.labels.{ending}"
+    (pq.write_table if ending == "parquet" else pa.csv.write_csv)(own_labels(), path)
+    read = LabelFile(path)
+    assert (read.rows, at(read, 0), at(read, 0, flow=(B, 9, A, 53, 17))) == (1, "x, y", None)
+    assert read.notes == {
+        "rows of the labels file without a class": 1,
+        "rows of the labels file that match no flow": 1,
+    }
+    (pq.write_table if ending == "parquet" else pa.csv.write_csv)(own_labels(label=["", None]), path)
+    assert LabelFile(path).rows == 0
+
+
+def test_other_parquet_files_are_refused_with_what_to_do(tmp_path):
+    pq.write_table(pa.table({"src": [A], "dst": [B], "label": ["x"]}), tmp_path / "labels.parquet")
+    with pytest.raises(
+        InputError, match=r"labels.parquet is Parquet, but no labels file that netgen wrote. Write it as CSV"
+    ):
+        LabelFile(tmp_path / "labels.parquet")
 
 
 def test_a_damaged_parquet_file_is_read_or_refused_in_one_line(tmp_path):
     path = tmp_path / "labels.parquet"
-    pq.write_table(pa.table({"src": [A] * 99, "dst": [B] * 99, "label": ["x"] * 99}), path)
+    pq.write_table(own_labels(100), path)
     whole, generator, said = path.read_bytes(), random.Random(7), []
     for _ in range(150):
         content = bytearray(whole[: generator.choice([len(whole), generator.randrange(4, len(whole))])])

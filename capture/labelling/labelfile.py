@@ -1,8 +1,8 @@
 """A labels file's cells: which column is what, and every column's texts, read at once.
 
 Columns are known by name, as IDS data sets call them. pyarrow reads them; where it finds a row that
-is no CSV, or a value must be named by its line, Python's csv module does it again, slowly. Of a
-Parquet file the same columns are taken, as the text that CSV would have.
+is no CSV, or a value must be named by its line, Python's csv module does it again, slowly. The
+Parquet file that netgen writes beside a capture is read as the CSV file beside it would be.
 """
 
 from __future__ import annotations
@@ -55,6 +55,10 @@ _UNSW_NB15 = (
     "ct_dst_ltm,ct_src_ltm,ct_src_dport_ltm,ct_dst_sport_ltm,ct_dst_src_ltm,attack_cat,Label"
 )
 
+#: Columns by which a labels file that netgen wrote is known, and those of it that say which flow has which class.
+_OWN_MARKS = ("community_id", "start_ns", "mended")
+_OWN = ("label", "protocol", "src", "src_port", "dst", "dst_port")
+
 HINT = "Columns: src, dst, label and, if known, src_port, dst_port, protocol, start, end"
 
 
@@ -101,6 +105,8 @@ class Cells:
         CICFlowMeter made the file.
     chosen : bool
         The first of `classes` was asked for by name.
+    own : bool
+        netgen wrote the file: flows that had no class have a row, too.
     """
 
     columns: dict[str, Column]
@@ -111,6 +117,7 @@ class Cells:
     repeated: int
     cicflowmeter: bool
     chosen: bool
+    own: bool
 
 
 class LabelText:
@@ -136,7 +143,7 @@ class LabelText:
             self._bytes = None if path.is_file() else path.read_bytes()
             with self._open() as stream:
                 if stream.read(4) == b"PAR1":
-                    self._bytes = _csv_of_parquet(path, self._bytes, column)
+                    self._bytes = _csv_of_parquet(path, self._bytes)
             with self._open() as stream:
                 first = stream.readline(1 << 20)
         except OSError as error:
@@ -161,6 +168,7 @@ class LabelText:
             # a flag beside it may still tell what an empty cell means
             self._class_at = [names.index(_plain(column)), *self._class_at]
         self._check()
+        self._own = {_plain(name) for name in _OWN_MARKS} <= set(names)
         self._cicflowmeter = {"timestamp", "flowduration"} <= set(names) and any(
             re.match(r"flowid$|tot(al)?fwdp(ac)?ke?ts?", name) for name in names
         )
@@ -211,6 +219,7 @@ class LabelText:
             repeated=int((repeated & ~empty).sum()),
             cicflowmeter=self._cicflowmeter,
             chosen=self._chosen,
+            own=self._own,
         )
 
     def _fast(self, used: list[int]) -> list[pa.BinaryArray] | None:
@@ -256,15 +265,17 @@ class LabelText:
                 raise InputError(f"{self.path}, line {reader.line_num}: {error}", HINT) from error
 
 
-def _csv_of_parquet(path: Path, content: bytes | None, column: str | None) -> bytes:
-    """Those columns of a Parquet file that a labels file may have, as CSV."""
-    wanted = {_plain(name) for known in COLUMNS.values() for name in known} | {_plain(column or "")}
+def _csv_of_parquet(path: Path, content: bytes | None) -> bytes:
+    """What of netgen's own Parquet labels says which flow has which class, as CSV."""
     out = io.BytesIO()
     try:
-        table = pq.ParquetFile(path if content is None else io.BytesIO(content)).read()
-        # cells of lists, such as a flow table's series, have no text
-        mine = [_plain(each.name) in wanted and not pa.types.is_nested(each.type) for each in table.schema]
-        pa.csv.write_csv(table.select(np.flatnonzero(mine).tolist()), out)
+        file = pq.ParquetFile(path if content is None else io.BytesIO(content))
+        if not {*_OWN, *_OWN_MARKS} <= set(file.schema_arrow.names):
+            raise InputError(
+                f"{path} is Parquet, but no labels file that netgen wrote",
+                f"Write it as CSV: a labels file is one. {HINT}",
+            )
+        pa.csv.write_csv(file.read([*_OWN, *_OWN_MARKS]), out)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"cannot read the labels file {path}: {str(error).splitlines()[0]}", HINT) from error
     return out.getvalue()

@@ -104,7 +104,7 @@ def parse_rows(cells: Cells, path: Path, options: LabelOptions) -> LabelRows:
     notes: Counter[str] = Counter()
     notes["empty rows of the labels file"] = cells.empty
     notes["lines of the labels file that repeat its header"] = cells.repeated
-    label, labels = _classes(cells, first, notes)
+    label, labels, named = _classes(cells, first, notes)
     windows = _windows(cells, options, first, notes)
     protocol = _of_texts(cells, "protocol", _protocol, first, np.ones(cells.rows, bool), "protocol")
     # ARP and the like may have no addresses, and what has no ports has something else in their place
@@ -126,14 +126,15 @@ def parse_rows(cells: Cells, path: Path, options: LabelOptions) -> LabelRows:
         notes["rows of the labels file without addresses: port, protocol and time must tell them apart"] = cells.rows
     notes["rows of the labels file with a protocol that is not IP"] = int((~ip).sum())
     ends = Ends(src, dst, src_port, dst_port, protocol)
-    if not ip.all():
-        ends, label = ends.take(np.flatnonzero(ip)), label[ip]
-        windows = Windows(windows.start[ip], windows.end[ip], windows.width[ip])
-    return LabelRows(cells.rows, ends, windows, label, labels, addresses, notes)
+    kept = ip & named
+    if not kept.all():
+        ends, label = ends.take(np.flatnonzero(kept)), label[kept]
+        windows = Windows(windows.start[kept], windows.end[kept], windows.width[kept])
+    return LabelRows(int(named.sum()), ends, windows, label, labels, addresses, notes)
 
 
-def _classes(cells: Cells, first: _First, notes: Counter[str]) -> tuple[np.ndarray, list[str]]:
-    """Number of each row's class, and the classes."""
+def _classes(cells: Cells, first: _First, notes: Counter[str]) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Number of each row's class, the classes, and which rows have one."""
     occurring = [{text.lower() for text in _occurring(each)} - {""} for each in cells.classes]
     flags = [bool(texts) and texts <= _FLAGS for texts in occurring]
     # words say more than flags: take the first column of them, unless one was named
@@ -155,8 +156,10 @@ def _classes(cells: Cells, first: _First, notes: Counter[str]) -> tuple[np.ndarr
             )
             code = np.where(filled, number[BENIGN], code)
             empty &= ~filled
-    first.add(empty, column, "label")
-    return code, labels
+    if not cells.own:
+        first.add(empty, column, "label")
+    notes["rows of the labels file without a class"] = int(empty.sum())
+    return code, labels, ~empty
 
 
 def _windows(cells: Cells, options: LabelOptions, first: _First, notes: Counter[str]) -> Windows:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from capture.errors import InputError
 from capture.formats.reader import CaptureFile
 from capture.headers import PROTOCOL_TCP
-from exporters.truth import SCHEMA, community_id, labels_paths
+from exporters.truth import SCHEMA, community_id, labels_beside
 from exporters.verify.columns import address, read
 from exporters.verify.findings import CHECKS, Finding, Findings
 from exporters.verify.talks import Talks, check, connections, talks
@@ -82,7 +82,7 @@ def verify(path: PathLike, labels: PathLike | None = None) -> Verification:
         If one of them cannot be read.
     """
     path, found = Path(path), Findings()
-    beside = Path(labels) if labels is not None else _beside(path)
+    beside = Path(labels) if labels is not None else labels_beside(path)
     rows = _read_truth(beside) if beside is not None else None
     wire = read(CaptureFile(path), found)
     flows = talks(wire.packets)
@@ -92,10 +92,6 @@ def verify(path: PathLike, labels: PathLike | None = None) -> Verification:
     tcp = flows.packets["protocol"][flows.first] == PROTOCOL_TCP if len(flows.first) else np.zeros(0, bool)
     findings = tuple(found.found[name] for name in CHECKS if name in found.found)
     return Verification(path, beside, len(wire.packets), wire.others, len(flows.first), int(tcp.sum()), findings)
-
-
-def _beside(path: Path) -> Path | None:
-    return next((each for each in labels_paths(path)[::-1] if each.is_file()), None)
 
 
 def _read_truth(path: Path) -> list[dict[str, Any]]:

@@ -255,7 +255,7 @@ class Layout:
         return size, np.where(self.is_small | bare, size, headers)
 
     def _datagrams(self, size: Ints) -> Ints:
-        """Sizes, those of UDP packets drawn: as the class's are, or alike."""
+        """Sizes, those of all packets but TCP's drawn: as the class's are, or alike."""
         keys = draw(self.keys[self.flow], _CELL, self.bin * 2 + self.side)
         profile = self.profile[self.flow]
         for like_class in (False, True):

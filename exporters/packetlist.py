@@ -25,9 +25,9 @@ class Packets:
     size : ndarray of int64
         IP bytes.
     headers : ndarray of int64
-        Of those, the IP and TCP or UDP headers with their options.
+        Of those, all headers from IP on, with their options.
     flags : ndarray of uint8
-        TCP flags; 0 for UDP.
+        TCP flags; 0 for all else.
     """
 
     flow: Ints

@@ -100,7 +100,7 @@ class Plan:
 
     @property
     def changed(self) -> Bools:
-        """Flows whose series had to be changed, shape (flows,)."""
+        """Flows whose series or protocol had to be changed, shape (flows,)."""
         return np.any([np.zeros(len(self), dtype=bool), *self.shape.reasons.values()], axis=0)
 
     def take(self, rows: Ints) -> Plan:

@@ -110,7 +110,7 @@ class Model:
         return Decoder(self.scale, limits, self.totals, self.repeats, self.recurring)
 
     def holds_flows(self) -> bool:
-        """Whether it holds numbers of real flows as they are: what recurs, or what single ones add up to."""
+        """Whether it makes flows of numbers of real ones as they are: what recurs, or what single ones add up to."""
         return isinstance(self.totals, Shares) or len(self.repeats.drawn) > 0 or len(self.recurring.label) > 0
 
     def about(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from capture.extract import extract
 from capture.flows import FlowTable
 from capture.series import SeriesSpec
 from exporters.addresses import addresses
+from exporters.flowfile import FlowFile
 from exporters.options import CaptureOptions
 from exporters.plan import plan
 from exporters.protocols import OTHER_ICMP, OTHER_PROTOCOL
@@ -183,3 +184,31 @@ def test_a_changed_byte_is_found(tmp_path: Path, protocol: int) -> None:
     found = verify(path)
     assert [(each.check, each.number, each.packet) for each in found.findings] == [("checksum", 1, found.packets)]
     assert found.others == 0
+
+
+def test_a_series_of_packets_comes_back(tmp_path: Path) -> None:
+    """Size, direction and time of each, also from a file that is not read whole."""
+    write(flows(30), tmp_path / "x.pcap")
+    packets = extract(tmp_path / "x.pcap", kind="packets", length=64)
+    packets.write(tmp_path / "x.parquet")
+    write(packets, tmp_path / "one.pcap")
+    write(FlowFile(tmp_path / "x.parquet"), tmp_path / "two.pcap")
+    assert (tmp_path / "one.pcap").read_bytes() == (tmp_path / "two.pcap").read_bytes()
+    again = extract(tmp_path / "one.pcap", kind="packets", length=64)
+    assert sorted(again.table["protocol"].to_pylist()) == [ICMP] * 10 + [IGMP] * 10 + [ICMPV6] * 10
+    series = [sorted(each.series().reshape(30, -1).tolist()) for each in (packets, again)]
+    assert series[0] == series[1]
+    assert verify(tmp_path / "one.pcap").findings == ()
+
+
+@pytest.mark.parametrize("protocol", [ICMP, IGMP, ICMPV6])
+def test_who_is_asked_does_not_speak_first(tmp_path: Path, protocol: int) -> None:
+    """A packet of the client's is added, and that is counted."""
+    count = np.zeros((1, 2, 8), int)
+    count[0, 1, 0] = count[0, 0, 2] = 1
+    table = FlowTable.build(np.concatenate([84 * count, count], axis=1), SPEC, protocol=[protocol])
+    report = write(table, tmp_path / "x.pcap")
+    assert list(report.mended.values()) == [1]
+    count[0, 0, 0] = 1
+    np.testing.assert_array_equal(extract(tmp_path / "x.pcap", spec=SPEC).series()[:, 2:], count)
+    assert verify(tmp_path / "x.pcap").findings == ()

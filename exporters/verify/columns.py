@@ -229,7 +229,7 @@ def _checksums(
     sent = take(chunk.data, head_end[whole] + 6, np.dtype([("checksum", ">u2")]))["checksum"]
     none = udp & is_four[whole] & (sent == 0)  # IPv4 lets UDP go without
     wrong = _wrong(total) & ~none
-    found.rows("checksum", wrong, chunk.number[whole], "its TCP, UDP, ICMP or IGMP checksum is wrong")
+    found.rows("checksum", wrong, chunk.number[whole], "its TCP, UDP, IGMP or ICMP echo checksum is wrong")
 
 
 def _options(data: np.ndarray, begin: np.ndarray, end: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:

@@ -14,7 +14,7 @@ CHECKS = {
     "whole": "all of every packet was captured",
     "length": "the IP length fits the frame",
     "ip checksum": "IPv4 header checksums are right",
-    "checksum": "TCP, UDP, ICMP and IGMP checksums are right",
+    "checksum": "checksums of TCP, UDP, IGMP and ICMP echoes are right",
     "handshake": "every TCP connection begins with SYN, SYN-ACK, ACK, or nobody accepts it",
     "closing": "every TCP connection ends with a FIN each way, both acknowledged, or with a reset",
     "sequence": "each TCP segment begins where the one before it ended",

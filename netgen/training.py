@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import signal
 import threading
 import time
@@ -20,14 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from capture.errors import InputError, ModelError, NetgenError, OutputError, TableError
+from capture.errors import InputError, NetgenError, TableError
 from capture.feasible import PacketLimits
-from capture.files import check_output, whole_file
 from capture.firstpackets import as_bins
 from capture.flows import FlowTable, concat
 from capture.profile import profiles_of
 from capture.series import BINS
-from diffusion import modelfile
 from diffusion.denoiser import NoiseConfig, Statistics
 from diffusion.network import BandTransformer, NetworkConfig
 from diffusion.train import Images, Progress, TrainConfig, TrainState, fastest, new_state
@@ -39,10 +36,11 @@ from encoders.traits import TRAITS, Traits, blurred, traits_of
 from netgen.calibration import calibrate
 from netgen.conditions import conditions_of, numbers_of
 from netgen.drawing import choose_device, cores
-from netgen.model import FORMAT, SCALES, Model
+from netgen.model import SCALES, Model
 from netgen.presets import DEFAULT, DEFAULT_ENCODER
 from netgen.presets import preset as preset_named
-from netgen.validation import Check, Validator, due, hold_back
+from netgen.trainingfiles import TrainingFiles, no_metrics
+from netgen.validation import Validator, due, hold_back
 
 DEFAULT_MINUTES = 10.0
 
@@ -135,7 +133,7 @@ def train(
     whole = (flows if isinstance(flows, FlowTable) else concat(flows)).labelled()
     kept, held = hold_back(whole, validation, seed)
     table = whole.take(kept) if len(held) else whole
-    files = _Files(Path(out), resume=resume, force=force) if out is not None else None
+    files = TrainingFiles(Path(out), resume=resume, force=force) if out is not None else None
     if files is None and resume:
         raise InputError("only a training that writes a file can be resumed", "Name it: out=FILE")
     where = choose_device(device)
@@ -231,7 +229,7 @@ def train(
     }
     try:
         torch.set_num_threads(used_threads)
-        with _interruptible() as interrupted, files.metrics(state, settings) if files else _no_metrics() as note:
+        with _interruptible() as interrupted, files.metrics(state, settings) if files else no_metrics() as note:
 
             def log(report: Progress) -> None:
                 note(report)
@@ -297,103 +295,6 @@ def train(
         model.save(files.path, force=True)
         files.checkpoint_path.unlink(missing_ok=True)
     return model
-
-
-class _Files:
-    """The files of a training: the model to be, its checkpoint, its metrics."""
-
-    def __init__(self, path: Path, *, resume: bool, force: bool) -> None:
-        stem = path.name.removesuffix(".safetensors")
-        self.path = path
-        self.checkpoint_path = path.with_name(f"{stem}.checkpoint.safetensors")
-        self.metrics_path = path.with_name(f"{stem}.metrics.jsonl")
-        check_output(path, force=force)
-        self.waiting = self.checkpoint_path.is_file()
-        if resume and not self.waiting:
-            raise ModelError(f"there is no {self.checkpoint_path} to resume from", "Leave --resume out to begin anew")
-        if self.waiting and not resume and not force:
-            raise ModelError(
-                f"{self.checkpoint_path} holds an unfinished training",
-                "Go on with --resume, or begin anew with --force",
-            )
-
-    def need_room(self, parameters: int) -> None:
-        """Refuse a disk that cannot hold the model and two checkpoints, before hours go into them."""
-        needed = parameters * 4 * (1 + 2 * 4)  # float32; a checkpoint has weights, average and two moments
-        free = shutil.disk_usage(self.path.parent).free
-        if free < needed:
-            raise OutputError(
-                f"{self.path} cannot be written: {free / 1e6:.0f} MB are free there, and the training needs "
-                f"{needed / 1e6:.0f} MB for the model and its checkpoints",
-                "Free some room, or name another place: -o FOLDER/NAME.safetensors",
-            )
-
-    def checkpoint(self, state: TrainState, fingerprint: str, validator: Validator | None) -> None:
-        about = {
-            **({} if validator is None else validator.to_json()),
-            "format": FORMAT,
-            "checkpoint": True,
-            "fingerprint": fingerprint,
-            "step": state.step,
-            "seconds": state.seconds,
-        }
-        with whole_file(self.checkpoint_path) as temporary:
-            best = {} if validator is None else validator.tensors()
-            modelfile.save(temporary, {**modelfile.state_tensors(state), **best}, about)
-
-    def restore_checks(self, validator: Validator) -> None:
-        validator.restore(modelfile.load_about(self.checkpoint_path), modelfile.load_tensors(self.checkpoint_path))
-
-    def note_check(self, check: Check) -> None:
-        with self.metrics_path.open("a") as stream:
-            stream.write(json.dumps({"check": True, **check.to_json()}) + "\n")
-
-    def restore(self, state: TrainState, fingerprint: str) -> None:
-        try:
-            about = modelfile.load_about(self.checkpoint_path)
-            if not about.get("checkpoint") or about.get("format") != FORMAT:
-                raise ValueError(f"a checkpoint of format {about.get('format')}; this netgen reads {FORMAT}")
-            if about["fingerprint"] != fingerprint:
-                raise ModelError(
-                    f"{self.checkpoint_path} belongs to other flows, another seed or another netgen",
-                    "Resume with the very flows, --seed and netgen it began with, or begin anew with --force",
-                )
-            modelfile.restore_state(state, modelfile.load_tensors(self.checkpoint_path))
-            state.step, state.seconds = int(about["step"]), float(about["seconds"])
-        except (ValueError, KeyError) as error:
-            raise ModelError(
-                f"{self.checkpoint_path} cannot be resumed from: {error}", "Begin anew with --force"
-            ) from error
-
-    @contextlib.contextmanager
-    def metrics(self, state: TrainState, settings: dict[str, Any]) -> Iterator[Callable[[Progress], None]]:
-        """A log, a JSON line a report; a resumed training drops the lines after its checkpoint."""
-        lines = []
-        if state.step and self.metrics_path.is_file():
-            for line in self.metrics_path.read_text().splitlines():
-                with contextlib.suppress(ValueError):  # the last line may have been cut by a crash
-                    if json.loads(line).get("step", 0) <= state.step:
-                        lines.append(line + "\n")
-        with whole_file(self.metrics_path) as temporary:
-            temporary.write_text("".join(lines) + json.dumps({"begin_at_step": state.step, **settings}) + "\n")
-        try:
-            with self.metrics_path.open("a") as stream:
-
-                def note(report: Progress) -> None:
-                    stream.write(json.dumps(report.to_json()) + "\n")
-                    stream.flush()
-
-                yield note
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {self.metrics_path}: {error.strerror or error}",
-                "Mend that, and go on with --resume if there is a checkpoint",
-            ) from error
-
-
-@contextlib.contextmanager
-def _no_metrics() -> Iterator[Callable[[Progress], None]]:
-    yield lambda report: None
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from capture.errors import InputError, TableError
 from capture.firstpackets import count_packets
 from capture.flows import FlowTable
+from capture.labelling.labeller import check_label
 from capture.series import BINS, DEFAULT_LENGTH, LONGEST_NS, NS, SeriesSpec, spec_given
 
 MTU = 1500  # IP bytes of the largest packet Ethernet carries
@@ -102,6 +103,8 @@ def import_traces(
     """
     if sizes not in SIZES:
         raise InputError(f"sizes {sizes!r} are not known", f"Take one of: {', '.join(SIZES)}")
+    for name in (label, *(relabel or {}).values()):
+        check_label(name)
     spec = spec or spec_given(kind, bin_ns, length)
     path = Path(path)
     if not path.is_file():

@@ -51,7 +51,7 @@ class Addresses:
 
 
 def capture_seed(seed: int, rows: pa.Table, about: Mapping[str, Any]) -> int:
-    """The same for tables of the same model or captures and the same classes, however many flows they have.
+    """The same for tables of the same classes and captures, or drawn alike, however many flows they have.
 
     Parameters
     ----------
@@ -63,7 +63,8 @@ def capture_seed(seed: int, rows: pa.Table, about: Mapping[str, Any]) -> int:
         The table's notes.
     """
     held = [sorted(map(json.dumps, rows[name].unique().to_pylist())) for name in ("label", "source")]
-    text = json.dumps([seed, about.get("weights_sha256"), *held]).encode()
+    drawn = [about.get(name) for name in ("weights_sha256", "guidance", "steps")]
+    text = json.dumps([seed, drawn, *held]).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 

@@ -120,10 +120,11 @@ def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, both: Ends)
     number = _numbers(flow, up)
     first = np.stack([draw(plan.keys, _ID + side) & np.uint64(0xFFFF) for side in (0, 1)], axis=1).astype(np.int64)
     out["id"] = first[flow, np.where(up, 0, 1)] + number & 0xFFFF
-    echo = ECHOES[plan.protocol]
+    echo, grouped = ECHOES[plan.protocol], plan.protocol == PROTOCOL_IGMP
     out["seq"] = np.where(echo[flow], number + 1 & 0xFFFF, talk.seq)
+    out["seq"] = np.where(grouped[flow], both.where.server[out["flow"]] & 0xFFFF, out["seq"])
     own = np.where(plan.shape.tcp, TCP, 0) | np.where(plan.shape.extra > 0, V6, 0)
-    own |= np.where(echo, ECHO, 0) | np.where(plan.protocol == PROTOCOL_IGMP, IGMP, 0)
+    own |= np.where(echo, ECHO, 0) | np.where(grouped, IGMP, 0)
     own |= np.where(plan.shape.stamped, STAMPED, 0) | np.where(talk.scaled, SCALED, 0)
     out["kind"] = own.astype(np.uint8)[flow] | up
     out["spare"] = b"\0\0\0"

@@ -51,6 +51,8 @@ class CaptureOptions:
     ip: str = "auto"
 
     def __post_init__(self) -> None:
+        if not -(2**63) <= self.seed < 2**63:
+            raise InputError(f"seed {self.seed} is too large", "Take one of at most 18 digits: --seed 1")
         if self.payload not in PAYLOADS:
             raise InputError(f"payload {self.payload!r} is not known", f"Take one of {', '.join(PAYLOADS)}")
         if self.ip not in IP_VERSIONS:
@@ -59,7 +61,7 @@ class CaptureOptions:
             raise InputError(f"a rate of {self.rate} flows a second is none", "Take a positive number: --rate 10")
         if self.start_ns is not None and not 0 <= self.start_ns < 10**9 << 32:
             raise InputError(
-                f"a start {self.start_ns} ns after 1970 is one which a pcap file cannot hold",
+                f"a start {self.start_ns / 10**9:g} s after 1970 is one which a pcap file cannot hold",
                 "Take a time from 1970 to 2106: --start 2026-01-31",
             )
         if self.sni is not None:

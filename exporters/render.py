@@ -39,8 +39,10 @@ from exporters.tcp import WINDOW_SHIFT
 DONT_FRAGMENT = 0x4000
 MAX_SEGMENT = 1460  # of IPv4; 20 less with IPv6
 
-#: Types of packets up and down: echo and its reply in IPv4 and IPv6; IGMP's report of no groups (RFC 3376) and query.
-ECHO_TYPES, ECHO_V6_TYPES, IGMP_TYPES = (8, 0), (128, 129), (0x22, 0x11)
+#: Types of packets up and down: echo and its reply in IPv4 and IPv6; IGMPv2's report and query (RFC 2236).
+ECHO_TYPES, ECHO_V6_TYPES, IGMP_TYPES = (8, 0), (128, 129), (0x16, 0x11)
+
+GROUPS = 0xEFC0  # multicast groups 239.192.0.0/16: an organization's own (RFC 2365)
 
 Bytes = NDArray[np.uint8]
 Frames = NDArray[np.void]
@@ -209,9 +211,9 @@ def _headers(
     elif portless:
         types = IGMP_TYPES if kind & IGMP else ECHO_V6_TYPES if v6 else ECHO_TYPES
         inner["type"] = np.where(batch["kind"] & UP, *types)
-        if kind & ECHO:
-            inner["id"] = np.ascontiguousarray(shared["ports"]).view(">u2")[::2]
-            inner["seq"] = batch["seq"]
+        # of IGMP both are the group
+        inner["id"] = GROUPS if kind & IGMP else np.ascontiguousarray(shared["ports"]).view(">u2")[::2]
+        inner["seq"] = batch["seq"]
     else:
         inner["length"] = size - ip_length
     # the pseudo header has the addresses, the protocol and the length (RFC 9293, RFC 8200); ICMP and IGMP have none

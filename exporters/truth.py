@@ -71,10 +71,22 @@ def labels_paths(capture: Path) -> tuple[Path, Path]:
     return capture.with_name(f"{stem}.labels.csv"), capture.with_name(f"{stem}.labels.parquet")
 
 
-def labels_beside(capture: Path) -> Path | None:
-    """The truth that lies beside a capture, or None; beside a folder of captures none is looked for."""
-    there = [] if capture.is_dir() else [each for each in labels_paths(capture) if each.is_file()]
-    return there[-1] if there else None
+def labels_beside(capture: Path) -> list[Path]:
+    """Files that lie where the truth about a capture goes, Parquet first; beside a folder none is looked for."""
+    return [] if capture.is_dir() else [each for each in labels_paths(capture)[::-1] if each.is_file()]
+
+
+def is_truth(path: Path) -> bool:
+    """Whether a file begins as a labels file that netgen wrote."""
+    try:
+        if path.suffix == ".parquet":
+            names = pq.read_schema(path).names
+        else:
+            with path.open(encoding="utf-8", errors="replace") as stream:
+                names = stream.readline(1 << 16).rstrip().replace('"', "").split(",")
+    except (OSError, ValueError, pa.ArrowException):
+        return False
+    return set(SCHEMA.names) - {"connection"} <= set(names)
 
 
 def community_id(protocol: int, src: bytes, src_port: int, dst: bytes, dst_port: int, seed: int = 0) -> str:

@@ -97,7 +97,7 @@ def extract(
         typer.Option("--label-by", help="folder or file: its name is the class; sni: the TLS server name decides."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option("--labels", metavar="CSV", help="Labels of an IDS data set: 5-tuple, time, class.")
+        Path | None, typer.Option("--labels", metavar="FILE", help="Labels of an IDS data set (CSV), or netgen's own.")
     ] = None,
     labels_zone: Annotated[
         str,
@@ -629,7 +629,9 @@ def _with_commands(words: list[str]) -> typer.Typer:
 
 def _fail(message: str, hint: str | None) -> None:
     line = message[:1].lower() + message[1:] if message[:2].istitle() else message
-    print(f"netgen: {line}" + (f". {hint}" if hint else ""), file=sys.stderr)
+    line = f"netgen: {line}" + (f". {hint}" if hint else "")
+    # what was found in a file may be meant for a terminal
+    print("".join(each if each.isprintable() else repr(each)[1:-1] for each in line), file=sys.stderr)
     sys.exit(1)
 
 

@@ -103,7 +103,9 @@ def class_numbers(classes: list[str], n: int) -> dict[str, int] | str:
         name, equals, count = each.rpartition("=")
         if not equals:
             name, count = each, str(n)
-        if name == "all" or not name:
+        if not name:
+            raise InputError(f"--class {each!r} names no class", "Write it like --class netflix, or netflix=50")
+        if name == "all":
             raise InputError(f"--class {each} cannot be combined with others", "Take --class all -n NUMBER alone")
         if not count.isdecimal() or int(count) < 1:
             raise InputError(f"--class {each}: {count!r} is no number of flows", "Write it like --class netflix=50")

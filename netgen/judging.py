@@ -10,7 +10,7 @@ from capture.errors import InputError
 from capture.flows import FlowTable
 from capture.plaintables import read_table
 from capture.series import SeriesSpec
-from exporters.truth import labels_beside
+from exporters.truth import is_truth, labels_beside
 from netgen.evaluation.evaluate import Evaluation, Progress
 from netgen.evaluation.evaluate import evaluate as run_evaluation
 
@@ -82,8 +82,16 @@ def _table(what: What, like: SeriesSpec | None, options: dict[str, Any]) -> Flow
         return read_table(what, like=like)
     if Path(what).suffix == ".safetensors":
         raise InputError(f"{what} is a model, no flows", f"Draw some first: netgen synth --model {what} --class all")
+    from capture.labelling.labels import LabelFile
     from netgen.pipeline import extract
 
+    labels = None
     if options == {"by": "flow", "label_by": None}:
-        options = {**options, "labels": labels_beside(Path(what))}
-    return extract(what, like=like, **options)
+        labels = next((each for each in labels_beside(Path(what)) if is_truth(each)), None)
+    table = extract(what, like=like, labels=labels, **options)
+    if labels is not None and not table.classes and LabelFile(labels).rows:
+        raise InputError(
+            f"{labels} lies beside {what}, but labels none of its flows",
+            "Move it away if it is another capture's, or say where classes come from: --label-by folder",
+        )
+    return table

@@ -348,7 +348,12 @@ def test_wrong_usage_ends_with_code_2_and_a_word_on_stderr(words, here, netgen_c
     [
         (["synth", "-c", "web", "-n", 0], "0 flows cannot be drawn"),
         (["synth", "-c", "web=x"], "'x' is no number of flows"),
-        (["synth", "-c", "=3"], "cannot be combined"),
+        (["synth", "-c", "=3"], "'=3' names no class"),
+        (["synth", "-c", ""], "'' names no class"),
+        (["synth", "-c", "web", "-m", "tiny", "-o", "x.pcap", "--seed", 10**30], "is too large"),
+        (["extract", "a.pcap", "--label", " "], "' ' is no name of a class"),
+        (["import", "a.csv", "--label", ""], "'' is no name of a class"),
+        (["extract", "a.pcap", "--labels", "a.pcap"], "a.pcap is no text in UTF-8"),
         (["synth", "-c", "all", "-c", "web"], "--class all"),
         (["synth", "-c", "all"], "--class all needs a model"),
         (["synth", "-c", "web", "--model", "no.safetensors"], "there is no model no.safetensors"),
@@ -376,6 +381,13 @@ def test_what_cannot_be_done_is_one_line_on_stderr_and_code_1(words, message, sh
     write_capture(here / "a.pcap", 1, 0)
     assert message in failed(netgen_command(*words))
     assert files(here) == ["a.pcap"]
+
+
+def test_what_a_file_holds_does_not_reach_the_terminal_raw(here, netgen_command):
+    write_capture(here / "a.pcap", 1, 0)
+    (here / "labels.csv").write_text("s\x1b[31mrc,dst\x07\n")
+    said = failed(netgen_command("extract", "a.pcap", "--labels", "labels.csv"))
+    assert r"it has s\x1b[31mrc, dst\x07" in said
 
 
 def every_parameter():

@@ -92,6 +92,16 @@ def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(files,
     ]
     assert uses[0] != "unknown"
     assert uses[1] == "unknown"
+    # what netgen did not write is left alone, also where it is damaged, and what labels nothing is said
+    (tmp_path / "drawn.labels.parquet").write_bytes(b"PAR1 and no more")
+    assert json.loads(netgen_command(*given, tmp_path / "drawn.pcap.gz").out)["verdict"]["use"] == uses[0]
+    own = (tmp_path / "drawn.labels.csv").read_text("utf-8")
+    (tmp_path / "drawn.labels.csv").write_text("name,comment\na,b\n")
+    assert json.loads(netgen_command(*given, tmp_path / "drawn.pcap.gz").out)["verdict"]["use"] == "unknown"
+    (tmp_path / "drawn.labels.csv").write_text(own.replace("198.18.", "198.17."))
+    done = netgen_command(*given, tmp_path / "drawn.pcap.gz")
+    assert (done.code, done.out) == (1, "")
+    assert "drawn.labels.csv lies beside" in done.err
     # flows without a class, of which the labels file says none either
     unnamed = FlowTable.read(files / "synth.parquet")
     unnamed = FlowTable.build(unnamed.series(), unnamed.spec)

@@ -393,6 +393,33 @@ def test_a_field_too_long_for_csv_is_named_by_its_line(labels):
         labels(f"src,dst,note,label\n{A},{B},,x,y\n{A},{B},{'x' * 200_000},x\n")
 
 
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_quote_that_is_not_closed_is_named_by_its_line(labels, closed):
+    """It makes one cell of all lines to the end; one that is closed may hold line ends, and stray ones do."""
+    rows = [f'{A},{B},"a{chr(34) * closed}', f"{B},{A},b", f'{A},{B},5" disk', f"{B},{A},c"]
+    text = "src,dst,label\n" + "\n".join(rows) + "\n"
+    if closed:
+        assert labels(text).rows == 4
+        return
+    with pytest.raises(InputError, match=r"line 2: a quote is opened and not closed"):
+        labels("\n".join(text.replace('5" disk', "disk").splitlines()))
+
+
+def test_cells_beyond_the_header_are_counted(labels):
+    table = labels(f"src,dst,label\n{A},{B},a,b\n{A},{B},a,\n{A},{B},a\n")
+    assert table.notes["rows of the labels file with more cells than its header: the last are left out"] == 1
+
+
+def test_a_file_without_any_class_is_not_said_to_have_other_times(labels):
+    table = labels("src,dst,label\n")
+    assert at(table) is None
+    assert table.classes_of([A], [1], [B], [2], [6], [0], [0]) == [None]
+    assert table.notes == {
+        "flows that no row of the labels file matches": 1,
+        "flows, and no row of the labels file has a class": 1,
+    }
+
+
 def test_rows_of_none_are_a_file_without_labels(labels):
     table = labels("src,dst,label\n")
     assert table.rows == 0

@@ -311,6 +311,8 @@ TRUTH_FAULTS = {
     "start": lambda rows: rows[0].update(start_ns=rows[0]["start_ns"] + 1),
     "end": lambda rows: rows[0].update(end_ns=rows[0]["end_ns"] + 1),
     "initiator": lambda rows: rows[2].update(src=rows[2]["dst"]),
+    "server": lambda rows: rows[2].update(dst="198.19.9.9"),
+    "protocol": lambda rows: rows[2].update(protocol=1),
     "a row too few": lambda rows: rows.pop(1),
     "a row too many": lambda rows: rows.append({**rows[0], "community_id": "1:AAAA", "flow": 9}),
     "a row twice": lambda rows: rows.append(rows[0]),
@@ -339,6 +341,15 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path, capture: Path) -> None:
         verify(capture, tmp_path / "other.parquet")
     with pytest.raises(InputError, match="no labels file"):
         verify(capture, tmp_path / "text.pcap")
+
+
+def test_what_is_not_looked_into_is_not_said_to_hold(tmp_path: Path) -> None:
+    """A capture of other packets alone is refused; one of none at all has none that break anything."""
+    from scapy.all import ARP, Ether, wrpcap
+
+    wrpcap(str(tmp_path / "arp.pcap"), [Ether() / ARP()] * 3)
+    with pytest.raises(InputError, match="no packet that is looked into, but 3 others"):
+        verify(tmp_path / "arp.pcap")
 
 
 def test_the_command_says_it_by_its_exit_code(capture: Path) -> None:

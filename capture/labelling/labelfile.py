@@ -101,6 +101,8 @@ class Cells:
         The line of a row in the file; None where a second, slower reading must find it.
     empty, repeated : int
         Rows left out: without any text in these columns, and repeating the header line.
+    long : int
+        Rows with more cells than the header line.
     cicflowmeter : bool
         CICFlowMeter made the file.
     chosen : bool
@@ -115,6 +117,7 @@ class Cells:
     line: Callable[[int], int] | None
     empty: int
     repeated: int
+    long: int
     cicflowmeter: bool
     chosen: bool
     own: bool
@@ -148,6 +151,8 @@ class LabelText:
                 first = stream.readline(1 << 20)
         except OSError as error:
             raise InputError(f"cannot read the labels file {path}: {error.strerror}", HINT) from error
+        if b"\0" in first:
+            raise InputError(f"{path} is no text in UTF-8 or Windows' code page", HINT)
         line = re.split("[\r\n]", _decoded(first.removeprefix(b"\xef\xbb\xbf")), maxsplit=1)[0]
         self._delimiter = max(",;\t", key=line.count)
         self._header = next(csv.reader([line], delimiter=self._delimiter), [])
@@ -197,10 +202,10 @@ class LabelText:
             If it is no CSV at all.
         """
         used = sorted({*(at for kind, at in self._at.items() if kind != "label"), *self._class_at})
-        numbers = None
+        numbers, long = None, 0
         table = None if lines else self._fast(used)
         if table is None:
-            table, numbers = self._slow(used)
+            table, numbers, long = self._slow(used)
         columns = {at: _column(self._header[at].strip(), cells) for at, cells in zip(used, table, strict=True)}
         empty = np.ones(len(table[0]), bool)
         repeated = empty.copy()
@@ -217,13 +222,16 @@ class LabelText:
             line=None if numbers is None else lambda row: numbers[left[row]],
             empty=int(empty.sum()),
             repeated=int((repeated & ~empty).sum()),
+            long=long,
             cicflowmeter=self._cicflowmeter,
             chosen=self._chosen,
             own=self._own,
         )
 
     def _fast(self, used: list[int]) -> list[pa.BinaryArray] | None:
-        """The columns, or None if a row has another number of them than the header."""
+        """The columns, or None if a row has another number of them than the header, or a quote may be open."""
+        if self._odd_quotes():
+            return None
         names = [str(at) for at in range(len(self._header))]
         wanted = [str(at) for at in used]
         try:
@@ -243,26 +251,43 @@ class LabelText:
             return None
         return [_joined(table[name]) for name in wanted]
 
-    def _slow(self, used: list[int]) -> tuple[list[pa.BinaryArray], list[int]]:
-        """The columns, and the line on which each row ends."""
+    def _slow(self, used: list[int]) -> tuple[list[pa.BinaryArray], list[int], int]:
+        """The columns, the line on which each row ends, and how many rows have more cells than the header."""
         cells: list[list[bytes]] = [[] for _ in used]
         numbers: list[int] = []
+        long = 0
         for row, number in self._csv_rows():
+            long += any(row[len(self._header) :])
             numbers.append(number)
             for each, at in zip(cells, used, strict=True):
                 each.append(row[at].encode("latin-1") if at < len(row) else b"")
-        return [pa.array(each, pa.binary()) for each in cells], numbers
+        return [pa.array(each, pa.binary()) for each in cells], numbers, long
+
+    def _odd_quotes(self) -> bool:
+        with self._open() as stream:
+            return sum(chunk.count(b'"') for chunk in iter(lambda: stream.read(1 << 20), b"")) % 2 == 1
 
     def _csv_rows(self) -> Iterator[tuple[list[str], int]]:
+        """Rows and the lines that they end on.
+
+        Raises
+        ------
+        InputError
+            If a cell is too long, or a quote that is not closed makes one of all lines to the end.
+        """
         # latin-1, as it gives every byte back as it was
         with self._open() as stream, io.TextIOWrapper(stream, encoding="latin-1", newline="") as text:
             reader = csv.reader(text, delimiter=self._delimiter)
+            begun = ended = 0
             try:
                 for row in reader:
-                    if row and (self._headless or reader.line_num > 1):
-                        yield row, reader.line_num
+                    begun, ended = ended + 1, reader.line_num
+                    if row and (self._headless or ended > 1):
+                        yield row, ended
             except csv.Error as error:
                 raise InputError(f"{self.path}, line {reader.line_num}: {error}", HINT) from error
+        if begun < ended and self._odd_quotes():
+            raise InputError(f"{self.path}, line {begun}: a quote is opened and not closed", "Close it, or double it")
 
 
 def _csv_of_parquet(path: Path, content: bytes | None) -> bytes:
@@ -277,7 +302,8 @@ def _csv_of_parquet(path: Path, content: bytes | None) -> bytes:
             )
         pa.csv.write_csv(file.read([*_OWN, *_OWN_MARKS]), out)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"cannot read the labels file {path}: {str(error).splitlines()[0]}", HINT) from error
+        what = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"cannot read the labels file {path}: {what}", "Take the .csv file beside it") from error
     return out.getvalue()
 
 

@@ -71,6 +71,7 @@ class Labeller:
         options: LabelOptions,
     ) -> None:
         check_label_by(label_by)
+        check_label(label)
         if labels is not None and by != "flow":
             raise InputError(f"a labels file names flows, so it cannot label a {by}", "Leave out --by, or --labels")
         if sni_table is not None and label_by != "sni":
@@ -137,6 +138,12 @@ def parse_offset(text: str | float) -> int:
         return -parse_duration(digits) if sign == "-" else parse_duration(digits)
     except InputError as error:
         raise InputError(f"{text!r} is no offset of a clock", "Write it like 2.5s, -250ms or -3h") from error
+
+
+def check_label(label: str | None) -> None:
+    """Refuse a class without a name."""
+    if label is not None and not label.strip():
+        raise InputError(f"{label!r} is no name of a class", "Name it, or leave it out: --label netflix")
 
 
 def check_label_by(label_by: str | None) -> None:

@@ -104,6 +104,7 @@ def parse_rows(cells: Cells, path: Path, options: LabelOptions) -> LabelRows:
     notes: Counter[str] = Counter()
     notes["empty rows of the labels file"] = cells.empty
     notes["lines of the labels file that repeat its header"] = cells.repeated
+    notes["rows of the labels file with more cells than its header: the last are left out"] = cells.long
     label, labels, named = _classes(cells, first, notes)
     windows = _windows(cells, options, first, notes)
     protocol = _of_texts(cells, "protocol", _protocol, first, np.ones(cells.rows, bool), "protocol")

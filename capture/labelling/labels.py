@@ -119,7 +119,9 @@ class LabelFile:
         tied = self._counts["tied"]
         notes["flows that rows of several classes match equally well: the first of the file named them"] = tied
         notes["rows of the labels file that match no flow"] = self.rows - int(self._touched.sum())
-        if flows and flows == without:
+        if flows and not self.rows:
+            notes["flows, and no row of the labels file has a class"] = flows
+        elif flows and flows == without:
             notes["flows, and the labels file matches none: look at its times, their zone, and its addresses"] = flows
         shifts = np.sort(np.concatenate(self._shifts))
         near = np.searchsorted(shifts, shifts + _AGREE_NS) - np.arange(len(shifts))

@@ -82,9 +82,14 @@ def verify(path: PathLike, labels: PathLike | None = None) -> Verification:
         If one of them cannot be read.
     """
     path, found = Path(path), Findings()
-    beside = Path(labels) if labels is not None else labels_beside(path)
+    beside = Path(labels) if labels is not None else next(iter(labels_beside(path)), None)
     rows = _read_truth(beside) if beside is not None else None
     wire = read(CaptureFile(path), found)
+    if wire.others and not len(wire.packets):
+        raise InputError(
+            f"{path} has no packet that is looked into, but {wire.others:,} others",
+            "It can verify TCP, UDP, IGMP and ICMP echoes over IP over Ethernet",
+        )
     flows = talks(wire.packets)
     check(flows, found)
     if rows is not None:
@@ -124,8 +129,10 @@ def _read_truth(path: Path) -> list[dict[str, Any]]:
 
 #: What is compared of each flow, and what it is called.
 _COMPARED = {
+    "protocol": "protocol",
     "src": "initiator",
     "src_port": "initiator's port",
+    "dst": "server",
     "dst_port": "server's port",
     "up_packets": "packets up",
     "down_packets": "packets down",
@@ -177,9 +184,13 @@ def _seen(flows: Talks) -> dict[str, dict[str, Any]]:
         ]
         packed = [part for number, port in ends for part in (number.to_bytes(width, "big"), port)]
         name = community_id(int(first["protocol"]), *packed)  # type: ignore[arg-type]
+        version = int(first["version"])
+        src, dst = (address(int(first[f"{side}_high"]), int(first[f"{side}_low"]), version) for side in ("src", "dst"))
         out[name] = {
             "packet": int(first["number"]),
-            "src": address(int(first["src_high"]), int(first["src_low"]), int(first["version"])),
+            "protocol": int(first["protocol"]),
+            "src": src,
+            "dst": dst,
             "src_port": ends[0][1],
             "dst_port": ends[1][1],
             "start_ns": int(first["time_ns"]),

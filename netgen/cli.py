@@ -141,7 +141,9 @@ def extract(
         bool, typer.Option("--list-names", help="Show what server names the captures hold; write nothing.")
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Threads and processes that read.")] = 1,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail if anything of a capture could not be read.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if a capture is damaged; otherwise what can be read is kept.")
+    ] = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:

@@ -104,7 +104,7 @@ def restore_state(state: TrainState, tensors: dict[str, Tensor]) -> None:
         state.average.load_state_dict(parts["average"])
         state.weights = LevelWeights(tensors["weights"])
     except (RuntimeError, KeyError) as error:
-        raise ValueError("a checkpoint that does not fit: its network is of another shape, as of another --preset") from error
+        raise ValueError("a checkpoint that does not fit: of another shape, as of another --preset") from error
     numbers: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():
         number, _, field = name.partition(".")

@@ -57,6 +57,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+#: Columns that every labels file has, those of format 1, too.
+NEEDED = tuple(name for name in SCHEMA.names if name != "connection")
 
 #: What an echo's first packet and its answer are (RFC 792, RFC 4443).
 _ECHO_TYPES = {PROTOCOL_ICMP: (8, 0), PROTOCOL_ICMPV6: (128, 129)}
@@ -86,7 +88,7 @@ def is_truth(path: Path) -> bool:
                 names = stream.readline(1 << 16).rstrip().replace('"', "").split(",")
     except (OSError, ValueError, pa.ArrowException):
         return False
-    return set(SCHEMA.names) - {"connection"} <= set(names)
+    return set(NEEDED) <= set(names)
 
 
 def community_id(protocol: int, src: bytes, src_port: int, dst: bytes, dst_port: int, seed: int = 0) -> str:

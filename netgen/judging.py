@@ -62,7 +62,7 @@ def evaluate(
     """
     given = {"real": real, "synth": synth, "holdout": holdout}
     tables: dict[str, FlowTable] = {}
-    options: dict[str, Any] = {"by": by, "label_by": label_by}
+    options = {"by": by, "label_by": label_by}
     # tables first: captures are then cut as those are
     for name, what in sorted(given.items(), key=lambda each: _is_capture(each[1])):
         if what is not None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from capture.errors import InputError
 from capture.formats.reader import CaptureFile
 from capture.headers import PROTOCOL_TCP
-from exporters.truth import SCHEMA, community_id, labels_beside
+from exporters.truth import NEEDED, SCHEMA, community_id, labels_beside
 from exporters.verify.columns import address, read
 from exporters.verify.findings import CHECKS, Finding, Findings
 from exporters.verify.talks import Talks, check, connections, talks
@@ -116,8 +116,7 @@ def _read_truth(path: Path) -> list[dict[str, Any]]:
             f"{path} is no labels file of a capture: {str(error).splitlines()[0]}",
             "Name the NAME.labels.parquet or NAME.labels.csv that was written beside the capture",
         ) from error
-    needed = [name for name in SCHEMA.names if name != "connection"]  # files of before it have none
-    missing = [name for name in needed if name not in table.column_names]
+    missing = [name for name in NEEDED if name not in table.column_names]
     if missing:
         raise InputError(
             f"{path} is no labels file of a capture: it lacks the columns {', '.join(missing)}",
@@ -184,8 +183,7 @@ def _seen(flows: Talks) -> dict[str, dict[str, Any]]:
         ]
         packed = [part for number, port in ends for part in (number.to_bytes(width, "big"), port)]
         name = community_id(int(first["protocol"]), *packed)  # type: ignore[arg-type]
-        version = int(first["version"])
-        src, dst = (address(int(first[f"{side}_high"]), int(first[f"{side}_low"]), version) for side in ("src", "dst"))
+        src, dst = (address(number >> 64, number & 2**64 - 1, int(first["version"])) for number, _ in ends)
         out[name] = {
             "packet": int(first["number"]),
             "protocol": int(first["protocol"]),

@@ -8,7 +8,8 @@ every class up to the same number, from nothing but these. A random forest and a
 network learn from real and added flows, and are tested on the set's own test split. The bins alone
 are fitted to the whole training split, for all ways alike.
 
-"netgen" is what `netgen augment` adds, "both" what it adds with --jitter 0.5: half of it jittered real flows.
+"netgen" is what `netgen augment --jitter 0` adds, "both" what it adds with --jitter 0.5: half of it jittered real
+flows. Which of them it takes when it is not told, by a trial on the few flows, is said in their lines.
 
 A job is a set, a number of traces, a seed and a way. It is a line of the results file when it is done;
 started again, what is done is left out. Several of these may share a file, for other --seeds or --sets.
@@ -40,6 +41,7 @@ from capture.feasible import PacketLimits, feasible
 from netgen import FlowTable, NetgenError
 from netgen.augmentation import Augmentation, Drawing, planned
 from netgen.evaluation.usefulness import CLASSIFIERS, macro_f1
+from netgen.jittertrial import Trial
 
 SHOTS = (5, 10, 20)
 
@@ -88,7 +90,7 @@ def simple(how: Callable[..., tuple[np.ndarray, np.ndarray]], table: FlowTable, 
 
 SIMPLE = {"jitter": jittered, "mixup": mixed}
 
-#: What share of the new flows are jittered: none, as `netgen augment` has it, or with --jitter.
+#: What share of the new flows are jittered, as by --jitter.
 TRAINED = {"netgen": 0.0, "both": 0.5}
 WAYS = ("real", *SIMPLE, *TRAINED)
 
@@ -148,18 +150,18 @@ def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-_LEARNT: dict[tuple[Any, ...], tuple[netgen.Model, float]] = {}
+_LEARNT: dict[tuple[Any, ...], tuple[netgen.Model, Trial, float]] = {}
 
 
-def learnt(job: Job, arguments: argparse.Namespace, plan: Augmentation) -> tuple[netgen.Model, float]:
-    """The model of the job's few flows, and the CPU time it took; the last one is kept, since two ways share it."""
+def learnt(job: Job, arguments: argparse.Namespace, plan: Augmentation) -> tuple[netgen.Model, Trial, float]:
+    """The model of the few flows, the trial of jitter, and CPU time of both; kept, since two ways share them."""
     key = (job.set, job.shots, job.seed, job.training)
     if key not in _LEARNT:
         _LEARNT.clear()
         both = {"seed": job.seed, "device": arguments.device, "threads": arguments.threads}
         begun = cpu_seconds()
-        model = plan.learn(**both, **options_of(arguments))
-        _LEARNT[key] = model, cpu_seconds() - begun
+        model, trial = plan.learn(**both, **options_of(arguments)), plan.tried(job.seed)
+        _LEARNT[key] = model, trial, cpu_seconds() - begun
     return _LEARNT[key]
 
 
@@ -172,10 +174,11 @@ def run(job: Job, arguments: argparse.Namespace) -> Line:
     if job.way in TRAINED:
         drawing = Drawing(job.seed, arguments.device, arguments.threads, steps=arguments.sampling_steps)
         plan, before = planned(real, job.to), cpu_seconds()
-        model, taken = learnt(job, arguments, plan)
+        model, trial, taken = learnt(job, arguments, plan)
         cpu += cpu_seconds() - before - taken  # as if it had been trained for this job
         added = plan.fill(model, drawing, jitter=TRAINED[job.way], only_synthetic=True)
         said = {"training_steps": model.training["steps"], "copies": copies(real, added)}
+        said |= {"chosen": next(way for way in TRAINED if TRAINED[way] == trial.share), "trial": trial.to_json()}
     elif job.way != "real":
         added = simple(SIMPLE[job.way], real, job.to, job.seed)
     made = cpu_seconds() - cpu

@@ -12,8 +12,17 @@ from resultlines import Line
 
 SIMPLE = ("jitter", "mixup")
 TITLES = {"forest": "Random forest", "network": "Convolutional network"}
+#: Of "netgen" and "both", the one whose lines say that `netgen augment` takes it when it is not told which.
+CHOSEN = "chosen"
 #: Way -> what its column is called.
-WAYS = {"real": "real", "jitter": "+ jitter", "mixup": "+ mixup", "netgen": "+ netgen", "both": "+ both"}
+WAYS = {
+    "real": "real",
+    "jitter": "+ jitter",
+    "mixup": "+ mixup",
+    "netgen": "+ drawn",
+    "both": "+ both",
+    CHOSEN: "+ netgen",
+}
 HEAD = ("set", "real traces a class", *WAYS.values(), "over the better", "over real")
 TRAINED = ("netgen", "both")
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
@@ -37,7 +46,14 @@ class Case:
 
     def scores(self, way: str) -> dict[int, float]:
         """Seed -> score."""
-        return {seed: line[self.classifier][self.metric] for seed, line in self.lines.get(way, {}).items()}
+        return {seed: line[self.classifier][self.metric] for seed, line in self._of(way).items()}
+
+    def _of(self, way: str) -> dict[int, Line]:
+        """Seed -> line."""
+        if way != CHOSEN:
+            return self.lines.get(way, {})
+        told = [(seed, line) for each in TRAINED for seed, line in self.lines.get(each, {}).items()]
+        return {seed: line for seed, line in told if line.get("chosen") == line["way"]}
 
     def mean(self, way: str) -> float | None:
         found = self.scores(way)
@@ -54,13 +70,13 @@ class Case:
         Noise is two standard errors of the differences over the seeds, or the standard error of a
         score on so many test flows, if that is more: with three seeds the former may be small by chance.
         """
-        mine, other = self.scores("netgen"), self.scores(over) if over else {}
+        mine, other = self.scores(CHOSEN), self.scores(over) if over else {}
         seeds = sorted(mine.keys() & other.keys())
         if not seeds:
             return None
         differences = [mine[seed] - other[seed] for seed in seeds]
         error = statistics.stdev(differences) / math.sqrt(len(seeds)) if len(seeds) > 1 else 0.0
-        score, tested = mine[seeds[0]], self.lines["netgen"][seeds[0]]["tested"]
+        score, tested = mine[seeds[0]], self._of(CHOSEN)[seeds[0]]["tested"]
         chance = math.sqrt(max(score * (1 - score), 0.01) / tested)
         return statistics.mean(differences), max(2 * error, chance)
 

@@ -1,9 +1,9 @@
 """Topping up rare classes: flows of a table, and synthetic ones where a class has few.
 
 The model learns from the table's own real flows, unless one is given. A share of the new ones may be jittered real
-flows (`netgen.jitter`). Drawn flow i of a class is the same for the same model and seed, and jittered flow i for the
-same real flows and seed; so a table that is topped up twice, to 100 and then to 500, holds what one topped up to 500
-at once does, and no flow comes twice.
+flows (`netgen.jitter`); a trial on the real flows decides it (`netgen.jittertrial`). Drawn flow i of a class is the
+same for the same model and seed, and jittered flow i for the same real flows and seed; so a table that is topped up
+twice, to 100 and then to 500, holds what one topped up to 500 at once does, and no flow comes twice.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from capture.flows import ABOUT, FlowTable, concat
 from diffusion.train import Progress
 from netgen.drawing import check_sampling, choose_device
 from netgen.jitter import SOURCE, SPREAD, is_jittered, jittered
+from netgen.jittertrial import AUTO, Trial, tried
 from netgen.model import Model
 from netgen.shipped import load
 from netgen.training import train
@@ -76,12 +77,13 @@ def augment(
     model: Model | str | os.PathLike[str] | None = None,
     seed: int = 0,
     drawing: Drawing | None = None,
-    jitter: float = 0.0,
+    jitter: float | str = AUTO,
     only_synthetic: bool = False,
     skip_missing: bool = False,
     save_model: str | os.PathLike[str] | None = None,
     force: bool = False,
     training_progress: Callable[[Progress], None] | None = None,
+    trial_progress: Callable[[int, int], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     **training: Any,
 ) -> FlowTable:
@@ -101,9 +103,10 @@ def augment(
         ``steps``, ``threads`` and ``precision`` of training: one by the clock does not stop at the same step.
     drawing : Drawing, optional
         Seed, device, threads, guidance and sampling steps, instead of `seed` alone.
-    jitter : float
+    jitter : float or "auto"
         Share of the new flows that are not drawn, but real flows of the class with each number a little changed, which
-        lie near real ones.
+        lie near real ones. ``"auto"``: half, if a trial on the real flows finds that a classifier learns more with
+        such (`netgen.jittertrial`), and none otherwise, nor with `only_synthetic`.
     only_synthetic : bool
         Return the new flows alone.
     skip_missing : bool
@@ -111,8 +114,9 @@ def augment(
         flows to learn from; otherwise that is an error.
     save_model : path, optional
         Keeps the model that was trained; replaced if there is one and `force` is true.
-    training_progress, progress : callable, optional
-        Told of the training, as in `netgen.train`, and of (flows drawn, flows to draw).
+    training_progress, trial_progress, progress : callable, optional
+        Told of the training, as in `netgen.train`, of the trial's (turns done, turns in all), and of (flows drawn,
+        flows to draw).
     **training
         ``minutes``, ``steps``, ``precision``, ``validation`` and all else that `netgen.train` takes.
 
@@ -129,8 +133,7 @@ def augment(
     """
     how = drawing or Drawing(seed=seed)
     _check(model, save_model, training)
-    if not 0 <= jitter < 1:
-        raise InputError(f"a share of {jitter} of the new flows cannot be jittered", "Take 0 to 0.9: --jitter 0.5")
+    share = _share(jitter)
     given = load(model) if isinstance(model, str | os.PathLike) else model
     plan = planned(flows, to, model=given, skip_missing=skip_missing)
     if not plan.numbers:
@@ -138,7 +141,27 @@ def augment(
     if given is None:
         both = {"seed": how.seed, "device": how.device, "threads": how.threads}
         given = plan.learn(**{**both, **training}, out=save_model, force=force, progress=training_progress)
-    return plan.fill(given, how, jitter=jitter, only_synthetic=only_synthetic, progress=progress)
+    trial = None
+    if share is None:
+        # whoever takes the synthetic flows alone may pass them on, and jittered ones lie near real ones
+        trial = None if only_synthetic else plan.tried(how.seed, trial_progress)
+        share = 0.0 if trial is None else trial.share
+    return plan.fill(given, how, jitter=share, trial=trial, only_synthetic=only_synthetic, progress=progress)
+
+
+def _share(jitter: float | str) -> float | None:
+    """A share of flows; None: a trial decides."""
+    if jitter == AUTO:
+        return None
+    try:
+        share = float(jitter)
+    except (TypeError, ValueError):
+        share = -1.0
+    if not 0 <= share < 1:
+        raise InputError(
+            f"a share of {jitter} of the new flows cannot be jittered", f"Take 0 to 0.9, or {AUTO}: --jitter 0.5"
+        )
+    return share
 
 
 def _check(model: Any, save_model: str | os.PathLike[str] | None, training: dict[str, Any]) -> None:
@@ -174,6 +197,14 @@ class Augmentation:
     numbers: dict[str, int]
     left: dict[str, str]
 
+    def tried(self, seed: int, progress: Callable[[int, int], None] | None = None) -> Trial:
+        """Whether jittered flows help, by the labelled real flows."""
+        return tried(self._labelled(), seed, progress)
+
+    def _labelled(self) -> FlowTable:
+        """Real flows of known class."""
+        return self.flows.take(_real(self.flows) & self.flows.table["label"].is_valid().to_numpy())
+
     def learn(self, **training: Any) -> Model:
         """Train on the real flows of all classes but those that are left; takes what `netgen.train` does."""
         learnt = set(self.before) - set(self.left)
@@ -203,11 +234,12 @@ class Augmentation:
         drawing: Drawing,
         *,
         jitter: float = 0.0,
+        trial: Trial | None = None,
         only_synthetic: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> FlowTable:
-        """Draw what is lacking, and jitter; see `augment`."""
-        real = self.flows.take(_real(self.flows) & self.flows.table["label"].is_valid().to_numpy())
+        """Draw what is lacking, and jitter; see `augment`. `trial` is what the share was chosen by."""
+        real = self._labelled()
         lacks = self._lacks(jitter, set(real.classes))
         drawn = drawing.draw(model, {name: max(each.drawn.stop, 1) for name, each in lacks.items()}, progress)
         near = {name: each.near for name, each in lacks.items() if each.near}
@@ -216,13 +248,15 @@ class Augmentation:
         begin = max(self.flows.table["flow"].to_pylist()) + 1
         new = new.combine_chunks().set_column(0, ABOUT.field("flow"), arrow(begin + np.arange(len(new))))
         facts = ("model", "weights_sha256", "seed", "guidance", "steps", "changed")
+        close: dict[str, Any] = {"share": jitter, "spread": SPREAD, "flows": {name: len(near[name]) for name in near}}
+        close |= {} if trial is None else {"trial": trial.to_json()}
         return FlowTable(
             new if only_synthetic else pa.concat_tables([self.flows.table, new]).combine_chunks(),
             self.flows.spec,
             {
                 **self._about(),
                 "only_synthetic": only_synthetic,
-                "jittered": {"share": jitter, "spread": SPREAD, "flows": {name: len(near[name]) for name in near}},
+                "jittered": close,
                 **{key: drawn.about[key] for key in facts},
                 "training": {key: model.training[key] for key in KEPT if key in model.training},
                 "parts": [self.flows.about, drawn.about],

@@ -107,8 +107,8 @@ def training_bar(rich: Any) -> Iterator[Callable[[TrainProgress], None]]:
 
 
 @contextlib.contextmanager
-def training_then_flows_bar() -> Iterator[tuple[Callable[[TrainProgress], None], Callable[[int, int], None]]]:
-    """The bars of a training and of flows drawn, one after the other, each from its first news on."""
+def augmenting_bars() -> Iterator[tuple[Callable[[TrainProgress], None], Callable[..., None], Callable[..., None]]]:
+    """The bars of a training, of a trial and of flows drawn, one after the other, each from its first news on."""
     with contextlib.ExitStack() as stack:
         bars: dict[str, Callable[..., None]] = {}
 
@@ -121,7 +121,12 @@ def training_then_flows_bar() -> Iterator[tuple[Callable[[TrainProgress], None],
 
             return update
 
-        yield shown("training", training_bar), shown("flows", lambda: flows_bar("Drawing"))
+        trial = shown("trial", steps_bar)
+        yield (
+            shown("training", training_bar),
+            lambda done, total: trial("Trying jitter", done, total),
+            shown("flows", lambda: flows_bar("Drawing")),
+        )
 
 
 @_on_terminal

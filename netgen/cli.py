@@ -368,8 +368,14 @@ def augment(
         int | None, typer.Option("--sampling-steps", help="Sampling steps.", show_default="the model's, 10")
     ] = None,
     jitter: Annotated[
-        float, typer.Option("--jitter", help="Share of the new flows that are real ones, each number changed a little.")
-    ] = 0.0,
+        str,
+        typer.Option(
+            "--jitter",
+            metavar="SHARE|auto",
+            help="Share of the new flows that are real ones, each number changed a little; auto: half, if a trial on "
+            "the real flows finds that it helps.",
+        ),
+    ] = "auto",
     only_synthetic: Annotated[bool, typer.Option("--only-synthetic", help="Write the new flows alone.")] = False,
     skip_missing: Annotated[
         bool,
@@ -402,11 +408,11 @@ def augment(
     training: dict[str, Any] = {"minutes": minutes, "steps": steps, "precision": precision, "validation": validation}
     training |= {"resume": resume or None}
     drawing = Drawing(seed=seed, device=device, threads=threads, guidance=guidance, steps=sampling_steps)
-    with bars.training_then_flows_bar() as (training_progress, progress):
+    with bars.augmenting_bars() as (training_progress, trial_progress, progress):
         table = run(
             [FlowTable.read(path) for path in flows], to, model=model, drawing=drawing, jitter=jitter,
             only_synthetic=only_synthetic, skip_missing=skip_missing, save_model=save_model, force=force,
-            training_progress=training_progress, progress=progress,
+            training_progress=training_progress, trial_progress=trial_progress, progress=progress,
             **{name: value for name, value in training.items() if value is not None},
         )  # fmt: skip
     report = write(table, out, seed=seed, force=force, card=card)

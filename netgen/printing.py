@@ -190,6 +190,19 @@ def verified(found: Verification, *, as_json: bool) -> None:
     _say(f"{failing} of {len(found.checked)} checks failed" if failing else f"all {len(found.checked)} checks hold")
 
 
+def _tried(trial: dict[str, Any], share: float) -> str:
+    """What a trial of jittered flows found, and how to have it otherwise."""
+    if not trial["flows"]:
+        return "no flow is jittered: with so few real flows it cannot be tried whether that helps (--jitter 0.5: half)"
+    found = (
+        f"taught by such, too, a forest gives real flows that it does not know a likelihood of {trial['jittered']:.2f} "
+        f"instead of {trial['alone']:.2f}"
+    )
+    if share:
+        return f"half of the new flows are jittered real ones: {found} (--jitter 0: none)"
+    return f"no flow is jittered: {found} (--jitter 0.5: half)"
+
+
 def augmented(table: FlowTable, report: WriteReport, model: Path | None, *, as_json: bool) -> None:
     """What augment prints: flows of each class before and after, and what was left as it is."""
     about, summary = table.about, table.summary()
@@ -214,6 +227,8 @@ def augmented(table: FlowTable, report: WriteReport, model: Path | None, *, as_j
         _say(f"{name} was left as it is: {why}")
     if summary["unlabelled"]:
         _say(f"{summary['unlabelled']:,} flows have no label; they were kept as they are")
+    if trial := about.get("jittered", {}).get("trial"):
+        _say(_tried(trial, about["jittered"]["share"]))
     for reason, number in about.get("changed", {}).items():
         _say(f"{number} of {summary['synthetic']} synthetic flows: {reason}")
     if not numbers:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import netgen
+import netgen.augmentation
 import netgen.training
 from capture.errors import InputError, ModelError, NetgenError, SpecMismatch, TableError
 from capture.flows import FlowTable, concat
@@ -19,6 +20,7 @@ from capture.series import SeriesSpec
 from exporters.card import card
 from netgen.augmentation import Drawing, augment, planned
 from netgen.jitter import is_jittered, jittered
+from netgen.jittertrial import Trial
 
 QUICK = {"steps": 3, "precision": "float32", "validation": 0}
 FAST = Drawing(threads=1, steps=2)
@@ -119,7 +121,7 @@ def test_topping_up_in_two_steps_is_topping_up_at_once(share, rare, tiny_model):
 
 def test_only_the_synthetic_flows_can_be_had(rare, tiny_model):
     """They are the last rows of the whole, their numbers too."""
-    whole = augment(rare, model=tiny_model, drawing=FAST)
+    whole = augment(rare, model=tiny_model, drawing=FAST, jitter=0)
     alone = augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True)
     assert alone.table.equals(whole.table.slice(len(rare)).combine_chunks())
     assert alone.about["only_synthetic"] is True
@@ -148,6 +150,61 @@ def test_half_of_the_new_flows_can_be_jittered_real_ones(rare, tiny_model):
     drawn = augment(rare, 30, model=tiny_model, drawing=FAST)
     first = drawn.take(synthetic(drawn)).series()[:6]
     np.testing.assert_array_equal(new.take((new.labels == "Web-TLS") & ~near).series(), first)
+
+
+@pytest.mark.parametrize(("better", "share"), [(True, 0.5), (False, 0.0)])
+def test_a_trial_on_the_real_flows_decides_whether_any_are_jittered(better, share, rare, tiny_model, monkeypatch):
+    """It sees labelled real flows alone, not those added before; what it found is kept; none with only_synthetic."""
+    seen, found = [], Trial(0.5, 0.6 if better else 0.4, 42)
+
+    def tried(real, seed, progress):
+        seen.append(real)
+        return found
+
+    monkeypatch.setattr(netgen.augmentation, "tried", tried)
+    first = augment(rare, 30, model=tiny_model, drawing=FAST)
+    known = rare.take(np.array([each is not None for each in rare.labels]))
+    assert seen[0].table.equals(known.table)
+    assert first.table.equals(augment(rare, 30, model=tiny_model, drawing=FAST, jitter=share).table)
+    assert first.about["jittered"]["trial"] == {"alone": 0.5, "jittered": found.jittered, "flows": 42}
+    assert first.about["jittered"]["share"] == share
+    twice = augment(first, 34, model=tiny_model, drawing=FAST)
+    assert seen[1].table.equals(known.table)
+    assert len(twice) == 3 * 34 + 2
+    alone = augment(rare, 30, model=tiny_model, drawing=FAST, only_synthetic=True)
+    assert len(seen) == 2
+    assert "trial" not in alone.about["jittered"]
+    assert alone.about["jittered"]["flows"] == {}
+
+
+def test_the_command_says_what_the_trial_found(here, tiny_model_file, netgen_command, monkeypatch):
+    """And how to have it otherwise."""
+    words = (
+        "augment",
+        "mine.flows.parquet",
+        "--model",
+        tiny_model_file,
+        "--sampling-steps",
+        2,
+        "--force",
+        "-o",
+        "x.parquet",
+    )
+    for trial, sentence in (
+        (Trial(0.5, 0.62, 42), "half of the new flows are jittered real ones: taught by such, too, a forest gives real "
+            "flows that it does not know a likelihood of 0.62 instead of 0.50 (--jitter 0: none)"),
+        (Trial(0.5, 0.4, 42), "no flow is jittered: taught by such, too, a forest gives real flows that it does not "
+            "know a likelihood of 0.40 instead of 0.50 (--jitter 0.5: half)"),
+        (Trial(0, 0, 0), "no flow is jittered: with so few real flows it cannot be tried whether that helps"),
+    ):  # fmt: skip
+        monkeypatch.setattr(netgen.augmentation, "tried", lambda *_, trial=trial: trial)
+        outcome = netgen_command(*words)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert sentence in " ".join(outcome.out.split())
+    told = json.loads(netgen_command(*words, "--json").out)["jittered"]
+    assert told["trial"] == {"alone": 0, "jittered": 0, "flows": 0}
+    assert netgen_command(*words, "--jitter", "0.0").code == 0
+    assert "trial" not in FlowTable.read("x.parquet").about["jittered"]
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.floats(0, 0.99))
@@ -195,7 +252,7 @@ def test_a_class_without_real_flows_gets_drawn_ones_alone(rare, tiny_model):
     assert table.about["jittered"]["flows"] == {}
 
 
-@pytest.mark.parametrize("share", [-0.1, 1, 7, float("nan")])
+@pytest.mark.parametrize("share", [-0.1, 1, 7, float("nan"), "most", "", None])
 def test_a_share_must_be_one(share, rare, tiny_model):
     with pytest.raises(InputError, match=r"cannot be jittered.*--jitter 0\.5"):
         augment(rare, model=tiny_model, jitter=share)
@@ -386,6 +443,7 @@ def test_the_command_says_when_nothing_was_to_be_done(here, tiny_model_file, net
         (["--to", "lots"], "cannot be topped up to 'lots' flows"),
         (["--model", "tiny", "--minutes", 1], "--minutes cannot be heeded"),
         (["--save-model", "m.bin"], "a model cannot be written to m.bin"),
+        (["--jitter", "lots"], "a share of lots of the new flows cannot be jittered"),
         (["--resume"], "only a training that keeps its model can be resumed"),
         (["--guidance", "-1"], "guidance -1.0 cannot be drawn with"),
         (["no.parquet"], "no.parquet does not exist"),

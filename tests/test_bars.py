@@ -46,13 +46,14 @@ def test_a_file_or_pipe_sees_nothing(monkeypatch, name):
     assert shown(monkeypatch, io.StringIO(), name) == ""
 
 
-def test_training_and_drawing_show_one_bar_after_the_other(monkeypatch):
+def test_training_trial_and_drawing_show_one_bar_after_the_other(monkeypatch):
     screen = Screen()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "200")
-    with bars.training_then_flows_bar() as (training, flows):
+    with bars.augmenting_bars() as (training, trial, flows):
         training(*NEWS["training_bar"][1])
+        trial(1, 5)
         flows(50, 100)
     seen = screen.getvalue()
-    assert 0 <= seen.index("loss 0.250") < seen.index("Drawing")
+    assert 0 <= seen.index("loss 0.250") < seen.index("Trying jitter") < seen.index("Drawing")

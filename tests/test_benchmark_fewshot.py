@@ -119,7 +119,9 @@ def test_jobs_are_done_once(command):
         (10, "both", 30, 60), (10, "jitter", 30, 60), (10, "mixup", 30, 60), (10, "netgen", 30, 60),
         (10, "real", 30, 0),
     ]  # fmt: skip
-    assert all(json.loads(line["training"])["steps"] == 2 for line in lines if line["way"] in fewshot.TRAINED)
+    trained = [line for line in lines if line["way"] in fewshot.TRAINED]
+    assert all(json.loads(line["training"])["steps"] == 2 for line in trained)
+    assert all((line["chosen"] == "both") == (line["trial"]["jittered"] > line["trial"]["alone"]) for line in trained)
     assert command("--seeds", "0", "--shots", "5", "10")[1] == lines
 
     command.results.write_text(command.results.read_text()[:-30])
@@ -154,7 +156,7 @@ def test_a_job_that_fails_loses_no_other(command):
 # --- the verdicts ---
 
 
-def line(way, seed, score, *, tested=10_000, shots=5, name="video"):
+def line(way, seed, score, *, tested=10_000, shots=5, name="video", chosen="netgen"):
     each = {"accuracy": score, "macro_f1": score / 2}
     about = {
         "short": 0,
@@ -166,7 +168,8 @@ def line(way, seed, score, *, tested=10_000, shots=5, name="video"):
         "command": "c",
         "cpu": 36.0,
     }
-    more = {"training": "{}", "training_steps": 1, "copies": 0, "added": 9} if way == "netgen" else {"training": ""}
+    trained = {"training": "{}", "training_steps": 1, "copies": 0, "added": 9, "chosen": chosen}
+    more = trained if way in fewshot.TRAINED else {"training": ""}
     return {
         "set": name, "shots": shots, "seed": seed, "way": way, "to": 100, "repeats": 3, "tested": tested,
         "forest": each, "network": each, **about, **more,
@@ -220,12 +223,24 @@ def test_the_report_counts_sets_won_and_lost():
     ):
         assert sentence in said
     assert (
-        "| video | 5 | 0.500 ± 0.000 | 0.600 ± 0.000 | 0.500 ± 0.000 | 0.700 ± 0.000 | - | +0.100 (noise 0.005)" in said
+        "| video | 5 | 0.500 ± 0.000 | 0.600 ± 0.000 | 0.500 ± 0.000 | 0.700 ± 0.000 | - | 0.700 ± 0.000 | +0.100 "
+        "(noise 0.005)" in said
     )
     # what is not done yet is no verdict
     part = fewshot_table.report(made(real=(0.5,), jitter=(0.5,)), ["video"], asked=[5])
     assert "on 0 of 0 sets" in part
-    assert "| video | 5 | 0.500 | 0.500 | - | - | - | - | - |" in part
+    assert "| video | 5 | 0.500 | 0.500 | - | - | - | - | - | - |" in part
+
+
+def test_netgen_is_what_its_trial_took():
+    """Seed by seed; what else it could have taken stands in its own column."""
+    ways = {"real": 0.5, "jitter": 0.55, "mixup": 0.5, "netgen": 0.6, "both": 0.8}
+    lines = [line(way, seed, score, chosen=("netgen", "both")[seed]) for seed in (0, 1) for way, score in ways.items()]
+    case = fewshot_table.cases(lines, "video", "forest", "accuracy")[5]
+    assert case.scores("chosen") == {0: 0.6, 1: 0.8}
+    assert case.gain("jitter")[0] == pytest.approx(0.15)
+    said = fewshot_table.report(lines, ["video"], asked=[5])
+    assert "| 0.600 ± 0.000 | 0.800 ± 0.000 | 0.700 ± 0.141 | +0.150" in said
 
 
 def test_a_set_of_the_first_pages_is_cut_to_its_own_training_flows(shared_data):

@@ -68,14 +68,32 @@ def forest(
     series: np.ndarray, labels: np.ndarray, test: np.ndarray, *, seed: int = 0, trees: int | None = None
 ) -> np.ndarray:
     """What a random forest trained on series and their running sums says of others; str, shape (test,)."""
+    said: np.ndarray = _grown(cumulative(series), labels, seed, trees or TREES).predict(cumulative(test))
+    return said
+
+
+def chances(
+    points: np.ndarray, labels: np.ndarray, test: np.ndarray, *, seed: int = 0, trees: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """How likely each class is to such a forest, of points as `cumulative` makes them.
+
+    Returns
+    -------
+    classes : ndarray of str, sorted
+    chances : ndarray of float64, shape (test, classes)
+    """
+    model = _grown(points, labels, seed, trees or TREES)
+    return model.classes_, model.predict_proba(test)
+
+
+def _grown(points: np.ndarray, labels: np.ndarray, seed: int, trees: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier
 
-    model = RandomForestClassifier(trees or TREES, random_state=seed, n_jobs=2)
+    model = RandomForestClassifier(trees, random_state=seed, n_jobs=2)
     with warnings.catch_warnings():
         # many classes of few flows are what is asked about, and no regression
         warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
-        said: np.ndarray = model.fit(cumulative(series), labels).predict(cumulative(test))
-    return said
+        return model.fit(points, labels)
 
 
 def network(

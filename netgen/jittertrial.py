@@ -1,0 +1,121 @@
+"""Whether jittered flows are worth adding: a trial on the real flows alone, before anything is trained.
+
+Real flows are held back by turns, and a random forest learns from the others, alone and with jittered ones of these.
+If those held back become likelier with them, the last digits of a number say nothing of the class. If they become
+less likely, as where packets are cells of one size or a command is told by its exact length, digits do (BENCHMARKS.md,
+"Few real flows"). Likelihood is a proper score: it sees what a forest is less sure of long before it errs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from capture.flows import FlowTable
+from netgen.evaluation.spaces import cumulative
+from netgen.evaluation.usefulness import chances
+from netgen.jitter import jittered
+
+#: Instead of a share: half where the trial finds that jittered flows help, and none otherwise.
+AUTO = "auto"
+
+#: What share of the new flows is jittered where that helps.
+HALF = 0.5
+
+#: So many flows of a class at most are held back, each in one of so many turns.
+HELD, TURNS = 20, 5
+
+#: Flows that a class is topped up to, at most and at least (or to twice its own), and those of all classes, roughly.
+MOST, LEAST, ALL = 100, 20, 6_000
+
+TREES = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """How likely real flows that were held back are to a forest, that of each being of its own class.
+
+    Parameters
+    ----------
+    alone, jittered : float
+        Taught by the other real flows alone, and by jittered ones of these, too: the geometric mean over flows.
+    flows : int
+        Real flows that were held back; 0 if none could be, since no two classes have two.
+    """
+
+    alone: float
+    jittered: float
+    flows: int
+
+    @property
+    def share(self) -> float:
+        """Of the new flows, those that had better be jittered."""
+        return HALF if self.jittered > self.alone else 0.0
+
+    def to_json(self) -> dict[str, float]:
+        """As JSON types."""
+        return dataclasses.asdict(self)
+
+
+def tried(real: FlowTable, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Trial:
+    """Try jittered flows; the same real flows and seed give the same trial, however many flows are lacking.
+
+    Parameters
+    ----------
+    real : FlowTable
+        Labelled real flows. Of a class with more than `MOST`, so many are taken.
+    seed : int
+    progress : callable, optional
+        Told of (turns done, turns in all).
+    """
+    if len(real.classes) < 2:
+        return Trial(0.0, 0.0, 0)
+    most = int(np.clip(ALL // len(real.classes), LEAST, MOST))
+    real, turn = _some(real, most, np.random.default_rng(seed))
+    labels = real.labels.astype(str)
+    held = [turn == each for each in range(TURNS)]
+    if len({name for each in held for name in labels[each]}) < 2:
+        return Trial(0.0, 0.0, 0)
+    points = cumulative(real.series())
+    found: dict[str, list[np.ndarray]] = {"alone": [], "jittered": []}
+    if progress:
+        progress(0, TURNS)
+    for number, mine in enumerate(held):
+        rest = real.take(~mine)
+        near = jittered(rest, {name: range(max(most - there, there)) for name, there in rest.counts().items()}, seed)
+        more = np.concatenate([points[~mine], cumulative(near.series())])
+        taught = {
+            "alone": (points[~mine], labels[~mine]),
+            "jittered": (more, np.concatenate([labels[~mine], near.labels.astype(str)])),
+        }
+        for name, (known, said) in taught.items():
+            found[name].append(_logarithms(known, said, points[mine], labels[mine], seed + number))
+        if progress:
+            progress(number + 1, TURNS)
+    alone, with_jitter = (np.concatenate(each) for each in found.values())
+    return Trial(float(np.exp(alone.mean())), float(np.exp(with_jitter.mean())), len(alone))
+
+
+def _some(real: FlowTable, most: int, generator: np.random.Generator) -> tuple[FlowTable, np.ndarray]:
+    """At most so many flows of each class, and in which turn each is held back; -1: in none."""
+    labels = real.labels.astype(str)
+    rows, turns = [], []
+    for name in real.classes:
+        mine = generator.permutation(np.flatnonzero(labels == name))[:most]
+        turn = np.arange(len(mine)) + generator.integers(TURNS)
+        never = (np.arange(len(mine)) >= HELD) | (len(mine) == 1)
+        rows.append(mine)
+        turns.append(np.where(never, -1, turn % TURNS))
+    order = np.argsort(np.concatenate(rows))
+    return real.take(np.concatenate(rows)[order]), np.concatenate(turns)[order]
+
+
+def _logarithms(points: np.ndarray, labels: np.ndarray, held: np.ndarray, truth: np.ndarray, seed: int) -> np.ndarray:
+    """Of the likelihood of each flow held back, by Laplace's rule: each class has a vote more than trees gave it."""
+    if not len(held):
+        return np.empty(0)
+    classes, likely = chances(points, labels, held, seed=seed, trees=TREES)
+    votes: np.ndarray = TREES * likely[np.arange(len(held)), np.searchsorted(classes, truth)]
+    return np.log((votes + 1) / (TREES + len(classes)))

@@ -27,7 +27,7 @@ from tracesets import load, there
 
 import netgen
 from netgen import FlowTable
-from netgen.augmentation import Drawing
+from netgen.augmentation import Drawing, planned
 from netgen.evaluation.spaces import cumulative
 
 #: All other classes are benign.
@@ -151,7 +151,8 @@ def one_seed(seed: int, full: FlowTable, test: FlowTable, arguments: argparse.Na
     """Way -> scores, with one draw of the rare flows."""
     real = imbalanced(full, arguments.keep, np.random.default_rng(seed))
     wanted = missing(real)
-    print(f"seed {seed}: {real.counts()}", flush=True)
+    trial = planned(real).tried(seed)
+    print(f"seed {seed}: {real.counts()}; augment would choose {trial.share:.0%} jittered: {trial}", flush=True)
     trees = {"forests": arguments.forests, "trees": arguments.trees}
     held = test.to_numpy()
     found = {

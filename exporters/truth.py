@@ -19,6 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from capture.errors import InputError
 from capture.flows import METADATA_KEY, FlowTable
 from capture.headers import PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_IGMP
 from exporters.addresses import v6_addresses
@@ -89,6 +90,31 @@ def is_truth(path: Path) -> bool:
     except (OSError, ValueError, pa.ArrowException):
         return False
     return set(NEEDED) <= set(names)
+
+
+def read_truth(path: Path) -> pa.Table:
+    """A labels file that netgen wrote, CSV or Parquet: its rows, each of a flow.
+
+    Raises
+    ------
+    InputError
+        If it is none, or cannot be read.
+    """
+    hint = "Name the NAME.labels.parquet or NAME.labels.csv that was written beside the capture"
+    try:
+        if path.suffix.lower() == ".csv":
+            options = pyarrow.csv.ConvertOptions(
+                column_types={field.name: field.type for field in SCHEMA}, strings_can_be_null=True, null_values=[""]
+            )
+            table = pyarrow.csv.read_csv(path, convert_options=options)
+        else:
+            table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} is no labels file of a capture: {str(error).splitlines()[0]}", hint) from error
+    missing = [name for name in NEEDED if name not in table.column_names]
+    if missing:
+        raise InputError(f"{path} is no labels file of a capture: it lacks the columns {', '.join(missing)}", hint)
+    return table
 
 
 def community_id(protocol: int, src: bytes, src_port: int, dst: bytes, dst_port: int, seed: int = 0) -> str:

@@ -545,10 +545,13 @@ def models(
 
 @app.command()
 def info(
-    file: Annotated[Path, typer.Argument(help="A flow table, a model (or a shipped one's name) or a capture.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A flow table, a model (or a shipped one's name), a capture, or the labels beside it."),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Say what a flow table, a model or a capture holds."""
+    """Say what a flow table, a model, a capture or the labels beside one holds."""
     from netgen import inspection, printing
 
     printing.described(inspection.describe(file), as_json=as_json)
@@ -636,10 +639,11 @@ def _with_commands(words: list[str]) -> typer.Typer:
 
 
 def _fail(message: str, hint: str | None) -> None:
+    from netgen.printing import visible
+
     line = message[:1].lower() + message[1:] if message[:2].istitle() else message
     line = f"netgen: {line}" + (f". {hint}" if hint else "")
-    # what was found in a file may be meant for a terminal
-    print("".join(each if each.isprintable() else repr(each)[1:-1] for each in line), file=sys.stderr)
+    print(visible(line), file=sys.stderr)  # what was found in a file may be meant for a terminal
     sys.exit(1)
 
 

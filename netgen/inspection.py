@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from capture.errors import InputError
 from capture.series import BINS
 
 
 def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
-    """A flow table, a model or a capture as JSON types.
+    """A flow table, a model, a capture or the labels file of one as JSON types.
 
     Raises
     ------
@@ -32,6 +36,8 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(
             f"{path} cannot be read: {error.strerror}", "Name a flow table, a model or a capture"
         ) from error
+    if path.suffix in (".csv", ".parquet") and (labels := _labels(path)):
+        return labels
     if head[:4] == b"PAR1":
         from capture.flows import FlowTable
 
@@ -67,6 +73,34 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
         "classes": facts["classes"],
         "account": facts["account"],
     }
+
+
+def _labels(path: Path) -> dict[str, Any] | None:
+    """What a labels file that netgen wrote says; nothing if it is none."""
+    from exporters.truth import is_truth, read_truth
+
+    if not is_truth(path):
+        return None
+    rows = read_truth(path)
+    packets, size = (pc.add(rows[f"up_{what}"], rows[f"down_{what}"]) for what in ("packets", "bytes"))
+    start = pc.min(rows["start_ns"]).as_py()
+    return {
+        "file": str(path),
+        "kind": "labels of a capture",
+        "flows": rows.num_rows,
+        "packets": pc.sum(packets).as_py() or 0,
+        "ip_bytes": pc.sum(size).as_py() or 0,
+        "first_packet": None if start is None else _time(start),
+        "labels": _counts(rows, "label"),
+        "connections": _counts(rows, "connection"),
+        "mended": pc.sum(rows["mended"]).as_py() or 0,
+    }
+
+
+def _counts(rows: pa.Table, column: str) -> dict[str, int]:
+    """Value -> rows, the most frequent first; none without a value, or of a column that there is not."""
+    values = rows[column].drop_null().to_pylist() if column in rows.column_names else []
+    return dict(Counter(values).most_common())
 
 
 def _time(ns: int) -> str:

@@ -28,8 +28,14 @@ def _table(*columns: str, plain: bool = False) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    class Visible(Table):
+        """Names come from captures and labels files: what is not printable in them must not reach the terminal."""
+
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            super().add_row(*(visible(each) if isinstance(each, str) else each for each in cells), **options)
+
     options: dict[str, Any] = {"box": SIMPLE_HEAD} if plain else {}
-    return Table(*columns, header_style="bold", **options)
+    return Visible(*columns, header_style="bold", **options)
 
 
 def _show(what: Table) -> None:
@@ -39,8 +45,14 @@ def _show(what: Table) -> None:
     Console(highlight=False, markup=False, emoji=False).print(what)
 
 
+def visible(text: str) -> str:
+    """Text with whatever would move a terminal's cursor, or colour it, written out: ``\\x1b``."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
 def _say(*parts: str | tuple[str, str]) -> None:
     """A line, of text and (text, style); never folded, since a path must be copied in one piece."""
+    parts = tuple(visible(part) if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts)
     if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):  # nothing has a style there
         print("".join(part if isinstance(part, str) else part[0] for part in parts))
         return
@@ -314,7 +326,7 @@ def described(facts: dict[str, Any], *, as_json: bool) -> None:
     for name, value in facts.items():
         if name in ("classes", "conditions", "account", "profile") or value in (None, {}, []):
             continue
-        rows.add_row(Text(name.replace("_", " "), style="bold"), _plain(name, value))
+        rows.add_row(Text(name.replace("_", " "), style="bold"), visible(_plain(name, value)))
     if told := facts.get("conditions"):
         rows.add_row(
             Text("told apart", style="bold"), f"{len(told)} classes, or protocols of classes (--json names them)"

@@ -231,6 +231,7 @@ def test_json_is_one_object_on_stdout_and_nothing_else(
     assert list(only_object(netgen_command("models", "--json"))) == ["tiny"]
     assert only_object(netgen_command("models", "tiny", "--json"))["card"].startswith("# tiny")
     kinds = {"t.parquet": "flow table", "t.safetensors": "model", "c.pcap": "capture"}
+    kinds |= dict.fromkeys(("s.labels.csv", "s.labels.parquet"), "labels of a capture")
     for name, kind in kinds.items():
         found = only_object(netgen_command("info", name, "--json"))
         assert (found["file"], found["kind"]) == (name, kind)
@@ -269,6 +270,39 @@ def test_info_tells_tables_models_and_captures_apart(tiny_flows, tiny_model_file
         (".", "netgen extract"),
     ):
         assert message in failed(netgen_command("info", words))
+
+
+def test_info_sums_up_the_labels_beside_a_capture(tiny_flows, here, netgen_command):
+    """As many flows, packets and bytes as were written; a table of flows in CSV is none of it."""
+    tiny_flows.write("t.parquet")
+    wrote = only_object(netgen_command("export", "t.parquet", "-o", "x.pcap", "--json"))
+    both = [only_object(netgen_command("info", f"x.labels.{ending}", "--json")) for ending in ("csv", "parquet")]
+    assert both[0] | {"file": ""} == both[1] | {"file": ""}
+    capture = only_object(netgen_command("info", "x.pcap", "--json"))
+    for name in ("flows", "packets", "ip_bytes", "first_packet"):
+        assert both[0][name] == capture[name]
+    assert both[0]["packets"] == wrote["packets"]
+    assert both[0]["labels"] == tiny_flows.counts()
+    assert sum(both[0]["connections"].values()) <= len(tiny_flows)
+    out = " ".join(done(netgen_command("info", "x.labels.csv")).split())
+    assert "labels dns-doh" in out or "labels Web-TLS" in out
+    (here / "other.csv").write_text("a,b\n1,2\n")
+    assert "other.csv is no capture" in failed(netgen_command("info", "other.csv"))
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_name_cannot_steer_the_terminal(forced, tiny_flows, here, netgen_command, monkeypatch):
+    """Names come from captures and labels files: escapes in them are written out, in tables and in lines."""
+    if forced:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    labels = ["\x1b[2Jred", "\x07bell", "fine"] * 20
+    FlowTable.build(tiny_flows.series(), tiny_flows.spec, label=labels).write("t.parquet")
+    netgen_command("export", "t.parquet", "-o", "x.pcap")
+    for words in (("info", "t.parquet"), ("info", "x.labels.csv"), ("augment", "t.parquet", "--to", "5")):
+        out = done(netgen_command(*words))
+        assert not {"\x1b[2J", "\x07"} & {out[at : at + size] for at in range(len(out)) for size in (1, 4)}
+        assert "\\x1b[2Jred" in out
+        assert "\\x07bell" in out
 
 
 def test_models_are_listed_and_their_cards_printed(shipped_folder, netgen_command):

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from capture.errors import InputError
 from capture.formats.reader import CaptureFile
 from capture.headers import PROTOCOL_TCP
-from exporters.truth import NEEDED, SCHEMA, community_id, labels_beside
+from exporters.truth import community_id, labels_beside, read_truth
 from exporters.verify.columns import address, read
 from exporters.verify.findings import CHECKS, Finding, Findings
 from exporters.verify.talks import Talks, check, connections, talks
@@ -83,7 +80,7 @@ def verify(path: PathLike, labels: PathLike | None = None) -> Verification:
     """
     path, found = Path(path), Findings()
     beside = Path(labels) if labels is not None else next(iter(labels_beside(path)), None)
-    rows = _read_truth(beside) if beside is not None else None
+    rows = read_truth(beside).to_pylist() if beside is not None else None
     wire = read(CaptureFile(path), found)
     if wire.others and not len(wire.packets):
         raise InputError(
@@ -97,33 +94,6 @@ def verify(path: PathLike, labels: PathLike | None = None) -> Verification:
     tcp = flows.packets["protocol"][flows.first] == PROTOCOL_TCP if len(flows.first) else np.zeros(0, bool)
     findings = tuple(found.found[name] for name in CHECKS if name in found.found)
     return Verification(path, beside, len(wire.packets), wire.others, len(flows.first), int(tcp.sum()), findings)
-
-
-def _read_truth(path: Path) -> list[dict[str, Any]]:
-    try:
-        if path.suffix.lower() == ".csv":
-            kinds = {field.name: field.type for field in SCHEMA}
-            table = pyarrow.csv.read_csv(
-                path,
-                convert_options=pyarrow.csv.ConvertOptions(
-                    column_types=kinds, strings_can_be_null=True, null_values=[""]
-                ),
-            )
-        else:
-            table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{path} is no labels file of a capture: {str(error).splitlines()[0]}",
-            "Name the NAME.labels.parquet or NAME.labels.csv that was written beside the capture",
-        ) from error
-    missing = [name for name in NEEDED if name not in table.column_names]
-    if missing:
-        raise InputError(
-            f"{path} is no labels file of a capture: it lacks the columns {', '.join(missing)}",
-            "Name the NAME.labels.parquet or NAME.labels.csv that was written beside the capture",
-        )
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
 
 
 #: What is compared of each flow, and what it is called.

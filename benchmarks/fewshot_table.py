@@ -88,6 +88,8 @@ def report(lines: Sequence[Line], sets: Sequence[str], *, asked: Sequence[int]) 
     for classifier, title in TITLES.items():
         for metric, word in METRICS.items():
             parts.append(f"{title}, {word}:\n\n" + _table(shown, sets, asked, classifier, metric))
+    if trials := _trials(shown, sets):
+        parts.append("Likelihood of few flows held back, to a forest taught by the others:\n\n" + trials)
     parts.append("Real + netgen, by mean accuracy:\n\n" + "\n".join(_verdicts(shown, sets)))
     parts.append("\n".join([*notes, *_how(shown)]))
     return "\n\n".join(parts)
@@ -122,6 +124,21 @@ def _table(lines: Sequence[Line], sets: Sequence[str], asked: Sequence[int], cla
             ways = [_spread(case.scores(way)) for way in WAYS]
             rows.append((name, _shots(case, shots, asked), *ways, _gain(case, case.best_simple()), _gain(case, "real")))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _trials(lines: Sequence[Line], sets: Sequence[str]) -> str:
+    """What the trials of jitter found, of all seeds of a set and number of traces; nothing if there was none."""
+    found: dict[tuple[str, int], dict[int, Line]] = {}
+    for line in lines:
+        if "trial" in line:
+            found.setdefault((line["set"], line["shots"]), {})[line["seed"]] = line
+    rows = [("set", "real traces a class", "alone", "with jittered ones", "taken"), ("---",) * 5]
+    for name, shots in sorted(found, key=lambda key: (sets.index(key[0]), key[1])):
+        each = found[name, shots]
+        alone, near = ({seed: line["trial"][what] for seed, line in each.items()} for what in ("alone", "jittered"))
+        taken = ", ".join(WAYS[each[seed]["chosen"]].removeprefix("+ ") for seed in sorted(each))
+        rows.append((name, str(shots), _spread(alone), _spread(near), taken))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) if found else ""
 
 
 def _shots(case: Case, shots: int, asked: Sequence[int]) -> str:

@@ -241,6 +241,12 @@ def test_netgen_is_what_its_trial_took():
     assert case.gain("jitter")[0] == pytest.approx(0.15)
     said = fewshot_table.report(lines, ["video"], asked=[5])
     assert "| 0.600 ± 0.000 | 0.800 ± 0.000 | 0.700 ± 0.141 | +0.150" in said
+    assert "Likelihood" not in said
+    for each in lines:
+        if each["way"] in fewshot.TRAINED:
+            each["trial"] = {"alone": 0.4, "jittered": (0.3, 0.5)[each["seed"]], "flows": 20}
+    said = fewshot_table.report(lines, ["video"], asked=[5])
+    assert "| video | 5 | 0.400 ± 0.000 | 0.400 ± 0.141 | drawn, both |" in said
 
 
 def test_a_set_of_the_first_pages_is_cut_to_its_own_training_flows(shared_data):

@@ -1,4 +1,4 @@
-"""Whether jittered flows are worth adding: a trial on the real flows alone, before anything is trained.
+"""Whether jittered flows are worth adding: a trial on the real flows alone, which no model is needed for.
 
 Real flows are held back by turns, and a random forest learns from the others, alone and with jittered ones of these.
 If those held back become likelier with them, the last digits of a number say nothing of the class. If they become
@@ -27,8 +27,9 @@ HALF = 0.5
 #: So many flows of a class at most are held back, each in one of so many turns.
 HELD, TURNS = 20, 5
 
-#: Flows that a class is topped up to, at most and at least (or to twice its own), and those of all classes, roughly.
-MOST, LEAST, ALL = 100, 20, 6_000
+#: Flows that a class is topped up to (or to twice its own), fewer if all classes had more; classes that are tried.
+#: Trees keep a number for each class at each node: of a thousand classes they would fill gigabytes.
+MOST, ALL, CLASSES = 100, 6_000, 100
 
 TREES = 100
 
@@ -65,14 +66,14 @@ def tried(real: FlowTable, seed: int = 0, progress: Callable[[int, int], None] |
     Parameters
     ----------
     real : FlowTable
-        Labelled real flows. Of a class with more than `MOST`, so many are taken.
+        Labelled real flows. Of a class with more than `MOST`, so many are taken, and of more than `CLASSES` so many.
     seed : int
     progress : callable, optional
         Told of (turns done, turns in all).
     """
     if len(real.classes) < 2:
         return Trial(0.0, 0.0, 0)
-    most = int(np.clip(ALL // len(real.classes), LEAST, MOST))
+    most = min(MOST, ALL // min(len(real.classes), CLASSES))
     real, turn = _some(real, most, np.random.default_rng(seed))
     labels = real.labels.astype(str)
     held = [turn == each for each in range(TURNS)]
@@ -100,9 +101,11 @@ def tried(real: FlowTable, seed: int = 0, progress: Callable[[int, int], None] |
 
 def _some(real: FlowTable, most: int, generator: np.random.Generator) -> tuple[FlowTable, np.ndarray]:
     """At most so many flows of each class, and in which turn each is held back; -1: in none."""
-    labels = real.labels.astype(str)
+    labels, names = real.labels.astype(str), real.classes
+    if len(names) > CLASSES:
+        names = sorted(generator.choice(names, CLASSES, replace=False).tolist())
     rows, turns = [], []
-    for name in real.classes:
+    for name in names:
         mine = generator.permutation(np.flatnonzero(labels == name))[:most]
         turn = np.arange(len(mine)) + generator.integers(TURNS)
         never = (np.arange(len(mine)) >= HELD) | (len(mine) == 1)

@@ -86,6 +86,17 @@ def test_every_flow_of_a_class_of_two_is_held_back_once(counts, most, seed):
         assert np.bincount(held, minlength=1).max() <= math.ceil(len(held) / 5)
 
 
+def test_of_many_classes_some_are_tried(monkeypatch):
+    """Others as by another seed; none of those tried is cut."""
+    monkeypatch.setattr(jittertrial, "CLASSES", 3)
+    some, turns = jittertrial._some(of_sizes(rough), 50, np.random.default_rng(0))
+    assert list(some.counts().values()) == [8, 8, 8]
+    assert len(turns) == 24
+    chosen = [jittertrial._some(of_sizes(rough), 50, np.random.default_rng(seed))[0].classes for seed in range(9)]
+    assert len({tuple(each) for each in chosen}) > 1
+    assert tried(of_sizes(rough)).flows == 24
+
+
 def test_a_class_that_no_tree_says_is_not_impossible(monkeypatch):
     """Laplace's rule, and the geometric mean over flows."""
     real = of_sizes(exact, flows=2)

@@ -54,6 +54,17 @@ def test_jitter_is_chosen_where_digits_say_nothing(seed):
     assert found.share == 0.5
 
 
+def test_series_of_packets_are_tried_like_those_of_bins():
+    """Sizes of a class's own, to the byte, and gaps that say nothing."""
+    generator, number = np.random.default_rng(0), np.repeat(np.arange(4), 8)
+    series = np.zeros((32, 2, 16), np.int64)
+    series[:, 0] = (600 + 6 * number)[:, None] * np.where(np.arange(16) % 3, -1, 1)
+    series[:, 1, 1:] = generator.integers(1, 10**6, (32, 15))
+    found = tried(FlowTable.build(series, SeriesSpec.packets(16), label=[f"class{each}" for each in number]))
+    assert found.flows == 32
+    assert 0 < found.jittered < found.alone <= 1
+
+
 def test_the_same_real_flows_give_the_same_trial_and_progress_is_told():
     real, told = of_sizes(rough), []
     assert tried(real, 3, lambda *each: told.append(each)) == tried(real, 3)

@@ -41,7 +41,7 @@ from capture.feasible import PacketLimits, feasible
 from netgen import FlowTable, NetgenError
 from netgen.augmentation import Augmentation, Drawing, planned
 from netgen.evaluation.usefulness import CLASSIFIERS, macro_f1
-from netgen.jittertrial import Trial
+from netgen.jittertrial import Trial, tried
 
 SHOTS = (5, 10, 20)
 
@@ -160,7 +160,7 @@ def learnt(job: Job, arguments: argparse.Namespace, plan: Augmentation) -> tuple
         _LEARNT.clear()
         both = {"seed": job.seed, "device": arguments.device, "threads": arguments.threads}
         begun = cpu_seconds()
-        model, trial = plan.learn(**both, **options_of(arguments)), plan.tried(job.seed)
+        model, trial = plan.learn(**both, **options_of(arguments)), tried(plan.flows, job.seed)
         _LEARNT[key] = model, trial, cpu_seconds() - begun
     return _LEARNT[key]
 

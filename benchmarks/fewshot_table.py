@@ -132,10 +132,10 @@ def _trials(lines: Sequence[Line], sets: Sequence[str]) -> str:
     for line in lines:
         if "trial" in line:
             found.setdefault((line["set"], line["shots"]), {})[line["seed"]] = line
-    rows = [("set", "real traces a class", "alone", "with jittered ones", "taken"), ("---",) * 5]
+    rows = [("set", "real traces a class", "taught by repeated ones", "by jittered ones", "taken"), ("---",) * 5]
     for name, shots in sorted(found, key=lambda key: (sets.index(key[0]), key[1])):
         each = found[name, shots]
-        alone, near = ({seed: line["trial"][what] for seed, line in each.items()} for what in ("alone", "jittered"))
+        alone, near = ({seed: line["trial"][what] for seed, line in each.items()} for what in ("repeated", "jittered"))
         taken = ", ".join(WAYS[each[seed]["chosen"]].removeprefix("+ ") for seed in sorted(each))
         rows.append((name, str(shots), _spread(alone), _spread(near), taken))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) if found else ""

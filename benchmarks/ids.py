@@ -27,8 +27,9 @@ from tracesets import load, there
 
 import netgen
 from netgen import FlowTable
-from netgen.augmentation import Drawing, planned
+from netgen.augmentation import Drawing
 from netgen.evaluation.spaces import cumulative
+from netgen.jittertrial import tried
 
 #: All other classes are benign.
 ATTACKS = (
@@ -151,7 +152,7 @@ def one_seed(seed: int, full: FlowTable, test: FlowTable, arguments: argparse.Na
     """Way -> scores, with one draw of the rare flows."""
     real = imbalanced(full, arguments.keep, np.random.default_rng(seed))
     wanted = missing(real)
-    trial = planned(real).tried(seed)
+    trial = tried(real, seed)
     print(f"seed {seed}: {real.counts()}; augment would choose {trial.share:.0%} jittered: {trial}", flush=True)
     trees = {"forests": arguments.forests, "trees": arguments.trees}
     held = test.to_numpy()

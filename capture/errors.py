@@ -59,3 +59,8 @@ class ModelError(InputError):
 
 class OutputError(NetgenError):
     """A result cannot be written where it was asked for."""
+
+
+def visible(text: str) -> str:
+    """Text with whatever would move a terminal's cursor, or colour it, written out: ``\\x1b``."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

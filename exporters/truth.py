@@ -82,7 +82,7 @@ def labels_beside(capture: Path) -> list[Path]:
 def is_truth(path: Path) -> bool:
     """Whether a file begins as a labels file that netgen wrote."""
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             names = pq.read_schema(path).names
         else:
             with path.open(encoding="utf-8", errors="replace") as stream:
@@ -109,6 +109,8 @@ def read_truth(path: Path) -> pa.Table:
             table = pyarrow.csv.read_csv(path, convert_options=options)
         else:
             table = pq.read_table(path)
+            known = [pa.field(field.name, field.type) for field in SCHEMA if field.name in table.column_names]
+            table = table.select([field.name for field in known]).cast(pa.schema(known))
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} is no labels file of a capture: {str(error).splitlines()[0]}", hint) from error
     missing = [name for name in NEEDED if name not in table.column_names]

@@ -197,9 +197,10 @@ class Augmentation:
     numbers: dict[str, int]
     left: dict[str, str]
 
-    def tried(self, seed: int, progress: Callable[[int, int], None] | None = None) -> Trial:
-        """Whether jittered flows help, by the labelled real flows."""
-        return tried(self._labelled(), seed, progress)
+    def tried(self, seed: int, progress: Callable[[int, int], None] | None = None) -> Trial | None:
+        """Whether jittered flows help, by the labelled real flows; nothing if none of those could be jittered."""
+        real = self._labelled()
+        return None if set(real.classes).isdisjoint(self.numbers) else tried(real, seed, progress)
 
     def _labelled(self) -> FlowTable:
         """Real flows of known class."""

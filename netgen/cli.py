@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from capture.errors import InputError, NetgenError
+from capture.errors import InputError, NetgenError, visible
 from netgen.cliwords import (
     AsJson,
     Bin,
@@ -372,8 +372,8 @@ def augment(
         typer.Option(
             "--jitter",
             metavar="SHARE|auto",
-            help="Share of the new flows that are real ones, each number changed a little; auto: half, if a trial on "
-            "the real flows finds that it helps.",
+            help="Share of the new flows that are real ones, each number changed a little; auto: half, if a forest "
+            "learns more from such in a trial on the real flows, and none with --only-synthetic.",
         ),
     ] = "auto",
     only_synthetic: Annotated[bool, typer.Option("--only-synthetic", help="Write the new flows alone.")] = False,
@@ -639,8 +639,6 @@ def _with_commands(words: list[str]) -> typer.Typer:
 
 
 def _fail(message: str, hint: str | None) -> None:
-    from netgen.printing import visible
-
     line = message[:1].lower() + message[1:] if message[:2].istitle() else message
     line = f"netgen: {line}" + (f". {hint}" if hint else "")
     print(visible(line), file=sys.stderr)  # what was found in a file may be meant for a terminal

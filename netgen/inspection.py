@@ -34,9 +34,9 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
             head = stream.read(16)
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read: {error.strerror}", "Name a flow table, a model or a capture"
+            f"{path} cannot be read: {error.strerror}", "Name a flow table, a model, a capture or its labels"
         ) from error
-    if path.suffix in (".csv", ".parquet") and (labels := _labels(path)):
+    if path.suffix.lower() in (".csv", ".parquet") and (labels := _labels(path)):
         return labels
     if head[:4] == b"PAR1":
         from capture.flows import FlowTable

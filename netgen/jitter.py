@@ -46,31 +46,37 @@ def jittered(real: FlowTable, numbers: dict[str, range], seed: int) -> FlowTable
     number = np.searchsorted(np.array(classes), real.labels.astype(str))
     given = real.series()
     limits = PacketLimits.of(as_bins(given, real.spec), number, len(classes), most=_ANY)
-    parts, rows, labels = [], [], []
-    for name, wanted in numbers.items():
-        label = classes.index(name)
-        mine = np.flatnonzero(number == label)
-        for index in wanted:
-            generator = np.random.default_rng(sample_seed(seed, label, index))
-            rows.append(mine[generator.integers(len(mine))])
-            labels.append(label)
-            parts.append(given[rows[-1]] * np.exp(generator.normal(0, SPREAD, given.shape[1:])))
-    series = np.rint(np.stack(parts)).astype(np.int64)
+    rows, generators = picked(real, numbers, seed)
+    labels = number[rows]
+    noise = (generator.normal(0, SPREAD, given.shape[1:]) for generator in generators)
+    series = np.stack([given[row] * np.exp(each) for row, each in zip(rows, noise, strict=True)])
+    series = np.rint(series).astype(np.int64)
     if real.spec.kind == BINS:
         # a bin that is busy stays so, however small its packet is
-        low, high = (each[np.array(labels)][:, :, None] for each in (limits.smallest, limits.largest))
-        series[:, 2:] = np.maximum(series[:, 2:], given[np.array(rows)][:, 2:] > 0)
+        low, high = (each[labels][:, :, None] for each in (limits.smallest, limits.largest))
+        series[:, 2:] = np.maximum(series[:, 2:], given[rows][:, 2:] > 0)
         series[:, :2] = np.clip(series[:, :2], low * series[:, 2:], high * series[:, 2:])
     else:
         # a longer silence than any real one might end the flow
         longest = np.array([given[number == label, 1].max() for label in range(len(classes))])
-        series[:, 1] = np.minimum(series[:, 1], longest[np.array(labels)][:, None])
-    series, _ = FEASIBLE[real.spec.kind](series, np.array(labels), limits)
+        series[:, 1] = np.minimum(series[:, 1], longest[labels][:, None])
+    series, _ = FEASIBLE[real.spec.kind](series, labels, limits)
     protocol = real.table["protocol"].to_pylist()
     return FlowTable.build(
         series, real.spec, label=[classes[each] for each in labels], source=SOURCE, synthetic=True,
         protocol=[protocol[row] for row in rows],
     )  # fmt: skip
+
+
+def picked(real: FlowTable, numbers: dict[str, range], seed: int) -> tuple[np.ndarray, list[np.random.Generator]]:
+    """Of which real flow each jittered one is made: rows, and the generator that the rest of each comes from."""
+    classes, labels, rows, generators = real.classes, real.labels, [], []
+    for name, wanted in numbers.items():
+        label, mine = classes.index(name), np.flatnonzero(labels == name)
+        for index in wanted:
+            generators.append(np.random.default_rng(sample_seed(seed, label, index)))
+            rows.append(mine[generators[-1].integers(len(mine))])
+    return np.array(rows, int), generators
 
 
 def is_jittered(before: int, number: int, share: float) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Whether jittered flows are worth adding: a trial on the real flows alone, which no model is needed for.
 
-Real flows are held back by turns, and a random forest learns from the others, alone and with jittered ones of these.
-If those held back become likelier with them, the last digits of a number say nothing of the class. If they become
-less likely, as where packets are cells of one size or a command is told by its exact length, digits do (BENCHMARKS.md,
-"Few real flows"). Likelihood is a proper score: it sees what a forest is less sure of long before it errs.
+Real flows are held back by turns, and a random forest learns from the others and as many of these again: once as they
+are, once jittered. If those held back are likelier with jittered ones, the last digits of a number say nothing of the
+class. If they are less likely, as where packets are cells of one size or a command is told by its exact length, digits
+do (BENCHMARKS.md, "Few real flows"). Likelihood is a proper score: it sees what a forest is less sure of long before
+it errs.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import Callable
 import numpy as np
 
 from capture.flows import FlowTable
+from diffusion.sampler import sample_seed
 from netgen.evaluation.spaces import cumulative
 from netgen.evaluation.usefulness import chances
-from netgen.jitter import jittered
+from netgen.jitter import jittered, picked
 
 #: Instead of a share: half where the trial finds that jittered flows help, and none otherwise.
 AUTO = "auto"
@@ -29,7 +31,7 @@ HELD, TURNS = 20, 5
 
 #: Flows that a class is topped up to (or to twice its own), fewer if all classes had more; classes that are tried.
 #: Trees keep a number for each class at each node: of a thousand classes they would fill gigabytes.
-MOST, ALL, CLASSES = 100, 6_000, 100
+MOST, ALL, CLASSES = 100, 3_000, 100
 
 TREES = 100
 
@@ -40,24 +42,28 @@ class Trial:
 
     Parameters
     ----------
-    alone, jittered : float
-        Taught by the other real flows alone, and by jittered ones of these, too: the geometric mean over flows.
+    repeated, jittered : float
+        Taught by the other real flows and as many of these again, or jittered ones of these: the geometric mean.
     flows : int
         Real flows that were held back; 0 if none could be, since no two classes have two.
     """
 
-    alone: float
+    repeated: float
     jittered: float
     flows: int
 
     @property
     def share(self) -> float:
         """Of the new flows, those that had better be jittered."""
-        return HALF if self.jittered > self.alone else 0.0
+        return HALF if self.jittered > self.repeated else 0.0
 
     def to_json(self) -> dict[str, float]:
         """As JSON types."""
         return dataclasses.asdict(self)
+
+
+#: What cannot be tried.
+NONE = Trial(0.0, 0.0, 0)
 
 
 def tried(real: FlowTable, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Trial:
@@ -72,31 +78,30 @@ def tried(real: FlowTable, seed: int = 0, progress: Callable[[int, int], None] |
         Told of (turns done, turns in all).
     """
     if len(real.classes) < 2:
-        return Trial(0.0, 0.0, 0)
+        return NONE
     most = min(MOST, ALL // min(len(real.classes), CLASSES))
-    real, turn = _some(real, most, np.random.default_rng(seed))
+    real, turn = _some(real, most, np.random.default_rng(sample_seed(seed, 0, 0)))
     labels = real.labels.astype(str)
     held = [turn == each for each in range(TURNS)]
     if len({name for each in held for name in labels[each]}) < 2:
-        return Trial(0.0, 0.0, 0)
+        return NONE
     points = cumulative(real.series())
-    found: dict[str, list[np.ndarray]] = {"alone": [], "jittered": []}
+    found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     if progress:
         progress(0, TURNS)
     for number, mine in enumerate(held):
-        rest = real.take(~mine)
-        near = jittered(rest, {name: range(max(most - there, there)) for name, there in rest.counts().items()}, seed)
-        more = np.concatenate([points[~mine], cumulative(near.series())])
-        taught = {
-            "alone": (points[~mine], labels[~mine]),
-            "jittered": (more, np.concatenate([labels[~mine], near.labels.astype(str)])),
-        }
-        for name, (known, said) in taught.items():
-            found[name].append(_logarithms(known, said, points[mine], labels[mine], seed + number))
+        rest, known = real.take(~mine), points[~mine]
+        more = {name: range(max(most - there, there)) for name, there in rest.counts().items()}
+        rows, _ = picked(rest, more, seed)
+        names = np.concatenate([labels[~mine], labels[~mine][rows]])
+        both = known[rows], cumulative(jittered(rest, more, seed).series())
+        for logarithms, new in zip(found, both, strict=True):
+            taught = np.concatenate([known, new])
+            logarithms.append(_logarithms(taught, names, points[mine], labels[mine], sample_seed(seed, 0, number)))
         if progress:
             progress(number + 1, TURNS)
-    alone, with_jitter = (np.concatenate(each) for each in found.values())
-    return Trial(float(np.exp(alone.mean())), float(np.exp(with_jitter.mean())), len(alone))
+    repeated, with_jitter = (np.concatenate(each) for each in found)
+    return Trial(float(np.exp(repeated.mean())), float(np.exp(with_jitter.mean())), len(repeated))
 
 
 def _some(real: FlowTable, most: int, generator: np.random.Generator) -> tuple[FlowTable, np.ndarray]:
@@ -119,6 +124,6 @@ def _logarithms(points: np.ndarray, labels: np.ndarray, held: np.ndarray, truth:
     """Of the likelihood of each flow held back, by Laplace's rule: each class has a vote more than trees gave it."""
     if not len(held):
         return np.empty(0)
-    classes, likely = chances(points, labels, held, seed=seed, trees=TREES)
+    classes, likely = chances(points, labels, held, seed=seed % 2**32, trees=TREES)
     votes: np.ndarray = TREES * likely[np.arange(len(held)), np.searchsorted(classes, truth)]
     return np.log((votes + 1) / (TREES + len(classes)))

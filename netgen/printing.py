@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from capture.errors import visible
 from capture.series import BINS, SeriesSpec, format_duration
 from exporters.verify.findings import CHECKS
 
@@ -43,11 +44,6 @@ def _show(what: Table) -> None:
 
     # no markup: a class or a file may be called "c[red]"
     Console(highlight=False, markup=False, emoji=False).print(what)
-
-
-def visible(text: str) -> str:
-    """Text with whatever would move a terminal's cursor, or colour it, written out: ``\\x1b``."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _say(*parts: str | tuple[str, str]) -> None:
@@ -202,17 +198,17 @@ def verified(found: Verification, *, as_json: bool) -> None:
     _say(f"{failing} of {len(found.checked)} checks failed" if failing else f"all {len(found.checked)} checks hold")
 
 
-def _tried(trial: dict[str, Any], share: float) -> str:
+def _tried(trial: dict[str, Any], jittered: dict[str, Any]) -> str:
     """What a trial of jittered flows found, and how to have it otherwise."""
     if not trial["flows"]:
-        return "no flow is jittered: with so few real flows it cannot be tried whether that helps (--jitter 0.5: half)"
+        return "no flow is jittered: whether that helps is tried on two classes or more, of two real flows each"
     found = (
-        f"taught by such, too, a forest gives real flows that it does not know a likelihood of {trial['jittered']:.2f} "
-        f"instead of {trial['alone']:.2f}"
+        f"taught by such, a forest gives real flows that it does not know a likelihood of {trial['jittered']:.3f}, and "
+        f"{trial['repeated']:.3f} by real ones again"
     )
-    if share:
-        return f"half of the new flows are jittered real ones: {found} (--jitter 0: none)"
-    return f"no flow is jittered: {found} (--jitter 0.5: half)"
+    if number := sum(jittered["flows"].values()):
+        return f"{number:,} of the new flows are jittered real ones: {found} (--jitter 0: none)"
+    return f"no flow is jittered: {found}" + ("" if jittered["share"] else " (--jitter 0.5: half)")
 
 
 def augmented(table: FlowTable, report: WriteReport, model: Path | None, *, as_json: bool) -> None:
@@ -240,7 +236,7 @@ def augmented(table: FlowTable, report: WriteReport, model: Path | None, *, as_j
     if summary["unlabelled"]:
         _say(f"{summary['unlabelled']:,} flows have no label; they were kept as they are")
     if trial := about.get("jittered", {}).get("trial"):
-        _say(_tried(trial, about["jittered"]["share"]))
+        _say(_tried(trial, about["jittered"]))
     for reason, number in about.get("changed", {}).items():
         _say(f"{number} of {summary['synthetic']} synthetic flows: {reason}")
     if not numbers:
@@ -326,7 +322,7 @@ def described(facts: dict[str, Any], *, as_json: bool) -> None:
     for name, value in facts.items():
         if name in ("classes", "conditions", "account", "profile") or value in (None, {}, []):
             continue
-        rows.add_row(Text(name.replace("_", " "), style="bold"), visible(_plain(name, value)))
+        rows.add_row(Text(visible(name.replace("_", " ")), style="bold"), visible(_plain(name, value)))
     if told := facts.get("conditions"):
         rows.add_row(
             Text("told apart", style="bold"), f"{len(told)} classes, or protocols of classes (--json names them)"

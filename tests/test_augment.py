@@ -166,7 +166,7 @@ def test_a_trial_on_the_real_flows_decides_whether_any_are_jittered(better, shar
     known = rare.take(np.array([each is not None for each in rare.labels]))
     assert seen[0].table.equals(known.table)
     assert first.table.equals(augment(rare, 30, model=tiny_model, drawing=FAST, jitter=share).table)
-    assert first.about["jittered"]["trial"] == {"alone": 0.5, "jittered": found.jittered, "flows": 42}
+    assert first.about["jittered"]["trial"] == {"repeated": 0.5, "jittered": found.jittered, "flows": 42}
     assert first.about["jittered"]["share"] == share
     twice = augment(first, 34, model=tiny_model, drawing=FAST)
     assert seen[1].table.equals(known.table)
@@ -175,6 +175,21 @@ def test_a_trial_on_the_real_flows_decides_whether_any_are_jittered(better, shar
     assert len(seen) == 2
     assert "trial" not in alone.about["jittered"]
     assert alone.about["jittered"]["flows"] == {}
+
+
+def test_no_trial_is_made_where_no_class_could_be_jittered(rare, tiny_model, monkeypatch):
+    """The class that lacks flows has no real ones, so there is nothing to choose."""
+    monkeypatch.setattr(netgen.augmentation, "tried", lambda *_: pytest.fail("tried"))
+    fakes = FlowTable.build(rare.series()[:3], rare.spec, label="dns-doh", synthetic=True)
+    table = concat([rare.take(rare.labels == "Web-TLS"), fakes])
+    about = augment(table, model=tiny_model, drawing=FAST).about
+    assert about["jittered"] == {"share": 0.0, "spread": 0.1, "flows": {}}
+
+
+def test_the_card_names_the_share_that_was_asked_for(rare, tiny_model):
+    """Or none, where a trial chose it: so the command that it names does the same again."""
+    for share, words in ((0, "--to 22 --jitter 0`"), (0.5, "--to 22 --jitter 0.5`"), ("auto", "--to 22`")):
+        assert words in card(augment(rare, 22, model=tiny_model, drawing=FAST, jitter=share), "x.parquet")
 
 
 def test_the_command_says_what_the_trial_found(here, tiny_model_file, netgen_command, monkeypatch):
@@ -190,19 +205,18 @@ def test_the_command_says_what_the_trial_found(here, tiny_model_file, netgen_com
         "-o",
         "x.parquet",
     )
+    by = "taught by such, a forest gives real flows that it does not know a likelihood of"
     for trial, sentence in (
-        (Trial(0.5, 0.62, 42), "half of the new flows are jittered real ones: taught by such, too, a forest gives real "
-            "flows that it does not know a likelihood of 0.62 instead of 0.50 (--jitter 0: none)"),
-        (Trial(0.5, 0.4, 42), "no flow is jittered: taught by such, too, a forest gives real flows that it does not "
-            "know a likelihood of 0.40 instead of 0.50 (--jitter 0.5: half)"),
-        (Trial(0, 0, 0), "no flow is jittered: with so few real flows it cannot be tried whether that helps"),
-    ):  # fmt: skip
+        (Trial(0.5, 0.62, 42), f"7 of the new flows are jittered real ones: {by} 0.620, and 0.500 by real ones again "),
+        (Trial(0.5, 0.4, 42), f"no flow is jittered: {by} 0.400, and 0.500 by real ones again (--jitter 0.5: half)"),
+        (Trial(0, 0, 0), "no flow is jittered: whether that helps is tried on two classes or more, of two real flows"),
+    ):
         monkeypatch.setattr(netgen.augmentation, "tried", lambda *_, trial=trial: trial)
         outcome = netgen_command(*words)
         assert (outcome.code, outcome.err) == (0, "")
         assert sentence in " ".join(outcome.out.split())
     told = json.loads(netgen_command(*words, "--json").out)["jittered"]
-    assert told["trial"] == {"alone": 0, "jittered": 0, "flows": 0}
+    assert told["trial"] == {"repeated": 0, "jittered": 0, "flows": 0}
     assert netgen_command(*words, "--jitter", "0.0").code == 0
     assert "trial" not in FlowTable.read("x.parquet").about["jittered"]
 

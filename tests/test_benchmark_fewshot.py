@@ -121,7 +121,9 @@ def test_jobs_are_done_once(command):
     ]  # fmt: skip
     trained = [line for line in lines if line["way"] in fewshot.TRAINED]
     assert all(json.loads(line["training"])["steps"] == 2 for line in trained)
-    assert all((line["chosen"] == "both") == (line["trial"]["jittered"] > line["trial"]["alone"]) for line in trained)
+    assert all(
+        (line["chosen"] == "both") == (line["trial"]["jittered"] > line["trial"]["repeated"]) for line in trained
+    )
     assert command("--seeds", "0", "--shots", "5", "10")[1] == lines
 
     command.results.write_text(command.results.read_text()[:-30])
@@ -244,7 +246,7 @@ def test_netgen_is_what_its_trial_took():
     assert "Likelihood" not in said
     for each in lines:
         if each["way"] in fewshot.TRAINED:
-            each["trial"] = {"alone": 0.4, "jittered": (0.3, 0.5)[each["seed"]], "flows": 20}
+            each["trial"] = {"repeated": 0.4, "jittered": (0.3, 0.5)[each["seed"]], "flows": 20}
     said = fewshot_table.report(lines, ["video"], asked=[5])
     assert "| video | 5 | 0.400 ± 0.000 | 0.400 ± 0.141 | drawn, both |" in said
 

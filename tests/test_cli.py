@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import typer
 
@@ -286,6 +288,12 @@ def test_info_sums_up_the_labels_beside_a_capture(tiny_flows, here, netgen_comma
     assert sum(both[0]["connections"].values()) <= len(tiny_flows)
     out = " ".join(done(netgen_command("info", "x.labels.csv")).split())
     assert "labels dns-doh" in out or "labels Web-TLS" in out
+    words = pa.parquet.read_table("x.labels.parquet").to_pydict()
+    words["up_packets"] = ["many"] * len(tiny_flows)
+    pa.parquet.write_table(pa.table(words), "words.labels.parquet")
+    assert "words.labels.parquet is no labels file of a capture" in failed(
+        netgen_command("info", "words.labels.parquet")
+    )
     (here / "other.csv").write_text("a,b\n1,2\n")
     assert "other.csv is no capture" in failed(netgen_command("info", "other.csv"))
 
@@ -296,7 +304,8 @@ def test_a_name_cannot_steer_the_terminal(forced, tiny_flows, here, netgen_comma
     if forced:
         monkeypatch.setenv("FORCE_COLOR", "1")
     labels = ["\x1b[2Jred", "\x07bell", "fine"] * 20
-    FlowTable.build(tiny_flows.series(), tiny_flows.spec, label=labels).write("t.parquet")
+    about = {"\x1b[2Jkey": "\x1b[2Jvalue"}
+    FlowTable.build(tiny_flows.series(), tiny_flows.spec, label=labels, about=about).write("t.parquet")
     netgen_command("export", "t.parquet", "-o", "x.pcap")
     for words in (("info", "t.parquet"), ("info", "x.labels.csv"), ("augment", "t.parquet", "--to", "5")):
         out = done(netgen_command(*words))

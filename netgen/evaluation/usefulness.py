@@ -83,6 +83,7 @@ def chances(
     chances : ndarray of float64, shape (test, classes)
     """
     model = _grown(points, labels, seed, trees or TREES)
+    model.n_jobs = 1  # threads would add up the trees in any order, and so round otherwise each time
     return model.classes_, model.predict_proba(test)
 
 

@@ -123,7 +123,7 @@ def _table(lines: Sequence[Line], sets: Sequence[str], asked: Sequence[int], cla
         for shots, case in cases(lines, name, classifier, metric).items():
             ways = [_spread(case.scores(way)) for way in WAYS]
             rows.append((name, _shots(case, shots, asked), *ways, _gain(case, case.best_simple()), _gain(case, "real")))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return _markdown(rows)
 
 
 def _trials(lines: Sequence[Line], sets: Sequence[str]) -> str:
@@ -135,10 +135,14 @@ def _trials(lines: Sequence[Line], sets: Sequence[str]) -> str:
     rows = [("set", "real traces a class", "taught by repeated ones", "by jittered ones", "taken"), ("---",) * 5]
     for name, shots in sorted(found, key=lambda key: (sets.index(key[0]), key[1])):
         each = found[name, shots]
-        alone, near = ({seed: line["trial"][what] for seed, line in each.items()} for what in ("repeated", "jittered"))
+        again, near = ({seed: line["trial"][what] for seed, line in each.items()} for what in ("repeated", "jittered"))
         taken = ", ".join(WAYS[each[seed]["chosen"]].removeprefix("+ ") for seed in sorted(each))
-        rows.append((name, str(shots), _spread(alone), _spread(near), taken))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) if found else ""
+        rows.append((name, str(shots), _spread(again), _spread(near), taken))
+    return _markdown(rows) if found else ""
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _shots(case: Case, shots: int, asked: Sequence[int]) -> str:

@@ -202,7 +202,7 @@ def _topped_up(about: dict[str, Any]) -> list[str]:
     facts += [("steps of training", about["training"]["steps"])] if "steps" in about.get("training", {}) else []
     origin = _brief(about["parts"][0]).replace("Made by", "That table was made by").replace("The table", "That table")
     jitter = about.get("jittered", {})
-    near, share = jitter.get("flows", {}), f" --jitter {jitter['share']:g}" if "trial" not in jitter and jitter else ""
+    near, share = jitter.get("flows", {}), f" --jitter {jitter['share']:g}" if jitter and "trial" not in jitter else ""
     rows = [
         (name, there, numbers.get(name, 0) - near.get(name, 0), near.get(name, 0), left.get(name, ""))
         for name, there in about["before"].items()

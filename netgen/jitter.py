@@ -42,11 +42,15 @@ def jittered(real: FlowTable, numbers: dict[str, range], seed: int) -> FlowTable
     FlowTable
         Class by class; series that packets of the class can make, ``synthetic``, with no address.
     """
+    return changed(real, *picked(real, numbers, seed))
+
+
+def changed(real: FlowTable, rows: np.ndarray, generators: list[np.random.Generator]) -> FlowTable:
+    """These rows of the real flows, jittered, each by its own generator; see `jittered`."""
     classes = real.classes
     number = np.searchsorted(np.array(classes), real.labels.astype(str))
     given = real.series()
     limits = PacketLimits.of(as_bins(given, real.spec), number, len(classes), most=_ANY)
-    rows, generators = picked(real, numbers, seed)
     labels = number[rows]
     noise = (generator.normal(0, SPREAD, given.shape[1:]) for generator in generators)
     series = np.stack([given[row] * np.exp(each) for row, each in zip(rows, noise, strict=True)])

@@ -18,7 +18,7 @@ from capture.flows import FlowTable
 from diffusion.sampler import sample_seed
 from netgen.evaluation.spaces import cumulative
 from netgen.evaluation.usefulness import chances
-from netgen.jitter import jittered, picked
+from netgen.jitter import changed, picked
 
 #: Instead of a share: half where the trial finds that jittered flows help, and none otherwise.
 AUTO = "auto"
@@ -92,9 +92,9 @@ def tried(real: FlowTable, seed: int = 0, progress: Callable[[int, int], None] |
     for number, mine in enumerate(held):
         rest, known = real.take(~mine), points[~mine]
         more = {name: range(max(most - there, there)) for name, there in rest.counts().items()}
-        rows, _ = picked(rest, more, seed)
+        rows, generators = picked(rest, more, seed)
         names = np.concatenate([labels[~mine], labels[~mine][rows]])
-        both = known[rows], cumulative(jittered(rest, more, seed).series())
+        both = known[rows], cumulative(changed(rest, rows, generators).series())
         for logarithms, new in zip(found, both, strict=True):
             taught = np.concatenate([known, new])
             logarithms.append(_logarithms(taught, names, points[mine], labels[mine], sample_seed(seed, 0, number)))

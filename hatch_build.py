@@ -1,4 +1,4 @@
-"""Builds the compiled part of the reader with the wheel, where there is a C compiler; see `capture.native`."""
+"""Builds the compiled part of the reader with the wheel, where there is a C compiler; see `netgen.capture.native`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-LIBRARY = "capture/native/reader.so"
+LIBRARY = "netgen/capture/native/reader.so"
 
 ELSE = "captures will be read by NumPy alone, which takes half as long again"
 
@@ -31,7 +31,7 @@ class CompiledReader(BuildHookInterface):  # type: ignore[type-arg]
         compiler = shlex.split(os.environ.get("CC", "")) or [
             next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), "")
         ]
-        compiled = runpy.run_path(str(Path(self.root, "capture/compiled.py")))
+        compiled = runpy.run_path(str(Path(self.root, "capture/native/compiled.py")))
         command = [*compiler, "-O2", "-shared", "-fPIC", f"-DSOURCES={compiled['fingerprint']()}u", "-o", str(library)]
         command += map(str, compiled["SOURCES"])
         try:

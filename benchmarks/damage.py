@@ -4,7 +4,7 @@
     python benchmarks/damage.py --only 4711      one of them again, with its traceback; --keep FILE saves it
 
 Each case takes two captures of up to 200 kB (the shared ones, or made ones where these are absent), damages
-them with tests/mutate.py, and reads the result in one of a few long-lived processes. A process may have only
+them with tests/support/mutate.py, and reads the result in one of a few long-lived processes. A process may have only
 so much more memory than it began with, and one that does not answer is killed. What falls:
 
 * a crash: any exception that is no NetgenError, warnings included, and any signal
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import multiprocessing
 import os
 import random
@@ -30,23 +29,12 @@ from collections import Counter
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("NETGEN_SHARED_DATA", ROOT.parent / "shared" / "data"))
 SECONDS = 5.0  # of a processor
 PATIENCE = 60.0  # seconds on the clock until a process is killed
 MIB = 1 << 20
-
-
-def _mutate() -> Any:
-    spec = importlib.util.spec_from_file_location("mutate", ROOT / "tests" / "mutate.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mutate"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +55,11 @@ class Cases:
             index = rng.randrange(len(self.made))
             name, data, more = f"made capture {index}", self.made[index], rng.choice(self.made)
         by = rng.choice(("flow", "flow", "host", "capture"))
-        return name, _mutate_module.mutate(data, rng.getrandbits(64), more), by
+        return name, mutate.mutate(data, rng.getrandbits(64), more), by
 
 
-_mutate_module = _mutate()
+sys.path.insert(0, str(ROOT / "tests"))
+from support import mutate as mutate  # noqa: E402
 
 
 def _memory(what: str) -> int:
@@ -85,9 +74,9 @@ def _work(cases: Cases, numbers: list[int], memory: int, pipe: Connection) -> No
     """Read the cases one after another; tell the parent of each what came of it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "damaged.pcap"
-        for data in _mutate_module.made_captures():  # load everything before memory is counted
+        for data in mutate.made_captures():  # load everything before memory is counted
             path.write_bytes(data)
-            _mutate_module.examine(path)
+            mutate.examine(path)
         limit = _memory("VmSize") + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         for number in numbers:
@@ -97,7 +86,7 @@ def _work(cases: Cases, numbers: list[int], memory: int, pipe: Connection) -> No
             begun = time.process_time()
             why = ""
             try:
-                outcome = _mutate_module.examine(path, by)
+                outcome = mutate.examine(path, by)
             except MemoryError as error:
                 outcome, why = "memory", _where(error)
             except AssertionError as error:
@@ -178,7 +167,7 @@ def one(cases: Cases, number: int, keep: Path | None) -> int:
         path.write_bytes(data)
         begun = time.process_time()
         try:
-            print(_mutate_module.examine(path, by))
+            print(mutate.examine(path, by))
         except Exception:
             traceback.print_exc()
             return 1
@@ -198,8 +187,8 @@ def main() -> int:
     parser.add_argument("--memory", type=int, default=256, metavar="MIB", help="bound above what a process begins with")
     arguments = parser.parse_args()
     folder = DATA / "captures"
-    paths = tuple(_mutate_module.small_captures(folder)) if folder.is_dir() else ()
-    cases = Cases(arguments.seed, paths, tuple(_mutate_module.made_captures()))
+    paths = tuple(mutate.small_captures(folder)) if folder.is_dir() else ()
+    cases = Cases(arguments.seed, paths, tuple(mutate.made_captures()))
     if arguments.only is not None:
         return one(cases, arguments.only, arguments.keep)
     outcomes: Counter[str] = Counter()

@@ -20,15 +20,15 @@ import usage
 from tracesets import OF_CAPTURES, SETS, load
 
 import netgen
-from capture.feasible import feasible
-from capture.flows import FlowTable
-from encoders.decoder import Decoder
-from encoders.packetsequence import SequenceDecoder
-from netgen.calibration import candidates, drawn_once
-from netgen.conditions import numbers_of, told_of
-from netgen.drawing import draw_scaled, joined
+from netgen.capture.series.feasible import feasible
+from netgen.capture.table.flow_table import FlowTable
+from netgen.encoders.decoding.decoder import Decoder
+from netgen.encoders.decoding.packet_scaler import SequenceDecoder
 from netgen.evaluation.realism import real_or_fake
-from netgen.model import Model
+from netgen.model.model import Model
+from netgen.model.sampling import draw_scaled, joined
+from netgen.model.strata import numbers_of, told_of
+from netgen.training.calibration import candidates, drawn_once
 
 
 def decoders(model: Model, real: FlowTable, threads: int) -> dict[str, Decoder | SequenceDecoder]:

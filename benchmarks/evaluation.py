@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import netgen
-from capture.flows import FlowTable
+from netgen.capture.table.flow_table import FlowTable
 
 DATA = Path(os.environ.get("NETGEN_SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 

@@ -37,11 +37,11 @@ from resultlines import Line, append, commit, read
 from tracesets import SETS, load, there
 
 import netgen
-from capture.feasible import PacketLimits, feasible
 from netgen import FlowTable, NetgenError
-from netgen.augmentation import Augmentation, Drawing, planned
+from netgen.augmentation.augment import Augmentation, Drawing, planned
+from netgen.augmentation.jitter_selection import Trial, tried
+from netgen.capture.series.feasible import PacketLimits, feasible
 from netgen.evaluation.usefulness import CLASSIFIERS, macro_f1
-from netgen.jittertrial import Trial, tried
 
 SHOTS = (5, 10, 20)
 

@@ -38,8 +38,8 @@ import netgen
 from netgen import FlowTable, NetgenError
 from netgen.evaluation import distances
 from netgen.evaluation.evaluate import Evaluation, evaluate
-from netgen.evaluation.sets import Flows, alike
-from netgen.evaluation.spaces import LogSpace
+from netgen.evaluation.feature_spaces import LogSpace
+from netgen.evaluation.split import Flows, alike
 from netgen.evaluation.usefulness import CLASSIFIERS, ratios, scores
 
 #: Draws of flows that an earth mover's distance is the mean of.

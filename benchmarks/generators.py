@@ -22,9 +22,9 @@ import vae
 from torch.utils.flop_counter import FlopCounterMode
 
 import netgen
-from encoders.kinds import ENCODERS
 from netgen import FlowTable
-from netgen.presets import PRESETS
+from netgen.encoders.registry import ENCODERS
+from netgen.training.presets import PRESETS
 
 #: Samples that FLOPs are counted of: whole blocks, however many are drawn together.
 COUNTED = 128

@@ -27,9 +27,9 @@ from tracesets import load, there
 
 import netgen
 from netgen import FlowTable
-from netgen.augmentation import Drawing
-from netgen.evaluation.spaces import cumulative
-from netgen.jittertrial import tried
+from netgen.augmentation.augment import Drawing
+from netgen.augmentation.jitter_selection import tried
+from netgen.evaluation.feature_spaces import cumulative
 
 #: All other classes are benign.
 ATTACKS = (

@@ -4,7 +4,7 @@
 
 nfstream stays in an environment of its own. A table is the multiset of (both ends with their ports,
 protocol, packets, IP bytes). Where the two differ, the slow second implementation of netgen's rules
-(tests/oracle.py) is bent towards nfstream, one habit at a time, until the tables are equal: the fewest habits
+(tests/support/oracle.py) is bent towards nfstream, one habit at a time, until the tables are equal: the fewest habits
 that do it are the reason. A capture for which none do stands under "not explained".
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import ipaddress
 import itertools
 import json
@@ -55,18 +54,8 @@ HABITS = (ECHO, LATER, INNER, ZERO, SHORT, CUT, PORTS, SPLIT, CLOCK)
 
 Row = tuple[Any, ...]
 
-
-def _oracle() -> Any:
-    spec = importlib.util.spec_from_file_location("oracle", ROOT / "tests" / "oracle.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["oracle"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-oracle = _oracle()
+sys.path.insert(0, str(ROOT / "tests"))
+from support import oracle  # noqa: E402
 
 
 def row(src: str, src_port: int | None, dst: str, dst_port: int | None, *rest: Any) -> Row:
@@ -172,7 +161,7 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nfstream", required=True, metavar="PYTHON", help="an interpreter that has nfstream")
-    parser.add_argument("--rules", action="store_true", help="tests/oracle.py in netgen's place")
+    parser.add_argument("--rules", action="store_true", help="tests/support/oracle.py in netgen's place")
     parser.add_argument("--folder", default="ndpi", help="folder of the shared captures")
     arguments = parser.parse_args()
     paths = sorted(path for path in (DATA / "captures" / arguments.folder).rglob("*") if path.is_file())
@@ -197,7 +186,7 @@ def main() -> int:
                                f"{(ours - theirs[path]).total()} of netgen's")  # fmt: skip
         elif not found:
             unexplained.append(
-                f"{path.name}: tests/oracle.py has nfstream's flows; it reads fewer link types than netgen"
+                f"{path.name}: tests/support/oracle.py has nfstream's flows; it reads fewer link types than netgen"
             )
         for each in found or ():
             reasons[each] += 1

@@ -21,10 +21,10 @@ from fidelity import earth_movers, first_of_each, numbers
 from tracesets import OF_CAPTURES, load
 
 import netgen
-from exporters.plan import plan
 from netgen import FlowTable
 from netgen.evaluation.evaluate import evaluate
-from netgen.evaluation.measures import Row
+from netgen.evaluation.metrics import Row
+from netgen.exporters.pcap.plan import plan
 
 #: Figure -> its name in the table.
 FIGURES = {

@@ -35,10 +35,10 @@ from scapy.packet import Raw
 from scapy.utils import PcapWriter
 
 import netgen
-from capture.flows import FlowTable, concat
-from exporters.capturefile import _Export, _file_header, _pieces
-from exporters.options import CaptureOptions
-from exporters.render import render
+from netgen.capture.table.flow_table import FlowTable, concat
+from netgen.exporters.pcap.capture_file import _Export, _file_header, _pieces
+from netgen.exporters.pcap.options import CaptureOptions
+from netgen.exporters.pcap.render import render
 
 NETGEN = Path(sys.executable).with_name("netgen")
 Fields = tuple[int, bytes, bytes, bytes, bytes, int, int, int, int, int, int, int, int, bytes, int]

@@ -24,11 +24,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 import netgen
-from capture.flows import FlowTable
-from exporters.options import CaptureOptions
-from exporters.plan import plan
-from exporters.verify.verify import verify
-from exporters.write import write
+from netgen.capture.table.flow_table import FlowTable
+from netgen.exporters.pcap.options import CaptureOptions
+from netgen.exporters.pcap.plan import plan
+from netgen.exporters.verify.verify import verify
+from netgen.exporters.write import write
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 import netgen
-from capture.flows import FlowTable, concat
-from encoders.kinds import ENCODERS
+from netgen.capture.table.flow_table import FlowTable, concat
+from netgen.encoders.registry import ENCODERS
 from netgen.evaluation.realism import copies, real_or_fake
-from netgen.shipped import FOLDER
+from netgen.model.registry import FOLDER
 
 DATA = Path(os.environ.get("NETGEN_SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 SERIES = DATA / "series"

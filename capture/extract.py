@@ -1,7 +1,7 @@
 """Captures in, a table of labelled flows out: `extract`, or `extraction` for one larger than memory.
 
-Packets go by once, stretch by stretch (`capture.stretches`), and are put by (`capture.assembly.spill`) until
-all flows are known; then they can be counted (`capture.extraction`). So a capture may be larger than memory.
+Packets go by once, stretch by stretch (`netgen.capture.segments`), and are put by (`netgen.capture.flows.spill`) until
+all flows are known; then they can be counted (`netgen.capture.extraction`). So a capture may be larger than memory.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from capture.account import Account
-from capture.assembly.assemble import IDLE_TIMEOUT_NS, Assembler
-from capture.errors import CaptureError, InputError
-from capture.extraction import Extraction
-from capture.flows import FlowTable
-from capture.formats.records import Damage
-from capture.inputs import HINT, Input, find_inputs
-from capture.labelling.labeller import Labeller, LabelOptions
-from capture.series import BINS, DEFAULT_LENGTH, SeriesSpec, spec_given
-from capture.stretches import Options
-from capture.workers import read_captures
+from netgen.capture.accounting import Account
+from netgen.capture.errors import CaptureError, InputError
+from netgen.capture.extraction import Extraction
+from netgen.capture.flows.assemble import IDLE_TIMEOUT_NS, Assembler
+from netgen.capture.formats.records import Damage
+from netgen.capture.inputs import HINT, Input, find_inputs
+from netgen.capture.labels.labeller import Labeller, LabelOptions
+from netgen.capture.parallel import read_captures
+from netgen.capture.segments import Options
+from netgen.capture.series.spec import BINS, DEFAULT_LENGTH, SeriesSpec, spec_given
+from netgen.capture.table.flow_table import FlowTable
 
 #: What a row may be made of.
 BY = ("flow", "host", "capture")
@@ -75,11 +75,11 @@ def extraction(
     label_by : {"folder", "file", "sni"}, optional
         The class is the name of the file's folder, the file's name, or the class of the server name.
     labels : str or Path, optional
-        A labels file (`capture.labelling.labels.LabelFile`); what it says wins.
+        A labels file (`netgen.capture.labels.label_file.LabelFile`); what it says wins.
     labels_zone, labels_offset_ns, labels_times, labels_column
-        How it is to be read, see `capture.labelling.labels.LabelOptions`.
+        How it is to be read, see `netgen.capture.labels.label_file.LabelOptions`.
     sni_table : str or Path, optional
-        A file of suffixes and classes (`capture.naming.classes.ClassTable`) for ``label_by="sni"``.
+        A file of suffixes and classes (`netgen.capture.names.classes.ClassTable`) for ``label_by="sni"``.
     min_packets : int
         Rows of fewer packets are left out, and counted.
     idle_timeout_ns : int

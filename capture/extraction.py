@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from capture.account import Account
-from capture.assembly.assemble import Assembler
-from capture.assembly.spill import BLOCK
-from capture.assembly.tablerows import Rows, rows_of
-from capture.bins import BinCounter, Cells, dense
-from capture.columns import numbers
-from capture.errors import InputError
-from capture.firstpackets import FirstPackets, counter_of
-from capture.flows import FlowTable, TableWriter, Tally, about_columns
-from capture.headers import PROTOCOL_UDP
-from capture.inputs import Input
-from capture.labelling.labeller import Labeller
-from capture.naming.classes import ClassTable
-from capture.profile import KEY, ProfileCounter
-from capture.series import BINS, PACKETS, SeriesSpec
+from netgen.capture.accounting import Account
+from netgen.capture.errors import InputError
+from netgen.capture.flows.assemble import Assembler
+from netgen.capture.flows.rows import Rows, rows_of
+from netgen.capture.flows.spill import BLOCK
+from netgen.capture.headers import PROTOCOL_UDP
+from netgen.capture.inputs import Input
+from netgen.capture.labels.labeller import Labeller
+from netgen.capture.names.classes import ClassTable
+from netgen.capture.series.bins import BinCounter, Cells, dense
+from netgen.capture.series.first_packets import FirstPackets, counter_of
+from netgen.capture.series.profile import KEY, ProfileCounter
+from netgen.capture.series.spec import BINS, PACKETS, SeriesSpec
+from netgen.capture.table.arrow_utils import numbers
+from netgen.capture.table.flow_table import FlowTable, TableWriter, Tally, about_columns
 
 _TOO_FEW = "in flows under min_packets"
 
@@ -69,7 +69,7 @@ class Extraction:
         spec: SeriesSpec | None,
         length: int,
     ) -> Extraction:
-        """The flows of captures that were read; see `capture.extract.extraction`."""
+        """The flows of captures that were read; see `netgen.capture.extract.extraction`."""
         rows = rows_of(assembler, by)
         few = rows.packets < min_packets
         if few.any():

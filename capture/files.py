@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from capture.errors import OutputError
+from netgen.capture.errors import OutputError
 
 
 def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:

@@ -6,8 +6,8 @@ import dataclasses
 import os
 from pathlib import Path
 
-from capture.errors import CaptureError
-from capture.formats.source import STDIN
+from netgen.capture.errors import CaptureError
+from netgen.capture.formats.source import STDIN
 
 HINT = "Name a pcap or pcapng file, or a folder that holds some"
 

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from capture import compiled
+from netgen.capture.native import compiled
 
-_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from capture.worker import main; main()"
+_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from netgen.capture.worker import main; main()"
 
 _spare: list[subprocess.Popen[bytes]] = []
 
@@ -52,7 +52,7 @@ def close(process: subprocess.Popen[bytes]) -> None:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    root = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).parents[2])
     # -P: whatever lies in the current folder is none of its business
     return subprocess.Popen(
         [sys.executable, "-P", "-c", _CODE, root],

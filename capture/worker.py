@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from capture.errors import CaptureError
-from capture.formats.reader import CaptureFile
-from capture.memory import keep_freed
-from capture.stretches import Options, Stretch, guessed_stretch, stretches
+from netgen.capture.errors import CaptureError
+from netgen.capture.formats.reader import CaptureFile
+from netgen.capture.malloc import keep_freed
+from netgen.capture.segments import Options, Stretch, guessed_stretch, stretches
 
 #: What a worker writes first, once it can be asked.
 READY = b"ready"

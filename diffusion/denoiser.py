@@ -130,7 +130,7 @@ class Denoiser(nn.Module):
     def forward(self, image: Tensor, sigma: Tensor, label: Tensor, how: Tensor | None = None) -> Tensor:
         """Clean images; ``image`` (batch, channels, bins, columns), ``sigma`` and ``label`` (batch,).
 
-        ``how`` says how they were changed and what they are like, see `diffusion.network`.
+        ``how`` says how they were changed and what they are like, see `netgen.diffusion.network`.
         """
         centre, spread = self.statistics.centre, self.statistics.spread
         c_in = (sigma.square() + spread**2).rsqrt()  # EDM, table 1

@@ -40,7 +40,7 @@ class NetworkConfig:
     width, depth, heads : int
         Of the transformer.
     changes : int
-        Numbers that say how an image was changed before it was shown; see `diffusion.train`.
+        Numbers that say how an image was changed before it was shown; see `netgen.diffusion.train`.
     traits : int
         Numbers that say what it is like.
     own_places : bool

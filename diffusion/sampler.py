@@ -112,7 +112,7 @@ def draw(
     members : sequence of (label, index) or None
         What to draw at each place; None: nothing, but the place is there.
     told : callable, optional
-        ``(label, index) -> Tensor``: what the network is told of it beside the label, see `diffusion.network`.
+        ``(label, index) -> Tensor``: what the network is told of it beside the label, see `netgen.diffusion.network`.
 
     Returns
     -------

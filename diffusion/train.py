@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from diffusion.denoiser import Denoiser, LevelWeights, NoiseConfig, Statistics, errors, image_noise
-from diffusion.network import BandTransformer, NetworkConfig
+from netgen.diffusion.denoiser import Denoiser, LevelWeights, NoiseConfig, Statistics, errors, image_noise
+from netgen.diffusion.network import BandTransformer, NetworkConfig
 
 #: Indices (batch,) and a generator -> clean images (batch, channels, bins, columns) on the training's device, and
 #: how they were changed and what they are like, (batch, changes + traits), or None.

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from netgen.cli import app
+from netgen.cli.app import app
 
 WIDTH = 100
 

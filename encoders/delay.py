@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from encoders.scale import IDLE
+from netgen.encoders.log_scale import IDLE
 
 WINDOW = 16
 
 
 class Delay:
-    """Delay embeddings of scaled series (see `encoders.contract.Encoder`); after the last bin comes nothing."""
+    """Delay embeddings of scaled series (see `netgen.encoders.base.Encoder`); after the last bin comes nothing."""
 
     name = "delay"
     exact_to = 2**16

@@ -13,11 +13,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from encoders.gasf import MAX_ANGLE
+from netgen.encoders.gasf import MAX_ANGLE
 
 
 class Gadf:
-    """GADF images of scaled series (see `encoders.contract.Encoder`)."""
+    """GADF images of scaled series (see `netgen.encoders.base.Encoder`)."""
 
     name = "gadf"
     exact_to = 2**16

@@ -15,14 +15,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from encoders.scale import IDLE
+from netgen.encoders.log_scale import IDLE
 
 STEPS = 6  # Gauss-Newton converges quadratically from the diagonal; 4 reach float64 on exact fields
 MAX_ANGLE = float(np.arccos(IDLE))
 
 
 class Gasf:
-    """GASF images of scaled series (see `encoders.contract.Encoder`)."""
+    """GASF images of scaled series (see `netgen.encoders.base.Encoder`)."""
 
     name = "gasf"
     exact_to = 2**19

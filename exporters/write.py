@@ -8,16 +8,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from capture.errors import OutputError
-from capture.files import check_output, output_error, whole_file
-from capture.flows import FlowTable
-from exporters.capturefile import Form, Progress, capture_notes, write_capture
-from exporters.card import card as card_of
-from exporters.card import card_path
-from exporters.flowfile import FlowFile
-from exporters.options import CaptureOptions
-from exporters.table_csv import write_csv
-from exporters.truth import labels_paths, truth_table, write_truth
+from netgen.capture.errors import OutputError
+from netgen.capture.files import check_output, output_error, whole_file
+from netgen.capture.table.flow_table import FlowTable
+from netgen.exporters.pcap.capture_file import Form, Progress, capture_notes, write_capture
+from netgen.exporters.pcap.flow_file import FlowFile
+from netgen.exporters.pcap.ground_truth import labels_paths, truth_table, write_truth
+from netgen.exporters.pcap.options import CaptureOptions
+from netgen.exporters.tables.csv_file import write_csv
+from netgen.exporters.tables.data_card import card as card_of
+from netgen.exporters.tables.data_card import card_path
 
 #: Ending -> format.
 FORMATS = {
@@ -56,7 +56,7 @@ class WriteReport:
     labels : tuple of Path
         The truth about a capture beside it, as CSV and Parquet.
     connections : dict
-        What became of a capture's TCP connections, one of `exporters.truth.CONNECTIONS` -> flows.
+        What became of a capture's TCP connections, one of `netgen.exporters.pcap.ground_truth.CONNECTIONS` -> flows.
     """
 
     path: Path

@@ -12,44 +12,42 @@ The words are the commands': see ``netgen --help``.
 from __future__ import annotations
 
 import importlib
-import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from netgen._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from capture.errors import NetgenError
-    from capture.flows import FlowTable, concat
-    from capture.series import SeriesSpec
-    from exporters.write import write
-    from netgen.augmentation import augment
+    from netgen.api import extract, import_traces, like
+    from netgen.augmentation.augment import augment
+    from netgen.capture.errors import NetgenError
+    from netgen.capture.series.spec import SeriesSpec
+    from netgen.capture.table.flow_table import FlowTable, concat
+    from netgen.evaluate_files import evaluate
     from netgen.evaluation.usefulness import usefulness
-    from netgen.judging import evaluate
-    from netgen.model import Model
-    from netgen.pipeline import extract, import_traces, like
-    from netgen.shipped import load, shipped_models
-    from netgen.torchdata import to_torch
-    from netgen.training import train
+    from netgen.exporters.write import write
+    from netgen.model.model import Model
+    from netgen.model.registry import load, shipped_models
+    from netgen.torch_dataset import to_torch
+    from netgen.training.train import train
 
 # name -> module; loaded when first asked for, so that `netgen --help` need not load torch and pyarrow
 _WHERE = {
-    "FlowTable": "capture.flows",
-    "Model": "netgen.model",
-    "NetgenError": "capture.errors",
-    "SeriesSpec": "capture.series",
-    "augment": "netgen.augmentation",
-    "concat": "capture.flows",
-    "evaluate": "netgen.judging",
-    "extract": "netgen.pipeline",
-    "import_traces": "netgen.pipeline",
-    "like": "netgen.pipeline",
-    "load": "netgen.shipped",
-    "shipped_models": "netgen.shipped",
-    "to_torch": "netgen.torchdata",
-    "train": "netgen.training",
+    "FlowTable": "netgen.capture.table.flow_table",
+    "Model": "netgen.model.model",
+    "NetgenError": "netgen.capture.errors",
+    "SeriesSpec": "netgen.capture.series.spec",
+    "augment": "netgen.augmentation.augment",
+    "concat": "netgen.capture.table.flow_table",
+    "evaluate": "netgen.evaluate_files",
+    "extract": "netgen.api",
+    "import_traces": "netgen.api",
+    "like": "netgen.api",
+    "load": "netgen.model.registry",
+    "shipped_models": "netgen.model.registry",
+    "to_torch": "netgen.torch_dataset",
+    "train": "netgen.training.train",
     "usefulness": "netgen.evaluation.usefulness",
-    "write": "exporters.write",
+    "write": "netgen.exporters.write",
 }
 
 __all__ = [
@@ -80,19 +78,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
-
-
-def _check_siblings() -> None:
-    """Refuse to run on somebody else's ``encoders.py``: the rooms have everyday names."""
-    home = Path(__file__).resolve().parent.parent
-    for room in ("capture", "encoders", "diffusion", "exporters"):
-        found = importlib.util.find_spec(room)
-        where = Path(found.origin).resolve() if found and found.origin else None
-        if where != home / room / "__init__.py":
-            raise ImportError(
-                f"netgen needs its own package {room!r} in {home / room}, but Python finds "
-                f"{where or 'none'} first. Rename that file, or run from another folder."
-            )
-
-
-_check_siblings()

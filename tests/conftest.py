@@ -22,8 +22,8 @@ settings.register_profile("netgen", deadline=None, suppress_health_check=[Health
 settings.load_profile("netgen")
 
 if TYPE_CHECKING:
-    from capture.flows import FlowTable
-    from netgen.model import Model
+    from netgen.capture.table.flow_table import FlowTable
+    from netgen.model.model import Model
 
 NS = 1_000_000_000
 
@@ -34,7 +34,7 @@ os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 @pytest.fixture(scope="module", params=["compiled", "numpy"])
 def either_reader(request: pytest.FixtureRequest) -> Iterator[None]:
     """The tests of a module once with the compiled part of the reader, and once with NumPy in its place."""
-    from capture import compiled
+    from netgen.capture.native import compiled
 
     if request.param == "compiled":
         if not compiled.ready():
@@ -172,7 +172,7 @@ SIZES = {
 @pytest.fixture(scope="session")
 def real_table(shared_data: Path) -> "Callable[[str], FlowTable]":
     """Function: the name of a real set to its flow table, with the automatic bin width; each read once."""
-    from capture.traces import import_traces
+    from netgen.capture.importers.traces import import_traces
 
     return functools.cache(lambda name: import_traces(shared_data / "series" / f"{name}.parquet", sizes=SIZES[name]))
 
@@ -193,8 +193,8 @@ def tiny_flows() -> "FlowTable":
     """Three classes that differ in volume and direction, 16 bins of 0.1 s, 20 flows each."""
     import numpy as np
 
-    from capture.flows import FlowTable
-    from capture.series import SeriesSpec
+    from netgen.capture.series.spec import SeriesSpec
+    from netgen.capture.table.flow_table import FlowTable
 
     rng = np.random.default_rng(0)
     count = rng.integers(0, 3, (60, 2, 16))
@@ -227,7 +227,7 @@ def tiny_model(tiny_model_file: Path) -> "Model":
 @pytest.fixture
 def shipped_folder(tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package folder in which the tiny model is the only shipped one."""
-    import netgen.shipped
+    import netgen.model.registry
 
     folder = tmp_path / "shipped"
     folder.mkdir()
@@ -249,7 +249,7 @@ class Outcome:
 @pytest.fixture
 def netgen_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Function: the words after `netgen` to exit code, stdout and stderr, in this process."""
-    from netgen.cli import main
+    from netgen.cli.app import main
 
     def run(*words: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["netgen", *map(str, words)])

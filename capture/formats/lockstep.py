@@ -13,9 +13,9 @@ import struct
 
 import numpy as np
 
-from capture import native
-from capture.formats.records import Order
-from capture.native import reading
+from netgen.capture import native
+from netgen.capture.formats.records import Order
+from netgen.capture.native import packets as native_packets
 
 #: Bytes between two guesses.
 STRIDE = 128 * 1024
@@ -77,7 +77,7 @@ def guesses(data: np.ndarray, places: np.ndarray, reach: int, layout: Layout, se
     low = max(seconds - BEFORE, 0)
     span = np.uint32(min(AFTER + BEFORE, 2**32 - 1 - low))
     if native.ready():
-        return reading.guess(data, places, reach, layout, low=low, span=int(span), proof=PROOF)
+        return native_packets.guess(data, places, reach, layout, low=low, span=int(span), proof=PROOF)
     words = _words(data, layout.order)
     found = np.full(len(places), -1, np.int64)
     row, start = _timed(data, words, places, reach, layout.order, low, span)
@@ -149,7 +149,7 @@ def scan(data: np.ndarray, begin: int, stop: int, layout: Layout, seconds: int) 
     guessed = guesses(data, places, REACH, layout, seconds)
     heads = np.append(begin, guessed[guessed >= 0])  # ascending: places lie further apart than guesses from them
     if native.ready():
-        return reading.scan(data, heads, stop, layout)
+        return native_packets.scan(data, heads, stop, layout)
     words = _words(data, layout.order)
     last, size, record = len(data) - layout.record, len(data), layout.record
     ends = np.append(heads[1:], stop)

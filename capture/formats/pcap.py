@@ -1,6 +1,6 @@
 """Classic pcap: a file header, then records that each say where the next begins.
 
-The chain is followed in lockstep from many places at once (`capture.formats.lockstep`) where that pays, and
+The chain is followed in lockstep from many places at once (`netgen.capture.formats.lockstep`) where that pays, and
 record by record near damage. Where it breaks, what came before is kept and the break is noted.
 """
 
@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from capture import headers, native
-from capture.formats import lockstep
-from capture.formats.records import CHUNK, MAX_CAPTURED, MAX_SNAPLEN, ORDERS, Chunk, Damage, Order, clipped
-from capture.headers import take
-from capture.native import reading
-from capture.series import NS
+from netgen.capture import headers, native
+from netgen.capture.formats import lockstep
+from netgen.capture.formats.records import CHUNK, MAX_CAPTURED, MAX_SNAPLEN, ORDERS, Chunk, Damage, Order, clipped
+from netgen.capture.headers import take
+from netgen.capture.native import packets as native_packets
+from netgen.capture.series.spec import NS
 
 FILE_HEADER = 24
 
@@ -40,7 +40,7 @@ def file_order(data: np.ndarray, at: int = 0) -> Order | None:
 
 
 class Pcap:
-    """Reads a pcap file; a `capture.formats.records.Format`.
+    """Reads a pcap file; a `netgen.capture.formats.records.Format`.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Pcap:
         return int(found[0]) if found[0] >= 0 else None
 
     def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[Chunk]:
-        """Records that begin before `until`; see `capture.formats.records.Format`."""
+        """Records that begin before `until`; see `netgen.capture.formats.records.Format`."""
         while self.position < until:
             starts, joined = self._scan(data, base, until, final)
             for first in range(0, len(starts), CHUNK):
@@ -194,7 +194,7 @@ class Pcap:
     def _columns(self, data: np.ndarray, starts: np.ndarray) -> Chunk:
         if native.ready():  # the same, compiled
             order, size = self._order, self._record.itemsize
-            columns = reading.records(data, starts, order=order, record=size, unit=self._unit)
+            columns = native_packets.records(data, starts, order=order, record=size, unit=self._unit)
         else:
             columns = _columns(data, starts, self._record, self._unit)
         offset, captured, length, time_ns = columns

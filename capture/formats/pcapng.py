@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from capture import headers
-from capture.distinct import unique
-from capture.formats.records import CHUNK, MAX_SNAPLEN, NO_INTERFACE, ORDERS, Chunk, Damage, Order, clipped
-from capture.headers import take
-from capture.series import NS
+from netgen.capture import headers
+from netgen.capture.factorize import unique
+from netgen.capture.formats.records import CHUNK, MAX_SNAPLEN, NO_INTERFACE, ORDERS, Chunk, Damage, Order, clipped
+from netgen.capture.headers import take
+from netgen.capture.series.spec import NS
 
 #: Seconds from 1970 either way (to 2115) so that the difference of two times fits into int64 nanoseconds.
 MAX_SECONDS = 4_600_000_000
@@ -57,7 +57,7 @@ def section_order(data: np.ndarray, at: int = 0) -> Order | None:
 
 
 class Pcapng:
-    """Reads a pcapng file; a `capture.formats.records.Format`.
+    """Reads a pcapng file; a `netgen.capture.formats.records.Format`.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class Pcapng:
         return None
 
     def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[Chunk]:
-        """Packets of blocks that begin before `until`; see `capture.formats.records.Format`."""
+        """Packets of blocks that begin before `until`; see `netgen.capture.formats.records.Format`."""
         buffer, size = data.data, len(data)
         order = self._order
         head, tail = struct.Struct(order + "II").unpack_from, struct.Struct(order + "I").unpack_from

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from capture import headers
-from capture.errors import CaptureError
-from capture.formats.pcap import FILE_HEADER, MAGICS, Pcap, file_order
-from capture.formats.pcapng import Pcapng, section_order
-from capture.formats.records import NO_INTERFACE, ORDERS, Chunk, Damage
-from capture.formats.source import Source
+from netgen.capture import headers
+from netgen.capture.errors import CaptureError
+from netgen.capture.formats.pcap import FILE_HEADER, MAGICS, Pcap, file_order
+from netgen.capture.formats.pcapng import Pcapng, section_order
+from netgen.capture.formats.records import NO_INTERFACE, ORDERS, Chunk, Damage
+from netgen.capture.formats.source import Source
 
 __all__ = ["NO_INTERFACE", "CaptureFile", "Chunk", "Damage"]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from capture import compiled
+from netgen.capture.native import compiled
 
 #: Records a chunk; fewer cost more calls, more do not stay in the cache, which compiled code looks at once.
 CHUNK = 131_072 if compiled.ready() else 32_768

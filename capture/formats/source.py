@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from capture.errors import CaptureError
+from netgen.capture.errors import CaptureError
 
 STDIN = "-"
 

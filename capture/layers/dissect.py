@@ -1,7 +1,7 @@
 """Records to packets: link layer, IP and transport headers as columns, a chunk at a time.
 
-Link layers and tags are followed to IP (`capture.layers.links`); there the headers of the usual packets are
-read at once (`capture.layers.plain`) and the others step by step (`capture.layers.internet`). Each record is either
+Link layers and tags are followed to IP (`netgen.capture.layers.links`); there the headers of the usual packets are
+read at once (`netgen.capture.layers.fast_path`) and the others step by step (`netgen.capture.layers.ip`). Each record is either
 in the columns or in the account, with the reason why not.
 """
 
@@ -12,14 +12,14 @@ from collections import Counter
 
 import numpy as np
 
-from capture import native
-from capture.formats.records import Chunk
-from capture.headers import LINKTYPE_ETHERNET
-from capture.layers.internet import internet
-from capture.layers.links import walk
-from capture.layers.rows import FIELDS, FIRST_FRAGMENT, LATER_FRAGMENT, OK, REASONS, WHOLE, Fields, Rows
-from capture.layers.tunnels import MAX_TUNNELS
-from capture.native import reading
+from netgen.capture import native
+from netgen.capture.formats.records import Chunk
+from netgen.capture.headers import LINKTYPE_ETHERNET
+from netgen.capture.layers.cursor import FIELDS, FIRST_FRAGMENT, LATER_FRAGMENT, OK, REASONS, WHOLE, Fields, Rows
+from netgen.capture.layers.ip import internet
+from netgen.capture.layers.links import walk
+from netgen.capture.layers.tunnels import MAX_TUNNELS
+from netgen.capture.native import packets as native_packets
 
 __all__ = ["FIRST_FRAGMENT", "LATER_FRAGMENT", "WHOLE", "Packets", "dissect"]
 
@@ -95,7 +95,7 @@ def dissect(chunk: Chunk, *, inner: bool = False) -> Packets:
     Parameters
     ----------
     chunk : Chunk
-        Records as `capture.formats.reader.CaptureFile.chunks` yields them.
+        Records as `netgen.capture.formats.reader.CaptureFile.chunks` yields them.
     inner : bool
         Whether the packet inside a tunnel (IP in IP, GRE, VXLAN, Geneve, GTP-U, Teredo; up to four in
         each other) takes the place of the one around it. `Packets.notes` counts them, and those whose
@@ -136,7 +136,7 @@ def _common(chunk: Chunk) -> _Found | None:
     """What compiled code finds at once where nearly all is plain packets on Ethernet; None: it is not the way to go."""
     if not native.ready() or not len(chunk) or (chunk.linktype != LINKTYPE_ETHERNET).any():
         return None
-    fields, done, count = reading.plain(chunk.data, chunk.offset, chunk.captured)
+    fields, done, count = native_packets.plain(chunk.data, chunk.offset, chunk.captured)
     vlan = np.full(len(chunk), -1, np.int32)
     if count == len(chunk):
         return _Found(None, fields, vlan, Counter(), Counter())
@@ -147,7 +147,7 @@ def _common(chunk: Chunk) -> _Found | None:
     vlan[kept], done[kept] = found.vlan, True
     if not found.skipped:
         return dataclasses.replace(found, keep=None, fields=fields, vlan=vlan)
-    *columns, vlan = reading.compact([*(getattr(fields, name) for name in FIELDS), vlan], done)
+    *columns, vlan = native_packets.compact([*(getattr(fields, name) for name in FIELDS), vlan], done)
     fields = Fields(**dict(zip(FIELDS, columns, strict=True)))
     return dataclasses.replace(found, keep=np.flatnonzero(done), fields=fields, vlan=vlan)
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from capture import headers
-from capture.headers import protocols, take
+from netgen.capture import headers
+from netgen.capture.headers import protocols, take
 
 #: Words of 4 bytes of the transport that count; those of TCP end where its header does.
 WORDS = 4

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from capture import headers
-from capture.distinct import unique
-from capture.formats.records import NO_INTERFACE
-from capture.layers import wireless
-from capture.layers.rows import LINK, LLC, NO_IDB, NONE, NOT_IP, OK, TYPES, UNKNOWN_LINK, Rows
-from capture.layers.steps import PPP_PROTOCOLS, Step, before, counted, ethernet, named, ppp, raw, typed
-from capture.layers.tags import TAGS, tag
+from netgen.capture import headers
+from netgen.capture.factorize import unique
+from netgen.capture.formats.records import NO_INTERFACE
+from netgen.capture.layers import wireless
+from netgen.capture.layers.cursor import LINK, LLC, NO_IDB, NONE, NOT_IP, OK, TYPES, UNKNOWN_LINK, Rows
+from netgen.capture.layers.header_steps import PPP_PROTOCOLS, Step, before, counted, ethernet, named, ppp, raw, typed
+from netgen.capture.layers.tags import TAGS, tag
 
 #: Headers, tags and labels followed before giving up.
 MAX_LAYERS = 10

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from capture import headers
-from capture.headers import take
-from capture.layers.rows import LINK, NONE, OK, Rows
-from capture.layers.steps import PPP_PROTOCOLS, Step, before, ethernet, named, ppp, raw, typed
+from netgen.capture import headers
+from netgen.capture.headers import take
+from netgen.capture.layers.cursor import LINK, NONE, OK, Rows
+from netgen.capture.layers.header_steps import PPP_PROTOCOLS, Step, before, ethernet, named, ppp, raw, typed
 
 _U2, _U4 = np.dtype(">u2"), np.dtype(">u4")
 _ARISTA_STAMPS = {0x10: 8, 0x20: 6}

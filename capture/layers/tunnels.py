@@ -1,7 +1,7 @@
 """Tunnels: packets inside packets.
 
 Each step begins at what the outer IP carries, or at what its UDP does, and goes on to the packet
-inside as a link layer goes on to IP; `capture.layers.links.walk` takes it from there.
+inside as a link layer goes on to IP; `netgen.capture.layers.links.walk` takes it from there.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import dataclasses
 
 import numpy as np
 
-from capture import headers
-from capture.layers.rows import LINK, NONE, OK, WHOLE, Fields, Rows
-from capture.layers.steps import Step, before, raw
+from netgen.capture import headers
+from netgen.capture.layers.cursor import LINK, NONE, OK, WHOLE, Fields, Rows
+from netgen.capture.layers.header_steps import Step, before, raw
 
 #: Tunnels inside each other that are entered.
 MAX_TUNNELS = 4

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from capture import headers
-from capture.headers import take
-from capture.layers.rows import ENCRYPTED, LINK, LLC, NONE, Rows
+from netgen.capture import headers
+from netgen.capture.headers import take
+from netgen.capture.layers.cursor import ENCRYPTED, LINK, LLC, NONE, Rows
 
 #: Words of a radiotap header that say which fields follow, at most.
 MAX_WORDS = 16

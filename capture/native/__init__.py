@@ -4,6 +4,6 @@
 (``hatch_build.py``). Where there is none, NumPy does the same: each function names its twin.
 """
 
-from capture.compiled import ready
+from netgen.capture.native.compiled import ready
 
 __all__ = ["ready"]

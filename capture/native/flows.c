@@ -1,4 +1,4 @@
-/* Packets to flows, one packet after the other: the rules of docs/flows.md as capture.assembly.assemble has them for whole
+/* Packets to flows, one packet after the other: the rules of docs/flows.md as netgen.capture.flows.assemble has them for whole
  * columns. See packets.c for what both files promise. */
 
 #include <stdint.h>
@@ -13,7 +13,7 @@ typedef int64_t i64;
 enum { FIN_OR_RST = 0x05, SYN_AND_ACK = 0x12 };
 enum { CLOSED = 1, FORWARD = 2, BACK = 4 };                  /* what was seen of a flow */
 enum { BY_FIRST, BY_ANSWER, BY_SYN, TO_ITSELF };             /* who says which end is its initiator */
-enum { KEY = 48, A_HIGH = 0, B_HIGH = 16, A_PORT = 32, B_PORT = 36 }; /* capture.assembly.keys.KEY */
+enum { KEY = 48, A_HIGH = 0, B_HIGH = 16, A_PORT = 32, B_PORT = 36 }; /* netgen.capture.flows.keys.KEY */
 
 /* Packets of a part in the file's order, `count` of them; rows of SYNs and their numbers; the keys. */
 typedef struct {
@@ -27,7 +27,7 @@ typedef struct {
     const i64 *slot; /* of each key, in what is open */
 } Packets;
 
-/* What is open, by slot: see capture.assembly.assemble.Assembler._forget. */
+/* What is open, by slot: see netgen.capture.flows.assemble.Assembler._forget. */
 typedef struct {
     i64 *flow, *clock;
     u8 *seen;
@@ -44,7 +44,7 @@ typedef struct {
     i64 *begun, *capture, *number;
 } Flows;
 
-/* What the clock of capture.assembly.clock shows at each packet. `state` has the latest time stamp, the block of packets, the
+/* What the clock of netgen.capture.flows.clock shows at each packet. `state` has the latest time stamp, the block of packets, the
  * latest stamp in it, and what the clock shows; `block` is how many packets are looked at together, `never` no time. */
 i64 netgen_clock(const i64 *time_ns, const i64 *number, i64 count, i64 block, i64 never, i64 slack_ns, i64 stride_ns,
                  i64 *state, i64 *shown) {
@@ -199,7 +199,7 @@ i64 netgen_assemble(const Packets *p, i64 count, i64 syns, i64 keys, const Opene
     return 1;
 }
 
-/* The numbers of keys of six words in the table of capture.assembly.slots, -1 for one that is not there. */
+/* The numbers of keys of six words in the table of netgen.capture.flows.key_index, -1 for one that is not there. */
 i64 netgen_find(const u64 *words, const u64 *mixed, i64 count, const i32 *table, i64 bits, const u64 *key,
                 const u64 *hash, i64 *number) {
     enum { WORDS = KEY / 8 };
@@ -214,7 +214,7 @@ i64 netgen_find(const u64 *words, const u64 *mixed, i64 count, const i32 *table,
     return count;
 }
 
-/* A packet as capture.assembly.spill puts it by. */
+/* A packet as netgen.capture.flows.spill puts it by. */
 typedef struct {
     i64 time_ns;
     u32 flow, size;

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from capture.native.library import addresses, call
+from netgen.capture.native.library import addresses, call
 
 #: Columns of what is open, and of flows, in the order in which `flows.c` has them.
 OPENED = ("flow", "clock", "seen", "seq_forward", "seq_back", "mark", "size", "time_ns")
@@ -27,7 +27,7 @@ def assemble(
     active_ns: int | None,
     repeat_ns: int,
 ) -> tuple[np.ndarray, int, int]:
-    """Take packets into flows, as `capture.assembly.assemble` does for whole columns.
+    """Take packets into flows, as `netgen.capture.flows.assemble` does for whole columns.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def assemble(
 def clock(
     time_ns: np.ndarray, number: np.ndarray, state: np.ndarray, *, block: int, never: int, slack_ns: int, stride_ns: int
 ) -> np.ndarray:
-    """What the clock shows at each packet, as `capture.assembly.clock` has it, whose `state` is changed in place."""
+    """What the clock shows at each packet, as `netgen.capture.flows.clock` has it, whose `state` is changed in place."""
     shown = np.empty(len(time_ns), np.int64)
     times, numbers = np.ascontiguousarray(time_ns), np.ascontiguousarray(number)
     call("clock", times, numbers, len(shown), block, never, slack_ns, stride_ns, state, shown)
@@ -79,7 +79,7 @@ def clock(
 
 
 def by_flow(flow: np.ndarray, time_ns: np.ndarray, size: np.ndarray, forward: np.ndarray, kind: np.dtype) -> np.ndarray:
-    """Packets in order of flow, and within in theirs, as rows of `kind` (`capture.assembly.spill`)."""
+    """Packets in order of flow, and within in theirs, as rows of `kind` (`netgen.capture.flows.spill`)."""
     lowest, highest = int(flow.min()), int(flow.max())
     passes = -(-(highest - lowest).bit_length() // _DIGIT)
     both = np.empty(len(flow), kind), np.empty(len(flow), kind)
@@ -90,7 +90,7 @@ def by_flow(flow: np.ndarray, time_ns: np.ndarray, size: np.ndarray, forward: np
 def find(
     words: np.ndarray, mixed: np.ndarray, table: np.ndarray, bits: int, key: np.ndarray, hashes: np.ndarray
 ) -> np.ndarray:
-    """The numbers of keys, -1 for those that are not there; the twin of what `capture.assembly.slots` does."""
+    """The numbers of keys, -1 for those that are not there; the twin of what `netgen.capture.flows.key_index` does."""
     number = np.empty(len(words), np.int64)
     call("find", words, mixed, len(words), table, bits, key, hashes, number)
     return number

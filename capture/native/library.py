@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from capture import compiled
+from netgen.capture.native import compiled
 
 
 def call(name: str, *arguments: np.ndarray | int) -> int:

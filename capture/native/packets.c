@@ -1,5 +1,5 @@
-/* The loops that wait for memory, compiled: what capture.formats.lockstep, capture.layers.plain, capture.assembly.keys
- * and capture.naming.tls do in NumPy. Each gives the same numbers as its twin there, which reads where this is not
+/* The loops that wait for memory, compiled: what netgen.capture.formats.lockstep, netgen.capture.layers.fast_path, netgen.capture.flows.keys
+ * and netgen.capture.names.tls do in NumPy. Each gives the same numbers as its twin there, which reads where this is not
  * built; tests hold the two equal. Nothing is allocated here, and nothing is read outside the buffer that is given. */
 
 #include <stdint.h>
@@ -11,7 +11,7 @@ typedef uint64_t u64;
 typedef int32_t i32;
 typedef int64_t i64;
 
-/* A number of these sources, given when they are compiled: capture.compiled refuses a library of others. */
+/* A number of these sources, given when they are compiled: netgen.capture.native.compiled refuses a library of others. */
 #ifndef SOURCES
 #define SOURCES 0
 #endif
@@ -140,7 +140,7 @@ void netgen_records(const u8 *data, i64 size, const i64 *starts, i64 count, i64 
 
 enum { ETHERNET = 14, IPV4 = 20, IPV6 = 40, TCP_HEADER = 20, UDP_HEADER = 8, TCP = 6, UDP = 17 };
 
-/* Columns in the order of capture.layers.rows.FIELDS. */
+/* Columns in the order of netgen.capture.layers.cursor.FIELDS. */
 typedef struct {
     i64 *size;
     u8 *version, *protocol, *flags;
@@ -152,7 +152,7 @@ typedef struct {
     u32 *fragment_id, *fingerprint;
 } Fields;
 
-/* As capture.layers.fingerprint says it. */
+/* As netgen.capture.layers.fingerprint says it. */
 static u32 fingerprint(u32 identification, const u32 *words, u32 protocol, u32 size) {
     u32 found = identification * 0x9E3779B1u + words[0] * 0x85EBCA77u + words[1] * 0xC2B2AE3Du +
                 words[2] * 0x27D4EB2Fu + words[3] * 0x165667B1u + size * 0xD6E8FEB9u;

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from capture.formats.reader import CaptureFile
-from capture.formats.records import Chunk
-from capture.headers import (
+from netgen.capture.formats.reader import CaptureFile
+from netgen.capture.formats.records import Chunk
+from netgen.capture.headers import (
     ETHERNET,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
@@ -32,7 +32,7 @@ from capture.headers import (
     protocols,
     take,
 )
-from exporters.verify.findings import Findings
+from netgen.exporters.verify.issues import Findings
 
 _SPAN = 1 << 23  # bytes of a file that are added up at a time
 

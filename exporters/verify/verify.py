@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from capture.errors import InputError
-from capture.formats.reader import CaptureFile
-from capture.headers import PROTOCOL_TCP
-from exporters.truth import community_id, labels_beside, read_truth
-from exporters.verify.columns import address, read
-from exporters.verify.findings import CHECKS, Finding, Findings
-from exporters.verify.talks import Talks, check, connections, talks
+from netgen.capture.errors import InputError
+from netgen.capture.formats.reader import CaptureFile
+from netgen.capture.headers import PROTOCOL_TCP
+from netgen.exporters.pcap.ground_truth import community_id, labels_beside, read_truth
+from netgen.exporters.verify.columns import address, read
+from netgen.exporters.verify.issues import CHECKS, Finding, Findings
+from netgen.exporters.verify.tcp_streams import Talks, check, connections, talks
 
 PathLike = str | os.PathLike[str]
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from capture.flows import FlowTable
-from capture.series import SeriesSpec
+from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.table.flow_table import FlowTable
 from netgen.evaluation import distances, privacy
-from netgen.evaluation.figures import Figure, left_out, mean
-from netgen.evaluation.measures import MEASURES, Row
+from netgen.evaluation.estimate import Figure, left_out, mean
+from netgen.evaluation.feature_spaces import FixedEncoder, LogSpace
+from netgen.evaluation.metrics import MEASURES, Row
 from netgen.evaluation.realism import told_apart
-from netgen.evaluation.sets import Flows, Sets, alike, copycat, sets_of, shuffle
-from netgen.evaluation.spaces import FixedEncoder, LogSpace
+from netgen.evaluation.split import Flows, Sets, alike, copycat, sets_of, shuffle
 from netgen.evaluation.usefulness import CLASSIFIERS, macro_f1, ratios, scores
 from netgen.evaluation.verdict import Verdict, verdict
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from netgen.evaluation.figures import Figure, area, mean
-from netgen.evaluation.spaces import LogSpace
+from netgen.evaluation.estimate import Figure, area, mean
+from netgen.evaluation.feature_spaces import LogSpace
 
 #: Bins by which a flow may be shifted and still be looked for.
 SHIFTS = (0, 1, -1)

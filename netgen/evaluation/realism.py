@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from capture.errors import TableError
-from capture.flows import FlowTable
-from netgen.evaluation.figures import Figure, area
+from netgen.capture.errors import TableError
+from netgen.capture.table.flow_table import FlowTable
+from netgen.evaluation.estimate import Figure, area
+from netgen.evaluation.feature_spaces import cumulative
 from netgen.evaluation.privacy import exact_copies
-from netgen.evaluation.spaces import cumulative
 
 TREES, FOLDS = 200, 3
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from capture.flows import FlowTable
-from netgen.evaluation.figures import Figure
-from netgen.evaluation.spaces import LogSpace, cumulative, one_thread
+from netgen.capture.table.flow_table import FlowTable
+from netgen.evaluation.estimate import Figure
+from netgen.evaluation.feature_spaces import LogSpace, cumulative, one_thread
 
 #: Trees of a forest; batches that the convolutional network is trained on.
 TREES, STEPS = 200, 500

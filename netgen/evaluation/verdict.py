@@ -9,9 +9,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from netgen.evaluation.figures import Figure
-from netgen.evaluation.measures import Row
-from netgen.evaluation.sets import Sets
+from netgen.evaluation.estimate import Figure
+from netgen.evaluation.metrics import Row
+from netgen.evaluation.split import Sets
 
 #: Accuracy trained on new flows, over that trained on real ones, of both classifiers on average:
 #: from here on they can be trained on in place of real ones; from here on they are of use beside them.

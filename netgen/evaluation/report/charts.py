@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from netgen.evaluation.report.shown import Shown
+from netgen.evaluation.report.series_labels import Shown
 
 #: Okabe & Ito's colours, told apart by the colour-blind, on white and on black.
 REAL, SYNTH, THIRD = "#0072b2", "#d55e00", "#009e73"

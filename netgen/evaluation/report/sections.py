@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from capture.errors import InputError
-from capture.files import check_output, whole_file
-from encoders.gasf import Gasf
-from encoders.scale import LogScale
-from netgen import __version__
+from netgen._version import __version__
+from netgen.capture.errors import InputError
+from netgen.capture.files import check_output, whole_file
+from netgen.encoders.gasf import Gasf
+from netgen.encoders.log_scale import LogScale
 from netgen.evaluation import distances, privacy
+from netgen.evaluation.estimate import Figure
 from netgen.evaluation.evaluate import Evaluation, class_table
-from netgen.evaluation.figures import Figure
-from netgen.evaluation.measures import GROUPS
+from netgen.evaluation.feature_spaces import FixedEncoder, LogSpace
+from netgen.evaluation.metrics import GROUPS
 from netgen.evaluation.report import charts
 from netgen.evaluation.report.page import figure, page, table
-from netgen.evaluation.report.shown import Shown
-from netgen.evaluation.sets import Flows
-from netgen.evaluation.spaces import FixedEncoder, LogSpace
+from netgen.evaluation.report.series_labels import Shown
+from netgen.evaluation.split import Flows
 from netgen.evaluation.usefulness import confusion
 from netgen.evaluation.verdict import THRESHOLDS
 

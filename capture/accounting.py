@@ -1,0 +1,60 @@
+"""The account of an extraction: what became of every file and every packet."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from typing import Any
+
+from netgen.capture.formats.records import Damage
+
+
+@dataclasses.dataclass
+class Account:
+    """What became of every file and every packet.
+
+    Parameters
+    ----------
+    files, packets : int
+        Captures read, and packets read from them.
+    skipped : Counter
+        Packets in no row of the table, by reason.
+    notes : Counter
+        Oddities that lost nothing.
+    dropped : Counter
+        Rows left out, by reason.
+    damaged : list of dict
+        File, byte and reason of each place from which on a capture could not be read.
+    not_captures : list of str
+        Files in folders that are no captures.
+    """
+
+    files: int = 0
+    packets: int = 0
+    skipped: Counter[str] = dataclasses.field(default_factory=Counter)
+    notes: Counter[str] = dataclasses.field(default_factory=Counter)
+    dropped: Counter[str] = dataclasses.field(default_factory=Counter)
+    damaged: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    not_captures: list[str] = dataclasses.field(default_factory=list)
+
+    def damage(self, source: str, damage: list[Damage]) -> None:
+        """Note what could not be read of a file."""
+        self.damaged += [{"file": source, "byte": each.byte, "reason": each.reason} for each in damage]
+
+    def to_json(self, flows: int, in_flows: int) -> dict[str, Any]:
+        """As JSON types; counts in falling order, equal ones by name."""
+        return {
+            "files": self.files,
+            "packets": self.packets,
+            "in_flows": in_flows,
+            "skipped": _sorted(self.skipped),
+            "notes": _sorted(self.notes),
+            "flows": flows,
+            "flows_dropped": _sorted(self.dropped),
+            "damaged": self.damaged,
+            "not_captures": self.not_captures,
+        }
+
+
+def _sorted(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted((+counts).items(), key=lambda item: (-item[1], item[0])))

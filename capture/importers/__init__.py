@@ -1,0 +1,1 @@
+"""Import flows from files that are not captures: labelled traces and tables of other tools."""

@@ -1,0 +1,136 @@
+"""Flow tables that do not say what their series are: of other tools, or netgen's own CSV.
+
+Such a file has a column of lists for each channel (``up_bytes``: 128 numbers a row), or a column
+for each bin (``up_bytes_0``, ``up_bytes_1``, ...), and perhaps one named label. How wide a bin is
+does not stand in it. A file with sizes and gaps instead holds series of packets.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from netgen.capture.errors import TableError
+from netgen.capture.series.spec import BINS, CHANNELS, KINDS, NS, PACKETS, SeriesSpec
+from netgen.capture.table.arrow_utils import numbers
+from netgen.capture.table.flow_table import ABOUT, METADATA_KEY, FlowTable
+
+#: Names of the column that holds the class, in any case.
+LABELS = ("label", "class")
+
+#: Columns that are taken over as they are.
+_KEPT = ("source", "start_ns", "src", "dst", "name")
+
+_NEED = (
+    f"It needs the columns {', '.join(CHANNELS)}, or {' and '.join(KINDS[PACKETS])}, each with a list of numbers "
+    "a row, or one column a bin (up_bytes_0)"
+)
+
+
+def read_table(path: str | os.PathLike[str], *, like: SeriesSpec | None = None) -> FlowTable:
+    """Read a flow table: netgen's Parquet, or a Parquet or CSV file with the columns described above.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.parquet`` or ``.csv`` file.
+    like : SeriesSpec, optional
+        Gives the bin width where the file does not say it; otherwise it is taken for a second.
+
+    Raises
+    ------
+    TableError
+        If the file is neither.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return FlowTable.read(path)  # says what is wrong
+    try:
+        if path.suffix.lower() == ".csv":
+            table = pacsv.read_csv(path)
+        else:
+            metadata = pq.read_metadata(path).metadata or {}
+            if METADATA_KEY in metadata:
+                return FlowTable.read(path)
+            table = pq.read_table(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise TableError(f"{path} is no flow table: {str(error).splitlines()[0]}", _NEED) from error
+    try:
+        kind = PACKETS if _has(table, KINDS[PACKETS]) and not _has(table, CHANNELS) else BINS
+        series = np.stack([_channel(table, channel) for channel in KINDS[kind]], axis=1)
+    except (KeyError, ValueError, pa.ArrowException) as error:
+        what = error.args[0] if error.args else "?"
+        raise TableError(f"{path} is no flow table: {str(what).splitlines()[0]}", _NEED) from error
+    whole = series if kind == BINS else series[:, 1:]
+    if whole.size and whole.min() < 0:
+        raise TableError(
+            f"{path} has negative numbers in its series", "Bytes and packets of a bin, and gaps, are 0 or more"
+        )
+    short = -series.shape[2] % 4
+    series = np.pad(series, ((0, 0), (0, 0), (0, short)))
+    width = like.bin_ns if like is not None and like.kind == BINS else NS
+    length = series.shape[2]
+    spec = SeriesSpec(bin_ns=width, length=length) if kind == BINS else SeriesSpec.packets(length)
+    known = {name: table[name] for name in _KEPT if name in table.column_names}
+    columns = {name: _taken(column, ABOUT.field(name).type) for name, column in known.items()}
+    label = next((name for name in table.column_names if name.lower() in LABELS), None)
+    if label is not None:
+        columns["label"] = _taken(table[label], pa.string())
+    columns.setdefault("source", path.name)
+    return FlowTable.build(series, spec, about={"made_by": "other", "file": str(path)}, **columns)
+
+
+def _has(table: pa.Table, channels: tuple[str, ...]) -> bool:
+    """Whether there are columns of any of these, as lists or as numbers."""
+    return any(not {channel, f"{channel}_0"}.isdisjoint(table.column_names) for channel in channels)
+
+
+def _taken(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    whole: pa.Array = column.cast(kind).combine_chunks()
+    return whole
+
+
+def _channel(table: pa.Table, channel: str) -> np.ndarray:
+    """A channel's numbers, int64 (rows, bins)."""
+    if channel in table.column_names:
+        column = table[channel].combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+        kind = column.type
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+            raise ValueError(f"its column {channel} holds {kind}, no lists")
+        flat = column.flatten()
+        bins = len(flat) // max(len(column), 1)
+        lengths = column.value_lengths() if hasattr(column, "value_lengths") else None
+        if column.null_count or flat.null_count:
+            raise ValueError(f"its column {channel} has empty fields")
+        if lengths is not None and lengths.to_pylist() != [bins] * len(column):
+            raise ValueError(f"the lists of its column {channel} are of several lengths")
+        return numbers(_whole(flat, channel)).reshape(len(column), bins)
+    found = sorted(
+        (int(match[1]), name)
+        for name in table.column_names
+        if (match := re.fullmatch(rf"{channel}_(\d+)", name)) is not None
+    )
+    if not found or [index for index, _ in found] != list(range(len(found))):
+        raise KeyError(f"there is no column {channel}" if not found else f"columns {channel}_... have gaps")
+    columns = [table[name].combine_chunks() for _, name in found]
+    if any(column.null_count for column in columns):
+        raise ValueError(f"its columns {channel}_... have empty fields")
+    return np.stack([numbers(_whole(column, channel)) for column in columns], axis=1)
+
+
+def _whole(array: pa.Array, channel: str) -> pa.Array:
+    """As whole numbers; fractions are refused."""
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    try:
+        return array.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"its column {channel} holds what is no whole number: {error}") from error

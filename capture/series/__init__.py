@@ -1,0 +1,1 @@
+"""Series of a flow: bins over time, first packets, and their specification."""

@@ -1,0 +1,198 @@
+"""What a series is: kind, length, bin width, channels and units.
+
+A series is a small integer matrix, one row a channel and one column a bin (or, in a series of packets,
+a packet); it is all that ever reaches a model. Two series may be compared only if their `SeriesSpec` is
+equal, which is why the spec travels with every table and every model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from netgen.capture.errors import InputError, SpecMismatch
+
+CHANNELS = ("up_bytes", "down_bytes", "up_packets", "down_packets")
+UNITS = {
+    "up_bytes": "IP bytes from the initiator",
+    "down_bytes": "IP bytes to the initiator",
+    "up_packets": "packets from the initiator",
+    "down_packets": "packets to the initiator",
+    "size": "IP bytes of a packet, positive from the initiator, negative to it; 0: there is none",
+    "gap": "microseconds since the packet before",
+}
+
+#: Kind of series -> its channels.
+BINS, PACKETS = "bins", "packets"
+KINDS = {BINS: CHANNELS, PACKETS: ("size", "gap")}
+
+#: Gaps between packets count in this unit.
+GAP_NS = 1_000
+DEFAULT_LENGTH = 128
+NS = 1_000_000_000
+LONGEST_NS = 2**62  # 146 years: what can be added to a time without overflow
+
+_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]{1,4})?)\s*(ns|us|ms|s|m|h)?\s*", re.IGNORECASE)
+_UNIT_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "m": 60 * NS, "h": 3600 * NS}
+
+
+def parse_duration(text: str | float) -> int:
+    """``"0.25s"``, ``"250ms"``, ``"2m"`` or a plain number of seconds, as nanoseconds.
+
+    Raises
+    ------
+    InputError
+        If it is no duration, or not a positive one.
+    """
+    match = _DURATION.fullmatch(str(text))
+    # decimal, because a float of nanoseconds is not exact after 104 days
+    value = Decimal(match[1]) * _UNIT_NS[(match[2] or "s").lower()] if match else Decimal(0)
+    if not Decimal("0.5") < value < LONGEST_NS:
+        raise InputError(f"{text!r} is not a duration", "Write it like 0.25s, 250ms or 2m")
+    return round(value)
+
+
+def format_duration(ns: int) -> str:
+    """Nanoseconds as a person writes them: ``0.25s``, ``40ms``; `parse_duration` reads them back."""
+    for unit in ("s", "ms", "us"):
+        # the largest unit in which at most three decimals are needed
+        if ns * 1000 % _UNIT_NS[unit] == 0 and ns * 10 >= _UNIT_NS[unit]:
+            return f"{Decimal(ns) / _UNIT_NS[unit]:.3f}".rstrip("0").rstrip(".") + unit
+    return f"{ns}ns"
+
+
+@dataclasses.dataclass(frozen=True)
+class SeriesSpec:
+    """What the numbers of a series mean.
+
+    Parameters
+    ----------
+    bin_ns : int
+        Width of a bin in nanoseconds; bin 0 begins with the flow's first packet. 0 for packets.
+    length : int
+        Number of bins, or of packets, N.
+    kind : str
+        ``"bins"``: equal bins in time; ``"packets"``: the first N packets in order of time.
+    channels : tuple of str
+        Rows of the series, in order: those of the kind.
+    """
+
+    bin_ns: int
+    length: int = DEFAULT_LENGTH
+    kind: str = "bins"
+    channels: tuple[str, ...] = CHANNELS
+
+    def __post_init__(self) -> None:
+        if KINDS.get(self.kind) != tuple(self.channels):
+            raise InputError(
+                f"a series of kind {self.kind!r} with channels {self.channels} is not known here",
+                "Make the file anew with this version of netgen",
+            )
+        if not 4 <= self.length <= 4096 or self.length % 4:
+            raise InputError(
+                f"a series of {self.length} {self.kind} cannot be made", "Take a multiple of 4 from 4 to 4096"
+            )
+        if self.kind == PACKETS and self.bin_ns:
+            raise InputError("a series of packets has no bins", "Leave the bin width out")
+        if self.kind == BINS and not 0 < self.bin_ns < LONGEST_NS // self.length:
+            raise InputError(f"a bin of {self.bin_ns} ns cannot be used", "Take a positive width such as --bin 0.25s")
+
+    @classmethod
+    def packets(cls, length: int = DEFAULT_LENGTH) -> SeriesSpec:
+        """The first so many packets of a flow."""
+        return cls(0, length, PACKETS, KINDS[PACKETS])
+
+    @classmethod
+    def fitting(cls, durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> SeriesSpec:
+        """Bins as wide as `auto_bin_ns` says, at most as wide as bins can be."""
+        return cls(min(auto_bin_ns(durations_ns, length), LONGEST_NS // length - 1), length)
+
+    @property
+    def span_ns(self) -> int:
+        """Time that a whole series of bins covers, in nanoseconds; one of packets may last any time."""
+        return self.bin_ns * self.length
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of one series: (channels, bins), or (channels, packets)."""
+        return len(self.channels), self.length
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as JSON types, with the unit of each channel."""
+        return {
+            "kind": self.kind,
+            "length": self.length,
+            **({"bin_ns": self.bin_ns} if self.kind == BINS else {}),
+            "channels": list(self.channels),
+            "units": {channel: UNITS[channel] for channel in self.channels},
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> SeriesSpec:
+        """The spec that `to_json` wrote."""
+        return cls(
+            bin_ns=int(data["bin_ns"]) if data["kind"] == BINS else 0,
+            length=int(data["length"]),
+            kind=data["kind"],
+            channels=tuple(data["channels"]),
+        )
+
+    def __str__(self) -> str:
+        if self.kind == PACKETS:
+            return f"the first {self.length} packets, channels {', '.join(self.channels)}"
+        return f"{self.length} bins of {format_duration(self.bin_ns)}, channels {', '.join(self.channels)}"
+
+    def require_equal(self, other: SeriesSpec, mine: str, theirs: str, hint: str | None = None) -> None:
+        """Raise `SpecMismatch`, naming both sides, unless `other` is the same spec."""
+        if self != other:
+            raise SpecMismatch(
+                f"{mine} has {self} but {theirs} has {other}: they cannot be compared",
+                hint or f"Cut one like the other: --like {mine}",
+            )
+
+
+def spec_given(kind: str, bin_ns: int | None, length: int) -> SeriesSpec | None:
+    """The series that is asked for; None where the flows must say how wide its bins are.
+
+    Raises
+    ------
+    InputError
+        If there is none such.
+    """
+    if kind not in KINDS:
+        raise InputError(f"there are no series of kind {kind!r}", f"Choose one of {', '.join(KINDS)}")
+    if kind == PACKETS:
+        if bin_ns is not None:
+            raise InputError("a series of packets has no bins", "Leave the bin width out, or take --kind bins")
+        return SeriesSpec.packets(length)
+    given = SeriesSpec(NS if bin_ns is None else bin_ns, length)  # a bad length is refused before anything is read
+    return None if bin_ns is None else given
+
+
+def auto_bin_ns(durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> int:
+    """The bin width at which the 95th percentile of the durations fits into `length` bins.
+
+    Rounded up to two significant digits, so that the width can be read, typed and compared. A set
+    in which that percentile is no time at all (single packets) gets bins of a millisecond.
+    """
+    durations_ns = np.asarray(durations_ns)
+    longest = _quantile(durations_ns, 0.95) if durations_ns.size else 0.0
+    if longest <= 0:
+        return 1_000_000
+    width = longest / length * (1 + 1e-9) + 1
+    step = 10 ** max(int(np.floor(np.log10(width))) - 1, 0)
+    return int(np.ceil(width / step) * step)
+
+
+def _quantile(values: np.ndarray, share: float) -> float:
+    """The same as `numpy.quantile`, which first loads all of `numpy.ma`."""
+    place = (len(values) - 1) * share
+    below = int(place)
+    above = min(below + 1, len(values) - 1)
+    low, high = np.partition(values, (below, above))[[below, above]].tolist()
+    part = place - below
+    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)

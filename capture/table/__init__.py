@@ -1,0 +1,1 @@
+"""The flow table, and how it is stored as Parquet."""

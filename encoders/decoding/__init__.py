@@ -1,0 +1,1 @@
+"""Turn the numbers a network sampled into whole packets and bytes."""

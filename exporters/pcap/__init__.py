@@ -1,0 +1,1 @@
+"""Write flows as packets of a capture file."""

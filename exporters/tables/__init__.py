@@ -1,0 +1,1 @@
+"""Write flow tables as CSV, and their data cards."""

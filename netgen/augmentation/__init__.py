@@ -1,0 +1,1 @@
+"""Add synthetic flows to classes that have few."""

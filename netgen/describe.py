@@ -1,0 +1,109 @@
+"""What a file holds, told by its first bytes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from netgen.capture.errors import InputError
+from netgen.capture.series.spec import BINS
+
+
+def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
+    """A flow table, a model, a capture or the labels file of one as JSON types.
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+    """
+    path = Path(file)
+    if not path.exists() and path.suffix in ("", ".safetensors"):
+        from netgen.model.registry import find_model
+
+        path = find_model(file)  # a shipped model's name
+    if path.is_dir():
+        raise InputError(f"{path} is a folder", f"For all captures in it type: netgen extract {path}")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(16)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}", "Name a flow table, a model, a capture or its labels"
+        ) from error
+    if path.suffix.lower() in (".csv", ".parquet") and (labels := _labels(path)):
+        return labels
+    if head[:4] == b"PAR1":
+        from netgen.capture.table.flow_table import FlowTable
+
+        return {"file": str(path), "kind": "flow table", **FlowTable.read(path).summary()}
+    if head[8:10] == b'{"':
+        from netgen.model.model import read_about
+
+        about = read_about(path)
+        kept = ("name", "netgen", "series", "classes", "conditions", "encoder", "network", "noise", "training")
+        return {
+            "file": str(path),
+            "kind": "model",
+            "bytes": path.stat().st_size,
+            **{key: about[key] for key in kept if key in about},
+        }
+    from netgen.capture.extract import extract
+    from netgen.capture.extraction import AFTER
+
+    table = extract([path], label_by="sni", length=4)  # the series are not shown
+    facts = table.summary()
+    facts["account"]["notes"].pop(AFTER[BINS], None)  # of bins that are not shown
+    start = table.table["start_ns"].drop_null()
+    names = sorted(set(table.table["name"].drop_null().to_pylist()))
+    return {
+        "file": str(path),
+        "kind": "capture",
+        "bytes_of_file": path.stat().st_size,
+        "first_packet": _time(min(start.to_pylist())) if len(start) else None,
+        "flows": facts["flows"],
+        "packets": facts["account"]["packets"],
+        "ip_bytes": facts["bytes"],
+        "server_names": names,
+        "classes": facts["classes"],
+        "account": facts["account"],
+    }
+
+
+def _labels(path: Path) -> dict[str, Any] | None:
+    """What a labels file that netgen wrote says; nothing if it is none."""
+    from netgen.exporters.pcap.ground_truth import is_truth, read_truth
+
+    if not is_truth(path):
+        return None
+    rows = read_truth(path)
+    packets, size = (pc.add(rows[f"up_{what}"], rows[f"down_{what}"]) for what in ("packets", "bytes"))
+    start = pc.min(rows["start_ns"]).as_py()
+    return {
+        "file": str(path),
+        "kind": "labels of a capture",
+        "flows": rows.num_rows,
+        "packets": pc.sum(packets).as_py() or 0,
+        "ip_bytes": pc.sum(size).as_py() or 0,
+        "first_packet": None if start is None else _time(start),
+        "labels": _counts(rows, "label"),
+        "connections": _counts(rows, "connection"),
+        "mended": pc.sum(rows["mended"]).as_py() or 0,
+    }
+
+
+def _counts(rows: pa.Table, column: str) -> dict[str, int]:
+    """Value -> rows, the most frequent first; none without a value, or of a column that there is not."""
+    values = rows[column].drop_null().to_pylist() if column in rows.column_names else []
+    return dict(Counter(values).most_common())
+
+
+def _time(ns: int) -> str:
+    from datetime import UTC, datetime, timedelta
+
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ns // 1000)).isoformat()

@@ -1,0 +1,313 @@
+"""The fidelity benchmark: its peers are what they are said to be, jobs are skipped when done, tables add up."""
+
+import argparse
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from support.paths import ROOT
+from torch.utils.flop_counter import FlopCounterMode
+
+HOME = ROOT / "benchmarks"
+if not HOME.is_dir():
+    pytest.skip("the benchmarks are not beside the tests", allow_module_level=True)
+sys.path.insert(0, str(HOME))
+import fidelity  # noqa: E402
+import fidelity_table  # noqa: E402
+import generators  # noqa: E402
+import netdiffus  # noqa: E402
+import vae  # noqa: E402
+from adm import Shape, UNet  # noqa: E402
+
+from netgen import FlowTable, SeriesSpec  # noqa: E402
+from netgen.evaluation.feature_spaces import one_thread  # noqa: E402
+
+sys.path.remove(str(HOME))
+
+ARGUMENTS = argparse.Namespace(minutes=10.0, threads=2, device="cpu", flows=3000, times=4)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with one_thread():
+        yield
+
+
+# --- the paper's recipe ---
+
+
+def test_the_unet_is_the_size_that_the_paper_trains():
+    """125 M parameters and 177 GFLOP a pass, on three planes as released; without computing anything."""
+    with torch.device("meta"):
+        network = UNet(3, 128, 20, Shape())
+        with FlopCounterMode(display=False) as counter:
+            out = network(torch.zeros(2, 3, 128, 128), torch.zeros(2), torch.zeros(2, dtype=torch.long))
+    assert out.shape == (2, 6, 128, 128)
+    assert sum(each.numel() for each in network.parameters()) == pytest.approx(125e6, rel=0.005)
+    assert counter.get_total_flops() / 2 == pytest.approx(177e9, rel=0.005)
+
+
+def test_the_reduced_unet_conditions_on_class_and_time():
+    torch.manual_seed(0)
+    network = UNet(4, 32, 3, Shape(width=16, blocks=1, widths=(1, 2), attention=(4,), heads=2, patch=4))
+    for each in network.parameters():  # it starts at zero outputs
+        if not each.any():
+            torch.nn.init.normal_(each, std=0.1)
+    image, time, label = torch.randn(1, 4, 32, 32), torch.tensor([5]), torch.tensor([1])
+    out = network(image, time, label)
+    assert out.shape == (1, 8, 32, 32)
+    assert not torch.allclose(out, network(image, time, label + 1))
+    assert not torch.allclose(out, network(image, time + 500, label))
+
+
+def test_the_schedule_is_the_cosine_one():
+    """Against the closed form, where the bound on a single step has not set in."""
+    share = (np.arange(1, 901) / 1000 + 0.008) / 1.008
+    expected = np.cos(share * np.pi / 2) ** 2 / np.cos(0.008 / 1.008 * np.pi / 2) ** 2
+    assert netdiffus.left()[:900] == pytest.approx(expected, rel=1e-9)
+    assert netdiffus.left()[-1] < 1e-6
+
+
+@pytest.mark.parametrize("steps", [25, 1000])
+def test_a_perfect_network_gives_the_clean_picture(steps):
+    """Whichever steps are taken: the noise that was added, said back, leads to where it was added."""
+
+    class Perfect:
+        def __call__(self, x, time, label):
+            alpha = schedule.alpha[schedule.times == time[0]]
+            noise = (x - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+            return torch.cat([noise, torch.zeros_like(noise)], dim=1)
+
+    schedule = netdiffus.Schedule.of(steps, torch.device("cpu"))
+    assert len(schedule.times) == steps
+    clean = torch.rand((1, 2, 4, 4), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 1.8 - 0.9
+    drawn = schedule.draw(Perfect(), (2, 4, 4), torch.zeros(1, dtype=torch.long), torch.Generator().manual_seed(1))
+    assert drawn.numpy() == pytest.approx(clean.numpy(), abs=0.02)
+
+
+def test_variances_stay_within_their_bounds():
+    """-1 is the lower one, 1 the upper one (eq. 15); the loss has a gradient for both halves of the outputs."""
+    schedule = netdiffus.Schedule.of(1000, torch.device("cpu"))
+    step = torch.tensor([1, 500])
+    noisy, alpha, before = torch.zeros(2, 1, 2, 2).double(), schedule.alpha[step], schedule.alpha[step - 1]
+    for place, expected in ((1.0, 1 - alpha / before), (-1.0, (1 - before) / (1 - alpha) * (1 - alpha / before))):
+        out = torch.cat([torch.zeros(2, 1, 2, 2), torch.full((2, 1, 2, 2), place)], dim=1)
+        _, log_variance = schedule.predicted(out, noisy, step)
+        assert log_variance[:, 0, 0, 0].exp().numpy() == pytest.approx(expected.numpy(), rel=1e-9)
+    out = torch.zeros(2, 2, 2, 2, requires_grad=True)
+    schedule.loss(lambda *given: out, noisy.float(), step, step, torch.ones(2, 1, 2, 2)).backward()
+    assert out.grad[:, :1].abs().min() > 0
+    assert out.grad[:, 1:].abs().min() > 0
+
+
+def test_pictures_are_gaf_with_gamma_and_read_back():
+    """Against pyts; given its own range, a trace comes back."""
+    from pyts.image import GramianAngularField
+
+    series = np.random.default_rng(0).integers(0, 5000, (3, 4, 16))
+    series[0, 0] = 0
+    pictures = netdiffus.picture(series)
+    field = GramianAngularField(sample_range=(0, 1), method="summation").transform(series[:, 1])
+    assert ((pictures[:, 1] + 1) / 2) ** 4 == pytest.approx((field + 1) / 2, abs=1e-5)
+    low, high = series.min(-1, keepdims=True), series.max(-1, keepdims=True)
+    assert np.abs(netdiffus.trace(pictures, low, high) - series).max() <= 1
+
+
+def test_the_volume_is_that_of_a_training_trace_of_the_class():
+    series = np.random.default_rng(0).integers(0, 10, (6, 4, 32)) + np.array([0, 0, 0, 900, 900, 900])[:, None, None]
+    size = dataclasses.replace(netdiffus.REDUCED, shape=Shape(8, 1, (1, 2), (4,), 2, 4), batch=2)
+    recipe = netdiffus.Recipe(series, np.array([0, 0, 0, 1, 1, 1]), 2, size, 0, "cpu")
+    assert recipe.train(0.001)[0] >= 1
+    drawn = recipe.draw(np.array([0, 1, 1, 0]), steps=2)
+    assert drawn.shape == (4, 4, 32)
+    assert [bool((each >= 900).all()) for each in drawn] == [False, True, True, False]
+
+
+# --- the autoencoder ---
+
+
+def test_the_autoencoder_learns_what_its_classes_are():
+    """Two classes that differ in when they are busy: each is drawn where it belongs."""
+    points = np.zeros((40, 4, 32))
+    points[:20, :, :8], points[20:, :, 24:] = 0.8, 0.4
+    model, steps, _ = vae.fit(points, np.repeat([0, 1], 20), 2, minutes=5, seed=0, steps=100)
+    assert steps == 100
+    drawn = model.draw(torch.tensor([0] * 20 + [1] * 20), torch.Generator().manual_seed(0)).numpy()
+    early, late = drawn[..., :8].mean((1, 2)), drawn[..., 24:].mean((1, 2))
+    assert (early > late)[:20].mean() > 0.9
+    assert (early < late)[20:].mean() > 0.9
+    assert (drawn == 0).mean() > 0.5, "idle bins are idle"
+
+
+def test_flops_are_counted_in_threads_too():
+    from concurrent.futures import ThreadPoolExecutor
+
+    def product(_=None):
+        return torch.ones(8, 4) @ torch.ones(4, 2)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert generators.flops(lambda: list(pool.map(product, range(3)))) == 3 * 2 * 8 * 4 * 2
+
+
+# --- jobs ---
+
+
+def line(job: fidelity.Job, **more) -> dict:
+    figures = {"forest_accuracy": 0.8, "forest_ratio": 0.9, "told_apart": 0.9, "frechet": 6.0}
+    base = {
+        "figures": figures,
+        "floor": {"forest_macro_f1": 0.9, "told_apart": 0.5, "frechet": 2.0},
+        "earth_movers": {"up_bytes": 0.03, "down_bytes": 0.01},
+        "floor_earth_movers": {"up_bytes": 0.01, "down_bytes": 0.01},
+        "cost": {"train_minutes": 10.05, "flops": 17.7e9, "flows_per_second": 199.0},
+        "missing": [],
+        "said": "",
+        "machine": "a machine, load before 1.0",
+        "command": "python benchmarks/fidelity.py",
+    }
+    return {**dataclasses.asdict(job), **base, **more}
+
+
+def job(how="netgen", commit="abc", seed=0, **more) -> fidelity.Job:
+    return fidelity.Job.of("iot", how, seed, argparse.Namespace(**{**vars(ARGUMENTS), **more}), commit)
+
+
+def test_a_job_is_skipped_only_if_all_that_matters_is_the_same(tmp_path):
+    path = tmp_path / "results.jsonl"
+    fidelity.append(path, line(job()))
+    lines = fidelity.read(path)
+    assert fidelity.is_done(job(), lines)
+    others = [job("vae"), *(job(**{name: 1}) for name in ("seed", "minutes", "threads", "flows", "times"))]
+    for other in (job(commit="abd"), *others):
+        assert not fidelity.is_done(other, lines)
+    assert not fidelity.is_done(dataclasses.replace(job(), set="video"), lines)
+    assert not fidelity.is_done(job(commit="abd"), lines, reuse_peers=True), "netgen itself has changed"
+
+
+def test_peers_may_be_kept_over_commits_and_what_learns_nothing_over_budgets():
+    assert fidelity.is_done(job("vae", commit="new"), [line(job("vae"))], reuse_peers=True)
+    assert not fidelity.is_done(job("vae", commit="new", minutes=5.0), [line(job("vae"))], reuse_peers=True)
+    assert fidelity.is_done(job("jitter", minutes=5.0), [line(job("jitter"))])
+    assert job("real", times=1) == job("real"), "real flows are as many as they are"
+
+
+def test_lines_of_before_classifiers_were_taught_many_flows_still_count():
+    old = line(job(times=1))
+    del old["times"]
+    assert fidelity.is_done(job(times=1), [old])
+    assert not fidelity.is_done(job(times=4), [old])
+    assert fidelity_table.rows([old, line(job(times=1, seed=1))], ["iot"])[1] == 0, "one row"
+
+
+def test_a_line_that_a_crash_cut_is_left_out_and_does_not_spoil_the_next(tmp_path, capsys):
+    path = tmp_path / "results.jsonl"
+    fidelity.append(path, line(job()))
+    with path.open("a") as stream:
+        stream.write('{"set": "io')
+    fidelity.append(path, line(job(seed=1)))
+    assert [each["seed"] for each in fidelity.read(path)] == [0, 1]
+    assert "cut short" in capsys.readouterr().err
+
+
+def test_absent_data_are_one_clear_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fidelity.tracesets, "DATA", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fidelity.py", "--results", str(tmp_path / "r"), "--methods", "real"])
+    assert fidelity.main() == 1
+    assert capsys.readouterr().err.splitlines() == [f"the shared data are not at {tmp_path}: set NETGEN_SHARED_DATA"]
+
+
+def test_times_that_draw_nothing_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fidelity.tracesets, "there", lambda: None)
+    monkeypatch.setattr(fidelity, "commit", lambda: "abc")
+    monkeypatch.setattr(
+        sys, "argv", ["fidelity.py", "--results", str(tmp_path / "r"), "--methods", "real", "--times", "0"]
+    )
+    assert fidelity.main() == 1
+    assert capsys.readouterr().err == "--times 0 draws no flows: take 1, or more\n"
+
+
+def test_many_flows_are_learnt_from_beside_the_first_ones(monkeypatch):
+    """Of `--times 3`: figures are of as many flows as real ones, which come first; accuracy of all of them, too."""
+    generator = np.random.default_rng(0)
+    asked = []
+
+    def flows(number: int, wrong: int = 0) -> FlowTable:
+        """Of small and of large packets; of each class the last so many are labelled as the other."""
+        large = np.tile([False, True], number)
+        series = np.zeros((len(large), 4, 32), np.int64)
+        series[:, 2] = generator.integers(1, 9, (len(large), 32))
+        series[:, 0] = np.where(large, 1400, 100)[:, None] * series[:, 2]
+        called = large != (np.arange(len(large)) >= 2 * (number - wrong))
+        return FlowTable.build(series, spec, label=np.where(called, "large", "small").tolist())
+
+    def draw(train, wanted, seed, budget):
+        asked.append(wanted)
+        return generators.Drawn(flows(60, wrong=40), {})
+
+    spec = SeriesSpec(length=32, bin_ns=10**6)
+    monkeypatch.setattr(fidelity, "load", lambda name: (flows(20), flows(20)))
+    monkeypatch.setattr(fidelity, "method", lambda name: draw)
+    arguments = argparse.Namespace(dgan_python=None, keep=None)
+    done = fidelity.run(dataclasses.replace(job(), times=3), arguments)
+    assert asked == [{"large": 60, "small": 60}]
+    assert done["drawn"] == 120
+    assert done["figures"]["forest_accuracy"] == 1.0
+    assert done["figures"]["forest_many_accuracy"] < 0.5
+    ones = fidelity.run(dataclasses.replace(job(), times=1), arguments)
+    assert asked[1] == {"large": 20, "small": 20}
+    assert "forest_many_ratio" not in ones["figures"]
+
+
+# --- the tables ---
+
+
+def test_cells_are_means_and_spreads_over_the_seeds_of_one_budget_and_commit():
+    old = line(job(commit="old"), figures={"forest_ratio": 0.1})
+    new = [line(job(seed=seed), figures={"forest_ratio": value}) for seed, value in enumerate((0.9, 1.0, 1.1))]
+    new[2]["figures"]["forest_accuracy"] = 0.5
+    (row,), left = fidelity_table.rows([old, *new], ["iot"])
+    assert left == 1
+    assert row.cell(fidelity_table.USEFUL[1]) == "1.000 ± 0.100"
+    assert row.cell(fidelity_table.USEFUL[0]) == "0.500 (n=1)"
+    assert row.cell(fidelity_table.USEFUL[2]) == "-"
+
+
+def test_ratios_and_gaps_are_taken_seed_by_seed():
+    (row,), _ = fidelity_table.rows([line(job())], ["iot"])
+    said = {column.head: row.cell(column) for column in fidelity_table.REAL[:5]}
+    assert said["above real"] == "0.400"
+    assert said["earth mover's over real"] == "2.00"
+    assert said["up bytes"] == "3.00"
+
+
+def test_thresholds_are_those_that_were_set():
+    ours = line(job())
+    peers = [
+        line(job("doppelganger", minutes=5.0), figures={"forest_accuracy": 0.7, "frechet": 18.0}),
+        line(job("netdiffus"), figures={"forest_accuracy": 0.8, "frechet": 17.9}),
+    ]
+    made, _ = fidelity_table.rows([ours, *peers], ["iot"])
+    found = {each.what: each for each in fidelity_table.checks(made[-1], {row.method: row for row in made})}
+    assert made[-1].method == "netgen"
+    assert found["forest's accuracy over real"].holds is False
+    assert found["CNN's accuracy over real"].holds is None
+    assert found["forest's accuracy over DoppelGANger's"].holds is False  # 1.143
+    assert found["forest's accuracy over DoppelGANger's"].found == "1.143 (5 and 10 minutes)"
+    assert found["forest's accuracy over netdiffus's"].holds is False  # not above
+    assert found["Frechet distance over DoppelGANger's"].holds is True  # a third
+    assert found["Frechet distance over netdiffus's"].holds is False
+    assert found["real-or-fake AUC above real"].holds is False
+    assert found["training, minutes"].holds is True
+    assert found["flows a second"].holds is False
+    assert found["177 TFLOP over FLOPs a sample"].holds is True
+    text = fidelity_table.report([ours, *peers], ["iot"])
+    assert "| iot | netgen | 1 | flows a second | at least 200 | 199 | NO |" in text
+    assert "Machine: a machine, cpu" in text
+
+
+def test_results_survive_json():
+    """Keys are compared after a round trip: tuples and numbers must come back as they were."""
+    assert fidelity.key_of(json.loads(json.dumps(line(job())))) == job().key()

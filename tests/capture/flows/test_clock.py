@@ -1,0 +1,165 @@
+"""netgen.capture.flows.clock: time that goes by, whatever the stamps say (docs/flows.md, rule 5)."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netgen.capture.flows.clock import BLOCK, Clock
+
+pytestmark = pytest.mark.usefixtures("either_reader")
+
+NS = 1_000_000_000
+NOW = 1_700_000_000 * NS
+IDLE = 120 * NS
+STRIDE = 4 * IDLE
+#: What a stamp can be, in ns: pcapng's go from 1825 to 2115.
+FIRST, LAST = -4_600_000_000 * NS, 4_600_000_000 * NS
+_MANY = settings(max_examples=200)
+
+
+def shown(time_ns, number, slack=IDLE, stride=STRIDE, cuts=()):
+    """What the clock shows at packets, told of in several calls."""
+    clock = Clock(slack, stride)
+    time_ns, number = np.array(time_ns, np.int64), np.array(number, np.int64)
+    parts = zip(np.split(time_ns, cuts), np.split(number, cuts), strict=True)
+    out = np.concatenate([clock.of(*part) for part in parts])
+    assert not len(out) or clock.now == out[-1]
+    return out.tolist()
+
+
+def by_loop(time_ns, number, slack=IDLE, stride=STRIDE):
+    """The same, a packet at a time and in whole numbers of any size."""
+    out, now, latest, block, in_block = [], 0, None, None, None
+    for time, each in zip(time_ns, number, strict=True):
+        if (each - 1) // BLOCK != block:
+            if in_block is not None and latest - in_block > slack:
+                latest = in_block
+            block, in_block = (each - 1) // BLOCK, None
+        if time != 0:
+            if latest is None:
+                latest = time
+            if time > latest:
+                now += min(time - latest, stride)
+                latest = time
+            in_block = time if in_block is None else max(in_block, time)
+        out.append(now)
+    return out
+
+
+_STEPS = st.sampled_from([0, 1, NS // 100, NS, 119 * NS, 121 * NS, 500 * NS, -1, -NS, -500 * NS, -(10**7) * NS])
+_JUMPS = st.sampled_from([0, 0, 0, 1, 60 * NS, 121 * NS, 10**7 * NS, -60 * NS, -121 * NS, -(4 * 10**9) * NS])
+_WILD = st.one_of(st.just(0), st.integers(FIRST, LAST), st.sampled_from([FIRST, LAST, 1, -1]))
+
+#: Packets that follow each other: the jump before them and records that are no IP packets; how many, the
+#: step between two, how many share a number (as fragments that waited do), and those with wild stamps.
+PIECES = st.lists(
+    st.tuples(
+        _JUMPS,
+        st.sampled_from([0, 0, 1, 500, BLOCK, 3 * BLOCK]),
+        st.sampled_from([1, 2, 30, BLOCK - 1, BLOCK, 1500]),
+        _STEPS,
+        st.sampled_from([1, 1, 1, 3]),
+        st.dictionaries(st.integers(0, 1499), _WILD, max_size=3),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def stamps(pieces):
+    """Times and numbers of the packets of pieces."""
+    time_ns, number = [], []
+    now, last = NOW, 0
+    for jump, others, count, step, together, wild in pieces:
+        now += jump
+        last += others
+        times = [min(max(now + step * i, FIRST), LAST) for i in range(count)]
+        now = times[-1]
+        for at, time in wild.items():
+            times[at % count] = time
+        time_ns += times
+        number += [last + 1 + i // together for i in range(count)]
+        last = number[-1]
+    return time_ns, number
+
+
+@_MANY
+@given(
+    pieces=PIECES,
+    cuts=st.lists(st.one_of(st.integers(0, 9000), st.integers(0, 8).map(BLOCK.__mul__)), max_size=6),
+    slack=st.sampled_from([1, NS, IDLE, 10**6 * NS]),
+)
+def test_the_clock_is_that_of_a_plain_loop_however_packets_are_cut_into_calls(pieces, cuts, slack):
+    time_ns, number = stamps(pieces)
+    cuts = sorted(min(each, len(time_ns)) for each in cuts)
+    expected = by_loop(time_ns, number, slack, 4 * slack)
+    assert shown(time_ns, number, slack, 4 * slack) == expected
+    assert shown(time_ns, number, slack, 4 * slack, cuts) == expected
+
+
+@_MANY
+@given(pieces=PIECES, stride=st.sampled_from([1, NS, STRIDE, 10**7 * NS]))
+def test_the_clock_never_goes_down_and_never_far_at_once(pieces, stride):
+    steps = np.diff(shown(*stamps(pieces), stride=stride), prepend=0)
+    assert steps.min() >= 0
+    assert steps.max() <= stride
+
+
+@_MANY
+@given(
+    time_ns=st.lists(st.one_of(st.sampled_from([FIRST, LAST, 0, 1]), st.integers(FIRST, LAST)), max_size=40),
+    far=st.lists(st.booleans(), min_size=40, max_size=40),
+)
+def test_wild_stamps_do_not_overflow(time_ns, far):
+    """From one end of time to the other and back, again and again."""
+    number = np.cumsum(np.where(far[: len(time_ns)], BLOCK, 1)).tolist()
+    expected = by_loop(time_ns, number)
+    assert shown(time_ns, number) == expected
+    assert max(expected, default=0) <= STRIDE * len(time_ns)
+
+
+def test_ordinary_stamps_are_shown_as_time_since_the_first():
+    assert shown([NOW, NOW + 5, NOW + NS, NOW + 100 * NS], [1, 2, 3, 4]) == [0, 5, NS, 100 * NS]
+
+
+def test_a_stamp_that_is_early_shows_what_was_shown_before():
+    assert shown([NOW, NOW + NS, NOW - 9 * NS, NOW + 2 * NS], [1, 2, 3, 4]) == [0, NS, NS, 2 * NS]
+
+
+def test_stamps_of_0_are_no_time():
+    """Not at the beginning, not for a whole block, and they set no clock back."""
+    assert shown([0, NOW, 0, NOW + NS], [1, 2, 3, 4]) == [0, 0, 0, NS]
+    stamps = [NOW] + [0] * (3 * BLOCK) + [NOW + NS]
+    assert shown(stamps, range(1, len(stamps) + 1)) == [0] * (3 * BLOCK + 1) + [NS]
+    assert shown([0] * 5, range(1, 6)) == [0] * 5
+
+
+def test_a_block_that_lies_back_sets_the_clock():
+    """Its last packets still see the clock that stood still; the next block's go on from them."""
+    ahead = NOW + 10**6 * NS
+    stamps = [NOW, ahead] + [NOW + NS] * (2 * BLOCK - 2) + [NOW + 3 * NS]
+    out = shown(stamps, range(1, len(stamps) + 1))
+    assert out[1:-1] == [STRIDE] * (2 * BLOCK - 1)
+    assert out[-1] == STRIDE + 2 * NS
+
+
+@pytest.mark.parametrize("cuts", [(), (BLOCK,), (2 * BLOCK,), (1500, 2 * BLOCK), (BLOCK, 1500)])
+@pytest.mark.parametrize("now", [NOW, FIRST + 500 * NS, 0, LAST], ids=["now", "1825", "1970", "2115"])
+def test_a_block_that_lies_back_no_further_than_the_slack_sets_nothing(cuts, now):
+    """Whether its packets are told of in one call or several, and in whatever year."""
+    for back, more in ((IDLE, 0), (IDLE + 1, 1)):
+        times = [now or 1] * BLOCK + [(now or 1) - back] * BLOCK + [(now or 1) - back + 1]
+        assert shown(times, range(1, len(times) + 1), cuts=cuts)[-1] == more
+
+
+def test_a_block_of_one_packet_sets_the_clock_too():
+    """Blocks are counted in records of the file, most of which may be no IP packets."""
+    stamps, numbers = [NOW, NOW - 500 * NS, NOW - 499 * NS], [1, BLOCK + 1, 2 * BLOCK + 1]
+    assert shown(stamps, numbers) == [0, 0, NS]
+
+
+@pytest.mark.parametrize("cuts", [(), (0,), (1, 1), (2, 3, 3)])
+def test_no_packets_take_no_time(cuts):
+    assert shown([], []) == []
+    assert shown([NOW, NOW + 1, NOW + 2], [1, 2, 3], cuts=cuts) == [0, 1, 2]

@@ -1,0 +1,236 @@
+"""fragments: later fragments find the flow of their first (docs/flows.md, rule 3), however a file is cut."""
+
+import ipaddress
+import struct
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import oracle
+
+from netgen.capture.extract import extract
+from netgen.capture.flows import fragments
+from netgen.capture.formats import reader
+from netgen.capture.series.spec import SeriesSpec
+
+pytestmark = pytest.mark.usefixtures("either_reader")
+
+
+NS = 1_000_000_000
+T = 1_700_000_000
+A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+A6, B6 = "2001:db8::1", "2001:db8::2"
+MORE = 0x2000
+UDP, TCP = 17, 6
+SYN, ACK, FIN = 2, 16, 1
+#: Four bins of 36 years.
+WHOLE = SeriesSpec(bin_ns=2**60 - 1, length=4)
+SEGMENTS = (60, 500, 1 << 25)
+_QUICK = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def ip(src, dst, payload, place=0, ident=0, protocol=UDP):
+    """A frame; `place` is the offset in units of 8 bytes, and `MORE`."""
+    ends = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), ident, place, 64, protocol, 0)
+    return bytes(12) + b"\x08\0" + head + ends + payload
+
+
+def first(sport, ident=7, src=A, dst=B, size=16):
+    """The first fragment of a datagram."""
+    return ip(src, dst, struct.pack(">HHHH", sport, 53, 999, 0) + bytes(size), MORE, ident)
+
+
+def later(ident=7, src=A, dst=B, place=3, size=8):
+    return ip(src, dst, b"\xff" * size, place, ident)
+
+
+def first6(sport, ident=7):
+    body = struct.pack(">BBHI", UDP, 0, 1, ident) + struct.pack(">HHHH", sport, 53, 999, 0) + bytes(16)
+    return _ip6(body)
+
+
+def later6(ident=7, following=UDP):
+    return _ip6(struct.pack(">BBHI", following, 0, 3 << 3, ident) + b"\xff" * 8)
+
+
+def _ip6(body):
+    ends = ipaddress.ip_address(A6).packed + ipaddress.ip_address(B6).packed
+    return bytes(12) + b"\x86\xdd" + struct.pack(">IHBB", 6 << 28, len(body), 44, 64) + ends + body
+
+
+def tcp(flags, seq, place=0, ident=0, size=0):
+    head = struct.pack(">HHIIBBHHH", 1000, 80, seq, 0, 0x50, flags, 0, 0, 0)
+    return ip(A, B, head + bytes(size), place, ident, TCP)
+
+
+@pytest.fixture
+def capture(pcap_file):
+    """Function: frames at (seconds, frame) to a file."""
+    return lambda frames: pcap_file([(T * NS + round(at * NS), data) for at, data in frames], nano=True)
+
+
+def flows(path, segment=1 << 25, **options):
+    """Source port and packets of the flows, in their order; the file is read in pieces of so many bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "SEGMENT", segment)
+        table = extract(path, spec=WHOLE, **options)
+    account = table.about["account"]
+    assert account["packets"] == account["in_flows"] == sum(table.table["packets"].to_pylist())
+    return list(zip(table.table["src_port"].to_pylist(), table.table["packets"].to_pylist(), strict=True))
+
+
+# fmt: off
+#: Name: (seconds and frames, source port and packets of each flow).
+CASES = {
+    "in order": ([(0, first(1)), (1, later()), (2, later())], [(1, 3)]),
+    "the other way round": ([(0, later()), (1, later()), (2, first(1))], [(1, 3)]),
+    "all around the first": ([(0, later()), (1, first(1)), (2, later())], [(1, 3)]),
+    "the first never comes": ([(0, later()), (1, later())], [(None, 2)]),
+    "what waits in vain comes last": ([(0, later()), (1, first(1, ident=8))], [(1, 1), (None, 1)]),
+    "the last first before it counts": ([(0, first(1)), (1, first(2)), (2, later())], [(1, 1), (2, 2)]),
+    "the next first behind it counts": ([(0, later()), (1, first(1)), (2, first(2))], [(1, 2), (2, 1)]),
+    "too long after": ([(0, first(1)), (31, later())], [(1, 1), (None, 1)]),
+    "too long after one, not before another": ([(0, first(1)), (31, later()), (32, first(2))], [(1, 1), (2, 2)]),
+    "too long before": ([(0, later()), (31, first(1)), (32, first(2))], [(1, 1), (None, 1), (2, 1)]),
+    "stamped before, but behind": ([(20, first(1)), (0, later()), (19, later())], [(1, 3)]),
+    "of another sender": ([(0, first(1)), (1, later(src=B, dst=A)), (2, later(src=C))], [(1, 1), (None, 1), (None, 1)]),
+    "of another datagram": ([(0, first(1)), (1, later(8)), (2, first(2, 8))], [(1, 1), (2, 2)]),
+    "of IPv6": ([(0, later6()), (1, first6(1)), (2, later6()), (3, later6(8))], [(1, 3), (None, 1)]),
+    # in IPv6 what follows the fragment header may differ from part to part (RFC 8200, 4.5)
+    "of IPv6 before another header": ([(0, first6(1)), (1, later6(following=60))], [(1, 2)]),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("segment", SEGMENTS)
+@pytest.mark.parametrize("name", CASES)
+def test_later_fragments_go_with_their_first(capture, name, segment):
+    frames, expected = CASES[name]
+    assert flows(capture(frames), segment) == expected
+
+
+@pytest.mark.parametrize("segment", SEGMENTS)
+def test_a_fragment_that_waited_stands_right_behind_its_first(capture, segment):
+    """With the connection of its first, which may be the next one with the same ports."""
+    early = ip(A, B, b"\xff" * 8, 3, 7, TCP)
+    frames = [(0, early), (1, tcp(SYN, 1)), (2, tcp(ACK, 2, MORE, 7, 24)), (3, tcp(FIN, 3)), (4, tcp(SYN, 9))]
+    assert flows(capture(frames), segment) == [(1000, 4), (1000, 1)]
+    frames = [(0, early), (1, tcp(SYN, 1)), (2, tcp(FIN, 3)), (3, tcp(SYN, 9)), (4, tcp(ACK, 10, MORE, 7, 24))]
+    assert flows(capture(frames), segment) == [(1000, 2), (1000, 3)]
+
+
+@pytest.mark.parametrize("segment", SEGMENTS)
+def test_a_fragment_that_waited_keeps_its_time_and_direction(capture, segment):
+    """The flow begins with it, and goes up where it went up; sizes are its own."""
+    path = capture([(5, later(src=B, dst=A, size=100)), (9, first(1, src=B, dst=A)), (10, ip(A, B, first(1)[34:]))])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "SEGMENT", segment)
+        table = extract(path, spec=WHOLE)
+    (row,) = table.table.drop_columns(list(WHOLE.channels)).to_pylist()[:1]
+    assert (row["src"], row["src_port"], row["packets"], row["start_ns"]) == (B, 1, 2, (T + 5) * NS)
+    assert table.series()[0].sum(1).tolist() == [120 + 44, 0, 2, 0]
+
+
+def test_fragments_of_one_capture_are_not_joined_to_anothers(pcap_file):
+    one = pcap_file([(T * NS, first(1))], "a.pcap")
+    two = pcap_file([(T * NS, later())], "b.pcap")
+    for paths in ([one, two], [two, one]):
+        table = extract(paths)
+        assert sorted(table.table["src_port"].to_pylist(), key=str) == [1, None]
+
+
+@st.composite
+def _frames(draw):
+    """Fragments of a few datagrams and whole packets in any order, some far apart."""
+    made, now = [], 1000
+    for _ in range(draw(st.integers(1, 40))):
+        now += draw(st.sampled_from([0, 0, 1, 9, 29, 31, 121, -1, -31]))
+        src, dst = draw(st.sampled_from([(A, B), (A, B), (B, A), (A, C)]))
+        ident, sport = draw(st.integers(7, 9)), draw(st.integers(1, 2))
+        kind = draw(st.integers(0, 6))
+        if kind < 3:
+            frame = later(ident, src, dst, draw(st.sampled_from([1, 3, 3 | MORE])))
+        elif kind < 5:
+            frame = first(sport, ident, src, dst)
+        elif kind == 5:
+            frame = draw(st.sampled_from([first6(sport, ident), later6(ident), later6(ident)]))
+        else:
+            frame = ip(src, dst, struct.pack(">HHHH", sport, 53, 8, 0))
+        made.append((now, frame))
+    return made
+
+
+COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "start_ns", "duration_ns", "packets", "bytes")
+
+
+def whole_rows(path, segment):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "SEGMENT", segment)
+        table = extract(path, spec=WHOLE)
+    columns = [table.table[name].to_pylist() for name in COLUMNS]
+    return Counter(zip(*columns, *table.series().sum(2).T.tolist(), strict=True)), table
+
+
+@_QUICK
+@given(frames=_frames(), segment=st.integers(24, 2000))
+def test_flows_are_those_of_the_rules_however_the_file_is_cut(capture, frames, segment):
+    """The flows of tests/support/oracle.py; and the same table, in the same order, from pieces of any size."""
+    path = capture(frames)
+    expected = Counter(flow.row() for flow in oracle.flows_of(path))
+    rows, whole = whole_rows(path, 1 << 25)
+    assert rows == expected
+    _, cut = whole_rows(path, segment)
+    assert cut.table.equals(whole.table)
+    assert cut.about == whole.about
+
+
+# -- memory --------------------------------------------------------------------------------------
+
+
+@_QUICK
+@given(frames=_frames(), segment=st.integers(24, 2000), room=st.integers(1, 4))
+def test_with_little_memory_no_packet_is_lost_and_cuts_change_nothing(capture, frames, segment, room):
+    path = capture(frames)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fragments, "REMEMBERED", room)
+        whole = flows(path)
+        assert flows(path, segment) == whole
+    assert sum(packets for _, packets in whole) == len(frames)
+
+
+@pytest.mark.parametrize("segment", SEGMENTS)
+def test_firsts_that_came_long_ago_are_forgotten(capture, monkeypatch, segment):
+    monkeypatch.setattr(fragments, "REMEMBERED", 10)
+    for between, port in ((9, 1), (10, None)):
+        others = [(1, first(2, ident)) for ident in range(100, 100 + between)]
+        path = capture([(0, first(1)), *others, (2, later())])
+        assert (port, 2 if port else 1) in flows(path, segment)
+
+
+@pytest.mark.parametrize("segment", SEGMENTS)
+def test_what_waits_too_long_is_let_go_of(capture, monkeypatch, segment):
+    monkeypatch.setattr(fragments, "REMEMBERED", 10)
+    for between, expected in ((9, [(1, 2), (None, 9)]), (10, [(None, 11), (1, 1)])):
+        others = [(1, later(ident)) for ident in range(100, 100 + between)]
+        path = capture([(0, later()), *others, (2, first(1))])
+        assert flows(path, segment) == expected
+
+
+@pytest.mark.parametrize("segment", SEGMENTS)
+def test_what_waits_no_longer_takes_no_room(capture, monkeypatch, segment):
+    """Datagram after datagram, each the other way round; and one that is seen again is remembered anew."""
+    monkeypatch.setattr(fragments, "REMEMBERED", 3)
+    frames = [each for ident in range(50) for each in ((0, later(ident)), (0, later(ident)), (0, first(1, ident)))]
+    assert flows(capture(frames), segment) == [(1, 150)]
+    seen = [(0, first(1, ident)) for ident in (7, 8, 9, 7, 10, 11)]
+    assert flows(capture([*seen, (1, later(7))]), segment) == [(1, 7)]
+
+
+def test_as_many_fragments_as_there_are_can_wait(capture):
+    """Of one datagram too, and all find their first."""
+    path = capture([(0, later())] * 3000 + [(1, first(1))])
+    assert flows(path) == [(1, 3001)]
+    path = capture([(0, later(ident)) for ident in range(3000)] + [(1, first(1, ident)) for ident in range(3000)])
+    assert flows(path) == [(1, 6000)]

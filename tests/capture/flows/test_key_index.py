@@ -1,0 +1,79 @@
+"""netgen.capture.flows.key_index and keys: every key has a number of its own, however unlucky the hash."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netgen.capture.flows import key_index, keys
+from netgen.capture.flows.keys import KEY, Keys, keys_of
+from netgen.capture.layers.dissect import Packets
+
+pytestmark = pytest.mark.usefixtures("either_reader")
+
+
+def some_keys(numbers):
+    out = np.zeros(len(numbers), KEY)
+    out["a_low"], out["b_port"] = numbers, np.array(numbers, np.int64) % 7
+    return out
+
+
+@given(
+    st.lists(st.tuples(st.sets(st.integers(0, 400), max_size=80), st.integers(0, 5)), max_size=12),
+    st.booleans(),
+)
+def test_numbers_are_those_of_a_dict(batches, clash):
+    """As long as a key is in use its number is its own, even if all hashes are equal; afterwards it is new."""
+    table, known = key_index.Slots(), {}
+    with pytest.MonkeyPatch.context() as patch:
+        if clash:
+            patch.setattr(key_index, "_FACTORS", np.zeros(6, np.uint64))
+        for batch, gone in batches:
+            numbers = sorted(batch)
+            found, new = table.of(some_keys(numbers))
+            assert [numbers[row] for row in new.tolist()] == [each for each in numbers if each not in known]
+            for each, number in zip(numbers, found.tolist(), strict=True):
+                assert known.setdefault(each, number) == number
+            assert len(set(known.values())) == len(known) == len(table) == table.used.sum()
+            assert table.used[list(known.values())].all()
+            back = list(known)[:gone]
+            table.give_back(np.array([known.pop(each) for each in back], np.int64))
+
+
+def packets(rows):
+    """Packets of (version, source, destination, source port, destination port, VLAN, protocol)."""
+    names = ("version", "src_low", "dst_low", "src_port", "dst_port", "vlan", "protocol")
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    kinds = {"version": "u1", "src_low": "u8", "dst_low": "u8", "protocol": "u1"}
+    made = {name: np.array(values, kinds.get(name, "i4")) for name, values in columns.items()}
+    new = made["version"] == 6
+    made["src_high"] = made["dst_high"] = np.where(new, 7, 0).astype(np.uint64)
+    rest = {each.name: np.zeros(len(rows), np.int64) for each in dataclasses.fields(Packets)}
+    return Packets(**{**rest, **made})
+
+
+ROWS = st.tuples(
+    st.sampled_from([4, 4, 6]),
+    *[st.sampled_from([1, 2, 2**32 - 1])] * 2,
+    *[st.sampled_from([-1, 0, 1, 65535])] * 2,
+    st.sampled_from([-1, 0, 5, 4095 + 4096 * 4095]),
+    st.sampled_from([6, 17]),
+)
+
+
+@given(st.lists(st.lists(ROWS, min_size=1, max_size=20), min_size=1, max_size=3), st.booleans())
+def test_packets_of_a_flow_have_one_key_in_either_direction(chunks, clash):
+    """That of `keys_of`, which knows no short cut; even if all hashes are equal."""
+    seen = Keys()
+    with pytest.MonkeyPatch.context() as patch:
+        if clash:
+            patch.setattr(keys, "_FACTORS", np.zeros(3, np.uint64))
+        forward = np.concatenate([seen.add(packets(rows)) for rows in chunks])
+        row, found = seen.coded()
+    together = packets([row for rows in chunks for row in rows])
+    expected, way = keys_of(together, np.arange(len(together)))
+    assert found[row].tolist() == expected.tolist()
+    assert (forward == way).all()
+    assert len(set(found.tolist())) == len(found)

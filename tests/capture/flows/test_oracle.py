@@ -1,0 +1,484 @@
+"""Flows by docs/flows.md: netgen, and a second implementation of the rules (tests/support/oracle.py), agree.
+
+The oracle is held to the rules by cases with the answer written beside them, and netgen to the oracle
+on these, on captures that hypothesis makes, and on real ones.
+"""
+
+import ipaddress
+import itertools
+import json
+import struct
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import oracle
+
+import netgen
+
+pytestmark = pytest.mark.usefixtures("either_reader")
+
+
+NS = 1_000_000_000
+T = 1_700_000_000
+YEAR = 365 * 86_400
+FIN, SYN, RST, ACK = 1, 2, 4, 16
+MORE = 0x2000
+A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+A6, B6 = "2001:db8::1", "2001:db8::2"
+
+#: Four bins of 36 years: no packet lies after the last one, so that the series hold all bytes.
+WHOLE = netgen.SeriesSpec(bin_ns=2**60 - 1, length=4)
+COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "start_ns", "duration_ns", "packets", "bytes")
+
+
+def netgen_rows(path, **options):
+    """Flows of a capture as netgen has them, in the form of the oracle's rows, and how often each occurs."""
+    table = netgen.extract([path], like=WHOLE, **options)
+    columns = [table.table[name].to_pylist() for name in COLUMNS]
+    for number in (1, 3):
+        columns[number] = [str(ipaddress.ip_address(each)) for each in columns[number]]
+    return Counter(zip(*columns, *table.series().sum(2).T.tolist(), strict=True))
+
+
+def oracle_rows(path, **options):
+    return Counter(flow.row() for flow in oracle.flows_of(path, **options))
+
+
+def differences(path):
+    """What only netgen has and what only the oracle has, or None."""
+    ours, theirs = netgen_rows(path), oracle_rows(path)
+    if ours == theirs:
+        return None
+    return f"{path.name}: netgen {sorted(ours - theirs, key=str)[:2]}, oracle {sorted(theirs - ours, key=str)[:2]}"
+
+
+# -- packets -------------------------------------------------------------------------------------
+
+
+def ether(kind, payload, vlans=()):
+    tags = b"".join(struct.pack(">HH", 0x8100, number) for number in vlans)
+    return bytes(range(12)) + tags + struct.pack(">H", kind) + payload
+
+
+def ip(src, dst, protocol, payload, *, fragment=0, ident=0, length=None, vlans=()):
+    """An IPv4 packet by its addresses' notation; a fragment's offset is in units of 8 bytes."""
+    ends = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
+    total = 20 + len(payload) if length is None else length
+    return ether(
+        0x0800, struct.pack(">BBHHHBBH", 0x45, 0, total, ident, fragment, 9, protocol, 0) + ends + payload, vlans
+    )
+
+
+def ip6(src, dst, protocol, payload, *, length=None, vlans=()):
+    ends = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
+    size = len(payload) if length is None else length
+    return ether(0x86DD, struct.pack(">IHBB", 6 << 28, size, protocol, 9) + ends + payload, vlans)
+
+
+def tcp(flags, seq=1, src=A, dst=B, sport=1000, dport=80, size=0, **options):
+    head = struct.pack(">HHIIBBHHH", sport, dport, seq, 0, 0x50, flags, 0, 0, 0)
+    return ip(src, dst, 6, head + bytes(size), **options)
+
+
+def back(flags, seq=1, size=0, **options):
+    """From the server to the client of `tcp`."""
+    return tcp(flags, seq, B, A, 80, 1000, size, **options)
+
+
+def udp(src=A, dst=B, sport=1000, dport=53, size=0, **options):
+    return ip(src, dst, 17, struct.pack(">HHHH", sport, dport, min(8 + size, 0xFFFF), 0) + bytes(size), **options)
+
+
+def part(offset, ident=7, src=A, dst=B, protocol=17, size=8, **options):
+    """A later fragment."""
+    return ip(src, dst, protocol, b"\xff" * size, fragment=offset, ident=ident, **options)
+
+
+def part6(place, ident, payload, *, following=17, src=A6, dst=B6):
+    """An IPv6 packet with a fragment header; `place` is offset * 8 + more."""
+    return ip6(src, dst, 44, struct.pack(">BBHI", following, 0, place, ident) + payload)
+
+
+def echo(kind, ident, src=A, dst=B, seq=0):
+    return ip(src, dst, 1, struct.pack(">BBHHH", kind, 0, 0, ident, seq))
+
+
+def write(path, frames):
+    """A pcap file with nanoseconds; a frame's time is in seconds from T, or None for a stamp of 0."""
+    out = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 1 << 18, 1)]
+    for seconds, data in frames:
+        time_ns = 0 if seconds is None else T * NS + round(seconds * NS)
+        out.append(struct.pack("<4I", *divmod(time_ns, NS), len(data), len(data)) + data)
+    path.write_bytes(b"".join(out))
+    return path
+
+
+PORTS = struct.pack(">HHHH", 1000, 53, 24, 0)
+TICK = 2**-29  # about 2 ns, and exact in a float up to a year
+
+# fmt: off
+#: Name: (frames, the flows as lists of packet numbers).
+CASES = {
+    # rule 2
+    "both directions": ([(0, udp()), (1, udp(B, A, 53, 1000)), (2, udp(sport=1001))], [[0, 1], [2]]),
+    "same address, two ports": ([(0, udp(A, A, 1, 2)), (1, udp(A, A, 2, 1))], [[0, 1]]),
+    "land": ([(0, udp(A, A, 7, 7, 5)), (1, udp(A, A, 7, 7, 9))], [[0, 1]]),
+    "vlans": (
+        [(i, udp(vlans=vlans))
+         for i, vlans in enumerate([(), (0,), (5,), (5, 0), (6,), (5, 6), (6, 5), (0, 5), (5, 6, 7)])],
+        [[0, 1], [2, 3, 7], [4], [5, 8], [6]],
+    ),
+    "protocols with ports": (
+        [(i, ip(A, B, p, struct.pack(">HH", sport, 9) + bytes(20))) for i, (p, sport) in enumerate(
+            [(132, 1), (132, 2), (33, 1), (33, 2), (136, 1), (136, 2), (47, 1), (47, 2), (50, 1), (50, 2)])],
+        [[0], [1], [2], [3], [4], [5], [6, 7], [8, 9]],
+    ),
+    "echo ids": (
+        [(0, echo(8, 1)), (1, echo(8, 2)), (2, echo(0, 1, B, A)), (3, ip(A, B, 1, bytes([3, 1, 0, 0, 0, 1, 0, 0])))],
+        [[0, 2], [1], [3]],
+    ),
+    "echo ids of IPv6": (
+        [(i, ip6(A6, B6, 58, struct.pack(">BBHHH", kind, 0, 0, ident, 0)))
+         for i, (kind, ident) in enumerate([(128, 1), (128, 2), (129, 1), (135, 1)])],
+        [[0, 2], [1], [3]],
+    ),
+    # rule 3
+    "fragments in order": (
+        [(0, udp(fragment=MORE, ident=7, size=16)), (1, part(3)), (2, part(3, 8)), (3, udp(sport=9))],
+        [[0, 1], [2], [3]],
+    ),
+    "fragments before their first": (
+        [(0, part(6)), (1, part(3 | MORE)), (2, udp(fragment=MORE, ident=7))],
+        [[0, 1, 2]],
+    ),
+    "fragments without a first": ([(0, part(3)), (1, udp()), (2, part(6))], [[0, 2], [1]]),
+    "a fragment's first is of its sender": ([(0, udp(fragment=MORE, ident=7)), (1, part(3, src=B, dst=A))], [[0], [1]]),
+    "a fragment's first is of its protocol": ([(0, udp(fragment=MORE, ident=7)), (1, part(3, protocol=6))], [[0], [1]]),
+    "a fragment's first is of its VLAN": (
+        [(0, udp(fragment=MORE, ident=7, vlans=(5,))), (1, part(3, vlans=(6,))), (2, part(3, vlans=(5,)))],
+        [[0, 2], [1]],
+    ),
+    "a fragment 30 s after its first": ([(0, udp(fragment=MORE, ident=7)), (30, part(3))], [[0, 1]]),
+    "a fragment over 30 s after its first": ([(0, udp(fragment=MORE, ident=7)), (30 + TICK, part(3))], [[0], [1]]),
+    "a fragment over 30 s before its first": ([(0, part(3)), (30 + TICK, udp(fragment=MORE, ident=7))], [[0], [1]]),
+    "identifications come round": (
+        [(0, udp(fragment=MORE, ident=7)), (0, part(3)), (9, udp(sport=9, fragment=MORE, ident=7)), (9, part(3))],
+        [[0, 1], [2, 3]],
+    ),
+    "a fragment of an echo": ([(0, ip(A, B, 1, struct.pack(">BBHHH", 8, 0, 0, 5, 0), fragment=MORE, ident=7)),
+                               (1, part(1, protocol=1)), (2, part(1, 8, protocol=1))], [[0, 1], [2]]),
+    "fragments of IPv6": (
+        [(0, part6(1, 1 << 20, PORTS)), (1, part6(8, 1 << 20, b"\xff" * 8)), (2, part6(8, 1, b"\xff" * 8))],
+        [[0, 1], [2]],
+    ),
+    "an atomic fragment is whole": ([(0, part6(0, 9, PORTS)), (1, part6(8, 9, b"\xff" * 8))], [[0], [1]]),
+    # rules 4 and 5
+    "idle for 120 s": ([(0, udp()), (120, udp())], [[0, 1]]),
+    "idle for longer": ([(0, udp()), (120 + TICK, udp()), (240, udp())], [[0], [1, 2]]),
+    "a packet stamped early": ([(0, udp()), (-3600, udp()), (1, udp())], [[0, 1, 2]]),
+    "a stamp of 0 first": ([(None, udp()), (0, udp()), (None, udp())], [[0, 1, 2]]),
+    "the clock goes on for all": ([(0, udp()), (300, udp(sport=9)), (1, udp())], [[0], [1], [2]]),
+    "a packet comes late to a flow that goes on": (
+        [(0, udp()), (100, udp()), (10, udp()), (220, udp())],
+        [[0, 1, 2, 3]],
+    ),
+    # rule 7
+    "port reuse after FIN": (
+        [(0, tcp(SYN, 1)), (1, back(SYN | ACK, 5)), (2, tcp(FIN | ACK, 2)), (3, back(FIN | ACK, 6)), (4, tcp(ACK, 3)),
+         (5, tcp(SYN, 9)), (6, back(SYN | ACK, 7))],
+        [[0, 1, 2, 3, 4], [5, 6]],
+    ),
+    "port reuse by the other side after FIN": ([(0, tcp(SYN, 1)), (1, tcp(FIN, 2)), (2, back(SYN, 9))], [[0, 1], [2]]),
+    "port reuse without FIN": (
+        [(0, tcp(SYN, 1)), (1, tcp(ACK, 2)), (2, tcp(SYN, 9)), (3, tcp(ACK, 10))],
+        [[0, 1], [2, 3]],
+    ),
+    "a repeated SYN": ([(0, tcp(SYN, 1)), (1, tcp(SYN, 1)), (2, back(SYN | ACK, 5)), (3, tcp(SYN, 1))], [[0, 1, 2, 3]]),
+    "a SYN repeated after a reset": ([(0, tcp(SYN, 1)), (1, back(RST | ACK, 0)), (2, tcp(SYN, 1))], [[0, 1, 2]]),
+    "a new SYN after a reset": ([(0, tcp(SYN, 1)), (1, back(RST | ACK, 0)), (2, tcp(SYN, 2))], [[0, 1], [2]]),
+    "both sides open": (
+        [(0, tcp(SYN, 1)), (1, back(SYN, 5)), (2, tcp(SYN | ACK, 1)), (3, back(SYN | ACK, 5))],
+        [[0, 1, 2, 3]],
+    ),
+    "a SYN after the other side's reset": ([(0, back(RST)), (1, tcp(SYN, 1))], [[0], [1]]),
+    "a SYN after the other side's FIN": ([(0, back(FIN)), (1, tcp(SYN, 1))], [[0], [1]]),
+    "a SYN in the middle": ([(0, back(ACK, 5)), (1, tcp(SYN, 1)), (2, back(SYN | ACK, 9))], [[0, 1, 2]]),
+    "what trails a reset": (
+        [(0, tcp(SYN, 1)), (1, back(RST)), (2, back(ACK)), (100, tcp(ACK)), (101, back(RST))],
+        [[0, 1, 2, 3, 4]],
+    ),
+    "what trails a reset for too long": ([(0, tcp(SYN, 1)), (1, back(RST)), (122, back(ACK))], [[0, 1], [2]]),
+}
+
+#: Name: (frames, the rows that the rules give).
+ROWS = {
+    # rule 8
+    "the SYN's sender": (
+        [(0, back(ACK, 5, 10)), (1, tcp(SYN, 1)), (3, back(SYN | ACK, 9))],
+        [(6, A, 1000, B, 80, None, T * NS, 3 * NS, 3, 130, 40, 90, 1, 2)],
+    ),
+    "to whom the SYN is answered": (
+        [(0, back(ACK, 5)), (1, back(SYN | ACK, 9)), (2, tcp(ACK, 1, size=7))],
+        [(6, A, 1000, B, 80, None, T * NS, 2 * NS, 3, 127, 47, 80, 1, 2)],
+    ),
+    "the first packet's sender": (
+        [(1, back(ACK, 5)), (0, tcp(ACK, 1))],
+        [(6, B, 80, A, 1000, None, T * NS, NS, 2, 80, 40, 40, 1, 1)],
+    ),
+    "land is up": (
+        [(0, udp(A, A, 7, 7)), (1, udp(A, A, 7, 7))],
+        [(17, A, 7, A, 7, None, T * NS, NS, 2, 56, 56, 0, 2, 0)],
+    ),
+    # rules 3 and 9
+    "ports null": (
+        [(0, part(3)), (-1, part(3, 9, src=B, dst=A))],
+        [(17, A, None, B, None, None, (T - 1) * NS, NS, 2, 56, 28, 28, 1, 1)],
+    ),
+    # rule 10
+    "a length of 0 is taken from the wire": (
+        [(0, udp(size=70_000, length=0)), (1, ip6(A6, B6, 17, PORTS + bytes(99), length=0))],
+        [
+            (17, A, 1000, B, 53, None, T * NS, 0, 1, 70_028, 70_028, 0, 1, 0),
+            (17, A6, 1000, B6, 53, None, (T + 1) * NS, 0, 1, 147, 147, 0, 1, 0),
+        ],
+    ),
+    "padding is no part of the packet": (
+        [(0, udp(size=4) + bytes(14)), (1, ip6(A6, B6, 17, PORTS) + bytes(40))],
+        [
+            (17, A, 1000, B, 53, None, T * NS, 0, 1, 32, 32, 0, 1, 0),
+            (17, A6, 1000, B6, 53, None, (T + 1) * NS, 0, 1, 48, 48, 0, 1, 0),
+        ],
+    ),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_rule_puts_packets_together_as_it_says(name, tmp_path):
+    frames, flows = CASES[name]
+    path = write(tmp_path / "a.pcap", frames)
+    assert sorted(sorted(flow.numbers) for flow in oracle.flows_of(path)) == sorted(flows)
+    assert netgen_rows(path) == oracle_rows(path)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_each_rule_gives_the_row_it_says(name, tmp_path):
+    frames, flows = ROWS[name]
+    path = write(tmp_path / "a.pcap", frames)
+    assert oracle_rows(path) == Counter(flows)
+    assert netgen_rows(path) == Counter(flows)
+
+
+def test_a_clock_that_jumped_ahead_is_set_back_after_a_block(tmp_path):
+    """One stamp a year ahead ends every flow once; a block of 1024 packets later timeouts work again."""
+    ahead = [(0, udp()), (YEAR, udp(sport=9)), (1, udp())]
+    frames = (
+        ahead + [(2 + i * 0.01, udp(sport=5)) for i in range(2048 - len(ahead))] + [(200, udp()), (201, udp(sport=5))]
+    )
+    path = write(tmp_path / "a.pcap", frames)
+    flows = oracle.flows_of(path)
+    assert [(flow.numbers[0], len(flow.numbers)) for flow in flows] == [
+        *((0, 1), (1, 1), (2, 1)),
+        (3, 2045),
+        (2048, 1),
+        (2049, 1),
+    ]
+    assert netgen_rows(path) == oracle_rows(path)
+    # with the block one packet short, the clock still stands a year ahead and nothing ends
+    del frames[100]
+    path = write(tmp_path / "b.pcap", frames)
+    assert [len(flow.numbers) for flow in oracle.flows_of(path)] == [1, 1, 2, 2045]
+    assert netgen_rows(path) == oracle_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("block", "probe", "flows"),
+    [
+        ([YEAR - 120] * 1024, [YEAR - 119, YEAR + 2], 1),  # not further back than the timeout: not set
+        ([YEAR - 120 - 1e-6] * 1024, [YEAR - 119, YEAR + 2], 2),  # set to a year less 120 s
+        ([10] * 1000 + [YEAR - 60] + [10] * 23, [YEAR - 59, YEAR + 99], 1),  # not all of it lies back
+        ([500] * 1000 + [10] * 24, [20, 400, 620], 1),  # set to its latest time, 500 s
+        ([500] * 1000 + [10] * 24, [20, 621], 2),
+        ([None] * 1000 + [10] * 24, [20, 129], 1),  # stamps of 0 don't count
+        ([None] * 1024, [20, 400, YEAR], 1),  # none has a time: not set
+    ],
+)
+def test_the_clock_is_set_to_the_latest_time_of_a_block_that_lies_back(tmp_path, block, probe, flows):
+    first = [(0, udp()), (YEAR, udp(sport=9))] + [(1, udp(sport=5))] * 1022
+    path = write(
+        tmp_path / "a.pcap", first + [(at, udp(sport=5)) for at in block] + [(at, udp(sport=7)) for at in probe]
+    )
+    assert sum(flow.numbers[0] >= 2048 for flow in oracle.flows_of(path)) == flows
+    assert netgen_rows(path) == oracle_rows(path)
+
+
+def test_an_active_timeout_ends_flows_that_go_on(tmp_path):
+    times = [0, 100, 200, 300, 300 + TICK, 400, 500, 600, 600 + TICK, 601]
+    path = write(tmp_path / "a.pcap", [(at, udp()) for at in times])
+    assert [len(flow.numbers) for flow in oracle.flows_of(path, active_ns=300 * NS)] == [4, 5, 1]
+    assert netgen_rows(path, active_timeout="300s") == oracle_rows(path, active_ns=300 * NS)
+
+
+# -- made captures -------------------------------------------------------------------------------
+
+_STEPS = st.sampled_from([0, 1e-3, 1, 5, 25, 29, 31, 119, 121, -1, -40, -200])
+_PORTS = st.sampled_from([(1000, 80), (80, 1000), (1001, 80), (80, 80)])
+_VLANS = st.sampled_from([(), (), (), (5,), (5, 6)])
+_ENDS = st.sampled_from([(A, B), (B, A), (A, B), (A, A), (A, C)])
+_FLAGS = st.sampled_from([SYN, SYN, SYN | ACK, ACK, ACK, FIN | ACK, RST, RST | ACK, 0])
+
+
+@st.composite
+def _tcp(draw):
+    src, dst = draw(_ENDS)
+    sport, dport = draw(_PORTS)
+    return tcp(
+        draw(_FLAGS), draw(st.integers(1, 3)), src, dst, sport, dport, draw(st.integers(0, 3)), vlans=draw(_VLANS)
+    )
+
+
+@st.composite
+def _other(draw):
+    src, dst = draw(_ENDS)
+    sport, dport = draw(_PORTS)
+    match draw(st.integers(0, 5)):
+        case 0:
+            return udp(src, dst, sport, dport, draw(st.integers(0, 9)), vlans=draw(_VLANS))
+        case 1:
+            return echo(draw(st.sampled_from([0, 8, 3, 13])), draw(st.integers(1, 2)), src, dst)
+        case 2:
+            return ip(src, dst, draw(st.sampled_from([132, 33, 136, 47])), struct.pack(">HH", sport, dport) + bytes(16))
+        case 3:
+            ends = {A: A6, B: B6, C: "fe80::3"}
+            return ip6(ends[src], ends[dst], 17, struct.pack(">HHHH", sport, dport, 8, 0))
+        case 4:
+            return ether(0x0806, bytes(28))
+        case _:
+            return udp(src, dst, sport, dport, 60, length=draw(st.sampled_from([0, 88, 60, 28])))
+
+
+@st.composite
+def _fragment(draw):
+    src, dst = draw(_ENDS)
+    sport, dport = draw(_PORTS)
+    ident, protocol = draw(st.integers(7, 8)), draw(st.sampled_from([6, 17, 17]))
+    if draw(st.booleans()):
+        return part(draw(st.sampled_from([1, 3, 3 | MORE])), ident, src, dst, protocol)
+    if protocol == 6:
+        return tcp(draw(_FLAGS), 1, src, dst, sport, dport, fragment=MORE, ident=ident)
+    return udp(src, dst, sport, dport, fragment=MORE, ident=ident)
+
+
+def _frames(packets, steps=_STEPS, size=30):
+    """Frames with times that go on by the steps; rarely a stamp of 0, or one a year ahead that passes."""
+
+    def timed(pairs):
+        frames, now = [], 10_000
+        for data, step, odd in pairs:
+            now += step
+            frames.append(({1: None, 2: now + YEAR}.get(odd, now), data))
+        return frames
+
+    triple = st.tuples(packets, steps, st.sampled_from([0] * 30 + [1, 2]))
+    return st.lists(triple, min_size=1, max_size=size).map(timed)
+
+
+_QUICK = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+def _agree(tmp_path, frames):
+    path = write(tmp_path / "made.pcap", frames)
+    for idle in (120, 10):
+        assert netgen_rows(path, idle_timeout=f"{idle}s") == oracle_rows(path, idle_ns=idle * NS)
+
+
+@_QUICK
+@given(frames=_frames(_tcp()))
+def test_made_tcp_gives_the_same_flows(tmp_path, frames):
+    _agree(tmp_path, frames)
+
+
+@_QUICK
+@given(frames=_frames(_other()))
+def test_made_traffic_of_all_kinds_gives_the_same_flows(tmp_path, frames):
+    _agree(tmp_path, frames)
+
+
+@_QUICK
+@given(frames=_frames(_fragment()))
+def test_made_fragments_give_the_same_flows(tmp_path, frames):
+    _agree(tmp_path, frames)
+
+
+@settings(_QUICK, max_examples=20)
+@given(
+    pieces=st.lists(
+        st.tuples(
+            st.integers(1, 1500),  # packets
+            st.sampled_from([0, 0, 0, -YEAR, -300, -60, 60, 300, YEAR]),  # the clock's jump before them
+            st.sampled_from([0.0, 0.01, 0.5, 2.0, -0.2]),  # seconds between two
+            st.sampled_from([0, 0, 1, 50]),  # so many of them have a stamp of 0
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_made_clocks_that_jump_give_the_same_flows(tmp_path, pieces):
+    """Long captures, whose clock jumps, runs backwards and is set back after blocks."""
+    frames, now = [], 10_000.0
+    for count, jump, step, zeros in pieces:
+        now += jump
+        for index in range(count):
+            now += step
+            sport = 1000 + index % 5 + 10 * (index % 300 == 0)
+            frames.append((None if index < zeros else now, udp(sport=sport)))
+    path = write(tmp_path / "made.pcap", [(None if at is None else max(at, 1 - T), data) for at, data in frames])
+    assert netgen_rows(path) == oracle_rows(path)
+
+
+# -- real captures -------------------------------------------------------------------------------
+
+
+def captures_of(shared_data, folder):
+    """Every capture of a link type that the oracle reads: loopback, Ethernet, Linux cooked, raw."""
+    truth = json.loads((shared_data / "captures" / "truth.json").read_text())
+    names = [
+        name
+        for name, about in truth.items()
+        if name.startswith(folder) and about["linktype_raw"] & 0xFFFF in oracle.LINKTYPES
+    ]
+    assert len(names) > 100
+    return [shared_data / "captures" / name for name in names]
+
+
+@pytest.mark.parametrize("folder", ["ndpi", "tcpdump", "iot_setup/test"])
+def test_real_captures_give_the_same_flows(shared_data, folder):
+    paths = captures_of(shared_data, folder)
+    found = [differences(path) for path in paths]
+    wrong = [each for each in found if each]
+    assert not wrong, f"{len(wrong)} of {len(paths)} differ:\n" + "\n".join(wrong[:20])
+
+
+@pytest.mark.parametrize("folder", ["ndpi", "iot_setup/test"])
+def test_real_captures_give_the_same_first_packets(shared_data, folder):
+    """Signed sizes and gaps of the first packets of each flow, in order of time."""
+    wrong = []
+    for path in captures_of(shared_data, folder)[::4]:
+        table = netgen.extract([path], kind="packets", length=16)
+        theirs = Counter(first_packets(flow, 16) for flow in oracle.flows_of(path))
+        if Counter(each.tobytes() for each in table.series()) != theirs:
+            wrong.append(path.name)
+    assert not wrong
+
+
+def first_packets(flow, number):
+    """Sizes and gaps in microseconds of an oracle's flow, as bytes of the numbers."""
+    one = flow.initiator.sender
+    ordered = sorted(flow.packets, key=lambda each: each.time_ns)[:number]
+    sizes = [each.size if each.sender == one else -each.size for each in ordered]
+    times = [(each.time_ns - ordered[0].time_ns) // 1000 for each in ordered]
+    gaps = [0, *(after - before for before, after in itertools.pairwise(times))]
+    rest = [0] * (number - len(ordered))
+    return struct.pack(f"<{2 * number}q", *sizes, *rest, *gaps, *rest)

@@ -1,0 +1,204 @@
+"""Packets and flows put by in files: the same table wherever they are, and one line where there is no room."""
+
+import random
+import tempfile
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from netgen.capture import extraction as engine
+from netgen.capture.errors import InputError
+from netgen.capture.extract import extract, extraction
+from netgen.capture.flows import growable, spill
+from netgen.capture.formats import reader
+from netgen.capture.table.flow_table import FlowTable
+
+pytestmark = pytest.mark.usefixtures("either_reader")
+
+NS = 1_000_000_000
+T = 1_700_000_000 * NS
+A, B = "10.0.0.1", "10.0.0.2"
+_MANY = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module")
+def capture(pcap_bytes, packet, tmp_path_factory):
+    """6000 packets of 1800 flows that go on side by side, ends of either kind first."""
+    rng = random.Random(3)
+    frames = []
+    for index in range(6000):
+        port = 1000 + min(rng.randrange(1800), rng.randrange(1800))
+        ends = (port, 53, bytes(rng.randrange(40)), A, B) if rng.random() < 0.6 else (53, port, bytes(9), B, A)
+        frames.append((T + index * NS // 100, packet.udp4(*ends)))
+    path = tmp_path_factory.mktemp("spill") / "a.pcap"
+    path.write_bytes(pcap_bytes(frames, nano=True))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(capture):
+    """The table of that capture with all in memory, by what a row is."""
+    return {by: extract(capture, by=by) for by in ("flow", "host", "capture")}
+
+
+@pytest.fixture
+def on_disk(monkeypatch):
+    """Nothing stays in memory that can be put by in a file."""
+    monkeypatch.setattr(spill, "IN_MEMORY", 0)
+    monkeypatch.setattr(growable, "IN_MEMORY", 0)
+
+
+def same(one, other):
+    assert one.spec == other.spec
+    assert one.about == other.about
+    assert one.table.equals(other.table)
+    one.table.validate(full=True)
+
+
+# -- wherever packets are put by -----------------------------------------------------------------
+
+
+def test_the_series_are_those_of_packets_counted_one_by_one(capture, packet, on_disk):
+    """Read back from the file the test wrote, by a loop over its bytes."""
+    table = extract(capture, bin_ns=NS, length=64)
+    data, at = capture.read_bytes(), 24
+    series, first = defaultdict(lambda: np.zeros((4, 64), np.int64)), {}
+    while at < len(data):
+        seconds, fraction, size, _ = np.frombuffer(data, "<u4", 4, at).tolist()
+        time, frame = seconds * NS + fraction, data[at + 16 : at + 16 + size]
+        at += 16 + size
+        ports = tuple(np.frombuffer(frame, ">u2", 2, 34).tolist())
+        start, initiator = first.setdefault(max(ports), (time, ports))
+        down = ports != initiator
+        where = (time - start) // NS
+        if where < 64:
+            series[max(ports)][[0 + down, 2 + down], where] += (size - 14, 1)
+    assert (table.series() == np.stack([series[port] for port in first])).all()
+
+
+@_MANY
+@given(
+    block=st.sampled_from([7, 100, 1799, 1800, 4096]),
+    kept=st.sampled_from([0, 16, 20_000, 1 << 30]),
+    segment=st.sampled_from([3_000, 40_000, 1 << 25]),
+    by=st.sampled_from(["flow", "host", "capture"]),
+)
+def test_the_table_is_the_same_wherever_packets_are_put_by(capture, whole, block, kept, segment, by):
+    """In memory, in a file, or some of them; by blocks of any number of flows, in batches of any size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spill, "BLOCK", block)
+        patch.setattr(engine, "BLOCK", block)
+        patch.setattr(spill, "IN_MEMORY", kept)
+        patch.setattr(growable, "IN_MEMORY", kept)
+        patch.setattr(reader, "SEGMENT", segment)
+        same(extract(capture, by=by), whole[by])
+
+
+@pytest.mark.parametrize("block", [64, 4096])
+@pytest.mark.parametrize("by", ["flow", "host"])
+def test_a_table_written_block_by_block_is_the_one_in_memory(capture, whole, on_disk, monkeypatch, tmp_path, block, by):
+    monkeypatch.setattr(spill, "BLOCK", block)
+    monkeypatch.setattr(engine, "BLOCK", block)
+    path = tmp_path / "a.parquet"
+    told = extraction(capture, by=by).write(path)
+    same(FlowTable.read(path), whole[by])
+    assert told == whole[by].summary()
+
+
+def test_rows_that_are_left_out_leave_no_packets_behind(capture, whole, on_disk, monkeypatch):
+    monkeypatch.setattr(spill, "BLOCK", 50)
+    monkeypatch.setattr(engine, "BLOCK", 50)
+    spec = whole["flow"].spec
+    few = extract(capture, spec=spec, min_packets=4)
+    packets = np.array(whole["flow"].table["packets"].to_pylist())
+    assert 100 < len(few) < 1700
+    assert (few.series() == whole["flow"].series()[packets >= 4]).all()
+    assert few.about["account"]["in_flows"] == packets[packets >= 4].sum()
+
+
+def test_several_captures_do_not_get_mixed_up(capture, whole, on_disk, monkeypatch, tmp_path):
+    """Flows of two files lie in one block; each has its own packets."""
+    monkeypatch.setattr(spill, "BLOCK", 1000)
+    monkeypatch.setattr(engine, "BLOCK", 1000)
+    spec = whole["flow"].spec
+    other = tmp_path / "b.pcap"
+    other.write_bytes(capture.read_bytes())
+    twice = extract([capture, other], spec=spec)
+    series = whole["flow"].series()
+    assert (twice.series() == np.concatenate([series, series])).all()
+
+
+# -- no room -------------------------------------------------------------------------------------
+
+
+def refused(capture, out):
+    """What is said where there is no room; nothing is written."""
+    with pytest.raises(InputError) as caught:
+        extraction(capture).write(out)
+    assert "\n" not in str(caught.value)
+    assert "TMPDIR" in caught.value.hint
+    assert not list(out.parent.iterdir())
+    return caught.value.message
+
+
+def test_a_full_disk_for_what_is_put_by_is_said_in_one_line(capture, on_disk, small_disk, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    out = tmp_path / "out" / "a.parquet"
+    out.parent.mkdir()
+    said = refused(capture, out)
+    assert "could not be put by in" in said
+    assert str(small_disk) in said
+    assert "No space left" in said
+    assert not list(small_disk.iterdir())
+
+
+@pytest.mark.parametrize("module", [spill, growable])
+def test_a_file_that_may_not_grow_is_said_in_one_line(capture, module, size_limit, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "IN_MEMORY", 0)
+    out = tmp_path / "out" / "a.parquet"
+    out.parent.mkdir()
+    with size_limit(20_000):
+        assert "File too large" in refused(capture, out)
+
+
+def test_a_folder_for_temporary_files_that_is_not_there(capture, on_disk, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    out = tmp_path / "out" / "a.parquet"
+    out.parent.mkdir()
+    assert f"in {tmp_path / 'none'}: No such file or directory" in refused(capture, out)
+
+
+def test_the_command_says_so_too(capture, on_disk, small_disk, tmp_path, monkeypatch, netgen_command):
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    outcome = netgen_command("extract", capture, "-o", tmp_path / "a.parquet")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.startswith("netgen: the ")
+    assert outcome.err.count("\n") == 1
+    assert not list(tmp_path.glob("*.parquet*"))
+
+
+def test_what_was_put_by_is_gone_afterwards(capture, on_disk, tmp_path, monkeypatch):
+    """Even while it is there it has no name that could be left behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = extraction(capture)
+    assert not list(tmp_path.iterdir())
+    links = Counter(str(path.readlink()).split("/")[-1][:1] for path in _deleted(tmp_path))
+    assert links.total() > 0
+    found.table()
+    del found
+    assert not list(_deleted(tmp_path))
+
+
+def _deleted(folder):
+    """Files of this process that lay in a folder and have no name any more."""
+    for path in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(path.readlink())
+        except OSError:
+            continue
+        if target.startswith(str(folder)) and target.endswith("(deleted)"):
+            yield path

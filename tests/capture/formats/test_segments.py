@@ -1,0 +1,311 @@
+"""netgen.capture.segments: whatever the pieces of a capture, and whoever reads them, the table is the same byte for byte."""
+
+import dataclasses
+import functools
+import gzip
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import synthetic_captures as made
+
+from netgen.capture.extract import extract, extraction
+from netgen.capture.formats import lockstep, pcap, pcapng, reader
+from netgen.capture.formats.reader import CaptureFile
+from netgen.capture.formats.source import Source
+from netgen.capture.segments import Options, follows, guessed_stretch, stretch_after, stretches
+
+pytestmark = pytest.mark.usefixtures("either_reader")
+
+
+NS = 1_000_000_000
+ALL = Options(names="all")
+_MANY = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+FRAMES = made.frames(1, 200)
+HIDDEN = made.hidden(150)
+_WHOLE = made.pcap(FRAMES)
+_BLOCKS = made.pcapng(FRAMES)
+#: Name: the bytes of a capture.
+CAPTURES = {
+    "pcap": _WHOLE,
+    "big-endian": made.pcap(FRAMES[:150], ">"),
+    "joined": made.pcap(FRAMES[:90]) + made.pcap(FRAMES[90:150], ">") + made.pcap([]) + made.pcap(FRAMES[150:]),
+    "cut": _WHOLE[:-30],
+    "damaged": _WHOLE[:40_000] + bytes(8) + _WHOLE[40_004:],
+    "payloads that are records": HIDDEN[0],
+    "pcapng": _BLOCKS,
+    "one section": made.pcapng(FRAMES[:150], 5, sections=1),
+    "cut pcapng": _BLOCKS[:-30],
+    "damaged pcapng": _BLOCKS[:40_000] + b"\xff\xff\xff\x7f" + _BLOCKS[40_004:],
+    "payloads that are blocks": HIDDEN[1],
+    "joined pcapng": _BLOCKS + made.pcapng(made.frames(7, 20), 7),
+    "headers only": made.pcap([]),
+    "section only": made.section(),
+}
+
+
+@pytest.fixture(scope="module")
+def path_of(tmp_path_factory):
+    """Function: the name of a capture to its file."""
+    folder = tmp_path_factory.mktemp("captures")
+    for name, data in CAPTURES.items():
+        (folder / name).write_bytes(data)
+    return lambda name: folder / name
+
+
+def digest(path, out):
+    """What the Parquet file of a capture's flows is known by."""
+    extraction(path, names="all").write(out, force=True)
+    return hashlib.sha256(out.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def digest_of(path_of, tmp_path_factory):
+    """Function: the name of a capture to the digest of its flows, read in one piece."""
+    out = tmp_path_factory.mktemp("out") / "a.parquet"
+    return functools.cache(lambda name: digest(path_of(name), out))
+
+
+def equal(one, other):
+    """Whether two stretches have the same in them, and all of it."""
+    for field in dataclasses.fields(one):
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        if field.name == "part":
+            for column in dataclasses.fields(mine):
+                ours, yours = getattr(mine, column.name), getattr(theirs, column.name)
+                same = np.array_equal(ours, yours) if isinstance(ours, np.ndarray) else ours == yours
+                assert same, column.name
+        elif field.name != "unsure":
+            assert (+mine if field.name == "notes" else mine) == (+theirs if field.name == "notes" else theirs)
+
+
+def read_by_others(path, segment):
+    """All stretches of a capture, each guessed as another process would; how many guesses were right, and wrong.
+
+    What is believed is checked to be what is read from the beginning.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "SEGMENT", segment)
+        capture = CaptureFile(path)
+        guesses = {
+            start // segment: guessed_stretch(CaptureFile(path), start, ALL)
+            for start in range(segment, capture.size, segment)
+        }
+        true = list(stretches(CaptureFile(path), ALL))
+        right = wrong = 0
+        last = None
+        for expected in true:
+            guess = guesses.get(last.end // segment) if last is not None else None
+            if guess is not None and follows(guess, last):
+                found = guess
+                right += 1
+            else:
+                found = stretch_after(capture, last, ALL)
+                wrong += guess is not None and guess.begin != expected.begin
+            equal(found, expected)
+            last = found
+        assert last is None or last.end == capture.size
+    return right, wrong
+
+
+# -- in one process ------------------------------------------------------------------------------
+
+
+@_MANY
+@given(
+    name=st.sampled_from(sorted(CAPTURES)),
+    segment=st.one_of(st.integers(3_000, 10_000), st.integers(10_000, 200_000)),
+    chunk=st.sampled_from([7, 100, 16_384]),
+    step=st.sampled_from([400, 5_000, 65_536]),
+)
+def test_the_table_is_the_same_from_pieces_of_any_size(tmp_path, path_of, digest_of, name, segment, chunk, step):
+    """Segments, chunks of records and the distance of guesses."""
+    expected = digest_of(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "SEGMENT", segment)
+        patch.setattr(pcap, "CHUNK", chunk)
+        patch.setattr(pcapng, "CHUNK", chunk)
+        for setting, value in (("STRIDE", step), ("REACH", min(step, 2048)), ("WORTH", 2 * step), ("FEW", 1)):
+            patch.setattr(lockstep, setting, value)
+        assert digest(path_of(name), tmp_path / "a.parquet") == expected
+
+
+@_MANY
+@given(name=st.sampled_from(sorted(CAPTURES)), size=st.integers(300, 40_000))
+def test_a_stream_gives_the_same_table(tmp_path, path_of, name, size):
+    """In pieces of any size, behind the 64 kB that tell what it is: with hellos on their edges."""
+    path = tmp_path / "a"
+    path.write_bytes(gzip.compress(CAPTURES[name], 1))
+    whole = Source.pieces
+
+    def pieces(self):
+        held = b"".join(whole(self))
+        yield held[:65_536]
+        for at in range(65_536, len(held), size):
+            yield held[at : at + size]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Source, "pieces", pieces)
+        found = extract(path, names="all")
+    expected = extract(path_of(name), names="all")
+    assert found.table.drop_columns("source").equals(expected.table.drop_columns("source"))
+    ours, theirs = (dict(table.about["account"]) for table in (found, expected))
+    for account in (ours, theirs):
+        account["damaged"] = [(each["byte"], each["reason"].split(";")[0]) for each in account["damaged"]]
+    assert ours == theirs
+
+
+# -- by several ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CAPTURES)
+def test_stretches_that_others_read_are_those_that_are_read_in_turn(path_of, name):
+    """Packets, names, damage and notes of each; and most guesses are right in ordinary captures."""
+    rights = wrongs = 0
+    for segment in (3_000, 10_000, 33_333):
+        right, wrong = read_by_others(path_of(name), segment)
+        rights, wrongs = rights + right, wrongs + wrong
+    if name in ("pcap", "big-endian"):
+        assert (rights > 10, wrongs) == (True, 0)
+    if name == "one section":  # not where an interface was declared before
+        assert rights > 0
+    if name.startswith("payloads"):
+        assert wrongs > 10  # guesses that land in a payload are found out
+
+
+@_MANY
+@given(name=st.sampled_from(sorted(CAPTURES)), segment=st.integers(1000, 100_000))
+def test_any_edge_will_do(path_of, name, segment):
+    read_by_others(path_of(name), segment)
+
+
+def test_a_guess_that_looks_right_for_long_is_still_found_out(tmp_path):
+    """A payload with hundreds of records right where a stretch begins."""
+    inside = made.pcap([(made.T, made.ip(1, 2, 17, made.udp(7, 7, bytes(9))))] * 400)[24:]
+    big = made.ip(3, 4, 17, made.udp(1, 1, b"\xaa" * 5 + inside))[:60_000]
+    frames = [(made.T + i * NS, made.ip(3, 4, 17, made.udp(i, 9, bytes(40)))) for i in range(20)]
+    path = tmp_path / "a.pcap"
+    path.write_bytes(made.pcap([*frames, (made.T, big), *frames]))
+    _, wrong = read_by_others(path, 10_000)
+    assert wrong >= 1
+
+
+def test_damage_behind_a_joined_files_header_is_the_same_wherever_an_edge_is(tmp_path):
+    """Its first record is damaged; an edge may lie anywhere around it."""
+    joined = bytearray(made.pcap(FRAMES[:3]))
+    joined[32:36] = b"\xff\xff\xff\x7f"
+    before = made.pcap(FRAMES[3:6])
+    path = tmp_path / "a.pcap"
+    path.write_bytes(before + joined)
+    found = {}
+    for segment in (1 << 25, *range(len(before) - 2, len(before) + 50)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reader, "SEGMENT", segment)
+            found[segment] = extract(path).about["account"]
+    assert len(found[1 << 25]["damaged"]) == 1
+    assert all(account == found[1 << 25] for account in found.values())
+
+
+@pytest.mark.parametrize("segment", range(150, 700, 50))
+@pytest.mark.parametrize("write", [made.pcap, lambda frames: made.pcapng(frames, sections=1)], ids=["pcap", "pcapng"])
+def test_a_hello_over_an_edge_keeps_its_name(tmp_path, write, segment, monkeypatch):
+    """In three segments of TCP, with other packets between; whoever reads the stretch it begins in."""
+    hello = made.hellos.hello(b"www.example.org", ((21, bytes(100)),))
+    cuts = (0, 60, 130, len(hello))
+    frames = [(made.T, made.ip(1, 2, 6, made.tcp(1000, 443, made.SYN, 9)))]
+    for first, last in itertools.pairwise(cuts):
+        frames.append((made.T, made.ip(1, 2, 6, made.tcp(1000, 443, made.ACK, 10 + first, hello[first:last]))))
+        frames += [(made.T, made.ip(8, 9, 17, made.udp(5, 6, bytes(30 + first))))] * 2
+    path = tmp_path / "a"
+    path.write_bytes(write(frames))
+    right, _ = read_by_others(path, segment)
+    assert right > 0 or segment > 400
+    monkeypatch.setattr(reader, "SEGMENT", segment)
+    table = extract(path)
+    assert table.table["name"].to_pylist() == ["www.example.org", None]
+
+
+# -- pcapng: what only the file so far can tell ----------------------------------------------------
+
+
+def _packets(count, size=40):
+    return [(made.T + i * NS, made.ip(1, 2, 17, made.udp(i, 9, bytes(size)))) for i in range(count)]
+
+
+def _stretches(path, segment):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "SEGMENT", segment)
+        return list(stretches(CaptureFile(path), ALL)), read_by_others(path, segment)
+
+
+def test_a_packet_without_a_time_at_an_edge_has_the_time_of_the_one_before(tmp_path):
+    """Whoever begins there can't know it, and says so."""
+    first, *rest = (made.enhanced(*each) for each in _packets(40))
+    simple = made.simple(made.ip(1, 2, 17, made.udp(99, 9, bytes(41))))
+    path = tmp_path / "a.pcapng"
+    path.write_bytes(made.section() + made.interface() + first + b"".join(each + simple for each in rest))
+    capture = CaptureFile(path)
+    begins_simple = 0
+    for segment in range(200, 3000, 99):
+        found, _ = _stretches(path, segment)
+        times = np.concatenate([each.part.time_ns for each in found])
+        assert (times[2::2] == times[1::2]).all()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reader, "SEGMENT", segment)
+            for last in found[:-1]:
+                guess = guessed_stretch(capture, last.end, ALL)
+                begins_simple += guess is not None and guess.unsure
+                assert guess is None or not (guess.unsure and follows(guess, last))
+    assert begins_simple > 9
+
+
+def test_the_time_is_carried_over_a_stretch_without_packets(tmp_path):
+    """An interface and blocks that are passed over lie between a packet and one without a time."""
+    last = made.enhanced(made.T + 5, made.ip(1, 2, 17, made.udp(1, 9)))
+    simple = made.simple(made.ip(1, 2, 17, made.udp(99, 9, bytes(41))))
+    head = made.section() + made.interface()
+    path = tmp_path / "a.pcapng"
+    for count in range(9, 20):
+        between = made.interface() + made.block(0x0BAD, bytes(240)) * 5
+        path.write_bytes(head + last * count + between + simple * 4 + last)
+        for segment in (300, 430):
+            found, _ = _stretches(path, segment)
+            assert set(np.concatenate([each.part.time_ns for each in found]).tolist()) == {made.T + 5}
+
+
+def test_interfaces_and_sections_that_change_on_the_way_are_known_behind_them(tmp_path):
+    """A stretch that was read as if they had not changed is read again."""
+    later = [(time_ns // 1000, frame) for time_ns, frame in _packets(60)]
+    data = made.section() + made.interface() + b"".join(made.enhanced(*each) for each in _packets(60))
+    data += made.interface(resolution=6) + b"".join(made.enhanced(*each, 1) for each in later)
+    data += made.section(">") + made.interface(">", 6, 50)
+    data += b"".join(made.enhanced(*each, 0, ">") for each in later)
+    path = tmp_path / "a.pcapng"
+    path.write_bytes(data)
+    found, (right, _) = _stretches(path, 2000)
+    times = np.concatenate([each.part.time_ns for each in found]).tolist()
+    expected = [time_ns for time_ns, _ in _packets(60)]
+    assert times == expected + expected + [time_ns + 50 * NS for time_ns in expected]
+    assert 1 < right < len(found) - 3
+
+
+# -- real captures -------------------------------------------------------------------------------
+
+
+def test_real_captures_are_the_same_in_any_pieces(shared_data, tmp_path):
+    """Some of each folder: as pieces of 20 kB and 150 kB, each guessed too, and compressed."""
+    files = (each for each in (shared_data / "captures").rglob("*.pcap*") if 50_000 < each.stat().st_size < 900_000)
+    rights = 0
+    for path in sorted(files)[::29]:
+        expected = digest(path, tmp_path / "a.parquet")
+        for segment in (20_000, 150_000):
+            right, _ = read_by_others(path, segment)
+            rights += right
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(reader, "SEGMENT", segment)
+                assert digest(path, tmp_path / "a.parquet") == expected, path
+    assert rights > 30

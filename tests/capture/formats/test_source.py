@@ -1,0 +1,431 @@
+"""netgen.capture.formats.source: compressed captures, pipes and standard input give the flows of the plain file."""
+
+import bz2
+import gzip
+import io
+import itertools
+import json
+import lzma
+import os
+import random
+import struct
+import subprocess
+import sys
+import threading
+import types
+import zipfile
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import mutate
+
+from netgen.capture.errors import CaptureError
+from netgen.capture.extract import extract
+from netgen.capture.formats import lockstep
+from netgen.capture.formats.reader import CaptureFile
+from netgen.capture.formats.source import Source
+from netgen.capture.table.flow_table import FlowTable
+
+COMMAND = Path(sys.executable).with_name("netgen")
+NS = 1_000_000_000
+T = 1_700_000_000 * NS
+_MANY = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def _arrow(codec):
+    def pack(data):
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, codec) as stream:
+            for at in range(0, len(data), 10_000):  # in blocks, as a compressor in a pipe makes them
+                stream.write(data[at : at + 10_000])
+                stream.flush()
+        return sink.getvalue().to_pybytes()
+
+    return pack
+
+
+PACK = {"gzip": gzip.compress, "zstd": _arrow("zstd"), "lz4": _arrow("lz4"), "xz": lzma.compress, "bzip2": bz2.compress}
+KINDS = list(PACK)
+
+
+class Long(bytes):
+    """Bytes that nobody wants to see."""
+
+    def __repr__(self):
+        return f"<{len(self)} bytes>"
+
+
+@pytest.fixture(scope="module")
+def frames(packet):
+    """400 packets of 7 flows, whose bytes hardly compress."""
+    rng = random.Random(1)
+    return tuple(
+        (T + i * NS // 50, Long(packet.udp4(1000 + i % 7, 53, rng.randbytes(rng.randrange(20, 1000)))))
+        for i in range(400)
+    )
+
+
+@pytest.fixture(scope="module")
+def plain(pcap_bytes, frames):
+    return Long(pcap_bytes(frames))
+
+
+def read(path):
+    """The table of a capture, and its account."""
+    table = extract(path)
+    return table.table, table.about["account"]
+
+
+def packets(path):
+    """Every packet of a capture, of a stream too, and what was lost of it."""
+    capture = CaptureFile(path)
+    found = [
+        chunk.data[at : at + size].tobytes()
+        for chunk in capture.chunks()
+        for at, size in zip(chunk.offset.tolist(), chunk.captured.tolist(), strict=True)
+    ]
+    return found, capture.damage
+
+
+@contextmanager
+def pipe(path, data):
+    """A named pipe into which a thread writes the data."""
+    os.mkfifo(path)
+
+    def write():
+        try:
+            with path.open("wb") as stream:
+                stream.write(data)
+        except BrokenPipeError:
+            pass
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield path
+    finally:
+        thread.join()
+
+
+@contextmanager
+def in_pieces(*edges):
+    """Streams come in pieces that end at these places; the first two are read at once."""
+    whole = Source.pieces
+
+    def pieces(self):
+        held = b"".join(whole(self))
+        for first, last in itertools.pairwise((0, *edges, len(held))):
+            if first < len(held):
+                yield held[first:last]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Source, "pieces", pieces)
+        yield
+
+
+# -- compressed files ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.pcap", "a.pcap.gz"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_compressed_capture_gives_the_same_table_whatever_its_name(tmp_path, plain, kind, name):
+    path = tmp_path / name
+    path.write_bytes(plain)
+    expected = read(path)
+    path.write_bytes(PACK[kind](plain))
+    assert read(path) == expected
+    assert expected[1]["packets"] == 400
+    assert set(expected[0]["source"].to_pylist()) == {str(path)}
+
+
+@pytest.mark.parametrize("made", range(len(mutate.made_captures())))
+def test_captures_of_every_kind_can_be_compressed(tmp_path, made):
+    """Both formats, byte orders and clocks, with fragments, tags and simple packet blocks."""
+    data = mutate.made_captures()[made]
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    expected = read(path)
+    for kind in KINDS:
+        path.write_bytes(PACK[kind](data))
+        assert read(path) == expected, kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_compressed_files_joined_are_one(tmp_path, plain, kind):
+    """As `cat`, pigz and pbzip2 make them; the parts are cut anywhere."""
+    path = tmp_path / "a"
+    path.write_bytes(plain)
+    expected = read(path)
+    parts = plain[:5], plain[5:20_001], plain[20_001:]
+    path.write_bytes(b"".join(map(PACK[kind], parts)))
+    assert read(path) == expected
+
+
+def test_zeros_behind_a_gzip_file_are_padding(tmp_path, plain):
+    """As tapes and some disks leave them."""
+    path = tmp_path / "a"
+    path.write_bytes(gzip.compress(plain) + bytes(1000))
+    assert read(path)[1]["damaged"] == []
+
+
+def test_compressed_captures_are_found_in_folders(tmp_path, plain):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for kind in KINDS:
+        (folder / kind).write_bytes(PACK[kind](plain))
+    table = extract(folder, by="capture")
+    assert table.table["source"].to_pylist() == [f"set/{kind}" for kind in sorted(KINDS)]
+    assert table.table["packets"].to_pylist() == [400] * len(KINDS)
+
+
+def test_isal_is_used_where_it_is_installed(tmp_path, plain, monkeypatch):
+    """It reads gzip several times faster; nothing else changes."""
+    path = tmp_path / "a"
+    path.write_bytes(gzip.compress(plain))
+    monkeypatch.setitem(sys.modules, "isal", None)
+    monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
+    expected = read(path)
+    asked = []
+    library = types.ModuleType("isal.isal_zlib")
+    library.decompressobj = lambda wbits: asked.append(wbits) or zlib.decompressobj(wbits)
+    monkeypatch.setitem(sys.modules, "isal", types.ModuleType("isal"))
+    monkeypatch.setitem(sys.modules, "isal.isal_zlib", library)
+    assert read(path) == expected
+    assert asked
+
+
+# -- damage --------------------------------------------------------------------------------------
+
+
+@_MANY
+@given(kind=st.sampled_from(KINDS), cut=st.floats(0.001, 0.999))
+def test_a_cut_stream_keeps_what_came_out_and_says_so(tmp_path, plain, frames, kind, cut):
+    """Wherever it is cut: the packets are the first ones of the file, byte for byte."""
+    path = tmp_path / "a"
+    data = PACK[kind](plain)
+    path.write_bytes(data[: max(int(cut * len(data)), 6)])
+    if kind == "bzip2":  # in one block, of which nothing can be had
+        with pytest.raises(CaptureError, match="bzip2 data in it are empty"):
+            packets(path)
+        return
+    try:
+        found, damage = packets(path)
+    except CaptureError:  # not even the file header came out
+        assert cut < 0.1
+        return
+    expected = [frame for _, frame in frames]
+    assert found[:-1] == expected[: len(found) - 1]
+    if found:  # the last one may be cut
+        assert expected[len(found) - 1].startswith(found[-1])
+    (said,) = damage
+    assert said.reason.startswith(f"the {kind} data are cut or corrupt")
+    assert f"{said.byte} bytes came out" in said.reason
+    assert said.byte <= len(plain)
+    assert len(found) >= cut * 400 - 60
+
+
+def test_a_cut_stream_is_refused_if_nothing_may_be_lost(tmp_path, plain):
+    path = tmp_path / "a"
+    path.write_bytes(gzip.compress(plain)[:90_000])
+    account = extract(path).about["account"]
+    assert 100 < account["packets"] < 400
+    assert len(account["damaged"]) == 1
+    with pytest.raises(CaptureError, match="gzip data are cut"):
+        extract(path, strict=True)
+
+
+@_MANY
+@given(kind=st.sampled_from(KINDS), at=st.floats(0, 1), flip=st.integers(1, 255))
+def test_a_corrupt_stream_is_said_to_be_one(tmp_path, plain, kind, at, flip):
+    """A byte that was changed: damage is told, or nothing came of it; and every packet is accounted for."""
+    path = tmp_path / "a"
+    data = bytearray(PACK[kind](plain))
+    data[min(int(8 + at * len(data)), len(data) - 1)] ^= flip
+    path.write_bytes(data)
+    try:
+        account = extract(path).about["account"]
+    except CaptureError:
+        return
+    assert account["packets"] == account["in_flows"] + sum(account["skipped"].values())
+    assert account["damaged"] or account["packets"] == 400
+
+
+@pytest.mark.parametrize("kind", [None, *KINDS])
+def test_a_stream_that_ends_in_a_record_is_read_as_a_file_that_does(tmp_path, plain, kind):
+    """The stream itself is whole: what is told is what a plain file tells."""
+    path = tmp_path / "a"
+    path.write_bytes(plain[:-100])
+    expected = read(path)
+    assert "last record" in expected[1]["damaged"][0]["reason"]
+    if kind is None:
+        path.unlink()
+        with pipe(path, plain[:-100]):
+            assert read(path) == expected
+    else:
+        path.write_bytes(PACK[kind](plain[:-100]))
+        assert read(path) == expected
+
+
+def test_a_stream_that_ends_within_a_records_header(tmp_path, plain, frames):
+    path = tmp_path / "a"
+    cut = plain[: -len(frames[-1][1]) - 5]
+    path.write_bytes(cut)
+    expected = read(path)
+    assert "last record is cut" in expected[1]["damaged"][0]["reason"]
+    path.write_bytes(gzip.compress(cut))
+    assert read(path) == expected
+
+
+def test_damage_inside_a_compressed_capture_is_where_it_is_in_the_plain_one(tmp_path, plain):
+    data = bytearray(plain)
+    at = 24 + 16 + struct.unpack_from("<8xI", data, 24)[0]
+    struct.pack_into("<I", data, at + 8, 0x7FFFFFFF)
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    expected = packets(path)
+    assert len(expected[0]) == 1
+    assert expected[1][0].byte == at
+    path.write_bytes(gzip.compress(bytes(data)))
+    found = packets(path)
+    assert found[0] == expected[0]
+    assert [each.byte for each in found[1]] == [at]
+
+
+# -- in pieces -----------------------------------------------------------------------------------
+
+
+@settings(_MANY, max_examples=30)
+@given(size=st.integers(500, 70_000), kind=st.sampled_from(["pcap", "pcapng", "joined"]), cut=st.integers(0, 500))
+def test_a_stream_is_read_alike_in_pieces_of_any_size(tmp_path, pcap_bytes, frames, size, kind, cut):
+    """Records, and the headers of joined files, that lie on the edge of two pieces are read once they are whole."""
+    if kind == "pcapng":
+        data = mutate._pcapng([frame for _, frame in frames], "<")
+    else:
+        data = pcap_bytes(frames)
+        if kind == "joined":
+            data += b"".join(pcap_bytes(frames[at : at + 3]) for at in range(0, 200, 3))
+    path = tmp_path / "a"
+    path.write_bytes(data[: len(data) - cut])
+    expected = packets(path)
+    assert len(expected[0]) >= 398
+    path.write_bytes(gzip.compress(data[: len(data) - cut], 0))
+    with in_pieces(*range(size, len(data), size)):
+        assert packets(path) == expected
+
+
+@pytest.mark.parametrize("step", [5_000, 65_536])
+def test_the_edge_of_a_piece_may_lie_anywhere_in_a_joined_files_header(
+    tmp_path, pcap_bytes, plain, frames, step, monkeypatch
+):
+    """A header of which only some is there reads as a record of no bytes: more must be waited for."""
+    for name, value in (("STRIDE", step), ("WORTH", 8 * step), ("FEW", 1)):  # once many places are begun from
+        monkeypatch.setattr(lockstep, name, value)
+    path = tmp_path / "a"
+    path.write_bytes(gzip.compress(plain + pcap_bytes(frames[:9]), 0))
+    for more in range(60):
+        with in_pieces(70_000, len(plain) + more):
+            found, damage = packets(path)
+        assert (len(found), damage) == (409, []), more
+
+
+# -- pipes and standard input --------------------------------------------------------------------
+
+
+def netgen(*words, data):
+    """The command with these bytes on standard input."""
+    return subprocess.run([COMMAND, *map(str, words)], input=data, capture_output=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("kind", [None, "zstd"])
+def test_standard_input_is_read(tmp_path, plain, kind):
+    out = tmp_path / "o.parquet"
+    ran = netgen("extract", "-", "-o", out, "--json", data=PACK[kind](plain) if kind else plain)
+    assert ran.returncode == 0, ran.stderr
+    path = tmp_path / "a"
+    path.write_bytes(plain)
+    expected, account = read(path)
+    found = FlowTable.read(out)
+    assert found.table.drop_columns("source").equals(expected.drop_columns("source"))
+    assert found.about["account"] == account
+    assert set(found.table["source"].to_pylist()) == {"stdin"}
+    assert json.loads(ran.stdout)["flows"] == 7
+
+
+def test_standard_input_that_holds_no_capture_is_refused(tmp_path):
+    ran = netgen("extract", "-", "-o", tmp_path / "o.parquet", data=b"")
+    assert ran.returncode == 1
+    assert ran.stderr.decode().count("\n") == 1
+    assert b"is no capture: it is empty" in ran.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_standard_input_that_is_closed_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it after `netgen extract - <&-`
+    with pytest.raises(CaptureError, match="cannot read -: it is closed"):
+        extract("-")
+
+
+def test_standard_input_is_read_once():
+    with pytest.raises(CaptureError, match="standard input was named twice"):
+        extract(["-", "-"])
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("kind", [None, "gzip", "xz"])
+def test_a_named_pipe_is_read(tmp_path, plain, kind, jobs):
+    path = tmp_path / "a"
+    path.write_bytes(plain)
+    expected = read(path)
+    path.unlink()
+    with pipe(path, PACK[kind](plain) if kind else plain):
+        table = extract(path, workers=jobs)
+    assert (table.table, table.about["account"]) == expected
+
+
+def test_a_pipe_and_files_are_read_in_the_order_they_were_named(tmp_path, plain):
+    files = [tmp_path / "a", tmp_path / "c"]
+    for path in files:
+        path.write_bytes(plain)
+    seen = []
+    with pipe(tmp_path / "b", plain) as between:
+        table = extract([files[0], between, files[1]], by="capture", progress=lambda done, total: seen.append(total))
+    assert table.table["source"].to_pylist() == [str(tmp_path / name) for name in "abc"]
+    assert set(seen) == {None}  # how much a pipe will hold nobody knows
+
+
+def test_a_pipe_in_a_folder_is_no_capture(tmp_path, plain):
+    """It would wait for whoever writes to it."""
+    (tmp_path / "a").write_bytes(plain)
+    os.mkfifo(tmp_path / "b")
+    assert extract(tmp_path).about["account"]["files"] == 1
+
+
+# -- what is refused -----------------------------------------------------------------------------
+
+
+def test_a_zip_archive_is_refused_with_a_way_on(tmp_path, plain):
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr("a.pcap", plain)
+    path = tmp_path / "a.pcap"
+    path.write_bytes(held.getvalue())
+    with pytest.raises(CaptureError, match="zip archive") as caught:
+        extract(path)
+    assert "unzip" in caught.value.hint
+    assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_compressed_must_be_a_capture(tmp_path, kind):
+    path = tmp_path / "a.pcap"
+    path.write_bytes(PACK[kind](b"Hello, world"))
+    with pytest.raises(CaptureError, match=f"the {kind} data in it begin with 48 65 6c"):
+        extract(path)
+    path.write_bytes(PACK[kind](b""))
+    with pytest.raises(CaptureError, match=f"the {kind} data in it are empty"):
+        extract(path)

@@ -1,0 +1,74 @@
+"""Flow tables that netgen did not write, and its own CSV, are read as far as they say what they hold."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from netgen.capture.errors import TableError
+from netgen.capture.importers.foreign_tables import read_table
+from netgen.capture.series.spec import CHANNELS, SeriesSpec
+from netgen.exporters.tables.csv_file import write_csv
+
+
+@pytest.fixture
+def plain():
+    """Columns of ten flows of eight bins, as another tool would write them."""
+    series = np.random.default_rng(0).integers(0, 1500, (10, 4, 8))
+    columns = {channel: pa.array(list(series[:, place])) for place, channel in enumerate(CHANNELS)}
+    return series, columns
+
+
+def test_netgens_own_tables_are_read_as_ever(tiny_flows, tmp_path):
+    tiny_flows.write(tmp_path / "a.parquet")
+    assert read_table(tmp_path / "a.parquet").table.equals(tiny_flows.table)
+
+
+def test_a_csv_that_netgen_wrote_comes_back(tiny_flows, tmp_path):
+    write_csv(tiny_flows, tmp_path / "a.csv")
+    again = read_table(tmp_path / "a.csv", like=tiny_flows.spec)
+    assert again.spec == tiny_flows.spec
+    assert (again.series() == tiny_flows.series()).all()
+    assert again.labels.tolist() == tiny_flows.labels.tolist()
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.int32()), pa.large_list(pa.float64()), pa.list_(pa.int64(), 8)])
+def test_lists_of_any_kind_are_series(plain, tmp_path, kind):
+    series, columns = plain
+    table = {name: column.cast(kind) for name, column in columns.items()}
+    pq.write_table(pa.table({**table, "Class": ["a", None] * 5}), tmp_path / "a.parquet")
+    found = read_table(tmp_path / "a.parquet", like=SeriesSpec(bin_ns=7, length=8))
+    assert (found.series() == series).all()
+    assert found.spec == SeriesSpec(bin_ns=7, length=8)
+    assert found.labels.tolist() == ["a", None] * 5
+    assert found.table["packets"].to_pylist() == series[:, 2:].sum((1, 2)).tolist()
+
+
+def test_an_odd_number_of_bins_is_filled_up_with_idle_ones(tmp_path):
+    pq.write_table(pa.table({channel: [[1, 2, 3, 4, 5]] for channel in CHANNELS}), tmp_path / "a.parquet")
+    assert read_table(tmp_path / "a.parquet").series()[0, 0].tolist() == [1, 2, 3, 4, 5, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"up_bytes": None}, "no column up_bytes"),
+        ({"up_bytes": [[1, 2]] * 9 + [[1]]}, "several lengths"),
+        ({"up_bytes": [[1] * 8] * 9 + [None]}, "empty fields"),
+        ({"up_bytes": [[1.5] * 8] * 10}, "no whole number"),
+        ({"up_bytes": [[-1] * 8] * 10}, "negative"),
+        ({"up_bytes": [3] * 10}, "no lists"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said(plain, tmp_path, change, says):
+    columns = {name: column for name, column in {**plain[1], **change}.items() if column is not None}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(TableError, match=says):
+        read_table(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1\n", "label,up_bytes_0,up_bytes_2\nx,1,2\n"])
+def test_other_csv_files_are_refused_in_a_line(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(TableError, match=r"a\.csv is no flow table"):
+        read_table(tmp_path / "a.csv")

@@ -1,0 +1,285 @@
+"""netgen.capture.importers.traces: labelled traces that are not captures, with an account of every packet."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from netgen.capture.errors import InputError, TableError
+from netgen.capture.importers.traces import ADDED, import_traces
+from netgen.capture.series.spec import SeriesSpec
+
+US = 1000
+SPEC = SeriesSpec(bin_ns=1000 * US, length=4)
+LISTS = pa.list_(pa.int64())
+
+# (dataset, sizes, traces, packets): what the parquet files hold, counted with pyarrow alone
+SETS = ["alexa_voice", "certta_flows", "iot_setup", "netflix_session", "tor_wikipedia", "video_platform"]
+
+
+def write_parquet(path, times, sizes, **columns):
+    pq.write_table(pa.table({"t_us": pa.array(times, LISTS), "signed_bytes": pa.array(sizes, LISTS), **columns}), path)
+    return path
+
+
+@pytest.fixture
+def traces(tmp_path):
+    """Three traces of two classes and splits: 4, 2 and 1 packets."""
+    return write_parquet(
+        tmp_path / "t.parquet",
+        [[0, 10, 1500, 5000], [70, 2071], [0]],
+        [[100, -1500, -200, 60], [40, -40], [-1000]],
+        label=["a", "b", "a"],
+        split=["train", "test", "train"],
+        sample_id=["x1", "x2", "x3"],
+    )
+
+
+def balanced(table):
+    """The account of a table, checked."""
+    account = table.about["account"]
+    added = account["notes"].get(ADDED, 0)
+    assert account["packets"] + added == account["in_flows"] + sum(account["skipped"].values())
+    assert account["in_flows"] == sum(table.table["packets"].to_pylist())
+    assert all(account["skipped"].values())
+    assert all(account["notes"].values())
+    inside = table.series()[:, 2:].sum() + sum(table.table["cut_packets"].to_pylist())
+    assert inside == account["in_flows"]
+    return account
+
+
+def column(table, name):
+    return table.table[name].to_pylist()
+
+
+def test_a_parquet_trace_becomes_a_flow(traces):
+    """Positive sizes go up; time counts from the trace's first packet; what lies after the last bin is cut."""
+    table = import_traces(traces, spec=SPEC)
+    assert column(table, "label") == ["a", "b", "a"]
+    assert column(table, "source") == ["t.parquet:x1", "t.parquet:x2", "t.parquet:x3"]
+    assert column(table, "packets") == [4, 2, 1]
+    assert column(table, "bytes") == [1860, 80, 1000]
+    assert column(table, "cut_packets") == [1, 0, 0]
+    assert column(table, "duration_ns") == [5000 * US, 2001 * US, 0]
+    assert column(table, "start_ns") == column(table, "src") == [None] * 3
+    assert table.series()[0].tolist() == [[100, 0, 0, 0], [1500, 200, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]
+    assert table.series()[1].tolist() == [[40, 0, 0, 0], [0, 0, 40, 0], [1, 0, 0, 0], [0, 0, 1, 0]]
+    assert balanced(table) == {"traces": 3, "packets": 7, "skipped": {}, "notes": {}, "in_flows": 7}
+
+
+def test_the_same_traces_as_csv_are_the_same_flows(traces, tmp_path):
+    """Packets of several traces mixed; signed sizes or a direction; commas or tabs; any case of the header."""
+    rows = ["0,100,x1,a", "0.00007,40,x2,b", "0.00001,-1500,x1,a", "0.0015,-200,x1,a", "0,-1000,x3,a"]
+    rows += ["0.002071,-40,x2,b", "0.005,60,x1,a"]
+    (tmp_path / "t.csv").write_text("\n".join(["Time,SIZE,trace,label", *rows]) + "\n")
+    words = [(row.replace("-", "").split(","), "out" if "-" not in row else "In") for row in rows]
+    lines = ["\t".join([*cells, way]) for cells, way in words]
+    (tmp_path / "t.tsv").write_text("\n".join(["time\tsize\ttrace\tlabel\tdirection", *lines]) + "\n")
+    parquet = import_traces(traces, spec=SPEC)
+    for name in ("t.csv", "t.tsv"):
+        table = import_traces(tmp_path / name, spec=SPEC)
+        np.testing.assert_array_equal(table.series(), parquet.series())
+        for what in ("label", "packets", "bytes", "cut_packets", "duration_ns"):
+            assert column(table, what) == column(parquet, what)
+        assert column(table, "source") == [f"{name}:x{number}" for number in (1, 2, 3)]
+        balanced(table)
+
+
+def test_a_csv_without_traces_and_labels_is_one_unlabelled_flow(tmp_path):
+    (tmp_path / "one.csv").write_text("time,size,label\n1700000000.5,60,\n1700000000.75,-90,\n")
+    table = import_traces(tmp_path / "one.csv", bin_ns=10**8, length=4)
+    assert (column(table, "source"), column(table, "label")) == (["one.csv:one"], [None])
+    assert table.series()[0, :2].tolist() == [[60, 0, 0, 0], [0, 0, 90, 0]]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "volume", "packets", "skipped"),
+    [("ip", [60, 34, 20], [1, 1, 1], 1), ("frame", [46, 20], [1, 1], 2), ("payload", [100, 74, 60, 59], [1] * 4, 0)],
+)
+def test_sizes_become_ip_bytes(sizes, volume, packets, skipped, tmp_path):
+    """Frames lose 14 bytes, payloads gain 40; what is then smaller than an IP header is skipped and counted."""
+    path = write_parquet(tmp_path / "t.parquet", [[0], [0], [0], [0]], [[60], [-34], [20], [-19]])
+    table = import_traces(path, sizes=sizes, spec=SPEC)
+    assert (column(table, "bytes"), column(table, "packets")) == (volume, packets)
+    account = balanced(table)
+    assert account["skipped"] == ({"smaller than an IP header": skipped} if skipped else {})
+    assert table.about["sizes"] == sizes
+
+
+@given(
+    st.lists(st.lists(st.integers(-20000, 20000), max_size=12), min_size=1, max_size=6),
+    st.sampled_from(["ip", "frame", "payload"]),
+    st.integers(1, 4),
+    st.sampled_from([None, "train", ["test"], ["train", "test"]]),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_account_balances_whatever_the_traces_hold(tmp_path, sizes_of, kind, min_packets, split):
+    """Packets of the file and those that splitting added are in flows or skipped, none twice, none lost."""
+    splits = ["train", "test"] * len(sizes_of)
+    path = write_parquet(
+        tmp_path / "t.parquet",
+        [list(range(0, 700 * len(row), 700)) for row in sizes_of],
+        sizes_of,
+        split=splits[: len(sizes_of)],
+    )
+    try:
+        table = import_traces(path, sizes=kind, min_packets=min_packets, split=split, spec=SPEC)
+    except TableError as error:
+        assert "nothing is left" in str(error) or "no split test" in str(error)  # noqa: PT017
+        return
+    balanced(table)
+    assert min(column(table, "packets")) >= min_packets
+
+
+def test_frames_over_the_mtu_are_split_into_packets(tmp_path):
+    """Each packet but the last is full; every packet has a header of 40 bytes, so splitting adds bytes too."""
+    path = write_parquet(tmp_path / "t.parquet", [[0, 0, 1, 2]], [[1500, 1501, -2960, -65535]])
+    table = import_traces(path, spec=SPEC)
+    parts = 65535 - 40
+    full, rest = divmod(parts, 1460)
+    assert table.series()[0, :, 0].tolist() == [
+        1500 + 1500 + 41,
+        1500 + 1500 + full * 1500 + rest + 40,
+        3,
+        2 + full + 1,
+    ]
+    account = balanced(table)
+    assert account["notes"] == {"frames over the MTU, split into packets": 3, ADDED: 1 + 1 + full}
+    assert column(table, "bytes") == [1500 + 1501 + 2960 + 65535 + 40 * account["notes"][ADDED]]
+
+
+@given(st.integers(1501, 300_000))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_split_frame_carries_the_same_payload(tmp_path, size):
+    path = write_parquet(tmp_path / "t.parquet", [[0]], [[size]])
+    table = import_traces(path, spec=SPEC)
+    packets, volume = column(table, "packets")[0], column(table, "bytes")[0]
+    assert volume - 40 * packets == size - 40
+    assert 1500 * (packets - 1) < volume <= 1500 * packets
+
+
+def test_only_the_rows_of_a_split_are_taken(traces):
+    table = import_traces(traces, split="train", spec=SPEC)
+    assert column(table, "source") == ["t.parquet:x1", "t.parquet:x3"]
+    assert column(table, "flow") == [0, 1]
+    assert balanced(table)["skipped"] == {"in another split": 2}
+    assert len(import_traces(traces, split=["train", "test"], spec=SPEC)) == 3
+
+
+def test_a_split_that_is_not_there_is_refused_with_those_that_are(traces, tmp_path):
+    with pytest.raises(TableError, match=r"has no split dev, extra\. It has: test, train"):
+        import_traces(traces, split=["extra", "train", "dev"])
+    path = write_parquet(tmp_path / "u.parquet", [[0]], [[60]])
+    with pytest.raises(TableError, match="has no column split"):
+        import_traces(path, split="train")
+
+
+def test_classes_are_renamed_or_all_made_one(traces):
+    assert column(import_traces(traces, relabel={"a": "z", "c": "y"}), "label") == ["z", "b", "z"]
+    assert column(import_traces(traces, label="all", relabel={"a": "z"}), "label") == ["all"] * 3
+
+
+def test_traces_of_too_few_packets_are_left_out_and_counted(traces):
+    account = balanced(import_traces(traces, min_packets=2, spec=SPEC))
+    assert account["skipped"] == {"in traces of too few packets": 1}
+    assert account["notes"] == {"traces of too few packets": 1}
+    with pytest.raises(TableError, match=r"no trace has 5 packets\. Lower --min-packets"):
+        import_traces(traces, min_packets=5)
+
+
+def test_the_automatic_bins_fit_the_durations(traces):
+    table = import_traces(traces, length=8)
+    longest = np.quantile(column(table, "duration_ns"), 0.95)
+    assert longest // table.spec.bin_ns < 8
+    assert import_traces(traces, bin_ns=7).spec == SeriesSpec(bin_ns=7)
+
+
+def test_rows_without_packets_are_no_flows(tmp_path):
+    path = write_parquet(tmp_path / "t.parquet", [None, [5], []], [[], [60], None])
+    table = import_traces(path, spec=SPEC)
+    assert column(table, "source") == ["t.parquet:1"]
+    assert balanced(table)["notes"] == {"traces of too few packets": 2}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"t_us": [[0]]}, "lacks the column signed_bytes; it has t_us"),
+        ({"label": ["a"]}, "lacks the columns signed_bytes, t_us; it has label"),
+        ({"t_us": [[0, 1]], "signed_bytes": [[60]]}, "row 0: 2 times but 1 sizes"),
+        ({"t_us": [[0, None]], "signed_bytes": [[60, 60]]}, "a value in t_us or signed_bytes is missing"),
+        ({"t_us": [[0.5]], "signed_bytes": [[60]]}, "must be lists of whole numbers"),
+        ({"t_us": [["x"]], "signed_bytes": [[60]]}, "must be lists of whole numbers"),
+        ({"t_us": [0], "signed_bytes": [60]}, "must be lists of whole numbers"),
+        ({"t_us": [[2**60]], "signed_bytes": [[60]]}, "over 146 years"),
+        ({"t_us": [[-(2**63)]], "signed_bytes": [[60]]}, "over 146 years"),
+        ({"t_us": pa.array([], LISTS), "signed_bytes": pa.array([], LISTS)}, "nothing is left"),
+        ({"t_us": [[0]], "signed_bytes": [[5]]}, "nothing is left"),
+    ],
+)
+def test_parquet_that_holds_no_traces_is_refused_with_the_reason(columns, message, tmp_path):
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(TableError, match=message):
+        import_traces(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be read as CSV"),
+        ("size\n60\n", "lacks the column time; it has size"),
+        ("a,b\n1,2\n", "lacks the column size, time; it has a, b"),
+        ("time,size\n0,60\nx,60\n", "time or size is no number"),
+        ("time,size\n0,60\n1,6.5\n", "time or size is no number"),
+        ("time,size\n0,60\n,60\n", "line 3: time or size is missing"),
+        ("time,size\n0,60\n1,60\n2,\n", "line 4: time or size is missing"),
+        ("time,size\n0,60\ninf,60\n", "line 3: time or size is missing or too large"),
+        ("time,size\n1e10,60\n", "line 2: time or size is missing or too large"),
+        ("time,size,direction\n0,60,up\n0,60,left\n", "line 3: direction 'left' is not known. Write up or down"),
+        ("time,size,time\n0,60,1\n", "time or size is no number"),
+        ("time,size\n", "nothing is left"),
+        ("time,size\n0,60,7\n", "cannot be read as CSV"),
+    ],
+)
+def test_csv_that_holds_no_traces_is_refused_with_the_line(text, message, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(TableError, match=message):
+        import_traces(path)
+
+
+def test_files_that_are_no_traces_are_refused(tmp_path):
+    (tmp_path / "a.pcap").write_bytes(bytes(100))
+    with pytest.raises(TableError, match=r"neither Parquet nor CSV.*netgen extract"):
+        import_traces(tmp_path / "a.pcap")
+    with pytest.raises(TableError, match="does not exist"):
+        import_traces(tmp_path / "b.parquet")
+    with pytest.raises(TableError, match="is a folder"):
+        import_traces(tmp_path)
+
+
+def test_an_unknown_kind_of_size_is_refused_with_those_known(traces):
+    with pytest.raises(InputError, match=r"'wire' are not known\. Take one of: frame, ip, payload"):
+        import_traces(traces, sizes="wire")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_real_sets_are_imported_whole(name, real_table, shared_data):
+    """Traces, packets, labels and bytes are those that pyarrow alone counts; the account balances."""
+    raw = pq.read_table(shared_data / "series" / f"{name}.parquet", columns=["label", "signed_bytes"])
+    sizes = np.abs(raw["signed_bytes"].combine_chunks().flatten().to_numpy().astype(np.int64))
+    table = real_table(name)
+    account = balanced(table)
+    assert (account["traces"], account["packets"]) == (raw.num_rows, len(sizes))
+    assert column(table, "label") == raw["label"].to_pylist()
+    added = account["notes"].get(ADDED, 0)
+    change = {"frame": -14, "ip": 0, "payload": 40}[table.about["sizes"]]
+    header_only = sizes[sizes + change < 20]
+    assert account["skipped"].get("smaller than an IP header", 0) == len(header_only)
+    volume = int(sizes.sum() + change * len(sizes) - (header_only + change).sum() + 40 * added)
+    assert sum(column(table, "bytes")) == volume
+    assert (added > 0) == (name == "video_platform")  # the one set with offloaded frames
+    cut = np.array(column(table, "cut_packets")) > 0
+    assert cut.mean() <= 0.06  # the automatic bins hold 95 % of the traces

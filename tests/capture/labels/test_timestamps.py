@@ -1,0 +1,230 @@
+"""labeltimes and labelclock: times of labels files, held against Python's datetime."""
+
+import datetime
+import zoneinfo
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from netgen.capture.errors import InputError
+from netgen.capture.labels.clock_text import decimals, time_zone
+from netgen.capture.labels.timestamps import LabelOptions, read_times
+from netgen.capture.series.spec import LONGEST_NS, NS
+
+UTC = datetime.UTC
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
+DAY, MINUTE = 86400 * NS, 60 * NS
+
+moments = st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2100, 1, 1))
+
+
+def since(when, zone=UTC):
+    when = when if when.tzinfo else when.replace(tzinfo=zone)
+    return (when - EPOCH) // datetime.timedelta(microseconds=1) * 1000
+
+
+def read(*texts, cicflowmeter=False, **options):
+    """(ns, width) of each text, None where it is bad; and what was decided."""
+    result = read_times([pa.array(texts, pa.string())], LabelOptions(**options), cicflowmeter=cicflowmeter)
+    (times,) = result.columns
+    rows = zip(times.ns.tolist(), times.width.tolist(), times.bad.tolist(), strict=True)
+    return [None if bad else (ns, width) for ns, width, bad in rows], result
+
+
+def ns(*texts, **options):
+    """Nanoseconds of each text."""
+    return [row and row[0] for row in read(*texts, **options)[0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1499244120", (1_499_244_120 * NS, NS - 1)),
+        ("1499244120.", (1_499_244_120 * NS, 0)),
+        ("1499244120.000000001", (1_499_244_120 * NS + 1, 0)),
+        ("1499244120.1234567899", (1_499_244_120 * NS + 123_456_789, 0)),
+        ("-1.5", (-1_500_000_000, 0)),
+        ("0", (0, NS - 1)),
+        ("1.499244120e9", (1_499_244_120 * NS, 0)),
+        ("1499244120123", (1_499_244_120_123_000_000, 999_999)),
+        ("1499244120123.5", (1_499_244_120_123_500_000, 0)),
+        ("1499244120123456", (1_499_244_120_123_456_000, 999)),
+        ("1499244120123456789", (1_499_244_120_123_456_789, 0)),
+        ("2017-07-05", (1_499_212_800 * NS, DAY - 1)),
+        ("2017-7-5 8:42", (1_499_244_120 * NS, MINUTE - 1)),
+        ("2011/08/10 09:46:53.047277", (1_312_969_613_047_277_000, 0)),
+        ("20170705T084200", (1_499_244_120 * NS, NS - 1)),
+        ("2017-07-05T05:42:00-0300", (1_499_244_120 * NS, NS - 1)),
+        ("2017-07-05 08:42:00.5 UTC", (1_499_244_120_500_000_000, 0)),
+        ("2017-07-05 08:42:00 AM", (1_499_244_120 * NS, NS - 1)),
+    ],
+)
+def test_forms_that_need_no_decision(text, expected):
+    """Time and what the text leaves open; nothing was decided, so nothing need be said."""
+    rows, result = read(text)
+    assert rows == [expected]
+    assert result.how == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("nan", "inf", "x", "1e60", "12345678901", "12345678901234", "99999999999999999999", "1e", "--5", "1.2.3"),
+        *("2017-02-30 8:00", "2017-13-01 8:00", "2017-00-01 8:00", "2017-07-00", "0000-01-01 8:00", "2017-07-05 24:00"),
+        *("2017-07-05 8:60", "2017-07-05 08:42:60", "2017-07-05 13:42 PM", "2017-07-05 0:42 AM", "2017-07-05 8"),
+        *("13/13/2017 8:00", "31/4/2017 8:00", "5/7/17 8:42", "2017/7/2017 8:00", "08:42"),
+    ],
+)
+def test_what_is_no_time_is_bad(text):
+    assert ns(text, "13/7/2017 8:00")[0] is None
+
+
+@given(moments, st.sampled_from(["T", " "]), st.sampled_from(["auto", "seconds", "minutes"]))
+def test_iso_8601_is_what_datetime_makes_of_it(when, mark, precision):
+    text = when.isoformat(mark, precision)
+    expected = since(datetime.datetime.fromisoformat(text))
+    width = 0 if "." in text else NS - 1 if text.count(":") == 2 else MINUTE - 1
+    assert read(text)[0] == [(expected, width)]
+
+
+@given(moments, st.sampled_from(["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%m-%d-%Y"]), st.booleans())
+def test_one_number_over_12_tells_day_from_month_for_the_whole_file(when, date, half):
+    """A second time of the same form, of a 13th or later, decides."""
+    clock = " %I:%M:%S %p" if half else " %H:%M:%S"
+    told = datetime.datetime(2017, 7, 13, 9, 30)
+    texts = [each.strftime(date + clock) for each in (when, told)]
+    rows, result = read(*texts)
+    assert [row[0] for row in rows] == [since(when.replace(microsecond=0)), since(told)]
+    assert result.how == ("day/month/year" if date.index("d") < date.index("m") else "month/day/year")
+
+
+def test_the_other_column_may_tell_too():
+    columns = [pa.array(["5/7/2017 8:42"]), pa.array(["13/7/2017 8:42"]), pa.array([], pa.string())]
+    start, end, none = read_times(columns, LabelOptions(), cicflowmeter=False).columns
+    assert start.ns.tolist() == [1_499_244_120 * NS]
+    assert end.ns.tolist() == [(1_499_244_120 + 8 * 86400) * NS]
+    assert none.ns.tolist() == []
+
+
+def test_an_order_that_cannot_be_told_is_refused_and_so_is_one_that_changes():
+    rows, result = read("5/7/2017 8:42", "12/12/2017 18:42", "2017-07-05 08:42")
+    assert rows == [None, None, (1_499_244_120 * NS, MINUTE - 1)]
+    assert "day or month may come first" in result.why_bad
+    rows, result = read("5/7/2017 8:42", "13/7/2017 8:42", "14/7/2017 8:42", "7/15/2017 8:42")
+    assert [row is None for row in rows] == [False, False, False, True]
+    assert "day/month/year" in result.why_bad
+
+
+def test_cicflowmeter_writes_the_day_first_and_a_clock_of_12_hours():
+    """Hours 1 to 7 are after noon, in the files' own order: the working day of the data sets."""
+    texts = ["03/07/2017 08:55:58", "3/7/2017 12:01", "3/7/2017 1:00", "3/7/2017 7:59"]
+    expected = [(8, 55, 58), (12, 1, 0), (13, 0, 0), (19, 59, 0)]
+    local = [datetime.datetime(2017, 7, 3, *clock) for clock in expected]
+    assert ns(*texts, cicflowmeter=True) == [since(each) for each in local]
+    assert ns(*texts, cicflowmeter=True, zone="-03:00") == [since(each) + 3 * 3600 * NS for each in local]
+    assert "12-hour clock" in read(*texts, cicflowmeter=True)[1].how
+    assert read(*texts[:2], cicflowmeter=True)[1].how == "day/month/year"  # either clock says the same
+    assert ns(*texts) == [None] * 4
+
+
+@pytest.mark.parametrize("other", ["3/7/2017 13:00", "3/7/2017 0:30", "3/7/2017 01:00:00 AM"])
+def test_hours_that_12_do_not_hold_tell_of_a_24_hour_clock(other):
+    texts = ["3/7/2017 1:00", other]
+    rows, result = read(*texts, cicflowmeter=True)
+    assert rows[0][0] == since(datetime.datetime(2017, 7, 3, 1))
+    assert "12-hour" not in result.how
+
+
+def test_cicflowmeters_month_comes_first_where_the_file_shows_it():
+    assert ns("7/3/2017 9:00", "7/13/2017 9:00", cicflowmeter=True)[0] == since(datetime.datetime(2017, 7, 3, 9))
+
+
+FORMATS = [
+    "%d/%m/%Y %H:%M:%S",
+    "%m/%d/%y %H:%M",
+    "%Y%m%d%H%M%S",
+    "%d.%m.%Y %I:%M:%S %p",
+    "%b %d %Y %H:%M:%S.%f",  # left to strptime
+    "%Y-%j %H:%M:%S",
+    "[%d/%b/%Y:%H:%M:%S %z]",
+    "%Y/%m/%d (%H.%M.%S.%f)",
+    "%A %d %B %Y %I:%M %p",
+]
+
+
+@given(moments.filter(lambda when: 1970 <= when.year < 2069), st.sampled_from(FORMATS))
+def test_a_format_is_read_as_strptime_reads_it(when, form):
+    text = when.replace(tzinfo=UTC).strftime(form)
+    assert ns(text, "no time", times=form) == [since(datetime.datetime.strptime(text, form)), None]
+
+
+@given(st.sampled_from(FORMATS[:4]), st.text("0123456789/:. AMPam", max_size=20))
+@example("%d/%m/%Y %H:%M:%S", "31/04/2017 10:00:00")
+@example("%d/%m/%Y %H:%M:%S", "01/04/2017  10:00:00")
+def test_what_strptime_refuses_is_bad(form, text):
+    try:
+        expected = since(datetime.datetime.strptime(text, form))
+    except ValueError:
+        expected = None
+    # the 61st second of a minute is strptime's alone
+    assume(not (expected is not None and "60" in text))
+    if text:
+        assert ns(text, times=form) == [expected]
+
+
+@pytest.mark.parametrize("form", ["%d/%m/%Y %I:%M", "%d %b %Y %I:%M"])
+def test_12_hours_without_am_or_pm_are_those_of_a_working_day(form):
+    hours = [*range(8, 12), 12, *range(1, 8)]
+    texts = [datetime.datetime(2017, 7, 5, hour).strftime(form) for hour in hours]
+    assert ns(*texts, times=form) == [since(datetime.datetime(2017, 7, 5, hour)) for hour in range(8, 20)]
+    assert "12-hour clock" in read(*texts, times=form)[1].how
+
+
+@pytest.mark.parametrize("form", ["", "%d/%m/%Y", "%H:%M", "%Q", "day", "%Y-%m-%d %M", "%s"])
+def test_a_format_without_date_or_hour_is_refused(form):
+    with pytest.raises(InputError, match="no format of times"):
+        read("1", times=form)
+
+
+@given(moments, st.sampled_from(["Europe/Berlin", "America/Halifax", "Asia/Kolkata", "Australia/Lord_Howe"]))
+@example(datetime.datetime(2017, 10, 29, 2, 30), "Europe/Berlin")  # comes twice
+@example(datetime.datetime(2017, 3, 26, 2, 30), "Europe/Berlin")  # never comes
+def test_a_zone_has_the_offset_that_zoneinfo_says(when, name):
+    zone = zoneinfo.ZoneInfo(name)
+    assume(not when.replace(tzinfo=zone).utcoffset() % datetime.timedelta(minutes=1))
+    assert ns(when.isoformat(), "1499244120", zone=name) == [since(when, zone), 1_499_244_120 * NS]
+    assert ns(when.isoformat() + "+01:00", zone=name) == [since(when) - 3600 * NS]
+
+
+@pytest.mark.parametrize(
+    ("zone", "hours"), [("UTC", 0), ("-03:00", -3), ("+0530", 5.5), ("UTC+2", 2), ("+14:00", 14), ("Etc/GMT+3", -3)]
+)
+def test_zones_by_name_and_offset(zone, hours):
+    assert ns("2017-07-05 08:42", zone=zone) == [round((1_499_244_120 - hours * 3600) * NS)]
+
+
+@pytest.mark.parametrize("zone", ["", "Mars/Phobos", "+25:00", "3", "../etc/passwd", "Europe", "\0"])
+def test_a_zone_that_there_is_not_is_refused(zone):
+    with pytest.raises(InputError, match="is no time zone"):
+        time_zone(zone)
+
+
+@given(moments, st.integers(-(10**15), 10**15))
+def test_the_offset_of_the_clock_is_added_to_all_times(when, offset):
+    text = when.isoformat()
+    assert ns(text, "1499244120", offset_ns=offset) == [since(when) + offset, 1_499_244_120 * NS + offset]
+
+
+@given(
+    st.decimals(-(10**12), 10**12, places=12) | st.integers(-(10**20), 10**20).map(Decimal),
+    st.sampled_from([1, 1_000, 1_000_000, NS]),
+)
+def test_decimals_are_exact_and_cut_off_towards_0(value, unit):
+    values, bad = decimals(pa.array([str(value), f"{value:.3e}", "x"]), unit)
+    assert bad.tolist() == [False, False, True]
+    for found, text in zip(values.tolist(), [str(value), f"{value:.3e}"], strict=False):
+        expected = int(Decimal(text) * unit)
+        assert found == max(-LONGEST_NS, min(expected, LONGEST_NS)) or abs(expected) > LONGEST_NS - NS

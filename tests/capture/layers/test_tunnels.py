@@ -1,0 +1,305 @@
+"""netgen.capture.layers.tunnels: with `inner`, the packet inside a tunnel takes the place of the one around it."""
+
+import shutil
+import struct
+import subprocess
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import chunks as chunks
+
+from netgen.capture.layers.dissect import dissect
+from netgen.capture.layers.tunnels import MAX_TUNNELS, TUNNELS
+
+chunk_of, link, one = chunks.chunk_of, chunks.link, chunks.one
+
+ETHERNET, TAGGED = "12*02 0800", "12*02 8100 0007 0800"
+MANY = "2000 0000"  # a key
+
+#: Name, IP protocol or UDP port, what comes before the inner IPv4 packet, and the VLAN in that.
+INSIDES = [
+    ("IPv4 in IP", 4, "", -1),
+    ("GRE", 47, "0000 0800", -1),
+    ("GRE", 47, "8000 0800 0000 0000", -1),  # a checksum
+    ("GRE", 47, "2000 0800 00000007", -1),  # a key
+    ("GRE", 47, "b000 0800 12*00", -1),  # both and a sequence number
+    ("GRE", 47, f"0000 6558 {ETHERNET}", -1),
+    ("GRE", 47, f"2000 6558 00000007 {TAGGED}", 7),
+    ("GRE", 47, "0000 8847 00001140", -1),
+    ("GRE", 47, "3081 880b 0031 0001 00000001 00000001 ff03 0021", -1),  # PPTP's
+    ("GRE", 47, f"0000 88be {ETHERNET}", -1),  # ERSPAN: I, II, III, III with more
+    ("GRE", 47, f"1000 88be 00000001 1000 0001 00000000 {TAGGED}", 7),
+    ("GRE", 47, f"1000 22eb 00000001 2000 0001 00000000 0000 0000 {ETHERNET}", -1),
+    ("GRE", 47, f"1000 22eb 00000001 2000 0001 00000000 0000 0001 8*00 {ETHERNET}", -1),
+    ("GRE", 47, "0000 8909 0800 01 01 0001 0005", -1),  # Cisco's metadata
+    ("GRE", 47, "0000 883e", -1),  # packets redirected to a cache
+    ("GRE", 47, "0000 883e 0559 0048", -1),
+    ("EtherIP", 97, f"3000 {TAGGED}", 7),
+    ("MPLS in IP", 137, "00001040 00002140", -1),
+    ("VXLAN", "4789", f"08 000000 00000700 {ETHERNET}", -1),
+    ("VXLAN", "4789", f"08 000000 00000700 {TAGGED}", 7),
+    ("Geneve", "6081", f"00 00 6558 00000700 {ETHERNET}", -1),
+    ("Geneve", "6081", "02 00 0800 00000700 8*00", -1),
+    ("GTP-U", "2152", "30 ff 002b 00000001", -1),
+    ("GTP-U", "2152", "32 ff 002f 00000001 0001 00 00", -1),  # a sequence number
+    ("GTP-U", "2152", "32 ff 002f 00000001 0001 00 85", -1),  # the extension is not said to be there
+    ("GTP-U", "2152", "34 ff 0033 00000001 0000 00 85 01 1009 00", -1),
+    ("GTP-U", "2152", "34 ff 003b 00000001 0000 00 85 01 1009 c0 02 0000 0000 0000 00", -1),
+]
+
+#: What is before an inner IPv6 packet.
+INSIDES_IPV6 = [
+    ("IPv6 in IP", 41, ""),
+    ("GRE", 47, "0000 86dd"),
+    ("GRE", 47, "2000 6558 00000007 12*02 86dd"),
+    ("VXLAN", "4789", "08 000000 00000700 12*02 86dd"),
+    ("Geneve", "6081", "00 00 86dd 00000700"),
+    ("GTP-U", "2152", "30 ff 0030 00000001"),
+    ("Teredo", "3544", ""),
+    ("Teredo", "3544", "0000 d431 12345678"),  # where it came from
+    ("Teredo", "3544", "0001 00 00 9*00"),  # an authentication
+    ("Teredo", "3544", "0001 02 04 2*05 4*06 9*00 0000 d431 12345678"),
+]
+
+
+@pytest.fixture
+def ip(packet):
+    return packet.ipv4(packet.tcp(1234, 80, 0x18, b"abc"), 6)
+
+
+def ipv6(payload, protocol):
+    return struct.pack(">IHBB", 6 << 28, len(payload), protocol, 64) + bytes(range(32)) + payload
+
+
+@pytest.fixture
+def around(packet):
+    """Function: what a tunnel carries to the packets around it, of IPv4 and IPv6."""
+
+    def wrap(how, payload):
+        if isinstance(how, str):
+            how, payload = 17, packet.udp(50000, int(how), payload)
+        return packet.ether(packet.ipv4(payload, how, "192.0.2.1", "192.0.2.2")), packet.ether(
+            ipv6(payload, how), 0x86DD
+        )
+
+    return wrap
+
+
+def without(name):
+    return f"{name} without an IP packet inside"
+
+
+@pytest.mark.parametrize(("name", "how", "header", "vlan"), INSIDES)
+def test_the_ipv4_packet_inside_counts(ip, around, name, how, header, vlan):
+    for frame in around(how, link(header) + ip):
+        found = dissect(chunk_of([frame]), inner=True)
+        assert not found.skipped
+        assert found.notes == {f"inside {name}": 1}
+        inside, outside = one(frame, inner=True), one(frame)
+        chunks.is_tcp4(inside, vlan)
+        assert inside["fingerprint"] == one(ip, 101)["fingerprint"]
+        assert inside["payload_at"] == len(frame) - 3
+        # and without being asked for, it does not
+        assert outside["size"] == len(frame) - 14
+        assert (outside["protocol"], outside["dst_port"]) == ((17, int(how)) if isinstance(how, str) else (how, 0))
+        assert not dissect(chunk_of([frame])).notes
+
+
+@pytest.mark.parametrize(("name", "how", "header"), INSIDES_IPV6)
+def test_the_ipv6_packet_inside_counts(packet, around, name, how, header):
+    inside = ipv6(packet.udp(53, 99), 17)
+    for frame in around(how, link(header) + inside):
+        assert dissect(chunk_of([frame]), inner=True).notes == {f"inside {name}": 1}
+        columns = one(frame, inner=True)
+        assert (columns["version"], columns["protocol"], columns["size"]) == (6, 17, 48)
+        assert (columns["src_high"], columns["dst_low"]) == (0x0001020304050607, 0x18191A1B1C1D1E1F)
+        assert (columns["src_port"], columns["dst_port"]) == (53, 99)
+
+
+def test_every_tunnel_is_tested():
+    assert {each[0] for each in INSIDES + INSIDES_IPV6} == {tunnel.name for tunnel in TUNNELS}
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "content"),
+    [
+        ("IPv4 in IP", 4, "40*ff"),
+        ("IPv4 in IP", 4, "6000 0000 0000 3b40 32*00"),
+        ("IPv6 in IP", 41, "4500 0028 36*00"),
+        ("GRE", 47, "0000 0806 28*00"),
+        ("GRE", 47, "4000 0800 0000 0000 40*45"),  # routing: not read
+        ("GRE", 47, "0002 0800 40*45"),  # a version not known
+        ("GRE", 47, "2081 880b 0000 0001 00000001"),  # PPTP's bare acknowledgement
+        ("GRE", 47, "00"),
+        ("EtherIP", 97, "3000 12*02 0806 28*00"),
+        ("MPLS in IP", 137, "00001140 40*00"),
+        ("VXLAN", "4789", "00 000000 00000700 12*02 0800 40*45"),  # no network number
+        ("VXLAN", "4789", "08 000000 00000700 12*02 0806 28*00"),
+        ("VXLAN", "4789", ""),
+        ("Geneve", "6081", "40 00 0800 00000700 40*45"),
+        ("GTP-U", "2152", "32 01 0004 00000000 0001 00 00"),  # an echo request
+        ("GTP-U", "2152", "20 ff 002b 00000001 40*45"),  # the charging protocol
+        ("GTP-U", "2152", "34 ff 0033 00000001 0000 00 85 00 1009 00 40*45"),  # an extension of no length
+        ("GTP-U", "2152", "34 ff 0033 00000001 0000 00 85" + " 01 1009 85" * 20 + " 40*45"),
+        ("Teredo", "3544", "40*45"),
+    ],
+)
+def test_a_tunnel_without_an_ip_packet_stays_as_it_is(around, name, how, content):
+    for frame in around(how, link(content)):
+        found = dissect(chunk_of([frame]), inner=True)
+        assert found.notes == {without(name): 1}
+        assert not found.skipped
+        assert one(frame, inner=True) == one(frame)
+
+
+@pytest.mark.parametrize(("name", "how", "header", "vlan"), INSIDES)
+def test_a_tunnel_cut_inside_stays_as_it_is(ip, around, name, how, header, vlan):
+    """Wherever the inside is cut by the snap length, up to the ports inside."""
+    frame = around(how, link(header) + ip)[0]
+    start = 34 + (8 if isinstance(how, str) else 0)
+    for length in range(start, len(frame) - 20):
+        found = dissect(chunk_of([frame, frame], snaplen=length), inner=True)
+        assert found.notes == {without(name): 2}
+        assert one(frame, inner=True, snaplen=length) == one(frame, snaplen=length)
+    assert one(frame, inner=True, snaplen=len(frame) - 17)["dst_port"] == 80
+
+
+def test_parts_of_a_datagram_are_not_entered(packet, ip):
+    for place in (0x2000, 185):
+        frame = packet.ether(packet.ipv4(ip, 4, fragment=place))
+        found = dissect(chunk_of([frame]), inner=True)
+        assert found.protocol.tolist() == [4]
+        assert not any("inside" in note for note in found.notes)
+
+
+def test_tunnels_inside_each_other_are_entered_up_to_a_depth(packet, ip):
+    frame = ip
+    for depth in range(1, MAX_TUNNELS + 2):
+        frame = packet.ipv4(frame, 4, "192.0.2.1", "192.0.2.2")
+        found = dissect(chunk_of([frame], 101), inner=True)
+        assert found.notes == {"inside IPv4 in IP": min(depth, MAX_TUNNELS)}
+        assert found.protocol.tolist() == [6 if depth <= MAX_TUNNELS else 4]
+        assert found.size.tolist() == [43 + 20 * max(depth - MAX_TUNNELS, 0)]
+
+
+def test_a_tunnel_in_a_tunnel_that_is_cut_is_the_last_whole_one(packet, ip, around):
+    """VXLAN in GRE, of which the frame inside the VXLAN is ARP."""
+    vxlan = packet.ipv4(packet.udp(1, 4789, link("08 000000 00000700 12*02 0806 28*00")), 17)
+    frame = around(47, link("0000 0800") + vxlan)[0]
+    found = dissect(chunk_of([frame]), inner=True)
+    assert found.notes == {"inside GRE": 1, without("VXLAN"): 1}
+    assert found.dst_port.tolist() == [4789]
+
+
+def test_outer_vlan_gives_way_to_that_of_the_inside(packet, ip):
+    """The packet inside has a VLAN only where its own frame says so."""
+    outer = packet.ipv4(ip, 4)
+    frame = bytes(12) + link("8100 0005 0800") + outer
+    assert one(frame)["vlan"] == 5
+    assert one(frame, inner=True)["vlan"] == -1
+    assert one(bytes(12) + link("8100 0005 0800") + packet.ipv4(b"\0" * 20, 4), inner=True)["vlan"] == 5
+
+
+def test_length_0_inside_is_what_the_outside_leaves_it(packet):
+    inside = packet.ipv4(packet.tcp(1, 2, 0x10, bytes(100)), 6, length=0)
+    frame = packet.ether(packet.ipv4(inside, 4)) + bytes(10)
+    assert one(frame, inner=True)["size"] == len(inside)
+    assert one(frame, inner=True, snaplen=80)["size"] == len(inside)
+
+
+def test_chunks_of_many_kinds_are_read_as_each_alone(packet, ip, around):
+    frames = [frame for _, how, header, _ in INSIDES for frame in around(how, link(header) + ip)]
+    frames += [packet.tcp4(1, 2, 0x10), packet.udp4(4789, 53, b"abc"), packet.ether(bytes(28), 0x0806)] * 3
+    found = dissect(chunk_of(frames), inner=True)
+    assert found.skipped == {"not IP": 3}
+    for row, number in enumerate(found.number.tolist()):
+        alone = one(frames[number - 1], inner=True)
+        for name in ("size", "src_low", "dst_low", "src_port", "dst_port", "protocol", "vlan", "fingerprint"):
+            assert getattr(found, name)[row] == alone[name]
+
+
+def test_scapy_and_netgen_agree_on_tunnels(ip):
+    """Headers built by scapy's own idea of them."""
+    inet = pytest.importorskip("scapy.layers.inet")
+    inet6 = pytest.importorskip("scapy.layers.inet6")
+    l2 = pytest.importorskip("scapy.layers.l2")
+    vxlan = pytest.importorskip("scapy.layers.vxlan")
+    gtp = pytest.importorskip("scapy.contrib.gtp")
+    geneve = pytest.importorskip("scapy.contrib.geneve")
+    outer = inet.IP(src="192.0.2.1", dst="192.0.2.2")
+    ether = l2.Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+    built = [
+        (outer / inet.IP(ip), "IPv4 in IP"),
+        (inet6.IPv6() / inet.IP(ip), "IPv4 in IP"),
+        (outer / l2.GRE() / inet.IP(ip), "GRE"),
+        (outer / l2.GRE(key_present=1, key=5, chksum_present=1, seqnum_present=1) / inet.IP(ip), "GRE"),
+        (outer / l2.GRE(proto=0x6558) / ether / inet.IP(ip), "GRE"),
+        (outer / inet.UDP(dport=4789) / vxlan.VXLAN(vni=5, flags="Instance") / ether / inet.IP(ip), "VXLAN"),
+        (outer / inet.UDP(dport=6081) / geneve.GENEVE(vni=5) / ether / inet.IP(ip), "Geneve"),
+        (outer / inet.UDP(dport=2152) / gtp.GTP_U_Header(teid=5) / inet.IP(ip), "GTP-U"),
+        (
+            outer
+            / inet.UDP(dport=2152)
+            / gtp.GTP_U_Header(teid=5, E=1, next_ex=0x85)
+            / gtp.GTPPDUSessionContainer(type=0, QFI=9)
+            / inet.IP(ip),
+            "GTP-U",
+        ),
+    ]
+    for frame, name in built:
+        raw = bytes(frame)
+        chunks.is_tcp4(one(raw, 101, inner=True))
+        assert dissect(chunk_of([raw], 101), inner=True).notes == {f"inside {name}": 1}
+
+
+TUNNEL_CAPTURES = [
+    *("ndpi/4in4tunnel.pcap", "ndpi/4in6tunnel.pcap", "ndpi/6in6tunnel.pcap", "ndpi/gre.pcapng", "ndpi/teredo.pcap"),
+    *("ndpi/ipv6_in_gtp.pcap", "tcpdump/geneve.pcap", "tcpdump/erspan-type-i-4.pcap", "tcpdump/erspan-type-ii-2.pcap"),
+    *("tcpdump/erspan-type-iii-ft-0.pcap", "tcpdump/wccp_redirect_gre.pcap"),
+]
+
+
+@pytest.mark.parametrize("name", TUNNEL_CAPTURES)
+def test_tshark_finds_the_same_packets_inside(shared_data, name):
+    """The IP lengths of the last IP header before any that ICMP quotes."""
+    if not shutil.which("tshark"):
+        pytest.skip("there is no tshark here to compare with")
+    from netgen.capture.formats.reader import CaptureFile
+
+    path = shared_data / "captures" / name
+    words = [word for field in ("frame.protocols", "ip.len", "ipv6.plen") for word in ("-e", field)]
+    done = subprocess.run(
+        ["tshark", "-n", "-r", path, "-T", "fields", *words], capture_output=True, text=True, check=True
+    )
+    theirs = []
+    for line in done.stdout.splitlines():
+        protocols, v4, v6 = line.split("\t")
+        before_icmp = protocols.split(":icmp")[0].split(":")
+        kinds = [each for each in before_icmp if each in ("ip", "ipv6")]
+        lengths = {"ip": [int(each) for each in v4.split(",") if each]}
+        lengths["ipv6"] = [int(each) + 40 for each in v6.split(",") if each]
+        theirs += [lengths[kinds[-1]][kinds.count(kinds[-1]) - 1]] if kinds else []
+    ours = [size for chunk in CaptureFile(path).chunks() for size in dissect(chunk, inner=True).size.tolist()]
+    assert ours == theirs
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    header=st.sampled_from([(how, header) for _, how, header, *_ in INSIDES + INSIDES_IPV6]),
+    content=st.binary(max_size=80),
+    at=st.integers(0, 60),
+    byte=st.integers(0, 255),
+)
+def test_any_bytes_inside_a_tunnel_are_in(around, ip, header, content, at, byte):
+    """Whatever a tunnel holds, its packet is in, either as it is or replaced by one no longer."""
+    how, before = header
+    inside = bytearray(link(before) + ip + content)
+    inside[at % len(inside)] = byte
+    for frame in around(how, bytes(inside)):
+        plain, found = dissect(chunk_of([frame])), dissect(chunk_of([frame]), inner=True)
+        assert len(found) == 1
+        assert found.size[0] <= plain.size[0]
+        changed = found.size[0] < plain.size[0]
+        assert changed == any(note.startswith("inside") for note in found.notes)
+        assert found.payload_length[0] <= plain.size[0]

@@ -1,0 +1,260 @@
+"""netgen.capture.names.tls: names in ClientHellos, in one segment or in many."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import handshakes as hellos
+
+from netgen.capture.names.tls import LOOK_AHEAD, LOOK_BACK, MAX_HELLO, Stream, TlsFinder, client_hello_name, hello_name
+
+pytestmark = pytest.mark.usefixtures("either_reader")
+
+hello, message, records, Sent = hellos.hello, hellos.message, hellos.records, hellos.Sent
+NAME = "www.example.org"
+LONG = hello(before=[(51, bytes(1600))])  # a post-quantum key share: more than a segment holds
+
+
+def find(*sent, finder=None):
+    """Names that the packets of one chunk complete, and whether others are waited for."""
+    finder = finder or TlsFinder()
+    return finder.chunk(*hellos.columns(list(sent))), finder.waiting
+
+
+# -- one message ---------------------------------------------------------------------------------
+
+
+def test_the_name_is_found_wherever_its_extension_stands():
+    assert client_hello_name(hello()) == NAME
+    assert client_hello_name(hello(b"WWW.Example.ORG.", [(0x0A0A, b""), (51, bytes(1200))])) == NAME
+    assert hello_name(message() + b"the next message") == NAME
+
+
+def test_a_real_stack_writes_names_that_are_read():
+    """A ClientHello as Python's own TLS library sends it."""
+    ssl = pytest.importorskip("ssl")
+    out = ssl.MemoryBIO()
+    session = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname="a.nflxvideo.net")
+    with pytest.raises(ssl.SSLWantReadError):
+        session.do_handshake()
+    assert client_hello_name(out.read()) == "a.nflxvideo.net"
+
+
+@pytest.mark.parametrize("name", [None, b"", b"caf\xc3\xa9.org", b"a b.org", b"."])
+def test_what_no_host_can_be_called_is_no_name(name):
+    assert client_hello_name(hello(name)) == ""
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"\x16\x02\x01\x00\x10",
+        b"\x16\x03\x01\x00\x00",  # a record of nothing
+        b"\x16\x03\x03\x00\x28\x02",  # a ServerHello
+        b"\x16\x03\x03\x00\x28\x01\x00\x00\x24\x47",  # encrypted, by chance like one
+        b"\x16\x03\x01\x00\x02\x01\x00\x17\x03\x03",  # another record before the hello is whole
+        records(message()[:-15]) + b"\x14\x03\x03\x00\x01\x01",
+    ],
+)
+def test_what_is_no_hello_is_told_apart_from_what_is_cut(payload):
+    assert client_hello_name(payload) == ""
+
+
+def test_a_hello_without_extensions_has_no_name():
+    bare = message(None)[:-2]
+    bare = b"\x01" + (len(bare) - 4).to_bytes(3, "big") + bare[4:]
+    assert client_hello_name(records(bare)) == ""
+    assert client_hello_name(records(bare)[:-2]) is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 16_384])
+def test_a_hello_cut_anywhere_gives_the_whole_name_or_waits(size):
+    whole = records(message(before=[(10, bytes(8))]), size)
+    for end in range(len(whole)):
+        assert client_hello_name(whole[:end]) is None
+    assert client_hello_name(whole + b"\x14\x03\x03\x00\x01\x01") == NAME
+
+
+def test_the_name_does_not_wait_for_what_follows_it():
+    whole = message(after=[(51, bytes(1200))])
+    assert hello_name(whole[: len(message())]) == NAME
+    assert find(Sent(records(whole)[:500])) == ([(1, NAME)], False)
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=5), st.integers(0, 200))
+def test_a_damaged_hello_never_raises(flips, end):
+    data = bytearray(hello(before=[(10, bytes(8))]))
+    for at, value in flips:
+        data[at % len(data)] = value
+    for part in (bytes(data), bytes(data[:end])):
+        name = client_hello_name(part)
+        assert name is None or (name.isascii() and name == name.lower())
+
+
+@given(st.binary(max_size=80))
+def test_bytes_of_any_kind_never_raise(rest):
+    for begin in (b"", b"\x16\x03\x01\x00\x40\x01\x00", b"\x16\x03\x01\x00\x40\x01\x00\x00\x3c\x03\x03" + bytes(32)):
+        assert client_hello_name(begin + rest) is None or client_hello_name(begin + rest).isascii()
+
+
+# -- a stream out of pieces ------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30)), max_size=12))
+def test_a_stream_knows_what_stands_before_the_first_gap(spans):
+    whole = bytes(range(100))
+    stream = Stream()
+    there = set()
+    for at, size in spans:
+        stream.put(at, whole[at : at + size])
+        there |= set(range(at, at + size))
+    front = next(place for place in itertools.count() if place not in there)
+    assert stream.front == front
+    assert stream.start() == whole[:front]
+    assert not stream.full
+
+
+def test_a_stream_keeps_16_kib():
+    stream = Stream()
+    stream.put(MAX_HELLO - 2, b"abc")
+    stream.put(MAX_HELLO, b"abc")
+    stream.put(1 << 62, b"abc")
+    assert stream.front == 0
+    stream.put(0, bytes(MAX_HELLO - 2))
+    assert stream.full
+    assert stream.start() == bytes(MAX_HELLO - 2) + b"ab"
+
+
+# -- segments --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seq", [1, (1 << 32) - 60])  # the second wraps around within the hello
+def test_a_hello_split_at_every_byte_is_found_in_either_order(seq):
+    whole = hello()
+    for cut in range(1, len(whole)):
+        head, tail = Sent(whole[:cut], seq=seq), Sent(whole[cut:], seq=seq + cut)
+        assert find(head, tail) == ([(2, NAME)], False)
+        assert find(tail, head) == ([(2, NAME)], False)
+
+
+@given(
+    cuts=st.sets(st.integers(1, len(LONG) - 1), max_size=8),
+    again=st.sets(st.integers(0, 8)),
+    size=st.sampled_from([100, 512, 16_384]),
+    order=st.randoms(use_true_random=False),
+)
+def test_segments_may_come_in_any_order_and_again(cuts, again, size, order):
+    whole = records(message(before=[(51, bytes(1600))]), size)
+    ends = [*sorted(cuts), len(whole)]
+    segments = [Sent(whole[a:b], seq=5 + a) for a, b in itertools.pairwise([0, *ends])]
+    segments += [segments[row] for row in again if row < len(segments)]
+    # sent again in other pieces
+    segments += [Sent(whole[3:70], seq=8)]
+    order.shuffle(segments)
+    names, _ = find(*segments)
+    assert {name for _, name in names} == {NAME}
+
+
+def test_a_hello_in_one_segment_leaves_nothing_behind():
+    assert find(Sent(hello()), Sent(bytes(100), seq=500)) == ([(1, NAME)], False)
+
+
+def test_early_data_behind_a_hello_does_no_harm():
+    more = b"\x14\x03\x03\x00\x01\x01\x17\x03\x03\x00\x20" + bytes(32)
+    assert find(Sent(hello() + more)) == ([(1, NAME)], False)
+
+
+def test_a_syn_may_carry_the_hello():
+    """TCP Fast Open: the SYN's sequence number is that of the byte before the data."""
+    whole = hello()
+    syn = Sent(whole[:50], seq=99, flags=0x02)
+    assert find(syn, Sent(whole[50:], seq=150)) == ([(2, NAME)], False)
+
+
+def test_other_directions_and_connections_do_not_mix():
+    whole, other = hello(), hello(b"other.example.com")
+    assert len(whole) + 2 == len(other)
+    sent = [
+        Sent(whole[:60], seq=7),
+        Sent(other[:60], seq=7, src=3),  # another client
+        Sent(bytes(len(whole) - 60), seq=67, src=2, dst=1, src_port=443, dst_port=40_000),  # the server's answer
+        Sent(other[60:], seq=67, src=3),
+        Sent(whole[60:], seq=67),
+    ]
+    assert find(*sent) == ([(4, "other.example.com"), (5, NAME)], False)
+
+
+@pytest.mark.parametrize(("src_port", "dst_port"), [(40_000, 443), (39_999, 443 + 31), (40_009, 443 - 31 * 9)])
+def test_connections_of_ports_that_look_alike_do_not_mix(src_port, dst_port):
+    """Segments are looked up by a hash of their ports, which others may share."""
+    whole = hello()
+    ports = {"src_port": src_port, "dst_port": dst_port, "src": 3}
+    sent = [Sent(whole[:60], seq=7), Sent(whole[:60], seq=1 << 31, **ports)]
+    sent += [Sent(whole[60:], seq=(1 << 31) + 60, **ports), Sent(whole[60:], seq=67)]
+    assert find(*sent) == ([(3, NAME), (4, NAME)], False)
+    assert find(*sent[:2], sent[3], sent[2]) == ([(3, NAME), (4, NAME)], False)
+
+
+def test_a_second_connection_of_the_same_ports_takes_the_place_of_one_that_never_went_on():
+    whole = hello()
+    sent = [Sent(whole[:60], seq=7), Sent(whole[:50], seq=900_000), Sent(whole[50:], seq=900_050)]
+    assert find(*sent) == ([(3, NAME)], False)
+
+
+def test_a_hello_without_a_name_is_not_waited_for():
+    whole = hello(None)
+    assert find(Sent(whole[:40], seq=1)) == ([], True)
+    assert find(Sent(whole[:40], seq=1), Sent(whole[40:], seq=41)) == ([], False)
+
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("later", "found"), [(LOOK_AHEAD, True), (LOOK_AHEAD + 1, False)])
+def test_an_incomplete_hello_is_given_up_in_time(later, found):
+    whole = hello()
+    for chunks in ([slice(0, 2)], [slice(0, 1), slice(1, 2)]):
+        finder = TlsFinder()
+        sent = [Sent(whole[:60], number=5), Sent(whole[60:], seq=61, number=5 + later)]
+        names = [name for chunk in chunks for name in finder.chunk(*hellos.columns(sent[chunk]))]
+        assert names == ([(5 + later, NAME)] if found else [])
+        assert not finder.waiting
+
+
+@pytest.mark.parametrize(("number", "waiting"), [(5 + LOOK_AHEAD - 1, True), (5 + LOOK_AHEAD, False)])
+def test_waiting_ends_with_the_last_packet_that_could_help(number, waiting):
+    finder = TlsFinder()
+    finder.chunk(*hellos.columns([Sent(hello()[:60], number=5)]))
+    assert finder.waiting
+    finder.chunk(*hellos.columns([Sent(b"x", src=9, number=number)]))
+    assert finder.waiting is waiting
+    finder.chunk(*hellos.columns([]))
+    assert finder.waiting is waiting
+
+
+@pytest.mark.parametrize(("before", "found"), [(LOOK_BACK, True), (LOOK_BACK + 1, False)])
+def test_segments_that_overtook_the_first_are_found_within_the_last_packets(before, found):
+    whole = hello()
+    sent = [Sent(whole[60:], seq=61, number=9), Sent(b"x", number=8 + before), Sent(whole[:60], number=9 + before)]
+    for chunks in (
+        [slice(0, 3)],
+        [slice(0, 1), slice(1, 3)],
+        [slice(0, 2), slice(2, 3)],
+        [slice(0, 1), slice(1, 2), slice(2, 3)],
+    ):
+        finder = TlsFinder()
+        names = [name for chunk in chunks for name in finder.chunk(*hellos.columns(sent[chunk]))]
+        assert names == ([(9 + before, NAME)] if found else [])
+        assert finder.waiting is not found
+
+
+def test_a_name_after_16_kib_is_given_up():
+    whole = records(message(before=[(0x0A0A, bytes(17_000))]))
+    segments = [Sent(whole[at : at + 1400], seq=1 + at) for at in range(0, len(whole), 1400)]
+    assert find(*segments) == ([], False)
+    assert find(Sent(whole)) == ([], False)
+    near = records(message(before=[(0x0A0A, bytes(15_000))]))
+    segments = [Sent(near[at : at + 1400], seq=1 + at) for at in range(0, len(near), 1400)]
+    assert find(*segments) == ([(len(segments), NAME)], False)

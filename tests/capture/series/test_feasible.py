@@ -1,0 +1,185 @@
+"""netgen.capture.series.feasible: the nearest series that packets can make, and what had to be changed."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from netgen.capture.series.feasible import MAX_PACKET, MIN_PACKET, PacketLimits, feasible
+
+BINS = 6
+AGREE, EMPTY, LATE = (
+    "bytes and packets of a bin made to agree",
+    "empty flow given one packet",
+    "moved to begin in bin 0",
+)
+
+
+@st.composite
+def drawn(draw, flows=5):
+    """Up to so many series as a model may draw them: bytes and packets that know nothing of each other."""
+    rows = draw(st.integers(1, flows))
+    volume = hnp.arrays(np.int64, (rows, 2, BINS), elements=st.integers(-5, 10**6) | st.integers(0, 40) | st.just(0))
+    count = hnp.arrays(np.int64, (rows, 2, BINS), elements=st.integers(-2, 900) | st.integers(0, 2) | st.just(0))
+    return np.concatenate([draw(volume), draw(count)], axis=1)
+
+
+@st.composite
+def limits(draw, classes=2):
+    smallest = draw(hnp.arrays(np.int64, (classes, 2), elements=st.integers(MIN_PACKET, MAX_PACKET)))
+    more = draw(hnp.arrays(np.int64, (classes, 2), elements=st.integers(0, MAX_PACKET) | st.just(0)))
+    return PacketLimits(smallest, np.minimum(smallest + more, MAX_PACKET))
+
+
+@st.composite
+def real(draw):
+    """Series counted from packets of 20 to 1500 bytes, the first in bin 0."""
+    rows = draw(st.integers(1, 4))
+    series = np.zeros((rows, 4, BINS), np.int64)
+    packet = st.tuples(st.integers(0, BINS - 1), st.integers(0, 1), st.integers(MIN_PACKET, MAX_PACKET))
+    for flow in series:
+        packets = draw(st.lists(packet, min_size=1, max_size=8))
+        first = min(place for place, _, _ in packets)
+        for place, way, size in packets:
+            flow[way, place - first] += size
+            flow[2 + way, place - first] += 1
+    return series
+
+
+def is_feasible(series, low=MIN_PACKET, high=MAX_PACKET):
+    volume, count = series[:, :2], series[:, 2:]
+    agree = (low * count <= volume) & (volume <= high * count)
+    return agree.all() and (series >= 0).all() and series[:, :, 0].any(axis=1).all()
+
+
+@given(drawn())
+def test_the_result_is_feasible(series):
+    """In each bin 20 to 1500 bytes a packet; nothing negative; the first packet in bin 0; the input untouched."""
+    before = series.copy()
+    out, _ = feasible(series)
+    assert is_feasible(out)
+    assert (out.dtype, out.shape) == (np.int64, series.shape)
+    np.testing.assert_array_equal(series, before)
+
+
+@given(drawn(), limits(), st.data())
+def test_the_limits_of_a_flows_class_are_respected(series, of_class, data):
+    classes = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(series), max_size=len(series))))
+    out, _ = feasible(series, classes, of_class)
+    assert is_feasible(out, of_class.smallest[classes][:, :, None], of_class.largest[classes][:, :, None])
+
+
+@given(drawn(), limits())
+def test_what_is_feasible_stays_as_it_is(series, of_class):
+    """A second time changes nothing, and says that it changed nothing."""
+    classes = np.zeros(len(series), int)
+    for more in ((), (classes, of_class)):
+        once, _ = feasible(series, *more)
+        twice, changed = feasible(once, *more)
+        np.testing.assert_array_equal(twice, once)
+        assert changed == {}
+
+
+@given(real())
+def test_series_of_packets_are_not_changed(series):
+    """Neither with the general limits nor with those learnt from these very series."""
+    classes = np.arange(len(series)) % 2
+    for more in ((), (classes, PacketLimits.of(series, classes, 2))):
+        out, changed = feasible(series, *more)
+        np.testing.assert_array_equal(out, series)
+        assert changed == {}
+
+
+@given(drawn())
+def test_changes_are_counted_in_flows(series):
+    """Each reason counts the flows to which it was done, by a loop over them."""
+    expected = {AGREE: 0, EMPTY: 0, LATE: 0}
+    for flow in series:
+        kept = np.zeros_like(flow)
+        for way in (0, 1):
+            for place in range(BINS):
+                volume, count = int(flow[way, place]), int(flow[2 + way, place])
+                if volume < MIN_PACKET:
+                    continue
+                fewest = -(-volume // MAX_PACKET)
+                packets = min(max(count, fewest, 1), volume // MIN_PACKET)
+                kept[way, place], kept[2 + way, place] = volume, packets
+        expected[AGREE] += bool((kept != flow).any())
+        expected[EMPTY] += not kept.any()
+        expected[LATE] += bool(kept.any() and not kept[:, 0].any())
+    _, changed = feasible(series)
+    assert changed == {reason: number for reason, number in expected.items() if number}
+
+
+@given(drawn(flows=1))
+def test_bytes_that_packets_can_carry_are_kept(series):
+    """With the general limits a bin's bytes never change, unless they are fewer than a header: packets follow."""
+    out, changed = feasible(series)
+    if EMPTY not in changed:
+        kept = np.where(series[0, :2] >= MIN_PACKET, series[0, :2], 0)
+        first = kept.any(axis=0).argmax()
+        np.testing.assert_array_equal(out[0, :2, : BINS - first], kept[:, first:])
+        assert not out[0, :, BINS - first :].any()
+
+
+def test_the_cases_one_by_one():
+    flow = np.zeros((6, 4, BINS), int)
+    flow[0, :, 0] = 1501, 0, 1, 0  # one packet cannot carry it
+    flow[1, :, 0] = 100, 0, 9, 0  # nine packets are at least 180 bytes
+    flow[2, :, 0] = 60, 19, 1, 1  # under a header: nothing
+    flow[3, :, 2] = 60, 0, 1, 0  # begins too late
+    flow[4, :, 1] = 0, 0, 0, 7  # packets without bytes: an empty flow
+    flow[5, :, 0] = 60, 0, 0, 0  # bytes without a packet
+    out, changed = feasible(flow)
+    assert [row[:, 0].tolist() for row in out] == [
+        [1501, 0, 2, 0],
+        [100, 0, 5, 0],
+        [60, 0, 1, 0],
+        [60, 0, 1, 0],
+        [MIN_PACKET, 0, 1, 0],
+        [60, 0, 1, 0],
+    ]
+    assert not out[:, :, 1:].any()
+    assert changed == {AGREE: 5, EMPTY: 1, LATE: 1}
+
+
+def test_cells_of_one_size_make_whole_packets():
+    """Where all packets of a class are alike, bytes are a multiple of that size."""
+    cells = PacketLimits(np.full((1, 2), 554), np.full((1, 2), 554))
+    series = np.zeros((1, 4, BINS), int)
+    series[0, :, 0] = 1000, 554, 0, 3
+    out, _ = feasible(series, np.zeros(1, int), cells)
+    assert out[0, :, 0].tolist() == [1108, 554, 2, 1]
+
+
+def test_limits_are_the_smallest_and_largest_mean_packet_of_a_class():
+    """A class that never sends one way keeps the general limits there; more than the MTU is not believed."""
+    series = np.zeros((3, 4, BINS), int)
+    series[0, :, 0] = 1000, 3001, 10, 2
+    series[0, :, 3] = 64, 0, 1, 0
+    series[1, :, 0] = 121, 0, 2, 0
+    series[2, :, 0] = 50, 19, 1, 1
+    found = PacketLimits.of(series, np.array([0, 0, 1]), 3)
+    assert found.smallest.tolist() == [[60, MAX_PACKET], [50, MIN_PACKET], [MIN_PACKET, MIN_PACKET]]
+    assert found.largest.tolist() == [[100, MAX_PACKET], [50, MIN_PACKET], [MAX_PACKET, MAX_PACKET]]
+
+
+@given(limits(3))
+def test_limits_come_back_from_their_json(of_class):
+    again = PacketLimits.from_json(of_class.to_json())
+    np.testing.assert_array_equal(again.smallest, of_class.smallest)
+    np.testing.assert_array_equal(again.largest, of_class.largest)
+
+
+@pytest.mark.parametrize(
+    "name", ["alexa_voice", "certta_flows", "iot_setup", "netflix_session", "tor_wikipedia", "video_platform"]
+)
+def test_real_series_are_feasible_as_they_are(name, real_table):
+    table = real_table(name)
+    series = table.series()
+    classes = np.searchsorted(table.classes, table.labels.astype(str))
+    for more in ((), (classes, PacketLimits.of(series, classes, len(table.classes)))):
+        out, changed = feasible(series, *more)
+        assert changed == {}
+        assert np.array_equal(out, series)

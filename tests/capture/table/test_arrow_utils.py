@@ -1,0 +1,70 @@
+"""Arrays between NumPy and Arrow: what pyarrow itself makes of them, without what it imports to do so."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netgen.capture.factorize import distinct, groups
+from netgen.capture.table.arrow_utils import arrow, numbers, strings
+
+pytestmark = pytest.mark.usefixtures("either_reader")
+
+
+@given(
+    values=st.lists(st.integers(0, 255), max_size=40),
+    kind=st.sampled_from(["u1", "<u2", "<i4", "<i8", "?"]),
+    data=st.data(),
+)
+def test_numbers_with_and_without_nulls_are_those_that_pyarrow_makes(values, kind, data):
+    array = np.array(values, kind)
+    missing = np.array(data.draw(st.lists(st.booleans(), min_size=len(array), max_size=len(array))), bool)
+    for mask in (None, missing):
+        made = arrow(array, mask)
+        made.validate(full=True)
+        assert made.equals(pa.array(array, mask=mask))
+
+
+def test_columns_of_a_wider_array_are_copied_together():
+    wide = np.arange(12).reshape(4, 3)
+    assert arrow(wide[:, 1]).to_pylist() == [1, 4, 7, 10]
+    assert numbers(arrow(np.arange(5))[2:4]).tolist() == [2, 3]
+
+
+@given(st.lists(st.one_of(st.none(), st.text(max_size=5)), max_size=30))
+def test_texts_are_those_that_pyarrow_makes(values):
+    made = strings(values)
+    made.validate(full=True)
+    assert made.equals(pa.array(values, pa.string()))
+
+
+@given(st.lists(st.integers(0, 9), max_size=60), st.sampled_from(["u1", "<u2", "<u8", "V46", "V48"]), st.booleans())
+def test_values_are_told_apart_in_the_order_in_which_they_occur(values, kind, clash):
+    """Whatever their size, and even if all of them are looked for in the same place."""
+    size = np.dtype(kind).itemsize
+    given_values = np.frombuffer(b"".join(bytes(size - 1) + bytes([each]) for each in values), kind)
+    with pytest.MonkeyPatch.context() as patch:
+        if clash:
+            patch.setattr("netgen.capture.factorize._MIXERS", np.ones(2, np.uint64))
+        row, unlike = distinct(given_values)
+        rows, first = groups(given_values)
+    assert unlike.tobytes() == b"".join(dict.fromkeys(given_values.view(f"V{size}").tolist()))
+    assert unlike[row].tobytes() == given_values.tobytes()
+    assert rows.tolist() == row.tolist()
+    assert first.tolist() == [values.index(each) for each in dict.fromkeys(values)]
+
+
+def test_a_small_capture_is_read_without_pandas_and_compute_functions(pcap_file, packet, tmp_path):
+    """Both are slow to import: three times as slow as reading the capture."""
+    capture = pcap_file([(0, packet.tcp4(1000, 443, 2)), (5, packet.udp4(9, 53))])
+    script = (
+        "import sys; from netgen.capture.extract import extraction;"
+        f"extraction({str(capture)!r}).write({str(tmp_path / 'a.parquet')!r});"
+        "print(sorted({'pandas', 'pyarrow.compute'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

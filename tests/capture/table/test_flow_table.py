@@ -1,0 +1,284 @@
+"""netgen.capture.table.flow_table: the table that passes between the rooms, and its file."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas
+import polars
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from netgen.capture.errors import InputError, OutputError, SpecMismatch, TableError
+from netgen.capture.series.spec import CHANNELS, SeriesSpec
+from netgen.capture.table.flow_table import ABOUT, FORMAT, METADATA_KEY, FlowTable, concat
+
+SPEC = SeriesSpec(bin_ns=250_000_000, length=8)
+GIVEN = {
+    "label": ["a", None, "b", "a"],
+    "source": "x.pcap",
+    "start_ns": [1_700_000_000_000_000_001, None, 2, 3],
+    "protocol": [6, 17, None, 255],
+    "src": ["10.0.0.1", "::1", None, "x"],
+    "src_port": [0, 65535, None, 1],
+    "vlan": [None, 0, 4095, 1],
+    "name": [None, "a.b", "", "ä"],
+}
+
+
+@pytest.fixture
+def table():
+    series = np.random.default_rng(0).integers(0, 2**40, (4, 4, 8))
+    return FlowTable.build(series, SPEC, about={"made_by": "test", "account": {"packets": 3, "skipped": {}}}, **GIVEN)
+
+
+def rewritten(path, table, *, metadata=None, **columns):
+    """The table's file with other metadata or columns."""
+    arrow = table.table
+    for name, column in columns.items():
+        place = arrow.column_names.index(name)
+        arrow = arrow.drop_columns([name]) if column is None else arrow.set_column(place, name, column)
+    if metadata is None:
+        metadata = {"format": FORMAT, "series": table.spec.to_json()}
+    pq.write_table(arrow.replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()}), path)
+    return path
+
+
+def test_a_table_comes_back_from_its_file(table, tmp_path):
+    """Every column, its type, what is null, the spec, and the notes on its making."""
+    path = table.write(tmp_path / "x.parquet")
+    again = FlowTable.read(path)
+    assert again.table.equals(table.table)
+    assert again.table.schema.equals(table.table.schema)
+    assert (again.spec, again.about) == (table.spec, table.about)
+    for name, values in GIVEN.items():
+        assert again.table[name].to_pylist() == (values if isinstance(values, list) else [values] * 4)
+
+
+@given(
+    hnp.arrays(np.int64, st.tuples(st.integers(0, 5), st.just(4), st.just(8)), elements=st.integers(0, 2**62)),
+    st.integers(1, 10**12),
+)
+def test_series_come_back_integer_for_integer(tmp_path_factory, series, bin_ns):
+    path = tmp_path_factory.getbasetemp() / "series.parquet"
+    table = FlowTable.build(series, SeriesSpec(bin_ns=bin_ns, length=8), packets=1, bytes=1)
+    table.write(path, force=True)
+    again = FlowTable.read(path)
+    np.testing.assert_array_equal(again.series(), series)
+    assert again.spec == table.spec
+    assert len(again) == len(series)
+
+
+def test_what_is_not_given_is_counted_from_the_series():
+    series = np.zeros((2, 4, 8), int)
+    series[0, :, 0] = 100, 0, 1, 0
+    series[0, :, 5] = 0, 3000, 0, 2
+    table = FlowTable.build(series, SPEC)
+    columns = {name: table.table[name].to_pylist() for name in ("flow", "packets", "bytes", "duration_ns", "synthetic")}
+    assert columns == {
+        "flow": [0, 1],
+        "packets": [3, 0],
+        "bytes": [3100, 0],
+        "duration_ns": [5 * SPEC.bin_ns, 0],
+        "synthetic": [False, False],
+    }
+    assert table.labels.tolist() == [None, None]
+
+
+def test_wrong_shapes_and_unknown_columns_are_refused():
+    with pytest.raises(InputError, match=r"shape \(2, 4, 9\) do not fit"):
+        FlowTable.build(np.zeros((2, 4, 9)), SPEC)
+    with pytest.raises(InputError, match=r"no column .*'lable'"):
+        FlowTable.build(np.zeros((2, 4, 8)), SPEC, lable="a")
+
+
+def test_labels_classes_and_counts(table):
+    assert table.labels.tolist() == ["a", None, "b", "a"]
+    assert table.classes == ["a", "b"]
+    assert table.counts() == {"a": 2, "b": 1}
+    series, labels = table.to_numpy()
+    assert (series.shape, series.dtype, labels.shape) == ((4, 4, 8), np.int64, (4,))
+    assert repr(table) == f"FlowTable(4 flows, 2 classes, {SPEC})"
+
+
+@pytest.mark.parametrize(
+    "rows", [[2, 0], np.array([True, False, True, False]), [], [1, 1, 1], np.zeros(4, bool)], ids=str
+)
+def test_rows_are_taken_by_mask_or_by_index_in_that_order(rows, table):
+    part = table.take(rows)
+    expected = np.arange(4)[np.asarray(rows, dtype=None if len(rows) else int)]
+    np.testing.assert_array_equal(part.series(), table.series()[expected])
+    assert part.labels.tolist() == table.labels[expected].tolist()
+    assert part.table["flow"].to_pylist() == expected.tolist()
+    assert (part.spec, part.about) == (table.spec, table.about)
+
+
+def test_flows_without_a_label_are_left_out_of_the_labelled(table):
+    assert table.labelled().labels.tolist() == ["a", "b", "a"]
+    np.testing.assert_array_equal(table.labelled().series(), table.series()[[0, 2, 3]])
+
+
+def test_a_table_without_any_label_says_how_to_label(table):
+    with pytest.raises(TableError, match=r"none of the 1 flows has a label\. .*--label-by folder\|file\|sni"):
+        table.take([1]).labelled()
+
+
+def test_joined_tables_keep_their_rows_and_are_numbered_anew(table):
+    joined = concat([table, table.take([3, 1]), table.take([])])
+    assert joined.labels.tolist() == ["a", None, "b", "a", "a", None]
+    assert joined.table["flow"].to_pylist() == list(range(6))
+    np.testing.assert_array_equal(joined.series(), table.series()[[0, 1, 2, 3, 3, 1]])
+    assert joined.about == {"parts": [table.about] * 3}
+    assert concat([table]).about == table.about
+
+
+def test_tables_of_other_series_are_not_joined(table):
+    other = FlowTable.build(np.zeros((1, 4, 8)), dataclasses.replace(SPEC, bin_ns=1))
+    with pytest.raises(SpecMismatch, match=r"the first table has 8 bins of 0\.25s.* table 2 has 8 bins of 1ns"):
+        concat([table, other])
+    with pytest.raises(TableError, match="no flow table"):
+        concat([])
+
+
+def test_pandas_polars_and_duckdb_read_the_same_numbers(table, tmp_path):
+    """The file is plain Parquet: no reader needs netgen."""
+    path = str(table.write(tmp_path / "x.parquet"))
+    series = table.series()
+    by_pandas = pandas.read_parquet(path)
+    by_polars = polars.read_parquet(path)
+    by_duckdb = duckdb.sql(f"select * from '{path}' order by flow").fetchall()
+    names = table.table.column_names
+    assert list(by_pandas.columns) == by_polars.columns == names
+    for index, channel in enumerate(CHANNELS):
+        assert np.array_equal(np.stack(by_pandas[channel]), series[:, index])
+        assert by_polars[channel].to_list() == series[:, index].tolist()
+        assert [list(row[names.index(channel)]) for row in by_duckdb] == series[:, index].tolist()
+    for name in ("packets", "bytes", "cut_packets", "duration_ns"):
+        expected = table.table[name].to_pylist()
+        assert by_pandas[name].tolist() == by_polars[name].to_list() == expected
+        assert [row[names.index(name)] for row in by_duckdb] == expected
+    for name in ("label", "start_ns", "src_port"):
+        expected = table.table[name].to_pylist()
+        assert by_polars[name].to_list() == [row[names.index(name)] for row in by_duckdb] == expected
+        assert by_pandas[name].isna().tolist() == [value is None for value in expected]
+    assert np.array_equal(np.stack(table.to_pandas()["up_bytes"]), series[:, 0])
+
+
+def test_an_existing_file_is_kept_unless_forced(table, tmp_path):
+    path = table.take([0]).write(tmp_path / "x.parquet")
+    with pytest.raises(OutputError, match="exists already"):
+        table.write(path)
+    assert len(FlowTable.read(path)) == 1
+    table.write(path, force=True)
+    assert len(FlowTable.read(path)) == 4
+
+
+def test_a_table_of_another_version_says_so(table, tmp_path):
+    path = rewritten(tmp_path / "x.parquet", table, metadata={"format": 99, "series": SPEC.to_json()})
+    with pytest.raises(TableError, match=rf"of format 99; this netgen reads format {FORMAT}\. Extract it anew"):
+        FlowTable.read(path)
+
+
+def test_a_foreign_parquet_file_says_what_it_may_be(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"label": ["a"], "t_us": [[0]]}), path)
+    with pytest.raises(TableError, match=r"no netgen metadata\. .*netgen import .*x\.parquet"):
+        FlowTable.read(path)
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+    with pytest.raises(TableError, match="does not exist"):
+        FlowTable.read(tmp_path / "x.parquet")
+    with pytest.raises(TableError, match="is a folder"):
+        FlowTable.read(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.99, 0.9999])
+def test_a_truncated_file_is_no_flow_table(share, table, tmp_path):
+    path = table.write(tmp_path / "x.parquet")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(TableError, match=r"is no flow table: .*netgen extract"):
+        FlowTable.read(path)
+
+
+def test_a_file_with_a_damaged_middle_never_ends_in_an_error_of_another_library(table, tmp_path):
+    """What is damaged so that it shows is a TableError, wherever the damage lies."""
+    path = table.write(tmp_path / "x.parquet")
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(4, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            FlowTable.read(path)
+        except InputError:
+            refused += 1
+    assert refused
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [[], 3, {"format": FORMAT}, {"format": FORMAT, "series": {"length": 8}}, {"format": FORMAT, "series": [1]}],
+    ids=str,
+)
+def test_metadata_that_make_no_sense_are_a_table_error(metadata, table, tmp_path):
+    path = rewritten(tmp_path / "x.parquet", table, metadata=metadata)
+    with pytest.raises(TableError, match=r"x\.parquet"):
+        FlowTable.read(path)
+
+
+def test_missing_columns_are_named(table, tmp_path):
+    path = rewritten(tmp_path / "x.parquet", table, label=None, down_bytes=None)
+    with pytest.raises(TableError, match="lacks the columns down_bytes, label"):
+        FlowTable.read(path)
+
+
+def test_columns_of_another_type_are_refused(table, tmp_path):
+    short = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(16, int)), 4)
+    for column in (short, pa.array(["x"] * 4)):
+        path = rewritten(tmp_path / "x.parquet", table, up_bytes=column)
+        with pytest.raises(TableError, match="columns of another type"):
+            FlowTable.read(path)
+
+
+def test_a_missing_value_where_none_may_be_is_refused(table, tmp_path):
+    path = rewritten(tmp_path / "x.parquet", table, packets=pa.array([1, None, 3, 4]))
+    with pytest.raises(TableError, match=r"columns of another type.*packets"):
+        FlowTable.read(path)
+
+
+def test_columns_in_another_order_and_more_of_them_do_no_harm(table, tmp_path):
+    path = tmp_path / "x.parquet"
+    arrow = table.table.select(list(reversed(table.table.column_names))).append_column("more", pa.array([1, 2, 3, 4]))
+    metadata = {METADATA_KEY: json.dumps({"format": FORMAT, "series": SPEC.to_json()}).encode()}
+    pq.write_table(arrow.replace_schema_metadata(metadata), path)
+    assert FlowTable.read(path).table.equals(table.table)
+
+
+def test_a_folder_named_like_a_partition_adds_no_column(table, tmp_path):
+    """Arrow takes `label=x/` in a path for a column."""
+    folder = tmp_path / "label=zoom"
+    folder.mkdir()
+    assert FlowTable.read(table.write(folder / "x.parquet")).labels.tolist() == ["a", None, "b", "a"]
+
+
+def test_the_columns_are_those_that_are_documented():
+    """Nothing but `ABOUT` and the channels, and only what every flow has is required."""
+    schema = FlowTable.build(np.zeros((1, 4, 8)), SPEC).table.schema
+    assert schema.names == [*ABOUT.names, *CHANNELS]
+    required = {field.name for field in schema if not field.nullable}
+    assert required == {"flow", "synthetic", "duration_ns", "packets", "bytes", "cut_packets", *CHANNELS}
+
+
+def test_writing_needs_no_room_twice(table, small_disk):
+    """A table that does not fit on the disk leaves nothing there."""
+    big = FlowTable.build(np.random.default_rng(0).integers(0, 2**60, (2000, 4, 8)), SPEC, packets=1, bytes=1)
+    with pytest.raises(OutputError, match=r"No space left on device\. Free some space"):
+        big.write(small_disk / "x.parquet")
+    assert list(Path(small_disk).iterdir()) == []

@@ -1,0 +1,176 @@
+"""The pages for those who use the flows keep their word: their Python runs as it stands, their figures were printed."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.paths import ROOT
+
+from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.table.flow_table import FlowTable
+
+USE, IDS = (ROOT / "docs" / name for name in ("use.md", "ids.md"))
+
+#: What is run instead of an option that takes long.
+SHORTER = {
+    "--minutes 6": "--steps 2 --precision float32 --sampling-steps 2",
+    "-n 400": "-n 24 --steps 2",
+    "-n 200": "-n 12 --steps 2",
+}
+
+
+def sections(page):
+    """Heading -> bodies of its Python blocks."""
+    parts = re.split(r"^## (.*)\n", page.read_text("utf-8"), flags=re.MULTILINE)[1:]
+    found = {
+        heading: re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        for heading, text in zip(parts[::2], parts[1::2], strict=True)
+    }
+    return {heading: blocks for heading, blocks in found.items() if blocks}
+
+
+def shell_blocks(page):
+    return re.findall(r"^```sh\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def run_python(code, folder, *also):
+    """A block in a process of its own, where any warning is an error; its stdout."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-W", "error", "-c", "\n".join([code, *also])]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run_shell(block, folder):
+    """The netgen commands of a block, shortened."""
+    for old, new in SHORTER.items():
+        block = block.replace(old, new)
+    command = Path(sys.executable).with_name("netgen")
+    for line in block.splitlines():
+        words = [command if word == "netgen" else word for word in shlex.split(line, comments=True)]
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+# --- docs/use.md ---
+
+#: Heading -> what must hold after its last block, beside that none raises or warns; `flows` is netgen's own view.
+CHECKS = {
+    "scikit-learn": "assert sorted(set(said)) and len(said) == len(X_test) == 12",
+    "PyTorch": "assert len(said) == 12 and list(train.classes) == list(test.classes) == flows.classes",
+    "pandas": "assert np.array_equal(down, flows.series()[:, 1]) and frame['peak'].max() == down.max()",
+    "polars": "assert down.tolist() == flows.series()[:, 1].tolist() and by_class['flows'].sum() == 24",
+    "DuckDB": (
+        "down = flows.series()[:, 1]\n"
+        "assert [(name, number) for name, number, *_ in by_class] == list(flows.counts().items())\n"
+        "assert [number for _, number in busiest] == sorted(down.sum(0).tolist())[:-4:-1]"
+    ),
+    "Hugging Face datasets": (
+        "assert rows.num_rows == {'train': 24}\n"
+        "assert rows['train']['label'] == flows.labels.tolist()\n"
+        "import json, pathlib\n"
+        "assert 'license: unknown' in pathlib.Path('video-flows/README.md').read_text()"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def use_folder(tmp_path_factory):
+    """A folder with the tables of docs/use.md, made by its commands."""
+    folder = tmp_path_factory.mktemp("use")
+    run_shell(shell_blocks(USE)[0], folder)
+    return folder
+
+
+@pytest.mark.parametrize("heading", CHECKS)
+def test_each_section_runs_and_agrees_with_netgen(heading, use_folder):
+    """Every block by itself, as it stands."""
+    if heading.startswith("Hugging Face") and not find_spec("datasets"):
+        pytest.skip("datasets is not installed; the test extra has it")
+    *first, last = sections(USE)[heading]
+    for block in first:
+        run_python(block, use_folder)
+    run_python(last, use_folder, "import netgen", "flows = netgen.FlowTable.read('new.parquet')", CHECKS[heading])
+
+
+def test_no_section_is_left_out():
+    assert list(sections(USE)) == list(CHECKS)
+
+
+# --- docs/ids.md ---
+
+
+@pytest.fixture
+def made_up(tmp_path):
+    """A folder with tables like those that docs/ids.md imports: the same classes, made here."""
+    names = re.search(r"^BENIGN = \((.*)\)$", IDS.read_text("utf-8"), re.MULTILINE)[1].replace('"', "").split(", ")
+    labels = np.repeat([*names, "Attack-1", "Attack-2"], [20, 12, 12, 12, 12])
+    for number, name in enumerate(("all", "test")):
+        count = np.random.default_rng(number).integers(0, 3, (len(labels), 2, 16))
+        count[:, 0, 0] = 1
+        count[labels == "Attack-1", 1] *= 20
+        series = np.concatenate([count * 500, count], axis=1)
+        FlowTable.build(series, SeriesSpec(bin_ns=10**8, length=16), label=labels.tolist()).write(
+            tmp_path / f"{name}.parquet"
+        )
+    return tmp_path
+
+
+def walk(folder):
+    """The steps of docs/ids.md after its tables are there; what its blocks print."""
+    (rare,), _, (judge,) = sections(IDS).values()
+    said = run_python(rare, folder)
+    run_shell(next(block for block in shell_blocks(IDS) if "netgen augment" in block), folder)
+    return said + run_python(judge, folder)
+
+
+def test_the_ids_page_runs(made_up):
+    """From an imbalanced table to a balanced one and its score, on made-up flows and a model of two steps."""
+    said = walk(made_up)
+    assert FlowTable.read(made_up / "flows.parquet").counts()["Attack-1"] == 8
+    balanced = FlowTable.read(made_up / "balanced.parquet")
+    assert set(balanced.counts().values()) == {20}
+    assert sum(balanced.table["synthetic"].to_pylist()) == 12 + 12 + 8 + 8
+    assert said.count("macro F1") == 2
+    assert "of them synthetic" in (made_up / "balanced.card.md").read_text("utf-8")
+    (fill,) = sections(IDS)["2. Fill the classes up"]
+    assert "minutes=6" in fill
+    run_python(fill.replace("minutes=6", "steps=2, precision='float32'"), made_up)
+    assert set(FlowTable.read(made_up / "balanced.parquet").counts().values()) == {20}
+
+
+def test_the_ids_page_runs_on_the_real_flows(shared_data, tmp_path):
+    """With its own commands and data, but for a shorter training: classes and numbers are those it speaks of."""
+    (tmp_path / "certta_flows.parquet").symlink_to(shared_data / "series" / "certta_flows.parquet")
+    run_shell(next(block for block in shell_blocks(IDS) if "netgen import" in block), tmp_path)
+    said = walk(tmp_path)
+    assert list(FlowTable.read(tmp_path / "flows.parquet").counts().values()) == [210, 8, 8, 8, 84, 8, 8, 8, 84]
+    assert set(FlowTable.read(tmp_path / "balanced.parquet").counts().values()) == {210}
+    assert "macro avg" in said
+
+
+def test_the_script_behind_the_figures_runs(shared_data):
+    """benchmarks/ids.py prints both tables; here with almost no training."""
+    words = shlex.split("--steps 2 --sampling-steps 2 --seeds 0 --keep 80 --forests 1 --trees 10")
+    environment = {**os.environ, "NETGEN_SHARED_DATA": str(shared_data)}
+    words = [sys.executable, ROOT / "benchmarks" / "ids.py", *words]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [row.split(" | ")[0] for row in done.stdout.splitlines() if row.startswith("| ")]
+    (page,) = re.findall(r"^\| forest trained on .*\n(?:\|.*\n)+", IDS.read_text("utf-8"), re.MULTILINE)
+    assert [row.split(" | ")[0] for row in page.splitlines() if row.startswith("| ")] == rows[: page.count("\n") - 1]
+
+
+def test_the_figures_of_the_page_are_those_of_the_benchmark():
+    """Each row with a figure stands in BENCHMARKS.md, too."""
+    rows = re.findall(r"^\|.*\d\.\d\d.*$", IDS.read_text("utf-8"), re.MULTILINE)
+    assert len(rows) >= 7
+    printed = (ROOT / "BENCHMARKS.md").read_text("utf-8").splitlines()
+    assert [row for row in rows if row not in printed] == []

@@ -1,0 +1,182 @@
+"""netgen.capture.table.flow_table.TableWriter: a table written some rows at a time is the one written at once, or is not there."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from netgen.capture.errors import InputError, OutputError
+from netgen.capture.extract import extract, extraction
+from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.table.flow_table import FlowTable, TableWriter, about_columns
+
+NS = 1_000_000_000
+T = 1_700_000_000 * NS
+SPEC = SeriesSpec(bin_ns=NS, length=8)
+ROWS = 50
+
+
+@pytest.fixture(scope="module")
+def columns():
+    """All columns but the series, some with nothing in them."""
+    rng = np.random.default_rng(0)
+    names = [None if number % 3 else f"host{number}.example.org" for number in range(ROWS)]
+    return about_columns(
+        ROWS,
+        flow=np.arange(ROWS),
+        label=[f"class {number % 4}" for number in range(ROWS)],
+        source="a.pcap",
+        synthetic=False,
+        start_ns=T + rng.integers(0, NS, ROWS),
+        duration_ns=rng.integers(0, NS, ROWS),
+        protocol=17,
+        name=names,
+        packets=rng.integers(1, 9, ROWS),
+        bytes=rng.integers(1, 9999, ROWS),
+        cut_packets=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def series():
+    return np.random.default_rng(1).integers(0, 2**40, (ROWS, *SPEC.shape))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(0, ROWS), max_size=6).map(sorted))
+def test_rows_that_are_written_in_batches_are_the_table(tmp_path, columns, series, cuts):
+    """Of any size, none too; what is said about them at the end is in the file. `FlowTable.write` writes no other."""
+    whole = FlowTable.of(columns, series, SPEC, {"made_by": "a test", "numbers": [1, 2]})
+    path = tmp_path / "batches.parquet"
+    with TableWriter(path, SPEC, force=True) as writer:
+        for first, last in zip([0, *cuts], [*cuts, ROWS], strict=True):
+            writer.write(columns.slice(first, last - first), series[first:last])
+        writer.about = whole.about
+    found = FlowTable.read(path)
+    whole.write(tmp_path / "whole.parquet", force=True)
+    for table in (FlowTable.read(tmp_path / "whole.parquet"), whole):
+        assert found.table.equals(table.table)
+        assert (found.spec, found.about) == (table.spec, table.about)
+    assert (found.series() == series).all()
+
+
+def test_an_empty_table_is_one_too(tmp_path):
+    path = tmp_path / "a.parquet"
+    with TableWriter(path, SPEC) as writer:
+        writer.about = {"made_by": "nobody"}
+    found = FlowTable.read(path)
+    assert (len(found), found.spec, found.about) == (0, SPEC, {"made_by": "nobody"})
+    assert found.series().shape == (0, *SPEC.shape)
+
+
+def test_the_file_appears_at_the_end(tmp_path, columns, series):
+    path = tmp_path / "a.parquet"
+    with TableWriter(path, SPEC) as writer:
+        writer.write(columns, series)
+        assert not path.exists()
+    assert [each.name for each in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def write(path, *batches, error=None):
+    """Write batches of columns and series, and raise the error."""
+    with TableWriter(path, SPEC, force=True) as writer:
+        for batch in batches:
+            writer.write(*batch)
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("old", [None, b"what was there"])
+def test_whatever_is_raised_meanwhile_leaves_what_was_there(tmp_path, columns, series, error, old):
+    path = tmp_path / "a.parquet"
+    if old:
+        path.write_bytes(old)
+    with pytest.raises(error):
+        write(path, (columns, series), error=error)
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == ([old] if old else [])
+
+
+def test_rows_that_do_not_fit_are_refused(tmp_path, columns, series):
+    """And nothing of the others is left."""
+    with pytest.raises((InputError, ValueError)):
+        write(tmp_path / "a.parquet", (columns, series), (columns, series[:-1]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_exists_is_refused_before_a_row_is_made(tmp_path):
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"what was there")
+    with pytest.raises(OutputError, match=r"a\.parquet exists already"):
+        TableWriter(path, SPEC)
+    assert path.read_bytes() == b"what was there"
+
+
+# -- no room -------------------------------------------------------------------------------------
+
+
+def fill(disk, left):
+    """Take all room of a disk but so many bytes."""
+    with (disk / "filler").open("wb", buffering=0) as stream:
+        try:
+            while True:
+                stream.write(bytes(4096))
+        except OSError:
+            stream.truncate(max(stream.tell() - left, 0))
+
+
+@pytest.mark.parametrize("left", [0, 8192])
+def test_a_full_disk_is_said_in_one_line_and_nothing_is_left(small_disk, left):
+    """Whether it is full from the beginning or in the middle."""
+    fill(small_disk, left)
+    series = np.random.default_rng(2).integers(0, 2**60, (200, *SPEC.shape))
+    columns = about_columns(200, flow=np.arange(200), synthetic=False, duration_ns=0, packets=1, bytes=1, cut_packets=0)
+    with pytest.raises(OutputError, match="No space left") as caught:
+        write(small_disk / "a.parquet", *[(columns, series)] * 3)
+    assert "\n" not in str(caught.value)
+    assert [each.name for each in small_disk.iterdir()] == ["filler"]
+
+
+def test_a_file_that_may_not_grow_is_said_in_one_line(tmp_path, size_limit):
+    series = np.random.default_rng(2).integers(0, 2**60, (200, *SPEC.shape))
+    with size_limit(10_000), pytest.raises(OutputError, match="File too large"):
+        FlowTable.build(series, SPEC).write(tmp_path / "a.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- extractions ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def capture(pcap_file, packet):
+    return pcap_file([(T + i * NS // 10, packet.udp4(1000 + i % 7, 53, bytes(i))) for i in range(99)], "in/a.pcap")
+
+
+def test_an_extraction_that_is_written_is_the_table(capture, tmp_path):
+    path = tmp_path / "a.parquet"
+    told = extraction(capture).write(path)
+    whole = extract(capture)
+    found = FlowTable.read(path)
+    assert found.table.equals(whole.table)
+    assert found.about == whole.about
+    assert told == whole.summary()
+
+
+def test_an_extraction_that_finds_its_file_there_can_be_written_elsewhere(capture, tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"what was there")
+    found = extraction(capture)
+    with pytest.raises(OutputError, match="exists already"):
+        found.write(tmp_path / "a.parquet")
+    found.write(tmp_path / "b.parquet")
+    assert FlowTable.read(tmp_path / "b.parquet").table.equals(extract(capture).table)
+
+
+def test_the_packets_of_an_extraction_are_counted_once(capture, tmp_path):
+    """A second time is refused in so many words, and leaves no file."""
+    found = extraction(capture)
+    found.table()
+    with pytest.raises(InputError, match=r"can be counted once\. Keep its table, or extract again"):
+        found.table()
+    with pytest.raises(InputError, match="can be counted once"):
+        found.write(tmp_path / "a.parquet")
+    assert not list(tmp_path.glob("*.parquet*"))

@@ -1,0 +1,416 @@
+"""What goes wrong for a user: each fault is one clear line with a way on, exit code 1, and no half-written file."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import netgen
+from netgen.capture.table.flow_table import FlowTable
+from netgen.diffusion import model_file
+from netgen.model.model import FORMAT
+
+COMMAND = Path(sys.executable).with_name("netgen")
+TRAIN = ("--threads", 1, "--precision", "float32")
+NS = 1_000_000_000
+T = 1_700_000_000 * NS
+MISSING = "no_such_folder"
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def inputs(tmp_path, tiny_flows, tiny_model_file, packet, pcap_file):
+    """Something to give to every command: a capture, a trace, a flow table, a model."""
+    pcap_file([(T + index * NS // 50, packet.udp4(5000, 53, bytes(700))) for index in range(9)], "in/a.pcap")
+    folder = tmp_path / "in"
+    (folder / "t.csv").write_text("time,size\n0,60\n1,-1500\n")
+    tiny_flows.write(folder / "t.parquet")
+    shutil.copy(tiny_model_file, folder / "m.safetensors")
+    return folder
+
+
+@pytest.fixture
+def fault(netgen_command):
+    """Function: words of a command that is to fail; the one line it says."""
+
+    def run(*words):
+        outcome = netgen_command(*words)
+        assert outcome.code == 1, outcome
+        assert outcome.out == ""
+        return one_line(outcome.err)
+
+    return run
+
+
+def one_line(err):
+    """stderr as every error leaves it: one line, with a way on after the first sentence."""
+    assert err.startswith("netgen: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert ". " in err
+    assert "Traceback" not in err
+    return err.removeprefix("netgen: ").removesuffix("\n")
+
+
+def files(folder):
+    """All that lies in a folder, hidden temporary files too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def commands(inputs, out):
+    """Each command that writes, and where to: name -> (words, file in `out`)."""
+    model = inputs / "m.safetensors"
+    synth = ("synth", "-m", model, "-c", "web", "-n", 30, "--steps", 2)
+    return {
+        "extract": (("extract", inputs / "a.pcap"), out / "x.parquet"),
+        "import": (("import", inputs / "t.csv"), out / "x.parquet"),
+        "train": (("train", inputs / "t.parquet", "--steps", 3, *TRAIN), out / "x.safetensors"),
+        "synth to a table": (synth, out / "x.parquet"),
+        "synth to csv": (synth, out / "x.csv"),
+        "synth to a capture": (synth, out / "x.pcap"),
+        "show": (("show", inputs / "t.parquet"), out / "x.png"),
+    }
+
+
+WRITERS = list(commands(Path(), Path()))
+
+
+# --- what is given cannot be used ---
+
+
+def test_a_class_that_no_model_has(shipped_folder, here, fault):
+    said = fault("synth", "--class", "ssh")
+    assert said == (
+        "no shipped model has the class ssh. They have tiny: Web-TLS, dns-doh, dns-plain. "
+        "Train one on captures of your own: netgen extract, netgen train; then netgen synth --model FILE"
+    )
+    said = fault("synth", "--class", "ssh", "--model", "tiny")
+    assert said.startswith("model tiny has no class 'ssh'; it has Web-TLS, dns-doh, dns-plain. netgen models lists")
+    assert files(here) == []
+
+
+def test_a_class_that_could_be_several(shipped_folder, here, fault):
+    said = fault("synth", "--class", "dns", "--model", "tiny")
+    assert said == "class 'dns' of model tiny could be dns-doh, dns-plain. Write more of it"
+    assert files(here) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"%PDF-1.7" + bytes(40)], ids=repr)
+def test_a_file_that_is_no_capture(content, here, fault):
+    (here / "a.pcap").write_bytes(content)
+    said = fault("extract", "a.pcap")
+    assert "a.pcap" in said
+    assert "Name a pcap or pcapng file" in said
+    assert files(here) == ["a.pcap"]
+
+
+def test_a_file_that_is_not_there(here, fault):
+    assert fault("extract", "a.pcap") == (
+        "a.pcap does not exist. Name a pcap or pcapng file, or a folder that holds some"
+    )
+    for words in (("train", "a.parquet"), ("import", "a.parquet"), ("show", "a.parquet"), ("info", "a.parquet")):
+        assert "a.parquet" in fault(*words)
+    assert files(here) == []
+
+
+def test_an_empty_folder(here, fault):
+    (here / "captures").mkdir()
+    assert fault("extract", "captures").startswith("the folder captures is empty. Name a pcap or pcapng file")
+    (here / "captures" / "notes.txt").write_text("nothing here")
+    assert "no capture was found among 1 files in captures" in fault("extract", "captures")
+    assert files(here) == ["captures"]
+
+
+def test_a_flow_table_without_labels(inputs, here, fault, netgen_command):
+    assert netgen_command("extract", inputs / "a.pcap", "-o", "bare.parquet").code == 0
+    said = fault("train", "bare.parquet")
+    assert said.startswith(
+        "none of the 1 flows has a label. Label them when they are extracted: netgen extract --label"
+    )
+    assert files(here) == ["bare.parquet"]
+
+
+@pytest.mark.parametrize("command", ["synth", "info", "show", "extract"])
+def test_a_model_of_another_version(command, inputs, here, fault):
+    about = {**model_file.load_about(inputs / "m.safetensors"), "format": FORMAT + 1, "netgen": "7.0"}
+    model_file.save(here / "new.safetensors", model_file.load_tensors(inputs / "m.safetensors"), about)
+    words = {
+        "synth": ("synth", "-m", "new.safetensors", "-c", "web"),
+        "info": ("info", "new.safetensors"),
+        "show": ("show", "new.safetensors"),
+        "extract": ("extract", inputs / "a.pcap", "--like", "new.safetensors"),
+    }[command]
+    said = fault(*words)
+    assert f"new.safetensors is a model of format {FORMAT + 1}; this netgen reads formats 3 to {FORMAT}" in said
+    assert "Train it anew, or use the netgen that made it (7.0)" in said
+    assert files(here) == ["new.safetensors"]
+
+
+def test_a_flow_table_of_another_version(tiny_flows, here, fault):
+    import pyarrow.parquet as pq
+
+    meta = json.dumps({"format": 99, "series": tiny_flows.spec.to_json()}).encode()
+    pq.write_table(tiny_flows.table.replace_schema_metadata({b"netgen": meta}), here / "t.parquet")
+    for words in (("train", "t.parquet"), ("show", "t.parquet"), ("info", "t.parquet")):
+        assert "t.parquet is a flow table of format 99" in fault(*words)
+    assert files(here) == ["t.parquet"]
+
+
+def test_a_damaged_model(inputs, here, fault):
+    whole = (inputs / "m.safetensors").read_bytes()
+    (here / "m.safetensors").write_bytes(whole[:-1000])
+    said = fault("synth", "-m", "m.safetensors", "-c", "web")
+    assert said.startswith("m.safetensors is no netgen model: no safetensors file")
+    assert files(here) == ["m.safetensors"]
+
+
+def test_tables_of_other_series(tiny_flows, inputs, here, fault, netgen_command):
+    netgen_command("extract", inputs / "a.pcap", "--label", "a", "-o", "other.parquet")
+    said = fault("train", inputs / "t.parquet", "other.parquet")
+    assert "they cannot be compared" in said
+    assert "--like" in said
+    assert files(here) == ["other.parquet"]
+
+
+def test_a_damaged_capture_is_counted_and_what_could_be_read_is_kept(inputs, here, fault, netgen_command):
+    """Cut in the middle of a packet: the packets before it are in the table, the damage in the account."""
+    whole = (inputs / "a.pcap").read_bytes()
+    (here / "cut.pcap").write_bytes(whole[:-735])  # a packet is 742 bytes, and 16 of its record
+    outcome = netgen_command("extract", "cut.pcap", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    account = json.loads(outcome.out)["account"]
+    assert account["packets"] == account["in_flows"] + sum(account["skipped"].values())
+    assert account["in_flows"] == sum(FlowTable.read("cut.flows.parquet").table["packets"].to_pylist()) == 8
+    assert [damage["file"] for damage in account["damaged"]] == ["cut.pcap"]
+    outcome = netgen_command("extract", "cut.pcap", "--force")
+    assert "damaged: cut.pcap, byte " in outcome.out
+    said = fault("extract", "cut.pcap", "--strict", "-o", "strict.parquet")
+    assert "cut.pcap is damaged at byte" in said
+    assert "Leave out --strict" in said
+    assert files(here) == ["cut.flows.parquet", "cut.pcap"]
+
+
+# --- what is made cannot be written ---
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_an_output_folder_that_does_not_exist(writer, inputs, here, fault):
+    """Said before any work, with the command that makes it."""
+    words, out = commands(inputs, Path(MISSING))[writer]
+    begun = time.process_time()
+    said = fault(*words, "-o", out)
+    assert said == f"cannot write {out}: the folder {MISSING} does not exist. Make it first: mkdir -p {MISSING}"
+    assert time.process_time() - begun < 5
+    assert files(here) == []
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_an_output_with_an_unknown_ending(writer, inputs, here, fault):
+    words, _ = commands(inputs, here)[writer]
+    for name in ("x.docx", "x"):
+        said = fault(*words, "-o", name)
+        assert name in said
+        assert "cannot be written to" in said or "cannot write" in said
+        assert "." in said.split(". ", 1)[1]  # an ending that would do
+    assert files(here) == []
+
+
+@pytest.fixture
+def disk_that_fills(monkeypatch):
+    """At first there seems to be room enough: others fill the disk later."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 0, 1 << 40))
+
+
+@pytest.mark.parametrize("old", [None, "mine"], ids=["new", "over an old one"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk(writer, old, inputs, small_disk, fault, disk_that_fills):
+    """A real one: nothing is left of what did not fit, and a file that was to be replaced is still there."""
+    words, out = commands(inputs, small_disk)[writer]
+    before = ["filler"]
+    room = 64 - 8
+    if old:
+        out.write_text(old)
+        before.append(out.name)
+        room -= 4
+    if writer == "train":
+        before.append("x.metrics.jsonl")  # a log, whole in itself
+    else:
+        room += 4
+    (small_disk / "filler").write_bytes(bytes(room * 1024))
+    said = fault(*words, "-o", out, *(["--force"] if old else []))
+    assert said.startswith(f"cannot write {out}: ")
+    assert "No space left on device" in said
+    assert said.endswith(". Free some space or write elsewhere with -o; nothing was left behind")
+    assert files(small_disk) == sorted(before)
+    assert not old or out.read_text() == old
+
+
+def test_a_disk_with_no_room_at_all_for_a_training(inputs, small_disk, fault, disk_that_fills):
+    """It ends at its log, before any step, and names it."""
+    (small_disk / "filler").write_bytes(bytes(64 * 1024))
+    said = fault(*commands(inputs, small_disk)["train"][0], "-o", small_disk / "x.safetensors")
+    assert said.startswith(f"cannot write {small_disk}/x.metrics.jsonl: No space left on device. Free some space")
+    assert files(small_disk) == ["filler"]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_file_that_may_not_grow(writer, inputs, here, size_limit, fault):
+    """The same as a full disk, where there is no root to make one."""
+    words, out = commands(inputs, here)[writer]
+    with size_limit(4000):
+        said = fault(*words, "-o", out)
+    assert said.startswith(f"cannot write {out}: ")
+    assert "ile too large" in said
+    assert files(here) == (["x.metrics.jsonl"] if writer == "train" else [])
+
+
+def test_a_folder_in_the_place_of_the_output(inputs, here, fault):
+    (here / "x.parquet").mkdir()
+    said = fault("extract", inputs / "a.pcap", "-o", "x.parquet", "--force")
+    assert said == "cannot write x.parquet: it is a folder. Name a file in it"
+    assert files(here / "x.parquet") == []
+
+
+# --- Ctrl-C ---
+
+
+def start(*words):
+    """A command in a process of its own, which takes Ctrl-C as in a terminal."""
+    return subprocess.Popen(
+        [COMMAND, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background job ignores Ctrl-C, and its children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def interrupt_training(words, metrics, number):
+    """Start a training, interrupt it once it has noted some steps; its exit code, stdout and stderr."""
+    with start(*words) as process:
+        while process.poll() is None and not (metrics.is_file() and metrics.read_text().count("\n") > 1):
+            time.sleep(0.01)
+        process.send_signal(number)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    return process.returncode, out, err
+
+
+def interrupted(words, here, number):
+    """An interrupted training, checked: one line and a checkpoint, no model; the step it came to."""
+    code, out, err = interrupt_training(words, here / "m.metrics.jsonl", number)
+    assert (code, out) == (1, "")
+    said = one_line(err)
+    assert said.startswith("interrupted at step ")
+    assert said.endswith("Go on with the same command and --resume; m.checkpoint.safetensors holds it")
+    assert files(here) == ["m.checkpoint.safetensors", "m.metrics.jsonl", "t.parquet"]
+    step = model_file.load_about(here / "m.checkpoint.safetensors")["step"]
+    assert f"at step {step}," in said
+    assert step >= 20
+    return step
+
+
+def test_a_training_that_is_asked_to_end_keeps_a_checkpoint(tiny_flows, here):
+    """By `kill`, or by a machine that shuts down."""
+    tiny_flows.write("t.parquet")
+    interrupted(("train", "t.parquet", "-o", "m.safetensors", *TRAIN), here, signal.SIGTERM)
+
+
+def test_an_interrupted_training_goes_on_where_it_was(tiny_flows, here, netgen_command):
+    """Ctrl-C keeps a checkpoint and makes no model; --resume finishes it, and the model is the uninterrupted one's."""
+    steps = 150
+    tiny_flows.write("t.parquet")
+    words = ("train", "t.parquet", "-o", "m.safetensors", "--steps", steps, *TRAIN)
+    step = interrupted(words, here, signal.SIGINT)
+    assert step < steps
+
+    refused = netgen_command(*words)
+    assert refused.code == 1
+    assert "holds an unfinished training. Go on with --resume, or begin anew with --force" in refused.err
+
+    with (here / "m.metrics.jsonl").open("a") as stream:  # as a crash after the checkpoint leaves it
+        stream.write('{"step": 100000, "error": 0}\n{"step": 1')
+    outcome = netgen_command(*words, "--resume")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert files(here) == ["m.metrics.jsonl", "m.safetensors", "t.parquet"]
+    lines = [json.loads(line) for line in (here / "m.metrics.jsonl").read_text().splitlines()]
+    assert [line["begin_at_step"] for line in lines if "begin_at_step" in line] == [0, step]
+    noted = [line["step"] for line in lines if "step" in line]
+    assert noted == sorted(set(noted))
+    assert noted[-1] == steps
+
+    whole = netgen.train(tiny_flows, steps=steps, threads=1, precision="float32")
+    assert netgen.load("m.safetensors").weights_sha256() == whole.weights_sha256()
+
+
+def test_resuming_needs_the_same_flows_and_scale_and_a_checkpoint(tiny_flows, here, fault, netgen_command, monkeypatch):
+    tiny_flows.write("t.parquet")
+    tiny_flows.take(range(40)).write("other.parquet")
+    words = ("train", "t.parquet", "-o", "m.safetensors", "--steps", 25, *TRAIN)
+    assert "there is no m.checkpoint.safetensors to resume from. Leave --resume out" in fault(*words, "--resume")
+    with pytest.raises(netgen.NetgenError, match="interrupted at step 20"):
+        netgen.train(
+            tiny_flows, out="m.safetensors", steps=40, threads=1, precision="float32",
+            progress=lambda report: signal.raise_signal(signal.SIGINT),
+        )  # fmt: skip
+    assert "belongs to other flows, another seed or another netgen" in fault(
+        "train", "other.parquet", *words[2:], "--resume"
+    )
+    assert "belongs to other flows, another seed or another netgen" in fault(*words, "--seed", 1, "--resume")
+    with monkeypatch.context() as patch:
+        patch.setattr("netgen.encoders.decoding.sizes.REMEMBERED", 64)  # as another version may have it
+        assert "belongs to other flows, another seed or another netgen" in fault(*words, "--resume")
+    (here / "m.checkpoint.safetensors").write_bytes(b"damaged")
+    assert "m.checkpoint.safetensors cannot be resumed from" in fault(*words, "--resume")
+    assert files(here) == ["m.checkpoint.safetensors", "m.metrics.jsonl", "other.parquet", "t.parquet"]
+    assert netgen_command(*words, "--force").code == 0  # begins anew
+    assert files(here) == ["m.metrics.jsonl", "m.safetensors", "other.parquet", "t.parquet"]
+
+
+def test_a_training_that_the_disk_cannot_hold_is_refused_before_it_begins(tiny_flows, here, fault, monkeypatch):
+    """Not after the minutes that were asked for."""
+    tiny_flows.write("t.parquet")
+    usage = shutil.disk_usage(here)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=3_000_000))
+    message = fault("train", "t.parquet", "-o", "m.safetensors", "--steps", 25, *TRAIN)
+    assert "m.safetensors cannot be written: 3 MB are free there" in message
+    assert files(here) == ["t.parquet"]
+
+
+@pytest.mark.parametrize("command", ["synth", "extract"])
+def test_ctrl_c_in_any_other_command(command, inputs, here):
+    """One line, exit code 1, and no file; sent by the process to itself when it is well under way."""
+    words = {
+        "synth": ["synth", "-m", str(inputs / "m.safetensors"), "-c", "web", "-n", "1000000", "-o", "x.parquet"],
+        "extract": ["extract", str(inputs / "a.pcap"), "-o", "x.parquet"],
+    }[command]
+    program = (
+        "import os, signal, sys, threading, netgen.capture.flows.batch, netgen.cli.app, netgen.model.model\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def interrupt(): os.kill(os.getpid(), signal.SIGINT)\n"
+        f"sys.argv = ['netgen', *{words}]\n"
+        "if sys.argv[1] == 'synth': threading.Timer(0.5, interrupt).start()\n"
+        "else: netgen.capture.flows.batch.dissect = lambda chunk, inner: interrupt()\n"
+        "netgen.cli.app.main()"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert one_line(ran.stderr) == "interrupted. Nothing was half-written; type the command again"
+    assert files(here) == []

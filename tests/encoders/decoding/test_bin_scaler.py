@@ -1,0 +1,241 @@
+"""encoders: sizes and numbers of packets on a scale, and back."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from netgen.encoders.decoding.bin_scaler import GAP, PacketScale
+from netgen.encoders.decoding.quantile_scale import STEPS
+from netgen.encoders.decoding.rounding import nearest_packets
+from netgen.encoders.decoding.sizes import LEAST, Sizes
+from netgen.encoders.log_scale import IDLE
+from netgen.encoders.registry import ENCODERS
+
+SETS = ["alexa_voice", "certta_flows", "iot_setup", "netflix_session", "tor_wikipedia", "video_platform"]
+NO_LIMIT = np.array([0.0, 0.0]), np.array([2.0**40, 2.0**40])
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@st.composite
+def traffic(draw, most=1000, largest=1500):
+    """Series that packets can make: int64 (flows, 4, bins), with a packet in bin 0."""
+    shape = (draw(st.integers(1, 4)), 2, draw(st.sampled_from([4, 8, 16])))
+    packets = draw(hnp.arrays(np.int64, shape, elements=st.integers(0, most), fill=st.just(0)))
+    packets[:, 0, 0] = np.maximum(packets[:, 0, 0], 1)
+    share = draw(hnp.arrays(np.float64, shape, elements=st.floats(0, 1), fill=st.sampled_from([0.0, 0.02, 1.0])))
+    volume = np.floor(packets * (20 + share * (largest - 20))).astype(np.int64)
+    return np.concatenate([volume, packets], axis=1)
+
+
+def back(scale, scaled):
+    drawn = nearest_packets(scaled, scale, *NO_LIMIT)
+    return np.concatenate([np.rint(drawn.size * drawn.packets).astype(np.int64), drawn.packets], axis=1)
+
+
+def group_of(sizes, bin_, packets):
+    """Number of the scale that stands for such a bin."""
+    part = max(begin for begin in sizes.begin if begin <= bin_)
+    return next(
+        group
+        for group, (begin, most) in enumerate(zip(sizes.begin, sizes.most, strict=True))
+        if begin == part and packets <= most
+    )
+
+
+@given(traffic())
+def test_series_come_back_from_float32(series):
+    """Exactly, of up to 1000 full packets a bin, though the scaled series are float32."""
+    scale = PacketScale.of(series)
+    np.testing.assert_array_equal(back(scale, scale.scale(series).astype(np.float32)), series)
+
+
+@given(real=traffic(), other=traffic())
+def test_other_series_come_back_as_far_as_the_scale_goes(real, other):
+    """Of sizes and packets no larger than the real ones; more is cut to them."""
+    scale = PacketScale.of(real)
+    found = back(scale, scale.scale(other))
+    packets = np.minimum(other[:, 2:], scale.top[:, None])
+    mean = other[:, :2] / np.maximum(other[:, 2:], 1)
+    for way, sizes in enumerate(scale.sizes):
+        for row, bin_ in np.ndindex(mean[:, way].shape):
+            known = sizes.remembered[group_of(sizes, bin_, packets[row, way, bin_])]
+            mean[row, way, bin_] = np.clip(mean[row, way, bin_], known[0], known[-1])
+    np.testing.assert_array_equal(found[:, 2:], packets)
+    np.testing.assert_allclose(found[:, :2], np.where(packets > 0, mean * packets, 0), atol=0.51)
+
+
+@given(traffic(largest=60_000))
+def test_scaled_values_lie_between_idle_and_one(series):
+    """Idle bins are 0.25 and nothing else is; more packets are never less, nor larger ones of as many in that bin."""
+    scaled = PacketScale.of(series).scale(series)
+    idle = series[:, 2:] == 0
+    assert ((scaled >= IDLE) & (scaled <= 1 + 1e-12)).all()
+    np.testing.assert_array_equal(scaled[:, :2] == IDLE, idle)
+    np.testing.assert_array_equal(scaled[:, 2:] == IDLE, idle)
+    assert (scaled[:, :2][~idle] >= IDLE + GAP).all()
+    for way in (0, 1):
+        busy = ~idle[:, way]
+        order = np.argsort(series[:, 2 + way][busy], kind="stable")
+        assert (np.diff(scaled[:, 2 + way][busy][order]) >= 0).all()
+        for bin_, packets in {(bin_, series[row, 2 + way, bin_]) for row, bin_ in np.argwhere(busy)}:
+            rows = np.flatnonzero(series[:, 2 + way, bin_] == packets)
+            order = rows[np.argsort(series[rows, way, bin_], kind="stable")]
+            assert (np.diff(scaled[order, way, bin_]) >= -1e-12).all()
+
+
+@pytest.mark.parametrize("error", [-0.02, -0.01, 0.01, 0.02])
+def test_what_is_drawn_near_a_size_that_many_packets_have_has_that_size(error):
+    """Half of the packets are acknowledgements of 52 bytes, half are full: nothing between them is drawn by chance."""
+    series = np.zeros((1, 4, 64), np.int64)
+    series[0, 2:] = 1
+    series[0, :2] = np.where(np.arange(64) % 2, 52, 1500)
+    scale = PacketScale.of(series)
+    scaled = scale.scale(series)
+    scaled[:, :2] += error
+    np.testing.assert_array_equal(back(scale, scaled), series)
+
+
+@pytest.mark.parametrize("error", [-0.03, 0.03])
+def test_the_size_of_first_bins_is_drawn_though_no_other_bin_has_it(error):
+    """Two packets of 220 bytes in all begin each flow; later bins hold two packets of any size."""
+    series = np.zeros((50, 4, 64), np.int64)
+    series[:, 2] = 2
+    series[:, 0] = 2 * np.random.default_rng(0).integers(40, 1500, (50, 64))
+    series[:, 0, 0] = 220
+    scale = PacketScale.of(series)
+    scaled = scale.scale(series)
+    scaled[:, :2][series[:, 2:] > 0] += error
+    assert (back(scale, scaled)[:, 0, 0] == 220).all()
+
+
+@pytest.mark.parametrize("error", [-0.02, 0.02])
+def test_bytes_of_packets_of_two_sizes_are_drawn_as_they_come(error):
+    """Bins of nine packets hold 9 x 158 bytes, or 8 x 158 and 40; most others hold 158 a packet, of any number."""
+    series = np.zeros((40, 4, 64), np.int64)
+    series[:, 2] = np.random.default_rng(0).integers(1, 9, (40, 64))
+    series[:, 0] = 158 * series[:, 2]
+    series[:, 2, 1::4] = 9
+    series[:, 0, 1::8], series[:, 0, 5::8] = 9 * 158, 8 * 158 + 40
+    scale = PacketScale.of(series)
+    scaled = scale.scale(series)
+    scaled[:, :2][series[:, 2:] > 0] += error
+    np.testing.assert_array_equal(back(scale, scaled), series)
+
+
+def test_bins_brought_to_another_number_of_packets_hold_what_so_many_do():
+    """One packet is an acknowledgement, two are a request of 300 bytes and its acknowledgement."""
+    series = np.zeros((80, 4, 64), np.int64)
+    series[:, 2] = 1 + np.add.outer(np.arange(80), np.arange(64)) % 2
+    series[:, 0] = np.where(series[:, 2] == 1, 52, 352)
+    scale = PacketScale.of(series)
+    drawn = nearest_packets(scale.scale(series), scale, *NO_LIMIT)
+    limits = np.array([[0.0, 0.0], [1500.0, 1500.0]])
+    swapped = np.concatenate([3 - drawn.packets[:, :1], drawn.packets[:, 1:]], axis=1)
+    volume = drawn.sizes(swapped, limits) * swapped
+    np.testing.assert_array_equal(volume[:, 0], np.where(swapped[:, 0] == 1, 52, 352))
+    np.testing.assert_array_equal(drawn.sizes(drawn.packets, limits), drawn.size)
+
+
+@pytest.mark.parametrize("bins", [32, 40, 100, 1000])
+def test_a_size_is_a_frequent_one_only_if_several_bins_of_its_group_have_it(bins):
+    """Of few bins that all differ none is, though each fills several quantiles; half of them alike are."""
+    packets = np.ones((bins, 1), np.int64)
+    size = np.arange(40.0, 40.0 + bins)[:, None]
+    assert not Sizes.of(size, packets).often(size, packets).any()
+    size[::2] = 1500.0
+    np.testing.assert_array_equal(Sizes.of(size, packets).often(size, packets), size == 1500.0)
+
+
+@given(traffic())
+def test_each_scale_of_sizes_is_of_enough_bins_and_each_bin_has_one(series):
+    """At least so many busy bins, unless the series have not that many in all."""
+    for way, sizes in enumerate(PacketScale.of(series).sizes):
+        assert sizes.begin[0] == 0
+        groups = [group_of(sizes, bin_, series[row, 2 + way, bin_]) for row, bin_ in np.argwhere(series[:, 2 + way])]
+        counts = np.bincount(groups, minlength=len(sizes.begin))
+        assert (counts >= min(LEAST, max(len(groups), 1))).all() or not groups
+
+
+def test_a_scale_of_earlier_versions_is_one_for_all_bins():
+    """Its JSON is a list of quantiles, whatever the bin and the number of packets."""
+    sizes = Sizes.from_json(np.linspace(40, 1500, STEPS + 1).tolist())
+    packets = np.arange(1, 65)[None]
+    found = sizes.size(np.full((1, 64), 0.3), packets)
+    assert (found == found[0, 0]).all()
+    np.testing.assert_allclose(found[0, 0], 40 + 0.3 * 1460)
+
+
+@pytest.mark.parametrize(
+    "damage", ["gap", "end", "order", "twice", "short", "none", "falling", "nan", "infinite", "no packets", "old"]
+)
+def test_a_scale_that_is_not_for_all_bins_is_refused(damage):
+    good = [{"from_bin": first, "to_packets": most, "sizes": [40.0, 1500.0]} for first, most in ((0, 3), (0, None))]
+    Sizes.from_json(good)
+    Sizes.from_json([*good, {**good[1], "from_bin": 1}])
+    bad = {
+        "gap": [{**good[0], "from_bin": 1}, {**good[1], "from_bin": 1}],
+        "end": good[:1],
+        "order": [good[1], good[0]],
+        "twice": [good[0], *good],
+        "short": [40.0, 1500.0],
+        "none": [good[0], {**good[1], "sizes": []}],
+        "falling": [good[0], {**good[1], "sizes": [1500.0, 40.0]}],
+        "nan": [good[0], {**good[1], "sizes": [float("nan")]}],
+        "infinite": [{**good[0], "to_packets": float("inf")}, good[1]],
+        "no packets": [{**good[0], "to_packets": 0}, good[1]],
+        "old": [None] * (STEPS + 1),
+    }[damage]
+    with pytest.raises(ValueError, match=r"sizes|reshape"):
+        Sizes.from_json(bad)
+
+
+@given(traffic())
+def test_more_than_any_real_bin_held_is_not_drawn(series):
+    """What is drawn beyond the end of the scale is its end."""
+    scale = PacketScale.of(series)
+    packets = back(scale, np.full(series.shape, 1.1))[:, 2:]
+    np.testing.assert_array_equal(packets, np.broadcast_to(scale.top[:, None], packets.shape))
+
+
+def test_idle_and_empty_sets_have_a_scale():
+    for series in (np.zeros((3, 4, 8), int), np.zeros((0, 4, 8), int)):
+        scaled = PacketScale.of(series).scale(series)
+        assert (scaled == IDLE).all()
+
+
+@given(traffic())
+def test_a_scale_comes_back_from_its_json(series):
+    scale = PacketScale.of(series)
+    again = PacketScale.from_json(json.loads(json.dumps(scale.to_json())))
+    np.testing.assert_array_equal(again.top, scale.top)
+    np.testing.assert_array_equal(again.scale(series), scale.scale(series))
+    for ours, theirs in zip(scale.sizes, again.sizes, strict=True):
+        np.testing.assert_array_equal(ours.begin, theirs.begin)
+        np.testing.assert_array_equal(ours.most, theirs.most)
+        for one, other in zip(ours.remembered, theirs.remembered, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_series_of_real_sets_come_back(name, real_table):
+    """Every bin of every flow, as a training sees it."""
+    series = real_table(name).series()
+    scale = PacketScale.of(series)
+    np.testing.assert_array_equal(back(scale, scale.scale(series).astype(np.float32)), series)
+
+
+@pytest.mark.parametrize("encoder", [kind() for kind in ENCODERS.values()], ids=list(ENCODERS))
+@pytest.mark.parametrize("name", SETS)
+def test_series_of_real_sets_survive_the_image(encoder, name, real_table):
+    """Some flows of each set, through the scale, the image and back."""
+    series = real_table(name).series()
+    some = series[np.random.default_rng(0).permutation(len(series))[:32]]
+    scale = PacketScale.of(series)
+    scaled, _ = encoder.decode(encoder.encode_tensor(torch.from_numpy(scale.scale(some).astype(np.float32))))
+    np.testing.assert_array_equal(back(scale, scaled), some)

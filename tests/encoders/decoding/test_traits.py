@@ -1,0 +1,163 @@
+"""encoders/decoding/traits.py: what flows are like, what the network is told of it, and that it draws such flows."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import netgen
+from netgen.capture.errors import ModelError
+from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.table.flow_table import FlowTable
+from netgen.diffusion import model_file
+from netgen.diffusion.network import BandTransformer
+from netgen.encoders.decoding.bin_scaler import PacketScale
+from netgen.encoders.decoding.traits import BLUR, MOST, TRAITS, Traits, traits_of
+from netgen.model.model import Model
+
+
+def random_series(seed, flows, bins=16):
+    rng = np.random.default_rng(seed)
+    packets = rng.poisson(rng.random((flows, 1, 1)) * 2, (flows, 2, bins))
+    packets[:, 0, 0] = np.maximum(packets[:, 0, 0], 1)
+    return np.concatenate([packets * rng.integers(40, 1500, packets.shape), packets], axis=1)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40))
+def test_traits_are_the_last_busy_bin_and_how_many_are_busy(seed, bins):
+    series = random_series(seed, 20, bins)
+    busy = series[:, 2:].any(1)
+    found = traits_of(torch.from_numpy(PacketScale.of(series).scale(series))).numpy()
+    counts = np.expm1((found + 1) / 2 * np.log1p(bins))
+    np.testing.assert_allclose(counts[:, 0], bins - busy[:, ::-1].argmax(1))
+    np.testing.assert_allclose(counts[:, 1], busy.sum(1))
+    assert (np.abs(found) <= 1 + 1e-6).all()
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(1, 30), st.integers(0, 3))
+def test_each_real_flow_has_its_turn_once(seed, flows, turn):
+    real = np.linspace(-1, 1, flows, dtype=np.float32)
+    traits = Traits(np.repeat(real, TRAITS).reshape(1, flows, TRAITS))
+    told = np.array([traits.told(0, turn * flows + place, seed=seed)[0] for place in range(flows)])
+    # six spreads are more than chance, in some tens of thousands of numbers
+    np.testing.assert_allclose(np.sort(told), real, atol=6 * BLUR)
+    again = traits.told(0, turn * flows, seed=seed)
+    np.testing.assert_array_equal(again, traits.told(0, turn * flows, seed=seed))
+    assert (again != traits.told(0, turn * flows, seed=seed + 1 if seed < 0 else seed - 1)).all()
+
+
+def test_of_many_flows_those_are_kept_that_stand_for_all():
+    series = random_series(1, 3 * MOST)
+    scaled = torch.from_numpy(PacketScale.of(series).scale(series))
+    labels = np.repeat([0, 1], [3 * MOST - 5, 5])
+    kept = Traits.learn(scaled, labels, 2).real
+    assert kept.shape == (2, MOST, TRAITS)
+    assert np.isnan(kept[1, 5:]).all()
+    np.testing.assert_allclose(kept[1, :5].mean(0), traits_of(scaled[-5:]).mean(0), atol=1e-6)
+    np.testing.assert_allclose(kept[0].mean(0), traits_of(scaled[:-5]).mean(0), atol=0.02)
+
+
+def test_no_flows_own_numbers_are_kept_where_that_is_asked():
+    """Not the counts themselves, but others within a fifth of them, of which there are few."""
+    series = random_series(3, 100, bins=128)
+    scaled = torch.from_numpy(PacketScale.of(series).scale(series))
+    labels = np.zeros(100, np.int64)
+    exact, near = (Traits.learn(scaled, labels, 1, exact=each).real[0] for each in (True, False))
+    np.testing.assert_allclose(near, exact, atol=BLUR + 1e-6)
+    assert len(np.unique(near)) <= 1 + 1 / BLUR
+    assert len(np.unique(near)) < len(np.unique(exact))
+
+
+HOLES = np.zeros((2, 3, TRAITS), np.float32)
+HOLES[1, 1] = np.nan
+HALF = np.zeros((2, 3, TRAITS), np.float32)
+HALF[1, 2, 0] = np.nan
+
+
+@pytest.mark.parametrize(
+    "real",
+    [
+        np.zeros((3, 1, TRAITS), np.float32),
+        np.zeros((2, 1, TRAITS + 1), np.float32),
+        np.zeros((2, 1, TRAITS)),
+        np.full((2, 1, TRAITS), np.nan, np.float32),
+        np.full((2, 1, TRAITS), 2, np.float32),
+        np.zeros((2, 0, TRAITS), np.float32),
+        HOLES,
+        HALF,
+    ],
+)
+def test_traits_that_are_not_those_of_a_model_are_refused(real):
+    Traits(np.zeros((2, 1, TRAITS), np.float32)).check(2)
+    with pytest.raises(ValueError, match="does not fit"):
+        Traits(real).check(2)
+
+
+@pytest.fixture(scope="module")
+def long_and_short():
+    """A class of which one flow in eight goes on four times as long as the others."""
+    series = random_series(2, 64)
+    series[np.arange(64) % 8 > 0, :, 4:] = 0
+    series[np.arange(64) % 8 == 0, :, 8:] = [[600], [0], [1], [0]]
+    table = FlowTable.build(series, SeriesSpec(bin_ns=10**8, length=16), label=["a"] * 64)
+    return table, netgen.train(table, steps=1000, threads=1, precision="float32", validation=0, preset="tiny")
+
+
+def last_bins(series):
+    return 16 - series[:, 2:].any(1)[:, ::-1].argmax(1)
+
+
+def test_flows_are_as_long_as_the_network_is_told(long_and_short):
+    """As often as real flows do, they go on; told that all are short, none does."""
+    table, model = long_and_short
+    drawn = last_bins(model.sample("a", 128, seed=3).series()) > 8
+    assert abs(drawn.sum() - 16) <= 3
+    few = dataclasses.replace(model, traits=Traits(model.traits.real[:, :1].repeat(64, axis=1)))
+    assert (last_bins(few.sample("a", 32, seed=3).series()) <= 4).mean() > 0.9
+    assert set(last_bins(table.series()).tolist()) <= {1, 2, 3, 4, 16}
+
+
+def test_traits_are_in_the_models_file(long_and_short, tmp_path):
+    _, model = long_and_short
+    again = Model.load(model.save(tmp_path / "m.safetensors"))
+    np.testing.assert_array_equal(again.traits.real, model.traits.real)
+    assert again.sample("a", 5, seed=1).table.equals(model.sample("a", 5, seed=1).table)
+
+
+def test_a_file_that_lacks_them_is_refused(long_and_short, tmp_path):
+    _, model = long_and_short
+    path = model.save(tmp_path / "m.safetensors")
+    tensors = model_file.load_tensors(path)
+    del tensors["traits.real"]
+    model_file.save(tmp_path / "less.safetensors", tensors, model_file.load_about(path))
+    with pytest.raises(ModelError, match=r"damaged model: it does not say what its flows are like"):
+        Model.load(tmp_path / "less.safetensors")
+
+
+def test_a_model_of_before_is_read_and_told_nothing(long_and_short, tmp_path):
+    """Format 4: its network knows changes alone."""
+    _, model = long_and_short
+    config = dataclasses.replace(model.network.config, traits=0)
+    network = BandTransformer(config).eval()
+    weights = model.network.state_dict()
+    network.load_state_dict({**weights, "change.weight": weights["change.weight"][:, : config.changes]})
+    before = dataclasses.replace(model, network=network, traits=Traits.none())
+    path = before.save(tmp_path / "m.safetensors")
+    about = {**model_file.load_about(path), "format": 4}
+    del about["network"]["traits"]
+    model_file.save(tmp_path / "four.safetensors", model_file.load_tensors(path), about)
+    again = Model.load(tmp_path / "four.safetensors")
+    assert again.sample("a", 5, seed=1).table.equals(before.sample("a", 5, seed=1).table)
+
+
+def test_series_of_packets_have_none(long_and_short):
+    """Their network is told nothing but the class."""
+    rng = np.random.default_rng(0)
+    series = np.stack([rng.integers(40, 1500, (12, 8)), rng.integers(0, 1000, (12, 8))], axis=1)
+    table = FlowTable.build(series, SeriesSpec(0, 8, "packets", ("size", "gap")), label=["a"] * 12)
+    model = netgen.train(table, steps=2, threads=1, precision="float32", validation=0)
+    assert not len(model.traits.real)
+    assert model.network.config.traits == 0

@@ -1,0 +1,335 @@
+"""encoders: what every encoder promises, and what the Gramian angular field is."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from netgen.diffusion.denoiser import image_noise
+from netgen.encoders.delay import Delay
+from netgen.encoders.gadf import Gadf
+from netgen.encoders.gasf import Gasf, _gauss_newton
+from netgen.encoders.log_scale import IDLE, LogScale
+from netgen.encoders.registry import ENCODERS
+
+#: The largest values that survive where scaled series are float32 from the start: neighbours lie 6e-8 apart.
+LARGEST_FLOAT32 = 2**16
+
+SETS = ["alexa_voice", "certta_flows", "iot_setup", "netflix_session", "tor_wikipedia", "video_platform"]
+ROWS = 200  # of the larger sets
+
+every_encoder = pytest.mark.parametrize("encoder", [kind() for kind in ENCODERS.values()], ids=list(ENCODERS))
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@st.composite
+def integers(draw, largest):
+    """Series with idle bins, small and large numbers, and some at the very top."""
+    shape = draw(st.tuples(st.integers(1, 2), st.just(4), st.sampled_from([4, 8, 16, 32])))
+    cell = st.one_of(
+        st.just(0), st.integers(0, 3), st.integers(0, 3000), st.integers(0, largest), st.integers(largest - 9, largest)
+    )
+    return draw(hnp.arrays(np.int64, shape, elements=cell))
+
+
+def by_pyts(scaled):
+    """Images by pyts, one series at a time, straight from its documentation."""
+    from pyts.image import GramianAngularField
+
+    field = GramianAngularField(image_size=scaled.shape[-1], method="summation", sample_range=None)
+    return np.stack([[field.fit_transform(row[None])[0] for row in flow] for flow in scaled])
+
+
+# --- what every encoder promises ---
+
+
+@every_encoder
+@given(data=st.data(), wide=st.booleans())
+def test_integers_survive_the_image(encoder, data, wide):
+    """Exactly, up to what the encoder says, whether the largest value of the set is in the series or not."""
+    series = data.draw(integers(encoder.exact_to))
+    scale = LogScale(np.full(4, float(encoder.exact_to))) if wide else LogScale.of(series)
+    scaled, residual = encoder.decode(encoder.encode(scale.scale(series)))
+    np.testing.assert_array_equal(scale.unscale(scaled), series)
+    assert (residual < (1e-5 if encoder.name == "gadf" else 1e-6)).all()
+
+
+@every_encoder
+def test_integers_at_the_ends_survive_the_image(encoder):
+    """All at the top, all idle, one beside the other, and only the last digit apart."""
+    largest = encoder.exact_to
+    digits = np.full((1, 4, 16), largest - 1)
+    digits[0, 0, 0] = largest - 8
+    scale = LogScale(np.full(4, float(largest)))
+    for series in (
+        np.full((1, 4, 4), largest), np.zeros((1, 4, 4), int), np.array([[[0, largest] * 8] * 4]), digits,
+    ):  # fmt: skip
+        scaled, _ = encoder.decode(encoder.encode(scale.scale(series)))
+        np.testing.assert_array_equal(scale.unscale(scaled), series)
+
+
+@every_encoder
+@given(series=integers(LARGEST_FLOAT32), wide=st.booleans())
+def test_integers_survive_the_image_that_training_sees(encoder, series, wide):
+    """Exactly, up to 2**16 in a bin, though the scaled series are float32 from the start."""
+    scale = LogScale(np.full(4, float(LARGEST_FLOAT32))) if wide else LogScale.of(series)
+    images = encoder.encode_tensor(torch.from_numpy(scale.scale(series).astype(np.float32)))
+    scaled, _ = encoder.decode(images)
+    np.testing.assert_array_equal(scale.unscale(scaled), series)
+
+
+@every_encoder
+@pytest.mark.parametrize("name", SETS)
+def test_integers_of_real_sets_survive_the_image(encoder, name, real_table):
+    """All rows of the small sets; of the others some hundred, those with the largest values among them."""
+    series = real_table(name).series()
+    scale = LogScale.of(series)
+    if len(series) > 500:
+        largest = np.argsort(series.max(axis=(1, 2)))[-ROWS // 4 :]
+        some = np.random.default_rng(0).choice(len(series), ROWS - len(largest), replace=False)
+        by_channel = series.max(axis=2).argmax(axis=0)
+        series = series[np.unique(np.concatenate([largest, some, by_channel]))]
+    assert np.array_equal(series.max(axis=(0, 2)), scale.top)  # the hardest are among them
+    for begin in range(0, len(series), 64):
+        part = series[begin : begin + 64]
+        scaled, residual = encoder.decode(encoder.encode(scale.scale(part)))
+        back, fits = scale.unscale(scaled), part <= encoder.exact_to  # the scale goes beyond that
+        np.testing.assert_array_equal(back[fits], part[fits])
+        np.testing.assert_allclose(back, part, rtol=5e-6)
+        assert residual.max() < 1e-6
+
+
+@every_encoder
+def test_shapes_and_types(encoder):
+    """float32 images, one a channel; float64 series in [0.25, 1]; a residual an image; no flows are no error."""
+    for flows in (0, 1, 3):
+        scaled = np.random.default_rng(0).uniform(IDLE, 1, (flows, 4, 8))
+        images = encoder.encode(scaled)
+        assert (images.shape, images.dtype) == ((flows, 4, 8, encoder.columns(8)), np.float32)
+        for given_images in (images, torch.from_numpy(images)):
+            again, residual = encoder.decode(given_images)
+            assert (again.shape, again.dtype, residual.shape) == ((flows, 4, 8), np.float64, (flows, 4))
+            assert ((again >= IDLE) & (again <= 1)).all()
+
+
+@every_encoder
+@given(scaled=hnp.arrays(np.float64, (2, 3, 12), elements=st.floats(IDLE, 1)))
+def test_both_ways_to_encode_are_one(encoder, scaled):
+    """The tensor's image is the array's, within float32."""
+    images = encoder.encode_tensor(torch.from_numpy(scaled)).numpy()
+    np.testing.assert_allclose(encoder.encode(scaled), images, rtol=0, atol=1e-7)
+
+
+@every_encoder
+def test_decoding_does_not_depend_on_what_is_decoded_beside_it(encoder):
+    """Series i is the same in a batch of any size; only then can flow 17 be the same flow in any number."""
+    rng = np.random.default_rng(0)
+    scaled = rng.uniform(IDLE, 1, (20, 4, 16))
+    images = encoder.encode(scaled)
+    images += 0.1 * rng.standard_normal(images.shape).astype(np.float32)
+    together, residual = encoder.decode(images)
+    for part in (slice(0, 1), slice(3, 10), slice(19, 20)):
+        alone, its_residual = encoder.decode(images[part])
+        np.testing.assert_allclose(alone, together[part], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(its_residual, residual[part], rtol=0, atol=1e-12)
+
+
+@every_encoder
+@pytest.mark.parametrize("amount", [0.01, 0.1, 0.5])
+def test_noise_is_seen_and_more_noise_is_more(encoder, amount):
+    """The residual is the distance from the image of a series: about the noise, and over 0."""
+    if encoder.repeats(32) == 1:
+        pytest.skip("any image is the image of a series")
+    rng = np.random.default_rng(0)
+    images = encoder.encode(rng.uniform(0.4, 0.9, (5, 4, 32)))
+    noise = image_noise(images.shape, torch.Generator().manual_seed(0), encoder.mirror).numpy()
+    _, residual = encoder.decode(images + amount * noise)
+    assert (residual > 0.7 * amount).all()
+    assert (residual < 1.2 * amount).all()
+
+
+# --- the Gramian angular field ---
+
+
+@given(hnp.arrays(np.float64, (2, 2, 8), elements=st.floats(IDLE, 1)))
+@settings(max_examples=30)
+def test_the_image_is_the_one_that_pyts_makes(scaled):
+    """pyts called by itself, series by series, gives the same pixels within float32."""
+    np.testing.assert_allclose(Gasf().encode(scaled), by_pyts(scaled), rtol=0, atol=6e-8)
+
+
+def test_the_image_is_the_cosine_of_the_sum_of_angles():
+    """The NetDiffus paper's equation 1, written out."""
+    scaled = np.random.default_rng(0).uniform(IDLE, 1, (1, 1, 7))
+    angle = [np.arccos(value) for value in scaled[0, 0]]
+    expected = [[np.cos(one + other) for other in angle] for one in angle]
+    np.testing.assert_allclose(Gasf().encode(scaled)[0, 0], expected, rtol=0, atol=1e-7)
+
+
+@given(hnp.arrays(np.float64, (1, 2, 16), elements=st.floats(IDLE, 1)))
+def test_images_are_symmetric(scaled):
+    for images in (Gasf().encode(scaled), Gasf().encode_tensor(torch.from_numpy(scaled)).numpy()):
+        np.testing.assert_array_equal(images, images.swapaxes(-1, -2))
+
+
+def test_what_is_not_symmetric_counts_half_from_either_side():
+    """A model's image and its transpose are the same series."""
+    images = np.random.default_rng(0).uniform(-0.5, 1, (3, 2, 8, 8))
+    for one, other in zip(Gasf().decode(images), Gasf().decode(images.swapaxes(-1, -2)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_whole_image_beats_the_diagonal():
+    """Of noisy images, the series by least squares is nearer to the truth and its image nearer to the image."""
+    rng = np.random.default_rng(1)
+    truth = rng.uniform(0.3, 0.95, (20, 1, 64))
+    noise = rng.standard_normal((20, 1, 64, 64)) * 0.1
+    images = Gasf().encode(truth) + (noise + noise.swapaxes(-1, -2)) / np.sqrt(2)
+    decoded, residual = Gasf().decode(images)
+    diagonal = np.sqrt(np.clip((np.diagonal(images, axis1=-2, axis2=-1) + 1) / 2, IDLE**2, 1))
+    by_diagonal = np.sqrt(((Gasf().encode(diagonal) - images) ** 2).mean((-2, -1)))
+    assert (residual < by_diagonal).all()
+    error, diagonal_error = (np.sqrt(((each - truth) ** 2).mean(-1)) for each in (decoded, diagonal))
+    assert (error < diagonal_error).all()
+    assert np.median(error / diagonal_error) < 0.5
+
+
+def test_no_other_series_lies_nearer():
+    """Moving any one value a little makes the distance to the image larger: it is a minimum."""
+    rng = np.random.default_rng(2)
+    image = Gasf().encode(rng.uniform(0.4, 0.9, (1, 1, 10)))[0, 0].astype(float)
+    noise = rng.standard_normal((10, 10)) * 0.05
+    image += noise + noise.T
+    best, residual = Gasf().decode(image)
+    assert ((best > IDLE) & (best < 1)).all()
+    for place in range(10):
+        for step in (-1e-3, 1e-3):
+            moved = best.copy()
+            moved[place] += step
+            distance = np.sqrt(np.mean((Gasf().encode_tensor(torch.from_numpy(moved)).numpy() - image) ** 2))
+            assert distance > residual
+
+
+def test_a_gauss_newton_step_solves_the_normal_equations():
+    """Against numpy's dense least squares with the full Jacobian of all N*N pixels."""
+    rng = np.random.default_rng(3)
+    bins = 9
+    angles = rng.uniform(0.1, 1.3, (4, bins))
+    noise = rng.standard_normal((4, bins, bins)) * 0.2
+    fields = np.cos(angles[:, :, None] + angles[:, None]) + noise + noise.swapaxes(1, 2)
+    steps = _gauss_newton(torch.from_numpy(fields), torch.from_numpy(angles + 0.05)).numpy()
+    for angle, field, step in zip(angles + 0.05, fields, steps, strict=True):
+        jacobian = np.zeros((bins, bins, bins))
+        for i in range(bins):
+            for j in range(bins):
+                slope = -np.sin(angle[i] + angle[j])
+                jacobian[i, j, i] += slope
+                jacobian[i, j, j] += slope
+        missing = (field - np.cos(angle[:, None] + angle)).ravel()
+        expected, *_ = np.linalg.lstsq(jacobian.reshape(-1, bins), missing, rcond=None)
+        np.testing.assert_allclose(step, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("bins", [4, 16, 32, 128])
+def test_wild_images_give_finite_series(bins):
+    """Pixels far outside of [-1, 1], all at the top, at the bottom, or zero: a series in range, never an error."""
+    rng = np.random.default_rng(4)
+    square = (bins, bins)
+    flat = [np.full(square, value) for value in (9.0, 1.0, 1 - 1e-9, 0.0, -0.875, -9.0)]
+    images = np.stack([rng.normal(0, 50, square), *flat])
+    scaled, residual = Gasf().decode(images)
+    assert np.isfinite(residual).all()
+    assert ((scaled >= IDLE) & (scaled <= 1)).all()
+
+
+# --- the other encoders ---
+
+
+@given(hnp.arrays(np.float64, (2, 2, 8), elements=st.floats(IDLE, 1)))
+@settings(max_examples=30)
+def test_the_difference_field_is_the_one_that_pyts_makes_but_for_the_diagonal(scaled):
+    from pyts.image import GramianAngularField
+
+    field = GramianAngularField(image_size=8, method="difference", sample_range=None)
+    theirs = np.stack([[field.fit_transform(row[None])[0] for row in flow] for flow in scaled])
+    ours = Gadf().encode(scaled)
+    away = ~np.eye(8, dtype=bool)
+    np.testing.assert_allclose(ours[..., away], theirs[..., away], rtol=0, atol=1e-7)
+    np.testing.assert_allclose(np.diagonal(ours, axis1=-2, axis2=-1), scaled, rtol=0, atol=1e-7)
+
+
+def test_rows_of_a_delay_embedding_are_what_comes_next():
+    scaled = np.linspace(0.3, 0.9, 20)[None, None]
+    image = Delay().encode(scaled)[0, 0]
+    for row in range(20):
+        ahead = np.append(scaled[0, 0], np.full(16, IDLE))[row : row + 16]
+        np.testing.assert_allclose(image[row], ahead, atol=1e-7)
+
+
+@every_encoder
+def test_images_are_to_their_mirror_image_what_the_encoder_says(encoder):
+    images = encoder.encode(np.random.default_rng(0).uniform(IDLE, 1, (2, 4, 8)))
+    if encoder.mirror == 0:
+        return
+    away = ~np.eye(8, dtype=bool)
+    np.testing.assert_array_equal(images[..., away], encoder.mirror * images.swapaxes(-1, -2)[..., away])
+
+
+@every_encoder
+def test_more_pixels_a_number_average_more_noise_away(encoder):
+    """Noise of ``sqrt(repeats)`` leaves each decoded number about as wrong, whichever the encoder."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.5, 0.8, (20, 1, 64))
+    images = torch.from_numpy(encoder.encode(truth))
+    noise = image_noise(tuple(images.shape), torch.Generator().manual_seed(0), encoder.mirror)
+    decoded, _ = encoder.decode(images + 0.02 * encoder.repeats(64) ** 0.5 * noise)
+    assert 0.01 < np.sqrt(np.square(decoded - truth).mean()) < 0.05
+
+
+# --- the scale ---
+
+
+@given(integers(2**40))
+def test_scaled_values_lie_between_idle_and_one(series):
+    """0 becomes 0.25, the largest value of a channel 1, and more is never less."""
+    scale = LogScale.of(series)
+    scaled = scale.scale(series)
+    assert ((scaled >= IDLE) & (scaled <= 1)).all()
+    assert (scaled[series == 0] == IDLE).all()
+    for channel in range(4):
+        order = np.argsort(series[:, channel].ravel(), kind="stable")
+        values, images = series[:, channel].ravel()[order], scaled[:, channel].ravel()[order]
+        assert (np.diff(images)[np.diff(values) > 0] > 0).all()
+        assert (np.diff(images)[np.diff(values) == 0] == 0).all()
+        if values[-1] > 0:
+            assert images[-1] == 1.0
+
+
+@given(integers(2**40), hnp.arrays(np.float64, 4, elements=st.integers(1, 5000).map(float)))
+def test_values_over_the_top_are_cut(series, top):
+    scale = LogScale(top)
+    assert (scale.scale(series) <= 1).all()  # no cosine is larger
+    back = scale.unscale(scale.scale(series))
+    np.testing.assert_array_equal(back, np.minimum(series, top[:, None].astype(int)))
+
+
+@given(integers(2**30))
+def test_unscaling_gives_the_integers_back(series):
+    scale = LogScale.of(series)
+    assert scale.unscale(scale.scale(series)).dtype == np.int64
+    np.testing.assert_array_equal(scale.unscale(scale.scale(series)), series)
+
+
+def test_what_lies_outside_the_range_is_taken_for_its_end():
+    """A drawn image may decode to anything; it stays between nothing and the top."""
+    scale = LogScale(np.array([100.0]))
+    assert scale.unscale(np.array([[-3.0, 0.2, IDLE, 1.0, 1.2]])).tolist() == [[0, 0, 0, 100, 100]]
+
+
+def test_idle_sets_and_empty_sets_have_a_scale():
+    """No division by zero where a channel is never used."""
+    for series in (np.zeros((3, 4, 8), int), np.zeros((0, 4, 8), int)):
+        scale = LogScale.of(series)
+        assert np.array_equal(scale.unscale(scale.scale(series)), series)

@@ -1,0 +1,279 @@
+"""Forms of a capture: pcapng, compressed, headers only, to standard output, through the disk; all hold the same."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scapy.utils import PcapNgReader, RawPcapReader
+
+import netgen
+from netgen.capture.errors import InputError, OutputError
+from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.table.flow_table import FlowTable
+from netgen.exporters.pcap import merge
+from netgen.exporters.pcap.arrivals import EPOCH_NS
+from netgen.exporters.pcap.frames import FRAME
+from netgen.exporters.pcap.ground_truth import community_id
+from netgen.exporters.pcap.merge import Merger
+from netgen.exporters.pcap.options import CaptureOptions, capture_options
+from netgen.exporters.write import write
+
+COMMAND = Path(sys.executable).with_name("netgen")
+
+
+def table(flows: int = 40, seed: int = 0, **columns: object) -> FlowTable:
+    """Flows like downloads, TCP and UDP by turns."""
+    rng = np.random.default_rng(seed)
+    count = rng.integers(0, 20, (flows, 2, 8))
+    count[:, :, 0] += 4
+    count[:, :, -1] += 3
+    series = np.concatenate(
+        [count * 52 + rng.integers(0, 1448, count.shape) * (count > 4) + 20 * (count > 0), count], 1
+    )
+    columns = {"protocol": [6, 17] * (flows // 2), "label": ["a", "b"] * (flows // 2), **columns}
+    return FlowTable.build(series, SeriesSpec(bin_ns=10**8, length=8), **columns)
+
+
+def decompressed(path: Path) -> bytes:
+    codec = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
+    if codec is None:
+        return path.read_bytes()
+    with pa.CompressedInputStream(pa.OSFile(str(path)), codec) as stream:
+        return bytes(stream.read())
+
+
+@pytest.mark.parametrize("ending", [".pcap.gz", ".pcap.zst", ".pcapng.gz", ".pcapng.zst"])
+def test_compressed_captures_hold_the_plain_ones(ending: str, tmp_path: Path) -> None:
+    """The same bytes once unpacked, fewer on disk, the same file for the same seed."""
+    flows = table()
+    plain = tmp_path / f"x{Path(ending).stem}"
+    for path in (plain, tmp_path / f"y{ending}", tmp_path / f"z{ending}"):
+        report = write(flows, path)
+        assert report.bytes_written == path.stat().st_size
+    assert decompressed(tmp_path / f"y{ending}") == plain.read_bytes()
+    assert (tmp_path / f"y{ending}").read_bytes() == (tmp_path / f"z{ending}").read_bytes()
+    assert (tmp_path / f"y{ending}").stat().st_size < plain.stat().st_size / 3
+
+
+def test_pcapng_holds_what_pcap_holds(tmp_path: Path) -> None:
+    """Packets and nanosecond times, as scapy reads both; the first block says what made the file, from what."""
+    flows = table()
+    flows = FlowTable(flows.table, flows.spec, {"made_by": "synth", "model": "m", "seed": 5})
+    write(flows, tmp_path / "x.pcap", seed=3)
+    write(flows, tmp_path / "x.pcapng", seed=3, force=True)
+    with RawPcapReader(str(tmp_path / "x.pcap")) as reader:
+        plain = [(meta.sec * 10**9 + meta.usec, bytes(data)) for data, meta in reader]
+    with PcapNgReader(str(tmp_path / "x.pcapng")) as reader:
+        found = [(round(packet.time * 10**9), bytes(packet)) for packet in reader]
+    assert found == plain
+    head = (tmp_path / "x.pcapng").read_bytes()[:1000]
+    assert b"Not real traffic" in head
+    assert b'"model": "m"' in head
+    assert b'"model_seed": 5' in head
+    assert b'"seed": 3' in head
+
+
+def test_pcapng_comment_is_read_by_others(tmp_path: Path) -> None:
+    """capinfos shows the comment, the program and the time resolution."""
+    outside = pytest.importorskip("shutil").which("capinfos")
+    if outside is None:
+        pytest.skip("capinfos is not installed: apt-get install tshark")
+    write(table(), tmp_path / "x.pcapng", seed=3)
+    said = subprocess.run([outside, tmp_path / "x.pcapng"], capture_output=True, text=True, check=True).stdout
+    assert "Not real traffic" in said
+    assert "netgen 0." in said
+    assert "nanoseconds (9)" in said
+    assert "Strict time order:   True" in said
+
+
+def test_headers_only(tmp_path: Path) -> None:
+    """What is left of each packet is its headers; the records keep the true lengths, so the series comes back."""
+    flows = table()
+    write(flows, tmp_path / "x.pcap")
+    write(flows, tmp_path / "y.pcap", options=CaptureOptions(headers_only=True), force=True)
+    with RawPcapReader(str(tmp_path / "x.pcap")) as whole, RawPcapReader(str(tmp_path / "y.pcap")) as short:
+        for (data, meta), (head, kept) in zip(whole, short, strict=True):
+            assert meta == kept._replace(caplen=meta.caplen)
+            ip = data[14:]
+            end = 14 + 20 + (8 if ip[9] == 17 else (ip[32] >> 4) * 4)
+            assert head == data[:end]
+    again = netgen.extract(tmp_path / "y.pcap", like=flows)
+    np.testing.assert_array_equal(again.series(), netgen.extract(tmp_path / "x.pcap", like=flows).series())
+
+
+def test_standard_output(tmp_path: Path) -> None:
+    """`-o -` writes the very bytes of the file, and speaks on stderr only."""
+    table().write(tmp_path / "t.parquet")
+    write(table(), tmp_path / "x.pcap", seed=4)
+    words = [COMMAND, "export", tmp_path / "t.parquet", "--seed", "4", "-o"]
+    done = subprocess.run([*words, "-"], capture_output=True, check=True, cwd=tmp_path)
+    assert done.stdout == (tmp_path / "x.pcap").read_bytes()
+    assert b"40 flows" in done.stderr
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "t.parquet",
+        "x.labels.csv",
+        "x.labels.parquet",
+        "x.pcap",
+    ]
+
+
+def test_the_export_command(tmp_path: Path) -> None:
+    """A table that `extract` could have made becomes a capture and its truth; --json says what was written."""
+    table(start_ns=10**18, src="10.9.8.7", dst="10.1.1.1").write(tmp_path / "t.flows.parquet")
+    words = [COMMAND, "export", "t.flows.parquet", "--start", "2026-03-01T10:00:00+01:00", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
+    said = json.loads(done.stdout)
+    assert (said["wrote"], said["flows"], said["labels"]) == ("t.pcap", 40, ["t.labels.csv", "t.labels.parquet"])
+    rows = pq.read_table(tmp_path / "t.labels.parquet").to_pylist()
+    assert {row["start_ns"] for row in rows} == {1_772_355_600 * 10**9}
+    assert {row["src"][:7] for row in rows} == {"198.18."}
+    assert b"10.9.8.7" not in (tmp_path / "t.labels.csv").read_bytes()
+    assert bytes([10, 9, 8, 7]) not in (tmp_path / "t.pcap").read_bytes()
+
+
+WRONG = {
+    ("--payload", "noise"): "payload 'noise' is not known. Take one of zeros, tls, random",
+    ("--sni", "a.example"): "a server name stands in TLS hellos only. Add --payload tls",
+    ("--payload", "tls", "--sni", "a b\n"): "cannot stand in a TLS hello",
+    ("--payload", "tls", "--sni", "name!"): "cannot stand in a TLS hello",
+    ("--payload", "tls", "--sni", "a..example"): "cannot stand in a TLS hello",
+    ("--rate", "0"): "a rate of 0.0 flows a second is none",
+    ("--rate", "1e-9"): "begins .* which a pcap file cannot hold",
+    ("--start", "soon"): "--start 'soon' is no time",
+    ("--start", "1066-10-14"): "which a pcap file cannot hold",
+    ("--headers-only", "--payload", "tls"): "with headers only there is no payload to choose",
+    ("--ip", "5"): "IP version '5' is not known",
+    ("-o", "x.txt"): "the ending '.txt' names no format",
+    ("-o", "x.csv", "--payload", "tls"): "--payload: x.csv is no capture",
+}
+
+
+@pytest.mark.parametrize("words", WRONG, ids=" ".join)
+def test_what_cannot_be_meant_is_refused(words: tuple[str, ...], tmp_path: Path) -> None:
+    """One line, exit code 1, and no file."""
+    table().write(tmp_path / "t.parquet")
+    done = subprocess.run(
+        [COMMAND, "export", "t.parquet", *words], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    import re
+
+    assert re.search(WRONG[words].replace("'.txt'", r"'\.txt'"), done.stderr)
+    assert [each.name for each in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_rate_is_that_of_a_poisson_process(tmp_path: Path) -> None:
+    """2,000 arrivals at 50 a second take 40 s, give or take four standard deviations; gaps vary as they should."""
+    flows = table(2000)
+    write(flows, tmp_path / "x.pcap", options=CaptureOptions(rate=50, start_ns=10**18, headers_only=True))
+    starts = np.sort(pq.read_table(tmp_path / "x.labels.parquet")["start_ns"].to_numpy())
+    assert starts[0] == 10**18
+    assert abs((starts[-1] - starts[0]) / 1e9 - 40) < 4 * 40 / np.sqrt(2000)
+    gaps = np.diff(starts) / 1e9
+    assert 0.9 < gaps.std() / gaps.mean() < 1.1
+    assert EPOCH_NS not in starts
+
+
+def test_packets_that_wait_on_disk_come_in_the_same_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for few frames in memory a capture is the same, byte for byte."""
+    flows = table(200)
+    write(flows, tmp_path / "x.pcap", options=CaptureOptions(rate=1000))
+    for name, value in (("IN_MEMORY", 500), ("READ", 300), ("LEAST_READ", 20)):
+        monkeypatch.setattr(netgen.exporters.pcap.merge, name, value)
+    monkeypatch.setattr(netgen.exporters.pcap.capture_file, "_BLOCK_PACKETS", 400)
+    write(flows, tmp_path / "y.pcap", options=CaptureOptions(rate=1000))
+    assert (tmp_path / "x.pcap").read_bytes() == (tmp_path / "y.pcap").read_bytes()
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(st.integers(0, 300), max_size=40), max_size=12), st.integers(1, 60), st.integers(1, 40))
+def test_the_merger_sorts(blocks: list[list[int]], memory: int, read: int) -> None:
+    """Whatever comes in, in blocks that begin later and later, goes out in order of time, each frame once."""
+    saved = merge.IN_MEMORY, merge.READ, merge.LEAST_READ
+    merge.IN_MEMORY, merge.READ, merge.LEAST_READ = memory, read, 1
+    try:
+        blocks = sorted(filter(None, blocks), key=min)
+        merger, out, number = Merger(), [], 0
+        for block in blocks:
+            out += [each.copy() for each in merger.before(min(block))]
+            assert all((each["time_ns"] < min(block)).all() for each in out)
+            batch = np.zeros(len(block), FRAME)
+            batch["time_ns"], batch["seq"] = block, np.arange(number, number + len(block))
+            number += len(block)
+            merger.add(batch)
+        out += [each.copy() for each in merger.before(None)]
+        merger.close()
+    finally:
+        merge.IN_MEMORY, merge.READ, merge.LEAST_READ = saved
+    found = np.concatenate([np.zeros(0, FRAME), *out])
+    assert (np.diff(found["time_ns"]) >= 0).all()
+    assert sorted(found["seq"].tolist()) == list(range(number))
+    assert sorted(found["time_ns"].tolist()) == sorted(time for block in blocks for time in block)
+
+
+def test_a_full_disk_while_packets_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the temporary folder's variable, and no file is left."""
+
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(netgen.exporters.pcap.merge, "IN_MEMORY", 10)
+    monkeypatch.setattr(netgen.exporters.pcap.merge, "READ", 10)
+    monkeypatch.setattr(merge.tempfile, "TemporaryFile", lambda **_: Full())
+    monkeypatch.setattr(netgen.exporters.pcap.capture_file, "_BLOCK_PACKETS", 100)
+    with pytest.raises(OutputError, match="cannot be put by: No space left on device") as caught:
+        write(table(), tmp_path / "x.pcap", options=CaptureOptions(rate=1000))
+    assert "TMPDIR" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_addresses_of_ipv6_flows(tmp_path: Path) -> None:
+    """A flow that had IPv6 addresses is written as IPv6, in 2001:db8::/32, and gives back its series."""
+    flows = table(src=["fe80::1", "10.0.0.1"] * 20)
+    write(flows, tmp_path / "x.pcap")
+    rows = pq.read_table(tmp_path / "x.labels.parquet").to_pylist()
+    assert all(row["src"].startswith("2001:db8:0:18::" if row["row"] % 2 == 0 else "198.18.") for row in rows)
+    assert all(row["dst"].startswith("2001:db8:0:19::" if row["row"] % 2 == 0 else "198.19.") for row in rows)
+    again = netgen.extract(tmp_path / "x.pcap", like=flows)
+    order = sorted(range(len(rows)), key=lambda row: rows[row]["start_ns"])
+    assert again.table["src"].to_pylist() == [rows[row]["src"] for row in order]
+    assert again.series()[:, 2:].sum() == sum(row["up_packets"] + row["down_packets"] for row in rows)
+
+
+#: From the specification of Community ID (corelight/community-id-spec, baseline): TCP and UDP over IPv4 and IPv6.
+COMMUNITY_IDS = [
+    (6, "128.232.110.120", 34855, "66.35.250.204", 80, "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
+    (17, "192.168.1.52", 54585, "8.8.8.8", 53, "1:d/FP5EW3wiY1vCndhwleRRKHowQ="),
+]
+
+
+@pytest.mark.parametrize("case", COMMUNITY_IDS)
+def test_community_id(case: tuple[int, str, int, str, int, str]) -> None:
+    """The values of the specification, from either side. That Suricata's are the same, test_export_outside.py says."""
+    import ipaddress
+
+    protocol, src, src_port, dst, dst_port, expected = case
+    first, second = (ipaddress.ip_address(each).packed for each in (src, dst))
+    assert community_id(protocol, first, src_port, second, dst_port) == expected
+    assert community_id(protocol, second, dst_port, first, src_port) == expected
+
+
+def test_options_of_a_table_are_refused() -> None:
+    """What only a capture has is not silently left out of a table."""
+    with pytest.raises(InputError, match=r"--rate, --headers-only: x.parquet is no capture"):
+        capture_options("x.parquet", seed=0, start=None, rate=3.0, headers_only=True)
+    assert capture_options("x.parquet", seed=0, start=None, rate=None) == CaptureOptions()
+    assert capture_options("x.pcap", seed=0, start="1.5").start_ns == 1_500_000_000

@@ -1,0 +1,164 @@
+"""The 1793 shared captures, held against what dpkt (and for most, scapy) read of them: truth.json.
+
+For each file truth.json has its size and sha256, the link-type word with its flags, the number of packets,
+their captured bytes, and the time stamps of the first and last packet in the file, as seconds in a float: of
+a time in this century, the float keeps a quarter of a microsecond. `dpkt_error` is what stopped dpkt; it is
+null for all of them, also for the damaged ones, of which dpkt keeps what netgen keeps.
+"""
+
+import functools
+import hashlib
+import json
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from support import oracle
+
+import netgen
+from netgen.capture.formats.reader import CaptureFile
+
+NS = 1_000_000_000
+
+#: dpkt takes the clock of a pcapng file's first interface for all packets, so that those of an interface
+#: in nanoseconds beside one in microseconds are off by 1000: name to (which stamp, what dpkt made of it).
+ANOTHER_CLOCK = {
+    "ndpi/anydesk.pcapng": ("last", Fraction(1000)),
+    "ndpi/custom_rules_same-ip_multiple_ports.pcapng": ("last", Fraction(1, 1000)),
+    "ndpi/dns-google-nsid.pcapng": ("last", Fraction(1, 1000)),
+    "ndpi/dtls.pcap": ("last", Fraction(1000)),
+    "ndpi/kafka.pcapng": ("last", Fraction(1000)),
+    "ndpi/knxip.pcapng": ("last", Fraction(1, 1000)),
+    "ndpi/protonvpn.pcap": ("last", Fraction(1000)),
+    "ndpi/sites.pcapng": ("first", Fraction(1, 1000)),
+    "ndpi/stun_google_meet.pcapng": ("last", Fraction(1, 1000)),
+    "ndpi/viber.pcap": ("last", Fraction(1000)),
+    "ndpi/z3950.pcapng": ("last", Fraction(1000)),
+}
+
+#: Bytes before IP, where all packets of a link type have the same.
+LINK_HEADER = {0: 4, 1: 14, 101: 0, 113: 16, 228: 0, 229: 0}
+
+#: Raw captures whose packets are followed by bytes that are not IP's.
+TRAILERS = {"ndpi/bjnp.pcap", "tcpdump/scps_invalid.pcap"}
+
+COLUMNS = ("time_ns", "captured", "length", "linktype")
+
+
+@pytest.fixture(scope="module")
+def captures(shared_data):
+    return shared_data / "captures"
+
+
+@pytest.fixture(scope="module")
+def truth(captures):
+    return json.loads((captures / "truth.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def columns(captures):
+    """Function: the name of a capture to its records as columns of `netgen.capture.formats.reader`."""
+
+    @functools.cache
+    def read(name):
+        chunks = list(CaptureFile(captures / name).chunks())
+        return {
+            column: np.concatenate([getattr(chunk, column) for chunk in chunks] or [np.zeros(0, np.int64)])
+            for column in COLUMNS
+        }
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def by_capture(captures, truth):
+    """What `netgen extract --by capture` says of each capture that has an IP packet, and of all."""
+    table = netgen.extract([captures], by="capture", bin="1s", length=4)
+    names = [source.split("/", 1)[1] for source in table.table["source"].to_pylist()]
+    totals = zip(
+        *(table.table[name].to_pylist() for name in ("packets", "bytes", "start_ns", "duration_ns")), strict=True
+    )
+    return dict(zip(names, totals, strict=True)), table.about["account"]
+
+
+def test_these_are_the_files_that_the_truth_is_about(captures, truth):
+    assert len(truth) == 1793
+    assert {about["dpkt_error"] for about in truth.values()} == {None}
+    for name, about in truth.items():
+        data = (captures / name).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (about["size"], about["sha256"]), name
+
+
+def test_every_packet_and_captured_byte_is_read(truth, columns):
+    for name, about in truth.items():
+        read = columns(name)
+        assert len(read["captured"]) == about["dpkt_packets"], name
+        assert read["captured"].sum() == about["caplen_bytes"], name
+        assert set(read["linktype"].tolist()) <= {about["linktype_raw"] & 0xFFFF}, name
+
+
+def test_first_and_last_time_stamps_are_right_to_the_floats_last_digit(truth, columns):
+    wrong = []
+    for name, about in truth.items():
+        time_ns = columns(name)["time_ns"].tolist()
+        if not time_ns:
+            assert about["first"] is about["last"] is None, name
+            continue
+        for end, stamp in (("first", time_ns[0]), ("last", time_ns[-1])):
+            which, factor = ANOTHER_CLOCK.get(name, ("", Fraction(1)))
+            seconds = Fraction(stamp, NS) * (factor if which == end else 1)
+            if abs(seconds - Fraction(about[end])) > Fraction(math.ulp(about[end])):
+                wrong.append((name, end, stamp, about[end]))
+    assert not wrong
+
+
+def test_every_record_is_the_oracles_to_the_nanosecond(captures, truth, columns):
+    """Times, captured and wire lengths and link types of all 544 392 records, read by plain struct."""
+    for name in truth:
+        found = [(each.time_ns, len(each.data), each.wire, each.linktype) for each in oracle.records(captures / name)]
+        read = columns(name)
+        assert found == list(zip(*(read[column].tolist() for column in COLUMNS), strict=True)), name
+
+
+def test_extract_accounts_for_every_packet(truth, by_capture):
+    rows, account = by_capture
+    packets = sum(about["dpkt_packets"] for about in truth.values())
+    assert account["files"] == len(truth)
+    assert account["packets"] == packets == account["in_flows"] + sum(account["skipped"].values())
+    assert sum(row[0] for row in rows.values()) == account["in_flows"]
+    assert all(row[0] <= truth[name]["dpkt_packets"] for name, row in rows.items())
+
+
+def test_captures_of_ip_alone_begin_and_end_with_their_records(truth, columns, by_capture):
+    rows, _ = by_capture
+    alike = 0
+    for name, (packets, _, start_ns, duration_ns) in rows.items():
+        time_ns = columns(name)["time_ns"]
+        if packets == truth[name]["dpkt_packets"]:
+            assert (start_ns, duration_ns) == (time_ns.min(), time_ns.max() - time_ns.min()), name
+            alike += 1
+    assert alike > 800
+
+
+def test_ip_bytes_are_the_captured_bytes_without_the_link_layer(truth, columns, by_capture):
+    """Of captures in which every packet is IP and whole: exactly so in raw ones, and in most others.
+
+    The rest have trailers or tags, or headers that lie; flow by flow, tests/capture/flows/test_oracle.py checks those.
+    """
+    rows, _ = by_capture
+    equal = total = 0
+    for name, (packets, size, _, _) in rows.items():
+        about, read = truth[name], columns(name)
+        header = LINK_HEADER.get(about["linktype_raw"] & 0xFFFF)
+        whole = packets == about["dpkt_packets"] and (read["captured"] == read["length"]).all()
+        padded = header == 14 and read["captured"].min() <= 60
+        if header is None or padded or not whole:
+            continue
+        rest = about["caplen_bytes"] - header * packets - size
+        if header == 0:
+            assert (rest == 0) == (name not in TRAILERS), (name, rest)
+        equal += rest == 0
+        total += 1
+    assert equal > 530
+    assert total - equal < 90

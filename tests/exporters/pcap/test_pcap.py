@@ -1,0 +1,325 @@
+"""Captures that other programs read as real connections, and that give back the series they were made from."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import re
+import shutil
+import socket
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+
+import dpkt
+import numpy as np
+import pytest
+
+import netgen.exporters.pcap.capture_file
+from netgen.capture.errors import OutputError, TableError
+from netgen.capture.extract import extract
+from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.table.flow_table import FlowTable
+from netgen.exporters.pcap.arrivals import EPOCH_NS
+from netgen.exporters.pcap.plan import plan
+from netgen.exporters.write import write
+
+BIN, BINS = 250_000_000, 16
+MASK = 0xFFFFFFFF
+
+
+def flows(number: int, seed: int = 0, *, mended: bool = True, **columns: object) -> FlowTable:
+    """Random flows of many shapes, TCP and UDP by turns; `mended`: series that need no more mending."""
+    rng = np.random.default_rng(seed)
+    busy = rng.random((number, 2, BINS)) < rng.random((number, 1, 1))
+    count = rng.geometric(rng.uniform(0.1, 1, (number, 1, 1)), (number, 2, BINS)) * busy
+    each = rng.choice([40, 44, 48, 52, 60, 64, 72, 80, 601, 1500], (number, 2, BINS))
+    series = np.concatenate([count * each, count], axis=1)
+    spec = SeriesSpec(bin_ns=BIN, length=BINS)
+    columns = {"protocol": [6, 17] * (number // 2) + [6] * (number % 2), **columns}
+    if mended:
+        series = plan(FlowTable.build(series, spec, **columns)).series
+    return FlowTable.build(series, spec, **columns)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[FlowTable, Path]:
+    """A table of 300 flows and the capture made from it."""
+    table = flows(300)
+    path = tmp_path_factory.mktemp("sample") / "sample.pcap"
+    report = write(table, path)
+    assert report.mended == {}
+    assert report.bytes_written == path.stat().st_size
+    return table, path
+
+
+def tool(name: str, *arguments: str | Path) -> str:
+    """Output of a program from outside; without it the test skips."""
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed: apt-get install tshark")
+    done = subprocess.run([name, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
+
+
+def read_slowly(path: Path) -> dict[tuple[object, ...], list[tuple[int, bool, dpkt.ip.IP]]]:
+    """The capture as dpkt reads it: packets of each 5-tuple, client first: (time ns, from client, IP packet)."""
+    talks: dict[tuple[object, ...], list[tuple[int, bool, dpkt.ip.IP]]] = defaultdict(list)
+    with path.open("rb") as stream:
+        for stamp, frame in dpkt.pcap.Reader(stream):
+            ip = dpkt.ethernet.Ethernet(frame).data
+            assert len(frame) == 14 + ip.len
+            ends = (ip.src, ip.data.sport), (ip.dst, ip.data.dport)
+            up = ip.src[:2] == b"\xc6\x12"
+            talks[(ip.p, *(ends if up else ends[::-1]))].append((round(float(stamp) * 10**9), up, ip))
+    return talks
+
+
+def test_a_slow_reader_gets_the_series_back(sample: tuple[FlowTable, Path]) -> None:
+    """dpkt, packet by packet, gets every flow's series back, bin for bin; times only to its own 240 ns."""
+    table, path = sample
+    found = []
+    for talk in read_slowly(path).values():
+        series = np.zeros((4, BINS), dtype=np.int64)
+        for stamp, up, ip in talk:
+            where = (stamp - talk[0][0]) // BIN
+            series[0 if up else 1, where] += ip.len
+            series[2 if up else 3, where] += 1
+        found.append(series.tobytes())
+    assert sorted(found) == sorted(each.tobytes() for each in table.series())
+
+
+def test_extraction_gives_back_the_flows(sample: tuple[FlowTable, Path]) -> None:
+    """The closed loop: extract(export(flows)) == flows, in order, integer for integer."""
+    table, path = sample
+    again = extract(path, spec=table.spec, idle_timeout_ns=10**12)
+    np.testing.assert_array_equal(again.series(), table.series())
+    assert again.table["protocol"].to_pylist() == table.table["protocol"].to_pylist()
+
+
+def test_the_closed_loop_after_mending(tmp_path: Path) -> None:
+    """Where series had to be mended, what is extracted is the mended series, and the report counts the flows."""
+    table = flows(100, 3, mended=False)
+    report = write(table, tmp_path / "x.pcap", seed=4)
+    planned = plan(table, seed=4)
+    assert report.mended == planned.mended != {}
+    again = extract(tmp_path / "x.pcap", spec=table.spec, idle_timeout_ns=10**12)
+    np.testing.assert_array_equal(again.series(), planned.series)
+    assert report.packets == planned.packet_counts.sum()
+
+
+def test_sequence_numbers(sample: tuple[FlowTable, Path]) -> None:
+    """Each side's numbers follow on, and each ACK is exactly what came before it, in windows that were offered."""
+    _, path = sample
+    for (protocol, *_), talk in read_slowly(path).items():
+        if protocol != dpkt.ip.IP_PROTO_TCP:
+            assert talk[0][1]  # the client speaks first
+            continue
+        following: dict[bool, int] = {}
+        last_ack: dict[bool, tuple[int, int]] = {}
+        clock: dict[bool, int] = {}
+        edge: dict[bool, int] = {}  # how far each side may send
+        scale = 7 if all(b"\x03\x03\x07" in ip.data.opts for *_, ip in talk[:2]) else 0
+        for _, up, ip in talk:
+            tcp = ip.data
+            syn, fin = bool(tcp.flags & dpkt.tcp.TH_SYN), bool(tcp.flags & dpkt.tcp.TH_FIN)
+            assert tcp.seq == following.setdefault(up, tcp.seq)
+            following[up] = (tcp.seq + len(tcp.data) + syn + fin) & MASK
+            assert tcp.ack == following.get(not up, 0)
+            if tcp.data and up in edge:
+                assert (edge[up] - following[up]) & MASK < 1 << 31
+            if not syn or tcp.flags & dpkt.tcp.TH_ACK:
+                edge[not up] = (tcp.ack + (tcp.win << (0 if syn else scale))) & MASK
+            if not (tcp.data or syn or fin):
+                assert (tcp.ack, tcp.win) != last_ack.get(up)  # else a duplicate ACK
+            last_ack[up] = tcp.ack, tcp.win
+            options = dict(dpkt.tcp.parse_opts(tcp.opts))
+            assert (dpkt.tcp.TCP_OPT_MSS in options) <= syn
+            if dpkt.tcp.TCP_OPT_TIMESTAMP in options:
+                stamps = options[dpkt.tcp.TCP_OPT_TIMESTAMP]
+                now, echo = int.from_bytes(stamps[:4], "big"), int.from_bytes(stamps[4:], "big")
+                assert now >= clock.get(up, 0)
+                assert echo == clock.get(not up, 0)
+                clock[up] = now
+            if syn:
+                assert tcp.win >= 64240
+        assert not clock or set(clock) == {True, False}
+
+
+def test_checksums_by_another_hand(sample: tuple[FlowTable, Path]) -> None:
+    """Checksums as scapy computes them, over all header shapes; a UDP checksum is never zero."""
+    from scapy.layers.inet import IP, in4_chksum
+    from scapy.utils import checksum
+
+    _, path = sample
+    shapes: dict[tuple[int, int, int], int] = defaultdict(int)
+    for talk in read_slowly(path).values():
+        for _, _, ip in talk:
+            raw = bytearray(bytes(ip))
+            shape = ip.p, len(raw) % 2, raw[32] if ip.p == 6 else 0
+            shapes[shape] += 1
+            if shapes[shape] > 12:
+                continue
+            at = 20 + (16 if ip.p == 6 else 6)
+            found = int.from_bytes(raw[10:12], "big"), int.from_bytes(raw[at : at + 2], "big")
+            raw[10:12] = raw[at : at + 2] = bytes(2)
+            inner = in4_chksum(ip.p, IP(bytes(raw[:20])), bytes(raw[20:]))
+            assert found == (checksum(bytes(raw[:20])), inner or 0xFFFF)
+    assert len(shapes) > 9
+
+
+def test_wireshark_finds_nothing_wrong(sample: tuple[FlowTable, Path]) -> None:
+    """tshark, with checksums validated, finds no error, and notes each closing and reset, and no more."""
+    table, path = sample
+    checks = [word for name in ("ip", "tcp", "udp") for word in ("-o", f"{name}.check_checksum:TRUE")]
+    expert = tool("tshark", "-q", "-r", path, *checks, "-z", "expert")
+    assert "Errors" not in expert
+    shape = plan(table).shape
+    assert not shape.attempt.any()
+    tcp, resets = int(shape.tcp.sum()), int(shape.reset.sum())
+    assert 0 < resets < tcp
+    notes = re.findall(r"^ *(\d+) +\w+ +TCP +(.*)", expert.split("Warns")[1].split("Chats")[0], re.MULTILINE)
+    assert sorted(notes) == sorted(
+        [
+            (str(resets), "Connection reset (RST)"),
+            (str(tcp - resets), "This frame initiates the connection closing"),
+            (str(tcp - resets), "This frame undergoes the connection closing"),
+        ]
+    )
+    assert tool("tshark", "-r", path, *checks, "-Y", "_ws.malformed || tcp.analysis.duplicate_ack") == ""
+    conversations = tool("tshark", "-q", "-r", path, "-z", "conv,tcp")
+    assert conversations.count("<->") >= tcp
+    assert len(re.findall(r"^198\.18\.", conversations, re.MULTILINE)) == tcp
+
+
+def test_wireshark_accepts_mended_flows(tmp_path: Path) -> None:
+    """Flows that no connection could have been are clean once mended."""
+    write(flows(200, 8, mended=False), tmp_path / "x.pcap")
+    expert = tool("tshark", "-q", "-r", tmp_path / "x.pcap", "-o", "tcp.check_checksum:TRUE", "-z", "expert")
+    assert "Errors" not in expert
+    warned = re.findall(r"^ *\d+ +\w+ +TCP +(.*)", expert.split("Warns")[1].split("Notes")[0], re.MULTILINE)
+    assert warned == ["Connection reset (RST)"]
+
+
+def test_strict_time_order(sample: tuple[FlowTable, Path]) -> None:
+    """capinfos: nanosecond pcap, Ethernet, in strict order of time, from the fixed epoch on."""
+    table, path = sample
+    lines = tool("capinfos", path)
+    for line in (r"Strict time order:\s+True", r"File encapsulation:\s+Ethernet", r"(?i)nanosecond"):
+        assert re.search(line, lines)
+    assert re.search(rf"Number of packets[ =:]+\s*{int(table.series()[:, 2:].sum())}", tool("capinfos", "-cM", path))
+    assert read_slowly(path)[next(iter(read_slowly(path)))][0][0] // 10**9 == EPOCH_NS // 10**9
+
+
+def test_same_seed_same_bytes(tmp_path: Path) -> None:
+    """The seed, and nothing else, decides the bytes: also across the blocks in which a file is written."""
+    table = flows(40)
+    digests = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        write(table, tmp_path / f"{name}.pcap", seed=seed)
+        digests.append(hashlib.sha256((tmp_path / f"{name}.pcap").read_bytes()).hexdigest())
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written in many small blocks, a capture is the same, byte for byte."""
+    table = flows(60)
+    write(table, tmp_path / "whole.pcap")
+    monkeypatch.setattr(netgen.exporters.pcap.capture_file, "_BLOCK_PACKETS", 100)
+    monkeypatch.setattr(netgen.exporters.pcap.capture_file, "_PIECE_BYTES", 10_000)
+    write(table, tmp_path / "blocks.pcap")
+    assert (tmp_path / "blocks.pcap").read_bytes() == (tmp_path / "whole.pcap").read_bytes()
+
+
+def test_a_flow_is_the_same_alone(tmp_path: Path) -> None:
+    """Flow 17 has the same packets whether it is exported alone or among others like it; only its start moves."""
+    table = flows(30)
+    write(table, tmp_path / "all.pcap", seed=9)
+    write(table.take([17]), tmp_path / "one.pcap", seed=9)
+    ((tuple_, alone),) = read_slowly(tmp_path / "one.pcap").items()
+    among = read_slowly(tmp_path / "all.pcap")[tuple_]
+    assert [bytes(ip) for *_, ip in among] == [bytes(ip) for *_, ip in alone]
+
+
+def test_start_times(tmp_path: Path) -> None:
+    """A flow keeps its own time if it has one; others arrive one after the other; the first begin at a start given."""
+    table = flows(4, start_ns=[10**18 + 7, None, None, 10**18])
+    write(table, tmp_path / "x.pcap", start_ns=2 * 10**18 // 10**9 * 10**9)
+    again = extract(tmp_path / "x.pcap", spec=table.spec)
+    starts = again.table["start_ns"].to_pylist()
+    assert starts[:2] == [2 * 10**18, 2 * 10**18]
+    assert starts[2] == 2 * 10**18 + 7
+    assert 2 * 10**18 < starts[3] < 2 * 10**18 + 10**10
+    write(table, tmp_path / "own.pcap", labels=False)
+    assert extract(tmp_path / "own.pcap", spec=table.spec).table["start_ns"].to_pylist()[:2] == [10**18, 10**18 + 7]
+    early = flows(1, start_ns=[-1])
+    with pytest.raises(OutputError, match="flow 0 begins -1 ns after 1970"):
+        write(early, tmp_path / "y.pcap")
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith("y")] == []
+
+
+def test_addresses(tmp_path: Path) -> None:
+    """Addresses are of 198.18.0.0/15, never the flow's own, no 5-tuple twice, and say nothing of the class."""
+    own = {"src": "10.1.2.3", "dst": "142.250.1.1", "src_port": 5000, "dst_port": 80, "label": ["a", "b"] * 300}
+    table = flows(600, protocol=17, **own)
+    twice = table.take(np.r_[np.zeros(600, dtype=np.int64), np.arange(600)])
+    planned = plan(twice, seed=2)
+    from netgen.exporters.pcap.addresses import addresses
+
+    drawn = addresses(2, planned.number, planned.occurrence, planned.protocol, np.full(1200, 443))
+    columns = np.stack([drawn.client, drawn.server, drawn.client_port], axis=1)
+    assert len(np.unique(columns, axis=0)) == 1200
+    assert set(drawn.client >> 16) == {198 << 8 | 18}
+    assert set(drawn.server >> 16) == {198 << 8 | 19}
+    assert drawn.client_port.min() >= 49152
+    assert drawn.client_port.max() <= 65535
+    label = twice.labels == "b"
+    for column in columns.T:
+        assert abs(np.corrcoef(column, label)[0, 1]) < 0.12  # four standard errors of no correlation
+    write(table.take(range(20)), tmp_path / "x.pcap")
+    content = (tmp_path / "x.pcap").read_bytes()
+    assert socket.inet_aton("10.1.2.3") not in content
+    assert socket.inet_aton("142.250.1.1") not in content
+
+
+def test_captures_of_other_classes_or_models_share_no_ends(tmp_path: Path) -> None:
+    """Drawn with one seed, they can be merged, and the labels file of one labels no flow of another."""
+    made = {}
+    for name, label, source, weights in (
+        ("a", "netflix", "x", "1"), ("b", "youtube", "x", "1"), ("c", "netflix", "y", "1"), ("d", "netflix", "x", "2")
+    ):  # fmt: skip
+        made[name] = flows(200, seed=ord(name), label=[label] * 200, source=[source] * 200)
+        made[name] = dataclasses.replace(made[name], about={"weights_sha256": weights})
+        write(made[name], tmp_path / f"{name}.pcap", seed=3)
+    write(made["a"].take(range(50)), tmp_path / "fewer.pcap", seed=3)
+    both = extract([tmp_path / f"{name}.pcap" for name in made], spec=made["a"].spec)
+    names = ("src", "src_port", "dst", "dst_port", "protocol")
+    ends = set(zip(*(both.table[name].to_pylist() for name in names), strict=True))
+    assert len(ends) == 800
+    few = extract(tmp_path / "fewer.pcap", spec=both.spec)
+    assert set(zip(*(few.table[name].to_pylist() for name in names), strict=True)) < ends
+    for ending in ("csv", "parquet"):
+        labels = tmp_path / f"a.labels.{ending}"
+        own, other = (extract(tmp_path / f"{name}.pcap", spec=both.spec, labels=labels) for name in "ab")
+        assert own.counts() == {"netflix": 200}
+        assert other.counts() == {}
+    with pytest.raises(TableError, match=r"a\.labels\.parquet is no flow table"):
+        FlowTable.read(tmp_path / "a.labels.parquet")
+
+
+def test_nothing_is_left_of_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk gives an OutputError and no file, whole or part."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(netgen.exporters.pcap.capture_file, "render", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        write(flows(3), tmp_path / "x.pcap")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_table(tmp_path: Path) -> None:
+    """No flows make a capture of no packets, which is still a capture."""
+    report = write(flows(1).take([]), tmp_path / "x.pcap")
+    assert (report.flows, report.packets, report.bytes_written) == (0, 0, 24)

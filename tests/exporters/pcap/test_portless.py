@@ -1,0 +1,215 @@
+"""Flows without ports: ICMP, ICMPv6 and IGMP are written as what they are, for other programs and for netgen alike."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from netgen.capture.extract import extract
+from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.table.flow_table import FlowTable
+from netgen.exporters.pcap.addresses import addresses
+from netgen.exporters.pcap.flow_file import FlowFile
+from netgen.exporters.pcap.ground_truth import community_id
+from netgen.exporters.pcap.options import CaptureOptions
+from netgen.exporters.pcap.plan import plan
+from netgen.exporters.pcap.protocols import OTHER_ICMP, OTHER_PROTOCOL
+from netgen.exporters.verify.verify import verify
+from netgen.exporters.write import write
+
+ICMP, IGMP, UDP, ICMPV6, SCTP = 1, 2, 17, 58, 132
+SPEC = SeriesSpec(bin_ns=250_000_000, length=8)
+
+
+def flows(number: int, seed: int = 0, protocols: tuple[int, ...] = (ICMP, IGMP, ICMPV6)) -> FlowTable:
+    """Flows of these protocols by turns, with packets of sizes that each can have."""
+    rng = np.random.default_rng(seed)
+    protocol = np.resize(protocols, number)
+    count = rng.poisson(0.6, (number, 2, 8))
+    count[:, 0, 0] = np.maximum(count[:, 0, 0], 1)
+    size = count * rng.choice([48, 84, 85, 577, 1480], (number, 2, 8))
+    return FlowTable.build(
+        np.concatenate([size, count], axis=1), SPEC, protocol=protocol.tolist(), label=["x"] * number
+    )
+
+
+@pytest.mark.parametrize(
+    ("ip", "written", "why"),
+    [
+        ("auto", [ICMP, IGMP, ICMPV6, UDP], {OTHER_PROTOCOL: 10}),
+        ("4", [ICMP, IGMP, ICMP, UDP], {OTHER_PROTOCOL: 10, OTHER_ICMP: 10}),
+        ("6", [ICMPV6, UDP, ICMPV6, UDP], {OTHER_PROTOCOL: 20, OTHER_ICMP: 10}),
+    ],
+)
+def test_what_each_protocol_is_written_as(tmp_path: Path, ip: str, written: list[int], why: dict[str, int]) -> None:
+    """Their own, ICMP that of the IP version, and UDP where there is none; what is another is counted, and told."""
+    table = flows(40, protocols=(ICMP, IGMP, ICMPV6, SCTP))
+    report = write(table, tmp_path / "x.pcap", options=CaptureOptions(ip=ip))
+    reasons = {reason: number for reason, number in report.mended.items() if reason in (OTHER_PROTOCOL, OTHER_ICMP)}
+    assert reasons == why
+    truth = pq.read_table(tmp_path / "x.labels.parquet").sort_by("row").to_pylist()
+    assert [row["protocol"] for row in truth] == written * 10
+    changed = plan(table, ip=ip).changed
+    assert [row["mended"] for row in truth] == changed.tolist()
+    again = extract(tmp_path / "x.pcap", spec=SPEC, labels=tmp_path / "x.labels.csv")
+    assert sorted(again.table["protocol"].to_pylist()) == sorted(written * 10)
+    assert again.counts() == {"x": 40}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 2**32),
+    ip=st.sampled_from(["auto", "4", "6"]),
+    payload=st.sampled_from(["zeros", "tls", "random"]),
+    headers_only=st.booleans(),
+    ending=st.sampled_from([".pcap", ".pcapng"]),
+)
+def test_the_series_comes_back(
+    tmp_path: Path, seed: int, ip: str, payload: str, headers_only: bool, ending: str
+) -> None:
+    """Integer for integer, whatever is chosen of the capture."""
+    table = flows(30, seed)
+    options = CaptureOptions(seed, ip=ip, payload="zeros" if headers_only else payload, headers_only=headers_only)
+    path = tmp_path / f"x{ending}"
+    write(table, path, options=options, force=True)
+    again = extract(path, spec=SPEC)
+    wanted = plan(table, seed=seed, ip=ip).series
+    if ip != "6":
+        np.testing.assert_array_equal(wanted, table.series())
+    truth = pq.read_table(tmp_path / "x.labels.parquet").to_pylist()
+    row = {(each["src"], each["dst"], each["src_port"], each["dst_port"]): each["row"] for each in truth}
+    ends = zip(*(again.table[name].to_pylist() for name in ("src", "dst", "src_port", "dst_port")), strict=True)
+    np.testing.assert_array_equal(again.series(), wanted[[row[each] for each in ends]])
+    if not headers_only:
+        assert verify(path).findings == ()
+
+
+def test_packets_by_another_hand(tmp_path: Path) -> None:
+    """As scapy takes them apart: types, numbers one by one, one identifier a flow, and checksums."""
+    from scapy.layers.inet import ICMP as Echo
+    from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
+    from scapy.utils import checksum, rdpcap
+
+    write(flows(60), tmp_path / "x.pcap")
+    numbers: dict[tuple[str, str], list[int]] = {}
+    identifiers: dict[frozenset[str], set[int]] = {}
+    kinds = set()
+    for frame in rdpcap(str(tmp_path / "x.pcap")):
+        ip = frame.payload
+        up = ip.src.startswith(("198.18.", "2001:db8:0:18:"))
+        again = type(ip)(bytes(ip))
+        if isinstance(ip, IPv6):
+            echo = ip.payload
+            assert isinstance(echo, ICMPv6EchoRequest if up else ICMPv6EchoReply)
+            del again.payload.cksum
+        elif ip.proto == ICMP:
+            echo = ip[Echo]
+            assert (echo.type, echo.code) == (8 if up else 0, 0)
+            del again.payload.chksum
+        else:
+            kinds.add(IGMP)
+            said = bytes(ip.payload)
+            assert said[0] == (0x16 if up else 0x11)
+            assert said[4:6] == b"\xef\xc0"
+            assert checksum(said) == 0
+            continue
+        assert bytes(type(ip)(bytes(again))) == bytes(ip)
+        kinds.add(ICMPV6 if isinstance(ip, IPv6) else ICMP)
+        numbers.setdefault((ip.src, ip.dst), []).append(echo.seq)
+        identifiers.setdefault(frozenset((ip.src, ip.dst)), set()).add(echo.id)
+    assert kinds == {ICMP, IGMP, ICMPV6}
+    assert all(each == list(range(1, len(each) + 1)) for each in numbers.values())
+    assert {len(each) for each in identifiers.values()} == {1}
+    assert len(identifiers) == 40
+
+
+def test_a_reply_brings_back_what_was_asked(tmp_path: Path) -> None:
+    """Random payload of the n-th reply begins as that of the n-th request; IGMP's stays zeros."""
+    import dpkt
+
+    write(flows(60), tmp_path / "x.pcap", options=CaptureOptions(payload="random"))
+    asked: dict[tuple[bytes, int], bytes] = {}
+    compared = 0
+    with (tmp_path / "x.pcap").open("rb") as stream:
+        for _, frame in sorted(dpkt.pcap.Reader(stream), key=lambda each: each[1][14 + 20] == 0):
+            ip = dpkt.ethernet.Ethernet(frame).data
+            if not isinstance(ip, dpkt.ip.IP):
+                continue
+            said = frame[34:]
+            if ip.p == IGMP:
+                assert not any(said[8:])
+                continue
+            (number,) = struct.unpack(">H", said[6:8])
+            if said[0] == 8:
+                asked[ip.src, number] = said[8:]
+            elif (ip.dst, number) in asked:
+                question, answer = asked[ip.dst, number], said[8:]
+                shorter = min(len(question), len(answer))
+                assert question[:shorter] == answer[:shorter]
+                compared += shorter > 20
+    assert compared > 10
+
+
+def test_pairs_of_addresses_are_not_used_twice() -> None:
+    """Community ID and netgen's own key know IGMP by its addresses alone: also the 63rd of a number has its own."""
+    number = np.tile(np.r_[0:1000, (1 << 26) - 500 : 1 << 26], 63)
+    occurrence = np.repeat(np.arange(63), 1500)
+    protocol = np.full(len(number), IGMP)
+    drawn = addresses(5, number, occurrence, protocol, np.full(len(number), 443))
+    assert len(np.unique(np.stack([drawn.client, drawn.server]), axis=1).T) == len(number)
+    assert not drawn.client_port.any()
+    assert not drawn.server_port.any()
+
+
+def test_the_community_id_of_an_echo() -> None:
+    """Types stand where others have ports, whatever its identifier is; from corelight/community-id-spec, baseline."""
+    ends = [ipaddress.ip_address(each).packed for each in ("192.168.0.89", "192.168.0.1")]
+    assert community_id(ICMP, ends[0], 7, ends[1], 7) == "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="
+
+
+@pytest.mark.parametrize("protocol", [ICMP, IGMP, ICMPV6])
+def test_a_changed_byte_is_found(tmp_path: Path, protocol: int) -> None:
+    """`netgen verify` adds up what they say, too."""
+    path = tmp_path / "x.pcap"
+    write(flows(9, protocols=(protocol,)), path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    found = verify(path)
+    assert [(each.check, each.number, each.packet) for each in found.findings] == [("checksum", 1, found.packets)]
+    assert found.others == 0
+
+
+def test_a_series_of_packets_comes_back(tmp_path: Path) -> None:
+    """Size, direction and time of each, also from a file that is not read whole."""
+    write(flows(30), tmp_path / "x.pcap")
+    packets = extract(tmp_path / "x.pcap", kind="packets", length=64)
+    packets.write(tmp_path / "x.parquet")
+    write(packets, tmp_path / "one.pcap")
+    write(FlowFile(tmp_path / "x.parquet"), tmp_path / "two.pcap")
+    assert (tmp_path / "one.pcap").read_bytes() == (tmp_path / "two.pcap").read_bytes()
+    again = extract(tmp_path / "one.pcap", kind="packets", length=64)
+    assert sorted(again.table["protocol"].to_pylist()) == [ICMP] * 10 + [IGMP] * 10 + [ICMPV6] * 10
+    series = [sorted(each.series().reshape(30, -1).tolist()) for each in (packets, again)]
+    assert series[0] == series[1]
+    assert verify(tmp_path / "one.pcap").findings == ()
+
+
+@pytest.mark.parametrize("protocol", [ICMP, IGMP, ICMPV6])
+def test_who_is_asked_does_not_speak_first(tmp_path: Path, protocol: int) -> None:
+    """A packet of the client's is added, and that is counted."""
+    count = np.zeros((1, 2, 8), int)
+    count[0, 1, 0] = count[0, 0, 2] = 1
+    table = FlowTable.build(np.concatenate([84 * count, count], axis=1), SPEC, protocol=[protocol])
+    report = write(table, tmp_path / "x.pcap")
+    assert list(report.mended.values()) == [1]
+    count[0, 0, 0] = 1
+    np.testing.assert_array_equal(extract(tmp_path / "x.pcap", spec=SPEC).series()[:, 2:], count)
+    assert verify(tmp_path / "x.pcap").findings == ()

@@ -1,0 +1,125 @@
+"""Tables out, by the ending of the path, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import errno
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+
+import netgen.exporters.tables.csv_file
+import netgen.exporters.write
+from netgen.capture.errors import OutputError
+from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.table.flow_table import ABOUT, FlowTable
+from netgen.exporters.write import FORMATS, WriteReport, check_ending, write
+
+
+@pytest.fixture
+def table() -> FlowTable:
+    rng = np.random.default_rng(0)
+    count = rng.integers(0, 4, (5, 2, 8))
+    series = np.concatenate([count * 100, count], axis=1)
+    spec = SeriesSpec(bin_ns=10**8, length=8)
+    return FlowTable.build(series, spec, about={"seed": 3}, label=["a", 'b, "c"', None, "ä", ""], src="10.0.0.1")
+
+
+def test_parquet_comes_back(table: FlowTable, tmp_path: Path) -> None:
+    """Parquet holds the table and its notes; the report says what was written."""
+    report = write(table, tmp_path / "x.parquet")
+    again = FlowTable.read(tmp_path / "x.parquet")
+    assert again.table.equals(table.table)
+    assert (again.spec, again.about) == (table.spec, table.about)
+    assert report == WriteReport(
+        tmp_path / "x.parquet", "Parquet flow table", 5, None, (tmp_path / "x.parquet").stat().st_size, {}
+    )
+
+
+def test_csv_is_one_row_a_flow(table: FlowTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns of what is known of a flow, then its bins, channel by channel; read back by csv and pandas."""
+    monkeypatch.setattr(netgen.exporters.tables.csv_file, "_BLOCK", 2)
+    report = write(table, tmp_path / "x.CSV")
+    assert (report.format, report.flows, report.packets) == ("CSV", 5, None)
+    with (tmp_path / "x.CSV").open(newline="", encoding="utf-8") as stream:
+        head, *rows = csv.reader(stream)
+    bins = [f"{channel}_{index}" for channel in table.spec.channels for index in range(8)]
+    assert head == [*ABOUT.names, *bins]
+    assert [[int(cell) for cell in row[len(ABOUT) :]] for row in rows] == table.series().reshape(5, -1).tolist()
+    assert [row[1] for row in rows] == ["a", 'b, "c"', "", "ä", ""]
+    frame = pandas.read_csv(tmp_path / "x.CSV")
+    assert frame["packets"].tolist() == table.table["packets"].to_pylist()
+    assert frame[bins].to_numpy().tolist() == table.series().reshape(5, -1).tolist()
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_an_empty_table_is_a_file_of_no_flows(ending: str, table: FlowTable, tmp_path: Path) -> None:
+    """No rows are no reason to fail."""
+    report = write(table.take([]), tmp_path / f"x{ending}")
+    assert report.flows == 0
+    assert report.bytes_written > 0
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x", "x.pcap.tmp", ".pcap"])
+def test_an_unknown_ending_is_refused(name: str, table: FlowTable, tmp_path: Path) -> None:
+    """The message names the endings known, and nothing is written."""
+    with pytest.raises(OutputError, match=r"\.parquet, \.csv, \.pcap"):
+        check_ending(tmp_path / name)
+    with pytest.raises(OutputError, match="names no format"):
+        write(table, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_what_exists_is_kept_unless_forced(ending: str, table: FlowTable, tmp_path: Path) -> None:
+    """A file is replaced only on request; a missing folder is named."""
+    path = tmp_path / f"x{ending}"
+    path.write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        write(table, path)
+    assert path.read_text() == "mine"
+    report = write(table, path, force=True)
+    assert report.bytes_written == path.stat().st_size > 4
+    with pytest.raises(OutputError, match="mkdir -p"):
+        write(table, tmp_path / "no" / path.name)
+    assert sorted(tmp_path.iterdir()) == sorted([path, *report.labels])
+
+
+@pytest.mark.parametrize("ending", [".csv", ".pcap"])
+def test_a_full_disk_leaves_the_old_file(
+    ending: str, table: FlowTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that fails half-way leaves what was there before, and no partial file."""
+    path = tmp_path / f"x{ending}"
+    path.write_text("mine")
+
+    def full(*arguments: object, **_: object) -> None:
+        next(each for each in arguments if isinstance(each, Path)).write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(netgen.exporters.write, {".csv": "write_csv", ".pcap": "write_capture"}[ending], full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        write(table, path, force=True)
+    assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_report_is_json(table: FlowTable, tmp_path: Path) -> None:
+    """`to_json` holds JSON types only."""
+    report = write(table, tmp_path / "x.pcap").to_json()
+    assert report["path"] == str(tmp_path / "x.pcap")
+    assert report["format"] == "pcap"
+    assert report["packets"] >= 5
+    assert set(report) == {
+        "path",
+        "format",
+        "flows",
+        "packets",
+        "bytes_written",
+        "mended",
+        "card",
+        "labels",
+        "connections",
+    }

@@ -1,0 +1,220 @@
+"""The pages keep their word: commands parse, links lead somewhere, examples run, lists are complete."""
+
+import csv
+import importlib.metadata
+import re
+import runpy
+import shlex
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from support.paths import ROOT
+
+import netgen
+from netgen.capture.labels.label_file import _COLUMNS
+from netgen.capture.names.classes import SHIPPED
+from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.table.flow_table import FlowTable
+from netgen.cli.app import app, command_names
+
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
+GROUP = typer.main.get_command(app)
+SHELLS = ("sh", "bash", "shell", "console")
+
+
+def page_id(value):
+    return value.name if isinstance(value, Path) else None
+
+
+def blocks(text, *languages):
+    """Bodies of a page's fenced blocks of these languages."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [body for language, body in found if language in languages]
+
+
+def command_lines(text):
+    """Every netgen command of the shell blocks, as words; of a block with prompts, only what follows one."""
+    for body in blocks(text, *SHELLS):
+        lines = body.replace("\\\n", " ").splitlines()
+        for line in [line[2:] for line in lines if line.startswith("$ ")] or lines:
+            lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            command = []
+            for word in [*lexer, ";"]:
+                if word and set(word) <= set("&|;<>()"):
+                    if command[:1] == ["netgen"]:
+                        yield command
+                    command = []
+                else:
+                    command.append(word)
+
+
+def parse(words):
+    """Parse a command line, and run nothing."""
+    with GROUP.make_context("netgen", words[1:]) as context:
+        if not words[1].startswith("-"):
+            GROUP.commands[words[1]].make_context(words[1], words[2:], parent=context)
+
+
+COMMAND_LINES = [(page, words) for page in PAGES for words in command_lines(page.read_text("utf-8"))]
+
+
+def constraints():
+    """Name -> pinned version, of constraints.txt."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    return dict(line.split("==") for line in lines)
+
+
+def requirements():
+    """All that pyproject.toml asks for, extras included."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [each for extra in project["optional-dependencies"].values() for each in extra]
+    return [Requirement(each) for each in [*project["dependencies"], *extras]]
+
+
+def test_the_reference_is_the_commands_own_help():
+    """docs/cli.md is what docs/make_cli.py prints."""
+    pinned = constraints()["typer"]
+    if importlib.metadata.version("typer") != pinned:
+        pytest.skip(f"help is worded by typer, and docs/cli.md by typer {pinned} (constraints.txt)")
+    made = runpy.run_path(str(ROOT / "docs" / "make_cli.py"))["reference"]()
+    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == made, "renew it: python docs/make_cli.py > docs/cli.md"
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_every_command_has_help_and_stands_in_the_docs(name):
+    """The command, its options and arguments are described; a page other than the reference uses it."""
+    command = GROUP.commands[name]
+    assert command.help
+    assert [each.name for each in command.params if not each.help] == []
+    assert f"## `netgen {name}`" in (ROOT / "docs" / "cli.md").read_text("utf-8")
+    assert any(f"netgen {name}" in page.read_text("utf-8") for page in PAGES if page.name != "cli.md")
+
+
+def test_there_are_command_lines_to_check():
+    """The reader of shell blocks finds what is there."""
+    text = "```sh\na '.[b]' && netgen synth \\\n  -n 1 # why\n```\n```console\n$ netgen info x > y\nnetgen out\n```\n"
+    assert list(command_lines(text)) == [["netgen", "synth", "-n", "1"], ["netgen", "info", "x"]]
+    assert {page.name for page, _ in COMMAND_LINES} >= {"README.md", "labels.md"}
+
+
+@pytest.mark.parametrize(("page", "words"), COMMAND_LINES, ids=lambda v: page_id(v) or "_".join(v[1:]))
+def test_every_command_line_of_the_docs_parses(page, words):
+    """Commands, options and arguments are those that netgen has."""
+    parse(words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_commands_named_in_the_text_exist(page):
+    """`netgen NAME --option` within a sentence names a command and options of it."""
+    for code in re.findall(r"`(netgen\s[^`]+)`", page.read_text("utf-8")):
+        words = code.split()[1:]
+        options = {"-h", "--help", *(option for each in GROUP.params for option in each.opts)}
+        if not words[0].startswith("-"):
+            assert words[0] in GROUP.commands, code
+            options = {"-h", "--help"} | {
+                option for each in GROUP.commands[words[0]].params for option in [*each.opts, *each.secondary_opts]
+            }
+        unknown = [word for word in words if word.startswith("-") and word not in options]
+        assert not unknown, f"{code}: {unknown}"
+
+
+@pytest.mark.parametrize("words", [["netgen", "synth", "--clas", "a"], ["netgen", "sinth"], ["netgen", "info"]])
+def test_a_wrong_command_line_would_be_noticed(words):
+    """What the parser of the docs' commands is worth."""
+    with pytest.raises(Exception, match=r"(?i)no such|missing|'sinth'"):
+        parse(words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_relative_link_leads_to_a_file(page):
+    """Links and pictures; what stands in fenced blocks is no link."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s]+)", text)
+    local = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:", target)]
+    assert [target for target in local if target and not (page.parent / target).exists()] == []
+
+
+def test_the_blocks_that_ci_runs_are_there():
+    """.ci/run takes its commands from the README; the issue's two are among them."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    found = re.findall(r"^<!-- ci: (\w+) -->\n```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert ("test", "pip install -c constraints.txt -e '.[test]' && pytest\n") in found
+    user = "pip install -c constraints.txt . && netgen synth --class netflix -n 100 -o netflix.pcap\n"
+    assert ("use", user) in found
+
+
+def test_every_dependency_is_pinned_and_explained():
+    """constraints.txt pins what pyproject.toml allows, and docs/dependencies.md says what each is for."""
+    pins = constraints()
+    assert list(pins) == sorted(pins)
+    page = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
+    named = {word.strip() for row in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE) for word in row.split(",")}
+    for requirement in requirements():
+        name = canonicalize_name(requirement.name)
+        assert requirement.specifier.contains(pins[name]), f"{requirement} but {pins[name]}"
+        assert name in named, name
+
+
+def test_the_version_is_one():
+    """Package, project, citation and change log name the same version."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert netgen.__version__ == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\n## [{version}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_labels_page_lists_what_is_known():
+    """Every suffix of the built-in table and every known name of a column stands in docs/labels.md."""
+    rows = re.findall(r"^\| `?([\w-]+)`? \|(.*)\|$", (ROOT / "docs" / "labels.md").read_text("utf-8"), re.MULTILINE)
+    table = {name: {cell.strip() for cell in rest.split("|")[-1].split(",")} for name, rest in rows}
+    suffixes = {}
+    with SHIPPED.open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            suffixes.setdefault(row["class"], set()).add(row["suffix"])
+    assert {name: table.get(name) for name in suffixes} == suffixes
+    assert {name: table.get(name) for name in _COLUMNS} == {name: set(names) for name, names in _COLUMNS.items()}
+
+
+def test_the_flow_tables_examples_run_and_agree(tmp_path, monkeypatch):
+    """netgen, pandas, polars, DuckDB and pyarrow read the same numbers, as docs/flow-table.md has it."""
+    monkeypatch.chdir(tmp_path)
+    count = np.random.default_rng(0).integers(0, 5, (7, 2, 12))
+    spec = SeriesSpec(bin_ns=250_000_000, length=12)
+    labels = ["a", "b", "a", None, "b", "a", "c"]
+    table = FlowTable.build(np.concatenate([count * 99, count], axis=1), spec, label=labels)
+    table.write("flows.parquet")
+    space = {}
+    seen = []
+    for code in blocks((ROOT / "docs" / "flow-table.md").read_text("utf-8"), "python"):
+        space.pop("down", None)
+        exec(code, space)
+        seen.append(np.array_equal(space["down"], table.series()[:, 1]))
+    assert seen == [True] * 5
+    assert space["seconds"] == 0.25
+    assert space["spec"] == spec.to_json()
+
+
+def test_the_readmes_python_runs(tmp_path, monkeypatch, pcap_bytes, packet):
+    """The API's lines work as they stand, but for a shorter training and fewer flows."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("netflix", "youtube"), start=1):
+        folder = tmp_path / "captures" / name
+        folder.mkdir(parents=True)
+        packets = [(i * 10**8 * number, packet.udp4(1000 + i % 3, 443, bytes(50 * number))) for i in range(30)]
+        (folder / "a.pcap").write_bytes(pcap_bytes(packets))
+    (code,) = blocks((ROOT / "README.md").read_text("utf-8"), "python")
+    for old, new in (("minutes=10", "steps=2, threads=1, precision='float32'"), (", 100,", ", 2,")):
+        assert old in code
+        code = code.replace(old, new)
+    space = {}
+    exec(code, space)
+    assert space["X"].shape == (2, 4, 128)
+    assert space["y"].tolist() == ["netflix"] * 2
+    assert (tmp_path / "new.pcap").stat().st_size > 24

@@ -1,0 +1,206 @@
+"""`netgen evaluate`: tables and captures in, a verdict out, and a page that says what it means."""
+
+import json
+import re
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from support.paths import ROOT
+
+import netgen
+from netgen.capture.table.flow_table import FlowTable
+from netgen.evaluation import realism, usefulness, verdict
+from netgen.evaluation.estimate import Figure
+from netgen.evaluation.metrics import MEASURES, Row
+from netgen.evaluation.split import Flows, Sets
+
+PAGE = ROOT / "docs" / "evaluation.md"
+
+
+@pytest.fixture(autouse=True)
+def _little_effort(monkeypatch):
+    for where, name, number in (
+        (usefulness, "TREES", 10), (usefulness, "STEPS", 5), (usefulness, "DRAWS", 10), (realism, "TREES", 10)
+    ):  # fmt: skip
+        monkeypatch.setattr(where, name, number)
+
+
+@pytest.fixture
+def files(tiny_flows, tmp_path):
+    """Real, synthetic and held-back flows, as files."""
+    order = np.random.default_rng(0).permutation(len(tiny_flows))
+    for number, name in enumerate(("real", "synth", "held")):
+        tiny_flows.take(np.sort(order[number::3])).write(tmp_path / f"{name}.parquet")
+    return tmp_path
+
+
+def test_the_verdict_is_the_last_line_and_figures_stand_beside_their_anchors(files, netgen_command):
+    done = netgen_command(
+        "evaluate", "--real", files / "real.parquet", "--synth", files / "synth.parquet",
+        "--holdout", files / "held.parquet",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert done.out.strip().splitlines()[-1].startswith("verdict: ")
+    for word in ("floor", "shuffled", "copycat", "Real-or-fake AUC"):
+        assert word in done.out
+
+
+def test_json_is_one_object(files, netgen_command):
+    done = netgen_command("evaluate", "--real", files / "real.parquet", "--synth", files / "synth.parquet", "--json")
+    found = json.loads(done.out)
+    assert {"verdict", "reasons", "figures"} <= set(found)
+    assert found["hold_out_given"] is False
+    assert found["figures"]["told_apart"]["floor"]["value"] is not None
+
+
+def test_tables_of_other_origin_and_csv_are_compared(files, tiny_flows, netgen_command):
+    table = pq.read_table(files / "synth.parquet")
+    plain = table.select(["label", *tiny_flows.spec.channels]).replace_schema_metadata(None)
+    pq.write_table(plain, files / "plain.parquet")
+    netgen.write(FlowTable.read(files / "held.parquet"), files / "held.csv")
+    given = ("evaluate", "--real", files / "real.parquet", "--json", "--synth")
+    one = json.loads(netgen_command(*given, files / "synth.parquet", "--holdout", files / "held.parquet").out)
+    other = json.loads(netgen_command(*given, files / "plain.parquet", "--holdout", files / "held.csv").out)
+    assert one["figures"] == other["figures"]
+
+
+def test_two_captures_are_compared_the_second_cut_like_the_first(pcap_file, packet, netgen_command):
+    def capture(name, gap):
+        frames = []
+        for flow in range(40):
+            begin = flow * 1000
+            frames += [
+                (begin + step * gap, packet.tcp4(1000 + flow, 443, 16, b"x" * (40 + 13 * (flow * step % 17))))
+                for step in range(6)
+            ]
+        return pcap_file(frames, name)
+
+    done = netgen_command("evaluate", "--real", capture("a.pcap", 100), "--synth", capture("b.pcap", 90), "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["verdict"]["use"] == "unknown"
+    assert found["flows"]["synthetic"] == 40
+
+
+def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(files, tmp_path, netgen_command):
+    netgen.write(FlowTable.read(files / "synth.parquet"), tmp_path / "drawn.pcap.gz")
+    given = ("evaluate", "--real", files / "real.parquet", "--holdout", files / "held.parquet", "--json", "--synth")
+    uses = [
+        json.loads(netgen_command(*given, tmp_path / "drawn.pcap.gz", *words).out)["verdict"]["use"]
+        for words in ([], ["--label-by", "sni"])
+    ]
+    assert uses[0] != "unknown"
+    assert uses[1] == "unknown"
+    # what netgen did not write is left alone, also where it is damaged, and what labels nothing is said
+    (tmp_path / "drawn.labels.parquet").write_bytes(b"PAR1 and no more")
+    assert json.loads(netgen_command(*given, tmp_path / "drawn.pcap.gz").out)["verdict"]["use"] == uses[0]
+    own = (tmp_path / "drawn.labels.csv").read_text("utf-8")
+    (tmp_path / "drawn.labels.csv").write_text("name,comment\na,b\n")
+    assert json.loads(netgen_command(*given, tmp_path / "drawn.pcap.gz").out)["verdict"]["use"] == "unknown"
+    (tmp_path / "drawn.labels.csv").write_text(own.replace("198.18.", "198.17."))
+    done = netgen_command(*given, tmp_path / "drawn.pcap.gz")
+    assert (done.code, done.out) == (1, "")
+    assert "drawn.labels.csv lies beside" in done.err
+    # flows without a class, of which the labels file says none either
+    unnamed = FlowTable.read(files / "synth.parquet")
+    unnamed = FlowTable.build(unnamed.series(), unnamed.spec)
+    netgen.write(unnamed, tmp_path / "unnamed.pcap")
+    done = netgen_command(*given, tmp_path / "unnamed.pcap")
+    assert (done.code, json.loads(done.out)["verdict"]["use"]) == (0, "unknown")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--real", "none.parquet", "--synth", "none.parquet"], "does not exist"),
+        (["--real", "real.parquet", "--synth", "synth.parquet", "-o", "report.pdf"], "report.html|NAME.html"),
+        (["--real", "real.parquet", "--synth", "model.safetensors"], "is a model, no flows"),
+        (["--real", "real.parquet", "--synth", "synth.parquet", "--training", "x.jsonl"], "-o report.html"),
+        (["--real", "real.parquet", "--synth", "text.csv"], "is no flow table"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said_in_a_line(files, netgen_command, monkeypatch, words, says):
+    monkeypatch.chdir(files)
+    (files / "model.safetensors").write_bytes(b"x")
+    (files / "text.csv").write_text("a,b\n1,2\n")
+    done = netgen_command("evaluate", *words)
+    assert done.code == 1
+    assert len(done.err.strip().splitlines()) == 1
+    assert re.search(says, done.err), done.err
+
+
+def test_the_page_names_every_figure_and_every_threshold():
+    text = PAGE.read_text("utf-8")
+    for measure in MEASURES:
+        assert f"| `{measure.name}` |" in text
+        assert measure.text in text
+    for name, value in verdict.THRESHOLDS.items():
+        assert name in text
+        assert re.search(rf"{value:g}[^|]{{0,60}}`{name}`|{value:g} \(`{name}`|{value:g} \(`\w+`, `{name}`", text), name
+
+
+def _rows(**synth):
+    good = {measure.name: 0.5 if measure.better == "half" else 1.0 for measure in MEASURES}
+    good |= {"exact_copies": 0.0, "shifted_copies": 0.0, "near_share": 0.01, "told_apart": 0.5}
+    rows = {}
+    for measure in MEASURES:
+        value = synth.get(measure.name, good[measure.name])
+        floor = good[measure.name]
+        rows[measure.name] = Row(
+            measure, Figure(value, value - 0.005, value + 0.005), Figure(floor, floor, floor), None, None
+        )
+    return rows
+
+
+FLOWS = Flows(np.ones((20, 4, 8), int), np.repeat(["a", "b"], 10), np.full(20, "x"))
+
+
+@pytest.mark.parametrize(
+    ("figures", "use", "share"),
+    [
+        ({}, "replace", "yes"),
+        ({"forest_ratio": 0.9, "network_ratio": 0.9}, "augment", "yes"),
+        ({"forest_ratio": 0.7, "network_ratio": 0.75}, "no", "yes"),
+        ({"forest_ratio": 0.7, "network_ratio": 0.7, "forest_added_macro_f1": 1.1}, "augment", "yes"),
+        ({"network_added_macro_f1": 0.97}, "no", "yes"),
+        ({"exact_copies": 0.02}, "replace", "no"),
+        ({"exact_copies": 0.009}, "replace", "yes"),
+        ({"shifted_copies": 0.02}, "replace", "no"),
+        ({"near_share": 0.05}, "replace", "no"),
+        ({"near_share": 0.02}, "replace", "yes"),
+        ({"closest_share": 0.56}, "replace", "no"),
+        ({"closest_share": 0.554}, "replace", "yes"),
+        ({"membership": 0.6}, "replace", "no"),
+    ],
+)
+def test_verdicts_follow_from_the_thresholds(figures, use, share):
+    found = verdict.verdict(_rows(**figures), Sets(FLOWS, FLOWS, FLOWS, True, True, []))
+    assert (found.use, found.share) == (use, share)
+    assert ("do not share" in found.text) == (share == "no")
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("certta_flows", "ip"), ("iot_setup", "frame")])
+def test_on_real_traces_a_test_split_scores_at_the_floor_a_copy_is_condemned_and_shuffled_flows_are_told(
+    shared_data, monkeypatch, name, sizes
+):
+    monkeypatch.setattr(usefulness, "TREES", 60)
+    monkeypatch.setattr(usefulness, "STEPS", 150)
+    monkeypatch.setattr(realism, "TREES", 60)
+    path = shared_data / "series" / f"{name}.parquet"
+    real = netgen.import_traces(path, sizes=sizes, split="train")
+    test = netgen.import_traces(path, sizes=sizes, split="test", like=real)
+    as_synthetic = netgen.evaluate(real, test, seed=1)
+    for row in as_synthetic.rows.values():
+        if row.synth is None:
+            continue
+        if row.measure.better == "high":
+            assert row.synth.high >= row.floor.low, row
+        else:
+            assert row.synth.low <= max(row.floor.high, 0.5 if row.measure.better == "half" else 0), row
+    assert as_synthetic.verdict.use in ("replace", "augment")
+    assert as_synthetic.verdict.share == "unknown"
+    assert as_synthetic.rows["told_apart"].shuffled.low > 0.9
+    copied = netgen.evaluate(real, real, holdout=test, seed=1)
+    assert copied.verdict.share == "no"
+    assert "exact copies" in copied.verdict.text

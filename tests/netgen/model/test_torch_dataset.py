@@ -1,0 +1,128 @@
+"""A flow table as a PyTorch data set."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import netgen
+from netgen.capture.errors import InputError, SpecMismatch, TableError
+from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.table.flow_table import FlowTable
+
+SPEC = SeriesSpec(bin_ns=10**8, length=8)
+LABELS = ["b", None, "a", "b", None, "c"]
+
+
+@pytest.fixture
+def table():
+    count = np.random.default_rng(0).integers(0, 4, (6, 2, 8))
+    return FlowTable.build(np.concatenate([count * 900, count], axis=1), SPEC, label=LABELS)
+
+
+def test_an_item_is_a_series_and_a_class_number(table):
+    """float32 (channels, bins) and an int, in the order of the table; rows without a label are left out."""
+    data = netgen.to_torch(table, scale=None)
+    assert data.classes == ("a", "b", "c")
+    assert data.spec == SPEC
+    assert data.rows.tolist() == [0, 2, 3, 5]
+    assert data.targets.tolist() == [1, 0, 1, 2]
+    assert len(data) == 4
+    for (series, number), row in zip([data[index] for index in range(4)], data.rows, strict=True):
+        assert (series.dtype, series.shape, type(number)) == (torch.float32, (4, 8), int)
+        assert series.tolist() == table.series()[row].tolist()
+        assert data.classes[number] == LABELS[row]
+    with pytest.raises(IndexError):
+        data[4]
+
+
+def test_a_table_is_taken_from_its_file_too(table, tmp_path):
+    table.write(tmp_path / "t.parquet")
+    mine, other = netgen.to_torch(table), netgen.to_torch(str(tmp_path / "t.parquet"))
+    assert torch.equal(mine.series, other.series)
+    assert torch.equal(mine.targets, other.targets)
+
+
+def test_log_is_the_default_and_learns_nothing_of_the_table(table):
+    """log(1 + x), flow by flow the same in any table."""
+    data = netgen.to_torch(table)
+    assert np.allclose(data.series.numpy(), np.log1p(table.labelled().series()), rtol=1e-6)
+    assert torch.equal(netgen.to_torch(table.take([3])).series[0], data.series[2])
+
+
+def test_large_numbers_stay_what_float32_can_say():
+    """A bin of gigabytes is rounded, not wrapped."""
+    series = np.zeros((1, 4, 8), np.int64)
+    series[0, 0, 0], series[0, 2, 0] = 3 * 2**31, 5 * 10**6
+    data = netgen.to_torch(FlowTable.build(series, SPEC, label="a"), scale=None)
+    assert data.series[0, 0, 0].item() == 3 * 2**31
+
+
+def test_a_test_set_takes_the_classes_of_its_training_set(table):
+    """A class that the test set lacks keeps its number."""
+    train = netgen.to_torch(table)
+    test = netgen.to_torch(table.take([0, 5]), classes=train.classes)
+    assert test.classes == train.classes
+    assert test.targets.tolist() == [1, 2]
+    assert netgen.to_torch(table, classes=["c", "z", "b", "a"]).targets.tolist() == [2, 3, 2, 0]
+
+
+def test_a_class_that_is_not_among_those_given_is_named(table):
+    with pytest.raises(TableError, match=r"2 flows are of class 'b', which is not among the classes given: a, c"):
+        netgen.to_torch(table, classes=["a", "c"])
+    kept = table.take(table.labels != "b")  # as the message says
+    assert netgen.to_torch(kept, classes=["a", "c"]).targets.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("options", [{"classes": "abc"}, {"classes": ["a", "b", "c", "a"]}, {"scale": "minmax"}])
+def test_what_cannot_be_used_is_refused(options, table):
+    with pytest.raises(InputError):
+        netgen.to_torch(table, **options)
+
+
+def test_a_table_without_labels_or_none_at_all_is_refused(table, tmp_path):
+    with pytest.raises(TableError, match="none of the 2 flows has a label"):
+        netgen.to_torch(table.take([1, 4]))
+    with pytest.raises(TableError, match="does not exist"):
+        netgen.to_torch(tmp_path / "no.parquet")
+
+
+def test_series_of_another_cut_are_seen_by_their_spec(table):
+    """Two data sets can be compared as tables are."""
+    other = FlowTable.build(np.ones((1, 4, 12), np.int64), SeriesSpec(bin_ns=10**8, length=12), label="a")
+    with pytest.raises(SpecMismatch):
+        netgen.to_torch(table).spec.require_equal(netgen.to_torch(other).spec, "train", "test")
+
+
+def test_it_can_be_pickled(table):
+    """Into another process, whole."""
+    data = netgen.to_torch(table)
+    again = pickle.loads(pickle.dumps(data))
+    assert (again.classes, again.spec, repr(again)) == (data.classes, data.spec, repr(data))
+    assert torch.equal(again.series, data.series)
+    assert torch.equal(again.targets, data.targets)
+
+
+def test_a_loaders_workers_give_the_same_batches(table, tmp_path):
+    """With fresh processes, to which the data set is handed; in a script, since a parent of workers keeps a helper."""
+    table.write(tmp_path / "t.parquet")
+    (tmp_path / "script.py").write_text(
+        "import netgen, torch\n"
+        "from torch.utils.data import DataLoader\n"
+        "if __name__ == '__main__':\n"
+        "    data = netgen.to_torch('t.parquet')\n"
+        "    here = list(DataLoader(data, batch_size=3))\n"
+        "    there = list(DataLoader(data, batch_size=3, num_workers=2, multiprocessing_context='spawn'))\n"
+        "    assert len(here) == len(there) == 2\n"
+        "    for (series, number), (other_series, other_number) in zip(here, there):\n"
+        "        assert number.dtype == torch.int64\n"
+        "        assert torch.equal(series, other_series) and torch.equal(number, other_number)\n"
+        "    print([list(series.shape) for series, _ in there])\n"
+    )
+    words = [sys.executable, "-W", "error", "script.py"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[[3, 4, 8], [1, 4, 8]]\n"

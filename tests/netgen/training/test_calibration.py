@@ -1,0 +1,269 @@
+"""netgen: whether flows are put right is decided by what a classifier learns, then by what gives them away."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from netgen.capture.errors import ModelError
+from netgen.diffusion import model_file
+from netgen.encoders.decoding.marginals import Marginals
+from netgen.encoders.decoding.shares import Shares
+from netgen.model.model import Model
+from netgen.training import calibration
+from netgen.training.calibration import calibrate, candidates, drawn_once
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def real(tiny_model):
+    """Series of flows, and their class numbers."""
+    table = tiny_model.sample("all", 40, seed=9)
+    return table.series(), np.searchsorted(np.array(tiny_model.classes), table.labels.astype(str))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scored:
+    """What is said of drawn flows beside real ones, whatever they are."""
+
+    macro_f1: float
+    auc: float
+
+    def learnt(self):
+        return self.macro_f1
+
+    def told(self):
+        return self.auc
+
+
+@pytest.fixture
+def learnt(tiny_model, real, monkeypatch):
+    """Function: scores of flows in each form, to the choice; those with repeated bins where these are not the worst."""
+    plain = dataclasses.replace(tiny_model, totals=Marginals.none(len(tiny_model.classes)))
+    scores = {}
+    monkeypatch.setattr(calibration, "_beside", lambda model, *_: _Scored(*scores[form(model)]))
+
+    def decided(*of, repeats=False, holds_flows=True):
+        worst = (0.0, 1.0)
+        for name, score in zip(("none", "each", "shared"), of, strict=True):
+            scores[name] = worst if repeats else score
+            scores[f"{name} and repeats"] = score if repeats else worst
+        return form(calibrate(plain, *real, holds_flows=holds_flows, workers=1))
+
+    return decided
+
+
+def form(model):
+    """How a model puts its flows right."""
+    again = " and repeats" if len(model.repeats.drawn) else ""
+    if isinstance(model.totals, Shares):
+        return f"shared{again}"
+    return f"{'each' if model.totals.kind.any() else 'none'}{again}"
+
+
+@pytest.mark.parametrize(
+    ("none", "each", "shared", "chosen"),
+    [
+        ((0.50, 0.70), (0.60, 0.90), (0.55, 0.60), "each"),  # more is learnt, though they are told apart
+        ((0.60, 0.90), (0.50, 0.60), (0.40, 0.60), "none"),
+        ((0.50, 0.60), (0.60, 0.60), (0.62, 0.90), "shared"),
+        ((0.600, 0.80), (0.605, 0.70), (0.601, 0.75), "each"),  # as much is learnt: the hardest to tell apart
+        ((0.600, 0.80), (0.605, 0.70), (0.601, 0.65), "shared"),
+        ((0.600, 0.700), (0.605, 0.705), (0.601, 0.750), "each"),  # as hard to tell: the one from which most is learnt
+        ((0.600, 0.70), (0.605, 0.80), (0.601, 0.75), "none"),
+    ],
+)
+def test_flows_are_put_right_as_is_for_the_better(learnt, none, each, shared, chosen):
+    assert learnt(none, each, shared) == chosen
+    assert learnt(none, each, shared, repeats=True) == f"{chosen} and repeats"
+
+
+def test_a_model_may_be_kept_from_holding_numbers_of_flows(learnt):
+    """Then distributions alone are chosen from, however much more would be learnt."""
+    assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), holds_flows=False) == "each"
+    assert learnt((0.3, 0.9), (0.2, 0.9), (0.9, 0.5), holds_flows=False) == "none"
+    assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), repeats=True, holds_flows=False) in ("each", "none")
+
+
+@pytest.fixture
+def ways(tiny_model, real):
+    """The tiny model with its flows put right in each way, by the name of its form."""
+    drawn = drawn_once(tiny_model, *real, device="cpu", workers=1)
+    return {form(each): each for each in candidates(tiny_model, *drawn, *real)}
+
+
+def test_a_model_keeps_how_its_flows_are_put_right(ways, tmp_path):
+    """Written and read again, it draws the same flows."""
+    for model in ways.values():
+        again = Model.load(model.save(tmp_path / "m.safetensors", force=True))
+        assert form(again) == form(model)
+        assert again.weights_sha256() == model.weights_sha256()
+        np.testing.assert_array_equal(again.sample("all", 12).series(), model.sample("all", 12).series())
+
+
+@pytest.fixture
+def often(tiny_model, real):
+    """What the choice is from if every other real flow of a class is the same: candidates, drawn flows and labels."""
+    series, labels = real[0].copy(), real[1]
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
+        series[mine[::2]] = series[mine[0]]
+    drawn = drawn_once(tiny_model, series, labels, device="cpu", workers=1)
+    return candidates(tiny_model, *drawn, series, labels), drawn, (series, labels)
+
+
+def test_what_recurs_is_learnt_apart_from_all_else(often):
+    """Flows that recur are drawn as often as they are real, and lend nothing to others."""
+    tried, drawn, (series, labels) = often
+    for model in tried[:3]:
+        assert len(model.recurring.label) == len(model.classes)
+        again = model.recurring.members(model.decoder.decode(*drawn, seed=calibration.SEED), drawn[1])
+        assert again.mean() == pytest.approx(0.5, abs=0.1)
+    shared, every = tried[1].totals, tried[4].totals
+    for label in np.unique(labels):
+        once = series[labels == label][0].sum(1)[[2, 3, 0, 1]].astype(np.float32)
+        assert (shared.real[label] != once).any(1).all()
+        assert (every.real[label] == once).all(1).any()
+    assert not any(len(model.recurring.label) for model in tried[3:])
+
+
+def test_more_is_drawn_of_classes_of_more_flows_and_of_those_that_recur(tiny_model):
+    """So that enough flows are drawn that do not recur; a few of any class."""
+    first, second = (tiny_model.sample({name: 20}, seed=3).series() for name in tiny_model.classes[:2])
+    series = np.concatenate([first, np.repeat(second[:1], 20, axis=0)])
+    labels = np.repeat([0, 1], 20)
+
+    def numbers(*real):
+        return np.bincount(drawn_once(tiny_model, *real, device="cpu", workers=1)[1]).tolist()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "IN_ALL", 60)
+        patch.setattr(calibration, "LEAST", 6)
+        even, others = numbers(series, labels), len(tiny_model.classes) - 2
+        assert even == [30, 30] + [6] * others
+        patch.setattr(calibration, "IN_ALL", 10)
+        assert numbers(series, labels) == [6, 24] + [6] * others
+        patch.setattr(calibration, "IN_ALL", 60)
+        assert numbers(np.concatenate([first] * 3 + [second[:1]]), np.repeat([0, 1], [60, 1]))[0] == 53
+
+
+def test_a_model_that_holds_flows_says_so(often):
+    model = often[0][2]
+    assert model.holds_flows()
+    assert dataclasses.replace(model, repeats=calibration.Repeats.none()).holds_flows()
+    nothing = dataclasses.replace(model, repeats=calibration.Repeats.none(), recurring=calibration.Recurring.nothing())
+    assert not nothing.holds_flows()
+
+
+def test_a_model_keeps_which_flows_recur(often, tmp_path):
+    model = often[0][1]
+    again = Model.load(model.save(tmp_path / "m.safetensors"))
+    assert again.weights_sha256() == model.weights_sha256()
+    np.testing.assert_array_equal(again.sample("all", 12).series(), model.sample("all", 12).series())
+    assert len(again.recurring.label) == len(model.recurring.label) > 0
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        ("label", lambda each: each + 1000),
+        ("label", lambda each: each[::-1]),
+        ("odds", lambda each: each * np.nan),
+        ("none", lambda each: each[:-1]),
+        ("flow", lambda each: each + 1),
+        ("flow", lambda each: each[::-1]),
+        ("at", lambda each: each + 1000),
+        ("at", lambda each: each + 1),
+        ("at", lambda each: each * 0),
+        ("holds", lambda each: each * np.array([0, 0, 1, 1])),
+        ("holds", lambda each: each * 2**40),
+        ("holds", lambda each: each - 10**6),
+        ("holds", lambda each: each * 0.5),
+        ("holds", lambda each: each[:, :3]),
+        ("odds", None),
+    ],
+)
+def test_a_model_whose_recurring_flows_do_not_fit_is_refused(often, tmp_path, part, wrong):
+    path = often[0][1].save(tmp_path / "m.safetensors")
+    tensors, about = model_file.load_tensors(path), model_file.load_about(path)
+    given = tensors.pop(f"recurring.{part}")
+    if wrong is not None:
+        tensors[f"recurring.{part}"] = torch.from_numpy(np.ascontiguousarray(wrong(given.numpy())))
+    model_file.save(path, tensors, about)
+    with pytest.raises(ModelError, match="recur"):
+        Model.load(path)
+
+
+@pytest.mark.parametrize("left", [set(), {"shares.real"}, {"shares.drawn", "shares.real", "shares.more"}])
+def test_a_model_whose_totals_are_not_as_this_netgen_keeps_them_is_refused(ways, tmp_path, left):
+    path = ways["shared"].save(tmp_path / "m.safetensors")
+    tensors, about = model_file.load_tensors(path), model_file.load_about(path)
+    kept = {name: each for name, each in tensors.items() if not name.startswith("shares.")}
+    for name in left:
+        kept[name] = tensors["shares.real"].clone()
+    model_file.save(path, kept, about)
+    with pytest.raises(ModelError, match="add up to"):
+        Model.load(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        ("place", lambda each: each[:-1]),
+        ("place", lambda each: each + 1000),
+        ("group", lambda each: each + np.array([1000, 0, 0])),
+        ("holds", lambda each: each - 10**6),
+        ("odds", lambda each: each * np.nan),
+        ("other", lambda each: each[:, :3]),
+        ("drawn", lambda each: each[1:]),
+        ("drawn", lambda each: each * np.nan),
+        ("real", lambda each: -each),
+        ("group", lambda each: each * np.array([1, -1, 1])),
+        ("group", lambda each: each + np.array([0, 0, 3])),
+        ("holds", lambda each: each * 0.5),
+        ("real", None),
+    ],
+)
+def test_a_model_whose_repeated_bins_do_not_fit_is_refused(ways, tmp_path, part, wrong):
+    path = ways["none and repeats"].save(tmp_path / "m.safetensors")
+    tensors, about = model_file.load_tensors(path), model_file.load_about(path)
+    assert len(tensors["repeats.place"])
+    given = tensors.pop(f"repeats.{part}")
+    if wrong is not None:
+        damaged = wrong(given.numpy())
+        kept = damaged if part == "holds" else damaged.astype(given.numpy().dtype)
+        tensors[f"repeats.{part}"] = torch.from_numpy(np.ascontiguousarray(kept))
+    model_file.save(path, tensors, about)
+    with pytest.raises(ModelError, match=r"again and again|repeats\.real"):
+        Model.load(path)
+
+
+@pytest.mark.parametrize("flows", [1, 4, 13, 16, 17, 27, 40])
+def test_flow_i_is_flow_i_whoever_shares_its_totals(ways, flows):
+    """Flows whose totals are shared out are drawn together, however few of them are asked for."""
+    for model in ways.values():
+        name = model.classes[0]
+        most = model.sample(name, 40, seed=4).series()
+        np.testing.assert_array_equal(model.sample(name, flows, seed=4, workers=2).series(), most[:flows])
+
+
+def test_flows_are_judged_by_both(tiny_model):
+    """Real flows as drawn ones: all is learnt from them, and nothing tells them apart but chance."""
+    table = tiny_model.sample("all", 60, seed=2)
+    labels = np.searchsorted(np.array(tiny_model.classes), table.labels.astype(str))
+    model = dataclasses.replace(tiny_model, totals=Marginals.none(len(tiny_model.classes)))
+    scaled, series = model.scale.scale(table.series()), table.series()
+    same = calibration._beside(model, scaled, labels, series, labels)
+    wrong = calibration._beside(model, scaled, labels, series, labels[::-1].copy())
+    assert same.learnt() > wrong.learnt()
+    noise = np.random.default_rng(0).normal(0, 0.2, scaled.shape)
+    assert calibration._beside(model, scaled + noise, labels, series, labels).told() > same.told()
+
+
+def test_from_flows_of_one_class_all_is_learnt(tiny_model):
+    table = tiny_model.sample({tiny_model.classes[0]: 30}, seed=2)
+    labels = np.zeros(len(table), np.int64)
+    beside = calibration._beside(tiny_model, tiny_model.scale.scale(table.series()), labels, table.series(), labels)
+    assert beside.learnt() == 1.0

@@ -1,0 +1,117 @@
+"""What is installed: packages, models, the command. .ci/run runs this on the wheel, outside the checkout."""
+
+# ci: wheel
+
+import ast
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import netgen
+from netgen.capture import native
+from netgen.exporters.pcap.plan import plan
+
+COMMAND = Path(sys.executable).with_name("netgen")
+
+
+def run(*words, **options):
+    """A command, in a fresh process; its stdout."""
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+HOME = Path(netgen.__file__).resolve().parent
+FOLDERS = ("capture", "encoders", "diffusion", "exporters")
+
+
+def test_one_package_is_installed_and_typed():
+    """site-packages holds `netgen` alone; on CI, in the environment of the wheel."""
+    assert (HOME / "py.typed").is_file()
+    given = os.environ.get("NETGEN_INSTALLED_IN")
+    if given:
+        assert HOME.is_relative_to(Path(given).resolve())
+        assert not any((HOME.parent / folder).exists() for folder in FOLDERS)
+
+
+def test_the_distribution_has_the_packages_version():
+    assert importlib.metadata.version("netgen") == netgen.__version__
+    assert run(COMMAND, "--version") == f"netgen {netgen.__version__}\n"
+
+
+def test_all_that_the_package_names_is_there():
+    """`__all__` is the namespace, and every name in it loads."""
+    assert sorted(netgen.__all__) == netgen.__all__
+    assert dir(netgen) == sorted([*netgen.__all__, "__version__"])
+    assert all(getattr(netgen, name) is not None for name in netgen.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        netgen.nothing  # noqa: B018
+
+
+def test_type_checkers_see_the_names_that_run():
+    """netgen loads its names late; what it tells a type checker is the same."""
+    tree = ast.parse((HOME / "__init__.py").read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    modules = {alias.name: node.module for node in block.body for alias in node.names}
+    assert sorted(modules) == netgen.__all__
+    for name, module in modules.items():
+        assert getattr(importlib.import_module(module), name) is getattr(netgen, name)
+
+
+def test_folders_of_the_same_names_beside_a_script_do_no_harm(tmp_path):
+    """A user's own capture.py, encoders/, diffusion/ and exporters/ are not netgen's."""
+    (tmp_path / "capture.py").write_text("raise RuntimeError\n")
+    for folder in ("encoders", "diffusion", "exporters"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").write_text("raise RuntimeError\n")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np, netgen\n"
+        "model = netgen.load('video')\n"
+        "netgen.write(model.sample('netflix', 2), 'new.pcap')\n"
+        "print(len(netgen.extract('new.pcap')))\n"
+    )
+    assert run(sys.executable, script, cwd=tmp_path) == "2\n"
+
+
+def test_help_loads_nothing_heavy():
+    """torch, pyarrow and numpy wait until a command needs them."""
+    code = (
+        "import sys; from netgen.cli.app import app; app(['--help'], standalone_mode=False); "
+        "print(sorted({'torch', 'pyarrow', 'numpy', 'matplotlib', 'numba'} & set(sys.modules)))"
+    )
+    assert run(sys.executable, "-c", code).splitlines()[-1] == "[]"
+
+
+def test_the_shipped_models_are_there_with_their_cards():
+    """`video` and `base`, with the classes of the README, at most 12 MB each."""
+    models = {model.name: model for model in netgen.shipped_models()}
+    assert sorted(models) == ["base", "video"]
+    assert set(models["video"].about["classes"]) == {"netflix", "youtube", "twitch", "bilibili"}
+    assert {"alexa", "iot-setup", "tor-web"} < set(models["base"].about["classes"])
+    for model in models.values():
+        assert model.path.stat().st_size <= 12_000_000
+        assert "# Model card" in model.card.read_text("utf-8")
+
+
+def test_netflix_flows_come_out_of_the_box(tmp_path):
+    """The command's capture holds, when extracted, the series of the command's table."""
+    for name in ("a.parquet", "a.pcap"):
+        assert name in run(COMMAND, "synth", "--class", "netflix", "-n", "3", "-o", name, cwd=tmp_path)
+    table = netgen.FlowTable.read(tmp_path / "a.parquet")
+    assert table.labels.tolist() == ["netflix"] * 3
+    again = netgen.extract(tmp_path / "a.pcap", like=table)
+    # as the table has them, but for what no packets can carry, which the exporter mends and counts
+    assert np.array_equal(again.series(), plan(table, seed=0).series)
+
+
+def test_the_reader_is_compiled_where_there_is_a_c_compiler():
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("no C compiler is here")
+    assert native.ready(), "install netgen anew: pip install -c constraints.txt -e '.[test]'"

@@ -1,0 +1,1 @@
+"""What several tests share: captures made by hand, independent oracles, and other tools."""

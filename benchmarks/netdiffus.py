@@ -170,7 +170,9 @@ REDUCED = Size(
 class Recipe:
     """Pictures of a set, and a network that learns them."""
 
-    def __init__(self, series: np.ndarray, labels: np.ndarray, classes: int, size: Size, seed: int, device: str):
+    def __init__(
+        self, series: np.ndarray, labels: np.ndarray, classes: int, size: Size, seed: int, device: str
+    ) -> None:
         self.series, self.size, self.device = series, size, torch.device(device)
         self.labels = torch.from_numpy(labels)
         torch.manual_seed(seed)

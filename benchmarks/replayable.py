@@ -33,7 +33,7 @@ from netgen.exporters.write import write
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-import outside  # noqa: E402
+from support import external_tools as outside  # noqa: E402
 
 WAYS = {
     "zeros": CaptureOptions(rate=50),

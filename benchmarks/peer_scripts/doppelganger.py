@@ -12,6 +12,7 @@ import contextlib
 import json
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ model = DGAN(DGANConfig(max_sequence_len=features.shape[1], sample_len=8, batch_
 begun, steps, epoch = time.monotonic(), 0, 0
 
 
-def look(progress):
+def look(progress: Any) -> None:
     global steps, epoch
     steps, epoch = steps + 1, progress.epoch + 1
     if time.monotonic() - begun > 60 * minutes:

@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import dpkt
 
 
-def main(path):
+def main(path: Any) -> None:
     flows = {}
     packets = 0
     with Path(path).open("rb") as file:

@@ -1,6 +1,7 @@
 """Flows of a capture with scapy, as one would write it: packets and bytes in each direction."""
 
 import sys
+from typing import Any
 
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
@@ -8,7 +9,7 @@ from scapy.layers.l2 import Ether  # noqa: F401 - registers the link layer
 from scapy.utils import PcapReader
 
 
-def main(path):
+def main(path: Any) -> None:
     flows = {}
     packets = 0
     with PcapReader(path) as reader:

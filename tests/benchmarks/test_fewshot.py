@@ -2,6 +2,8 @@
 
 import json
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # --- the few, and what is added ---
 
 
-def test_more_shots_hold_the_fewer_and_a_class_gives_what_it_has(tiny_flows):
+def test_more_shots_hold_the_fewer_and_a_class_gives_what_it_has(tiny_flows: Any) -> None:
     """Another seed draws others; a class with fewer flows gives all."""
     table = tiny_flows.take(np.arange(47))
     few, more = (fewshot.few(table, shots, 1) for shots in (5, 10))
@@ -42,7 +44,7 @@ def test_more_shots_hold_the_fewer_and_a_class_gives_what_it_has(tiny_flows):
 
 
 @given(seed=st.integers(0, 10**6), rows=st.integers(1, 4))
-def test_mixup_lies_between_two_flows_of_the_class(seed, rows):
+def test_mixup_lies_between_two_flows_of_the_class(seed: int, rows: Any) -> None:
     """In every bin, and it is not all one of them; of a single flow it is that flow."""
     generator = np.random.default_rng(seed)
     series = generator.integers(0, 5000, (2 * rows, 4, 8))
@@ -56,7 +58,7 @@ def test_mixup_lies_between_two_flows_of_the_class(seed, rows):
         assert (made[:20] == mine).all()
 
 
-def test_mixup_takes_one_share_for_all_bins_of_a_flow():
+def test_mixup_takes_one_share_for_all_bins_of_a_flow() -> None:
     """In the space of logarithms."""
     generator = np.random.default_rng(0)
     series = generator.integers(10**6, 10**9, (2, 4, 8))
@@ -69,7 +71,7 @@ def test_mixup_takes_one_share_for_all_bins_of_a_flow():
 
 
 @pytest.mark.parametrize("way", fewshot.SIMPLE)
-def test_simple_ways_fill_every_class_with_feasible_flows(way, tiny_flows):
+def test_simple_ways_fill_every_class_with_feasible_flows(way: Any, tiny_flows: Any) -> None:
     """To the same number, marked, within what packets of the class can be; the same for the same seed."""
     few = fewshot.few(tiny_flows, 5, 0)
     added = fewshot.simple(fewshot.SIMPLE[way], few, 12, 3)
@@ -88,11 +90,13 @@ def test_simple_ways_fill_every_class_with_feasible_flows(way, tiny_flows):
 
 
 @pytest.fixture
-def command(tiny_flows, tmp_path, monkeypatch, capsys):
+def command(
+    tiny_flows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
     """Function: options to (exit code, lines of results, stdout, stderr), on tiny flows and classifiers of a moment."""
     test = tiny_flows.take(np.arange(0, 60, 2))
 
-    def guess(series, labels, tested, seed):
+    def guess(series: Any, labels: Any, tested: Any, seed: Any) -> Any:
         return np.resize(labels, len(tested))
 
     monkeypatch.setattr(fewshot, "load", lambda name: (tiny_flows, test))
@@ -100,7 +104,7 @@ def command(tiny_flows, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fewshot, "CLASSIFIERS", dict.fromkeys(fewshot.CLASSIFIERS, guess))
     results = tmp_path / "r.jsonl"
 
-    def run(*words):
+    def run(*words: Any) -> Any:
         quick = ("--steps=2", "--sampling-steps=2", "--to=30", "--sets=certta", "--training=precision=float32")
         monkeypatch.setattr(sys, "argv", ["fewshot.py", "--results", str(results), *quick, *words])
         code = fewshot.main()
@@ -110,7 +114,7 @@ def command(tiny_flows, tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_jobs_are_done_once(command):
+def test_jobs_are_done_once(command: Any) -> None:
     """Started again, nothing is done again; a cut line is; netgen's change only with its training."""
     code, lines, _, _ = command("--seeds", "0", "--shots", "5", "10")
     assert code == 0
@@ -138,14 +142,14 @@ def test_jobs_are_done_once(command):
     assert "| certta | 5 |" in out
 
 
-def test_shots_that_no_class_has_are_not_done_twice(command):
+def test_shots_that_no_class_has_are_not_done_twice(command: Any) -> None:
     """20 traces of classes with 20, and 50 of them, are the same flows; the table says so."""
     _, lines, _, _ = command("--seeds", "0", "--shots", "20", "25", "--ways", "real")
     assert [(line["shots"], line["short"]) for line in lines] == [(20, 0)]
     assert "20; all there are, for 25 too" in command("--table", "--shots", "20", "25")[2]
 
 
-def test_a_job_that_fails_loses_no_other(command):
+def test_a_job_that_fails_loses_no_other(command: Any) -> None:
     """Exit code 1, what failed and why on stderr; the others are in the file."""
     code, lines, _, err = command("--seeds", "0", "--shots", "1", "5")  # of one flow nothing can be learnt
     assert code == 1
@@ -158,7 +162,16 @@ def test_a_job_that_fails_loses_no_other(command):
 # --- the verdicts ---
 
 
-def line(way, seed, score, *, tested=10_000, shots=5, name="video", chosen="netgen"):
+def line(
+    way: Any,
+    seed: Any,
+    score: Any,
+    *,
+    tested: Any = 10_000,
+    shots: Any = 5,
+    name: Any = "video",
+    chosen: Any = "netgen",
+) -> Any:
     each = {"accuracy": score, "macro_f1": score / 2}
     about = {
         "short": 0,
@@ -178,7 +191,7 @@ def line(way, seed, score, *, tested=10_000, shots=5, name="video", chosen="netg
     }  # fmt: skip
 
 
-def made(shots=5, name="video", tested=10_000, **scores):
+def made(shots: Any = 5, name: Any = "video", tested: Any = 10_000, **scores: Any) -> Any:
     return [
         line(way, seed, score, shots=shots, name=name, tested=tested)
         for way, each in scores.items()
@@ -186,7 +199,7 @@ def made(shots=5, name="video", tested=10_000, **scores):
     ]
 
 
-def test_gain_is_paired_and_noise_is_that_of_seeds_or_test_flows():
+def test_gain_is_paired_and_noise_is_that_of_seeds_or_test_flows() -> None:
     """Seeds vary alike for all ways: only the differences count. Few test flows make more noise than the seeds."""
     scores = {
         "real": (0.5, 0.7, 0.9),
@@ -206,7 +219,7 @@ def test_gain_is_paired_and_noise_is_that_of_seeds_or_test_flows():
     assert (gain, noise) == (pytest.approx(0.1 / 3), pytest.approx(2 * 0.1 / 3))
 
 
-def test_the_report_counts_sets_won_and_lost():
+def test_the_report_counts_sets_won_and_lost() -> None:
     """Won: ahead of both at every number of traces; lost: below real alone by more than noise."""
     lines = [
         *made(name="video", real=(0.5, 0.5), jitter=(0.6, 0.6), mixup=(0.5, 0.5), netgen=(0.7, 0.7)),
@@ -234,7 +247,7 @@ def test_the_report_counts_sets_won_and_lost():
     assert "| video | 5 | 0.500 | 0.500 | - | - | - | - | - | - |" in part
 
 
-def test_netgen_is_what_its_trial_took():
+def test_netgen_is_what_its_trial_took() -> None:
     """Seed by seed; what else it could have taken stands in its own column."""
     ways = {"real": 0.5, "jitter": 0.55, "mixup": 0.5, "netgen": 0.6, "both": 0.8}
     lines = [line(way, seed, score, chosen=("netgen", "both")[seed]) for seed in (0, 1) for way, score in ways.items()]
@@ -251,7 +264,7 @@ def test_netgen_is_what_its_trial_took():
     assert "| video | 5 | 0.400 ± 0.000 | 0.400 ± 0.141 | drawn, both |" in said
 
 
-def test_a_set_of_the_first_pages_is_cut_to_its_own_training_flows(shared_data):
+def test_a_set_of_the_first_pages_is_cut_to_its_own_training_flows(shared_data: Path) -> None:
     """The bins fit the flows of those pages, not of all 78; test flows are cut alike."""
     train, test = tracesets.load("tor-10")
     assert len(train.classes) == 10

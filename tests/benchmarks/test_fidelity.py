@@ -4,6 +4,9 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +34,7 @@ ARGUMENTS = argparse.Namespace(minutes=10.0, threads=2, device="cpu", flows=3000
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _one_thread() -> Iterator[Any]:
     with one_thread():
         yield
 
@@ -39,7 +42,7 @@ def _one_thread():
 # --- the paper's recipe ---
 
 
-def test_the_unet_is_the_size_that_the_paper_trains():
+def test_the_unet_is_the_size_that_the_paper_trains() -> None:
     """125 M parameters and 177 GFLOP a pass, on three planes as released; without computing anything."""
     with torch.device("meta"):
         network = UNet(3, 128, 20, Shape())
@@ -50,7 +53,7 @@ def test_the_unet_is_the_size_that_the_paper_trains():
     assert counter.get_total_flops() / 2 == pytest.approx(177e9, rel=0.005)
 
 
-def test_the_reduced_unet_conditions_on_class_and_time():
+def test_the_reduced_unet_conditions_on_class_and_time() -> None:
     torch.manual_seed(0)
     network = UNet(4, 32, 3, Shape(width=16, blocks=1, widths=(1, 2), attention=(4,), heads=2, patch=4))
     for each in network.parameters():  # it starts at zero outputs
@@ -63,7 +66,7 @@ def test_the_reduced_unet_conditions_on_class_and_time():
     assert not torch.allclose(out, network(image, time + 500, label))
 
 
-def test_the_schedule_is_the_cosine_one():
+def test_the_schedule_is_the_cosine_one() -> None:
     """Against the closed form, where the bound on a single step has not set in."""
     share = (np.arange(1, 901) / 1000 + 0.008) / 1.008
     expected = np.cos(share * np.pi / 2) ** 2 / np.cos(0.008 / 1.008 * np.pi / 2) ** 2
@@ -72,11 +75,11 @@ def test_the_schedule_is_the_cosine_one():
 
 
 @pytest.mark.parametrize("steps", [25, 1000])
-def test_a_perfect_network_gives_the_clean_picture(steps):
+def test_a_perfect_network_gives_the_clean_picture(steps: int) -> None:
     """Whichever steps are taken: the noise that was added, said back, leads to where it was added."""
 
     class Perfect:
-        def __call__(self, x, time, label):
+        def __call__(self, x: Any, time: Any, label: Any) -> Any:
             alpha = schedule.alpha[schedule.times == time[0]]
             noise = (x - alpha.sqrt() * clean) / (1 - alpha).sqrt()
             return torch.cat([noise, torch.zeros_like(noise)], dim=1)
@@ -88,7 +91,7 @@ def test_a_perfect_network_gives_the_clean_picture(steps):
     assert drawn.numpy() == pytest.approx(clean.numpy(), abs=0.02)
 
 
-def test_variances_stay_within_their_bounds():
+def test_variances_stay_within_their_bounds() -> None:
     """-1 is the lower one, 1 the upper one (eq. 15); the loss has a gradient for both halves of the outputs."""
     schedule = netdiffus.Schedule.of(1000, torch.device("cpu"))
     step = torch.tensor([1, 500])
@@ -103,7 +106,7 @@ def test_variances_stay_within_their_bounds():
     assert out.grad[:, 1:].abs().min() > 0
 
 
-def test_pictures_are_gaf_with_gamma_and_read_back():
+def test_pictures_are_gaf_with_gamma_and_read_back() -> None:
     """Against pyts; given its own range, a trace comes back."""
     from pyts.image import GramianAngularField
 
@@ -116,7 +119,7 @@ def test_pictures_are_gaf_with_gamma_and_read_back():
     assert np.abs(netdiffus.trace(pictures, low, high) - series).max() <= 1
 
 
-def test_the_volume_is_that_of_a_training_trace_of_the_class():
+def test_the_volume_is_that_of_a_training_trace_of_the_class() -> None:
     series = np.random.default_rng(0).integers(0, 10, (6, 4, 32)) + np.array([0, 0, 0, 900, 900, 900])[:, None, None]
     size = dataclasses.replace(netdiffus.REDUCED, shape=Shape(8, 1, (1, 2), (4,), 2, 4), batch=2)
     recipe = netdiffus.Recipe(series, np.array([0, 0, 0, 1, 1, 1]), 2, size, 0, "cpu")
@@ -129,7 +132,7 @@ def test_the_volume_is_that_of_a_training_trace_of_the_class():
 # --- the autoencoder ---
 
 
-def test_the_autoencoder_learns_what_its_classes_are():
+def test_the_autoencoder_learns_what_its_classes_are() -> None:
     """Two classes that differ in when they are busy: each is drawn where it belongs."""
     points = np.zeros((40, 4, 32))
     points[:20, :, :8], points[20:, :, 24:] = 0.8, 0.4
@@ -142,10 +145,10 @@ def test_the_autoencoder_learns_what_its_classes_are():
     assert (drawn == 0).mean() > 0.5, "idle bins are idle"
 
 
-def test_flops_are_counted_in_threads_too():
+def test_flops_are_counted_in_threads_too() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    def product(_=None):
+    def product(_: Any = None) -> Any:
         return torch.ones(8, 4) @ torch.ones(4, 2)
 
     with ThreadPoolExecutor(2) as pool:
@@ -155,7 +158,7 @@ def test_flops_are_counted_in_threads_too():
 # --- jobs ---
 
 
-def line(job: fidelity.Job, **more) -> dict:
+def line(job: fidelity.Job, **more: Any) -> dict:
     figures = {"forest_accuracy": 0.8, "forest_ratio": 0.9, "told_apart": 0.9, "frechet": 6.0}
     base = {
         "figures": figures,
@@ -171,11 +174,11 @@ def line(job: fidelity.Job, **more) -> dict:
     return {**dataclasses.asdict(job), **base, **more}
 
 
-def job(how="netgen", commit="abc", seed=0, **more) -> fidelity.Job:
+def job(how: Any = "netgen", commit: Any = "abc", seed: Any = 0, **more: Any) -> fidelity.Job:
     return fidelity.Job.of("iot", how, seed, argparse.Namespace(**{**vars(ARGUMENTS), **more}), commit)
 
 
-def test_a_job_is_skipped_only_if_all_that_matters_is_the_same(tmp_path):
+def test_a_job_is_skipped_only_if_all_that_matters_is_the_same(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     fidelity.append(path, line(job()))
     lines = fidelity.read(path)
@@ -187,14 +190,14 @@ def test_a_job_is_skipped_only_if_all_that_matters_is_the_same(tmp_path):
     assert not fidelity.is_done(job(commit="abd"), lines, reuse_peers=True), "netgen itself has changed"
 
 
-def test_peers_may_be_kept_over_commits_and_what_learns_nothing_over_budgets():
+def test_peers_may_be_kept_over_commits_and_what_learns_nothing_over_budgets() -> None:
     assert fidelity.is_done(job("vae", commit="new"), [line(job("vae"))], reuse_peers=True)
     assert not fidelity.is_done(job("vae", commit="new", minutes=5.0), [line(job("vae"))], reuse_peers=True)
     assert fidelity.is_done(job("jitter", minutes=5.0), [line(job("jitter"))])
     assert job("real", times=1) == job("real"), "real flows are as many as they are"
 
 
-def test_lines_of_before_classifiers_were_taught_many_flows_still_count():
+def test_lines_of_before_classifiers_were_taught_many_flows_still_count() -> None:
     old = line(job(times=1))
     del old["times"]
     assert fidelity.is_done(job(times=1), [old])
@@ -202,7 +205,9 @@ def test_lines_of_before_classifiers_were_taught_many_flows_still_count():
     assert fidelity_table.rows([old, line(job(times=1, seed=1))], ["iot"])[1] == 0, "one row"
 
 
-def test_a_line_that_a_crash_cut_is_left_out_and_does_not_spoil_the_next(tmp_path, capsys):
+def test_a_line_that_a_crash_cut_is_left_out_and_does_not_spoil_the_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "results.jsonl"
     fidelity.append(path, line(job()))
     with path.open("a") as stream:
@@ -212,14 +217,18 @@ def test_a_line_that_a_crash_cut_is_left_out_and_does_not_spoil_the_next(tmp_pat
     assert "cut short" in capsys.readouterr().err
 
 
-def test_absent_data_are_one_clear_line(tmp_path, monkeypatch, capsys):
+def test_absent_data_are_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(fidelity.tracesets, "DATA", tmp_path)
     monkeypatch.setattr(sys, "argv", ["fidelity.py", "--results", str(tmp_path / "r"), "--methods", "real"])
     assert fidelity.main() == 1
     assert capsys.readouterr().err.splitlines() == [f"the shared data are not at {tmp_path}: set NETGEN_SHARED_DATA"]
 
 
-def test_times_that_draw_nothing_are_refused(tmp_path, monkeypatch, capsys):
+def test_times_that_draw_nothing_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(fidelity.tracesets, "there", lambda: None)
     monkeypatch.setattr(fidelity, "commit", lambda: "abc")
     monkeypatch.setattr(
@@ -229,7 +238,7 @@ def test_times_that_draw_nothing_are_refused(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == "--times 0 draws no flows: take 1, or more\n"
 
 
-def test_many_flows_are_learnt_from_beside_the_first_ones(monkeypatch):
+def test_many_flows_are_learnt_from_beside_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of `--times 3`: figures are of as many flows as real ones, which come first; accuracy of all of them, too."""
     generator = np.random.default_rng(0)
     asked = []
@@ -243,7 +252,7 @@ def test_many_flows_are_learnt_from_beside_the_first_ones(monkeypatch):
         called = large != (np.arange(len(large)) >= 2 * (number - wrong))
         return FlowTable.build(series, spec, label=np.where(called, "large", "small").tolist())
 
-    def draw(train, wanted, seed, budget):
+    def draw(train: Any, wanted: Any, seed: Any, budget: Any) -> Any:
         asked.append(wanted)
         return generators.Drawn(flows(60, wrong=40), {})
 
@@ -264,7 +273,7 @@ def test_many_flows_are_learnt_from_beside_the_first_ones(monkeypatch):
 # --- the tables ---
 
 
-def test_cells_are_means_and_spreads_over_the_seeds_of_one_budget_and_commit():
+def test_cells_are_means_and_spreads_over_the_seeds_of_one_budget_and_commit() -> None:
     old = line(job(commit="old"), figures={"forest_ratio": 0.1})
     new = [line(job(seed=seed), figures={"forest_ratio": value}) for seed, value in enumerate((0.9, 1.0, 1.1))]
     new[2]["figures"]["forest_accuracy"] = 0.5
@@ -275,7 +284,7 @@ def test_cells_are_means_and_spreads_over_the_seeds_of_one_budget_and_commit():
     assert row.cell(fidelity_table.USEFUL[2]) == "-"
 
 
-def test_ratios_and_gaps_are_taken_seed_by_seed():
+def test_ratios_and_gaps_are_taken_seed_by_seed() -> None:
     (row,), _ = fidelity_table.rows([line(job())], ["iot"])
     said = {column.head: row.cell(column) for column in fidelity_table.REAL[:5]}
     assert said["above real"] == "0.400"
@@ -283,7 +292,7 @@ def test_ratios_and_gaps_are_taken_seed_by_seed():
     assert said["up bytes"] == "3.00"
 
 
-def test_thresholds_are_those_that_were_set():
+def test_thresholds_are_those_that_were_set() -> None:
     ours = line(job())
     peers = [
         line(job("doppelganger", minutes=5.0), figures={"forest_accuracy": 0.7, "frechet": 18.0}),
@@ -308,6 +317,6 @@ def test_thresholds_are_those_that_were_set():
     assert "Machine: a machine, cpu" in text
 
 
-def test_results_survive_json():
+def test_results_survive_json() -> None:
     """Keys are compared after a round trip: tuples and numbers must come back as they were."""
     assert fidelity.key_of(json.loads(json.dumps(line(job())))) == job().key()

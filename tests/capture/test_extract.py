@@ -5,6 +5,7 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 
 
 @pytest.fixture
-def frames(packet):
+def frames(packet: Any) -> Any:
     """Two flows, an ARP request and a cut header."""
     return [
         (T, packet.tcp4(1000, 443, SYN)),
@@ -38,7 +39,7 @@ def frames(packet):
     ]
 
 
-def balanced(table):
+def balanced(table: Any) -> Any:
     """The account of a table, checked."""
     account = table.about["account"]
     assert account["packets"] == account["in_flows"] + sum(account["skipped"].values())
@@ -48,11 +49,11 @@ def balanced(table):
     return account
 
 
-def rows(table, *names):
+def rows(table: Any, *names: Any) -> Any:
     return list(zip(*(table.table[name].to_pylist() for name in names), strict=True))
 
 
-def test_a_capture_becomes_flows_with_series(pcap_file, frames):
+def test_a_capture_becomes_flows_with_series(pcap_file: Any, frames: Any) -> None:
     table = extract([pcap_file(frames)], bin_ns=NS, length=8)
     assert rows(table, "src", "src_port", "dst", "dst_port", "protocol", "packets", "bytes", "cut_packets") == [
         (A, 1000, B, 443, 6, 4, 40 + 40 + 1500 + 2040, 1),
@@ -67,7 +68,7 @@ def test_a_capture_becomes_flows_with_series(pcap_file, frames):
     assert table.classes == []
 
 
-def test_the_account_tells_what_became_of_every_packet(pcap_file, frames):
+def test_the_account_tells_what_became_of_every_packet(pcap_file: Any, frames: Any) -> None:
     account = balanced(extract([pcap_file(frames)], bin_ns=NS, length=8))
     assert account == {
         "files": 1,
@@ -82,7 +83,7 @@ def test_the_account_tells_what_became_of_every_packet(pcap_file, frames):
     }
 
 
-def test_short_flows_are_dropped_and_counted(pcap_file, frames):
+def test_short_flows_are_dropped_and_counted(pcap_file: Any, frames: Any) -> None:
     table = extract([pcap_file(frames)], bin_ns=NS, min_packets=2)
     account = balanced(table)
     assert rows(table, "packets") == [(4,)]
@@ -91,7 +92,7 @@ def test_short_flows_are_dropped_and_counted(pcap_file, frames):
     assert account["skipped"]["in flows under min_packets"] == 1
 
 
-def test_the_bin_width_is_given_or_another_tables_or_fits_the_flows(pcap_file, frames):
+def test_the_bin_width_is_given_or_another_tables_or_fits_the_flows(pcap_file: Any, frames: Any) -> None:
     path = pcap_file(frames)
     assert extract([path], bin_ns=NS, length=8).spec == SeriesSpec(NS, 8)
     spec = SeriesSpec(NS // 4, 16)
@@ -102,7 +103,7 @@ def test_the_bin_width_is_given_or_another_tables_or_fits_the_flows(pcap_file, f
     assert auto.table["cut_packets"].to_pylist() == [0]
 
 
-def test_the_same_series_come_out_whether_the_width_is_given_or_found(pcap_file, frames):
+def test_the_same_series_come_out_whether_the_width_is_given_or_found(pcap_file: Any, frames: Any) -> None:
     path = pcap_file(frames)
     auto = extract([path])
     given_ = extract([path], spec=auto.spec)
@@ -110,7 +111,7 @@ def test_the_same_series_come_out_whether_the_width_is_given_or_found(pcap_file,
     assert auto.about == given_.about
 
 
-def test_flows_binned_in_batches_are_the_same(pcap_file, packet, monkeypatch):
+def test_flows_binned_in_batches_are_the_same(pcap_file: Any, packet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any batch size gives the series of one batch."""
     path = pcap_file([(T + i * NS // 7, packet.udp4(1 + i % 10, 53, bytes(i))) for i in range(60)])
     whole = extract([path], bin_ns=NS).series()
@@ -121,7 +122,7 @@ def test_flows_binned_in_batches_are_the_same(pcap_file, packet, monkeypatch):
     assert whole[:, 2].sum() == 60
 
 
-def test_by_host_and_by_capture_make_one_row_each(pcap_file, frames):
+def test_by_host_and_by_capture_make_one_row_each(pcap_file: Any, frames: Any) -> None:
     path = pcap_file(frames)
     host = extract([path], by="host")
     assert rows(host, "src", "dst", "protocol", "packets") == [(A, None, None, 5)]
@@ -131,7 +132,9 @@ def test_by_host_and_by_capture_make_one_row_each(pcap_file, frames):
     balanced(capture)
 
 
-def test_folders_are_walked_in_order_and_what_is_no_capture_is_counted(pcap_file, frames, tmp_path):
+def test_folders_are_walked_in_order_and_what_is_no_capture_is_counted(
+    pcap_file: Any, frames: Any, tmp_path: Path
+) -> None:
     for name in ("set/b/2.pcap", "set/a/1.pcap", "set/b/1.pcap"):
         pcap_file(frames, name)
     (tmp_path / "set" / "README.txt").write_text("hello")
@@ -141,7 +144,9 @@ def test_folders_are_walked_in_order_and_what_is_no_capture_is_counted(pcap_file
     assert balanced(table)["not_captures"] == ["set/README.txt", "set/b/empty.pcap"]
 
 
-def test_a_named_files_source_is_its_path_as_given(pcap_file, frames, monkeypatch, tmp_path):
+def test_a_named_files_source_is_its_path_as_given(
+    pcap_file: Any, frames: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     pcap_file(frames, "x/a.pcap")
     monkeypatch.chdir(tmp_path)
     assert rows(extract("x/a.pcap", by="capture"), "source") == [("x/a.pcap",)]
@@ -150,14 +155,14 @@ def test_a_named_files_source_is_its_path_as_given(pcap_file, frames, monkeypatc
     assert rows(extract(".", by="capture"), "source") == [("x/a.pcap",)]
 
 
-def test_labels_are_fixed_or_the_files_or_its_folders_name(pcap_file, frames):
+def test_labels_are_fixed_or_the_files_or_its_folders_name(pcap_file: Any, frames: Any) -> None:
     path = pcap_file(frames, "video/netflix.pcap.cap")
     assert extract([path], label="x").counts() == {"x": 2}
     assert extract([path], label_by="file").counts() == {"netflix": 2}
     assert extract([path], label_by="folder").counts() == {"video": 2}
 
 
-def test_a_labels_file_wins_over_the_other_ways(pcap_file, frames, tmp_path):
+def test_a_labels_file_wins_over_the_other_ways(pcap_file: Any, frames: Any, tmp_path: Path) -> None:
     csv = tmp_path / "labels.csv"
     csv.write_text(f"src,dst,dst_port,start,end,label\n{C},{A},,2023-11-14T22:13:22Z,2023-11-14T22:13:30Z,dns\n")
     table = extract([pcap_file(frames)], labels=csv, label="rest")
@@ -165,13 +170,13 @@ def test_a_labels_file_wins_over_the_other_ways(pcap_file, frames, tmp_path):
     assert extract([pcap_file(frames)], labels=csv).counts() == {"dns": 1}
 
 
-def hello(name):
+def hello(name: Any) -> Any:
     entry = struct.pack(">HBH", len(name) + 3, 0, len(name)) + name
     body = b"\x03\x03" + bytes(33) + b"\0\2\x13\x01\1\0" + struct.pack(">HHH", len(entry) + 4, 0, len(entry)) + entry
     return b"\x16\3\1" + struct.pack(">H", len(body) + 4) + b"\1" + len(body).to_bytes(3, "big") + body
 
 
-def test_server_names_are_columns_and_labels(pcap_file, packet, tmp_path):
+def test_server_names_are_columns_and_labels(pcap_file: Any, packet: Any, tmp_path: Path) -> None:
     """Only the initiator's hello counts; a whole capture has the name with the most bytes."""
     film, other = hello(b"a.nflxvideo.net"), hello(b"www.example.org")
     path = pcap_file(
@@ -198,7 +203,7 @@ def test_server_names_are_columns_and_labels(pcap_file, packet, tmp_path):
     assert extract([path], label_by="sni", sni_table=mine).counts() == {"example": 1, "netflix": 1}
 
 
-def test_damage_is_told_and_strict_refuses_it(pcap_file, frames):
+def test_damage_is_told_and_strict_refuses_it(pcap_file: Any, frames: Any) -> None:
     path = pcap_file(frames)
     path.write_bytes(path.read_bytes()[:-7])
     account = balanced(extract([path]))
@@ -211,14 +216,14 @@ def test_damage_is_told_and_strict_refuses_it(pcap_file, frames):
 
 
 @pytest.mark.parametrize("content", [b"", b"just text", b"\xd4\xc3\xb2\xa1"])
-def test_a_named_file_that_is_no_capture_is_refused(tmp_path, content):
+def test_a_named_file_that_is_no_capture_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.pcap"
     path.write_bytes(content)
     with pytest.raises(CaptureError, match=r"x\.pcap is no capture"):
         extract([path])
 
 
-def test_nothing_to_read_is_refused_with_a_way_on(tmp_path):
+def test_nothing_to_read_is_refused_with_a_way_on(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("text")
@@ -231,7 +236,7 @@ def test_nothing_to_read_is_refused_with_a_way_on(tmp_path):
         extract([])
 
 
-def test_a_capture_of_headers_only_is_an_empty_table(pcap_file, tmp_path):
+def test_a_capture_of_headers_only_is_an_empty_table(pcap_file: Any, tmp_path: Path) -> None:
     for by in ("flow", "host", "capture"):
         table = extract([pcap_file([])], by=by)
         assert len(table) == 0
@@ -255,12 +260,12 @@ def test_a_capture_of_headers_only_is_an_empty_table(pcap_file, tmp_path):
         ({"labels": "none.csv", "by": "capture"}, "cannot label a capture"),
     ],
 )
-def test_options_that_cannot_be_used_are_refused_before_reading(options, said):
+def test_options_that_cannot_be_used_are_refused_before_reading(options: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         extract(["none.pcap"], **options)
 
 
-def test_progress_grows_to_the_whole(pcap_file, frames):
+def test_progress_grows_to_the_whole(pcap_file: Any, frames: Any) -> None:
     paths = [pcap_file(frames, "a.pcap"), pcap_file([], "b.pcap"), pcap_file(frames, "c.pcap")]
     seen = []
     extract(paths, progress=lambda done, total: seen.append((done, total)))
@@ -274,7 +279,7 @@ def test_progress_grows_to_the_whole(pcap_file, frames):
     flips=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=12),
     by=st.sampled_from(["flow", "host", "capture"]),
 )
-def test_any_damage_still_gives_a_balanced_account(pcap_file, frames, flips, by):
+def test_any_damage_still_gives_a_balanced_account(pcap_file: Any, frames: Any, flips: Any, by: Any) -> None:
     path = pcap_file(frames)
     data = bytearray(path.read_bytes())
     for at, value in flips:
@@ -292,7 +297,7 @@ def test_any_damage_still_gives_a_balanced_account(pcap_file, frames, flips, by)
 
 
 @pytest.mark.parametrize("name", ["ndpi/netflix.pcap", "ndpi/instagram.pcap", "ndpi/zoom.pcap", "ndpi/teams.pcap"])
-def test_tshark_counts_the_same_ip_packets_and_bytes(shared_data, name):
+def test_tshark_counts_the_same_ip_packets_and_bytes(shared_data: Path, name: str) -> None:
     if shutil.which("tshark") is None:
         pytest.skip("tshark is not installed")
     path = shared_data / "captures" / name
@@ -306,7 +311,7 @@ def test_tshark_counts_the_same_ip_packets_and_bytes(shared_data, name):
     assert rows(table, "packets", "bytes") == [(len(sizes), sum(sizes))]
 
 
-def test_real_folders_have_a_balanced_account_and_their_classes(shared_data):
+def test_real_folders_have_a_balanced_account_and_their_classes(shared_data: Path) -> None:
     """The captures of IoT devices, labelled by folder, hold all 31 of them."""
     folder = shared_data / "captures" / "iot_setup" / "test"
     table = extract([folder], by="capture", label_by="folder")
@@ -319,7 +324,7 @@ def test_real_folders_have_a_balanced_account_and_their_classes(shared_data):
     assert inside.tolist() == table.table["packets"].to_pylist()
 
 
-def test_the_netflix_capture_holds_netflix(shared_data):
+def test_the_netflix_capture_holds_netflix(shared_data: Path) -> None:
     table = extract([shared_data / "captures" / "ndpi" / "netflix.pcap"], label_by="sni")
     assert table.counts()["netflix"] >= 5
     balanced(table)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An empty current folder."""
     folder = tmp_path / "here"
     folder.mkdir()
@@ -33,7 +34,7 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def inputs(tmp_path, tiny_flows, tiny_model_file, packet, pcap_file):
+def inputs(tmp_path: Path, tiny_flows: Any, tiny_model_file: Path, packet: Any, pcap_file: Any) -> Any:
     """Something to give to every command: a capture, a trace, a flow table, a model."""
     pcap_file([(T + index * NS // 50, packet.udp4(5000, 53, bytes(700))) for index in range(9)], "in/a.pcap")
     folder = tmp_path / "in"
@@ -44,10 +45,10 @@ def inputs(tmp_path, tiny_flows, tiny_model_file, packet, pcap_file):
 
 
 @pytest.fixture
-def fault(netgen_command):
+def fault(netgen_command: Any) -> Any:
     """Function: words of a command that is to fail; the one line it says."""
 
-    def run(*words):
+    def run(*words: Any) -> Any:
         outcome = netgen_command(*words)
         assert outcome.code == 1, outcome
         assert outcome.out == ""
@@ -56,7 +57,7 @@ def fault(netgen_command):
     return run
 
 
-def one_line(err):
+def one_line(err: Any) -> Any:
     """stderr as every error leaves it: one line, with a way on after the first sentence."""
     assert err.startswith("netgen: ")
     assert err.count("\n") == 1
@@ -66,12 +67,12 @@ def one_line(err):
     return err.removeprefix("netgen: ").removesuffix("\n")
 
 
-def files(folder):
+def files(folder: Any) -> Any:
     """All that lies in a folder, hidden temporary files too."""
     return sorted(path.name for path in folder.iterdir())
 
 
-def commands(inputs, out):
+def commands(inputs: Any, out: Any) -> Any:
     """Each command that writes, and where to: name -> (words, file in `out`)."""
     model = inputs / "m.safetensors"
     synth = ("synth", "-m", model, "-c", "web", "-n", 30, "--steps", 2)
@@ -92,7 +93,7 @@ WRITERS = list(commands(Path(), Path()))
 # --- what is given cannot be used ---
 
 
-def test_a_class_that_no_model_has(shipped_folder, here, fault):
+def test_a_class_that_no_model_has(shipped_folder: Any, here: Any, fault: Any) -> None:
     said = fault("synth", "--class", "ssh")
     assert said == (
         "no shipped model has the class ssh. They have tiny: Web-TLS, dns-doh, dns-plain. "
@@ -103,14 +104,14 @@ def test_a_class_that_no_model_has(shipped_folder, here, fault):
     assert files(here) == []
 
 
-def test_a_class_that_could_be_several(shipped_folder, here, fault):
+def test_a_class_that_could_be_several(shipped_folder: Any, here: Any, fault: Any) -> None:
     said = fault("synth", "--class", "dns", "--model", "tiny")
     assert said == "class 'dns' of model tiny could be dns-doh, dns-plain. Write more of it"
     assert files(here) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"%PDF-1.7" + bytes(40)], ids=repr)
-def test_a_file_that_is_no_capture(content, here, fault):
+def test_a_file_that_is_no_capture(content: Any, here: Any, fault: Any) -> None:
     (here / "a.pcap").write_bytes(content)
     said = fault("extract", "a.pcap")
     assert "a.pcap" in said
@@ -118,7 +119,7 @@ def test_a_file_that_is_no_capture(content, here, fault):
     assert files(here) == ["a.pcap"]
 
 
-def test_a_file_that_is_not_there(here, fault):
+def test_a_file_that_is_not_there(here: Any, fault: Any) -> None:
     assert fault("extract", "a.pcap") == (
         "a.pcap does not exist. Name a pcap or pcapng file, or a folder that holds some"
     )
@@ -127,7 +128,7 @@ def test_a_file_that_is_not_there(here, fault):
     assert files(here) == []
 
 
-def test_an_empty_folder(here, fault):
+def test_an_empty_folder(here: Any, fault: Any) -> None:
     (here / "captures").mkdir()
     assert fault("extract", "captures").startswith("the folder captures is empty. Name a pcap or pcapng file")
     (here / "captures" / "notes.txt").write_text("nothing here")
@@ -135,7 +136,7 @@ def test_an_empty_folder(here, fault):
     assert files(here) == ["captures"]
 
 
-def test_a_flow_table_without_labels(inputs, here, fault, netgen_command):
+def test_a_flow_table_without_labels(inputs: Any, here: Any, fault: Any, netgen_command: Any) -> None:
     assert netgen_command("extract", inputs / "a.pcap", "-o", "bare.parquet").code == 0
     said = fault("train", "bare.parquet")
     assert said.startswith(
@@ -145,7 +146,7 @@ def test_a_flow_table_without_labels(inputs, here, fault, netgen_command):
 
 
 @pytest.mark.parametrize("command", ["synth", "info", "show", "extract"])
-def test_a_model_of_another_version(command, inputs, here, fault):
+def test_a_model_of_another_version(command: str, inputs: Any, here: Any, fault: Any) -> None:
     about = {**model_file.load_about(inputs / "m.safetensors"), "format": FORMAT + 1, "netgen": "7.0"}
     model_file.save(here / "new.safetensors", model_file.load_tensors(inputs / "m.safetensors"), about)
     words = {
@@ -160,7 +161,7 @@ def test_a_model_of_another_version(command, inputs, here, fault):
     assert files(here) == ["new.safetensors"]
 
 
-def test_a_flow_table_of_another_version(tiny_flows, here, fault):
+def test_a_flow_table_of_another_version(tiny_flows: Any, here: Any, fault: Any) -> None:
     import pyarrow.parquet as pq
 
     meta = json.dumps({"format": 99, "series": tiny_flows.spec.to_json()}).encode()
@@ -170,7 +171,7 @@ def test_a_flow_table_of_another_version(tiny_flows, here, fault):
     assert files(here) == ["t.parquet"]
 
 
-def test_a_damaged_model(inputs, here, fault):
+def test_a_damaged_model(inputs: Any, here: Any, fault: Any) -> None:
     whole = (inputs / "m.safetensors").read_bytes()
     (here / "m.safetensors").write_bytes(whole[:-1000])
     said = fault("synth", "-m", "m.safetensors", "-c", "web")
@@ -178,7 +179,7 @@ def test_a_damaged_model(inputs, here, fault):
     assert files(here) == ["m.safetensors"]
 
 
-def test_tables_of_other_series(tiny_flows, inputs, here, fault, netgen_command):
+def test_tables_of_other_series(tiny_flows: Any, inputs: Any, here: Any, fault: Any, netgen_command: Any) -> None:
     netgen_command("extract", inputs / "a.pcap", "--label", "a", "-o", "other.parquet")
     said = fault("train", inputs / "t.parquet", "other.parquet")
     assert "they cannot be compared" in said
@@ -186,7 +187,9 @@ def test_tables_of_other_series(tiny_flows, inputs, here, fault, netgen_command)
     assert files(here) == ["other.parquet"]
 
 
-def test_a_damaged_capture_is_counted_and_what_could_be_read_is_kept(inputs, here, fault, netgen_command):
+def test_a_damaged_capture_is_counted_and_what_could_be_read_is_kept(
+    inputs: Any, here: Any, fault: Any, netgen_command: Any
+) -> None:
     """Cut in the middle of a packet: the packets before it are in the table, the damage in the account."""
     whole = (inputs / "a.pcap").read_bytes()
     (here / "cut.pcap").write_bytes(whole[:-735])  # a packet is 742 bytes, and 16 of its record
@@ -208,7 +211,7 @@ def test_a_damaged_capture_is_counted_and_what_could_be_read_is_kept(inputs, her
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_an_output_folder_that_does_not_exist(writer, inputs, here, fault):
+def test_an_output_folder_that_does_not_exist(writer: Any, inputs: Any, here: Any, fault: Any) -> None:
     """Said before any work, with the command that makes it."""
     words, out = commands(inputs, Path(MISSING))[writer]
     begun = time.process_time()
@@ -219,7 +222,7 @@ def test_an_output_folder_that_does_not_exist(writer, inputs, here, fault):
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_an_output_with_an_unknown_ending(writer, inputs, here, fault):
+def test_an_output_with_an_unknown_ending(writer: Any, inputs: Any, here: Any, fault: Any) -> None:
     words, _ = commands(inputs, here)[writer]
     for name in ("x.docx", "x"):
         said = fault(*words, "-o", name)
@@ -230,14 +233,16 @@ def test_an_output_with_an_unknown_ending(writer, inputs, here, fault):
 
 
 @pytest.fixture
-def disk_that_fills(monkeypatch):
+def disk_that_fills(monkeypatch: pytest.MonkeyPatch) -> None:
     """At first there seems to be room enough: others fill the disk later."""
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 0, 1 << 40))
 
 
 @pytest.mark.parametrize("old", [None, "mine"], ids=["new", "over an old one"])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_full_disk(writer, old, inputs, small_disk, fault, disk_that_fills):
+def test_a_full_disk(
+    writer: Any, old: str | None, inputs: Any, small_disk: Any, fault: Any, disk_that_fills: Any
+) -> None:
     """A real one: nothing is left of what did not fit, and a file that was to be replaced is still there."""
     words, out = commands(inputs, small_disk)[writer]
     before = ["filler"]
@@ -259,7 +264,9 @@ def test_a_full_disk(writer, old, inputs, small_disk, fault, disk_that_fills):
     assert not old or out.read_text() == old
 
 
-def test_a_disk_with_no_room_at_all_for_a_training(inputs, small_disk, fault, disk_that_fills):
+def test_a_disk_with_no_room_at_all_for_a_training(
+    inputs: Any, small_disk: Any, fault: Any, disk_that_fills: Any
+) -> None:
     """It ends at its log, before any step, and names it."""
     (small_disk / "filler").write_bytes(bytes(64 * 1024))
     said = fault(*commands(inputs, small_disk)["train"][0], "-o", small_disk / "x.safetensors")
@@ -268,7 +275,7 @@ def test_a_disk_with_no_room_at_all_for_a_training(inputs, small_disk, fault, di
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_file_that_may_not_grow(writer, inputs, here, size_limit, fault):
+def test_a_file_that_may_not_grow(writer: Any, inputs: Any, here: Any, size_limit: Any, fault: Any) -> None:
     """The same as a full disk, where there is no root to make one."""
     words, out = commands(inputs, here)[writer]
     with size_limit(4000):
@@ -278,7 +285,7 @@ def test_a_file_that_may_not_grow(writer, inputs, here, size_limit, fault):
     assert files(here) == (["x.metrics.jsonl"] if writer == "train" else [])
 
 
-def test_a_folder_in_the_place_of_the_output(inputs, here, fault):
+def test_a_folder_in_the_place_of_the_output(inputs: Any, here: Any, fault: Any) -> None:
     (here / "x.parquet").mkdir()
     said = fault("extract", inputs / "a.pcap", "-o", "x.parquet", "--force")
     assert said == "cannot write x.parquet: it is a folder. Name a file in it"
@@ -288,7 +295,7 @@ def test_a_folder_in_the_place_of_the_output(inputs, here, fault):
 # --- Ctrl-C ---
 
 
-def start(*words):
+def start(*words: Any) -> Any:
     """A command in a process of its own, which takes Ctrl-C as in a terminal."""
     return subprocess.Popen(
         [COMMAND, *map(str, words)],
@@ -300,7 +307,7 @@ def start(*words):
     )
 
 
-def interrupt_training(words, metrics, number):
+def interrupt_training(words: Any, metrics: Any, number: Any) -> Any:
     """Start a training, interrupt it once it has noted some steps; its exit code, stdout and stderr."""
     with start(*words) as process:
         while process.poll() is None and not (metrics.is_file() and metrics.read_text().count("\n") > 1):
@@ -313,7 +320,7 @@ def interrupt_training(words, metrics, number):
     return process.returncode, out, err
 
 
-def interrupted(words, here, number):
+def interrupted(words: Any, here: Any, number: Any) -> Any:
     """An interrupted training, checked: one line and a checkpoint, no model; the step it came to."""
     code, out, err = interrupt_training(words, here / "m.metrics.jsonl", number)
     assert (code, out) == (1, "")
@@ -327,13 +334,13 @@ def interrupted(words, here, number):
     return step
 
 
-def test_a_training_that_is_asked_to_end_keeps_a_checkpoint(tiny_flows, here):
+def test_a_training_that_is_asked_to_end_keeps_a_checkpoint(tiny_flows: Any, here: Any) -> None:
     """By `kill`, or by a machine that shuts down."""
     tiny_flows.write("t.parquet")
     interrupted(("train", "t.parquet", "-o", "m.safetensors", *TRAIN), here, signal.SIGTERM)
 
 
-def test_an_interrupted_training_goes_on_where_it_was(tiny_flows, here, netgen_command):
+def test_an_interrupted_training_goes_on_where_it_was(tiny_flows: Any, here: Any, netgen_command: Any) -> None:
     """Ctrl-C keeps a checkpoint and makes no model; --resume finishes it, and the model is the uninterrupted one's."""
     steps = 150
     tiny_flows.write("t.parquet")
@@ -360,7 +367,9 @@ def test_an_interrupted_training_goes_on_where_it_was(tiny_flows, here, netgen_c
     assert netgen.load("m.safetensors").weights_sha256() == whole.weights_sha256()
 
 
-def test_resuming_needs_the_same_flows_and_scale_and_a_checkpoint(tiny_flows, here, fault, netgen_command, monkeypatch):
+def test_resuming_needs_the_same_flows_and_scale_and_a_checkpoint(
+    tiny_flows: Any, here: Any, fault: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny_flows.write("t.parquet")
     tiny_flows.take(range(40)).write("other.parquet")
     words = ("train", "t.parquet", "-o", "m.safetensors", "--steps", 25, *TRAIN)
@@ -384,7 +393,9 @@ def test_resuming_needs_the_same_flows_and_scale_and_a_checkpoint(tiny_flows, he
     assert files(here) == ["m.metrics.jsonl", "m.safetensors", "other.parquet", "t.parquet"]
 
 
-def test_a_training_that_the_disk_cannot_hold_is_refused_before_it_begins(tiny_flows, here, fault, monkeypatch):
+def test_a_training_that_the_disk_cannot_hold_is_refused_before_it_begins(
+    tiny_flows: Any, here: Any, fault: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not after the minutes that were asked for."""
     tiny_flows.write("t.parquet")
     usage = shutil.disk_usage(here)
@@ -395,7 +406,7 @@ def test_a_training_that_the_disk_cannot_hold_is_refused_before_it_begins(tiny_f
 
 
 @pytest.mark.parametrize("command", ["synth", "extract"])
-def test_ctrl_c_in_any_other_command(command, inputs, here):
+def test_ctrl_c_in_any_other_command(command: str, inputs: Any, here: Any) -> None:
     """One line, exit code 1, and no file; sent by the process to itself when it is well under way."""
     words = {
         "synth": ["synth", "-m", str(inputs / "m.safetensors"), "-c", "web", "-n", "1000000", "-o", "x.parquet"],

@@ -7,6 +7,8 @@ import json
 import math
 import pickle
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,17 +32,17 @@ symmetric_noise = functools.partial(image_noise, mirror=1)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def field(generator, flows):
+def field(generator: Any, flows: Any) -> Any:
     """Images like fields: cosines of sums of angles."""
     angle = torch.rand((flows, SMALL.channels, SMALL.bins), generator=generator) * 1.3
     return torch.cos(angle[..., None] + angle[..., None, :])
 
 
-def generator(seed=0):
+def generator(seed: Any = 0) -> Any:
     return torch.Generator().manual_seed(seed)
 
 
-def lively(network, seed=1):
+def lively(network: Any, seed: Any = 1) -> Any:
     """The network with all weights random: a fresh one answers 0 whatever it is asked."""
     with torch.no_grad():
         for parameter in network.parameters():
@@ -48,12 +50,12 @@ def lively(network, seed=1):
     return network
 
 
-def inputs(batch=3):
+def inputs(batch: Any = 3) -> Any:
     image = symmetric_noise((batch, SMALL.channels, SMALL.bins, SMALL.bins), generator())
     return image, torch.linspace(0.2, 3, batch), torch.arange(batch) % (SMALL.classes + 1)
 
 
-def run(config, *, seed=0, examples=6, state=None, network=SMALL, **more):
+def run(config: Any, *, seed: Any = 0, examples: Any = 6, state: Any = None, network: Any = SMALL, **more: Any) -> Any:
     """A training on a few random fields."""
     images = field(generator(5), examples)
     labels = torch.arange(examples) % network.classes
@@ -63,7 +65,7 @@ def run(config, *, seed=0, examples=6, state=None, network=SMALL, **more):
     )
 
 
-def same(one, other):
+def same(one: Any, other: Any) -> Any:
     """Whether two trainings hold the same numbers, bit for bit."""
     mine, theirs = model_file.state_tensors(one), model_file.state_tensors(other)
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
@@ -80,7 +82,9 @@ def same(one, other):
     st.integers(1, 4),
 )
 @settings(max_examples=25)
-def test_images_come_out_symmetric_and_of_the_shape_they_went_in(channels, sizes, classes, rank, batch):
+def test_images_come_out_symmetric_and_of_the_shape_they_went_in(
+    channels: Any, sizes: Any, classes: Any, rank: Any, batch: Any
+) -> None:
     bins, rows = sizes
     config = NetworkConfig(channels, bins, classes, rows=rows, rank=rank, width=16, depth=1, heads=2)
     network = lively(BandTransformer(config))
@@ -92,12 +96,12 @@ def test_images_come_out_symmetric_and_of_the_shape_they_went_in(channels, sizes
     torch.testing.assert_close(out, out.mT, rtol=0, atol=1e-5)
 
 
-def test_bins_that_do_not_divide_into_bands_are_refused():
+def test_bins_that_do_not_divide_into_bands_are_refused() -> None:
     with pytest.raises(ValueError, match="10 bins do not divide into bands of 4 rows"):
         BandTransformer(dataclasses.replace(SMALL, bins=10))
 
 
-def test_a_fresh_network_answers_with_next_to_nothing_and_yet_learns():
+def test_a_fresh_network_answers_with_next_to_nothing_and_yet_learns() -> None:
     """Its first image is 0 off the diagonal, the first loss the images' own variance; the gradient is not 0."""
     network = BandTransformer(SMALL)
     image, noise, label = inputs()
@@ -110,7 +114,7 @@ def test_a_fresh_network_answers_with_next_to_nothing_and_yet_learns():
 
 
 @pytest.mark.parametrize("what", ["image", "noise", "label"])
-def test_every_input_matters(what):
+def test_every_input_matters(what: str) -> None:
     """The image, the noise level and the class each change the answer, once there are weights."""
     network = lively(BandTransformer(SMALL))
     image, noise, label = inputs()
@@ -122,7 +126,7 @@ def test_every_input_matters(what):
 # --- the denoiser ---
 
 
-def test_noise_of_a_difference_field_is_antisymmetric_with_a_diagonal_of_its_own():
+def test_noise_of_a_difference_field_is_antisymmetric_with_a_diagonal_of_its_own() -> None:
     noise = image_noise((200, 2, 16, 16), generator(), -1)
     eye = torch.eye(16, dtype=bool)
     assert torch.equal(noise[..., ~eye], -noise.mT[..., ~eye])
@@ -131,7 +135,7 @@ def test_noise_of_a_difference_field_is_antisymmetric_with_a_diagonal_of_its_own
 
 
 @pytest.mark.parametrize(("columns", "mirror"), [(8, 1), (8, -1), (8, 0), (3, 0), (1, 0)])
-def test_images_of_any_kind_are_made_as_their_mirror_says(columns, mirror):
+def test_images_of_any_kind_are_made_as_their_mirror_says(columns: int, mirror: int) -> None:
     config = dataclasses.replace(SMALL, columns=columns, mirror=mirror)
     network = lively(BandTransformer(config))
     image = image_noise((3, 2, 8, columns), generator(), mirror)
@@ -142,12 +146,12 @@ def test_images_of_any_kind_are_made_as_their_mirror_says(columns, mirror):
         torch.testing.assert_close(out[..., away], mirror * out.mT[..., away])
 
 
-def test_an_image_that_is_not_square_has_no_mirror_image():
+def test_an_image_that_is_not_square_has_no_mirror_image() -> None:
     with pytest.raises(ValueError, match="no mirror image"):
         BandTransformer(dataclasses.replace(SMALL, columns=3))
 
 
-def test_noise_levels_follow_the_pixels_a_number_stands_in():
+def test_noise_levels_follow_the_pixels_a_number_stands_in() -> None:
     """A number in one pixel is hidden by a sixteenth of the noise that hides one in 256."""
     field, series = NoiseConfig.of(256), NoiseConfig.of(1)
     assert field == NoiseConfig()
@@ -155,7 +159,7 @@ def test_noise_levels_follow_the_pixels_a_number_stands_in():
     assert math.exp(series.mean) == pytest.approx(math.exp(field.mean) / 16)
 
 
-def test_noise_is_symmetric_and_of_unit_variance():
+def test_noise_is_symmetric_and_of_unit_variance() -> None:
     noise = symmetric_noise((200, 2, 16, 16), generator())
     assert torch.equal(noise, noise.mT)
     off = noise[..., *torch.triu_indices(16, 16, 1)]
@@ -163,13 +167,13 @@ def test_noise_is_symmetric_and_of_unit_variance():
     assert abs(float(noise.mean())) < 0.02
 
 
-def test_noise_levels_are_log_normal():
+def test_noise_levels_are_log_normal() -> None:
     sigma = NoiseConfig(mean=0.7, std=1.5).draw(20_000, generator())
     assert abs(float(sigma.log().mean()) - 0.7) < 0.05
     assert abs(float(sigma.log().std()) - 1.5) < 0.05
 
 
-def test_statistics_are_mean_and_spread_and_never_no_spread():
+def test_statistics_are_mean_and_spread_and_never_no_spread() -> None:
     images = field(generator(), 20)
     found = Statistics.of(images)
     assert found.centre == pytest.approx(float(images.mean()))
@@ -177,12 +181,12 @@ def test_statistics_are_mean_and_spread_and_never_no_spread():
     assert Statistics.of(torch.ones(3, 2, 8, 8)) == Statistics(1.0, 1e-3)
 
 
-def test_the_denoiser_shows_the_network_inputs_of_unit_variance():
+def test_the_denoiser_shows_the_network_inputs_of_unit_variance() -> None:
     """EDM's c_in: whatever the noise level, what the network sees has the same size."""
     seen = {}
 
     class Recorder(torch.nn.Module):
-        def forward(self, image, noise, label, how):
+        def forward(self, image: Any, noise: Any, label: Any, how: Any) -> Any:
             seen["image"], seen["noise"] = image, noise
             return torch.ones_like(image)
 
@@ -196,17 +200,17 @@ def test_the_denoiser_shows_the_network_inputs_of_unit_variance():
         torch.testing.assert_close(out, torch.full_like(out, STATISTICS.centre + STATISTICS.spread))
 
 
-def test_the_error_is_one_for_a_guess_and_zero_for_the_truth():
+def test_the_error_is_one_for_a_guess_and_zero_for_the_truth() -> None:
     images = field(generator(), 500)
     statistics = Statistics.of(images)
     noise, sigma = symmetric_noise(tuple(images.shape), generator(1)), torch.ones(500)
 
     class Answer(torch.nn.Module):
-        def __init__(self, share):
+        def __init__(self, share: Any) -> None:
             super().__init__()
             self.share = share
 
-        def forward(self, image, noise, label, how):
+        def forward(self, image: Any, noise: Any, label: Any, how: Any) -> Any:
             return self.share * (images - statistics.centre) / statistics.spread
 
     for share, expected in ((0.0, 1.0), (1.0, 0.0), (0.5, 0.25)):
@@ -216,7 +220,7 @@ def test_the_error_is_one_for_a_guess_and_zero_for_the_truth():
         assert float(error.mean()) == pytest.approx(expected, abs=1e-5)
 
 
-def test_guidance_goes_from_no_class_through_the_class_and_on():
+def test_guidance_goes_from_no_class_through_the_class_and_on() -> None:
     """1 is the plain denoiser, bit for bit; 0 the one without a class; else on the line through both."""
     denoiser = Denoiser(lively(BandTransformer(SMALL)), STATISTICS, unlabelled=SMALL.classes)
     image, sigma, _ = inputs()
@@ -235,7 +239,7 @@ def test_guidance_goes_from_no_class_through_the_class_and_on():
 # --- weights of noise levels ---
 
 
-def test_levels_of_a_steady_error_count_alike():
+def test_levels_of_a_steady_error_count_alike() -> None:
     """After the first batch each level's weighted error is 1, however large the error there."""
     weights = LevelWeights()
     sigma = torch.tensor([0.05, 0.05, 1.0, 40.0])
@@ -244,7 +248,7 @@ def test_levels_of_a_steady_error_count_alike():
         torch.testing.assert_close(weights(sigma, error) * error, torch.ones(4), rtol=1e-5, atol=0)
 
 
-def test_levels_remember_what_was_seen_lately():
+def test_levels_remember_what_was_seen_lately() -> None:
     """A new error moves a level's mean by a fiftieth; levels that saw nothing stay as they were."""
     weights = LevelWeights()
     weights(torch.tensor([1.0, 40.0]), torch.tensor([1.0, 5.0]))
@@ -253,7 +257,7 @@ def test_levels_remember_what_was_seen_lately():
     assert float(1 / weights(torch.tensor([40.0]), torch.tensor([5.0]))) == pytest.approx(5)
 
 
-def test_levels_beyond_the_ends_count_with_the_ends():
+def test_levels_beyond_the_ends_count_with_the_ends() -> None:
     weights = LevelWeights()
     out = weights(torch.tensor([1e-9, 1e9]), torch.tensor([0.5, 0.25]))
     torch.testing.assert_close(out, torch.tensor([2.0, 4.0]))
@@ -264,7 +268,7 @@ def test_levels_beyond_the_ends_count_with_the_ends():
 
 
 @given(st.integers(2, 40), st.floats(1, 1000), st.floats(0.001, 0.9))
-def test_noise_levels_fall_from_highest_to_lowest_and_then_to_zero(steps, highest, lowest):
+def test_noise_levels_fall_from_highest_to_lowest_and_then_to_zero(steps: Any, highest: Any, lowest: Any) -> None:
     sigmas = karras_sigmas(steps, highest, lowest)
     assert sigmas.shape == (steps + 1,)
     assert float(sigmas[0]) == pytest.approx(highest, rel=1e-5)
@@ -273,13 +277,13 @@ def test_noise_levels_fall_from_highest_to_lowest_and_then_to_zero(steps, highes
     assert (sigmas.diff() < 0).all()
 
 
-def gaussian(spread):
+def gaussian(spread: Any) -> Any:
     """The best denoiser there is for images that are Gaussian noise of this spread."""
     return lambda x, sigma: x * (spread**2 / (spread**2 + sigma**2))[:, None, None, None]
 
 
 @pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
-def test_steps_turn_noise_into_what_the_denoiser_knows(spread):
+def test_steps_turn_noise_into_what_the_denoiser_knows(spread: float) -> None:
     """The closed form: from noise of sigma_max to ``x s / sqrt(s^2 + sigma_max^2)``, in second order."""
     start = symmetric_noise((4, 1, 8, 8), generator()).double() * 80
     exact = start * spread / math.sqrt(spread**2 + 80**2)
@@ -292,14 +296,14 @@ def test_steps_turn_noise_into_what_the_denoiser_knows(spread):
         assert coarse / fine > 3  # twice the steps, a quarter of the error
 
 
-def test_steps_at_the_models_own_settings_draw_the_right_spread():
+def test_steps_at_the_models_own_settings_draw_the_right_spread() -> None:
     """10 steps from 300 to 0.1, as models are sampled: 6 % too narrow, and no more than 7 %."""
     start = symmetric_noise((64, 1, 16, 16), generator()).double() * NOISE.highest
     out = multistep(gaussian(0.5), start, karras_sigmas(NOISE.steps, NOISE.highest, NOISE.lowest).double())
     assert float(out.std() / (start.std() / NOISE.highest)) == pytest.approx(0.5, rel=0.07)
 
 
-def test_the_sampler_tells_of_every_step_and_ends_on_the_clean_image():
+def test_the_sampler_tells_of_every_step_and_ends_on_the_clean_image() -> None:
     """The last step takes the denoiser's word for it."""
     told = []
     clean = field(generator(), 3)
@@ -311,7 +315,7 @@ def test_the_sampler_tells_of_every_step_and_ends_on_the_clean_image():
     torch.testing.assert_close(out, clean)
 
 
-def test_no_two_samples_share_a_seed():
+def test_no_two_samples_share_a_seed() -> None:
     """Over seeds, classes and numbers as they are used; each fits torch's generator."""
     seeds = {
         sample_seed(seed, label, index)
@@ -328,15 +332,15 @@ def test_no_two_samples_share_a_seed():
 
 
 @pytest.fixture
-def sampler():
+def sampler() -> Any:
     """Function: samples (label, index) to their images."""
     denoiser = Denoiser(lively(BandTransformer(SMALL)), STATISTICS, unlabelled=2)
 
-    def noise(label, index):
+    def noise(label: Any, index: Any) -> Any:
         shape = (SMALL.channels, SMALL.bins, SMALL.bins)
         return symmetric_noise(shape, generator(sample_seed(0, label, index)))
 
-    def sample(samples):
+    def sample(samples: Any) -> Any:
         denoise = functools.partial(denoiser.guided, guidance=1.5)
         found = {}
         for block in packed(samples, 4):
@@ -348,7 +352,7 @@ def sampler():
     return sample
 
 
-def of_class(label, indices):
+def of_class(label: Any, indices: Any) -> Any:
     return [(label, index) for index in indices]
 
 
@@ -356,7 +360,7 @@ def of_class(label, indices):
     "indices", [range(1), range(3), range(4), range(5), range(9), range(2, 3), range(3, 9)], ids=str
 )
 @pytest.mark.parametrize("beside", [[], of_class(0, range(5)), [*of_class(0, [7]), *of_class(2, range(3))]], ids=len)
-def test_a_sample_is_the_same_however_many_are_drawn(indices, beside, sampler):
+def test_a_sample_is_the_same_however_many_are_drawn(indices: Any, beside: Any, sampler: Any) -> None:
     """Bit for bit: one alone, a block, a part of several blocks, or among samples of other classes."""
     everything = sampler(of_class(1, range(12)))
     drawn = sampler([*beside, *of_class(1, indices)])
@@ -364,7 +368,7 @@ def test_a_sample_is_the_same_however_many_are_drawn(indices, beside, sampler):
         assert torch.equal(drawn[1, index], everything[1, index])
 
 
-def test_samples_differ_from_each_other_and_between_classes(sampler):
+def test_samples_differ_from_each_other_and_between_classes(sampler: Any) -> None:
     images = sampler([*of_class(1, range(6)), *of_class(0, range(6))]).values()
     assert len(images) == 12
     for one, other in itertools.combinations(images, 2):
@@ -372,7 +376,7 @@ def test_samples_differ_from_each_other_and_between_classes(sampler):
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 99)), unique=True), st.sampled_from([1, 4, 16]))
-def test_each_sample_has_its_place(samples, block):
+def test_each_sample_has_its_place(samples: Any, block: Any) -> None:
     """All are drawn once, each at a place that nothing but itself decides; in order."""
     blocks = packed(samples, block)
     assert all(len(each) == block for each in blocks)
@@ -385,20 +389,20 @@ def test_each_sample_has_its_place(samples, block):
 
 
 @pytest.mark.parametrize("each", [1, 3, 8, 10])
-def test_few_samples_of_many_classes_fill_blocks(each):
+def test_few_samples_of_many_classes_fill_blocks(each: int) -> None:
     """Of fifty classes: at most one block in six more than there must be, and one."""
     samples = [(label, index) for label in range(50) for index in range(each)]
     assert len(packed(samples, 16)) <= 1 + len(samples) / 16 * 7 / 6
 
 
-def test_drawing_nothing_takes_no_block():
+def test_drawing_nothing_takes_no_block() -> None:
     assert packed([], 4) == []
 
 
 # --- training ---
 
 
-def test_the_denoiser_learns():
+def test_the_denoiser_learns() -> None:
     """Two images of two classes: from a guess (1) to a fraction of it in a hundred steps or so."""
     reports = []
     config = TrainConfig(steps=160, batch=16, rate=5e-3, warmup=10, dropout=0.0, log_every=20)
@@ -409,13 +413,13 @@ def test_the_denoiser_learns():
     assert json.loads(json.dumps(reports[-1].to_json()))["step"] == 160
 
 
-def test_the_same_seed_makes_the_same_weights():
+def test_the_same_seed_makes_the_same_weights() -> None:
     config = TrainConfig(steps=5, batch=4)
     assert same(run(config), run(config))
     assert not same(run(config), run(dataclasses.replace(config, seed=1)))
 
 
-def test_training_leaves_the_global_generator_alone():
+def test_training_leaves_the_global_generator_alone() -> None:
     """Neither does it depend on it."""
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
@@ -426,7 +430,7 @@ def test_training_leaves_the_global_generator_alone():
 
 
 @pytest.mark.parametrize("at", [1, 7, 11])
-def test_a_resumed_training_equals_an_uninterrupted_one(at, tmp_path):
+def test_a_resumed_training_equals_an_uninterrupted_one(at: int, tmp_path: Path) -> None:
     """Bit for bit, through a checkpoint file: weights, average, optimizer, level weights."""
     config = TrainConfig(steps=12, batch=4, warmup=5)
     whole = run(config)
@@ -441,7 +445,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(at, tmp_path):
     assert same(run(config, state=second), whole)
 
 
-def test_the_average_follows_the_weights():
+def test_the_average_follows_the_weights() -> None:
     """It is what sampling uses: neither the last weights nor the first."""
     state = run(TrainConfig(steps=30, batch=4, warmup=1))
     fresh = new_state(SMALL, TrainConfig(steps=30), CPU)
@@ -451,7 +455,7 @@ def test_the_average_follows_the_weights():
     assert float((mean - last).norm()) < float((first - last).norm()) / 2
 
 
-def test_a_budget_is_needed_and_the_first_to_be_spent_ends_the_training():
+def test_a_budget_is_needed_and_the_first_to_be_spent_ends_the_training() -> None:
     with pytest.raises(ValueError, match="a budget: steps or seconds"):
         TrainConfig()
     assert run(TrainConfig(steps=3, seconds=1000, batch=2)).step == 3
@@ -463,13 +467,13 @@ def test_a_budget_is_needed_and_the_first_to_be_spent_ends_the_training():
     assert run(TrainConfig(steps=3, batch=2), state=state).step == state.step  # it was spent before
 
 
-def test_checkpoints_are_offered_while_it_trains():
+def test_checkpoints_are_offered_while_it_trains() -> None:
     steps = []
     run(TrainConfig(steps=4, batch=2, checkpoint_seconds=0.0), on_checkpoint=lambda state: steps.append(state.step))
     assert steps == [1, 2, 3, 4]
 
 
-def test_a_loss_that_is_no_number_ends_the_training():
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
     config = TrainConfig(steps=40, batch=2)
     images = torch.full((2, 2, 8, 8), math.nan)
     with pytest.raises(ArithmeticError, match="the loss is nan at step 20"):
@@ -479,7 +483,7 @@ def test_a_loss_that_is_no_number_ends_the_training():
         )  # fmt: skip
 
 
-def test_the_rate_warms_up_and_falls_to_nothing():
+def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     config = TrainConfig(steps=1000, rate=1e-2, warmup=100)
     rates = [learning_rate(config, step, step / 1000) for step in range(1001)]
     assert rates[0] == pytest.approx(1e-4)
@@ -490,7 +494,7 @@ def test_the_rate_warms_up_and_falls_to_nothing():
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.randoms())
-def test_a_class_is_drawn_by_the_square_root_of_its_size(counts, random):
+def test_a_class_is_drawn_by_the_square_root_of_its_size(counts: Any, random: Any) -> None:
     """A class of four times the examples is drawn twice as often; within a class all are alike."""
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     random.shuffle(labels)
@@ -504,11 +508,11 @@ def test_a_class_is_drawn_by_the_square_root_of_its_size(counts, random):
         assert len(odds[labels == label].unique()) == 1
 
 
-def test_the_fastest_choice_is_measured_after_a_warm_up():
+def test_the_fastest_choice_is_measured_after_a_warm_up() -> None:
     """The first run of each does not count."""
     runs = []
 
-    def trial(seconds):
+    def trial(seconds: Any) -> None:
         time.sleep(seconds if seconds in runs else 0.05 - seconds)
         runs.append(seconds)
 
@@ -519,7 +523,7 @@ def test_the_fastest_choice_is_measured_after_a_warm_up():
 # --- files ---
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused():
+def test_a_checkpoint_that_does_not_fit_is_refused() -> None:
     config = TrainConfig(steps=2, batch=2)
     tensors = model_file.state_tensors(run(config))
     for other in (dataclasses.replace(SMALL, width=16), dataclasses.replace(SMALL, classes=3)):
@@ -531,7 +535,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused():
             model_file.restore_state(new_state(SMALL, config, CPU), fewer)
 
 
-def test_level_weights_come_back_from_a_checkpoint():
+def test_level_weights_come_back_from_a_checkpoint() -> None:
     state = run(TrainConfig(steps=3, batch=4))
     assert int((state.weights.table > 0).sum()) > 1
     again = new_state(SMALL, TrainConfig(steps=3), CPU)
@@ -539,7 +543,7 @@ def test_level_weights_come_back_from_a_checkpoint():
     assert torch.equal(again.weights.table, state.weights.table)
 
 
-def test_tensors_and_their_description_come_back(tmp_path):
+def test_tensors_and_their_description_come_back(tmp_path: Path) -> None:
     tensors = {"a": torch.arange(6.0).reshape(2, 3), "b.c": torch.tensor([1, 2])}
     about = {"format": 1, "classes": ["ä", "b"], "deep": {"x": [1.5, None, True]}}
     model_file.save(tmp_path / "x.safetensors", tensors, about)
@@ -549,7 +553,7 @@ def test_tensors_and_their_description_come_back(tmp_path):
     assert all(torch.equal(again[name], tensors[name]) for name in tensors)
 
 
-def test_a_network_comes_back_with_its_weights_in_float32():
+def test_a_network_comes_back_with_its_weights_in_float32() -> None:
     network = lively(BandTransformer(SMALL))
     for dtype in (torch.float32, torch.bfloat16):
         tensors = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
@@ -559,7 +563,7 @@ def test_a_network_comes_back_with_its_weights_in_float32():
             assert torch.equal(tensor, tensors[name].float())
 
 
-def test_weights_that_do_not_fit_their_configuration_are_refused():
+def test_weights_that_do_not_fit_their_configuration_are_refused() -> None:
     tensors = BandTransformer(SMALL).state_dict()
     for config in ({**SMALL.to_json(), "depth": 1}, {**SMALL.to_json(), "wide": 3}, {"channels": 2}):
         with pytest.raises(ValueError, match="weights that do not fit its configuration"):
@@ -569,15 +573,15 @@ def test_weights_that_do_not_fit_their_configuration_are_refused():
 class Trap:
     """What a pickle file can do: run a command of its author's choice."""
 
-    def __init__(self, path):
+    def __init__(self, path: Any) -> None:
         self.path = path
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return open, (str(self.path), "w")
 
 
 @pytest.mark.parametrize("writer", ["pickle", "torch"])
-def test_loading_a_model_runs_no_code(writer, tmp_path):
+def test_loading_a_model_runs_no_code(writer: str, tmp_path: Path) -> None:
     """A pickle file named .safetensors is refused, and what it wanted to do is not done."""
     sprung = tmp_path / "sprung"
     path = tmp_path / "x.safetensors"
@@ -593,14 +597,14 @@ def test_loading_a_model_runs_no_code(writer, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"x", bytes(8), bytes(100), b"\xff" * 100, b"\x02\0\0\0\0\0\0\0{}"], ids=repr)
-def test_files_that_are_no_models_are_refused(content, tmp_path):
+def test_files_that_are_no_models_are_refused(content: Any, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"safetensors file"):
         model_file.load_about(path)
 
 
-def test_somebody_elses_safetensors_file_is_refused(tmp_path):
+def test_somebody_elses_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     for metadata in (None, {"format": "pt"}, {model_file.METADATA_KEY: "no json"}, {model_file.METADATA_KEY: "[1]"}):
         save_file({"a": torch.zeros(2)}, path, metadata=metadata)
@@ -608,7 +612,7 @@ def test_somebody_elses_safetensors_file_is_refused(tmp_path):
             model_file.load_about(path)
 
 
-def test_a_class_with_places_of_its_own_differs_in_some_tokens_alone():
+def test_a_class_with_places_of_its_own_differs_in_some_tokens_alone() -> None:
     """Modulation is the same for all tokens; these embeddings are not, and no other class has them."""
     network = BandTransformer(dataclasses.replace(SMALL, bins=16, own_places=True, mirror=0, depth=0))
     lively(network)
@@ -622,7 +626,7 @@ def test_a_class_with_places_of_its_own_differs_in_some_tokens_alone():
     assert moved.tolist() == [4 <= row < 8 for row in range(16)]
 
 
-def test_places_of_its_own_are_for_images_that_were_not_changed():
+def test_places_of_its_own_are_for_images_that_were_not_changed() -> None:
     """What stands where in a class says nothing of a flow that was shifted; with no change, nothing is different."""
     network = BandTransformer(dataclasses.replace(SMALL, bins=16, own_places=True, mirror=0, changes=2))
     lively(network)
@@ -636,7 +640,7 @@ def test_places_of_its_own_are_for_images_that_were_not_changed():
     assert moved.tolist() == [True, False, False]
 
 
-def test_what_an_image_is_like_is_no_change():
+def test_what_an_image_is_like_is_no_change() -> None:
     """Places of a class's own are there for an image that was not changed, whatever it is like."""
     network = BandTransformer(dataclasses.replace(SMALL, bins=16, own_places=True, mirror=0, changes=2, traits=1))
     lively(network)
@@ -650,7 +654,7 @@ def test_what_an_image_is_like_is_no_change():
     assert moved.tolist() == [True, False, True]
 
 
-def test_a_network_of_before_own_places_is_still_read():
+def test_a_network_of_before_own_places_is_still_read() -> None:
     """The configuration of an older file says nothing of them."""
     config = SMALL.to_json()
     del config["own_places"]

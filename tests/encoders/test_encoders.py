@@ -1,5 +1,7 @@
 """encoders: what every encoder promises, and what the Gramian angular field is."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @st.composite
-def integers(draw, largest):
+def integers(draw: Any, largest: Any) -> Any:
     """Series with idle bins, small and large numbers, and some at the very top."""
     shape = draw(st.tuples(st.integers(1, 2), st.just(4), st.sampled_from([4, 8, 16, 32])))
     cell = st.one_of(
@@ -34,7 +36,7 @@ def integers(draw, largest):
     return draw(hnp.arrays(np.int64, shape, elements=cell))
 
 
-def by_pyts(scaled):
+def by_pyts(scaled: Any) -> Any:
     """Images by pyts, one series at a time, straight from its documentation."""
     from pyts.image import GramianAngularField
 
@@ -47,7 +49,7 @@ def by_pyts(scaled):
 
 @every_encoder
 @given(data=st.data(), wide=st.booleans())
-def test_integers_survive_the_image(encoder, data, wide):
+def test_integers_survive_the_image(encoder: Any, data: Any, wide: Any) -> None:
     """Exactly, up to what the encoder says, whether the largest value of the set is in the series or not."""
     series = data.draw(integers(encoder.exact_to))
     scale = LogScale(np.full(4, float(encoder.exact_to))) if wide else LogScale.of(series)
@@ -57,7 +59,7 @@ def test_integers_survive_the_image(encoder, data, wide):
 
 
 @every_encoder
-def test_integers_at_the_ends_survive_the_image(encoder):
+def test_integers_at_the_ends_survive_the_image(encoder: Any) -> None:
     """All at the top, all idle, one beside the other, and only the last digit apart."""
     largest = encoder.exact_to
     digits = np.full((1, 4, 16), largest - 1)
@@ -72,7 +74,7 @@ def test_integers_at_the_ends_survive_the_image(encoder):
 
 @every_encoder
 @given(series=integers(LARGEST_FLOAT32), wide=st.booleans())
-def test_integers_survive_the_image_that_training_sees(encoder, series, wide):
+def test_integers_survive_the_image_that_training_sees(encoder: Any, series: Any, wide: Any) -> None:
     """Exactly, up to 2**16 in a bin, though the scaled series are float32 from the start."""
     scale = LogScale(np.full(4, float(LARGEST_FLOAT32))) if wide else LogScale.of(series)
     images = encoder.encode_tensor(torch.from_numpy(scale.scale(series).astype(np.float32)))
@@ -82,7 +84,7 @@ def test_integers_survive_the_image_that_training_sees(encoder, series, wide):
 
 @every_encoder
 @pytest.mark.parametrize("name", SETS)
-def test_integers_of_real_sets_survive_the_image(encoder, name, real_table):
+def test_integers_of_real_sets_survive_the_image(encoder: Any, name: Any, real_table: Any) -> None:
     """All rows of the small sets; of the others some hundred, those with the largest values among them."""
     series = real_table(name).series()
     scale = LogScale.of(series)
@@ -102,7 +104,7 @@ def test_integers_of_real_sets_survive_the_image(encoder, name, real_table):
 
 
 @every_encoder
-def test_shapes_and_types(encoder):
+def test_shapes_and_types(encoder: Any) -> None:
     """float32 images, one a channel; float64 series in [0.25, 1]; a residual an image; no flows are no error."""
     for flows in (0, 1, 3):
         scaled = np.random.default_rng(0).uniform(IDLE, 1, (flows, 4, 8))
@@ -116,14 +118,14 @@ def test_shapes_and_types(encoder):
 
 @every_encoder
 @given(scaled=hnp.arrays(np.float64, (2, 3, 12), elements=st.floats(IDLE, 1)))
-def test_both_ways_to_encode_are_one(encoder, scaled):
+def test_both_ways_to_encode_are_one(encoder: Any, scaled: Any) -> None:
     """The tensor's image is the array's, within float32."""
     images = encoder.encode_tensor(torch.from_numpy(scaled)).numpy()
     np.testing.assert_allclose(encoder.encode(scaled), images, rtol=0, atol=1e-7)
 
 
 @every_encoder
-def test_decoding_does_not_depend_on_what_is_decoded_beside_it(encoder):
+def test_decoding_does_not_depend_on_what_is_decoded_beside_it(encoder: Any) -> None:
     """Series i is the same in a batch of any size; only then can flow 17 be the same flow in any number."""
     rng = np.random.default_rng(0)
     scaled = rng.uniform(IDLE, 1, (20, 4, 16))
@@ -138,7 +140,7 @@ def test_decoding_does_not_depend_on_what_is_decoded_beside_it(encoder):
 
 @every_encoder
 @pytest.mark.parametrize("amount", [0.01, 0.1, 0.5])
-def test_noise_is_seen_and_more_noise_is_more(encoder, amount):
+def test_noise_is_seen_and_more_noise_is_more(encoder: Any, amount: float) -> None:
     """The residual is the distance from the image of a series: about the noise, and over 0."""
     if encoder.repeats(32) == 1:
         pytest.skip("any image is the image of a series")
@@ -155,12 +157,12 @@ def test_noise_is_seen_and_more_noise_is_more(encoder, amount):
 
 @given(hnp.arrays(np.float64, (2, 2, 8), elements=st.floats(IDLE, 1)))
 @settings(max_examples=30)
-def test_the_image_is_the_one_that_pyts_makes(scaled):
+def test_the_image_is_the_one_that_pyts_makes(scaled: Any) -> None:
     """pyts called by itself, series by series, gives the same pixels within float32."""
     np.testing.assert_allclose(Gasf().encode(scaled), by_pyts(scaled), rtol=0, atol=6e-8)
 
 
-def test_the_image_is_the_cosine_of_the_sum_of_angles():
+def test_the_image_is_the_cosine_of_the_sum_of_angles() -> None:
     """The NetDiffus paper's equation 1, written out."""
     scaled = np.random.default_rng(0).uniform(IDLE, 1, (1, 1, 7))
     angle = [np.arccos(value) for value in scaled[0, 0]]
@@ -169,19 +171,19 @@ def test_the_image_is_the_cosine_of_the_sum_of_angles():
 
 
 @given(hnp.arrays(np.float64, (1, 2, 16), elements=st.floats(IDLE, 1)))
-def test_images_are_symmetric(scaled):
+def test_images_are_symmetric(scaled: Any) -> None:
     for images in (Gasf().encode(scaled), Gasf().encode_tensor(torch.from_numpy(scaled)).numpy()):
         np.testing.assert_array_equal(images, images.swapaxes(-1, -2))
 
 
-def test_what_is_not_symmetric_counts_half_from_either_side():
+def test_what_is_not_symmetric_counts_half_from_either_side() -> None:
     """A model's image and its transpose are the same series."""
     images = np.random.default_rng(0).uniform(-0.5, 1, (3, 2, 8, 8))
     for one, other in zip(Gasf().decode(images), Gasf().decode(images.swapaxes(-1, -2)), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_whole_image_beats_the_diagonal():
+def test_the_whole_image_beats_the_diagonal() -> None:
     """Of noisy images, the series by least squares is nearer to the truth and its image nearer to the image."""
     rng = np.random.default_rng(1)
     truth = rng.uniform(0.3, 0.95, (20, 1, 64))
@@ -196,7 +198,7 @@ def test_the_whole_image_beats_the_diagonal():
     assert np.median(error / diagonal_error) < 0.5
 
 
-def test_no_other_series_lies_nearer():
+def test_no_other_series_lies_nearer() -> None:
     """Moving any one value a little makes the distance to the image larger: it is a minimum."""
     rng = np.random.default_rng(2)
     image = Gasf().encode(rng.uniform(0.4, 0.9, (1, 1, 10)))[0, 0].astype(float)
@@ -212,7 +214,7 @@ def test_no_other_series_lies_nearer():
             assert distance > residual
 
 
-def test_a_gauss_newton_step_solves_the_normal_equations():
+def test_a_gauss_newton_step_solves_the_normal_equations() -> None:
     """Against numpy's dense least squares with the full Jacobian of all N*N pixels."""
     rng = np.random.default_rng(3)
     bins = 9
@@ -233,7 +235,7 @@ def test_a_gauss_newton_step_solves_the_normal_equations():
 
 
 @pytest.mark.parametrize("bins", [4, 16, 32, 128])
-def test_wild_images_give_finite_series(bins):
+def test_wild_images_give_finite_series(bins: int) -> None:
     """Pixels far outside of [-1, 1], all at the top, at the bottom, or zero: a series in range, never an error."""
     rng = np.random.default_rng(4)
     square = (bins, bins)
@@ -249,7 +251,7 @@ def test_wild_images_give_finite_series(bins):
 
 @given(hnp.arrays(np.float64, (2, 2, 8), elements=st.floats(IDLE, 1)))
 @settings(max_examples=30)
-def test_the_difference_field_is_the_one_that_pyts_makes_but_for_the_diagonal(scaled):
+def test_the_difference_field_is_the_one_that_pyts_makes_but_for_the_diagonal(scaled: Any) -> None:
     from pyts.image import GramianAngularField
 
     field = GramianAngularField(image_size=8, method="difference", sample_range=None)
@@ -260,7 +262,7 @@ def test_the_difference_field_is_the_one_that_pyts_makes_but_for_the_diagonal(sc
     np.testing.assert_allclose(np.diagonal(ours, axis1=-2, axis2=-1), scaled, rtol=0, atol=1e-7)
 
 
-def test_rows_of_a_delay_embedding_are_what_comes_next():
+def test_rows_of_a_delay_embedding_are_what_comes_next() -> None:
     scaled = np.linspace(0.3, 0.9, 20)[None, None]
     image = Delay().encode(scaled)[0, 0]
     for row in range(20):
@@ -269,7 +271,7 @@ def test_rows_of_a_delay_embedding_are_what_comes_next():
 
 
 @every_encoder
-def test_images_are_to_their_mirror_image_what_the_encoder_says(encoder):
+def test_images_are_to_their_mirror_image_what_the_encoder_says(encoder: Any) -> None:
     images = encoder.encode(np.random.default_rng(0).uniform(IDLE, 1, (2, 4, 8)))
     if encoder.mirror == 0:
         return
@@ -278,7 +280,7 @@ def test_images_are_to_their_mirror_image_what_the_encoder_says(encoder):
 
 
 @every_encoder
-def test_more_pixels_a_number_average_more_noise_away(encoder):
+def test_more_pixels_a_number_average_more_noise_away(encoder: Any) -> None:
     """Noise of ``sqrt(repeats)`` leaves each decoded number about as wrong, whichever the encoder."""
     rng = np.random.default_rng(0)
     truth = rng.uniform(0.5, 0.8, (20, 1, 64))
@@ -292,7 +294,7 @@ def test_more_pixels_a_number_average_more_noise_away(encoder):
 
 
 @given(integers(2**40))
-def test_scaled_values_lie_between_idle_and_one(series):
+def test_scaled_values_lie_between_idle_and_one(series: Any) -> None:
     """0 becomes 0.25, the largest value of a channel 1, and more is never less."""
     scale = LogScale.of(series)
     scaled = scale.scale(series)
@@ -308,7 +310,7 @@ def test_scaled_values_lie_between_idle_and_one(series):
 
 
 @given(integers(2**40), hnp.arrays(np.float64, 4, elements=st.integers(1, 5000).map(float)))
-def test_values_over_the_top_are_cut(series, top):
+def test_values_over_the_top_are_cut(series: Any, top: Any) -> None:
     scale = LogScale(top)
     assert (scale.scale(series) <= 1).all()  # no cosine is larger
     back = scale.unscale(scale.scale(series))
@@ -316,19 +318,19 @@ def test_values_over_the_top_are_cut(series, top):
 
 
 @given(integers(2**30))
-def test_unscaling_gives_the_integers_back(series):
+def test_unscaling_gives_the_integers_back(series: Any) -> None:
     scale = LogScale.of(series)
     assert scale.unscale(scale.scale(series)).dtype == np.int64
     np.testing.assert_array_equal(scale.unscale(scale.scale(series)), series)
 
 
-def test_what_lies_outside_the_range_is_taken_for_its_end():
+def test_what_lies_outside_the_range_is_taken_for_its_end() -> None:
     """A drawn image may decode to anything; it stays between nothing and the top."""
     scale = LogScale(np.array([100.0]))
     assert scale.unscale(np.array([[-3.0, 0.2, IDLE, 1.0, 1.2]])).tolist() == [[0, 0, 0, 100, 100]]
 
 
-def test_idle_sets_and_empty_sets_have_a_scale():
+def test_idle_sets_and_empty_sets_have_a_scale() -> None:
     """No division by zero where a channel is never used."""
     for series in (np.zeros((3, 4, 8), int), np.zeros((0, 4, 8), int)):
         scale = LogScale.of(series)

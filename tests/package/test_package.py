@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from netgen.exporters.pcap.plan import plan
 COMMAND = Path(sys.executable).with_name("netgen")
 
 
-def run(*words, **options):
+def run(*words: Any, **options: Any) -> Any:
     """A command, in a fresh process; its stdout."""
     done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, done.stderr
@@ -31,7 +32,7 @@ HOME = Path(netgen.__file__).resolve().parent
 FOLDERS = ("capture", "encoders", "diffusion", "exporters")
 
 
-def test_one_package_is_installed_and_typed():
+def test_one_package_is_installed_and_typed() -> None:
     """site-packages holds `netgen` alone; on CI, in the environment of the wheel."""
     assert (HOME / "py.typed").is_file()
     given = os.environ.get("NETGEN_INSTALLED_IN")
@@ -40,12 +41,12 @@ def test_one_package_is_installed_and_typed():
         assert not any((HOME.parent / folder).exists() for folder in FOLDERS)
 
 
-def test_the_distribution_has_the_packages_version():
+def test_the_distribution_has_the_packages_version() -> None:
     assert importlib.metadata.version("netgen") == netgen.__version__
     assert run(COMMAND, "--version") == f"netgen {netgen.__version__}\n"
 
 
-def test_all_that_the_package_names_is_there():
+def test_all_that_the_package_names_is_there() -> None:
     """`__all__` is the namespace, and every name in it loads."""
     assert sorted(netgen.__all__) == netgen.__all__
     assert dir(netgen) == sorted([*netgen.__all__, "__version__"])
@@ -54,7 +55,7 @@ def test_all_that_the_package_names_is_there():
         netgen.nothing  # noqa: B018
 
 
-def test_type_checkers_see_the_names_that_run():
+def test_type_checkers_see_the_names_that_run() -> None:
     """netgen loads its names late; what it tells a type checker is the same."""
     tree = ast.parse((HOME / "__init__.py").read_text("utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
@@ -64,7 +65,7 @@ def test_type_checkers_see_the_names_that_run():
         assert getattr(importlib.import_module(module), name) is getattr(netgen, name)
 
 
-def test_folders_of_the_same_names_beside_a_script_do_no_harm(tmp_path):
+def test_folders_of_the_same_names_beside_a_script_do_no_harm(tmp_path: Path) -> None:
     """A user's own capture.py, encoders/, diffusion/ and exporters/ are not netgen's."""
     (tmp_path / "capture.py").write_text("raise RuntimeError\n")
     for folder in ("encoders", "diffusion", "exporters"):
@@ -80,7 +81,7 @@ def test_folders_of_the_same_names_beside_a_script_do_no_harm(tmp_path):
     assert run(sys.executable, script, cwd=tmp_path) == "2\n"
 
 
-def test_help_loads_nothing_heavy():
+def test_help_loads_nothing_heavy() -> None:
     """torch, pyarrow and numpy wait until a command needs them."""
     code = (
         "import sys; from netgen.cli.app import app; app(['--help'], standalone_mode=False); "
@@ -89,7 +90,7 @@ def test_help_loads_nothing_heavy():
     assert run(sys.executable, "-c", code).splitlines()[-1] == "[]"
 
 
-def test_the_shipped_models_are_there_with_their_cards():
+def test_the_shipped_models_are_there_with_their_cards() -> None:
     """`video` and `base`, with the classes of the README, at most 12 MB each."""
     models = {model.name: model for model in netgen.shipped_models()}
     assert sorted(models) == ["base", "video"]
@@ -100,7 +101,7 @@ def test_the_shipped_models_are_there_with_their_cards():
         assert "# Model card" in model.card.read_text("utf-8")
 
 
-def test_netflix_flows_come_out_of_the_box(tmp_path):
+def test_netflix_flows_come_out_of_the_box(tmp_path: Path) -> None:
     """The command's capture holds, when extracted, the series of the command's table."""
     for name in ("a.parquet", "a.pcap"):
         assert name in run(COMMAND, "synth", "--class", "netflix", "-n", "3", "-o", name, cwd=tmp_path)
@@ -111,7 +112,7 @@ def test_netflix_flows_come_out_of_the_box(tmp_path):
     assert np.array_equal(again.series(), plan(table, seed=0).series)
 
 
-def test_the_reader_is_compiled_where_there_is_a_c_compiler():
+def test_the_reader_is_compiled_where_there_is_a_c_compiler() -> None:
     if not any(map(shutil.which, ("cc", "gcc", "clang"))):
         pytest.skip("no C compiler is here")
     assert native.ready(), "install netgen anew: pip install -c constraints.txt -e '.[test]'"

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -16,7 +17,7 @@ _FLAGS = (
 class Browser:
     """One page, open until `close`."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Any) -> None:
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
         # bash, for descriptors of two digits; Chromium reads from descriptor 3 and writes to 4
@@ -35,7 +36,7 @@ class Browser:
         for domain in ("Page", "Runtime", "Log"):
             self.ask(f"{domain}.enable")
 
-    def ask(self, method, **parameters):
+    def ask(self, method: Any, **parameters: Any) -> Any:
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -48,7 +49,7 @@ class Browser:
                 return reply["result"]
             self.events.append(reply)
 
-    def _message(self):
+    def _message(self) -> Any:
         while b"\0" not in self._left:
             part = self._in.read(1 << 16)
             assert part, "Chromium has gone"
@@ -56,7 +57,7 @@ class Browser:
         message, _, self._left = self._left.partition(b"\0")
         return json.loads(message)
 
-    def open(self, path, width, height=900, **media):
+    def open(self, path: Any, width: Any, height: Any = 900, **media: Any) -> None:
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
         self.ask("Emulation.setEmulatedMedia", features=features)
@@ -65,20 +66,20 @@ class Browser:
         while not any(each.get("method") == "Page.loadEventFired" for each in self.events):
             self.events.append(self._message())
 
-    def run(self, script):
+    def run(self, script: Any) -> Any:
         found = self.ask("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def press(self, key, code):
+    def press(self, key: Any, code: Any) -> None:
         for kind in ("rawKeyDown", "keyUp"):
             self.ask("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
-    def complaints(self):
+    def complaints(self) -> Any:
         bad = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
         return [each for each in self.events if each.get("method") in bad]
 
-    def close(self):
+    def close(self) -> None:
         self._process.terminate()
         self._process.wait()
         self._in.close()

@@ -1,5 +1,7 @@
 """Chunks of records made by hand, and what the dissector says of one packet; read by `runpy` in the tests."""
 
+from typing import Any
+
 import numpy as np
 
 from netgen.capture.formats.records import Chunk
@@ -12,7 +14,7 @@ COLUMNS = (
 )
 
 
-def chunk_of(packets, linktype=1, snaplen=1 << 18, wire=None):
+def chunk_of(packets: Any, linktype: Any = 1, snaplen: Any = 1 << 18, wire: Any = None) -> Any:
     """A chunk as the reader would give it; `linktype` may be a list."""
     kept = [packet[:snaplen] for packet in packets]
     captured = np.array([len(packet) for packet in kept], np.int64)
@@ -27,14 +29,14 @@ def chunk_of(packets, linktype=1, snaplen=1 << 18, wire=None):
     )
 
 
-def one(packet, linktype=1, inner=False, **options):
+def one(packet: Any, linktype: Any = 1, inner: Any = False, **options: Any) -> Any:
     """The columns of a single packet, which must be in."""
     found = dissect(chunk_of([packet], linktype, **options), inner=inner)
     assert not found.skipped
     return {name: getattr(found, name)[0].item() for name in COLUMNS}
 
 
-def why(packet, linktype=1, **options):
+def why(packet: Any, linktype: Any = 1, **options: Any) -> Any:
     """The reason for which a single packet is out."""
     found = dissect(chunk_of([packet], linktype, **options))
     assert len(found) == 0
@@ -43,13 +45,13 @@ def why(packet, linktype=1, **options):
     return reason
 
 
-def link(text):
+def link(text: Any) -> Any:
     """Bytes from hexadecimal digits; ``N*XX`` stands for N times the byte XX."""
     parts = (part.split("*") for part in text.split())
     return b"".join(bytes.fromhex(part[-1]) * (int(part[0]) if len(part) > 1 else 1) for part in parts)
 
 
-def is_tcp4(columns, vlan=-1):
+def is_tcp4(columns: Any, vlan: Any = -1) -> None:
     """Whether the columns are of the packet that the tests put behind every link layer."""
     assert (columns["version"], columns["protocol"], columns["size"]) == (4, 6, 43)
     assert (columns["src_low"], columns["dst_low"]) == (0x0A000001, 0x0A000002)

@@ -5,6 +5,8 @@ What each rule of docs/flows.md says is held against a second implementation in 
 
 import struct
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,38 +33,38 @@ REPEATED, BACKWARDS = "packets seen twice", "packets stamped earlier than the on
 
 
 @pytest.fixture(params=[1 << 25, 100], ids=["one part", "many parts"])
-def flows_of(request, pcap_file, monkeypatch):
+def flows_of(request: pytest.FixtureRequest, pcap_file: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Function: (seconds, Ethernet frame) pairs to their flow table; once from one part, once from many."""
     monkeypatch.setattr(reader, "SEGMENT", request.param)
 
-    def make(packets, **options):
+    def make(packets: Any, **options: Any) -> Any:
         path = pcap_file([(T + round(at * NS), frame) for at, frame in packets], nano=True)
         return extract(path, spec=options.pop("spec", WHOLE), **options)
 
     return make
 
 
-def rows(table, *names):
+def rows(table: Any, *names: Any) -> Any:
     found = list(zip(*(table.table[name].to_pylist() for name in names), strict=True))
     return [each[0] for each in found] if len(names) == 1 else found
 
 
-def up_and_down(table):
+def up_and_down(table: Any) -> Any:
     """Packets up and down of each flow."""
     return table.series()[:, 2:].sum(2).tolist()
 
 
-def notes(table):
+def notes(table: Any) -> Any:
     return table.about["account"]["notes"]
 
 
-def tcp(packet, flags, seq=1, side="A", payload=b"", port=1000):
+def tcp(packet: Any, flags: Any, seq: Any = 1, side: Any = "A", payload: Any = b"", port: Any = 1000) -> Any:
     """A frame of one TCP connection, from its client A or its server B."""
     frame = packet.tcp4(port, 80, flags, payload, A, B) if side == "A" else packet.tcp4(80, port, flags, payload, B, A)
     return frame[:38] + struct.pack(">I", seq) + frame[42:]
 
 
-def talk(packet, *steps):
+def talk(packet: Any, *steps: Any) -> Any:
     """Frames of one TCP connection: steps of (seconds, "A" or "B", flags[, sequence number[, payload]])."""
     return [
         (at, tcp(packet, flags, more[0] if more else 1, side, bytes(*more[1:]))) for at, side, flags, *more in steps
@@ -72,7 +74,7 @@ def talk(packet, *steps):
 # -- what a flow is ------------------------------------------------------------------------------
 
 
-def test_both_directions_are_one_flow_and_up_is_from_the_initiator(packet, flows_of):
+def test_both_directions_are_one_flow_and_up_is_from_the_initiator(packet: Any, flows_of: Any) -> None:
     steps = talk(packet, (0, "A", SYN), (1, "B", SYN | ACK), (2, "A", ACK), (3, "B", ACK, 2, 100))
     table = flows_of(steps, spec=SeriesSpec(NS, 8))
     assert rows(table, "protocol", "src", "src_port", "dst", "dst_port", "vlan", "name") == [
@@ -98,17 +100,19 @@ def test_both_directions_are_one_flow_and_up_is_from_the_initiator(packet, flows
         ([(0, "B", ACK), (1, "A", ACK)], B),  # mid-stream: the first packet
     ],
 )
-def test_the_initiator_sent_the_syn_or_was_answered_or_sent_the_first_packet(packet, flows_of, steps, initiator):
+def test_the_initiator_sent_the_syn_or_was_answered_or_sent_the_first_packet(
+    packet: Any, flows_of: Any, steps: Any, initiator: Any
+) -> None:
     assert rows(flows_of(talk(packet, *steps)), "src") == [initiator]
 
 
-def test_vlans_keep_flows_apart(packet, flows_of):
+def test_vlans_keep_flows_apart(packet: Any, flows_of: Any) -> None:
     frame = packet.udp4(1, 2)
     tagged = [frame[:12] + b"\x81\x00\x00" + bytes([number]) + frame[12:] for number in (5, 6)]
     assert rows(flows_of([(0, frame), (1, tagged[0]), (2, tagged[1])]), "vlan") == [None, 5, 6]
 
 
-def test_a_packet_to_itself_goes_up(packet, flows_of):
+def test_a_packet_to_itself_goes_up(packet: Any, flows_of: Any) -> None:
     """So does the answer, which looks the same."""
     table = flows_of([(0, packet.udp4(7, 7, b"", A, A)), (1, packet.udp4(7, 7, b"abc", A, A))])
     assert up_and_down(table) == [[2, 0]]
@@ -116,20 +120,20 @@ def test_a_packet_to_itself_goes_up(packet, flows_of):
     assert sum(down for _, down in up_and_down(flows_of(steps))) == 0
 
 
-def test_the_ports_of_one_address_are_two_ends(packet, flows_of):
+def test_the_ports_of_one_address_are_two_ends(packet: Any, flows_of: Any) -> None:
     table = flows_of([(0, packet.udp4(9, 7, b"", A, A)), (1, packet.udp4(7, 9, b"", A, A))])
     assert rows(table, "src_port", "dst_port") == [(9, 7)]
     assert up_and_down(table) == [[1, 1]]
 
 
-def test_flows_stand_in_the_order_of_their_first_packets(packet, flows_of):
+def test_flows_stand_in_the_order_of_their_first_packets(packet: Any, flows_of: Any) -> None:
     """In the file, whatever their stamps and keys."""
     ports = [5, 3, 9, 3, 1, 5, 7]
     table = flows_of([(10 - at, packet.udp4(port, 53)) for at, port in enumerate(ports)])
     assert rows(table, "src_port", "packets", "flow") == [(5, 2, 0), (3, 2, 1), (9, 1, 2), (1, 1, 3), (7, 1, 4)]
 
 
-def test_a_flow_begins_with_its_earliest_stamp_and_ends_with_its_latest(packet, flows_of):
+def test_a_flow_begins_with_its_earliest_stamp_and_ends_with_its_latest(packet: Any, flows_of: Any) -> None:
     table = flows_of(talk(packet, (5, "A", ACK), (3, "B", ACK), (9, "B", ACK), (4, "A", ACK)), spec=SeriesSpec(NS, 8))
     assert rows(table, "start_ns", "duration_ns", "src") == [(T + 3 * NS, 6 * NS, A)]
     assert table.series()[0, 2:].tolist() == [[0, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 1, 0]]
@@ -138,14 +142,14 @@ def test_a_flow_begins_with_its_earliest_stamp_and_ends_with_its_latest(packet, 
 # -- where a flow ends ---------------------------------------------------------------------------
 
 
-def test_an_idle_timeout_ends_a_flow(packet, flows_of):
+def test_an_idle_timeout_ends_a_flow(packet: Any, flows_of: Any) -> None:
     steps = talk(packet, (0, "A", ACK), (120, "B", ACK), (240.5, "A", ACK))
     assert rows(flows_of(steps), "packets") == [2, 1]
     assert rows(flows_of(steps, idle_timeout_ns=121 * NS), "packets") == [3]
     assert rows(flows_of(steps, idle_timeout_ns=NS), "packets") == [1, 1, 1]
 
 
-def test_an_active_timeout_ends_a_flow_that_goes_on(packet, flows_of):
+def test_an_active_timeout_ends_a_flow_that_goes_on(packet: Any, flows_of: Any) -> None:
     """Counted from the first packet of each new flow; by default there is none."""
     steps = [(at * 50, packet.udp4(1, 2)) for at in range(10)]
     assert rows(flows_of(steps), "packets") == [10]
@@ -154,7 +158,7 @@ def test_an_active_timeout_ends_a_flow_that_goes_on(packet, flows_of):
     assert rows(flows_of(steps, active_timeout_ns=10**6 * NS), "packets") == [10]
 
 
-def test_an_active_timeout_counts_anew_from_every_kind_of_beginning(packet, flows_of):
+def test_an_active_timeout_counts_anew_from_every_kind_of_beginning(packet: Any, flows_of: Any) -> None:
     """After silence, and after a SYN that begins another flow."""
     steps = talk(packet, (0, "A", SYN, 1), (60, "A", FIN, 2), (70, "A", SYN, 9), (160, "A", ACK, 10), (171, "A", ACK))
     assert rows(flows_of(steps, active_timeout_ns=100 * NS), "packets") == [2, 2, 1]
@@ -166,17 +170,19 @@ def test_an_active_timeout_counts_anew_from_every_kind_of_beginning(packet, flow
 
 
 @pytest.mark.parametrize("end", [FIN | ACK, RST])
-def test_a_syn_after_fin_or_rst_is_a_new_flow_and_trailing_acks_stay_with_the_old(packet, flows_of, end):
+def test_a_syn_after_fin_or_rst_is_a_new_flow_and_trailing_acks_stay_with_the_old(
+    packet: Any, flows_of: Any, end: Any
+) -> None:
     steps = [(0, "A", SYN), (1, "A", end), (2, "B", ACK), (3, "A", ACK), (4, "B", SYN), (5, "A", SYN | ACK)]
     assert rows(flows_of(talk(packet, *steps)), "packets", "src") == [(4, A), (2, B)]
 
 
-def test_a_syn_of_another_number_is_a_new_flow_even_without_an_end(packet, flows_of):
+def test_a_syn_of_another_number_is_a_new_flow_even_without_an_end(packet: Any, flows_of: Any) -> None:
     steps = [(0, "A", SYN, 1), (1, "B", SYN | ACK), (2, "A", SYN, 2), (3, "B", SYN | ACK), (4, "A", SYN, 3)]
     assert rows(flows_of(talk(packet, *steps)), "packets") == [2, 2, 1]
 
 
-def test_a_repeated_syn_is_no_new_flow(packet, flows_of):
+def test_a_repeated_syn_is_no_new_flow(packet: Any, flows_of: Any) -> None:
     """Nor is one after a reset that said no to it, nor is the other side's first SYN."""
     steps = [(0, "A", SYN), (1, "A", SYN), (3, "A", SYN), (4, "B", SYN | ACK)]
     assert rows(flows_of(talk(packet, *steps)), "packets") == [4]
@@ -186,7 +192,7 @@ def test_a_repeated_syn_is_no_new_flow(packet, flows_of):
     assert rows(flows_of(talk(packet, *both)), "packets") == [4, 1]
 
 
-def test_a_number_repeats_only_the_last_syn_of_its_own_flow(packet, flows_of):
+def test_a_number_repeats_only_the_last_syn_of_its_own_flow(packet: Any, flows_of: Any) -> None:
     """A sequence number of 0 is one like others, and what a flow before had is forgotten."""
     steps = [(0, "A", SYN, 0), (1, "A", SYN, 0), (2, "B", RST), (200, "A", ACK, 5), (201, "A", SYN, 0)]
     assert rows(flows_of(talk(packet, *steps)), "packets") == [3, 1, 1]
@@ -213,7 +219,9 @@ STEP = st.tuples(
     active=st.sampled_from([None, 1, 30, 100, 1000]),
     segment=st.integers(24, 3000),
 )
-def test_timeouts_and_parts_of_any_size_give_the_flows_of_the_rules(packet, pcap_file, steps, idle, active, segment):
+def test_timeouts_and_parts_of_any_size_give_the_flows_of_the_rules(
+    packet: Any, pcap_file: Any, steps: Any, idle: Any, active: Any, segment: Any
+) -> None:
     """The rows of tests/support/oracle.py; and one and the same table whatever the parts."""
     frames, now = [], T
     for gap, side, port, flags, number in steps:
@@ -235,7 +243,9 @@ def test_timeouts_and_parts_of_any_size_give_the_flows_of_the_rules(packet, pcap
     assert cut.about == whole.about
 
 
-def test_keys_that_are_forgotten_when_their_flows_have_ended_are_flows_anew(monkeypatch, tmp_path):
+def test_keys_that_are_forgotten_when_their_flows_have_ended_are_flows_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A quarter of a million keys, in nine minutes of a capture; two of them go on for a while in each round."""
     monkeypatch.setattr(reader, "SEGMENT", 1 << 20)
     rng = np.random.default_rng(0)
@@ -273,7 +283,7 @@ def test_keys_that_are_forgotten_when_their_flows_have_ended_are_flows_anew(monk
     assert rounds * each == sum(rows(table, "packets"))
 
 
-def test_timeouts_that_cannot_be_used_are_refused():
+def test_timeouts_that_cannot_be_used_are_refused() -> None:
     for options in ({"idle_timeout_ns": 0}, {"active_timeout_ns": -1}):
         name = next(iter(options)).split("_")[0]
         with pytest.raises(InputError, match=f"{name} timeout of -?[01] ns cannot be used. Take one such as 120s"):
@@ -283,10 +293,10 @@ def test_timeouts_that_cannot_be_used_are_refused():
 # -- what is counted -----------------------------------------------------------------------------
 
 
-def test_packets_seen_twice_are_counted_and_kept(packet, flows_of):
+def test_packets_seen_twice_are_counted_and_kept(packet: Any, flows_of: Any) -> None:
     """Repeated within 10 ms, as a mirrored port does; not a retransmission, which has another IP identification."""
 
-    def numbered(ident, side="A"):
+    def numbered(ident: Any, side: Any = "A") -> Any:
         frame = tcp(packet, ACK, 5, side, b"abc")
         return frame[:18] + struct.pack(">H", ident) + frame[20:]
 
@@ -298,12 +308,12 @@ def test_packets_seen_twice_are_counted_and_kept(packet, flows_of):
     assert REPEATED not in notes(flows_of(steps))
 
 
-def test_a_packet_seen_twice_may_have_other_flows_between(packet, flows_of):
+def test_a_packet_seen_twice_may_have_other_flows_between(packet: Any, flows_of: Any) -> None:
     one, other = tcp(packet, ACK, 5), packet.udp4(1, 2, b"abc")
     assert notes(flows_of([(0, one), (0.001, other), (0.002, one)]))[REPEATED] == 1
 
 
-def test_a_packet_routed_once_is_the_same_packet(packet, flows_of):
+def test_a_packet_routed_once_is_the_same_packet(packet: Any, flows_of: Any) -> None:
     """Another MAC address and TTL, as before and after a router."""
     one = bytearray(tcp(packet, ACK, 5))
     one[18:20] = b"\0\7"
@@ -312,14 +322,14 @@ def test_a_packet_routed_once_is_the_same_packet(packet, flows_of):
     assert notes(flows_of([(0, bytes(one)), (0.001, bytes(other))]))[REPEATED] == 1
 
 
-def test_stamps_that_go_back_are_counted(packet, flows_of):
+def test_stamps_that_go_back_are_counted(packet: Any, flows_of: Any) -> None:
     """From packet to packet, of any flow; equal ones are none."""
     steps = [(at, packet.udp4(port, 53)) for at, port in ((5, 1), (3, 2), (4, 1), (4, 2), (3.999, 3), (9, 1))]
     assert notes(flows_of(steps))[BACKWARDS] == 2
     assert BACKWARDS not in notes(flows_of(steps[1:4]))
 
 
-def test_stamps_of_two_captures_are_not_compared(packet, pcap_file):
+def test_stamps_of_two_captures_are_not_compared(packet: Any, pcap_file: Any) -> None:
     paths = [pcap_file([(T - at, packet.udp4(1, 2))], f"{at}.pcap") for at in range(2)]
     table = extract(paths)
     assert BACKWARDS not in notes(table)
@@ -329,14 +339,14 @@ def test_stamps_of_two_captures_are_not_compared(packet, pcap_file):
 # -- names ---------------------------------------------------------------------------------------
 
 
-def test_only_the_initiator_says_a_flows_name_and_says_it_once(packet, flows_of):
+def test_only_the_initiator_says_a_flows_name_and_says_it_once(packet: Any, flows_of: Any) -> None:
     """The first name counts; a flow that is begun anew has its own."""
     film, other = hellos.hello(b"a.nflxvideo.net"), hellos.hello(b"www.example.org")
 
-    def from_b(seq, payload):
+    def from_b(seq: Any, payload: Any) -> Any:
         return tcp(packet, ACK, seq, "B", payload)
 
-    def from_a(seq, payload, port=1000):
+    def from_a(seq: Any, payload: Any, port: Any = 1000) -> Any:
         return tcp(packet, ACK, seq, "A", payload, port)
 
     steps = [
@@ -358,7 +368,7 @@ def test_only_the_initiator_says_a_flows_name_and_says_it_once(packet, flows_of)
     assert rows(flows_of(steps[1:2]), "name") == ["www.example.org"]  # whoever sent the first packet
 
 
-def test_who_is_the_initiator_may_become_known_after_the_name(packet, flows_of):
+def test_who_is_the_initiator_may_become_known_after_the_name(packet: Any, flows_of: Any) -> None:
     """B's hello comes first, then A's SYN: it was a server's after all."""
     hello = hellos.hello(b"www.example.org")
     steps = [(0, tcp(packet, ACK, 5, "B", hello)), (1, tcp(packet, SYN, 1))]
@@ -367,13 +377,13 @@ def test_who_is_the_initiator_may_become_known_after_the_name(packet, flows_of):
     assert rows(flows_of(steps), "src", "name") == [(A, "www.example.org")]
 
 
-def dns(packet, name, *addresses, client=A):
+def dns(packet: Any, name: Any, *addresses: Any, client: Any = A) -> Any:
     """What a name server tells a client."""
     answers = [hellos.record(hellos.dns_name(name), 1, bytes(map(int, each.split(".")))) for each in addresses]
     return packet.udp4(53, 5000, hellos.dns(name, answers), "10.0.0.53", client)
 
 
-def test_dns_names_later_flows_between_the_client_and_the_address(packet, flows_of):
+def test_dns_names_later_flows_between_the_client_and_the_address(packet: Any, flows_of: Any) -> None:
     """Not those before, nor another client's; of several answers the last; not where TLS or QUIC say it."""
     quic = hellos.initial(hellos.crypto(0, hellos.message(b"quic.example.org")))
     steps = [
@@ -405,7 +415,7 @@ def test_dns_names_later_flows_between_the_client_and_the_address(packet, flows_
     assert only_tls == [(1000, "tls.example.org", "tls")]
 
 
-def test_dns_of_one_capture_names_no_flow_of_another(packet, pcap_file):
+def test_dns_of_one_capture_names_no_flow_of_another(packet: Any, pcap_file: Any) -> None:
     one = pcap_file([(T, dns(packet, "one.example.org", B))], "a.pcap")
     two = pcap_file([(T + NS, packet.udp4(2, 9, b"", A, B))], "b.pcap")
     assert rows(extract([one, two], names="all"), "name")[1:] == [None]
@@ -416,7 +426,7 @@ def test_dns_of_one_capture_names_no_flow_of_another(packet, pcap_file):
 # -- put together ----------------------------------------------------------------------------------
 
 
-def test_by_capture_is_one_row_with_each_flows_own_direction(packet, flows_of):
+def test_by_capture_is_one_row_with_each_flows_own_direction(packet: Any, flows_of: Any) -> None:
     frames = [
         *talk(packet, (0, "A", SYN), (1, "B", SYN | ACK)),
         (2, packet.udp4(9, 53, b"abc", B, A)),
@@ -427,7 +437,7 @@ def test_by_capture_is_one_row_with_each_flows_own_direction(packet, flows_of):
     assert up_and_down(table) == [[3, 1]]
 
 
-def test_by_host_is_one_row_for_each_initiating_address(packet, flows_of):
+def test_by_host_is_one_row_for_each_initiating_address(packet: Any, flows_of: Any) -> None:
     frames = [
         *talk(packet, (0, "A", SYN), (1, "B", SYN | ACK)),
         (2, packet.udp4(9, 53, b"abc", B, A)),

@@ -1,5 +1,7 @@
 """netgen.capture.flows.clock: time that goes by, whatever the stamps say (docs/flows.md, rule 5)."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ FIRST, LAST = -4_600_000_000 * NS, 4_600_000_000 * NS
 _MANY = settings(max_examples=200)
 
 
-def shown(time_ns, number, slack=IDLE, stride=STRIDE, cuts=()):
+def shown(time_ns: Any, number: Any, slack: Any = IDLE, stride: Any = STRIDE, cuts: Any = ()) -> Any:
     """What the clock shows at packets, told of in several calls."""
     clock = Clock(slack, stride)
     time_ns, number = np.array(time_ns, np.int64), np.array(number, np.int64)
@@ -28,7 +30,7 @@ def shown(time_ns, number, slack=IDLE, stride=STRIDE, cuts=()):
     return out.tolist()
 
 
-def by_loop(time_ns, number, slack=IDLE, stride=STRIDE):
+def by_loop(time_ns: Any, number: Any, slack: Any = IDLE, stride: Any = STRIDE) -> Any:
     """The same, a packet at a time and in whole numbers of any size."""
     out, now, latest, block, in_block = [], 0, None, None, None
     for time, each in zip(time_ns, number, strict=True):
@@ -67,7 +69,7 @@ PIECES = st.lists(
 )
 
 
-def stamps(pieces):
+def stamps(pieces: Any) -> Any:
     """Times and numbers of the packets of pieces."""
     time_ns, number = [], []
     now, last = NOW, 0
@@ -90,7 +92,9 @@ def stamps(pieces):
     cuts=st.lists(st.one_of(st.integers(0, 9000), st.integers(0, 8).map(BLOCK.__mul__)), max_size=6),
     slack=st.sampled_from([1, NS, IDLE, 10**6 * NS]),
 )
-def test_the_clock_is_that_of_a_plain_loop_however_packets_are_cut_into_calls(pieces, cuts, slack):
+def test_the_clock_is_that_of_a_plain_loop_however_packets_are_cut_into_calls(
+    pieces: Any, cuts: Any, slack: Any
+) -> None:
     time_ns, number = stamps(pieces)
     cuts = sorted(min(each, len(time_ns)) for each in cuts)
     expected = by_loop(time_ns, number, slack, 4 * slack)
@@ -100,7 +104,7 @@ def test_the_clock_is_that_of_a_plain_loop_however_packets_are_cut_into_calls(pi
 
 @_MANY
 @given(pieces=PIECES, stride=st.sampled_from([1, NS, STRIDE, 10**7 * NS]))
-def test_the_clock_never_goes_down_and_never_far_at_once(pieces, stride):
+def test_the_clock_never_goes_down_and_never_far_at_once(pieces: Any, stride: Any) -> None:
     steps = np.diff(shown(*stamps(pieces), stride=stride), prepend=0)
     assert steps.min() >= 0
     assert steps.max() <= stride
@@ -111,7 +115,7 @@ def test_the_clock_never_goes_down_and_never_far_at_once(pieces, stride):
     time_ns=st.lists(st.one_of(st.sampled_from([FIRST, LAST, 0, 1]), st.integers(FIRST, LAST)), max_size=40),
     far=st.lists(st.booleans(), min_size=40, max_size=40),
 )
-def test_wild_stamps_do_not_overflow(time_ns, far):
+def test_wild_stamps_do_not_overflow(time_ns: Any, far: Any) -> None:
     """From one end of time to the other and back, again and again."""
     number = np.cumsum(np.where(far[: len(time_ns)], BLOCK, 1)).tolist()
     expected = by_loop(time_ns, number)
@@ -119,15 +123,15 @@ def test_wild_stamps_do_not_overflow(time_ns, far):
     assert max(expected, default=0) <= STRIDE * len(time_ns)
 
 
-def test_ordinary_stamps_are_shown_as_time_since_the_first():
+def test_ordinary_stamps_are_shown_as_time_since_the_first() -> None:
     assert shown([NOW, NOW + 5, NOW + NS, NOW + 100 * NS], [1, 2, 3, 4]) == [0, 5, NS, 100 * NS]
 
 
-def test_a_stamp_that_is_early_shows_what_was_shown_before():
+def test_a_stamp_that_is_early_shows_what_was_shown_before() -> None:
     assert shown([NOW, NOW + NS, NOW - 9 * NS, NOW + 2 * NS], [1, 2, 3, 4]) == [0, NS, NS, 2 * NS]
 
 
-def test_stamps_of_0_are_no_time():
+def test_stamps_of_0_are_no_time() -> None:
     """Not at the beginning, not for a whole block, and they set no clock back."""
     assert shown([0, NOW, 0, NOW + NS], [1, 2, 3, 4]) == [0, 0, 0, NS]
     stamps = [NOW] + [0] * (3 * BLOCK) + [NOW + NS]
@@ -135,7 +139,7 @@ def test_stamps_of_0_are_no_time():
     assert shown([0] * 5, range(1, 6)) == [0] * 5
 
 
-def test_a_block_that_lies_back_sets_the_clock():
+def test_a_block_that_lies_back_sets_the_clock() -> None:
     """Its last packets still see the clock that stood still; the next block's go on from them."""
     ahead = NOW + 10**6 * NS
     stamps = [NOW, ahead] + [NOW + NS] * (2 * BLOCK - 2) + [NOW + 3 * NS]
@@ -146,20 +150,20 @@ def test_a_block_that_lies_back_sets_the_clock():
 
 @pytest.mark.parametrize("cuts", [(), (BLOCK,), (2 * BLOCK,), (1500, 2 * BLOCK), (BLOCK, 1500)])
 @pytest.mark.parametrize("now", [NOW, FIRST + 500 * NS, 0, LAST], ids=["now", "1825", "1970", "2115"])
-def test_a_block_that_lies_back_no_further_than_the_slack_sets_nothing(cuts, now):
+def test_a_block_that_lies_back_no_further_than_the_slack_sets_nothing(cuts: Any, now: Any) -> None:
     """Whether its packets are told of in one call or several, and in whatever year."""
     for back, more in ((IDLE, 0), (IDLE + 1, 1)):
         times = [now or 1] * BLOCK + [(now or 1) - back] * BLOCK + [(now or 1) - back + 1]
         assert shown(times, range(1, len(times) + 1), cuts=cuts)[-1] == more
 
 
-def test_a_block_of_one_packet_sets_the_clock_too():
+def test_a_block_of_one_packet_sets_the_clock_too() -> None:
     """Blocks are counted in records of the file, most of which may be no IP packets."""
     stamps, numbers = [NOW, NOW - 500 * NS, NOW - 499 * NS], [1, BLOCK + 1, 2 * BLOCK + 1]
     assert shown(stamps, numbers) == [0, 0, NS]
 
 
 @pytest.mark.parametrize("cuts", [(), (0,), (1, 1), (2, 3, 3)])
-def test_no_packets_take_no_time(cuts):
+def test_no_packets_take_no_time(cuts: Any) -> None:
     assert shown([], []) == []
     assert shown([NOW, NOW + 1, NOW + 2], [1, 2, 3], cuts=cuts) == [0, 1, 2]

@@ -3,6 +3,7 @@
 import ipaddress
 import struct
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,48 +31,48 @@ SEGMENTS = (60, 500, 1 << 25)
 _QUICK = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def ip(src, dst, payload, place=0, ident=0, protocol=UDP):
+def ip(src: Any, dst: Any, payload: Any, place: Any = 0, ident: Any = 0, protocol: Any = UDP) -> Any:
     """A frame; `place` is the offset in units of 8 bytes, and `MORE`."""
     ends = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
     head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), ident, place, 64, protocol, 0)
     return bytes(12) + b"\x08\0" + head + ends + payload
 
 
-def first(sport, ident=7, src=A, dst=B, size=16):
+def first(sport: Any, ident: Any = 7, src: Any = A, dst: Any = B, size: Any = 16) -> Any:
     """The first fragment of a datagram."""
     return ip(src, dst, struct.pack(">HHHH", sport, 53, 999, 0) + bytes(size), MORE, ident)
 
 
-def later(ident=7, src=A, dst=B, place=3, size=8):
+def later(ident: Any = 7, src: Any = A, dst: Any = B, place: Any = 3, size: Any = 8) -> Any:
     return ip(src, dst, b"\xff" * size, place, ident)
 
 
-def first6(sport, ident=7):
+def first6(sport: Any, ident: Any = 7) -> Any:
     body = struct.pack(">BBHI", UDP, 0, 1, ident) + struct.pack(">HHHH", sport, 53, 999, 0) + bytes(16)
     return _ip6(body)
 
 
-def later6(ident=7, following=UDP):
+def later6(ident: Any = 7, following: Any = UDP) -> Any:
     return _ip6(struct.pack(">BBHI", following, 0, 3 << 3, ident) + b"\xff" * 8)
 
 
-def _ip6(body):
+def _ip6(body: Any) -> Any:
     ends = ipaddress.ip_address(A6).packed + ipaddress.ip_address(B6).packed
     return bytes(12) + b"\x86\xdd" + struct.pack(">IHBB", 6 << 28, len(body), 44, 64) + ends + body
 
 
-def tcp(flags, seq, place=0, ident=0, size=0):
+def tcp(flags: Any, seq: Any, place: Any = 0, ident: Any = 0, size: Any = 0) -> Any:
     head = struct.pack(">HHIIBBHHH", 1000, 80, seq, 0, 0x50, flags, 0, 0, 0)
     return ip(A, B, head + bytes(size), place, ident, TCP)
 
 
 @pytest.fixture
-def capture(pcap_file):
+def capture(pcap_file: Any) -> Any:
     """Function: frames at (seconds, frame) to a file."""
     return lambda frames: pcap_file([(T * NS + round(at * NS), data) for at, data in frames], nano=True)
 
 
-def flows(path, segment=1 << 25, **options):
+def flows(path: Any, segment: Any = 1 << 25, **options: Any) -> Any:
     """Source port and packets of the flows, in their order; the file is read in pieces of so many bytes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SEGMENT", segment)
@@ -106,13 +107,13 @@ CASES = {
 
 @pytest.mark.parametrize("segment", SEGMENTS)
 @pytest.mark.parametrize("name", CASES)
-def test_later_fragments_go_with_their_first(capture, name, segment):
+def test_later_fragments_go_with_their_first(capture: Any, name: Any, segment: Any) -> None:
     frames, expected = CASES[name]
     assert flows(capture(frames), segment) == expected
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
-def test_a_fragment_that_waited_stands_right_behind_its_first(capture, segment):
+def test_a_fragment_that_waited_stands_right_behind_its_first(capture: Any, segment: Any) -> None:
     """With the connection of its first, which may be the next one with the same ports."""
     early = ip(A, B, b"\xff" * 8, 3, 7, TCP)
     frames = [(0, early), (1, tcp(SYN, 1)), (2, tcp(ACK, 2, MORE, 7, 24)), (3, tcp(FIN, 3)), (4, tcp(SYN, 9))]
@@ -122,7 +123,7 @@ def test_a_fragment_that_waited_stands_right_behind_its_first(capture, segment):
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
-def test_a_fragment_that_waited_keeps_its_time_and_direction(capture, segment):
+def test_a_fragment_that_waited_keeps_its_time_and_direction(capture: Any, segment: Any) -> None:
     """The flow begins with it, and goes up where it went up; sizes are its own."""
     path = capture([(5, later(src=B, dst=A, size=100)), (9, first(1, src=B, dst=A)), (10, ip(A, B, first(1)[34:]))])
     with pytest.MonkeyPatch.context() as patch:
@@ -133,7 +134,7 @@ def test_a_fragment_that_waited_keeps_its_time_and_direction(capture, segment):
     assert table.series()[0].sum(1).tolist() == [120 + 44, 0, 2, 0]
 
 
-def test_fragments_of_one_capture_are_not_joined_to_anothers(pcap_file):
+def test_fragments_of_one_capture_are_not_joined_to_anothers(pcap_file: Any) -> None:
     one = pcap_file([(T * NS, first(1))], "a.pcap")
     two = pcap_file([(T * NS, later())], "b.pcap")
     for paths in ([one, two], [two, one]):
@@ -142,7 +143,7 @@ def test_fragments_of_one_capture_are_not_joined_to_anothers(pcap_file):
 
 
 @st.composite
-def _frames(draw):
+def _frames(draw: Any) -> Any:
     """Fragments of a few datagrams and whole packets in any order, some far apart."""
     made, now = [], 1000
     for _ in range(draw(st.integers(1, 40))):
@@ -165,7 +166,7 @@ def _frames(draw):
 COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "start_ns", "duration_ns", "packets", "bytes")
 
 
-def whole_rows(path, segment):
+def whole_rows(path: Any, segment: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SEGMENT", segment)
         table = extract(path, spec=WHOLE)
@@ -175,7 +176,7 @@ def whole_rows(path, segment):
 
 @_QUICK
 @given(frames=_frames(), segment=st.integers(24, 2000))
-def test_flows_are_those_of_the_rules_however_the_file_is_cut(capture, frames, segment):
+def test_flows_are_those_of_the_rules_however_the_file_is_cut(capture: Any, frames: Any, segment: Any) -> None:
     """The flows of tests/support/oracle.py; and the same table, in the same order, from pieces of any size."""
     path = capture(frames)
     expected = Counter(flow.row() for flow in oracle.flows_of(path))
@@ -191,7 +192,9 @@ def test_flows_are_those_of_the_rules_however_the_file_is_cut(capture, frames, s
 
 @_QUICK
 @given(frames=_frames(), segment=st.integers(24, 2000), room=st.integers(1, 4))
-def test_with_little_memory_no_packet_is_lost_and_cuts_change_nothing(capture, frames, segment, room):
+def test_with_little_memory_no_packet_is_lost_and_cuts_change_nothing(
+    capture: Any, frames: Any, segment: Any, room: Any
+) -> None:
     path = capture(frames)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fragments, "REMEMBERED", room)
@@ -201,7 +204,7 @@ def test_with_little_memory_no_packet_is_lost_and_cuts_change_nothing(capture, f
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
-def test_firsts_that_came_long_ago_are_forgotten(capture, monkeypatch, segment):
+def test_firsts_that_came_long_ago_are_forgotten(capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any) -> None:
     monkeypatch.setattr(fragments, "REMEMBERED", 10)
     for between, port in ((9, 1), (10, None)):
         others = [(1, first(2, ident)) for ident in range(100, 100 + between)]
@@ -210,7 +213,7 @@ def test_firsts_that_came_long_ago_are_forgotten(capture, monkeypatch, segment):
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
-def test_what_waits_too_long_is_let_go_of(capture, monkeypatch, segment):
+def test_what_waits_too_long_is_let_go_of(capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any) -> None:
     monkeypatch.setattr(fragments, "REMEMBERED", 10)
     for between, expected in ((9, [(1, 2), (None, 9)]), (10, [(None, 11), (1, 1)])):
         others = [(1, later(ident)) for ident in range(100, 100 + between)]
@@ -219,7 +222,7 @@ def test_what_waits_too_long_is_let_go_of(capture, monkeypatch, segment):
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
-def test_what_waits_no_longer_takes_no_room(capture, monkeypatch, segment):
+def test_what_waits_no_longer_takes_no_room(capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any) -> None:
     """Datagram after datagram, each the other way round; and one that is seen again is remembered anew."""
     monkeypatch.setattr(fragments, "REMEMBERED", 3)
     frames = [each for ident in range(50) for each in ((0, later(ident)), (0, later(ident)), (0, first(1, ident)))]
@@ -228,7 +231,7 @@ def test_what_waits_no_longer_takes_no_room(capture, monkeypatch, segment):
     assert flows(capture([*seen, (1, later(7))]), segment) == [(1, 7)]
 
 
-def test_as_many_fragments_as_there_are_can_wait(capture):
+def test_as_many_fragments_as_there_are_can_wait(capture: Any) -> None:
     """Of one datagram too, and all find their first."""
     path = capture([(0, later())] * 3000 + [(1, first(1))])
     assert flows(path) == [(1, 3001)]

@@ -1,6 +1,7 @@
 """netgen.capture.flows.key_index and keys: every key has a number of its own, however unlucky the hash."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from netgen.capture.layers.dissect import Packets
 pytestmark = pytest.mark.usefixtures("either_reader")
 
 
-def some_keys(numbers):
+def some_keys(numbers: Any) -> Any:
     out = np.zeros(len(numbers), KEY)
     out["a_low"], out["b_port"] = numbers, np.array(numbers, np.int64) % 7
     return out
@@ -24,7 +25,7 @@ def some_keys(numbers):
     st.lists(st.tuples(st.sets(st.integers(0, 400), max_size=80), st.integers(0, 5)), max_size=12),
     st.booleans(),
 )
-def test_numbers_are_those_of_a_dict(batches, clash):
+def test_numbers_are_those_of_a_dict(batches: Any, clash: Any) -> None:
     """As long as a key is in use its number is its own, even if all hashes are equal; afterwards it is new."""
     table, known = key_index.Slots(), {}
     with pytest.MonkeyPatch.context() as patch:
@@ -42,7 +43,7 @@ def test_numbers_are_those_of_a_dict(batches, clash):
             table.give_back(np.array([known.pop(each) for each in back], np.int64))
 
 
-def packets(rows):
+def packets(rows: Any) -> Any:
     """Packets of (version, source, destination, source port, destination port, VLAN, protocol)."""
     names = ("version", "src_low", "dst_low", "src_port", "dst_port", "vlan", "protocol")
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
@@ -64,7 +65,7 @@ ROWS = st.tuples(
 
 
 @given(st.lists(st.lists(ROWS, min_size=1, max_size=20), min_size=1, max_size=3), st.booleans())
-def test_packets_of_a_flow_have_one_key_in_either_direction(chunks, clash):
+def test_packets_of_a_flow_have_one_key_in_either_direction(chunks: Any, clash: Any) -> None:
     """That of `keys_of`, which knows no short cut; even if all hashes are equal."""
     seen = Keys()
     with pytest.MonkeyPatch.context() as patch:

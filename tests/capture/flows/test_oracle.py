@@ -9,6 +9,8 @@ import itertools
 import json
 import struct
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -33,7 +35,7 @@ WHOLE = netgen.SeriesSpec(bin_ns=2**60 - 1, length=4)
 COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "start_ns", "duration_ns", "packets", "bytes")
 
 
-def netgen_rows(path, **options):
+def netgen_rows(path: Any, **options: Any) -> Any:
     """Flows of a capture as netgen has them, in the form of the oracle's rows, and how often each occurs."""
     table = netgen.extract([path], like=WHOLE, **options)
     columns = [table.table[name].to_pylist() for name in COLUMNS]
@@ -42,11 +44,11 @@ def netgen_rows(path, **options):
     return Counter(zip(*columns, *table.series().sum(2).T.tolist(), strict=True))
 
 
-def oracle_rows(path, **options):
+def oracle_rows(path: Any, **options: Any) -> Any:
     return Counter(flow.row() for flow in oracle.flows_of(path, **options))
 
 
-def differences(path):
+def differences(path: Any) -> Any:
     """What only netgen has and what only the oracle has, or None."""
     ours, theirs = netgen_rows(path), oracle_rows(path)
     if ours == theirs:
@@ -57,12 +59,22 @@ def differences(path):
 # -- packets -------------------------------------------------------------------------------------
 
 
-def ether(kind, payload, vlans=()):
+def ether(kind: Any, payload: Any, vlans: Any = ()) -> Any:
     tags = b"".join(struct.pack(">HH", 0x8100, number) for number in vlans)
     return bytes(range(12)) + tags + struct.pack(">H", kind) + payload
 
 
-def ip(src, dst, protocol, payload, *, fragment=0, ident=0, length=None, vlans=()):
+def ip(
+    src: Any,
+    dst: Any,
+    protocol: Any,
+    payload: Any,
+    *,
+    fragment: Any = 0,
+    ident: Any = 0,
+    length: Any = None,
+    vlans: Any = (),
+) -> Any:
     """An IPv4 packet by its addresses' notation; a fragment's offset is in units of 8 bytes."""
     ends = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
     total = 20 + len(payload) if length is None else length
@@ -71,41 +83,52 @@ def ip(src, dst, protocol, payload, *, fragment=0, ident=0, length=None, vlans=(
     )
 
 
-def ip6(src, dst, protocol, payload, *, length=None, vlans=()):
+def ip6(src: Any, dst: Any, protocol: Any, payload: Any, *, length: Any = None, vlans: Any = ()) -> Any:
     ends = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
     size = len(payload) if length is None else length
     return ether(0x86DD, struct.pack(">IHBB", 6 << 28, size, protocol, 9) + ends + payload, vlans)
 
 
-def tcp(flags, seq=1, src=A, dst=B, sport=1000, dport=80, size=0, **options):
+def tcp(
+    flags: Any,
+    seq: Any = 1,
+    src: Any = A,
+    dst: Any = B,
+    sport: Any = 1000,
+    dport: Any = 80,
+    size: Any = 0,
+    **options: Any,
+) -> Any:
     head = struct.pack(">HHIIBBHHH", sport, dport, seq, 0, 0x50, flags, 0, 0, 0)
     return ip(src, dst, 6, head + bytes(size), **options)
 
 
-def back(flags, seq=1, size=0, **options):
+def back(flags: Any, seq: Any = 1, size: Any = 0, **options: Any) -> Any:
     """From the server to the client of `tcp`."""
     return tcp(flags, seq, B, A, 80, 1000, size, **options)
 
 
-def udp(src=A, dst=B, sport=1000, dport=53, size=0, **options):
+def udp(src: Any = A, dst: Any = B, sport: Any = 1000, dport: Any = 53, size: Any = 0, **options: Any) -> Any:
     return ip(src, dst, 17, struct.pack(">HHHH", sport, dport, min(8 + size, 0xFFFF), 0) + bytes(size), **options)
 
 
-def part(offset, ident=7, src=A, dst=B, protocol=17, size=8, **options):
+def part(
+    offset: Any, ident: Any = 7, src: Any = A, dst: Any = B, protocol: Any = 17, size: Any = 8, **options: Any
+) -> Any:
     """A later fragment."""
     return ip(src, dst, protocol, b"\xff" * size, fragment=offset, ident=ident, **options)
 
 
-def part6(place, ident, payload, *, following=17, src=A6, dst=B6):
+def part6(place: Any, ident: Any, payload: Any, *, following: Any = 17, src: Any = A6, dst: Any = B6) -> Any:
     """An IPv6 packet with a fragment header; `place` is offset * 8 + more."""
     return ip6(src, dst, 44, struct.pack(">BBHI", following, 0, place, ident) + payload)
 
 
-def echo(kind, ident, src=A, dst=B, seq=0):
+def echo(kind: Any, ident: Any, src: Any = A, dst: Any = B, seq: Any = 0) -> Any:
     return ip(src, dst, 1, struct.pack(">BBHHH", kind, 0, 0, ident, seq))
 
 
-def write(path, frames):
+def write(path: Any, frames: Any) -> Any:
     """A pcap file with nanoseconds; a frame's time is in seconds from T, or None for a stamp of 0."""
     out = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 1 << 18, 1)]
     for seconds, data in frames:
@@ -256,7 +279,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_rule_puts_packets_together_as_it_says(name, tmp_path):
+def test_each_rule_puts_packets_together_as_it_says(name: Any, tmp_path: Path) -> None:
     frames, flows = CASES[name]
     path = write(tmp_path / "a.pcap", frames)
     assert sorted(sorted(flow.numbers) for flow in oracle.flows_of(path)) == sorted(flows)
@@ -264,14 +287,14 @@ def test_each_rule_puts_packets_together_as_it_says(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_each_rule_gives_the_row_it_says(name, tmp_path):
+def test_each_rule_gives_the_row_it_says(name: Any, tmp_path: Path) -> None:
     frames, flows = ROWS[name]
     path = write(tmp_path / "a.pcap", frames)
     assert oracle_rows(path) == Counter(flows)
     assert netgen_rows(path) == Counter(flows)
 
 
-def test_a_clock_that_jumped_ahead_is_set_back_after_a_block(tmp_path):
+def test_a_clock_that_jumped_ahead_is_set_back_after_a_block(tmp_path: Path) -> None:
     """One stamp a year ahead ends every flow once; a block of 1024 packets later timeouts work again."""
     ahead = [(0, udp()), (YEAR, udp(sport=9)), (1, udp())]
     frames = (
@@ -305,7 +328,9 @@ def test_a_clock_that_jumped_ahead_is_set_back_after_a_block(tmp_path):
         ([None] * 1024, [20, 400, YEAR], 1),  # none has a time: not set
     ],
 )
-def test_the_clock_is_set_to_the_latest_time_of_a_block_that_lies_back(tmp_path, block, probe, flows):
+def test_the_clock_is_set_to_the_latest_time_of_a_block_that_lies_back(
+    tmp_path: Path, block: Any, probe: Any, flows: int
+) -> None:
     first = [(0, udp()), (YEAR, udp(sport=9))] + [(1, udp(sport=5))] * 1022
     path = write(
         tmp_path / "a.pcap", first + [(at, udp(sport=5)) for at in block] + [(at, udp(sport=7)) for at in probe]
@@ -314,7 +339,7 @@ def test_the_clock_is_set_to_the_latest_time_of_a_block_that_lies_back(tmp_path,
     assert netgen_rows(path) == oracle_rows(path)
 
 
-def test_an_active_timeout_ends_flows_that_go_on(tmp_path):
+def test_an_active_timeout_ends_flows_that_go_on(tmp_path: Path) -> None:
     times = [0, 100, 200, 300, 300 + TICK, 400, 500, 600, 600 + TICK, 601]
     path = write(tmp_path / "a.pcap", [(at, udp()) for at in times])
     assert [len(flow.numbers) for flow in oracle.flows_of(path, active_ns=300 * NS)] == [4, 5, 1]
@@ -331,7 +356,7 @@ _FLAGS = st.sampled_from([SYN, SYN, SYN | ACK, ACK, ACK, FIN | ACK, RST, RST | A
 
 
 @st.composite
-def _tcp(draw):
+def _tcp(draw: Any) -> Any:
     src, dst = draw(_ENDS)
     sport, dport = draw(_PORTS)
     return tcp(
@@ -340,7 +365,7 @@ def _tcp(draw):
 
 
 @st.composite
-def _other(draw):
+def _other(draw: Any) -> Any:
     src, dst = draw(_ENDS)
     sport, dport = draw(_PORTS)
     match draw(st.integers(0, 5)):
@@ -360,7 +385,7 @@ def _other(draw):
 
 
 @st.composite
-def _fragment(draw):
+def _fragment(draw: Any) -> Any:
     src, dst = draw(_ENDS)
     sport, dport = draw(_PORTS)
     ident, protocol = draw(st.integers(7, 8)), draw(st.sampled_from([6, 17, 17]))
@@ -371,10 +396,10 @@ def _fragment(draw):
     return udp(src, dst, sport, dport, fragment=MORE, ident=ident)
 
 
-def _frames(packets, steps=_STEPS, size=30):
+def _frames(packets: Any, steps: Any = _STEPS, size: Any = 30) -> Any:
     """Frames with times that go on by the steps; rarely a stamp of 0, or one a year ahead that passes."""
 
-    def timed(pairs):
+    def timed(pairs: Any) -> Any:
         frames, now = [], 10_000
         for data, step, odd in pairs:
             now += step
@@ -388,7 +413,7 @@ def _frames(packets, steps=_STEPS, size=30):
 _QUICK = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
-def _agree(tmp_path, frames):
+def _agree(tmp_path: Any, frames: Any) -> None:
     path = write(tmp_path / "made.pcap", frames)
     for idle in (120, 10):
         assert netgen_rows(path, idle_timeout=f"{idle}s") == oracle_rows(path, idle_ns=idle * NS)
@@ -396,19 +421,19 @@ def _agree(tmp_path, frames):
 
 @_QUICK
 @given(frames=_frames(_tcp()))
-def test_made_tcp_gives_the_same_flows(tmp_path, frames):
+def test_made_tcp_gives_the_same_flows(tmp_path: Path, frames: Any) -> None:
     _agree(tmp_path, frames)
 
 
 @_QUICK
 @given(frames=_frames(_other()))
-def test_made_traffic_of_all_kinds_gives_the_same_flows(tmp_path, frames):
+def test_made_traffic_of_all_kinds_gives_the_same_flows(tmp_path: Path, frames: Any) -> None:
     _agree(tmp_path, frames)
 
 
 @_QUICK
 @given(frames=_frames(_fragment()))
-def test_made_fragments_give_the_same_flows(tmp_path, frames):
+def test_made_fragments_give_the_same_flows(tmp_path: Path, frames: Any) -> None:
     _agree(tmp_path, frames)
 
 
@@ -425,7 +450,7 @@ def test_made_fragments_give_the_same_flows(tmp_path, frames):
         max_size=5,
     )
 )
-def test_made_clocks_that_jump_give_the_same_flows(tmp_path, pieces):
+def test_made_clocks_that_jump_give_the_same_flows(tmp_path: Path, pieces: Any) -> None:
     """Long captures, whose clock jumps, runs backwards and is set back after blocks."""
     frames, now = [], 10_000.0
     for count, jump, step, zeros in pieces:
@@ -441,7 +466,7 @@ def test_made_clocks_that_jump_give_the_same_flows(tmp_path, pieces):
 # -- real captures -------------------------------------------------------------------------------
 
 
-def captures_of(shared_data, folder):
+def captures_of(shared_data: Any, folder: Any) -> Any:
     """Every capture of a link type that the oracle reads: loopback, Ethernet, Linux cooked, raw."""
     truth = json.loads((shared_data / "captures" / "truth.json").read_text())
     names = [
@@ -454,7 +479,7 @@ def captures_of(shared_data, folder):
 
 
 @pytest.mark.parametrize("folder", ["ndpi", "tcpdump", "iot_setup/test"])
-def test_real_captures_give_the_same_flows(shared_data, folder):
+def test_real_captures_give_the_same_flows(shared_data: Path, folder: str) -> None:
     paths = captures_of(shared_data, folder)
     found = [differences(path) for path in paths]
     wrong = [each for each in found if each]
@@ -462,7 +487,7 @@ def test_real_captures_give_the_same_flows(shared_data, folder):
 
 
 @pytest.mark.parametrize("folder", ["ndpi", "iot_setup/test"])
-def test_real_captures_give_the_same_first_packets(shared_data, folder):
+def test_real_captures_give_the_same_first_packets(shared_data: Path, folder: str) -> None:
     """Signed sizes and gaps of the first packets of each flow, in order of time."""
     wrong = []
     for path in captures_of(shared_data, folder)[::4]:
@@ -473,7 +498,7 @@ def test_real_captures_give_the_same_first_packets(shared_data, folder):
     assert not wrong
 
 
-def first_packets(flow, number):
+def first_packets(flow: Any, number: Any) -> Any:
     """Sizes and gaps in microseconds of an oracle's flow, as bytes of the numbers."""
     one = flow.initiator.sender
     ordered = sorted(flow.packets, key=lambda each: each.time_ns)[:number]

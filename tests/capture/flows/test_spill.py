@@ -3,7 +3,9 @@
 import random
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ _MANY = settings(max_examples=15, suppress_health_check=[HealthCheck.function_sc
 
 
 @pytest.fixture(scope="module")
-def capture(pcap_bytes, packet, tmp_path_factory):
+def capture(pcap_bytes: Any, packet: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """6000 packets of 1800 flows that go on side by side, ends of either kind first."""
     rng = random.Random(3)
     frames = []
@@ -40,19 +42,19 @@ def capture(pcap_bytes, packet, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(capture):
+def whole(capture: Any) -> Any:
     """The table of that capture with all in memory, by what a row is."""
     return {by: extract(capture, by=by) for by in ("flow", "host", "capture")}
 
 
 @pytest.fixture
-def on_disk(monkeypatch):
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing stays in memory that can be put by in a file."""
     monkeypatch.setattr(spill, "IN_MEMORY", 0)
     monkeypatch.setattr(growable, "IN_MEMORY", 0)
 
 
-def same(one, other):
+def same(one: Any, other: Any) -> None:
     assert one.spec == other.spec
     assert one.about == other.about
     assert one.table.equals(other.table)
@@ -62,7 +64,7 @@ def same(one, other):
 # -- wherever packets are put by -----------------------------------------------------------------
 
 
-def test_the_series_are_those_of_packets_counted_one_by_one(capture, packet, on_disk):
+def test_the_series_are_those_of_packets_counted_one_by_one(capture: Any, packet: Any, on_disk: Any) -> None:
     """Read back from the file the test wrote, by a loop over its bytes."""
     table = extract(capture, bin_ns=NS, length=64)
     data, at = capture.read_bytes(), 24
@@ -87,7 +89,9 @@ def test_the_series_are_those_of_packets_counted_one_by_one(capture, packet, on_
     segment=st.sampled_from([3_000, 40_000, 1 << 25]),
     by=st.sampled_from(["flow", "host", "capture"]),
 )
-def test_the_table_is_the_same_wherever_packets_are_put_by(capture, whole, block, kept, segment, by):
+def test_the_table_is_the_same_wherever_packets_are_put_by(
+    capture: Any, whole: Any, block: Any, kept: Any, segment: Any, by: Any
+) -> None:
     """In memory, in a file, or some of them; by blocks of any number of flows, in batches of any size."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spill, "BLOCK", block)
@@ -100,7 +104,9 @@ def test_the_table_is_the_same_wherever_packets_are_put_by(capture, whole, block
 
 @pytest.mark.parametrize("block", [64, 4096])
 @pytest.mark.parametrize("by", ["flow", "host"])
-def test_a_table_written_block_by_block_is_the_one_in_memory(capture, whole, on_disk, monkeypatch, tmp_path, block, by):
+def test_a_table_written_block_by_block_is_the_one_in_memory(
+    capture: Any, whole: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, block: int, by: str
+) -> None:
     monkeypatch.setattr(spill, "BLOCK", block)
     monkeypatch.setattr(engine, "BLOCK", block)
     path = tmp_path / "a.parquet"
@@ -109,7 +115,9 @@ def test_a_table_written_block_by_block_is_the_one_in_memory(capture, whole, on_
     assert told == whole[by].summary()
 
 
-def test_rows_that_are_left_out_leave_no_packets_behind(capture, whole, on_disk, monkeypatch):
+def test_rows_that_are_left_out_leave_no_packets_behind(
+    capture: Any, whole: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(spill, "BLOCK", 50)
     monkeypatch.setattr(engine, "BLOCK", 50)
     spec = whole["flow"].spec
@@ -120,7 +128,9 @@ def test_rows_that_are_left_out_leave_no_packets_behind(capture, whole, on_disk,
     assert few.about["account"]["in_flows"] == packets[packets >= 4].sum()
 
 
-def test_several_captures_do_not_get_mixed_up(capture, whole, on_disk, monkeypatch, tmp_path):
+def test_several_captures_do_not_get_mixed_up(
+    capture: Any, whole: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Flows of two files lie in one block; each has its own packets."""
     monkeypatch.setattr(spill, "BLOCK", 1000)
     monkeypatch.setattr(engine, "BLOCK", 1000)
@@ -135,7 +145,7 @@ def test_several_captures_do_not_get_mixed_up(capture, whole, on_disk, monkeypat
 # -- no room -------------------------------------------------------------------------------------
 
 
-def refused(capture, out):
+def refused(capture: Any, out: Any) -> Any:
     """What is said where there is no room; nothing is written."""
     with pytest.raises(InputError) as caught:
         extraction(capture).write(out)
@@ -145,7 +155,9 @@ def refused(capture, out):
     return caught.value.message
 
 
-def test_a_full_disk_for_what_is_put_by_is_said_in_one_line(capture, on_disk, small_disk, tmp_path, monkeypatch):
+def test_a_full_disk_for_what_is_put_by_is_said_in_one_line(
+    capture: Any, on_disk: Any, small_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
     out = tmp_path / "out" / "a.parquet"
     out.parent.mkdir()
@@ -157,7 +169,9 @@ def test_a_full_disk_for_what_is_put_by_is_said_in_one_line(capture, on_disk, sm
 
 
 @pytest.mark.parametrize("module", [spill, growable])
-def test_a_file_that_may_not_grow_is_said_in_one_line(capture, module, size_limit, tmp_path, monkeypatch):
+def test_a_file_that_may_not_grow_is_said_in_one_line(
+    capture: Any, module: Any, size_limit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "IN_MEMORY", 0)
     out = tmp_path / "out" / "a.parquet"
     out.parent.mkdir()
@@ -165,14 +179,18 @@ def test_a_file_that_may_not_grow_is_said_in_one_line(capture, module, size_limi
         assert "File too large" in refused(capture, out)
 
 
-def test_a_folder_for_temporary_files_that_is_not_there(capture, on_disk, tmp_path, monkeypatch):
+def test_a_folder_for_temporary_files_that_is_not_there(
+    capture: Any, on_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     out = tmp_path / "out" / "a.parquet"
     out.parent.mkdir()
     assert f"in {tmp_path / 'none'}: No such file or directory" in refused(capture, out)
 
 
-def test_the_command_says_so_too(capture, on_disk, small_disk, tmp_path, monkeypatch, netgen_command):
+def test_the_command_says_so_too(
+    capture: Any, on_disk: Any, small_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, netgen_command: Any
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
     outcome = netgen_command("extract", capture, "-o", tmp_path / "a.parquet")
     assert (outcome.code, outcome.out) == (1, "")
@@ -181,7 +199,9 @@ def test_the_command_says_so_too(capture, on_disk, small_disk, tmp_path, monkeyp
     assert not list(tmp_path.glob("*.parquet*"))
 
 
-def test_what_was_put_by_is_gone_afterwards(capture, on_disk, tmp_path, monkeypatch):
+def test_what_was_put_by_is_gone_afterwards(
+    capture: Any, on_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Even while it is there it has no name that could be left behind."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     found = extraction(capture)
@@ -193,7 +213,7 @@ def test_what_was_put_by_is_gone_afterwards(capture, on_disk, tmp_path, monkeypa
     assert not list(_deleted(tmp_path))
 
 
-def _deleted(folder):
+def _deleted(folder: Any) -> Iterator[Any]:
     """Files of this process that lay in a folder and have no name any more."""
     for path in Path("/proc/self/fd").iterdir():
         try:

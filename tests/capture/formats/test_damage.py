@@ -1,6 +1,8 @@
 """Damaged captures: netgen reads what is left or refuses in one line, and accounts for every packet."""
 
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,23 +14,23 @@ WAYS_OF_ROWS = ("flow", "host", "capture")
 _MANY = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def examine(path, data, by="flow"):
+def examine(path: Any, data: Any, by: Any = "flow") -> Any:
     path.write_bytes(data)
     return damage.examine(path, by)
 
 
-def test_mutations_depend_on_data_and_seed_alone():
+def test_mutations_depend_on_data_and_seed_alone() -> None:
     for data in MADE:
         again = [damage.mutate(data, seed, MADE[0]) for seed in range(40)]
         assert again == [damage.mutate(data, seed, MADE[0]) for seed in range(40)]
         assert sum(each != data for each in again) > 35
 
 
-def test_the_made_captures_are_whole(tmp_path):
+def test_the_made_captures_are_whole(tmp_path: Path) -> None:
     assert [examine(tmp_path / "a.pcap", data) for data in MADE] == ["whole"] * len(MADE)
 
 
-def test_300_damaged_real_captures(shared_data, tmp_path):
+def test_300_damaged_real_captures(shared_data: Path, tmp_path: Path) -> None:
     """`python benchmarks/damage.py` tries 20 000."""
     paths = damage.small_captures(shared_data / "captures", most=50_000)
     rng = random.Random(0)
@@ -49,7 +51,7 @@ def test_300_damaged_real_captures(shared_data, tmp_path):
     seed=st.integers(0, 2**32),
     by=st.sampled_from(WAYS_OF_ROWS),
 )
-def test_damaged_made_captures(tmp_path, data, other, seed, by):
+def test_damaged_made_captures(tmp_path: Path, data: Any, other: Any, seed: int, by: Any) -> None:
     examine(tmp_path / "a.pcap", damage.mutate(data, seed, other), by)
 
 
@@ -59,7 +61,7 @@ def test_damaged_made_captures(tmp_path, data, other, seed, by):
     patches=st.lists(st.tuples(st.integers(0, 4000), st.binary(min_size=1, max_size=8)), max_size=4),
     cut=st.integers(0, 4000),
 )
-def test_patched_and_cut_made_captures(tmp_path, data, patches, cut):
+def test_patched_and_cut_made_captures(tmp_path: Path, data: Any, patches: Any, cut: Any) -> None:
     """Bytes that hypothesis chooses, so that a failing file gets smaller."""
     out = bytearray(data)
     for at, patch in patches:
@@ -72,6 +74,6 @@ def test_patched_and_cut_made_captures(tmp_path, data, patches, cut):
     data=st.binary(max_size=200),
     head=st.sampled_from([b"", *(each[:24] for each in MADE), b"\x1f\x8b", b"\x28\xb5\x2f\xfd"]),
 )
-def test_noise(tmp_path, data, head):
+def test_noise(tmp_path: Path, data: Any, head: Any) -> None:
     """Anything at all, with and without the beginning of a capture."""
     examine(tmp_path / "a.pcap", head + data)

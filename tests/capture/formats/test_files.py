@@ -6,6 +6,8 @@ import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ MEGABYTE = bytes(1 << 20)
 
 
 @pytest.fixture
-def old(tmp_path):
+def old(tmp_path: Path) -> Any:
     """A file that is to be replaced, alone in its folder."""
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -25,17 +27,17 @@ def old(tmp_path):
     return path
 
 
-def write_half(path, error):
+def write_half(path: Any, error: Any) -> None:
     with whole_file(path) as temporary:
         temporary.write_bytes(b"ha")
         raise error
 
 
-def survived(path):
+def survived(path: Any) -> Any:
     return path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
 
 
-def test_the_new_file_appears_at_the_end_and_not_before(old):
+def test_the_new_file_appears_at_the_end_and_not_before(old: Any) -> None:
     with whole_file(old) as temporary:
         temporary.write_bytes(b"new")
         assert old.read_bytes() == b"old"
@@ -45,20 +47,20 @@ def test_the_new_file_appears_at_the_end_and_not_before(old):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, MemoryError])
-def test_whatever_is_raised_while_writing_nothing_half_written_is_left(error, old):
+def test_whatever_is_raised_while_writing_nothing_half_written_is_left(error: Any, old: Any) -> None:
     """The error itself goes on unchanged."""
     with pytest.raises(error):
         write_half(old, error)
     assert survived(old)
 
 
-def test_a_new_file_that_fails_leaves_an_empty_folder(tmp_path):
+def test_a_new_file_that_fails_leaves_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="half-way"):
         write_half(tmp_path / "x.bin", ValueError("half-way"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(small_disk):
+def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(small_disk: Any) -> None:
     old = small_disk / "x.bin"
     old.write_bytes(b"old")
     with (
@@ -70,7 +72,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(small_disk):
     assert survived(old)
 
 
-def test_a_read_only_disk_is_an_output_error(small_disk):
+def test_a_read_only_disk_is_an_output_error(small_disk: Any) -> None:
     """Even where root asks."""
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(OutputError, match="Read-only file system"), whole_file(small_disk / "x.bin"):
@@ -78,14 +80,14 @@ def test_a_read_only_disk_is_an_output_error(small_disk):
     assert list(small_disk.iterdir()) == []
 
 
-def test_a_file_that_may_not_grow_leaves_the_old_one(old, size_limit):
+def test_a_file_that_may_not_grow_leaves_the_old_one(old: Any, size_limit: Any) -> None:
     """The same as a full disk, without root: the kernel refuses to let the file grow."""
     with pytest.raises(OutputError, match="File too large"), size_limit(1 << 16), whole_file(old) as temporary:
         temporary.write_bytes(MEGABYTE)
     assert survived(old)
 
 
-def test_a_killed_process_leaves_the_old_file(old):
+def test_a_killed_process_leaves_the_old_file(old: Any) -> None:
     """Not even Python's cleaning up is needed for the old file to be whole."""
     program = (
         "import os, signal, sys; from netgen.capture.files import whole_file\n"
@@ -97,7 +99,7 @@ def test_a_killed_process_leaves_the_old_file(old):
     assert old.read_bytes() == b"old"
 
 
-def test_a_missing_folder_is_named_with_the_command_that_makes_it(tmp_path):
+def test_a_missing_folder_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
     path = tmp_path / "no" / "x.bin"
     for write in (lambda: whole_file(path).__enter__(), lambda: check_output(path)):
         with pytest.raises(OutputError, match=r"Make .*: mkdir -p .*/no$"):
@@ -105,7 +107,7 @@ def test_a_missing_folder_is_named_with_the_command_that_makes_it(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_in_the_place_of_the_folder_is_an_output_error(old):
+def test_a_file_in_the_place_of_the_folder_is_an_output_error(old: Any) -> None:
     with pytest.raises(OutputError, match="Not a directory"), whole_file(old / "y.bin"):
         pytest.fail("a file was opened inside a file")
     with pytest.raises(OutputError, match="does not exist"):
@@ -114,7 +116,7 @@ def test_a_file_in_the_place_of_the_folder_is_an_output_error(old):
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-def test_permissions_are_those_of_any_new_file(umask, tmp_path):
+def test_permissions_are_those_of_any_new_file(umask: int, tmp_path: Path) -> None:
     """Not the 0600 of a temporary file."""
     before = os.umask(umask)
     try:
@@ -128,7 +130,7 @@ def test_permissions_are_those_of_any_new_file(umask, tmp_path):
     assert mode == 0o666 & ~umask == stat.S_IMODE(plain.stat().st_mode)
 
 
-def test_an_output_is_refused_before_any_work(old):
+def test_an_output_is_refused_before_any_work(old: Any) -> None:
     """A file that exists, unless forced; a folder in any case."""
     with pytest.raises(OutputError, match=r"x\.bin exists already\. Name another with -o, or add --force"):
         check_output(old)

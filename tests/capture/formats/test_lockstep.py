@@ -3,6 +3,8 @@
 import dataclasses
 import random
 import struct
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,13 +33,13 @@ class Variant:
     head: int = 16
 
     @property
-    def layout(self):
+    def layout(self) -> Any:
         return lockstep.Layout(self.order, self.head, LIMIT, NS if self.magic == 0xA1B23C4D else 1_000_000)
 
-    def file(self, records):
+    def file(self, records: Any) -> Any:
         return struct.pack(self.order + "IHHiIII", self.magic, 2, 4, 0, 0, LIMIT, 1) + records
 
-    def record(self, payload, seconds=SECONDS, fraction=7):
+    def record(self, payload: Any, seconds: Any = SECONDS, fraction: Any = 7) -> Any:
         size = len(payload)
         return struct.pack(self.order + "4I", seconds, fraction, size, size).ljust(self.head, b"\0") + payload
 
@@ -49,13 +51,13 @@ VARIANTS = [
 ]
 
 
-def small(patch, few=1):
+def small(patch: Any, few: Any = 1) -> None:
     """Guesses so near to each other that a small file has many."""
     for name, value in (("STRIDE", 300), ("REACH", 280), ("WORTH", 600), ("FEW", few)):
         patch.setattr(lockstep, name, value)
 
 
-def walk(data, begin, stop, layout):
+def walk(data: Any, begin: Any, stop: Any, layout: Any) -> Any:
     """Starts of records one by one, and where the last one ends."""
     starts, at = [], begin
     while at < stop and at + layout.record <= len(data):
@@ -67,7 +69,7 @@ def walk(data, begin, stop, layout):
     return starts, at
 
 
-def _payload(kind, size, variant, rng):
+def _payload(kind: Any, size: Any, variant: Any, rng: Any) -> Any:
     if kind == "noise":
         return rng.randbytes(size)
     if kind == "stamps":  # every fourth byte on looks like a time of this file
@@ -80,7 +82,7 @@ def _payload(kind, size, variant, rng):
 
 
 @st.composite
-def _records(draw, variant, kinds=("noise", "stamps", "records", "cut records")):
+def _records(draw: Any, variant: Any, kinds: Any = ("noise", "stamps", "records", "cut records")) -> Any:
     """Records whose payloads are noise, or look like records themselves."""
     rng = random.Random(draw(st.integers(0, 2**32)))
     shapes = st.tuples(st.sampled_from(kinds), st.sampled_from([0, 0, 1, 40, 60, 300, 1500]))
@@ -93,14 +95,14 @@ def _records(draw, variant, kinds=("noise", "stamps", "records", "cut records"))
 
 
 @st.composite
-def _captures(draw):
+def _captures(draw: Any) -> Any:
     """A variant, and the bytes of a file of it."""
     variant = draw(st.sampled_from(VARIANTS))
     return variant, variant.file(draw(_records(variant)))
 
 
 @st.composite
-def _damaged(draw):
+def _damaged(draw: Any) -> Any:
     """A file that is cut, or has other bytes somewhere."""
     variant, data = draw(_captures())
     out = bytearray(data)
@@ -111,7 +113,7 @@ def _damaged(draw):
     return variant, bytes(out[: len(out) - draw(st.sampled_from([0, 0, 1, 15, 400])) % (len(out) - 24)])
 
 
-def columns(path):
+def columns(path: Any) -> Any:
     """What a capture holds: every column, what was lost and what was odd."""
     capture = CaptureFile(path)
     chunks = list(capture.chunks())
@@ -123,7 +125,7 @@ def columns(path):
     )
 
 
-def read_both_ways(path):
+def read_both_ways(path: Any) -> Any:
     """What is read in lockstep, checked to be the same as what is read record by record."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lockstep, "WORTH", 1 << 60)
@@ -145,7 +147,9 @@ def read_both_ways(path):
     limit=st.sampled_from([LIMIT, 1000]),
     stop=st.integers(1, 100),
 )
-def test_starts_are_those_of_a_walk_from_record_to_record(monkeypatch, capture, few, limit, stop):
+def test_starts_are_those_of_a_walk_from_record_to_record(
+    monkeypatch: pytest.MonkeyPatch, capture: Any, few: Any, limit: Any, stop: Any
+) -> None:
     """Up to any place, in whole files and damaged ones; with few chains left a walk may have to go on."""
     small(monkeypatch, few)
     variant, data = capture
@@ -162,7 +166,7 @@ def test_starts_are_those_of_a_walk_from_record_to_record(monkeypatch, capture, 
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_wrong_guesses_are_found_out(monkeypatch, variant):
+def test_wrong_guesses_are_found_out(monkeypatch: pytest.MonkeyPatch, variant: Any) -> None:
     """Payloads that are pcap data themselves: guesses land in them, and none is believed."""
     small(monkeypatch)
     rng = random.Random(5)
@@ -178,7 +182,7 @@ def test_wrong_guesses_are_found_out(monkeypatch, variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_guesses_in_ordinary_traffic_are_right(variant):
+def test_guesses_in_ordinary_traffic_are_right(variant: Any) -> None:
     """Noise looks like four records in a row about never; each guess is the first record from its place on."""
     rng = random.Random(5)
     data = variant.file(b"".join(variant.record(rng.randbytes(rng.randrange(40, 1500))) for _ in range(300)))
@@ -188,7 +192,7 @@ def test_guesses_in_ordinary_traffic_are_right(variant):
     assert found.tolist() == [min(start for start in starts if start >= place) for place in places.tolist()]
 
 
-def test_no_guess_is_made_where_nothing_looks_like_a_record():
+def test_no_guess_is_made_where_nothing_looks_like_a_record() -> None:
     data = np.zeros(5000, np.uint8)
     layout = VARIANTS[0].layout
     assert lockstep.guesses(data, np.array([24, 1000]), 500, layout, SECONDS).tolist() == [-1, -1]
@@ -200,7 +204,7 @@ def test_no_guess_is_made_where_nothing_looks_like_a_record():
 
 @_QUICK
 @given(capture=_captures())
-def test_whole_files_read_alike(tmp_path, capture):
+def test_whole_files_read_alike(tmp_path: Path, capture: Any) -> None:
     _, data = capture
     path = tmp_path / "a.pcap"
     path.write_bytes(data)
@@ -216,7 +220,7 @@ def test_whole_files_read_alike(tmp_path, capture):
 
 @_QUICK
 @given(capture=_damaged())
-def test_damaged_files_read_alike(tmp_path, capture):
+def test_damaged_files_read_alike(tmp_path: Path, capture: Any) -> None:
     """To the same place, with the same said of it."""
     path = tmp_path / "a.pcap"
     path.write_bytes(capture[1])
@@ -225,7 +229,7 @@ def test_damaged_files_read_alike(tmp_path, capture):
 
 @_QUICK
 @given(files=st.lists(_captures(), min_size=2, max_size=4))
-def test_joined_files_read_alike(tmp_path, files):
+def test_joined_files_read_alike(tmp_path: Path, files: Any) -> None:
     """`cat a b`, of any variants."""
     path = tmp_path / "a.pcap"
     sizes, total = [], 0
@@ -241,7 +245,7 @@ def test_joined_files_read_alike(tmp_path, files):
     assert len(sizes) == total
 
 
-def test_real_captures_read_alike(shared_data, monkeypatch):
+def test_real_captures_read_alike(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With guesses 16 kB apart, so that more captures are large enough for some."""
     paths = [path for path in (shared_data / "captures").rglob("*.pcap") if 300_000 < path.stat().st_size < 6_000_000]
     if not paths:

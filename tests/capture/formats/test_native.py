@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,7 +27,7 @@ needs_library = pytest.mark.skipif(
 )
 
 
-def found(path, **options):
+def found(path: Any, **options: Any) -> Any:
     """All that comes out of a capture."""
     try:
         table = extract([path], names="all", **options)
@@ -34,7 +36,7 @@ def found(path, **options):
     return table.table.to_pydict(), table.series().tolist(), table.about
 
 
-def both(path, **options):
+def both(path: Any, **options: Any) -> Any:
     """The same, from compiled code and from NumPy, which must be equal."""
     expected = found(path, **options)
     with pytest.MonkeyPatch.context() as patch:
@@ -51,7 +53,9 @@ def both(path, **options):
     bin_ns=st.sampled_from([None, 1_000, 1_000_000, 1_000_000_000]),
     by=st.sampled_from(["flow", "flow", "host"]),
 )
-def test_a_capture_reads_the_same_damaged_or_not(tmp_path_factory, number, seed, whole, bin_ns, by):
+def test_a_capture_reads_the_same_damaged_or_not(
+    tmp_path_factory: pytest.TempPathFactory, number: Any, seed: int, whole: Any, bin_ns: Any, by: Any
+) -> None:
     path = tmp_path_factory.mktemp("native") / "a.pcap"
     path.write_bytes(CAPTURES[number] if whole else mutate(CAPTURES[number], seed, CAPTURES[seed % 4]))
     active = 3_000_000_000 if seed % 2 else None
@@ -59,13 +63,13 @@ def test_a_capture_reads_the_same_damaged_or_not(tmp_path_factory, number, seed,
 
 
 @needs_library
-def test_real_captures_read_the_same(shared_data):
+def test_real_captures_read_the_same(shared_data: Path) -> None:
     paths = sorted(shared_data.glob("captures/**/*.pcap*"), key=lambda path: (path.stat().st_size, path))
     rows = [both(path) for path in paths[:: max(1, len(paths) // 150)]]
     assert sum(len(row[0]["flow"]) for row in rows if isinstance(row, tuple)) > 1000
 
 
-def run(script, **environment):
+def run(script: Any, **environment: Any) -> Any:
     """What a script prints in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     command = [sys.executable, "-c", script]
@@ -75,14 +79,14 @@ def run(script, **environment):
 
 
 @needs_library
-def test_the_environment_can_leave_it_out():
+def test_the_environment_can_leave_it_out() -> None:
     said = "from capture import native, spare; print(native.ready(), spare.threads_here())"
     assert run(said, NETGEN_COMPILED="1") == "True 2"
     assert run(said, NETGEN_COMPILED="0") == "False 1"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x7fELF no library"])
-def test_without_a_library_that_can_be_used_numpy_reads(tmp_path, content):
+def test_without_a_library_that_can_be_used_numpy_reads(tmp_path: Path, content: bytes | None) -> None:
     path, other = tmp_path / "a.pcap", tmp_path / "reader.so"
     path.write_bytes(CAPTURES[0])
     if content is not None:
@@ -102,7 +106,7 @@ def test_without_a_library_that_can_be_used_numpy_reads(tmp_path, content):
     assert done.stdout.split() == ["False", str(len(extract(path)))]
 
 
-def test_a_library_of_other_sources_is_not_called(tmp_path):
+def test_a_library_of_other_sources_is_not_called(tmp_path: Path) -> None:
     """As after a pull without an installation: its functions may take other arguments."""
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not here")
@@ -115,7 +119,7 @@ def test_a_library_of_other_sources_is_not_called(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def watched(tmp_path_factory):
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The library with GCC's sanitizers, and the one that must be loaded before it."""
     gcc = shutil.which("gcc")
     if gcc is None:
@@ -132,7 +136,7 @@ def watched(tmp_path_factory):
     return out, preloaded.stdout.strip()
 
 
-def test_nothing_is_read_or_written_outside_its_place(watched, tmp_path):
+def test_nothing_is_read_or_written_outside_its_place(watched: Any, tmp_path: Path) -> None:
     """Damaged captures with GCC's sanitizers, which see the ends of buffers: of a third of the files' bytes too."""
     paths = []
     for seed in range(300):

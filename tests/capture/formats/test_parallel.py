@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ CAPTURES = {
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Any:
     """Captures of several kinds, most larger than a segment."""
     for name, data in CAPTURES.items():
         path = tmp_path / "captures" / name
@@ -50,7 +51,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def short_segments(tmp_path, monkeypatch):
+def short_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Function: segments are short, in this process and in those it starts; how many stretches those have read.
 
     `first` is what a worker does before it reads a stretch.
@@ -59,7 +60,7 @@ def short_segments(tmp_path, monkeypatch):
     site = tmp_path / "site"
     site.mkdir()
 
-    def prepare(first="pass"):
+    def prepare(first: Any = "pass") -> Any:
         (site / "sitecustomize.py").write_text(
             "import os, sys, time\n"
             f"sys.path.insert(0, {str(ROOT)!r})\n"
@@ -86,12 +87,12 @@ def short_segments(tmp_path, monkeypatch):
     return prepare
 
 
-def digest(path, out, jobs):
+def digest(path: Any, out: Any, jobs: Any) -> Any:
     extraction(path, workers=jobs, names="all").write(out, force=True)
     return hashlib.sha256(out.read_bytes()).hexdigest()
 
 
-def children(pid=None):
+def children(pid: Any = None) -> Any:
     """Processes that this one, or another, has started and that are still there."""
     tasks = Path(f"/proc/{pid or os.getpid()}/task")
     return [int(each) for task in tasks.iterdir() for each in (task / "children").read_text().split()]
@@ -100,7 +101,7 @@ def children(pid=None):
 # -- the same table ------------------------------------------------------------------------------
 
 
-def test_any_number_of_processes_gives_the_same_bytes(folder, short_segments, tmp_path):
+def test_any_number_of_processes_gives_the_same_bytes(folder: Any, short_segments: Any, tmp_path: Path) -> None:
     """Files of many stretches, some of which are guessed wrong, and small files that are handed out together."""
     out = tmp_path / "a.parquet"
     expected = digest(folder, out, 1)
@@ -113,7 +114,7 @@ def test_any_number_of_processes_gives_the_same_bytes(folder, short_segments, tm
     assert not children()
 
 
-def test_each_file_is_told_of_whoever_read_it(folder, short_segments):
+def test_each_file_is_told_of_whoever_read_it(folder: Any, short_segments: Any) -> None:
     account = extract(folder, workers=1).about["account"]
     short_segments()
     seen = []
@@ -127,7 +128,7 @@ def test_each_file_is_told_of_whoever_read_it(folder, short_segments):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_progress_goes_on_with_each_stretch_up_to_the_end(folder, short_segments, jobs):
+def test_progress_goes_on_with_each_stretch_up_to_the_end(folder: Any, short_segments: Any, jobs: int) -> None:
     short_segments()
     paths = [folder / name for name in ("a.pcap", "b.pcapng", "g.pcapng")]
     seen = []
@@ -139,11 +140,11 @@ def test_progress_goes_on_with_each_stretch_up_to_the_end(folder, short_segments
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory):
+def large(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Function: so many MB of a capture: long packets of a few flows, and now and then some of all kinds."""
     folder = tmp_path_factory.mktemp("large")
 
-    def write(megabytes):
+    def write(megabytes: Any) -> Any:
         path = folder / f"{megabytes}.pcap"
         if not path.exists():
             count = 2000
@@ -165,7 +166,7 @@ def large(tmp_path_factory):
     return write
 
 
-def test_segments_of_the_usual_size_give_the_same_bytes(large, tmp_path):
+def test_segments_of_the_usual_size_give_the_same_bytes(large: Any, tmp_path: Path) -> None:
     """200 MB, which are three whole segments and a rest."""
     assert large(200).stat().st_size > 3 * reader.SEGMENT
     digests = {digest(large(200), tmp_path / "a.parquet", jobs) for jobs in (1, 2, 3)}
@@ -183,7 +184,7 @@ print(told["packets"], *[line.split()[1] for line in open("/proc/self/status") i
 """
 
 
-def test_memory_does_not_grow_with_the_capture(large, tmp_path):
+def test_memory_does_not_grow_with_the_capture(large: Any, tmp_path: Path) -> None:
     """A process that extracts 100 MB needs less than 400 MB, with all its libraries; one of 200 MB hardly more."""
     peaks = []
     for megabytes in (100, 200):
@@ -199,7 +200,7 @@ def test_memory_does_not_grow_with_the_capture(large, tmp_path):
 # -- what goes wrong -----------------------------------------------------------------------------
 
 
-def test_a_process_that_ends_is_told_of_and_the_others_end_too(folder, short_segments):
+def test_a_process_that_ends_is_told_of_and_the_others_end_too(folder: Any, short_segments: Any) -> None:
     """As when memory is short and the kernel picks one."""
     short_segments("os._exit(7)")
     with pytest.raises(NetgenError, match="a process that read captures ended with code 7") as caught:
@@ -210,7 +211,7 @@ def test_a_process_that_ends_is_told_of_and_the_others_end_too(folder, short_seg
     assert not children()
 
 
-def test_an_error_in_a_process_is_raised_here(folder, short_segments):
+def test_an_error_in_a_process_is_raised_here(folder: Any, short_segments: Any) -> None:
     short_segments("raise ZeroDivisionError('in a worker')")
     with pytest.raises(ZeroDivisionError, match="in a worker"):
         extract(folder / "a.pcap", workers=2)
@@ -218,7 +219,7 @@ def test_an_error_in_a_process_is_raised_here(folder, short_segments):
     assert not children()
 
 
-def test_no_process_is_left_behind_when_a_capture_is_refused(folder, short_segments):
+def test_no_process_is_left_behind_when_a_capture_is_refused(folder: Any, short_segments: Any) -> None:
     short_segments()
     with pytest.raises(CaptureError, match="is damaged"):
         extract([folder / "d.pcap", folder / "a.pcap"], workers=3, strict=True)
@@ -229,7 +230,7 @@ def test_no_process_is_left_behind_when_a_capture_is_refused(folder, short_segme
 # -- Ctrl-C --------------------------------------------------------------------------------------
 
 
-def interrupt(words, ready, folder):
+def interrupt(words: Any, ready: Any, folder: Any) -> None:
     """Start a command in a terminal of its own, as it were, and press Ctrl-C when it is ready; what it said."""
     with subprocess.Popen(
         [COMMAND, *map(str, words)],
@@ -255,7 +256,7 @@ def interrupt(words, ready, folder):
     assert not [each for each in started if Path(f"/proc/{each}").exists()]
 
 
-def test_ctrl_c_ends_processes_that_are_at_work(folder, short_segments, tmp_path):
+def test_ctrl_c_ends_processes_that_are_at_work(folder: Any, short_segments: Any, tmp_path: Path) -> None:
     """However long they would still have taken."""
     read_by_others = short_segments("time.sleep(600)")
     here = tmp_path / "here"
@@ -264,7 +265,9 @@ def test_ctrl_c_ends_processes_that_are_at_work(folder, short_segments, tmp_path
     assert list(here.iterdir()) == []
 
 
-def test_ctrl_c_meets_processes_that_have_only_begun(folder, tmp_path, monkeypatch):
+def test_ctrl_c_meets_processes_that_have_only_begun(
+    folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before they have come so far as to ignore it; they say nothing of their own."""
     log = tmp_path / "log"
     (tmp_path / "sitecustomize.py").write_text(
@@ -283,7 +286,7 @@ def test_ctrl_c_meets_processes_that_have_only_begun(folder, tmp_path, monkeypat
     assert [path.name for path in here.iterdir()] == ["pipe"]
 
 
-def test_a_process_ends_when_the_one_that_started_it_is_gone(folder, short_segments, tmp_path):
+def test_a_process_ends_when_the_one_that_started_it_is_gone(folder: Any, short_segments: Any, tmp_path: Path) -> None:
     """Killed, without a chance to say anything."""
     here = tmp_path / "here"
     here.mkdir()
@@ -302,7 +305,7 @@ def test_a_process_ends_when_the_one_that_started_it_is_gone(folder, short_segme
     assert not [each for each in started if running(each)]
 
 
-def running(pid):
+def running(pid: Any) -> Any:
     """Whether a process is there, and is not a zombie that nobody asks for."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -310,7 +313,7 @@ def running(pid):
         return False
 
 
-def test_processes_started_early_are_taken_and_those_that_nobody_took_end(monkeypatch):
+def test_processes_started_early_are_taken_and_those_that_nobody_took_end(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
     with spare.started(2):
         waiting = list(spare._spare)
@@ -325,7 +328,9 @@ def test_processes_started_early_are_taken_and_those_that_nobody_took_end(monkey
 
 @pytest.mark.parametrize("built", [False, True])
 @pytest.mark.parametrize("big", [(), ("a",), ("a", "b")])
-def test_helpers_are_only_started_for_what_is_worth_it(tmp_path, monkeypatch, capsys, big, built):
+def test_helpers_are_only_started_for_what_is_worth_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], big: Any, built: bool
+) -> None:
     """And where a large capture is read by NumPy, although nobody asked for that, it is said."""
     monkeypatch.setattr(compiled, "library", lambda: object() if built else None)
     monkeypatch.delenv(compiled.SWITCH, raising=False)

@@ -4,6 +4,7 @@ import json
 import struct
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ NS = 1_000_000_000
 START = 1_700_000_000 * NS
 
 
-def records(path):
+def records(path: Any) -> Any:
     """All columns of a capture, and the file once it is read."""
     capture = CaptureFile(path)
     chunks = list(capture.chunks())
@@ -32,24 +33,24 @@ def records(path):
     return columns, capture
 
 
-def block(kind, body, order="<"):
+def block(kind: Any, body: Any, order: Any = "<") -> Any:
     body += bytes(-len(body) % 4)
     total = struct.pack(order + "I", len(body) + 12)
     return struct.pack(order + "I", kind) + total + body + total
 
 
-def section(order="<"):
+def section(order: Any = "<") -> Any:
     return block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1), order)
 
 
-def interface(linktype=1, snaplen=0, order="<", options=()):
+def interface(linktype: Any = 1, snaplen: Any = 0, order: Any = "<", options: Any = ()) -> Any:
     body = struct.pack(order + "HHI", linktype, 0, snaplen)
     for code, value in options:
         body += struct.pack(order + "HH", code, len(value)) + value + bytes(-len(value) % 4)
     return block(1, body + (bytes(4) if options else b""), order)
 
 
-def enhanced(packet, ticks, number=0, order="<", length=None):
+def enhanced(packet: Any, ticks: Any, number: Any = 0, order: Any = "<", length: Any = None) -> Any:
     head = struct.pack(order + "5I", number, ticks >> 32, ticks & 0xFFFFFFFF, len(packet), length or len(packet))
     return block(6, head + packet + bytes(-len(packet) % 4), order)
 
@@ -59,7 +60,7 @@ PACKETS = [(START + index * 1_234_567_000, bytes([index]) * (20 + index)) for in
 
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("variant", [{}, {"nano": True}, {"kuznetsov": True}])
-def test_every_pcap_variant_gives_the_same_records(pcap_file, order, variant):
+def test_every_pcap_variant_gives_the_same_records(pcap_file: Any, order: Any, variant: Any) -> None:
     """Both byte orders, micro- and nanoseconds and Kuznetsov's records read alike."""
     columns, capture = records(pcap_file(PACKETS, order=order, **variant))
     assert columns["packets"] == [packet for _, packet in PACKETS]
@@ -70,26 +71,26 @@ def test_every_pcap_variant_gives_the_same_records(pcap_file, order, variant):
     assert not capture.notes.total()
 
 
-def test_snap_length_cuts_what_is_captured_and_not_the_wire_length(pcap_file):
+def test_snap_length_cuts_what_is_captured_and_not_the_wire_length(pcap_file: Any) -> None:
     columns, _ = records(pcap_file(PACKETS, snaplen=22))
     assert columns["captured"] == [20, 21, 22, 22, 22]
     assert columns["length"] == [20, 21, 22, 23, 24]
 
 
 @pytest.mark.parametrize("flags", [0x3000_0000, 0x0400_0000, 0x1000_0000, 0xF400_0000, 0x03FF_0000])
-def test_flags_in_the_link_type_word_are_masked(pcap_file, flags):
+def test_flags_in_the_link_type_word_are_masked(pcap_file: Any, flags: int) -> None:
     columns, _ = records(pcap_file(PACKETS, linktype=flags | 113))
     assert set(columns["linktype"]) == {113}
 
 
-def test_chunks_join_to_the_file_whatever_their_size(pcap_file, monkeypatch):
+def test_chunks_join_to_the_file_whatever_their_size(pcap_file: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = records(pcap_file(PACKETS))
     for size in (1, 2, 5, 6):
         monkeypatch.setattr(pcap, "CHUNK", size)
         assert records(pcap_file(PACKETS))[0] == whole
 
 
-def test_joined_files_are_read_through(pcap_file, pcap_bytes, tmp_path):
+def test_joined_files_are_read_through(pcap_file: Any, pcap_bytes: Any, tmp_path: Path) -> None:
     """`cat a.pcap b.pcap` is recognised, even where b has another byte order and clock."""
     second = pcap_bytes(PACKETS, order=">", nano=True, linktype=101)
     path = tmp_path / "joined.pcap"
@@ -103,7 +104,7 @@ def test_joined_files_are_read_through(pcap_file, pcap_bytes, tmp_path):
 
 
 @pytest.mark.parametrize("order", "<>")
-def test_pcapng_interfaces_have_their_own_clock_and_link_type(tmp_path, order):
+def test_pcapng_interfaces_have_their_own_clock_and_link_type(tmp_path: Path, order: Any) -> None:
     """if_tsresol (decimal and binary), if_tsoffset and link type are those of the packet's interface."""
     offset = struct.pack(order + "q", 1_000_000_000)
     clocks = [
@@ -136,7 +137,7 @@ def test_pcapng_interfaces_have_their_own_clock_and_link_type(tmp_path, order):
 @example(ticks=2**64 - 1, resolution=0x80 | 64, offset=0)
 @example(ticks=2**64 - 1, resolution=28, offset=0)
 @settings(max_examples=1000)
-def test_any_clock_gives_exact_nanoseconds(ticks, resolution, offset):
+def test_any_clock_gives_exact_nanoseconds(ticks: Any, resolution: Any, offset: Any) -> None:
     """Time stamps equal exact integer arithmetic, clipped where int64 nanoseconds end."""
     got = pcapng.ticks_to_ns(np.array([ticks], np.uint64), pcapng.Interface(1, 0, resolution, offset))
     power = resolution & 0x7F
@@ -148,7 +149,7 @@ def test_any_clock_gives_exact_nanoseconds(ticks, resolution, offset):
     assert 0 <= whole * NS + part * NS // unit - int(got[0]) <= (1 if resolution & 0x80 and power > 32 else 0)
 
 
-def test_pcapng_sections_of_both_byte_orders_and_every_packet_block(tmp_path):
+def test_pcapng_sections_of_both_byte_orders_and_every_packet_block(tmp_path: Path) -> None:
     """A section forgets the interfaces before it; simple, old and enhanced blocks are packets, others are passed."""
     ticks = 1_700_000_000_000_000
     old = struct.pack(">HHIIII", 0, 7, ticks >> 32, ticks & 0xFFFFFFFF, 3, 9) + b"old\0"
@@ -175,7 +176,7 @@ def test_pcapng_sections_of_both_byte_orders_and_every_packet_block(tmp_path):
     assert not capture.damage
 
 
-def test_scapy_and_netgen_read_the_same_pcapng(tmp_path):
+def test_scapy_and_netgen_read_the_same_pcapng(tmp_path: Path) -> None:
     scapy = pytest.importorskip("scapy.utils")
     layers = pytest.importorskip("scapy.layers.inet")
     path = tmp_path / "a.pcapng"
@@ -189,7 +190,7 @@ def test_scapy_and_netgen_read_the_same_pcapng(tmp_path):
     assert columns["time_ns"] == [1_700_000_000 * NS + NS // 4] * 3
 
 
-def test_every_real_capture_has_as_many_packets_as_dpkt_read(shared_data):
+def test_every_real_capture_has_as_many_packets_as_dpkt_read(shared_data: Path) -> None:
     """All files of truth.json: number of packets, captured bytes, and times where dpkt has them right."""
     truth = json.loads((shared_data / "captures" / "truth.json").read_text())
     wrong, wrong_time = [], []
@@ -214,7 +215,7 @@ def test_every_real_capture_has_as_many_packets_as_dpkt_read(shared_data):
 
 
 @pytest.mark.parametrize("cut", [1, 10, 24, 25, 30])
-def test_a_cut_file_keeps_what_is_there_and_says_what_is_not(pcap_file, cut):
+def test_a_cut_file_keeps_what_is_there_and_says_what_is_not(pcap_file: Any, cut: int) -> None:
     path = pcap_file(PACKETS)
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
@@ -232,7 +233,9 @@ def test_a_cut_file_keeps_what_is_there_and_says_what_is_not(pcap_file, cut):
 
 @pytest.mark.parametrize("claim", [262_145, 0x7FFFFFFF, 0xFFFFFFFF])
 @pytest.mark.parametrize("size", [1, 3, 100])
-def test_a_corrupt_length_stops_the_scan_at_the_last_good_record(pcap_file, claim, size, monkeypatch):
+def test_a_corrupt_length_stops_the_scan_at_the_last_good_record(
+    pcap_file: Any, claim: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No garbage is read past a length that cannot be; the place and the loss are told."""
     monkeypatch.setattr(pcap, "CHUNK", size)
     path = pcap_file(PACKETS)
@@ -247,7 +250,7 @@ def test_a_corrupt_length_stops_the_scan_at_the_last_good_record(pcap_file, clai
     assert str(claim) in damage.reason
 
 
-def test_the_first_packet_is_kept_even_if_its_length_is_corrupt(pcap_file):
+def test_the_first_packet_is_kept_even_if_its_length_is_corrupt(pcap_file: Any) -> None:
     """It begins where it must, so its headers are right."""
     path = pcap_file(PACKETS[:1])
     data = bytearray(path.read_bytes())
@@ -259,7 +262,7 @@ def test_the_first_packet_is_kept_even_if_its_length_is_corrupt(pcap_file):
 
 
 @pytest.mark.parametrize("cut", [1, 4, 8, 20, 35])
-def test_a_cut_pcapng_keeps_what_is_there(tmp_path, cut):
+def test_a_cut_pcapng_keeps_what_is_there(tmp_path: Path, cut: int) -> None:
     whole = section() + interface() + enhanced(b"first", 1) + enhanced(b"second", 2)
     path = tmp_path / "a.pcapng"
     path.write_bytes(whole[:-cut])
@@ -269,7 +272,7 @@ def test_a_cut_pcapng_keeps_what_is_there(tmp_path, cut):
     assert len(capture.damage) == 1
 
 
-def test_pcapng_blocks_that_disagree_on_their_length_stop_the_scan(tmp_path):
+def test_pcapng_blocks_that_disagree_on_their_length_stop_the_scan(tmp_path: Path) -> None:
     bad = bytearray(enhanced(b"second", 2))
     bad[-4] ^= 0xFF
     path = tmp_path / "a.pcapng"
@@ -279,7 +282,7 @@ def test_pcapng_blocks_that_disagree_on_their_length_stop_the_scan(tmp_path):
     assert capture.damage[0].byte == len(section() + interface() + enhanced(b"first", 1))
 
 
-def test_a_file_of_headers_only_has_no_records(pcap_file, tmp_path):
+def test_a_file_of_headers_only_has_no_records(pcap_file: Any, tmp_path: Path) -> None:
     columns, capture = records(pcap_file([]))
     assert columns["number"] == []
     assert not capture.damage
@@ -301,7 +304,7 @@ def test_a_file_of_headers_only_has_no_records(pcap_file, tmp_path):
         (bytes(100), "00 00 00 00"),
     ],
 )
-def test_what_is_no_capture_is_refused_by_name_and_first_bytes(tmp_path, content, said):
+def test_what_is_no_capture_is_refused_by_name_and_first_bytes(tmp_path: Path, content: Any, said: str) -> None:
     path = tmp_path / "x.pcap"
     path.write_bytes(content)
     with pytest.raises(CaptureError) as caught:
@@ -311,7 +314,7 @@ def test_what_is_no_capture_is_refused_by_name_and_first_bytes(tmp_path, content
     assert caught.value.hint
 
 
-def test_reading_twice_tells_the_same(pcap_file):
+def test_reading_twice_tells_the_same(pcap_file: Any) -> None:
     path = pcap_file(PACKETS)
     path.write_bytes(path.read_bytes()[:-1])
     capture = CaptureFile(path)
@@ -320,7 +323,7 @@ def test_reading_twice_tells_the_same(pcap_file):
         assert len(capture.damage) == 1
 
 
-def test_what_cannot_be_opened_is_refused(tmp_path):
+def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.pcap"):
         with pytest.raises(CaptureError, match="cannot read"):
             CaptureFile(path)
@@ -335,7 +338,9 @@ PCAPNG = section() + interface(options=((9, b"\x09"),)) + enhanced(b"first" * 9,
     cut=st.integers(0, 60),
     kind=st.sampled_from(["pcap", "pcapng"]),
 )
-def test_no_damage_crashes_or_hangs_or_reads_outside_the_file(tmp_path, pcap_bytes, flips, cut, kind):
+def test_no_damage_crashes_or_hangs_or_reads_outside_the_file(
+    tmp_path: Path, pcap_bytes: Any, flips: Any, cut: Any, kind: Any
+) -> None:
     """Flipped bytes and cuts: the file is refused, or its records lie inside it."""
     data = bytearray(PCAPNG if kind == "pcapng" else pcap_bytes(PACKETS))
     for at, value in flips:

@@ -5,6 +5,9 @@ import functools
 import gzip
 import hashlib
 import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +52,7 @@ CAPTURES = {
 
 
 @pytest.fixture(scope="module")
-def path_of(tmp_path_factory):
+def path_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Function: the name of a capture to its file."""
     folder = tmp_path_factory.mktemp("captures")
     for name, data in CAPTURES.items():
@@ -57,20 +60,20 @@ def path_of(tmp_path_factory):
     return lambda name: folder / name
 
 
-def digest(path, out):
+def digest(path: Any, out: Any) -> Any:
     """What the Parquet file of a capture's flows is known by."""
     extraction(path, names="all").write(out, force=True)
     return hashlib.sha256(out.read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
-def digest_of(path_of, tmp_path_factory):
+def digest_of(path_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Function: the name of a capture to the digest of its flows, read in one piece."""
     out = tmp_path_factory.mktemp("out") / "a.parquet"
     return functools.cache(lambda name: digest(path_of(name), out))
 
 
-def equal(one, other):
+def equal(one: Any, other: Any) -> None:
     """Whether two stretches have the same in them, and all of it."""
     for field in dataclasses.fields(one):
         mine, theirs = getattr(one, field.name), getattr(other, field.name)
@@ -83,7 +86,7 @@ def equal(one, other):
             assert (+mine if field.name == "notes" else mine) == (+theirs if field.name == "notes" else theirs)
 
 
-def read_by_others(path, segment):
+def read_by_others(path: Any, segment: Any) -> Any:
     """All stretches of a capture, each guessed as another process would; how many guesses were right, and wrong.
 
     What is believed is checked to be what is read from the beginning.
@@ -122,7 +125,9 @@ def read_by_others(path, segment):
     chunk=st.sampled_from([7, 100, 16_384]),
     step=st.sampled_from([400, 5_000, 65_536]),
 )
-def test_the_table_is_the_same_from_pieces_of_any_size(tmp_path, path_of, digest_of, name, segment, chunk, step):
+def test_the_table_is_the_same_from_pieces_of_any_size(
+    tmp_path: Path, path_of: Any, digest_of: Any, name: Any, segment: Any, chunk: Any, step: Any
+) -> None:
     """Segments, chunks of records and the distance of guesses."""
     expected = digest_of(name)
     with pytest.MonkeyPatch.context() as patch:
@@ -136,13 +141,13 @@ def test_the_table_is_the_same_from_pieces_of_any_size(tmp_path, path_of, digest
 
 @_MANY
 @given(name=st.sampled_from(sorted(CAPTURES)), size=st.integers(300, 40_000))
-def test_a_stream_gives_the_same_table(tmp_path, path_of, name, size):
+def test_a_stream_gives_the_same_table(tmp_path: Path, path_of: Any, name: Any, size: Any) -> None:
     """In pieces of any size, behind the 64 kB that tell what it is: with hellos on their edges."""
     path = tmp_path / "a"
     path.write_bytes(gzip.compress(CAPTURES[name], 1))
     whole = Source.pieces
 
-    def pieces(self):
+    def pieces(self) -> Iterator[Any]:
         held = b"".join(whole(self))
         yield held[:65_536]
         for at in range(65_536, len(held), size):
@@ -163,7 +168,7 @@ def test_a_stream_gives_the_same_table(tmp_path, path_of, name, size):
 
 
 @pytest.mark.parametrize("name", CAPTURES)
-def test_stretches_that_others_read_are_those_that_are_read_in_turn(path_of, name):
+def test_stretches_that_others_read_are_those_that_are_read_in_turn(path_of: Any, name: Any) -> None:
     """Packets, names, damage and notes of each; and most guesses are right in ordinary captures."""
     rights = wrongs = 0
     for segment in (3_000, 10_000, 33_333):
@@ -179,11 +184,11 @@ def test_stretches_that_others_read_are_those_that_are_read_in_turn(path_of, nam
 
 @_MANY
 @given(name=st.sampled_from(sorted(CAPTURES)), segment=st.integers(1000, 100_000))
-def test_any_edge_will_do(path_of, name, segment):
+def test_any_edge_will_do(path_of: Any, name: Any, segment: Any) -> None:
     read_by_others(path_of(name), segment)
 
 
-def test_a_guess_that_looks_right_for_long_is_still_found_out(tmp_path):
+def test_a_guess_that_looks_right_for_long_is_still_found_out(tmp_path: Path) -> None:
     """A payload with hundreds of records right where a stretch begins."""
     inside = made.pcap([(made.T, made.ip(1, 2, 17, made.udp(7, 7, bytes(9))))] * 400)[24:]
     big = made.ip(3, 4, 17, made.udp(1, 1, b"\xaa" * 5 + inside))[:60_000]
@@ -194,7 +199,7 @@ def test_a_guess_that_looks_right_for_long_is_still_found_out(tmp_path):
     assert wrong >= 1
 
 
-def test_damage_behind_a_joined_files_header_is_the_same_wherever_an_edge_is(tmp_path):
+def test_damage_behind_a_joined_files_header_is_the_same_wherever_an_edge_is(tmp_path: Path) -> None:
     """Its first record is damaged; an edge may lie anywhere around it."""
     joined = bytearray(made.pcap(FRAMES[:3]))
     joined[32:36] = b"\xff\xff\xff\x7f"
@@ -212,7 +217,9 @@ def test_damage_behind_a_joined_files_header_is_the_same_wherever_an_edge_is(tmp
 
 @pytest.mark.parametrize("segment", range(150, 700, 50))
 @pytest.mark.parametrize("write", [made.pcap, lambda frames: made.pcapng(frames, sections=1)], ids=["pcap", "pcapng"])
-def test_a_hello_over_an_edge_keeps_its_name(tmp_path, write, segment, monkeypatch):
+def test_a_hello_over_an_edge_keeps_its_name(
+    tmp_path: Path, write: Any, segment: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In three segments of TCP, with other packets between; whoever reads the stretch it begins in."""
     hello = made.hellos.hello(b"www.example.org", ((21, bytes(100)),))
     cuts = (0, 60, 130, len(hello))
@@ -232,17 +239,17 @@ def test_a_hello_over_an_edge_keeps_its_name(tmp_path, write, segment, monkeypat
 # -- pcapng: what only the file so far can tell ----------------------------------------------------
 
 
-def _packets(count, size=40):
+def _packets(count: Any, size: Any = 40) -> Any:
     return [(made.T + i * NS, made.ip(1, 2, 17, made.udp(i, 9, bytes(size)))) for i in range(count)]
 
 
-def _stretches(path, segment):
+def _stretches(path: Any, segment: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SEGMENT", segment)
         return list(stretches(CaptureFile(path), ALL)), read_by_others(path, segment)
 
 
-def test_a_packet_without_a_time_at_an_edge_has_the_time_of_the_one_before(tmp_path):
+def test_a_packet_without_a_time_at_an_edge_has_the_time_of_the_one_before(tmp_path: Path) -> None:
     """Whoever begins there can't know it, and says so."""
     first, *rest = (made.enhanced(*each) for each in _packets(40))
     simple = made.simple(made.ip(1, 2, 17, made.udp(99, 9, bytes(41))))
@@ -263,7 +270,7 @@ def test_a_packet_without_a_time_at_an_edge_has_the_time_of_the_one_before(tmp_p
     assert begins_simple > 9
 
 
-def test_the_time_is_carried_over_a_stretch_without_packets(tmp_path):
+def test_the_time_is_carried_over_a_stretch_without_packets(tmp_path: Path) -> None:
     """An interface and blocks that are passed over lie between a packet and one without a time."""
     last = made.enhanced(made.T + 5, made.ip(1, 2, 17, made.udp(1, 9)))
     simple = made.simple(made.ip(1, 2, 17, made.udp(99, 9, bytes(41))))
@@ -277,7 +284,7 @@ def test_the_time_is_carried_over_a_stretch_without_packets(tmp_path):
             assert set(np.concatenate([each.part.time_ns for each in found]).tolist()) == {made.T + 5}
 
 
-def test_interfaces_and_sections_that_change_on_the_way_are_known_behind_them(tmp_path):
+def test_interfaces_and_sections_that_change_on_the_way_are_known_behind_them(tmp_path: Path) -> None:
     """A stretch that was read as if they had not changed is read again."""
     later = [(time_ns // 1000, frame) for time_ns, frame in _packets(60)]
     data = made.section() + made.interface() + b"".join(made.enhanced(*each) for each in _packets(60))
@@ -296,7 +303,7 @@ def test_interfaces_and_sections_that_change_on_the_way_are_known_behind_them(tm
 # -- real captures -------------------------------------------------------------------------------
 
 
-def test_real_captures_are_the_same_in_any_pieces(shared_data, tmp_path):
+def test_real_captures_are_the_same_in_any_pieces(shared_data: Path, tmp_path: Path) -> None:
     """Some of each folder: as pieces of 20 kB and 150 kB, each guessed too, and compressed."""
     files = (each for each in (shared_data / "captures").rglob("*.pcap*") if 50_000 < each.stat().st_size < 900_000)
     rights = 0

@@ -15,8 +15,10 @@ import threading
 import types
 import zipfile
 import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -37,8 +39,8 @@ T = 1_700_000_000 * NS
 _MANY = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def _arrow(codec):
-    def pack(data):
+def _arrow(codec: Any) -> Any:
+    def pack(data: Any) -> Any:
         sink = pa.BufferOutputStream()
         with pa.CompressedOutputStream(sink, codec) as stream:
             for at in range(0, len(data), 10_000):  # in blocks, as a compressor in a pipe makes them
@@ -56,12 +58,12 @@ KINDS = list(PACK)
 class Long(bytes):
     """Bytes that nobody wants to see."""
 
-    def __repr__(self):
+    def __repr__(self) -> Any:
         return f"<{len(self)} bytes>"
 
 
 @pytest.fixture(scope="module")
-def frames(packet):
+def frames(packet: Any) -> Any:
     """400 packets of 7 flows, whose bytes hardly compress."""
     rng = random.Random(1)
     return tuple(
@@ -71,17 +73,17 @@ def frames(packet):
 
 
 @pytest.fixture(scope="module")
-def plain(pcap_bytes, frames):
+def plain(pcap_bytes: Any, frames: Any) -> Any:
     return Long(pcap_bytes(frames))
 
 
-def read(path):
+def read(path: Any) -> Any:
     """The table of a capture, and its account."""
     table = extract(path)
     return table.table, table.about["account"]
 
 
-def packets(path):
+def packets(path: Any) -> Any:
     """Every packet of a capture, of a stream too, and what was lost of it."""
     capture = CaptureFile(path)
     found = [
@@ -93,11 +95,11 @@ def packets(path):
 
 
 @contextmanager
-def pipe(path, data):
+def pipe(path: Any, data: Any) -> Iterator[Any]:
     """A named pipe into which a thread writes the data."""
     os.mkfifo(path)
 
-    def write():
+    def write() -> None:
         try:
             with path.open("wb") as stream:
                 stream.write(data)
@@ -113,11 +115,11 @@ def pipe(path, data):
 
 
 @contextmanager
-def in_pieces(*edges):
+def in_pieces(*edges: Any) -> Iterator[Any]:
     """Streams come in pieces that end at these places; the first two are read at once."""
     whole = Source.pieces
 
-    def pieces(self):
+    def pieces(self) -> Iterator[Any]:
         held = b"".join(whole(self))
         for first, last in itertools.pairwise((0, *edges, len(held))):
             if first < len(held):
@@ -133,7 +135,9 @@ def in_pieces(*edges):
 
 @pytest.mark.parametrize("name", ["a.pcap", "a.pcap.gz"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_compressed_capture_gives_the_same_table_whatever_its_name(tmp_path, plain, kind, name):
+def test_a_compressed_capture_gives_the_same_table_whatever_its_name(
+    tmp_path: Path, plain: Any, kind: Any, name: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(plain)
     expected = read(path)
@@ -144,7 +148,7 @@ def test_a_compressed_capture_gives_the_same_table_whatever_its_name(tmp_path, p
 
 
 @pytest.mark.parametrize("made", range(len(mutate.made_captures())))
-def test_captures_of_every_kind_can_be_compressed(tmp_path, made):
+def test_captures_of_every_kind_can_be_compressed(tmp_path: Path, made: Any) -> None:
     """Both formats, byte orders and clocks, with fragments, tags and simple packet blocks."""
     data = mutate.made_captures()[made]
     path = tmp_path / "a"
@@ -156,7 +160,7 @@ def test_captures_of_every_kind_can_be_compressed(tmp_path, made):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_several_compressed_files_joined_are_one(tmp_path, plain, kind):
+def test_several_compressed_files_joined_are_one(tmp_path: Path, plain: Any, kind: Any) -> None:
     """As `cat`, pigz and pbzip2 make them; the parts are cut anywhere."""
     path = tmp_path / "a"
     path.write_bytes(plain)
@@ -166,14 +170,14 @@ def test_several_compressed_files_joined_are_one(tmp_path, plain, kind):
     assert read(path) == expected
 
 
-def test_zeros_behind_a_gzip_file_are_padding(tmp_path, plain):
+def test_zeros_behind_a_gzip_file_are_padding(tmp_path: Path, plain: Any) -> None:
     """As tapes and some disks leave them."""
     path = tmp_path / "a"
     path.write_bytes(gzip.compress(plain) + bytes(1000))
     assert read(path)[1]["damaged"] == []
 
 
-def test_compressed_captures_are_found_in_folders(tmp_path, plain):
+def test_compressed_captures_are_found_in_folders(tmp_path: Path, plain: Any) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
     for kind in KINDS:
@@ -183,7 +187,7 @@ def test_compressed_captures_are_found_in_folders(tmp_path, plain):
     assert table.table["packets"].to_pylist() == [400] * len(KINDS)
 
 
-def test_isal_is_used_where_it_is_installed(tmp_path, plain, monkeypatch):
+def test_isal_is_used_where_it_is_installed(tmp_path: Path, plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It reads gzip several times faster; nothing else changes."""
     path = tmp_path / "a"
     path.write_bytes(gzip.compress(plain))
@@ -204,7 +208,9 @@ def test_isal_is_used_where_it_is_installed(tmp_path, plain, monkeypatch):
 
 @_MANY
 @given(kind=st.sampled_from(KINDS), cut=st.floats(0.001, 0.999))
-def test_a_cut_stream_keeps_what_came_out_and_says_so(tmp_path, plain, frames, kind, cut):
+def test_a_cut_stream_keeps_what_came_out_and_says_so(
+    tmp_path: Path, plain: Any, frames: Any, kind: Any, cut: Any
+) -> None:
     """Wherever it is cut: the packets are the first ones of the file, byte for byte."""
     path = tmp_path / "a"
     data = PACK[kind](plain)
@@ -229,7 +235,7 @@ def test_a_cut_stream_keeps_what_came_out_and_says_so(tmp_path, plain, frames, k
     assert len(found) >= cut * 400 - 60
 
 
-def test_a_cut_stream_is_refused_if_nothing_may_be_lost(tmp_path, plain):
+def test_a_cut_stream_is_refused_if_nothing_may_be_lost(tmp_path: Path, plain: Any) -> None:
     path = tmp_path / "a"
     path.write_bytes(gzip.compress(plain)[:90_000])
     account = extract(path).about["account"]
@@ -241,7 +247,7 @@ def test_a_cut_stream_is_refused_if_nothing_may_be_lost(tmp_path, plain):
 
 @_MANY
 @given(kind=st.sampled_from(KINDS), at=st.floats(0, 1), flip=st.integers(1, 255))
-def test_a_corrupt_stream_is_said_to_be_one(tmp_path, plain, kind, at, flip):
+def test_a_corrupt_stream_is_said_to_be_one(tmp_path: Path, plain: Any, kind: Any, at: Any, flip: Any) -> None:
     """A byte that was changed: damage is told, or nothing came of it; and every packet is accounted for."""
     path = tmp_path / "a"
     data = bytearray(PACK[kind](plain))
@@ -256,7 +262,7 @@ def test_a_corrupt_stream_is_said_to_be_one(tmp_path, plain, kind, at, flip):
 
 
 @pytest.mark.parametrize("kind", [None, *KINDS])
-def test_a_stream_that_ends_in_a_record_is_read_as_a_file_that_does(tmp_path, plain, kind):
+def test_a_stream_that_ends_in_a_record_is_read_as_a_file_that_does(tmp_path: Path, plain: Any, kind: Any) -> None:
     """The stream itself is whole: what is told is what a plain file tells."""
     path = tmp_path / "a"
     path.write_bytes(plain[:-100])
@@ -271,7 +277,7 @@ def test_a_stream_that_ends_in_a_record_is_read_as_a_file_that_does(tmp_path, pl
         assert read(path) == expected
 
 
-def test_a_stream_that_ends_within_a_records_header(tmp_path, plain, frames):
+def test_a_stream_that_ends_within_a_records_header(tmp_path: Path, plain: Any, frames: Any) -> None:
     path = tmp_path / "a"
     cut = plain[: -len(frames[-1][1]) - 5]
     path.write_bytes(cut)
@@ -281,7 +287,7 @@ def test_a_stream_that_ends_within_a_records_header(tmp_path, plain, frames):
     assert read(path) == expected
 
 
-def test_damage_inside_a_compressed_capture_is_where_it_is_in_the_plain_one(tmp_path, plain):
+def test_damage_inside_a_compressed_capture_is_where_it_is_in_the_plain_one(tmp_path: Path, plain: Any) -> None:
     data = bytearray(plain)
     at = 24 + 16 + struct.unpack_from("<8xI", data, 24)[0]
     struct.pack_into("<I", data, at + 8, 0x7FFFFFFF)
@@ -301,7 +307,9 @@ def test_damage_inside_a_compressed_capture_is_where_it_is_in_the_plain_one(tmp_
 
 @settings(_MANY, max_examples=30)
 @given(size=st.integers(500, 70_000), kind=st.sampled_from(["pcap", "pcapng", "joined"]), cut=st.integers(0, 500))
-def test_a_stream_is_read_alike_in_pieces_of_any_size(tmp_path, pcap_bytes, frames, size, kind, cut):
+def test_a_stream_is_read_alike_in_pieces_of_any_size(
+    tmp_path: Path, pcap_bytes: Any, frames: Any, size: Any, kind: Any, cut: Any
+) -> None:
     """Records, and the headers of joined files, that lie on the edge of two pieces are read once they are whole."""
     if kind == "pcapng":
         data = mutate._pcapng([frame for _, frame in frames], "<")
@@ -320,8 +328,8 @@ def test_a_stream_is_read_alike_in_pieces_of_any_size(tmp_path, pcap_bytes, fram
 
 @pytest.mark.parametrize("step", [5_000, 65_536])
 def test_the_edge_of_a_piece_may_lie_anywhere_in_a_joined_files_header(
-    tmp_path, pcap_bytes, plain, frames, step, monkeypatch
-):
+    tmp_path: Path, pcap_bytes: Any, plain: Any, frames: Any, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A header of which only some is there reads as a record of no bytes: more must be waited for."""
     for name, value in (("STRIDE", step), ("WORTH", 8 * step), ("FEW", 1)):  # once many places are begun from
         monkeypatch.setattr(lockstep, name, value)
@@ -336,13 +344,13 @@ def test_the_edge_of_a_piece_may_lie_anywhere_in_a_joined_files_header(
 # -- pipes and standard input --------------------------------------------------------------------
 
 
-def netgen(*words, data):
+def netgen(*words: Any, data: Any) -> Any:
     """The command with these bytes on standard input."""
     return subprocess.run([COMMAND, *map(str, words)], input=data, capture_output=True, check=False, timeout=60)
 
 
 @pytest.mark.parametrize("kind", [None, "zstd"])
-def test_standard_input_is_read(tmp_path, plain, kind):
+def test_standard_input_is_read(tmp_path: Path, plain: Any, kind: str | None) -> None:
     out = tmp_path / "o.parquet"
     ran = netgen("extract", "-", "-o", out, "--json", data=PACK[kind](plain) if kind else plain)
     assert ran.returncode == 0, ran.stderr
@@ -356,7 +364,7 @@ def test_standard_input_is_read(tmp_path, plain, kind):
     assert json.loads(ran.stdout)["flows"] == 7
 
 
-def test_standard_input_that_holds_no_capture_is_refused(tmp_path):
+def test_standard_input_that_holds_no_capture_is_refused(tmp_path: Path) -> None:
     ran = netgen("extract", "-", "-o", tmp_path / "o.parquet", data=b"")
     assert ran.returncode == 1
     assert ran.stderr.decode().count("\n") == 1
@@ -364,20 +372,20 @@ def test_standard_input_that_holds_no_capture_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_standard_input_that_is_closed_is_refused(tmp_path, monkeypatch):
+def test_standard_input_that_is_closed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)  # as Python has it after `netgen extract - <&-`
     with pytest.raises(CaptureError, match="cannot read -: it is closed"):
         extract("-")
 
 
-def test_standard_input_is_read_once():
+def test_standard_input_is_read_once() -> None:
     with pytest.raises(CaptureError, match="standard input was named twice"):
         extract(["-", "-"])
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("kind", [None, "gzip", "xz"])
-def test_a_named_pipe_is_read(tmp_path, plain, kind, jobs):
+def test_a_named_pipe_is_read(tmp_path: Path, plain: Any, kind: str | None, jobs: int) -> None:
     path = tmp_path / "a"
     path.write_bytes(plain)
     expected = read(path)
@@ -387,7 +395,7 @@ def test_a_named_pipe_is_read(tmp_path, plain, kind, jobs):
     assert (table.table, table.about["account"]) == expected
 
 
-def test_a_pipe_and_files_are_read_in_the_order_they_were_named(tmp_path, plain):
+def test_a_pipe_and_files_are_read_in_the_order_they_were_named(tmp_path: Path, plain: Any) -> None:
     files = [tmp_path / "a", tmp_path / "c"]
     for path in files:
         path.write_bytes(plain)
@@ -398,7 +406,7 @@ def test_a_pipe_and_files_are_read_in_the_order_they_were_named(tmp_path, plain)
     assert set(seen) == {None}  # how much a pipe will hold nobody knows
 
 
-def test_a_pipe_in_a_folder_is_no_capture(tmp_path, plain):
+def test_a_pipe_in_a_folder_is_no_capture(tmp_path: Path, plain: Any) -> None:
     """It would wait for whoever writes to it."""
     (tmp_path / "a").write_bytes(plain)
     os.mkfifo(tmp_path / "b")
@@ -408,7 +416,7 @@ def test_a_pipe_in_a_folder_is_no_capture(tmp_path, plain):
 # -- what is refused -----------------------------------------------------------------------------
 
 
-def test_a_zip_archive_is_refused_with_a_way_on(tmp_path, plain):
+def test_a_zip_archive_is_refused_with_a_way_on(tmp_path: Path, plain: Any) -> None:
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as archive:
         archive.writestr("a.pcap", plain)
@@ -421,7 +429,7 @@ def test_a_zip_archive_is_refused_with_a_way_on(tmp_path, plain):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_compressed_must_be_a_capture(tmp_path, kind):
+def test_what_is_compressed_must_be_a_capture(tmp_path: Path, kind: Any) -> None:
     path = tmp_path / "a.pcap"
     path.write_bytes(PACK[kind](b"Hello, world"))
     with pytest.raises(CaptureError, match=f"the {kind} data in it begin with 48 65 6c"):

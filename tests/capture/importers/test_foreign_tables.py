@@ -1,5 +1,8 @@
 """Flow tables that netgen did not write, and its own CSV, are read as far as they say what they hold."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,19 +15,19 @@ from netgen.exporters.tables.csv_file import write_csv
 
 
 @pytest.fixture
-def plain():
+def plain() -> Any:
     """Columns of ten flows of eight bins, as another tool would write them."""
     series = np.random.default_rng(0).integers(0, 1500, (10, 4, 8))
     columns = {channel: pa.array(list(series[:, place])) for place, channel in enumerate(CHANNELS)}
     return series, columns
 
 
-def test_netgens_own_tables_are_read_as_ever(tiny_flows, tmp_path):
+def test_netgens_own_tables_are_read_as_ever(tiny_flows: Any, tmp_path: Path) -> None:
     tiny_flows.write(tmp_path / "a.parquet")
     assert read_table(tmp_path / "a.parquet").table.equals(tiny_flows.table)
 
 
-def test_a_csv_that_netgen_wrote_comes_back(tiny_flows, tmp_path):
+def test_a_csv_that_netgen_wrote_comes_back(tiny_flows: Any, tmp_path: Path) -> None:
     write_csv(tiny_flows, tmp_path / "a.csv")
     again = read_table(tmp_path / "a.csv", like=tiny_flows.spec)
     assert again.spec == tiny_flows.spec
@@ -33,7 +36,7 @@ def test_a_csv_that_netgen_wrote_comes_back(tiny_flows, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.int32()), pa.large_list(pa.float64()), pa.list_(pa.int64(), 8)])
-def test_lists_of_any_kind_are_series(plain, tmp_path, kind):
+def test_lists_of_any_kind_are_series(plain: Any, tmp_path: Path, kind: Any) -> None:
     series, columns = plain
     table = {name: column.cast(kind) for name, column in columns.items()}
     pq.write_table(pa.table({**table, "Class": ["a", None] * 5}), tmp_path / "a.parquet")
@@ -44,7 +47,7 @@ def test_lists_of_any_kind_are_series(plain, tmp_path, kind):
     assert found.table["packets"].to_pylist() == series[:, 2:].sum((1, 2)).tolist()
 
 
-def test_an_odd_number_of_bins_is_filled_up_with_idle_ones(tmp_path):
+def test_an_odd_number_of_bins_is_filled_up_with_idle_ones(tmp_path: Path) -> None:
     pq.write_table(pa.table({channel: [[1, 2, 3, 4, 5]] for channel in CHANNELS}), tmp_path / "a.parquet")
     assert read_table(tmp_path / "a.parquet").series()[0, 0].tolist() == [1, 2, 3, 4, 5, 0, 0, 0]
 
@@ -60,7 +63,7 @@ def test_an_odd_number_of_bins_is_filled_up_with_idle_ones(tmp_path):
         ({"up_bytes": [3] * 10}, "no lists"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_said(plain, tmp_path, change, says):
+def test_what_is_wrong_with_a_table_is_said(plain: Any, tmp_path: Path, change: Any, says: str) -> None:
     columns = {name: column for name, column in {**plain[1], **change}.items() if column is not None}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     with pytest.raises(TableError, match=says):
@@ -68,7 +71,7 @@ def test_what_is_wrong_with_a_table_is_said(plain, tmp_path, change, says):
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1\n", "label,up_bytes_0,up_bytes_2\nx,1,2\n"])
-def test_other_csv_files_are_refused_in_a_line(tmp_path, text):
+def test_other_csv_files_are_refused_in_a_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(TableError, match=r"a\.csv is no flow table"):
         read_table(tmp_path / "a.csv")

@@ -1,5 +1,8 @@
 """netgen.capture.importers.traces: labelled traces that are not captures, with an account of every packet."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,13 +22,13 @@ LISTS = pa.list_(pa.int64())
 SETS = ["alexa_voice", "certta_flows", "iot_setup", "netflix_session", "tor_wikipedia", "video_platform"]
 
 
-def write_parquet(path, times, sizes, **columns):
+def write_parquet(path: Any, times: Any, sizes: Any, **columns: Any) -> Any:
     pq.write_table(pa.table({"t_us": pa.array(times, LISTS), "signed_bytes": pa.array(sizes, LISTS), **columns}), path)
     return path
 
 
 @pytest.fixture
-def traces(tmp_path):
+def traces(tmp_path: Path) -> Any:
     """Three traces of two classes and splits: 4, 2 and 1 packets."""
     return write_parquet(
         tmp_path / "t.parquet",
@@ -37,7 +40,7 @@ def traces(tmp_path):
     )
 
 
-def balanced(table):
+def balanced(table: Any) -> Any:
     """The account of a table, checked."""
     account = table.about["account"]
     added = account["notes"].get(ADDED, 0)
@@ -50,11 +53,11 @@ def balanced(table):
     return account
 
 
-def column(table, name):
+def column(table: Any, name: Any) -> Any:
     return table.table[name].to_pylist()
 
 
-def test_a_parquet_trace_becomes_a_flow(traces):
+def test_a_parquet_trace_becomes_a_flow(traces: Any) -> None:
     """Positive sizes go up; time counts from the trace's first packet; what lies after the last bin is cut."""
     table = import_traces(traces, spec=SPEC)
     assert column(table, "label") == ["a", "b", "a"]
@@ -69,7 +72,7 @@ def test_a_parquet_trace_becomes_a_flow(traces):
     assert balanced(table) == {"traces": 3, "packets": 7, "skipped": {}, "notes": {}, "in_flows": 7}
 
 
-def test_the_same_traces_as_csv_are_the_same_flows(traces, tmp_path):
+def test_the_same_traces_as_csv_are_the_same_flows(traces: Any, tmp_path: Path) -> None:
     """Packets of several traces mixed; signed sizes or a direction; commas or tabs; any case of the header."""
     rows = ["0,100,x1,a", "0.00007,40,x2,b", "0.00001,-1500,x1,a", "0.0015,-200,x1,a", "0,-1000,x3,a"]
     rows += ["0.002071,-40,x2,b", "0.005,60,x1,a"]
@@ -87,7 +90,7 @@ def test_the_same_traces_as_csv_are_the_same_flows(traces, tmp_path):
         balanced(table)
 
 
-def test_a_csv_without_traces_and_labels_is_one_unlabelled_flow(tmp_path):
+def test_a_csv_without_traces_and_labels_is_one_unlabelled_flow(tmp_path: Path) -> None:
     (tmp_path / "one.csv").write_text("time,size,label\n1700000000.5,60,\n1700000000.75,-90,\n")
     table = import_traces(tmp_path / "one.csv", bin_ns=10**8, length=4)
     assert (column(table, "source"), column(table, "label")) == (["one.csv:one"], [None])
@@ -98,7 +101,7 @@ def test_a_csv_without_traces_and_labels_is_one_unlabelled_flow(tmp_path):
     ("sizes", "volume", "packets", "skipped"),
     [("ip", [60, 34, 20], [1, 1, 1], 1), ("frame", [46, 20], [1, 1], 2), ("payload", [100, 74, 60, 59], [1] * 4, 0)],
 )
-def test_sizes_become_ip_bytes(sizes, volume, packets, skipped, tmp_path):
+def test_sizes_become_ip_bytes(sizes: str, volume: Any, packets: Any, skipped: int, tmp_path: Path) -> None:
     """Frames lose 14 bytes, payloads gain 40; what is then smaller than an IP header is skipped and counted."""
     path = write_parquet(tmp_path / "t.parquet", [[0], [0], [0], [0]], [[60], [-34], [20], [-19]])
     table = import_traces(path, sizes=sizes, spec=SPEC)
@@ -115,7 +118,9 @@ def test_sizes_become_ip_bytes(sizes, volume, packets, skipped, tmp_path):
     st.sampled_from([None, "train", ["test"], ["train", "test"]]),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_account_balances_whatever_the_traces_hold(tmp_path, sizes_of, kind, min_packets, split):
+def test_the_account_balances_whatever_the_traces_hold(
+    tmp_path: Path, sizes_of: Any, kind: Any, min_packets: Any, split: Any
+) -> None:
     """Packets of the file and those that splitting added are in flows or skipped, none twice, none lost."""
     splits = ["train", "test"] * len(sizes_of)
     path = write_parquet(
@@ -133,7 +138,7 @@ def test_the_account_balances_whatever_the_traces_hold(tmp_path, sizes_of, kind,
     assert min(column(table, "packets")) >= min_packets
 
 
-def test_frames_over_the_mtu_are_split_into_packets(tmp_path):
+def test_frames_over_the_mtu_are_split_into_packets(tmp_path: Path) -> None:
     """Each packet but the last is full; every packet has a header of 40 bytes, so splitting adds bytes too."""
     path = write_parquet(tmp_path / "t.parquet", [[0, 0, 1, 2]], [[1500, 1501, -2960, -65535]])
     table = import_traces(path, spec=SPEC)
@@ -152,7 +157,7 @@ def test_frames_over_the_mtu_are_split_into_packets(tmp_path):
 
 @given(st.integers(1501, 300_000))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_split_frame_carries_the_same_payload(tmp_path, size):
+def test_a_split_frame_carries_the_same_payload(tmp_path: Path, size: Any) -> None:
     path = write_parquet(tmp_path / "t.parquet", [[0]], [[size]])
     table = import_traces(path, spec=SPEC)
     packets, volume = column(table, "packets")[0], column(table, "bytes")[0]
@@ -160,7 +165,7 @@ def test_a_split_frame_carries_the_same_payload(tmp_path, size):
     assert 1500 * (packets - 1) < volume <= 1500 * packets
 
 
-def test_only_the_rows_of_a_split_are_taken(traces):
+def test_only_the_rows_of_a_split_are_taken(traces: Any) -> None:
     table = import_traces(traces, split="train", spec=SPEC)
     assert column(table, "source") == ["t.parquet:x1", "t.parquet:x3"]
     assert column(table, "flow") == [0, 1]
@@ -168,7 +173,7 @@ def test_only_the_rows_of_a_split_are_taken(traces):
     assert len(import_traces(traces, split=["train", "test"], spec=SPEC)) == 3
 
 
-def test_a_split_that_is_not_there_is_refused_with_those_that_are(traces, tmp_path):
+def test_a_split_that_is_not_there_is_refused_with_those_that_are(traces: Any, tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"has no split dev, extra\. It has: test, train"):
         import_traces(traces, split=["extra", "train", "dev"])
     path = write_parquet(tmp_path / "u.parquet", [[0]], [[60]])
@@ -176,12 +181,12 @@ def test_a_split_that_is_not_there_is_refused_with_those_that_are(traces, tmp_pa
         import_traces(path, split="train")
 
 
-def test_classes_are_renamed_or_all_made_one(traces):
+def test_classes_are_renamed_or_all_made_one(traces: Any) -> None:
     assert column(import_traces(traces, relabel={"a": "z", "c": "y"}), "label") == ["z", "b", "z"]
     assert column(import_traces(traces, label="all", relabel={"a": "z"}), "label") == ["all"] * 3
 
 
-def test_traces_of_too_few_packets_are_left_out_and_counted(traces):
+def test_traces_of_too_few_packets_are_left_out_and_counted(traces: Any) -> None:
     account = balanced(import_traces(traces, min_packets=2, spec=SPEC))
     assert account["skipped"] == {"in traces of too few packets": 1}
     assert account["notes"] == {"traces of too few packets": 1}
@@ -189,14 +194,14 @@ def test_traces_of_too_few_packets_are_left_out_and_counted(traces):
         import_traces(traces, min_packets=5)
 
 
-def test_the_automatic_bins_fit_the_durations(traces):
+def test_the_automatic_bins_fit_the_durations(traces: Any) -> None:
     table = import_traces(traces, length=8)
     longest = np.quantile(column(table, "duration_ns"), 0.95)
     assert longest // table.spec.bin_ns < 8
     assert import_traces(traces, bin_ns=7).spec == SeriesSpec(bin_ns=7)
 
 
-def test_rows_without_packets_are_no_flows(tmp_path):
+def test_rows_without_packets_are_no_flows(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "t.parquet", [None, [5], []], [[], [60], None])
     table = import_traces(path, spec=SPEC)
     assert column(table, "source") == ["t.parquet:1"]
@@ -219,7 +224,7 @@ def test_rows_without_packets_are_no_flows(tmp_path):
         ({"t_us": [[0]], "signed_bytes": [[5]]}, "nothing is left"),
     ],
 )
-def test_parquet_that_holds_no_traces_is_refused_with_the_reason(columns, message, tmp_path):
+def test_parquet_that_holds_no_traces_is_refused_with_the_reason(columns: Any, message: str, tmp_path: Path) -> None:
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     with pytest.raises(TableError, match=message):
         import_traces(tmp_path / "t.parquet")
@@ -243,14 +248,14 @@ def test_parquet_that_holds_no_traces_is_refused_with_the_reason(columns, messag
         ("time,size\n0,60,7\n", "cannot be read as CSV"),
     ],
 )
-def test_csv_that_holds_no_traces_is_refused_with_the_line(text, message, tmp_path):
+def test_csv_that_holds_no_traces_is_refused_with_the_line(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text(text)
     with pytest.raises(TableError, match=message):
         import_traces(path)
 
 
-def test_files_that_are_no_traces_are_refused(tmp_path):
+def test_files_that_are_no_traces_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pcap").write_bytes(bytes(100))
     with pytest.raises(TableError, match=r"neither Parquet nor CSV.*netgen extract"):
         import_traces(tmp_path / "a.pcap")
@@ -260,13 +265,13 @@ def test_files_that_are_no_traces_are_refused(tmp_path):
         import_traces(tmp_path)
 
 
-def test_an_unknown_kind_of_size_is_refused_with_those_known(traces):
+def test_an_unknown_kind_of_size_is_refused_with_those_known(traces: Any) -> None:
     with pytest.raises(InputError, match=r"'wire' are not known\. Take one of: frame, ip, payload"):
         import_traces(traces, sizes="wire")
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_real_sets_are_imported_whole(name, real_table, shared_data):
+def test_real_sets_are_imported_whole(name: Any, real_table: Any, shared_data: Path) -> None:
     """Traces, packets, labels and bytes are those that pyarrow alone counts; the account balances."""
     raw = pq.read_table(shared_data / "series" / f"{name}.parquet", columns=["label", "signed_bytes"])
     sizes = np.abs(raw["signed_bytes"].combine_chunks().flatten().to_numpy().astype(np.int64))

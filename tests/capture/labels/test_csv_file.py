@@ -7,6 +7,8 @@ import random
 import socket
 import threading
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -38,7 +40,7 @@ NETFLOW_3 = "FLOW_START_MILLISECONDS,FLOW_END_MILLISECONDS," + NETFLOW
 CIDDS = "Date first seen,Duration,Proto,Src IP Addr,Src Pt,Dst IP Addr,Dst Pt,class,attackType\n"
 
 
-def unsw(src, sport, dst, dport, proto, start, end, category, flag):
+def unsw(src: Any, sport: Any, dst: Any, dport: Any, proto: Any, start: Any, end: Any, category: Any, flag: Any) -> Any:
     """A row of UNSW-NB15's large files: 49 columns, and no line that names them."""
     cells = ["0"] * 49
     cells[:5] = src, sport, dst, dport, proto
@@ -48,8 +50,8 @@ def unsw(src, sport, dst, dport, proto, start, end, category, flag):
 
 
 @pytest.fixture
-def labels(tmp_path):
-    def make(text, encoding="utf-8", **options):
+def labels(tmp_path: Path) -> Any:
+    def make(text: Any, encoding: Any = "utf-8", **options: Any) -> Any:
         path = tmp_path / "labels.csv"
         path.write_bytes(text.encode(encoding))
         return LabelFile(path, LabelOptions(**options))
@@ -57,7 +59,7 @@ def labels(tmp_path):
     return make
 
 
-def at(table, seconds=T, duration=0.0, flow=FLOW):
+def at(table: Any, seconds: Any = T, duration: Any = 0.0, flow: Any = FLOW) -> Any:
     return table.class_of(*flow, round(seconds * NS), round(duration * NS))
 
 
@@ -147,7 +149,7 @@ DATA_SETS = {
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
-def test_data_sets_are_read_as_they_are(labels, name):
+def test_data_sets_are_read_as_they_are(labels: Any, name: Any) -> None:
     """Columns, times and classes in the form of each set label the flow, and no other one."""
     text, options, seconds, label = DATA_SETS[name]
     table = labels(text, **options)
@@ -163,7 +165,7 @@ def test_data_sets_are_read_as_they_are(labels, name):
         assert at(labels(other, "cp1252", **options), seconds) in (label + " – x", "Normal")
 
 
-def test_what_had_to_be_decided_is_said(labels):
+def test_what_had_to_be_decided_is_said(labels: Any) -> None:
     text = "".join(row for row in DATA_SETS["CSE-CIC-IDS2018 without addresses"][0])
     assert labels(text + ",,,,,,\n,,,,,,\n").notes == Counter(
         {
@@ -193,18 +195,18 @@ def test_what_had_to_be_decided_is_said(labels):
         ("class,attack_cat,category", "TRUE,0.0,worm", "worm"),
     ],
 )
-def test_the_class_is_the_first_column_of_words(labels, header, row, label):
+def test_the_class_is_the_first_column_of_words(labels: Any, header: str, row: str, label: str) -> None:
     assert at(labels(f"src,dst,{header}\n{A},{B},{row}\n")) == label
 
 
-def test_an_empty_class_is_an_error_unless_it_is_flagged_benign(labels):
+def test_an_empty_class_is_an_error_unless_it_is_flagged_benign(labels: Any) -> None:
     head = "src,dst,attack_cat,label\n"
     with pytest.raises(InputError, match="line 3: '' is no label"):
         labels(f"{head}{A},{B},worm,1\n{A},{B},,1\n")
     assert labels(f"{head}{A},{B},worm,1\n{A},{B},,0\n").rows == 2
 
 
-def test_a_column_that_is_not_there_is_refused_with_those_that_are(labels):
+def test_a_column_that_is_not_there_is_refused_with_those_that_are(labels: Any) -> None:
     with pytest.raises(InputError, match=r"no column 'kind'; it has src, dst, label"):
         labels(f"src,dst,label\n{A},{B},x\n", column="kind")
 
@@ -212,12 +214,12 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are(labels):
 @pytest.mark.parametrize(
     "header", ["dst_port,label", "Dst Port,Flow Duration,Label", "start,label", "src,dst_port,start,label"]
 )
-def test_without_addresses_a_port_and_a_time_must_be_there(labels, header):
+def test_without_addresses_a_port_and_a_time_must_be_there(labels: Any, header: str) -> None:
     with pytest.raises(InputError, match="lacks a column for"):
         labels(header + "\n")
 
 
-def test_ports_count_only_for_protocols_that_have_some(labels):
+def test_ports_count_only_for_protocols_that_have_some(labels: Any) -> None:
     head = "src,src_port,dst,dst_port,protocol,label\n"
     for protocol in ("icmp", "1", "ipv6-icmp", "ospf"):
         table = labels(f"{head}{A},0x0303,{B},nonsense,{protocol},x\n")
@@ -231,13 +233,13 @@ def test_ports_count_only_for_protocols_that_have_some(labels):
 
 
 @pytest.mark.parametrize("protocol", ["0", "unas", "HOPOPT"])
-def test_0_and_unas_are_whatever_is_neither_tcp_nor_udp(labels, protocol):
+def test_0_and_unas_are_whatever_is_neither_tcp_nor_udp(labels: Any, protocol: str) -> None:
     table = labels(f"src,src_port,dst,dst_port,protocol,label\n{A},0,{B},0,{protocol},x\n")
     found = [at(table, flow=(A, 9, B, 9, number)) for number in (1, 2, 6, 17, 47, None)]
     assert found == ["x", "x", None, None, "x", None]
 
 
-def test_protocols_have_their_registered_numbers():
+def test_protocols_have_their_registered_numbers() -> None:
     """The system's own table agrees where it knows a name."""
     known = 0
     for name, number in NUMBERS.items():
@@ -267,7 +269,9 @@ cells = st.text(st.sampled_from('ab1, "\t\n;|é'), max_size=4)
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
 )
 @example(table=[["a", "b", "c", 'x "y"'], ["1,2", "", "\n", "z"]], blank=[1], end="\r\n", quoting=csv.QUOTE_MINIMAL)
-def test_both_ways_of_reading_see_the_same_cells(tmp_path, table, blank, end, quoting):
+def test_both_ways_of_reading_see_the_same_cells(
+    tmp_path: Path, table: Any, blank: Any, end: Any, quoting: Any
+) -> None:
     """pyarrow and Python's csv, with quotes, empty lines and rows that are too long; the latter knows the lines."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator=end, quoting=quoting)
@@ -294,7 +298,7 @@ def test_both_ways_of_reading_see_the_same_cells(tmp_path, table, blank, end, qu
             assert [read.line(row) for row in range(read.rows)] == [line for _, line in expected]
 
 
-def test_the_line_of_a_bad_value_is_that_of_the_file(labels):
+def test_the_line_of_a_bad_value_is_that_of_the_file(labels: Any) -> None:
     """Beyond empty lines, quoted line ends, header lines and rows of other lengths."""
     head = "src,dst,note,label\n"
     text = f'{head}\n{A},{B},"two\nlines",x\n{head}{A},{B},,x,more,and more\n,,,\n{A},{B}\n'
@@ -313,20 +317,22 @@ def test_the_line_of_a_bad_value_is_that_of_the_file(labels):
         ({}, "soon", "'soon' is no start time"),
     ],
 )
-def test_a_time_that_cannot_be_read_is_named_with_the_option_that_helps(labels, options, cell, said):
+def test_a_time_that_cannot_be_read_is_named_with_the_option_that_helps(
+    labels: Any, options: Any, cell: str, said: str
+) -> None:
     with pytest.raises(InputError) as caught:
         labels(f"src,dst,start,label\n{A},{B},,x\n{A},{B},{cell},x\n", **options)
     assert f"labels.csv, line 3: {said}" in caught.value.message
     assert "--labels-times" in caught.value.hint
 
 
-def test_options_that_cannot_be_used_are_refused(labels):
+def test_options_that_cannot_be_used_are_refused(labels: Any) -> None:
     for options, said in (({"zone": "Mars"}, "no time zone"), ({"times": "%d"}, "no format of times")):
         with pytest.raises(InputError, match=said):
             labels(f"src,dst,start,label\n{A},{B},,x\n", **options)
 
 
-def test_a_pipe_is_read_once_and_a_folder_refused(tmp_path):
+def test_a_pipe_is_read_once_and_a_folder_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     text = f"src,dst,label\n{A},{B},x\n{A},there,x\n"
     writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=(text,))
@@ -338,7 +344,7 @@ def test_a_pipe_is_read_once_and_a_folder_refused(tmp_path):
         LabelFile(tmp_path)
 
 
-def own_labels(rows=2, **columns):
+def own_labels(rows: Any = 2, **columns: Any) -> Any:
     """As netgen writes them beside a capture, with some of the columns that say nothing of the class."""
     names = {
         "flow": range(rows), "label": ["x, y", None] * (rows // 2), "community_id": ["1:a"] * rows,
@@ -350,7 +356,7 @@ def own_labels(rows=2, **columns):
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_netgens_own_labels_say_no_class_of_flows_that_had_none(tmp_path, ending):
+def test_netgens_own_labels_say_no_class_of_flows_that_had_none(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"x.labels.{ending}"
     (pq.write_table if ending == "parquet" else pa.csv.write_csv)(own_labels(), path)
     read = LabelFile(path)
@@ -363,7 +369,7 @@ def test_netgens_own_labels_say_no_class_of_flows_that_had_none(tmp_path, ending
     assert LabelFile(path).rows == 0
 
 
-def test_other_parquet_files_are_refused_with_what_to_do(tmp_path):
+def test_other_parquet_files_are_refused_with_what_to_do(tmp_path: Path) -> None:
     pq.write_table(pa.table({"src": [A], "dst": [B], "label": ["x"]}), tmp_path / "labels.parquet")
     with pytest.raises(
         InputError, match=r"labels.parquet is Parquet, but no labels file that netgen wrote. Write it as CSV"
@@ -371,7 +377,7 @@ def test_other_parquet_files_are_refused_with_what_to_do(tmp_path):
         LabelFile(tmp_path / "labels.parquet")
 
 
-def test_a_damaged_parquet_file_is_read_or_refused_in_one_line(tmp_path):
+def test_a_damaged_parquet_file_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "labels.parquet"
     pq.write_table(own_labels(100), path)
     whole, generator, said = path.read_bytes(), random.Random(7), []
@@ -388,13 +394,13 @@ def test_a_damaged_parquet_file_is_read_or_refused_in_one_line(tmp_path):
     assert all("labels.parquet" in each and "\n" not in each for each in said)
 
 
-def test_a_field_too_long_for_csv_is_named_by_its_line(labels):
+def test_a_field_too_long_for_csv_is_named_by_its_line(labels: Any) -> None:
     with pytest.raises(InputError, match="line 3: field larger than"):
         labels(f"src,dst,note,label\n{A},{B},,x,y\n{A},{B},{'x' * 200_000},x\n")
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_a_quote_that_is_not_closed_is_named_by_its_line(labels, closed):
+def test_a_quote_that_is_not_closed_is_named_by_its_line(labels: Any, closed: bool) -> None:
     """It makes one cell of all lines to the end; one that is closed may hold line ends, and stray ones do."""
     rows = [f'{A},{B},"a{chr(34) * closed}', f"{B},{A},b", f'{A},{B},5" disk', f"{B},{A},c"]
     text = "src,dst,label\n" + "\n".join(rows) + "\n"
@@ -405,12 +411,12 @@ def test_a_quote_that_is_not_closed_is_named_by_its_line(labels, closed):
         labels("\n".join(text.replace('5" disk', "disk").splitlines()))
 
 
-def test_cells_beyond_the_header_are_counted(labels):
+def test_cells_beyond_the_header_are_counted(labels: Any) -> None:
     table = labels(f"src,dst,label\n{A},{B},a,b\n{A},{B},a,\n{A},{B},a\n")
     assert table.notes["rows of the labels file with more cells than its header: the last are left out"] == 1
 
 
-def test_a_file_without_any_class_is_not_said_to_have_other_times(labels):
+def test_a_file_without_any_class_is_not_said_to_have_other_times(labels: Any) -> None:
     table = labels("src,dst,label\n")
     assert at(table) is None
     assert table.classes_of([A], [1], [B], [2], [6], [0], [0]) == [None]
@@ -420,7 +426,7 @@ def test_a_file_without_any_class_is_not_said_to_have_other_times(labels):
     }
 
 
-def test_rows_of_none_are_a_file_without_labels(labels):
+def test_rows_of_none_are_a_file_without_labels(labels: Any) -> None:
     table = labels("src,dst,label\n")
     assert table.rows == 0
     assert at(table) is None
@@ -446,7 +452,7 @@ def test_rows_of_none_are_a_file_without_labels(labels):
         max_size=4,
     ),
 )
-def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, name, changes):
+def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path: Path, name: Any, changes: Any) -> None:
     text = bytearray(DATA_SETS[name][0].encode())
     for place, length, new in changes:
         place %= len(text) + 1

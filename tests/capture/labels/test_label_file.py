@@ -1,6 +1,8 @@
 """netgen.capture.labels.label_file: classes from names of files and folders, and from labels files as data sets ship them."""
 
 import datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
@@ -18,8 +20,8 @@ FLOW = ("10.0.0.1", 1234, "10.0.0.2", 80, 6)
 
 
 @pytest.fixture
-def labels(tmp_path):
-    def make(text, encoding="utf-8", **options):
+def labels(tmp_path: Path) -> Any:
+    def make(text: Any, encoding: Any = "utf-8", **options: Any) -> Any:
         path = tmp_path / "labels.csv"
         path.write_bytes(text.encode(encoding))
         return LabelFile(path, LabelOptions(**options))
@@ -27,7 +29,7 @@ def labels(tmp_path):
     return make
 
 
-def at(table, seconds=T, duration=0.0, flow=FLOW):
+def at(table: Any, seconds: Any = T, duration: Any = 0.0, flow: Any = FLOW) -> Any:
     return table.class_of(*flow, round(seconds * NS), round(duration * NS))
 
 
@@ -42,17 +44,17 @@ def at(table, seconds=T, duration=0.0, flow=FLOW):
         (".pcap", ".pcap"),
     ],
 )
-def test_a_files_stem_is_its_name_without_the_whole_ending(path, stem):
+def test_a_files_stem_is_its_name_without_the_whole_ending(path: str, stem: str) -> None:
     assert file_stem(path) == stem
 
 
-def test_a_folder_has_the_name_of_the_last_folder(tmp_path, monkeypatch):
+def test_a_folder_has_the_name_of_the_last_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert folder_name("a/netflix/x.pcap") == "netflix"
     monkeypatch.chdir(tmp_path)
     assert folder_name("x.pcap") == tmp_path.name
 
 
-def test_the_first_label_that_is_known_is_taken():
+def test_the_first_label_that_is_known_is_taken() -> None:
     assert first_known([None, "a", None], ["b", "b", None], ["c", None, None]) == ["b", "a", None]
 
 
@@ -72,12 +74,12 @@ def test_the_first_label_that_is_known_is_taken():
     ],
 )
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_column_names_of_the_usual_data_sets_are_known(labels, header, delimiter):
+def test_column_names_of_the_usual_data_sets_are_known(labels: Any, header: str, delimiter: str) -> None:
     table = labels(f"{header}\r\n10.0.0.1,1234,10.0.0.2,80,6,bot\r\n".replace(",", delimiter))
     assert at(table) == "bot"
 
 
-def test_both_directions_match_and_others_do_not(labels):
+def test_both_directions_match_and_others_do_not(labels: Any) -> None:
     table = labels("src,src_port,dst,dst_port,protocol,label\n10.0.0.1,1234,10.0.0.2,80,tcp,bot\n")
     src, sport, dst, dport, protocol = FLOW
     assert at(table, flow=(dst, dport, src, sport, protocol)) == "bot"
@@ -87,7 +89,7 @@ def test_both_directions_match_and_others_do_not(labels):
     assert at(table, flow=(None, None, None, None, None)) is None
 
 
-def test_what_is_left_empty_matches_anything_and_who_says_more_wins(labels):
+def test_what_is_left_empty_matches_anything_and_who_says_more_wins(labels: Any) -> None:
     table = labels(
         "src,src_port,dst,dst_port,protocol,label\n"
         "10.0.0.1,,,,,host\n"
@@ -100,7 +102,7 @@ def test_what_is_left_empty_matches_anything_and_who_says_more_wins(labels):
     assert at(labels("src,dst,label\n10.0.0.1,10.0.0.2,pair\n")) == "pair"
 
 
-def test_a_time_window_must_overlap_the_flow(labels):
+def test_a_time_window_must_overlap_the_flow(labels: Any) -> None:
     table = labels(f"src,dst,start,end,label\n10.0.0.1,10.0.0.2,{T}.0,{T + 10}.0,bot\n")
     assert at(table, T - 1) is None
     assert at(table, T - 1, 1.5) == "bot"
@@ -119,20 +121,20 @@ def test_a_time_window_must_overlap_the_flow(labels):
         "2017-07-05 08:42",
     ],
 )
-def test_times_are_epoch_seconds_or_iso_8601_utc(labels, start):
+def test_times_are_epoch_seconds_or_iso_8601_utc(labels: Any, start: Any) -> None:
     table = labels(f"src,dst,Timestamp,Flow Duration,label\n10.0.0.1,10.0.0.2,{start},2000000,bot\n")
     assert at(table, T + 1) == "bot"
     assert at(table, T - 1) is None
     assert at(table, T + 70) is None
 
 
-def test_a_stamp_of_whole_seconds_means_the_whole_second(labels):
+def test_a_stamp_of_whole_seconds_means_the_whole_second(labels: Any) -> None:
     table = labels("src,dst,Timestamp,Flow Duration,label\n10.0.0.1,10.0.0.2,2017-07-05T08:42:00,5,bot\n")
     assert at(table, T + 0.9) == "bot"
     assert at(table, T + 1.1) is None
 
 
-def test_of_several_windows_the_one_that_begins_nearest_wins(labels):
+def test_of_several_windows_the_one_that_begins_nearest_wins(labels: Any) -> None:
     rows = "".join(f"10.0.0.1,10.0.0.2,{T + each}.5,{T + 100}.0,at{each}\n" for each in (0, 20, 40))
     table = labels("src,dst,start,end,label\n10.0.0.1,10.0.0.2,,,always\n" + rows)
     assert at(table, T + 21) == "at20"
@@ -140,7 +142,7 @@ def test_of_several_windows_the_one_that_begins_nearest_wins(labels):
     assert at(table, T + 200) == "always"
 
 
-def test_files_as_they_are_found(labels):
+def test_files_as_they_are_found(labels: Any) -> None:
     """A byte order mark, the code page of CIC-IDS2017, empty rows, zero-padded and hexadecimal ports."""
     head = "src,src_port,dst,dst_port,label\n"
     assert at(labels("\ufeff" + head + ",,,,\n10.0.0.1,0x04D2,10.0.0.2,80.0,bot\n\n")) == "bot"
@@ -169,21 +171,21 @@ def test_files_as_they_are_found(labels):
         ("10.0.0.1,1,10.0.0.2,2,6", "'' is no label"),
     ],
 )
-def test_a_bad_row_is_named_by_file_line_and_value(labels, row, said):
+def test_a_bad_row_is_named_by_file_line_and_value(labels: Any, row: str, said: str) -> None:
     with pytest.raises(InputError) as caught:
         labels(f"src,src_port,dst,dst_port,protocol,start,end,label\n10.0.0.1,1,10.0.0.2,2,6,,,fine\n{row}\n")
     assert "labels.csv, line 3" in caught.value.message
     assert said in caught.value.message
 
 
-def test_a_missing_column_is_named_with_what_is_there(labels):
+def test_a_missing_column_is_named_with_what_is_there(labels: Any) -> None:
     with pytest.raises(InputError, match=r"labels\.csv lacks a column for dst, label; it has src, port"):
         labels("src,port\n10.0.0.1,80\n")
     with pytest.raises(InputError, match="lacks a column for src, dst, label; it has nothing"):
         labels("")
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.csv"):
         LabelFile(tmp_path / "none.csv")
 
@@ -193,7 +195,7 @@ def test_a_missing_file_is_named(tmp_path):
 MANY = 40  # flows, a minute and a bit apart
 
 
-def rows_of(moment, form="%Y-%m-%dT%H:%M:%S", shift=0):
+def rows_of(moment: Any, form: Any = "%Y-%m-%dT%H:%M:%S", shift: Any = 0) -> Any:
     """A labels file of as many flows, its times as a clock shows them that is `shift` seconds ahead."""
     start = datetime.datetime.fromtimestamp(moment, datetime.UTC) + datetime.timedelta(seconds=shift)
     times = [(start + datetime.timedelta(seconds=67 * each)).strftime(form) for each in range(MANY)]
@@ -201,7 +203,7 @@ def rows_of(moment, form="%Y-%m-%dT%H:%M:%S", shift=0):
     return "Source IP,Source Port,Destination IP,Destination Port,Protocol,Timestamp,Flow Duration,Label\n" + rows
 
 
-def flows_at(moment):
+def flows_at(moment: Any) -> Any:
     """Columns of these flows, some turned around."""
     src = ["10.0.0.1" if each % 2 else "10.0.0.2" for each in range(MANY)]
     dst = ["10.0.0.2" if each % 2 else "10.0.0.1" for each in range(MANY)]
@@ -211,7 +213,7 @@ def flows_at(moment):
     return src, src_port, dst, dst_port, [6] * MANY, start, [NS // 10] * MANY
 
 
-def test_many_flows_have_the_classes_that_each_has_alone_and_are_counted(labels):
+def test_many_flows_have_the_classes_that_each_has_alone_and_are_counted(labels: Any) -> None:
     table = labels(rows_of(T) + "10.0.0.1,9999,10.0.0.2,80,6,2017-07-05T08:42:00,1,idle\n")
     columns = flows_at(T)
     columns[0][3] = "10.9.9.9"
@@ -230,20 +232,20 @@ def test_many_flows_have_the_classes_that_each_has_alone_and_are_counted(labels)
     assert table.notes["rows of the labels file that match no flow"] == 2
 
 
-def test_rows_of_two_classes_that_fit_equally_well_are_counted(labels):
+def test_rows_of_two_classes_that_fit_equally_well_are_counted(labels: Any) -> None:
     table = labels("src,dst,label\n10.0.0.1,10.0.0.2,first\n10.0.0.2,10.0.0.1,second\n10.0.0.3,10.0.0.1,first\n")
     assert table.classes_of(*([value] for value in (*FLOW, T * NS, 0))) == ["first"]
     (note,) = (note for note in table.notes if "equally well" in note)
     assert table.notes[note] == 1
 
 
-def advice(table):
+def advice(table: Any) -> Any:
     """What the account advises to type, and for how many flows."""
     found = [(number, note.rpartition(": try ")[2]) for note, number in table.notes.items() if ": try " in note]
     return found[0] if found else None
 
 
-def test_that_nothing_matches_is_said_and_a_zone_advised(labels):
+def test_that_nothing_matches_is_said_and_a_zone_advised(labels: Any) -> None:
     text = rows_of(T, shift=-3 * 3600)
     table = labels(text)
     assert table.classes_of(*flows_at(T)) == [None] * MANY
@@ -261,7 +263,7 @@ def test_that_nothing_matches_is_said_and_a_zone_advised(labels):
 @given(shift=st.integers(-40 * 3600, 40 * 3600), minutes=st.booleans())
 @example(shift=-4499, minutes=False)
 @example(shift=1, minutes=False)
-def test_whatever_a_clock_is_off_the_advice_sets_it_right(labels, shift, minutes):
+def test_whatever_a_clock_is_off_the_advice_sets_it_right(labels: Any, shift: Any, minutes: Any) -> None:
     """At the second attempt at the latest, as a quarter of an hour is taken for a zone."""
     if minutes:  # as they blur what is less
         shift -= shift % 900
@@ -277,7 +279,7 @@ def test_whatever_a_clock_is_off_the_advice_sets_it_right(labels, shift, minutes
     assert found == ["bot"] * MANY
 
 
-def test_a_clock_of_12_hours_and_an_order_of_days_are_advised(labels):
+def test_a_clock_of_12_hours_and_an_order_of_days_are_advised(labels: Any) -> None:
     half = "%d/%m/%Y %I:%M:%S"
     noon = T + 8 * 3600  # 16:42
     table = labels(rows_of(noon, half), times="%d/%m/%Y %H:%M:%S")
@@ -294,7 +296,7 @@ def test_a_clock_of_12_hours_and_an_order_of_days_are_advised(labels):
     assert "other order of day and month" in advice(table)[1]
 
 
-def test_a_few_flows_that_are_off_do_not_speak_against_a_file(labels):
+def test_a_few_flows_that_are_off_do_not_speak_against_a_file(labels: Any) -> None:
     """Nothing is advised where most flows found their rows."""
     table = labels(rows_of(T))
     columns = flows_at(T)
@@ -307,18 +309,18 @@ def test_a_few_flows_that_are_off_do_not_speak_against_a_file(labels):
     ("text", "ns"),
     [("2.5s", 5 * NS // 2), ("-1h", -3600 * NS), ("+250ms", NS // 4), (-3, -3 * NS), (0, 0), ("0s", 0), ("-0.0", 0)],
 )
-def test_offsets_have_a_sign_and_a_unit(text, ns):
+def test_offsets_have_a_sign_and_a_unit(text: int | str, ns: Any) -> None:
     assert parse_offset(text) == ns
 
 
 @pytest.mark.parametrize("text", ["", "-", "s", "1 hour", "--1s", "nan", "1e30s"])
-def test_what_is_no_offset_is_refused(text):
+def test_what_is_no_offset_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="is no offset of a clock"):
         parse_offset(text)
 
 
 @pytest.fixture
-def capture(pcap_file, packet):
+def capture(pcap_file: Any, packet: Any) -> Any:
     """Two flows of a second each, at 8:42 and 8:43."""
     return pcap_file(
         [
@@ -336,7 +338,9 @@ CIC_2017 = (
 )
 
 
-def test_a_flow_that_no_row_matches_is_kept_without_a_class_and_the_account_says_so(capture, tmp_path):
+def test_a_flow_that_no_row_matches_is_kept_without_a_class_and_the_account_says_so(
+    capture: Any, tmp_path: Path
+) -> None:
     (tmp_path / "labels.csv").write_text(CIC_2017)
     table = extract(capture, labels=tmp_path / "labels.csv", labels_zone="-04:00", labels_offset="-1h")
     assert dict(zip(table.table["dst_port"].to_pylist(), table.labels, strict=True)) == {80: "DoS Hulk", 53: None}
@@ -349,7 +353,7 @@ def test_a_flow_that_no_row_matches_is_kept_without_a_class_and_the_account_says
     assert filled.counts() == {"DoS Hulk": 1, "rest": 1}
 
 
-def test_the_command_has_the_options_and_prints_the_account(capture, tmp_path, netgen_command):
+def test_the_command_has_the_options_and_prints_the_account(capture: Any, tmp_path: Path, netgen_command: Any) -> None:
     (tmp_path / "labels.csv").write_text(CIC_2017.replace("Label", "Kind,Label").replace("DoS", "Hulk,DoS"))
     words = ["extract", capture, "--labels", tmp_path / "labels.csv", "-o", tmp_path / "a.parquet"]
     more = ["--labels-zone", "Etc/GMT+5", "--labels-offset", "-2h", "--labels-times", "%d/%m/%Y %H:%M"]
@@ -367,6 +371,6 @@ def test_the_command_has_the_options_and_prints_the_account(capture, tmp_path, n
 @pytest.mark.parametrize(
     "option", [{"labels_zone": "-03:00"}, {"labels_offset": "1s"}, {"labels_times": "%c"}, {"labels_column": "x"}]
 )
-def test_options_for_a_labels_file_without_one_are_refused(capture, option):
+def test_options_for_a_labels_file_without_one_are_refused(capture: Any, option: Any) -> None:
     with pytest.raises(InputError, match="none was named"):
         extract(capture, **option)

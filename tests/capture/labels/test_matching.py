@@ -1,6 +1,7 @@
 """netgen.capture.labels.matching: the row that fits a flow best, held against a search row by row."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -17,7 +18,7 @@ ports = st.integers(-1, 1)
 
 
 @st.composite
-def rows(draw):
+def rows(draw: Any) -> Any:
     """A row: what it names, its start, end and width, and its class."""
     ends = [draw(addresses), draw(ports), draw(addresses), draw(ports), draw(st.sampled_from([-1, 1, 6, 17, OTHER]))]
     width = draw(st.sampled_from([0, SECOND - 1]))
@@ -35,25 +36,25 @@ flows = st.tuples(
 )
 
 
-def ends_of(table):
+def ends_of(table: Any) -> Any:
     columns = dict(zip(FIELDS, table.T[:5], strict=True))
     return Ends(**{field.name: columns[field.name] for field in dataclasses.fields(Ends)})
 
 
-def made(many):
+def made(many: Any) -> Any:
     table = np.array(many, np.int64)
     start, end, width, label = table.T[5:]
     return Matcher(ends_of(table), Windows(start, end, width), label)
 
 
-def fits(row, flow):
+def fits(row: Any, flow: Any) -> Any:
     """Whether a row fits a flow, in one direction or the other."""
     *ends, start, end, _, _ = row
     src, src_port, dst, dst_port, protocol, begin, length = flow
     if start > begin + length or begin > end:
         return False
 
-    def same(seen):
+    def same(seen: Any) -> Any:
         for wanted, found in zip(ends[:4], seen, strict=True):
             if wanted not in (-1, found):
                 return False
@@ -62,7 +63,7 @@ def fits(row, flow):
     return same((src, src_port, dst, dst_port)) or same((dst, dst_port, src, src_port))
 
 
-def rank(row, flow):
+def rank(row: Any, flow: Any) -> Any:
     """What the row that fits best has least of."""
     *ends, start, end, width, _ = row
     away = float("inf") if start == OPEN_START else max(0, flow[5] - start - width, start - flow[5])
@@ -70,7 +71,7 @@ def rank(row, flow):
 
 
 @given(many=st.lists(rows(), min_size=1, max_size=25), asked=st.lists(flows, min_size=1, max_size=8))
-def test_the_best_row_is_that_of_a_search_row_by_row(many, asked):
+def test_the_best_row_is_that_of_a_search_row_by_row(many: Any, asked: Any) -> None:
     """Most named, timed, nearest start, first of the file; and every row that fits is known to have been touched."""
     matcher = made(many)
     table = np.array(asked, np.int64)
@@ -94,7 +95,7 @@ def test_the_best_row_is_that_of_a_search_row_by_row(many, asked):
     many=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 10**6)), min_size=1, max_size=20),
     asked=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 10**6)), min_size=1, max_size=8),
 )
-def test_the_shift_is_that_to_the_nearest_start_of_a_row_with_the_same_ends(many, asked):
+def test_the_shift_is_that_to_the_nearest_start_of_a_row_with_the_same_ends(many: Any, asked: Any) -> None:
     matcher = made([(src, -1, dst, -1, -1, start, start + 1, 0, 0) for src, dst, start in many])
     table = np.array([(src, 5, dst, 6, 6, start, 0) for src, dst, start in asked], np.int64)
     shifts = matcher.shifts(ends_of(table), table[:, 5]).tolist()
@@ -106,7 +107,7 @@ def test_the_shift_is_that_to_the_nearest_start_of_a_row_with_the_same_ends(many
     assert [abs(each) for each in shifts] == expected
 
 
-def test_a_row_that_still_goes_on_is_found_behind_many_that_have_ended():
+def test_a_row_that_still_goes_on_is_found_behind_many_that_have_ended() -> None:
     """The last of 100,000 rows of one key that reaches the flow is the second."""
     many = [(0, 1, 1, 1, 6, at, at, 0, 0) for at in range(100_000)]
     many[1] = (0, 1, 1, 1, 6, 1, 200_000, 0, 1)
@@ -115,7 +116,7 @@ def test_a_row_that_still_goes_on_is_found_behind_many_that_have_ended():
     assert found.row.tolist() == [1, -1]
 
 
-def test_no_rows_and_no_flows():
+def test_no_rows_and_no_flows() -> None:
     none = np.zeros((0, 9), np.int64)
     flow = np.array([(0, 1, 1, 1, 6, 0, 5)], np.int64)
     start, end, width, label = none.T[5:]

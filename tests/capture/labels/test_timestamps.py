@@ -3,6 +3,7 @@
 import datetime
 import zoneinfo
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -21,12 +22,12 @@ DAY, MINUTE = 86400 * NS, 60 * NS
 moments = st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2100, 1, 1))
 
 
-def since(when, zone=UTC):
+def since(when: Any, zone: Any = UTC) -> Any:
     when = when if when.tzinfo else when.replace(tzinfo=zone)
     return (when - EPOCH) // datetime.timedelta(microseconds=1) * 1000
 
 
-def read(*texts, cicflowmeter=False, **options):
+def read(*texts: Any, cicflowmeter: Any = False, **options: Any) -> Any:
     """(ns, width) of each text, None where it is bad; and what was decided."""
     result = read_times([pa.array(texts, pa.string())], LabelOptions(**options), cicflowmeter=cicflowmeter)
     (times,) = result.columns
@@ -34,7 +35,7 @@ def read(*texts, cicflowmeter=False, **options):
     return [None if bad else (ns, width) for ns, width, bad in rows], result
 
 
-def ns(*texts, **options):
+def ns(*texts: Any, **options: Any) -> Any:
     """Nanoseconds of each text."""
     return [row and row[0] for row in read(*texts, **options)[0]]
 
@@ -62,7 +63,7 @@ def ns(*texts, **options):
         ("2017-07-05 08:42:00 AM", (1_499_244_120 * NS, NS - 1)),
     ],
 )
-def test_forms_that_need_no_decision(text, expected):
+def test_forms_that_need_no_decision(text: str, expected: Any) -> None:
     """Time and what the text leaves open; nothing was decided, so nothing need be said."""
     rows, result = read(text)
     assert rows == [expected]
@@ -78,12 +79,12 @@ def test_forms_that_need_no_decision(text, expected):
         *("13/13/2017 8:00", "31/4/2017 8:00", "5/7/17 8:42", "2017/7/2017 8:00", "08:42"),
     ],
 )
-def test_what_is_no_time_is_bad(text):
+def test_what_is_no_time_is_bad(text: Any) -> None:
     assert ns(text, "13/7/2017 8:00")[0] is None
 
 
 @given(moments, st.sampled_from(["T", " "]), st.sampled_from(["auto", "seconds", "minutes"]))
-def test_iso_8601_is_what_datetime_makes_of_it(when, mark, precision):
+def test_iso_8601_is_what_datetime_makes_of_it(when: Any, mark: Any, precision: Any) -> None:
     text = when.isoformat(mark, precision)
     expected = since(datetime.datetime.fromisoformat(text))
     width = 0 if "." in text else NS - 1 if text.count(":") == 2 else MINUTE - 1
@@ -91,7 +92,7 @@ def test_iso_8601_is_what_datetime_makes_of_it(when, mark, precision):
 
 
 @given(moments, st.sampled_from(["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%m-%d-%Y"]), st.booleans())
-def test_one_number_over_12_tells_day_from_month_for_the_whole_file(when, date, half):
+def test_one_number_over_12_tells_day_from_month_for_the_whole_file(when: Any, date: Any, half: Any) -> None:
     """A second time of the same form, of a 13th or later, decides."""
     clock = " %I:%M:%S %p" if half else " %H:%M:%S"
     told = datetime.datetime(2017, 7, 13, 9, 30)
@@ -101,7 +102,7 @@ def test_one_number_over_12_tells_day_from_month_for_the_whole_file(when, date, 
     assert result.how == ("day/month/year" if date.index("d") < date.index("m") else "month/day/year")
 
 
-def test_the_other_column_may_tell_too():
+def test_the_other_column_may_tell_too() -> None:
     columns = [pa.array(["5/7/2017 8:42"]), pa.array(["13/7/2017 8:42"]), pa.array([], pa.string())]
     start, end, none = read_times(columns, LabelOptions(), cicflowmeter=False).columns
     assert start.ns.tolist() == [1_499_244_120 * NS]
@@ -109,7 +110,7 @@ def test_the_other_column_may_tell_too():
     assert none.ns.tolist() == []
 
 
-def test_an_order_that_cannot_be_told_is_refused_and_so_is_one_that_changes():
+def test_an_order_that_cannot_be_told_is_refused_and_so_is_one_that_changes() -> None:
     rows, result = read("5/7/2017 8:42", "12/12/2017 18:42", "2017-07-05 08:42")
     assert rows == [None, None, (1_499_244_120 * NS, MINUTE - 1)]
     assert "day or month may come first" in result.why_bad
@@ -118,7 +119,7 @@ def test_an_order_that_cannot_be_told_is_refused_and_so_is_one_that_changes():
     assert "day/month/year" in result.why_bad
 
 
-def test_cicflowmeter_writes_the_day_first_and_a_clock_of_12_hours():
+def test_cicflowmeter_writes_the_day_first_and_a_clock_of_12_hours() -> None:
     """Hours 1 to 7 are after noon, in the files' own order: the working day of the data sets."""
     texts = ["03/07/2017 08:55:58", "3/7/2017 12:01", "3/7/2017 1:00", "3/7/2017 7:59"]
     expected = [(8, 55, 58), (12, 1, 0), (13, 0, 0), (19, 59, 0)]
@@ -131,14 +132,14 @@ def test_cicflowmeter_writes_the_day_first_and_a_clock_of_12_hours():
 
 
 @pytest.mark.parametrize("other", ["3/7/2017 13:00", "3/7/2017 0:30", "3/7/2017 01:00:00 AM"])
-def test_hours_that_12_do_not_hold_tell_of_a_24_hour_clock(other):
+def test_hours_that_12_do_not_hold_tell_of_a_24_hour_clock(other: str) -> None:
     texts = ["3/7/2017 1:00", other]
     rows, result = read(*texts, cicflowmeter=True)
     assert rows[0][0] == since(datetime.datetime(2017, 7, 3, 1))
     assert "12-hour" not in result.how
 
 
-def test_cicflowmeters_month_comes_first_where_the_file_shows_it():
+def test_cicflowmeters_month_comes_first_where_the_file_shows_it() -> None:
     assert ns("7/3/2017 9:00", "7/13/2017 9:00", cicflowmeter=True)[0] == since(datetime.datetime(2017, 7, 3, 9))
 
 
@@ -156,7 +157,7 @@ FORMATS = [
 
 
 @given(moments.filter(lambda when: 1970 <= when.year < 2069), st.sampled_from(FORMATS))
-def test_a_format_is_read_as_strptime_reads_it(when, form):
+def test_a_format_is_read_as_strptime_reads_it(when: Any, form: Any) -> None:
     text = when.replace(tzinfo=UTC).strftime(form)
     assert ns(text, "no time", times=form) == [since(datetime.datetime.strptime(text, form)), None]
 
@@ -164,7 +165,7 @@ def test_a_format_is_read_as_strptime_reads_it(when, form):
 @given(st.sampled_from(FORMATS[:4]), st.text("0123456789/:. AMPam", max_size=20))
 @example("%d/%m/%Y %H:%M:%S", "31/04/2017 10:00:00")
 @example("%d/%m/%Y %H:%M:%S", "01/04/2017  10:00:00")
-def test_what_strptime_refuses_is_bad(form, text):
+def test_what_strptime_refuses_is_bad(form: Any, text: Any) -> None:
     try:
         expected = since(datetime.datetime.strptime(text, form))
     except ValueError:
@@ -176,7 +177,7 @@ def test_what_strptime_refuses_is_bad(form, text):
 
 
 @pytest.mark.parametrize("form", ["%d/%m/%Y %I:%M", "%d %b %Y %I:%M"])
-def test_12_hours_without_am_or_pm_are_those_of_a_working_day(form):
+def test_12_hours_without_am_or_pm_are_those_of_a_working_day(form: str) -> None:
     hours = [*range(8, 12), 12, *range(1, 8)]
     texts = [datetime.datetime(2017, 7, 5, hour).strftime(form) for hour in hours]
     assert ns(*texts, times=form) == [since(datetime.datetime(2017, 7, 5, hour)) for hour in range(8, 20)]
@@ -184,7 +185,7 @@ def test_12_hours_without_am_or_pm_are_those_of_a_working_day(form):
 
 
 @pytest.mark.parametrize("form", ["", "%d/%m/%Y", "%H:%M", "%Q", "day", "%Y-%m-%d %M", "%s"])
-def test_a_format_without_date_or_hour_is_refused(form):
+def test_a_format_without_date_or_hour_is_refused(form: str) -> None:
     with pytest.raises(InputError, match="no format of times"):
         read("1", times=form)
 
@@ -192,7 +193,7 @@ def test_a_format_without_date_or_hour_is_refused(form):
 @given(moments, st.sampled_from(["Europe/Berlin", "America/Halifax", "Asia/Kolkata", "Australia/Lord_Howe"]))
 @example(datetime.datetime(2017, 10, 29, 2, 30), "Europe/Berlin")  # comes twice
 @example(datetime.datetime(2017, 3, 26, 2, 30), "Europe/Berlin")  # never comes
-def test_a_zone_has_the_offset_that_zoneinfo_says(when, name):
+def test_a_zone_has_the_offset_that_zoneinfo_says(when: Any, name: Any) -> None:
     zone = zoneinfo.ZoneInfo(name)
     assume(not when.replace(tzinfo=zone).utcoffset() % datetime.timedelta(minutes=1))
     assert ns(when.isoformat(), "1499244120", zone=name) == [since(when, zone), 1_499_244_120 * NS]
@@ -202,18 +203,18 @@ def test_a_zone_has_the_offset_that_zoneinfo_says(when, name):
 @pytest.mark.parametrize(
     ("zone", "hours"), [("UTC", 0), ("-03:00", -3), ("+0530", 5.5), ("UTC+2", 2), ("+14:00", 14), ("Etc/GMT+3", -3)]
 )
-def test_zones_by_name_and_offset(zone, hours):
+def test_zones_by_name_and_offset(zone: str, hours: float | int) -> None:
     assert ns("2017-07-05 08:42", zone=zone) == [round((1_499_244_120 - hours * 3600) * NS)]
 
 
 @pytest.mark.parametrize("zone", ["", "Mars/Phobos", "+25:00", "3", "../etc/passwd", "Europe", "\0"])
-def test_a_zone_that_there_is_not_is_refused(zone):
+def test_a_zone_that_there_is_not_is_refused(zone: str) -> None:
     with pytest.raises(InputError, match="is no time zone"):
         time_zone(zone)
 
 
 @given(moments, st.integers(-(10**15), 10**15))
-def test_the_offset_of_the_clock_is_added_to_all_times(when, offset):
+def test_the_offset_of_the_clock_is_added_to_all_times(when: Any, offset: Any) -> None:
     text = when.isoformat()
     assert ns(text, "1499244120", offset_ns=offset) == [since(when) + offset, 1_499_244_120 * NS + offset]
 
@@ -222,7 +223,7 @@ def test_the_offset_of_the_clock_is_added_to_all_times(when, offset):
     st.decimals(-(10**12), 10**12, places=12) | st.integers(-(10**20), 10**20).map(Decimal),
     st.sampled_from([1, 1_000, 1_000_000, NS]),
 )
-def test_decimals_are_exact_and_cut_off_towards_0(value, unit):
+def test_decimals_are_exact_and_cut_off_towards_0(value: Any, unit: Any) -> None:
     values, bad = decimals(pa.array([str(value), f"{value:.3e}", "x"]), unit)
     assert bad.tolist() == [False, False, True]
     for found, text in zip(values.tolist(), [str(value), f"{value:.3e}"], strict=False):

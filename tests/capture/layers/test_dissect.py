@@ -3,6 +3,8 @@
 import shutil
 import struct
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,18 +34,18 @@ chunk_of, link, one, why = chunks.chunk_of, chunks.link, chunks.one, chunks.why
         ("bad IP header", "4500 0013 36*00"),
     ],
 )
-def test_what_is_no_ip_packet_is_counted_with_its_reason(reason, content):
+def test_what_is_no_ip_packet_is_counted_with_its_reason(reason: str, content: str) -> None:
     for header in ("0800", "8100 0001 0800"):
         kind = "86dd" if content.startswith("6") else "0800"
         assert why(bytes(12) + link(header.replace("0800", kind)) + link(content)) == reason
 
 
-def test_a_header_of_the_other_version_is_bad():
+def test_a_header_of_the_other_version_is_bad() -> None:
     assert why(link("4500 0013 60*00"), 229) == "bad IP header"
     assert why(link("6000 0000 0000 3b40 32*00"), 228) == "bad IP header"
 
 
-def test_ip_bytes_do_not_depend_on_the_snap_length(packet):
+def test_ip_bytes_do_not_depend_on_the_snap_length(packet: Any) -> None:
     """The size is the IP header's, so a capture of 54 bytes a packet has the same bytes as a whole one."""
     whole = packet.tcp4(1, 2, 0x10, bytes(1000))
     assert one(whole)["size"] == one(whole, snaplen=54)["size"] == 1040
@@ -52,12 +54,12 @@ def test_ip_bytes_do_not_depend_on_the_snap_length(packet):
     assert dissect(chunk_of([whole], snaplen=38)).notes["TCP without its flags"] == 1
 
 
-def test_ethernet_padding_is_no_ip_byte(packet):
+def test_ethernet_padding_is_no_ip_byte(packet: Any) -> None:
     columns = one(packet.tcp4(1, 2, 0x10) + bytes(6))
     assert (columns["size"], columns["payload_length"]) == (40, 0)
 
 
-def test_length_0_left_to_the_network_card_is_what_was_on_the_wire(packet):
+def test_length_0_left_to_the_network_card_is_what_was_on_the_wire(packet: Any) -> None:
     frame = packet.ether(packet.ipv4(packet.tcp(1, 2, 0x10, bytes(3000)), 6, length=0))
     assert one(frame)["size"] == 3040
     assert one(frame, snaplen=60)["size"] == 3040
@@ -66,26 +68,26 @@ def test_length_0_left_to_the_network_card_is_what_was_on_the_wire(packet):
     assert notes == {"IP length 0 (offload)": 1, "over 1500 bytes (offload)": 1}
 
 
-def test_ipv6_length_0_is_a_jumbogram_or_nothing():
+def test_ipv6_length_0_is_a_jumbogram_or_nothing() -> None:
     """Big TCP and jumbograms have the wire's bytes; an ICMPv6 header of length 0 has none after it."""
     for protocol, size in ((6, 3040), (17, 3040), (58, 40)):
         assert one(link(f"6000 0000 0000 {protocol:02x} 40 3032*00"), 101)["size"] == size
 
 
-def test_options_are_passed_over(packet):
+def test_options_are_passed_over(packet: Any) -> None:
     frame = packet.ether(packet.ipv4(packet.udp(7, 8), 17, options=b"\x01" * 12))
     columns = one(frame)
     assert (columns["size"], columns["src_port"], columns["dst_port"]) == (40, 7, 8)
 
 
-def test_later_fragments_have_no_ports(packet):
+def test_later_fragments_have_no_ports(packet: Any) -> None:
     columns = one(packet.ether(packet.ipv4(packet.udp(7, 8, bytes(32)), 17, fragment=185)))
     assert (columns["src_port"], columns["dst_port"], columns["size"]) == (-1, -1, 60)
     first = one(packet.ether(packet.ipv4(packet.udp(7, 8, bytes(32)), 17, fragment=0x2000)))
     assert (first["src_port"], first["dst_port"]) == (7, 8)
 
 
-def test_an_icmp_echo_has_its_id_as_port_pair(packet):
+def test_an_icmp_echo_has_its_id_as_port_pair(packet: Any) -> None:
     for kind in (8, 0):
         columns = one(packet.ether(packet.ipv4(struct.pack(">BBHHH", kind, 0, 0, 77, 1), 1)))
         assert (columns["src_port"], columns["dst_port"]) == (77, 77)
@@ -97,7 +99,7 @@ def test_an_icmp_echo_has_its_id_as_port_pair(packet):
 
 
 @pytest.mark.parametrize("protocol", [6, 17, 33, 132, 136])
-def test_five_transports_have_ports(packet, protocol):
+def test_five_transports_have_ports(packet: Any, protocol: int) -> None:
     frame = packet.ether(packet.ipv4(struct.pack(">HH", 80, 81) + bytes(16), protocol))
     columns = one(frame)
     assert (columns["protocol"], columns["src_port"], columns["dst_port"]) == (protocol, 80, 81)
@@ -107,12 +109,12 @@ def test_five_transports_have_ports(packet, protocol):
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 47, 50, 51, 89, 112, 255])
-def test_other_protocols_have_ports_0(packet, protocol):
+def test_other_protocols_have_ports_0(packet: Any, protocol: int) -> None:
     columns = one(packet.ether(packet.ipv4(b"\x00\x50\x00\x51", protocol)))
     assert (columns["protocol"], columns["src_port"], columns["dst_port"]) == (protocol, 0, 0)
 
 
-def ipv6(chain, payload):
+def ipv6(chain: Any, payload: Any) -> Any:
     """An IPv6 packet with a chain of (protocol, header) before its UDP payload."""
     numbers = [number for number, _ in chain] + [17]
     body = b"".join(bytes([numbers[i + 1]]) + header for i, (_, header) in enumerate(chain)) + payload
@@ -127,24 +129,24 @@ AUTHENTICATION = (51, b"\4" + bytes(22))
     "chain",
     [[HOP], [HOP, ROUTING, DESTINATION], [AUTHENTICATION], [HOP, (44, bytes(7)), DESTINATION], [DESTINATION] * 8],
 )
-def test_ipv6_extension_headers_are_passed_over(packet, chain):
+def test_ipv6_extension_headers_are_passed_over(packet: Any, chain: Any) -> None:
     frame = ipv6(chain, packet.udp(5, 6, b"xyz"))
     columns = one(frame, 101)
     assert (columns["protocol"], columns["src_port"], columns["dst_port"]) == (17, 5, 6)
     assert columns["size"] == len(frame)
 
 
-def test_an_endless_chain_of_extension_headers_ends(packet):
+def test_an_endless_chain_of_extension_headers_ends(packet: Any) -> None:
     assert why(ipv6([DESTINATION] * 9, packet.udp(5, 6)), 101) == "bad IP header"
     assert why(ipv6([(60, b"\xff" + bytes(6))], packet.udp(5, 6)), 101) == "header cut short"
 
 
-def test_a_later_ipv6_fragment_has_no_ports(packet):
+def test_a_later_ipv6_fragment_has_no_ports(packet: Any) -> None:
     columns = one(ipv6([(44, struct.pack(">xHI", 0x0101, 9))], packet.udp(5, 6)), 101)
     assert (columns["protocol"], columns["src_port"]) == (17, -1)
 
 
-def test_scapy_and_netgen_agree_on_what_scapy_builds():
+def test_scapy_and_netgen_agree_on_what_scapy_builds() -> None:
     """Packets built by scapy, through VLAN tags, options and extension headers."""
     inet = pytest.importorskip("scapy.layers.inet")
     inet6 = pytest.importorskip("scapy.layers.inet6")
@@ -175,7 +177,7 @@ ipoib ieee802.11_exthdr ieee802.11_rx-stbc macsec-integonly nflog bgp-aigp ppp_i
 
 
 @pytest.mark.parametrize("name", LINK_CAPTURES.split())
-def test_tshark_finds_the_same_ip_packets(shared_data, name):
+def test_tshark_finds_the_same_ip_packets(shared_data: Path, name: Any) -> None:
     """Real captures of rare link layers."""
     if not shutil.which("tshark"):
         pytest.skip("there is no tshark here to compare with")
@@ -204,7 +206,7 @@ def test_tshark_finds_the_same_ip_packets(shared_data, name):
     assert [each[4] for each in ours if each[1] == 6] == [int(each[4]) + 40 for each in theirs if each[1] == 6]
 
 
-def test_every_real_packet_is_in_or_has_a_reason(shared_data):
+def test_every_real_packet_is_in_or_has_a_reason(shared_data: Path) -> None:
     """Each record of the tcpdump captures, of 35 link types and many wrong headers."""
     read = kept = 0
     for path in sorted((shared_data / "captures" / "tcpdump").rglob("*")):
@@ -224,7 +226,7 @@ def test_every_real_packet_is_in_or_has_a_reason(shared_data):
     linktype=st.sampled_from([0, 1, 9, 12, 50, 101, 104, 108, 113, 228, 229, 276, 147]),
     start=st.sampled_from([b"", bytes(12) + b"\x08\x00\x45", bytes(12) + b"\x86\xdd\x60", bytes(12) + b"\x81\x00"]),
 )
-def test_any_bytes_are_in_or_have_a_reason(packets, linktype, start):
+def test_any_bytes_are_in_or_have_a_reason(packets: Any, linktype: Any, start: Any) -> None:
     """No content crashes the dissector, and what it keeps is consistent."""
     chunk = chunk_of([start + each for each in packets], linktype)
     found = dissect(chunk)
@@ -234,19 +236,19 @@ def test_any_bytes_are_in_or_have_a_reason(packets, linktype, start):
     assert (found.size >= 20).all()
 
 
-def ports_and_words(packet, *, protocol, identification, ttl, payload):
+def ports_and_words(packet: Any, *, protocol: Any, identification: Any, ttl: Any, payload: Any) -> Any:
     """An IPv4 packet with its identification and TTL set."""
     raw = bytearray(packet.ipv4(payload, protocol))
     raw[4:6], raw[8] = struct.pack(">H", identification), ttl
     return bytes(raw)
 
 
-def fingerprints(*packets, linktype=101, **options):
+def fingerprints(*packets: Any, linktype: Any = 101, **options: Any) -> Any:
     return dissect(chunk_of(list(packets), linktype, **options)).fingerprint.tolist()
 
 
 @pytest.mark.parametrize("protocol", [1, 6, 17, 47, 50, 132])
-def test_two_records_of_a_packet_have_one_fingerprint(packet, protocol):
+def test_two_records_of_a_packet_have_one_fingerprint(packet: Any, protocol: int) -> None:
     """Behind another link layer, with another TTL, with padding."""
     payload = bytes(range(30))
     near = ports_and_words(packet, protocol=protocol, identification=7, ttl=64, payload=payload)
@@ -258,7 +260,7 @@ def test_two_records_of_a_packet_have_one_fingerprint(packet, protocol):
     assert fingerprints(near, far, near, snaplen=44)[0] == fingerprints(near, far, near, snaplen=44)[1]
 
 
-def test_packets_that_differ_have_fingerprints_that_differ(packet):
+def test_packets_that_differ_have_fingerprints_that_differ(packet: Any) -> None:
     base = {"protocol": 6, "identification": 7, "ttl": 64, "payload": packet.tcp(1, 2, 0x10, b"abc")}
     others = [
         {"identification": 8},
@@ -273,7 +275,7 @@ def test_packets_that_differ_have_fingerprints_that_differ(packet):
     assert len(set(found)) == len(found)
 
 
-def test_a_packet_with_nothing_to_go_by_has_no_fingerprint(packet):
+def test_a_packet_with_nothing_to_go_by_has_no_fingerprint(packet: Any) -> None:
     """UDP without a checksum in IPv4 without an identification: what it carries may begin like any other's."""
     none = ports_and_words(packet, protocol=17, identification=0, ttl=64, payload=packet.udp(1, 2, bytes(20)))
     some = ports_and_words(packet, protocol=17, identification=1, ttl=64, payload=packet.udp(1, 2, bytes(20)))
@@ -305,7 +307,7 @@ HEADERS = st.fixed_dictionaries(
 )
 
 
-def frame_of(field):
+def frame_of(field: Any) -> Any:
     """An Ethernet frame whose IP header says what `field` does, right or wrong."""
     payload = field["payload"]
     if field["v4"]:
@@ -322,7 +324,9 @@ def frame_of(field):
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(fields=st.lists(HEADERS, min_size=1, max_size=12), inner=st.booleans(), wire=st.integers(0, 2000))
-def test_reading_all_headers_at_once_and_one_after_the_other_is_the_same(monkeypatch, fields, inner, wire):
+def test_reading_all_headers_at_once_and_one_after_the_other_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, fields: Any, inner: Any, wire: Any
+) -> None:
     """The short way for the usual packets finds what the long way does, in any mixture."""
     frames = [frame_of(field) for field in fields]
     chunk = chunk_of(frames, wire=[len(frame) + wire for frame in frames])
@@ -338,7 +342,9 @@ def test_reading_all_headers_at_once_and_one_after_the_other_is_the_same(monkeyp
     assert (quick.skipped, quick.notes) == (slow.skipped, slow.notes)
 
 
-def test_real_packets_are_read_alike_at_once_and_one_after_the_other(shared_data, monkeypatch):
+def test_real_packets_are_read_alike_at_once_and_one_after_the_other(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at_once = 0
     for path in sorted((shared_data / "captures" / "ndpi").glob("[f-i]*.pcap*")):
         for chunk in CaptureFile(path).chunks():
@@ -355,7 +361,7 @@ def test_real_packets_are_read_alike_at_once_and_one_after_the_other(shared_data
     assert at_once > 1000
 
 
-def test_few_packets_of_a_real_flow_share_a_fingerprint(shared_data):
+def test_few_packets_of_a_real_flow_share_a_fingerprint(shared_data: Path) -> None:
     """Of packets near each other in a capture without repeats."""
     near, alike, packets = 32, 0, 0
     for path in sorted((shared_data / "captures" / "youtube_requet_c").glob("*.pcap"))[:2]:

@@ -1,6 +1,7 @@
 """links, tags and wireless: IP is found behind every link layer and tag."""
 
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,21 +140,21 @@ TAGS = [
 
 
 @pytest.fixture
-def ip(packet):
+def ip(packet: Any) -> Any:
     return packet.ipv4(packet.tcp(1234, 80, 0x18, b"abc"), 6)
 
 
-def udp6(packet):
+def udp6(packet: Any) -> Any:
     return link("60000000 0008 11 40") + bytes(range(32)) + packet.udp(53, 99)
 
 
 @pytest.mark.parametrize(("linktype", "header"), LINKS)
-def test_ipv4_is_found_behind_every_link_layer(ip, linktype, header):
+def test_ipv4_is_found_behind_every_link_layer(ip: Any, linktype: Any, header: Any) -> None:
     chunks.is_tcp4(one(link(header) + ip, linktype))
 
 
 @pytest.mark.parametrize(("header", "vlan"), TAGS)
-def test_ipv4_is_found_behind_every_tag(ip, header, vlan):
+def test_ipv4_is_found_behind_every_tag(ip: Any, header: Any, vlan: Any) -> None:
     chunks.is_tcp4(one(bytes(12) + link(header) + ip), vlan)
 
 
@@ -178,7 +179,7 @@ def test_ipv4_is_found_behind_every_tag(ip, header, vlan):
         (1, "12*00 8847 00001140"),
     ],
 )
-def test_ipv6_is_found_wherever_ipv4_is(packet, linktype, header):
+def test_ipv6_is_found_wherever_ipv4_is(packet: Any, linktype: Any, header: Any) -> None:
     columns = one(link(header) + udp6(packet), linktype)
     assert (columns["version"], columns["protocol"], columns["size"]) == (6, 17, 48)
     assert (columns["src_high"], columns["dst_low"]) == (0x0001020304050607, 0x18191A1B1C1D1E1F)
@@ -186,13 +187,13 @@ def test_ipv6_is_found_wherever_ipv4_is(packet, linktype, header):
 
 
 @pytest.mark.parametrize("tagged", [0xE0000005, 0xF0000005])
-def test_a_vlan_in_a_switch_tag_counts(ip, tagged):
+def test_a_vlan_in_a_switch_tag_counts(ip: Any, tagged: int) -> None:
     frame = bytes(12) + struct.pack(">I", tagged) + link("0800") + ip
     chunks.is_tcp4(one(frame, 284), 5)
     chunks.is_tcp4(one(frame[:12] + link("dada 0000") + frame[12:], 285), 5)
 
 
-def test_link_layers_in_one_chunk_are_read_as_each_alone(ip):
+def test_link_layers_in_one_chunk_are_read_as_each_alone(ip: Any) -> None:
     """A file of pcapng may have as many as it has interfaces."""
     every = [(linktype, link(header) + ip) for linktype, header in LINKS]
     every += [(1, bytes(12) + link(header) + ip) for header, _ in TAGS]
@@ -205,7 +206,7 @@ def test_link_layers_in_one_chunk_are_read_as_each_alone(ip):
 
 
 @pytest.mark.parametrize(("linktype", "header"), [*LINKS, *((1, f"12*00 {header}") for header, _ in TAGS)])
-def test_a_record_cut_inside_its_headers_is_out(ip, linktype, header):
+def test_a_record_cut_inside_its_headers_is_out(ip: Any, linktype: Any, header: Any) -> None:
     """Wherever it is cut, it is counted with a reason, and no bytes behind the cut are read."""
     frame = link(header) + ip
     for length in range(len(frame) - 20):  # up to the ports
@@ -262,7 +263,7 @@ def test_a_record_cut_inside_its_headers_is_out(ip, linktype, header):
         ("interface not declared", -1, "40*00"),
     ],
 )
-def test_what_is_no_ip_is_counted_with_its_reason(reason, linktype, content):
+def test_what_is_no_ip_is_counted_with_its_reason(reason: str, linktype: int, content: Any) -> None:
     assert why(link(content), linktype) == reason
 
 
@@ -282,19 +283,19 @@ def test_what_is_no_ip_is_counted_with_its_reason(reason, linktype, content):
         ("header cut short", "8801 22*00 00"),
     ],
 )
-def test_80211_frames_without_an_ip_packet_have_their_reason(reason, content):
+def test_80211_frames_without_an_ip_packet_have_their_reason(reason: str, content: str) -> None:
     assert why(link(content), 105) == reason
     assert why(link("0000 0800 00000000 " + content), 127) == reason
     assert why(link("0000 1000 01000000 8*00 " + content), 127) == reason
 
 
-def test_a_radiotap_header_of_another_version_or_length_is_no_ip(ip):
+def test_a_radiotap_header_of_another_version_or_length_is_no_ip(ip: Any) -> None:
     for header in ("0100 0800 00000000", "0000 0700 00000000"):
         assert why(link(f"{header} {WLAN}") + ip, 127) == "not IP"
     assert why(link(f"0000 ff00 00000000 {WLAN}") + ip, 127) == "header cut short"
 
 
-def test_a_frame_check_sequence_is_no_ip_byte(packet):
+def test_a_frame_check_sequence_is_no_ip_byte(packet: Any) -> None:
     """It counts where the length is left to the network card and what was on the wire counts instead."""
     ip = packet.ipv4(packet.udp(1, 2, bytes(100)), 17, length=0)
     for flags, size in (("10", 128), ("00", 132)):
@@ -303,26 +304,26 @@ def test_a_frame_check_sequence_is_no_ip_byte(packet):
         assert one(frame, 127, snaplen=100)["size"] == size
 
 
-def test_the_first_packet_of_an_aggregate_is_read_and_noted(ip):
+def test_the_first_packet_of_an_aggregate_is_read_and_noted(ip: Any) -> None:
     frame = link(f"8801 22*00 8000 12*00 0033 {SNAP}") + ip + bytes(1) + link(f"12*00 0033 {SNAP}") + ip
     found = dissect(chunk_of([frame], 105))
     assert len(found) == 1
     assert found.notes["802.11 aggregate, first packet read"] == 1
 
 
-def test_every_link_type_read_is_tested():
+def test_every_link_type_read_is_tested() -> None:
     tested = {linktype for linktype, _ in LINKS} | {229}  # IPv6 on its own
     assert {kind - LINK for kind in LAYERS if kind >= LINK} == tested
 
 
-def test_layers_are_bounded(ip):
+def test_layers_are_bounded(ip: Any) -> None:
     """As many tags as are followed, and one more."""
     tags = link("8100 0001") * (MAX_LAYERS - 1)
     chunks.is_tcp4(one(bytes(12) + tags + link("0800") + ip), 1 + 4096)
     assert why(bytes(12) + link("8100 0001") + tags + link("0800") + ip) == "not IP"
 
 
-def test_scapy_and_netgen_agree_on_wireless_and_tagged_packets(packet):
+def test_scapy_and_netgen_agree_on_wireless_and_tagged_packets(packet: Any) -> None:
     """Headers built by scapy's own idea of them."""
     inet = pytest.importorskip("scapy.layers.inet")
     l2 = pytest.importorskip("scapy.layers.l2")
@@ -359,7 +360,7 @@ def test_scapy_and_netgen_agree_on_wireless_and_tagged_packets(packet):
     linktype=st.sampled_from(sorted(kind - LINK for kind in LAYERS if kind >= LINK)),
     start=st.sampled_from([link(header) for _, header in LINKS]),
 )
-def test_any_bytes_behind_any_link_layer_are_in_or_have_a_reason(packets, linktype, start):
+def test_any_bytes_behind_any_link_layer_are_in_or_have_a_reason(packets: Any, linktype: Any, start: Any) -> None:
     """No content crashes a step, and what is kept lies inside its record."""
     chunk = chunk_of([start + each for each in packets], linktype)
     found = dissect(chunk, inner=True)

@@ -3,6 +3,8 @@
 import shutil
 import struct
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -64,19 +66,19 @@ INSIDES_IPV6 = [
 
 
 @pytest.fixture
-def ip(packet):
+def ip(packet: Any) -> Any:
     return packet.ipv4(packet.tcp(1234, 80, 0x18, b"abc"), 6)
 
 
-def ipv6(payload, protocol):
+def ipv6(payload: Any, protocol: Any) -> Any:
     return struct.pack(">IHBB", 6 << 28, len(payload), protocol, 64) + bytes(range(32)) + payload
 
 
 @pytest.fixture
-def around(packet):
+def around(packet: Any) -> Any:
     """Function: what a tunnel carries to the packets around it, of IPv4 and IPv6."""
 
-    def wrap(how, payload):
+    def wrap(how: Any, payload: Any) -> Any:
         if isinstance(how, str):
             how, payload = 17, packet.udp(50000, int(how), payload)
         return packet.ether(packet.ipv4(payload, how, "192.0.2.1", "192.0.2.2")), packet.ether(
@@ -86,12 +88,12 @@ def around(packet):
     return wrap
 
 
-def without(name):
+def without(name: Any) -> Any:
     return f"{name} without an IP packet inside"
 
 
 @pytest.mark.parametrize(("name", "how", "header", "vlan"), INSIDES)
-def test_the_ipv4_packet_inside_counts(ip, around, name, how, header, vlan):
+def test_the_ipv4_packet_inside_counts(ip: Any, around: Any, name: Any, how: Any, header: Any, vlan: Any) -> None:
     for frame in around(how, link(header) + ip):
         found = dissect(chunk_of([frame]), inner=True)
         assert not found.skipped
@@ -107,7 +109,7 @@ def test_the_ipv4_packet_inside_counts(ip, around, name, how, header, vlan):
 
 
 @pytest.mark.parametrize(("name", "how", "header"), INSIDES_IPV6)
-def test_the_ipv6_packet_inside_counts(packet, around, name, how, header):
+def test_the_ipv6_packet_inside_counts(packet: Any, around: Any, name: Any, how: Any, header: Any) -> None:
     inside = ipv6(packet.udp(53, 99), 17)
     for frame in around(how, link(header) + inside):
         assert dissect(chunk_of([frame]), inner=True).notes == {f"inside {name}": 1}
@@ -117,7 +119,7 @@ def test_the_ipv6_packet_inside_counts(packet, around, name, how, header):
         assert (columns["src_port"], columns["dst_port"]) == (53, 99)
 
 
-def test_every_tunnel_is_tested():
+def test_every_tunnel_is_tested() -> None:
     assert {each[0] for each in INSIDES + INSIDES_IPV6} == {tunnel.name for tunnel in TUNNELS}
 
 
@@ -145,7 +147,7 @@ def test_every_tunnel_is_tested():
         ("Teredo", "3544", "40*45"),
     ],
 )
-def test_a_tunnel_without_an_ip_packet_stays_as_it_is(around, name, how, content):
+def test_a_tunnel_without_an_ip_packet_stays_as_it_is(around: Any, name: str, how: int | str, content: Any) -> None:
     for frame in around(how, link(content)):
         found = dissect(chunk_of([frame]), inner=True)
         assert found.notes == {without(name): 1}
@@ -154,7 +156,7 @@ def test_a_tunnel_without_an_ip_packet_stays_as_it_is(around, name, how, content
 
 
 @pytest.mark.parametrize(("name", "how", "header", "vlan"), INSIDES)
-def test_a_tunnel_cut_inside_stays_as_it_is(ip, around, name, how, header, vlan):
+def test_a_tunnel_cut_inside_stays_as_it_is(ip: Any, around: Any, name: Any, how: Any, header: Any, vlan: Any) -> None:
     """Wherever the inside is cut by the snap length, up to the ports inside."""
     frame = around(how, link(header) + ip)[0]
     start = 34 + (8 if isinstance(how, str) else 0)
@@ -165,7 +167,7 @@ def test_a_tunnel_cut_inside_stays_as_it_is(ip, around, name, how, header, vlan)
     assert one(frame, inner=True, snaplen=len(frame) - 17)["dst_port"] == 80
 
 
-def test_parts_of_a_datagram_are_not_entered(packet, ip):
+def test_parts_of_a_datagram_are_not_entered(packet: Any, ip: Any) -> None:
     for place in (0x2000, 185):
         frame = packet.ether(packet.ipv4(ip, 4, fragment=place))
         found = dissect(chunk_of([frame]), inner=True)
@@ -173,7 +175,7 @@ def test_parts_of_a_datagram_are_not_entered(packet, ip):
         assert not any("inside" in note for note in found.notes)
 
 
-def test_tunnels_inside_each_other_are_entered_up_to_a_depth(packet, ip):
+def test_tunnels_inside_each_other_are_entered_up_to_a_depth(packet: Any, ip: Any) -> None:
     frame = ip
     for depth in range(1, MAX_TUNNELS + 2):
         frame = packet.ipv4(frame, 4, "192.0.2.1", "192.0.2.2")
@@ -183,7 +185,7 @@ def test_tunnels_inside_each_other_are_entered_up_to_a_depth(packet, ip):
         assert found.size.tolist() == [43 + 20 * max(depth - MAX_TUNNELS, 0)]
 
 
-def test_a_tunnel_in_a_tunnel_that_is_cut_is_the_last_whole_one(packet, ip, around):
+def test_a_tunnel_in_a_tunnel_that_is_cut_is_the_last_whole_one(packet: Any, ip: Any, around: Any) -> None:
     """VXLAN in GRE, of which the frame inside the VXLAN is ARP."""
     vxlan = packet.ipv4(packet.udp(1, 4789, link("08 000000 00000700 12*02 0806 28*00")), 17)
     frame = around(47, link("0000 0800") + vxlan)[0]
@@ -192,7 +194,7 @@ def test_a_tunnel_in_a_tunnel_that_is_cut_is_the_last_whole_one(packet, ip, arou
     assert found.dst_port.tolist() == [4789]
 
 
-def test_outer_vlan_gives_way_to_that_of_the_inside(packet, ip):
+def test_outer_vlan_gives_way_to_that_of_the_inside(packet: Any, ip: Any) -> None:
     """The packet inside has a VLAN only where its own frame says so."""
     outer = packet.ipv4(ip, 4)
     frame = bytes(12) + link("8100 0005 0800") + outer
@@ -201,14 +203,14 @@ def test_outer_vlan_gives_way_to_that_of_the_inside(packet, ip):
     assert one(bytes(12) + link("8100 0005 0800") + packet.ipv4(b"\0" * 20, 4), inner=True)["vlan"] == 5
 
 
-def test_length_0_inside_is_what_the_outside_leaves_it(packet):
+def test_length_0_inside_is_what_the_outside_leaves_it(packet: Any) -> None:
     inside = packet.ipv4(packet.tcp(1, 2, 0x10, bytes(100)), 6, length=0)
     frame = packet.ether(packet.ipv4(inside, 4)) + bytes(10)
     assert one(frame, inner=True)["size"] == len(inside)
     assert one(frame, inner=True, snaplen=80)["size"] == len(inside)
 
 
-def test_chunks_of_many_kinds_are_read_as_each_alone(packet, ip, around):
+def test_chunks_of_many_kinds_are_read_as_each_alone(packet: Any, ip: Any, around: Any) -> None:
     frames = [frame for _, how, header, _ in INSIDES for frame in around(how, link(header) + ip)]
     frames += [packet.tcp4(1, 2, 0x10), packet.udp4(4789, 53, b"abc"), packet.ether(bytes(28), 0x0806)] * 3
     found = dissect(chunk_of(frames), inner=True)
@@ -219,7 +221,7 @@ def test_chunks_of_many_kinds_are_read_as_each_alone(packet, ip, around):
             assert getattr(found, name)[row] == alone[name]
 
 
-def test_scapy_and_netgen_agree_on_tunnels(ip):
+def test_scapy_and_netgen_agree_on_tunnels(ip: Any) -> None:
     """Headers built by scapy's own idea of them."""
     inet = pytest.importorskip("scapy.layers.inet")
     inet6 = pytest.importorskip("scapy.layers.inet6")
@@ -261,7 +263,7 @@ TUNNEL_CAPTURES = [
 
 
 @pytest.mark.parametrize("name", TUNNEL_CAPTURES)
-def test_tshark_finds_the_same_packets_inside(shared_data, name):
+def test_tshark_finds_the_same_packets_inside(shared_data: Path, name: Any) -> None:
     """The IP lengths of the last IP header before any that ICMP quotes."""
     if not shutil.which("tshark"):
         pytest.skip("there is no tshark here to compare with")
@@ -291,7 +293,7 @@ def test_tshark_finds_the_same_packets_inside(shared_data, name):
     at=st.integers(0, 60),
     byte=st.integers(0, 255),
 )
-def test_any_bytes_inside_a_tunnel_are_in(around, ip, header, content, at, byte):
+def test_any_bytes_inside_a_tunnel_are_in(around: Any, ip: Any, header: Any, content: Any, at: Any, byte: Any) -> None:
     """Whatever a tunnel holds, its packet is in, either as it is or replaced by one no longer."""
     how, before = header
     inside = bytearray(link(before) + ip + content)

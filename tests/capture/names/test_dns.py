@@ -2,6 +2,7 @@
 
 import ipaddress
 import itertools
+from typing import Any
 
 import dpkt
 import pytest
@@ -19,18 +20,18 @@ V4, V6 = bytes([192, 0, 2, 7]), bytes.fromhex("20010db8000000000000000000000005"
 IS_V4, IS_V6 = (4, 0, 0xC0000207), (6, 0x20010DB800000000, 5)
 
 
-def said(message):
+def said(message: Any) -> Any:
     found = response(message)
     return found and (found.name, found.answers)
 
 
-def test_addresses_of_both_kinds_are_read():
+def test_addresses_of_both_kinds_are_read() -> None:
     records = [record(ASKED, A, V4), record(ASKED, AAAA, V6), record(ASKED, A, V4)]
     assert said(dns(NAME, records)) == (NAME, (IS_V4, IS_V6))
     assert said(dns("WWW.Example.ORG", [record(dns_name("www.EXAMPLE.org"), A, V4)])) == (NAME, (IS_V4,))
 
 
-def test_a_chain_of_aliases_leads_to_the_addresses_of_the_name_that_was_asked_for():
+def test_a_chain_of_aliases_leads_to_the_addresses_of_the_name_that_was_asked_for() -> None:
     """In whatever order the records come; an address of another name is not one of its own."""
     chain = [
         record(ASKED, CNAME, dns_name("a.cdn.net")),
@@ -45,7 +46,7 @@ def test_a_chain_of_aliases_leads_to_the_addresses_of_the_name_that_was_asked_fo
     assert said(dns(NAME, circle)) is None
 
 
-def test_names_may_point_back_into_others():
+def test_names_may_point_back_into_others() -> None:
     """An alias whose end is the end of the name asked for, and is pointed to in turn."""
     alias = b"\x03cdn\xc0\x10"  # cdn.example.org
     at = len(dns(NAME, [])) + 12
@@ -74,18 +75,18 @@ def test_names_may_point_back_into_others():
         bytes(11),
     ],
 )
-def test_what_tells_no_address_of_a_host_is_passed_over(message):
+def test_what_tells_no_address_of_a_host_is_passed_over(message: Any) -> None:
     assert said(message) is None
 
 
-def test_of_a_cut_message_the_whole_records_count():
+def test_of_a_cut_message_the_whole_records_count() -> None:
     whole = dns(NAME, [record(ASKED, A, V4), record(ASKED, AAAA, V6)])
     for end in range(len(whole)):
         least = len(dns(NAME, [record(ASKED, A, V4)]))
         assert said(whole[:end]) == (None if end < least else (NAME, (IS_V4,)))
 
 
-def test_long_chains_of_pointers_end():
+def test_long_chains_of_pointers_end() -> None:
     """Each pointer leads to another: no more steps than bytes, and no name longer than 255 bytes."""
     names = b"\0" + b"".join(b"\x01a" + (0xC000 | max(at - 4, 12)).to_bytes(2, "big") for at in range(13, 60_000, 4))
     message = b"\0\1\x81\x80\0\1\0\1\0\0\0\0" + names[:16_000]
@@ -94,7 +95,7 @@ def test_long_chains_of_pointers_end():
     assert said(b"\0\1\x81\x80\0\1\0\1\0\0\0\0\0" + back) is None
 
 
-def test_responses_are_those_from_port_53():
+def test_responses_are_those_from_port_53() -> None:
     message = dns(NAME, [record(ASKED, A, V4)])
     framed = len(message).to_bytes(2, "big") + message
     sent = [
@@ -120,7 +121,7 @@ HOST = st.lists(LABEL, min_size=1, max_size=5).map(".".join)
     aliases=st.lists(HOST, max_size=3),
     addresses=st.lists(st.one_of(st.binary(min_size=4, max_size=4), st.binary(min_size=16, max_size=16)), min_size=1),
 )
-def test_messages_of_dpkt_are_read(asked, aliases, addresses):
+def test_messages_of_dpkt_are_read(asked: Any, aliases: Any, addresses: Any) -> None:
     """Another writer of messages, and other names: what went in comes out."""
     chain = list(dict.fromkeys(name.lower() for name in (asked, *aliases)))
     records = [dpkt.dns.DNS.RR(name=a, type=CNAME, cname=b) for a, b in itertools.pairwise(chain)]
@@ -141,7 +142,7 @@ def test_messages_of_dpkt_are_read(asked, aliases, addresses):
     st.integers(0, 120),
     st.binary(max_size=40),
 )
-def test_damaged_messages_never_raise(flips, end, rest):
+def test_damaged_messages_never_raise(flips: Any, end: Any, rest: Any) -> None:
     records = [record(ASKED, CNAME, b"\x03cdn\xc0\x10"), record(b"\xc0\x2d", A, V4), record(ASKED, AAAA, V6)]
     data = bytearray(dns(NAME, records))
     for at, value in flips:

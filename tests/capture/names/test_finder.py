@@ -5,6 +5,9 @@ import ipaddress
 import itertools
 import shutil
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +28,11 @@ CLIENT = (4, 0, 0x0A000002)
 ADDRESS = (4, 0, 0xC0000207)
 
 
-def answer(name):
+def answer(name: Any) -> Any:
     return hellos.dns(name, [hellos.record(b"\xc0\x0c", 1, bytes([192, 0, 2, 7]))])
 
 
-def find(sent, cuts=()):
+def find(sent: Any, cuts: Any = ()) -> Any:
     """Names found chunk by chunk, and after which packets some were waited for; the buffers do not outlive a call."""
     finder = NameFinder()
     names, waiting = [], {}
@@ -41,7 +44,7 @@ def find(sent, cuts=()):
     return names, waiting
 
 
-def test_names_of_all_kinds_come_in_the_files_order():
+def test_names_of_all_kinds_come_in_the_files_order() -> None:
     whole = hellos.hello()
     sent = [
         Sent(whole[:60]),
@@ -61,7 +64,7 @@ def test_names_of_all_kinds_come_in_the_files_order():
     assert find([]) == ([], {0: False})
 
 
-def test_addresses_of_ipv6_clients_are_whole():
+def test_addresses_of_ipv6_clients_are_whole() -> None:
     data, packets = hellos.columns([Sent(answer("a.org"), hellos.UDP, 53, 40_000)])
     packets.version[0], packets.dst_high[0] = 6, 0x20010DB8 << 32
     (name,) = NameFinder().chunk(data, packets)
@@ -71,13 +74,13 @@ def test_addresses_of_ipv6_clients_are_whole():
 # -- chunks ----------------------------------------------------------------------------------------
 
 
-def tls(host, ports, seq, cuts, size):
+def tls(host: Any, ports: Any, seq: Any, cuts: Any, size: Any) -> Any:
     whole = hellos.records(hellos.message(host, [(51, bytes(400))]), size)
     ends = [0, *sorted({cut % len(whole) for cut in cuts} - {0}), len(whole)]
     return [Sent(whole[a:b], src_port=ports, seq=seq + a) for a, b in itertools.pairwise(ends)]
 
 
-def quic(host, ports, chosen, cuts):
+def quic(host: Any, ports: Any, chosen: Any, cuts: Any) -> Any:
     whole = hellos.message(host, [(51, bytes(400))])
     ends = [0, *sorted({cut % len(whole) for cut in cuts} - {0}), len(whole)]
     frames = [hellos.crypto(a, whole[a:b]) for a, b in itertools.pairwise(ends)]
@@ -96,7 +99,9 @@ HOSTS = st.sampled_from([b"a.example.org", b"b.example.org", b"c.example.com"])
     cuts=st.sets(st.integers(0, 40)),
 )
 @settings(max_examples=60)
-def test_every_name_is_found_however_packets_and_chunks_are_cut(secure, quick, asked, order, cuts):
+def test_every_name_is_found_however_packets_and_chunks_are_cut(
+    secure: Any, quick: Any, asked: Any, order: Any, cuts: Any
+) -> None:
     """Segments in any order, within as many packets as may be between them, in chunks of any size."""
     sent = [x for row, (host, at, size) in enumerate(secure) for x in tls(host, 1000 + row, 2**32 - 99, at, size)]
     sent += [x for row, (host, at) in enumerate(quick) for x in quic(host, 2000 + row, bytes([row] * 9), at)]
@@ -138,7 +143,7 @@ FIRST_KEYS = hellos.quic_keys(hellos.V1, bytes(8))
     cuts=st.sets(st.integers(0, 13)),
 )
 @settings(max_examples=200)
-def test_what_is_found_does_not_depend_on_the_chunks(sent, gaps, cuts):
+def test_what_is_found_does_not_depend_on_the_chunks(sent: Any, gaps: Any, cuts: Any) -> None:
     """Names and whether more is waited for, also where hellos collide, are given up, or never were any."""
     numbers = itertools.accumulate(gaps)
     sent = [dataclasses.replace(each, number=number) for each, number in zip(sent, numbers, strict=False)]
@@ -157,7 +162,7 @@ def test_what_is_found_does_not_depend_on_the_chunks(sent, gaps, cuts):
     order=st.randoms(use_true_random=False),
     middle=st.integers(0, 30),
 )
-def test_two_that_share_a_capture_find_what_one_finds(secure, quick, order, middle):
+def test_two_that_share_a_capture_find_what_one_finds(secure: Any, quick: Any, order: Any, middle: Any) -> None:
     """One reads on to complete what began in its part, and finds nothing else there; the other begins early."""
     sent = [x for row, (host, at, size) in enumerate(secure) for x in tls(host, 1000 + row, 99, at, size)]
     sent += [x for row, (host, at) in enumerate(quick) for x in quic(host, 2000 + row, bytes([row] * 9), at)]
@@ -178,7 +183,7 @@ def test_two_that_share_a_capture_find_what_one_finds(secure, quick, order, midd
     ]
 
 
-def test_reading_on_ends_although_hellos_never_do():
+def test_reading_on_ends_although_hellos_never_do() -> None:
     """A busy capture has always a hello that is not whole: those that begin behind a part are not waited for."""
     whole = hellos.hello()
     finder = NameFinder()
@@ -197,7 +202,7 @@ def test_reading_on_ends_although_hellos_never_do():
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 300)), max_size=3),
     st.sets(st.integers(1, 6)),
 )
-def test_damaged_packets_never_raise(flips, ends, cuts):
+def test_damaged_packets_never_raise(flips: Any, ends: Any, cuts: Any) -> None:
     sent = [*tls(b"a.example.org", 1000, 5, [100, 300], 90), Sent(hellos.hello(), src_port=9)]
     sent += [*quic(b"b.example.org", 2000, bytes(8), [200]), Sent(answer("c.example.org"), hellos.UDP, 53)]
     payloads = [bytearray(each.payload) for each in sent]
@@ -210,7 +215,7 @@ def test_damaged_packets_never_raise(flips, ends, cuts):
     assert all(name.text.isascii() and name.text == name.text.lower() for name in names)
 
 
-def test_many_hellos_that_never_end_are_all_given_up():
+def test_many_hellos_that_never_end_are_all_given_up() -> None:
     """More than fit at once, in one chunk and in many; each is forgotten in its time."""
     whole = hellos.hello()
     count = LOOK_AHEAD + 900
@@ -258,12 +263,12 @@ FIELDS = (
 )
 
 
-def address_text(address):
+def address_text(address: Any) -> Any:
     version, high, low = address
     return str(ipaddress.IPv4Address(low) if version == 4 else ipaddress.IPv6Address(high << 64 | low))
 
 
-def told_by(protocols, row):
+def told_by(protocols: Any, row: Any) -> Iterator[Any]:
     """Name and address of each answer that tshark shows; it lists the records of all sections in one row."""
     if row["udp.srcport"] != ["53"] or "mdns" in protocols or len(row["dns.qry.name"]) != 1:
         return
@@ -273,7 +278,7 @@ def told_by(protocols, row):
             yield row["dns.qry.name"][0].lower(), address
 
 
-def by_tshark(files, counts, path):
+def by_tshark(files: Any, counts: Any, path: Any) -> Any:
     """(capture, name) of servers and (capture, name, address) told by DNS, outside tunnels.
 
     The captures are put one after the other into one file, as each start of tshark takes its time.
@@ -296,7 +301,7 @@ def by_tshark(files, counts, path):
     return servers, told
 
 
-def test_names_in_real_captures_are_those_that_tshark_finds(shared_data, tmp_path):
+def test_names_in_real_captures_are_those_that_tshark_finds(shared_data: Path, tmp_path: Path) -> None:
     for tool in ("mergecap", "tshark"):
         if not shutil.which(tool):
             pytest.skip(f"{tool} is not installed")
@@ -340,11 +345,11 @@ def test_names_in_real_captures_are_those_that_tshark_finds(shared_data, tmp_pat
         (None, None),
     ],
 )
-def test_shipped_suffixes_match_at_the_borders_of_labels(name, expected):
+def test_shipped_suffixes_match_at_the_borders_of_labels(name: str | None, expected: str | None) -> None:
     assert ClassTable().class_of(name) == expected
 
 
-def test_the_users_rows_win_and_the_longest_suffix_wins(tmp_path):
+def test_the_users_rows_win_and_the_longest_suffix_wins(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("suffix,class\n# mine\n\nexample.org,all\n*.cdn.example.org, cdn\nnflxvideo.net,films\n")
     table = ClassTable(path)
@@ -355,13 +360,13 @@ def test_the_users_rows_win_and_the_longest_suffix_wins(tmp_path):
 
 
 @pytest.mark.parametrize("row", ["example.org", "example.org,", ",video", "a.org,b,c"])
-def test_a_bad_row_of_the_users_table_is_named(tmp_path, row):
+def test_a_bad_row_of_the_users_table_is_named(tmp_path: Path, row: str) -> None:
     path = tmp_path / "mine.csv"
     path.write_text(f"suffix,class\na.org,b\n{row}\n")
     with pytest.raises(InputError, match=r"mine\.csv, line 3"):
         ClassTable(path)
 
 
-def test_a_missing_table_is_named(tmp_path):
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.csv"):
         ClassTable(tmp_path / "none.csv")

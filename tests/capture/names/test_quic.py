@@ -1,6 +1,7 @@
 """netgen.capture.names.quic: names in QUIC's ClientHellos, against the RFCs' own examples and packets made here."""
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -27,11 +28,11 @@ EXAMPLE = bytes.fromhex(
 EXAMPLE_CHOSEN = bytes.fromhex("8394c8f03e515708")
 
 
-def sent(payload, **options):
+def sent(payload: Any, **options: Any) -> Any:
     return hellos.Sent(payload, protocol=hellos.UDP, **options)
 
 
-def find(*datagrams, finder=None):
+def find(*datagrams: Any, finder: Any = None) -> Any:
     """Names in datagrams of one client, and whether others are waited for."""
     finder = finder or QuicFinder()
     packets = [each if isinstance(each, hellos.Sent) else sent(each) for each in datagrams]
@@ -49,7 +50,7 @@ def find(*datagrams, finder=None):
         (V2, "8b1a0bc121284290a29e0971b5cd045d", "91f73e2351d8fa91660e909f", "45b95e15235d6f45a6b19cbcb0294ba9"),
     ],
 )
-def test_keys_are_those_of_the_rfcs(version, key, nonce, header):
+def test_keys_are_those_of_the_rfcs(version: Any, key: str, nonce: str, header: str) -> None:
     keys = client_keys(version, EXAMPLE_CHOSEN)
     assert (keys.packet.hex(), keys.nonce.hex(), keys.header.hex()) == (key, nonce, header)
 
@@ -70,7 +71,7 @@ def test_keys_are_those_of_the_rfcs(version, key, nonce, header):
         ),
     ],
 )
-def test_the_rfcs_client_initial_is_read(version, begin, end):
+def test_the_rfcs_client_initial_is_read(version: Any, begin: str, end: str) -> None:
     """The packet made by the tests is the RFC's, and what is read from it is what the RFC put in."""
     packet = initial(EXAMPLE, EXAMPLE_CHOSEN, version, number=b"\0\0\0\2")
     assert packet.hex().startswith(begin)
@@ -89,7 +90,7 @@ def test_the_rfcs_client_initial_is_read(version, begin, end):
 @pytest.mark.parametrize("version", [V1, V2, DRAFT_29])
 @pytest.mark.parametrize("number", [b"\0", b"\1\2", b"\0\0\3", b"\0\0\0\4"])
 @pytest.mark.parametrize(("size", "token"), [(8, b""), (13, b"t" * 80), (20, b"")])
-def test_an_initial_packet_of_every_form_is_read(version, number, size, token):
+def test_an_initial_packet_of_every_form_is_read(version: Any, number: bytes, size: int, token: Any) -> None:
     datagram = initial(crypto(0, message()), bytes(size), version, number=number, token=token, source=b"source")
     assert find(datagram) == ([(1, NAME)], False)
 
@@ -106,18 +107,18 @@ def test_an_initial_packet_of_every_form_is_read(version, number, size, token):
         crypto(0, message()[:50]) + crypto(20, message()[20:]),
     ],
 )
-def test_frames_of_every_kind_may_stand_around_the_hello(frames):
+def test_frames_of_every_kind_may_stand_around_the_hello(frames: Any) -> None:
     assert find(initial(frames)) == ([(1, NAME)], False)
 
 
-def test_frames_that_an_initial_packet_cannot_have_end_it():
+def test_frames_that_an_initial_packet_cannot_have_end_it() -> None:
     assert find(initial(b"\x08" + crypto(0, message()))) == ([], False)
 
 
 @pytest.mark.parametrize(
     ("version", "kind", "retry"), [(V1, 0xD0, 0xF0), (V1, 0xE0, 0xF0), (V2, 0xE0, 0xC0), (V2, 0xF0, 0xC0)]
 )
-def test_coalesced_packets_are_each_looked_at(version, kind, retry):
+def test_coalesced_packets_are_each_looked_at(version: Any, kind: int, retry: int) -> None:
     """0-RTT and Handshake packets before and after the Initial one, and two of these."""
     head = version.to_bytes(4, "big") + b"\x08" + CHOSEN + b"\x00"
     other = bytes([kind]) + head + hellos.integer(50) + bytes(50)
@@ -129,7 +130,7 @@ def test_coalesced_packets_are_each_looked_at(version, kind, retry):
     assert find(again + begin + end) == ([], False)
 
 
-def test_only_what_a_client_may_send_is_looked_at():
+def test_only_what_a_client_may_send_is_looked_at() -> None:
     whole = crypto(0, message())
     assert find(initial(whole, pad=1199)) == ([], False)  # too short a datagram
     assert find(initial(whole, bytes(7))) == ([], False)  # too short an ID
@@ -142,7 +143,7 @@ def test_only_what_a_client_may_send_is_looked_at():
     assert find(bytes(other)) == ([], False)
 
 
-def test_an_initial_packet_without_a_hello_is_not_waited_for():
+def test_an_initial_packet_without_a_hello_is_not_waited_for() -> None:
     assert find(initial(b"\x02\x05\x00\x00\x05")) == ([], False)
     assert find(initial(crypto(0, message(None)))) == ([], False)
 
@@ -157,7 +158,9 @@ def test_an_initial_packet_without_a_hello_is_not_waited_for():
     version=st.sampled_from([V1, V2]),
 )
 @settings(max_examples=50)
-def test_pieces_may_come_in_any_order_again_and_in_any_number_of_packets(cuts, again, order, version):
+def test_pieces_may_come_in_any_order_again_and_in_any_number_of_packets(
+    cuts: Any, again: Any, order: Any, version: Any
+) -> None:
     ends = [0, *sorted({*cuts, 1000}), len(MESSAGE)]
     pieces = [(a, MESSAGE[a:b]) for a, b in itertools.pairwise(ends)]
     pieces += [pieces[row] for row in again if row < len(pieces)]
@@ -173,14 +176,14 @@ def test_pieces_may_come_in_any_order_again_and_in_any_number_of_packets(cuts, a
     assert not waiting
 
 
-def test_what_follows_a_known_name_is_no_new_hello():
+def test_what_follows_a_known_name_is_no_new_hello() -> None:
     """The name is in the first packet, the rest of the hello in the second; then all comes again."""
     whole = message(after=[(51, bytes(1600))])
     packets = [initial(crypto(0, whole[:900])), initial(crypto(900, whole[900:]), number=b"\1")]
     assert find(*packets, *packets) == ([(1, NAME)], False)
 
 
-def test_packets_with_the_servers_id_keep_the_keys_of_the_first():
+def test_packets_with_the_servers_id_keep_the_keys_of_the_first() -> None:
     """Once the server has answered, its ID is the destination."""
     keys = hellos.quic_keys(V1, CHOSEN)
     for chosen in (b"", b"server", b"the server's"):
@@ -189,13 +192,13 @@ def test_packets_with_the_servers_id_keep_the_keys_of_the_first():
         assert find(begin, end) == ([(2, NAME)], False)
 
 
-def test_after_a_retry_the_keys_are_new():
+def test_after_a_retry_the_keys_are_new() -> None:
     begin = initial(crypto(0, message()[:50]))
     again = initial(crypto(0, message()), b"retry source", token=b"token")
     assert find(begin, again) == ([(2, NAME)], True)
 
 
-def test_connections_that_share_their_ports_do_not_mix():
+def test_connections_that_share_their_ports_do_not_mix() -> None:
     """Many connections over one socket, told apart by their IDs; and the same ID on other ports."""
     other = message(b"other.example.com", before=[(51, bytes(1600))])
     ids = b"first id", b"second id"
@@ -208,7 +211,7 @@ def test_connections_that_share_their_ports_do_not_mix():
 
 
 @pytest.mark.parametrize(("later", "found"), [(LOOK_AHEAD, True), (LOOK_AHEAD + 1, False)])
-def test_an_incomplete_hello_is_given_up_in_time(later, found):
+def test_an_incomplete_hello_is_given_up_in_time(later: Any, found: bool) -> None:
     begin = sent(initial(crypto(0, MESSAGE[:900])), number=5)
     end = sent(initial(crypto(900, MESSAGE[900:])), number=5 + later)
     names, waiting = find(begin, end)
@@ -231,7 +234,7 @@ def test_an_incomplete_hello_is_given_up_in_time(later, found):
     first=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 255)), max_size=2),
     end=st.integers(0, 1300),
 )
-def test_damaged_datagrams_never_raise_nor_give_a_wrong_name(flips, first, end):
+def test_damaged_datagrams_never_raise_nor_give_a_wrong_name(flips: Any, first: Any, end: Any) -> None:
     data = bytearray(initial(crypto(0, message()), pad=1250))
     for at, value in flips + first:
         data[at % len(data)] = value
@@ -242,7 +245,7 @@ def test_damaged_datagrams_never_raise_nor_give_a_wrong_name(flips, first, end):
 
 
 @given(st.binary(max_size=60))
-def test_frames_and_headers_of_any_bytes_never_raise(data):
+def test_frames_and_headers_of_any_bytes_never_raise(data: Any) -> None:
     for _, content in crypto_frames(data):
         hello_name(content)
     assert all(each.end > 0 for each in initial_packets(b"\xc0\0\0\0\1\x08" + data))

@@ -1,6 +1,7 @@
 """netgen.capture.names.tls: names in ClientHellos, in one segment or in many."""
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ NAME = "www.example.org"
 LONG = hello(before=[(51, bytes(1600))])  # a post-quantum key share: more than a segment holds
 
 
-def find(*sent, finder=None):
+def find(*sent: Any, finder: Any = None) -> Any:
     """Names that the packets of one chunk complete, and whether others are waited for."""
     finder = finder or TlsFinder()
     return finder.chunk(*hellos.columns(list(sent))), finder.waiting
@@ -25,13 +26,13 @@ def find(*sent, finder=None):
 # -- one message ---------------------------------------------------------------------------------
 
 
-def test_the_name_is_found_wherever_its_extension_stands():
+def test_the_name_is_found_wherever_its_extension_stands() -> None:
     assert client_hello_name(hello()) == NAME
     assert client_hello_name(hello(b"WWW.Example.ORG.", [(0x0A0A, b""), (51, bytes(1200))])) == NAME
     assert hello_name(message() + b"the next message") == NAME
 
 
-def test_a_real_stack_writes_names_that_are_read():
+def test_a_real_stack_writes_names_that_are_read() -> None:
     """A ClientHello as Python's own TLS library sends it."""
     ssl = pytest.importorskip("ssl")
     out = ssl.MemoryBIO()
@@ -42,7 +43,7 @@ def test_a_real_stack_writes_names_that_are_read():
 
 
 @pytest.mark.parametrize("name", [None, b"", b"caf\xc3\xa9.org", b"a b.org", b"."])
-def test_what_no_host_can_be_called_is_no_name(name):
+def test_what_no_host_can_be_called_is_no_name(name: bytes | None) -> None:
     assert client_hello_name(hello(name)) == ""
 
 
@@ -58,11 +59,11 @@ def test_what_no_host_can_be_called_is_no_name(name):
         records(message()[:-15]) + b"\x14\x03\x03\x00\x01\x01",
     ],
 )
-def test_what_is_no_hello_is_told_apart_from_what_is_cut(payload):
+def test_what_is_no_hello_is_told_apart_from_what_is_cut(payload: Any) -> None:
     assert client_hello_name(payload) == ""
 
 
-def test_a_hello_without_extensions_has_no_name():
+def test_a_hello_without_extensions_has_no_name() -> None:
     bare = message(None)[:-2]
     bare = b"\x01" + (len(bare) - 4).to_bytes(3, "big") + bare[4:]
     assert client_hello_name(records(bare)) == ""
@@ -70,21 +71,21 @@ def test_a_hello_without_extensions_has_no_name():
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 16_384])
-def test_a_hello_cut_anywhere_gives_the_whole_name_or_waits(size):
+def test_a_hello_cut_anywhere_gives_the_whole_name_or_waits(size: int) -> None:
     whole = records(message(before=[(10, bytes(8))]), size)
     for end in range(len(whole)):
         assert client_hello_name(whole[:end]) is None
     assert client_hello_name(whole + b"\x14\x03\x03\x00\x01\x01") == NAME
 
 
-def test_the_name_does_not_wait_for_what_follows_it():
+def test_the_name_does_not_wait_for_what_follows_it() -> None:
     whole = message(after=[(51, bytes(1200))])
     assert hello_name(whole[: len(message())]) == NAME
     assert find(Sent(records(whole)[:500])) == ([(1, NAME)], False)
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=5), st.integers(0, 200))
-def test_a_damaged_hello_never_raises(flips, end):
+def test_a_damaged_hello_never_raises(flips: Any, end: Any) -> None:
     data = bytearray(hello(before=[(10, bytes(8))]))
     for at, value in flips:
         data[at % len(data)] = value
@@ -94,7 +95,7 @@ def test_a_damaged_hello_never_raises(flips, end):
 
 
 @given(st.binary(max_size=80))
-def test_bytes_of_any_kind_never_raise(rest):
+def test_bytes_of_any_kind_never_raise(rest: Any) -> None:
     for begin in (b"", b"\x16\x03\x01\x00\x40\x01\x00", b"\x16\x03\x01\x00\x40\x01\x00\x00\x3c\x03\x03" + bytes(32)):
         assert client_hello_name(begin + rest) is None or client_hello_name(begin + rest).isascii()
 
@@ -103,7 +104,7 @@ def test_bytes_of_any_kind_never_raise(rest):
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30)), max_size=12))
-def test_a_stream_knows_what_stands_before_the_first_gap(spans):
+def test_a_stream_knows_what_stands_before_the_first_gap(spans: Any) -> None:
     whole = bytes(range(100))
     stream = Stream()
     there = set()
@@ -116,7 +117,7 @@ def test_a_stream_knows_what_stands_before_the_first_gap(spans):
     assert not stream.full
 
 
-def test_a_stream_keeps_16_kib():
+def test_a_stream_keeps_16_kib() -> None:
     stream = Stream()
     stream.put(MAX_HELLO - 2, b"abc")
     stream.put(MAX_HELLO, b"abc")
@@ -131,7 +132,7 @@ def test_a_stream_keeps_16_kib():
 
 
 @pytest.mark.parametrize("seq", [1, (1 << 32) - 60])  # the second wraps around within the hello
-def test_a_hello_split_at_every_byte_is_found_in_either_order(seq):
+def test_a_hello_split_at_every_byte_is_found_in_either_order(seq: Any) -> None:
     whole = hello()
     for cut in range(1, len(whole)):
         head, tail = Sent(whole[:cut], seq=seq), Sent(whole[cut:], seq=seq + cut)
@@ -145,7 +146,7 @@ def test_a_hello_split_at_every_byte_is_found_in_either_order(seq):
     size=st.sampled_from([100, 512, 16_384]),
     order=st.randoms(use_true_random=False),
 )
-def test_segments_may_come_in_any_order_and_again(cuts, again, size, order):
+def test_segments_may_come_in_any_order_and_again(cuts: Any, again: Any, size: Any, order: Any) -> None:
     whole = records(message(before=[(51, bytes(1600))]), size)
     ends = [*sorted(cuts), len(whole)]
     segments = [Sent(whole[a:b], seq=5 + a) for a, b in itertools.pairwise([0, *ends])]
@@ -157,23 +158,23 @@ def test_segments_may_come_in_any_order_and_again(cuts, again, size, order):
     assert {name for _, name in names} == {NAME}
 
 
-def test_a_hello_in_one_segment_leaves_nothing_behind():
+def test_a_hello_in_one_segment_leaves_nothing_behind() -> None:
     assert find(Sent(hello()), Sent(bytes(100), seq=500)) == ([(1, NAME)], False)
 
 
-def test_early_data_behind_a_hello_does_no_harm():
+def test_early_data_behind_a_hello_does_no_harm() -> None:
     more = b"\x14\x03\x03\x00\x01\x01\x17\x03\x03\x00\x20" + bytes(32)
     assert find(Sent(hello() + more)) == ([(1, NAME)], False)
 
 
-def test_a_syn_may_carry_the_hello():
+def test_a_syn_may_carry_the_hello() -> None:
     """TCP Fast Open: the SYN's sequence number is that of the byte before the data."""
     whole = hello()
     syn = Sent(whole[:50], seq=99, flags=0x02)
     assert find(syn, Sent(whole[50:], seq=150)) == ([(2, NAME)], False)
 
 
-def test_other_directions_and_connections_do_not_mix():
+def test_other_directions_and_connections_do_not_mix() -> None:
     whole, other = hello(), hello(b"other.example.com")
     assert len(whole) + 2 == len(other)
     sent = [
@@ -187,7 +188,7 @@ def test_other_directions_and_connections_do_not_mix():
 
 
 @pytest.mark.parametrize(("src_port", "dst_port"), [(40_000, 443), (39_999, 443 + 31), (40_009, 443 - 31 * 9)])
-def test_connections_of_ports_that_look_alike_do_not_mix(src_port, dst_port):
+def test_connections_of_ports_that_look_alike_do_not_mix(src_port: int, dst_port: Any) -> None:
     """Segments are looked up by a hash of their ports, which others may share."""
     whole = hello()
     ports = {"src_port": src_port, "dst_port": dst_port, "src": 3}
@@ -197,13 +198,13 @@ def test_connections_of_ports_that_look_alike_do_not_mix(src_port, dst_port):
     assert find(*sent[:2], sent[3], sent[2]) == ([(3, NAME), (4, NAME)], False)
 
 
-def test_a_second_connection_of_the_same_ports_takes_the_place_of_one_that_never_went_on():
+def test_a_second_connection_of_the_same_ports_takes_the_place_of_one_that_never_went_on() -> None:
     whole = hello()
     sent = [Sent(whole[:60], seq=7), Sent(whole[:50], seq=900_000), Sent(whole[50:], seq=900_050)]
     assert find(*sent) == ([(3, NAME)], False)
 
 
-def test_a_hello_without_a_name_is_not_waited_for():
+def test_a_hello_without_a_name_is_not_waited_for() -> None:
     whole = hello(None)
     assert find(Sent(whole[:40], seq=1)) == ([], True)
     assert find(Sent(whole[:40], seq=1), Sent(whole[40:], seq=41)) == ([], False)
@@ -213,7 +214,7 @@ def test_a_hello_without_a_name_is_not_waited_for():
 
 
 @pytest.mark.parametrize(("later", "found"), [(LOOK_AHEAD, True), (LOOK_AHEAD + 1, False)])
-def test_an_incomplete_hello_is_given_up_in_time(later, found):
+def test_an_incomplete_hello_is_given_up_in_time(later: Any, found: bool) -> None:
     whole = hello()
     for chunks in ([slice(0, 2)], [slice(0, 1), slice(1, 2)]):
         finder = TlsFinder()
@@ -224,7 +225,7 @@ def test_an_incomplete_hello_is_given_up_in_time(later, found):
 
 
 @pytest.mark.parametrize(("number", "waiting"), [(5 + LOOK_AHEAD - 1, True), (5 + LOOK_AHEAD, False)])
-def test_waiting_ends_with_the_last_packet_that_could_help(number, waiting):
+def test_waiting_ends_with_the_last_packet_that_could_help(number: Any, waiting: bool) -> None:
     finder = TlsFinder()
     finder.chunk(*hellos.columns([Sent(hello()[:60], number=5)]))
     assert finder.waiting
@@ -235,7 +236,7 @@ def test_waiting_ends_with_the_last_packet_that_could_help(number, waiting):
 
 
 @pytest.mark.parametrize(("before", "found"), [(LOOK_BACK, True), (LOOK_BACK + 1, False)])
-def test_segments_that_overtook_the_first_are_found_within_the_last_packets(before, found):
+def test_segments_that_overtook_the_first_are_found_within_the_last_packets(before: Any, found: bool) -> None:
     whole = hello()
     sent = [Sent(whole[60:], seq=61, number=9), Sent(b"x", number=8 + before), Sent(whole[:60], number=9 + before)]
     for chunks in (
@@ -250,7 +251,7 @@ def test_segments_that_overtook_the_first_are_found_within_the_last_packets(befo
         assert finder.waiting is not found
 
 
-def test_a_name_after_16_kib_is_given_up():
+def test_a_name_after_16_kib_is_given_up() -> None:
     whole = records(message(before=[(0x0A0A, bytes(17_000))]))
     segments = [Sent(whole[at : at + 1400], seq=1 + at) for at in range(0, len(whole), 1400)]
     assert find(*segments) == ([], False)

@@ -1,5 +1,7 @@
 """netgen.capture.series.feasible: the nearest series that packets can make, and what had to be changed."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ AGREE, EMPTY, LATE = (
 
 
 @st.composite
-def drawn(draw, flows=5):
+def drawn(draw: Any, flows: Any = 5) -> Any:
     """Up to so many series as a model may draw them: bytes and packets that know nothing of each other."""
     rows = draw(st.integers(1, flows))
     volume = hnp.arrays(np.int64, (rows, 2, BINS), elements=st.integers(-5, 10**6) | st.integers(0, 40) | st.just(0))
@@ -26,14 +28,14 @@ def drawn(draw, flows=5):
 
 
 @st.composite
-def limits(draw, classes=2):
+def limits(draw: Any, classes: Any = 2) -> Any:
     smallest = draw(hnp.arrays(np.int64, (classes, 2), elements=st.integers(MIN_PACKET, MAX_PACKET)))
     more = draw(hnp.arrays(np.int64, (classes, 2), elements=st.integers(0, MAX_PACKET) | st.just(0)))
     return PacketLimits(smallest, np.minimum(smallest + more, MAX_PACKET))
 
 
 @st.composite
-def real(draw):
+def real(draw: Any) -> Any:
     """Series counted from packets of 20 to 1500 bytes, the first in bin 0."""
     rows = draw(st.integers(1, 4))
     series = np.zeros((rows, 4, BINS), np.int64)
@@ -47,14 +49,14 @@ def real(draw):
     return series
 
 
-def is_feasible(series, low=MIN_PACKET, high=MAX_PACKET):
+def is_feasible(series: Any, low: Any = MIN_PACKET, high: Any = MAX_PACKET) -> Any:
     volume, count = series[:, :2], series[:, 2:]
     agree = (low * count <= volume) & (volume <= high * count)
     return agree.all() and (series >= 0).all() and series[:, :, 0].any(axis=1).all()
 
 
 @given(drawn())
-def test_the_result_is_feasible(series):
+def test_the_result_is_feasible(series: Any) -> None:
     """In each bin 20 to 1500 bytes a packet; nothing negative; the first packet in bin 0; the input untouched."""
     before = series.copy()
     out, _ = feasible(series)
@@ -64,14 +66,14 @@ def test_the_result_is_feasible(series):
 
 
 @given(drawn(), limits(), st.data())
-def test_the_limits_of_a_flows_class_are_respected(series, of_class, data):
+def test_the_limits_of_a_flows_class_are_respected(series: Any, of_class: Any, data: Any) -> None:
     classes = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(series), max_size=len(series))))
     out, _ = feasible(series, classes, of_class)
     assert is_feasible(out, of_class.smallest[classes][:, :, None], of_class.largest[classes][:, :, None])
 
 
 @given(drawn(), limits())
-def test_what_is_feasible_stays_as_it_is(series, of_class):
+def test_what_is_feasible_stays_as_it_is(series: Any, of_class: Any) -> None:
     """A second time changes nothing, and says that it changed nothing."""
     classes = np.zeros(len(series), int)
     for more in ((), (classes, of_class)):
@@ -82,7 +84,7 @@ def test_what_is_feasible_stays_as_it_is(series, of_class):
 
 
 @given(real())
-def test_series_of_packets_are_not_changed(series):
+def test_series_of_packets_are_not_changed(series: Any) -> None:
     """Neither with the general limits nor with those learnt from these very series."""
     classes = np.arange(len(series)) % 2
     for more in ((), (classes, PacketLimits.of(series, classes, 2))):
@@ -92,7 +94,7 @@ def test_series_of_packets_are_not_changed(series):
 
 
 @given(drawn())
-def test_changes_are_counted_in_flows(series):
+def test_changes_are_counted_in_flows(series: Any) -> None:
     """Each reason counts the flows to which it was done, by a loop over them."""
     expected = {AGREE: 0, EMPTY: 0, LATE: 0}
     for flow in series:
@@ -113,7 +115,7 @@ def test_changes_are_counted_in_flows(series):
 
 
 @given(drawn(flows=1))
-def test_bytes_that_packets_can_carry_are_kept(series):
+def test_bytes_that_packets_can_carry_are_kept(series: Any) -> None:
     """With the general limits a bin's bytes never change, unless they are fewer than a header: packets follow."""
     out, changed = feasible(series)
     if EMPTY not in changed:
@@ -123,7 +125,7 @@ def test_bytes_that_packets_can_carry_are_kept(series):
         assert not out[0, :, BINS - first :].any()
 
 
-def test_the_cases_one_by_one():
+def test_the_cases_one_by_one() -> None:
     flow = np.zeros((6, 4, BINS), int)
     flow[0, :, 0] = 1501, 0, 1, 0  # one packet cannot carry it
     flow[1, :, 0] = 100, 0, 9, 0  # nine packets are at least 180 bytes
@@ -144,7 +146,7 @@ def test_the_cases_one_by_one():
     assert changed == {AGREE: 5, EMPTY: 1, LATE: 1}
 
 
-def test_cells_of_one_size_make_whole_packets():
+def test_cells_of_one_size_make_whole_packets() -> None:
     """Where all packets of a class are alike, bytes are a multiple of that size."""
     cells = PacketLimits(np.full((1, 2), 554), np.full((1, 2), 554))
     series = np.zeros((1, 4, BINS), int)
@@ -153,7 +155,7 @@ def test_cells_of_one_size_make_whole_packets():
     assert out[0, :, 0].tolist() == [1108, 554, 2, 1]
 
 
-def test_limits_are_the_smallest_and_largest_mean_packet_of_a_class():
+def test_limits_are_the_smallest_and_largest_mean_packet_of_a_class() -> None:
     """A class that never sends one way keeps the general limits there; more than the MTU is not believed."""
     series = np.zeros((3, 4, BINS), int)
     series[0, :, 0] = 1000, 3001, 10, 2
@@ -166,7 +168,7 @@ def test_limits_are_the_smallest_and_largest_mean_packet_of_a_class():
 
 
 @given(limits(3))
-def test_limits_come_back_from_their_json(of_class):
+def test_limits_come_back_from_their_json(of_class: Any) -> None:
     again = PacketLimits.from_json(of_class.to_json())
     np.testing.assert_array_equal(again.smallest, of_class.smallest)
     np.testing.assert_array_equal(again.largest, of_class.largest)
@@ -175,7 +177,7 @@ def test_limits_come_back_from_their_json(of_class):
 @pytest.mark.parametrize(
     "name", ["alexa_voice", "certta_flows", "iot_setup", "netflix_session", "tor_wikipedia", "video_platform"]
 )
-def test_real_series_are_feasible_as_they_are(name, real_table):
+def test_real_series_are_feasible_as_they_are(name: str, real_table: Any) -> None:
     table = real_table(name)
     series = table.series()
     classes = np.searchsorted(table.classes, table.labels.astype(str))

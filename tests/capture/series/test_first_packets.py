@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import dpkt
 import numpy as np
@@ -48,14 +49,14 @@ def talks(number: int, length: int = 16, seed: int = 0) -> np.ndarray:
 
 
 @st.composite
-def packets(draw):
+def packets(draw: Any) -> Any:
     flows = draw(st.integers(1, 4))
     rows = st.tuples(st.integers(0, flows - 1), st.integers(0, 9000), st.integers(20, 65535), st.booleans())
     return flows, draw(st.lists(rows, max_size=60)), draw(st.lists(st.integers(0, 60), max_size=4))
 
 
 @given(packets(), st.booleans())
-def test_the_first_packets_are_those_of_a_slow_loop(given_packets, often):
+def test_the_first_packets_are_those_of_a_slow_loop(given_packets: Any, often: Any) -> None:
     """In order of time, of equal times as they came; in whatever parts they are given, and sorted at whatever time."""
     flows, rows, cuts = given_packets
     spec = SeriesSpec.packets(4)
@@ -82,7 +83,7 @@ def test_the_first_packets_are_those_of_a_slow_loop(given_packets, often):
     np.testing.assert_array_equal(found_cut, cut)
 
 
-def test_gaps_add_up_to_the_time_since_the_first_packet():
+def test_gaps_add_up_to_the_time_since_the_first_packet() -> None:
     """Fractions of a microsecond do not add up: each packet's time is right to one."""
     offsets = np.arange(100) * 1_700  # ns
     series, _ = count_packets(
@@ -91,7 +92,7 @@ def test_gaps_add_up_to_the_time_since_the_first_packet():
     np.testing.assert_array_equal(series[0, 1, :100].cumsum(), offsets // US)
 
 
-def test_a_capture_is_read_as_dpkt_reads_it(pcap_file, tmp_path):
+def test_a_capture_is_read_as_dpkt_reads_it(pcap_file: Any, tmp_path: Path) -> None:
     """Sizes, directions and gaps of a capture, beside those of an independent reader."""
     table = FlowTable.build(talks(20), SeriesSpec.packets(16), label="a")
     netgen.write(table, tmp_path / "x.pcap")
@@ -111,7 +112,7 @@ def test_a_capture_is_read_as_dpkt_reads_it(pcap_file, tmp_path):
     np.testing.assert_allclose(np.sort(again.series()[:, 1].sum(1)), times, atol=2)  # dpkt's times are floats
 
 
-def test_extraction_keeps_the_account_and_the_totals(tmp_path):
+def test_extraction_keeps_the_account_and_the_totals(tmp_path: Path) -> None:
     """Packets beyond the series are counted, and totals are of whole flows whatever the series holds."""
     netgen.write(FlowTable.build(talks(30, 32), SeriesSpec.packets(32), label="a"), tmp_path / "x.pcap")
     long, short = (netgen.extract(tmp_path / "x.pcap", kind="packets", length=each) for each in (64, 4))
@@ -123,7 +124,7 @@ def test_extraction_keeps_the_account_and_the_totals(tmp_path):
     np.testing.assert_array_equal(short.series(), long.series()[:, :, :4])
 
 
-def test_any_number_of_processes_gives_the_same_table(tmp_path):
+def test_any_number_of_processes_gives_the_same_table(tmp_path: Path) -> None:
     netgen.write(FlowTable.build(talks(30), SeriesSpec.packets(16), label="a"), tmp_path / "x.pcap")
     one, two = (netgen.extract(tmp_path / "x.pcap", kind="packets", length=16, jobs=jobs) for jobs in (1, 2))
     assert one.table.equals(two.table)
@@ -132,7 +133,7 @@ def test_any_number_of_processes_gives_the_same_table(tmp_path):
 # -- the table -----------------------------------------------------------------------------------
 
 
-def test_a_table_of_packets_knows_its_totals(tmp_path):
+def test_a_table_of_packets_knows_its_totals(tmp_path: Path) -> None:
     series = talks(12)
     table = FlowTable.build(series, SeriesSpec.packets(16), label=["a", "b"] * 6)
     assert table.table["packets"].to_pylist() == (series[:, 0] != 0).sum(1).tolist()
@@ -144,7 +145,7 @@ def test_a_table_of_packets_knows_its_totals(tmp_path):
     np.testing.assert_array_equal(again.series(), series)
 
 
-def test_short_flows_are_stored_without_their_zeros(tmp_path):
+def test_short_flows_are_stored_without_their_zeros(tmp_path: Path) -> None:
     """Few packets of many places go through the dictionary of the page writer, negative sizes as well."""
     series = np.zeros((300, 2, 128), np.int64)
     series[:, 0, :3] = [60, -1500, -65_000]
@@ -153,7 +154,7 @@ def test_short_flows_are_stored_without_their_zeros(tmp_path):
     np.testing.assert_array_equal(FlowTable.read(tmp_path / "t.parquet").series(), series)
 
 
-def test_a_csv_of_packets_comes_back(tmp_path):
+def test_a_csv_of_packets_comes_back(tmp_path: Path) -> None:
     """It is known by its columns; gaps that run backwards are refused."""
     table = FlowTable.build(talks(12), SeriesSpec.packets(16), label=["a", "b"] * 6)
     netgen.write(table, tmp_path / "t.csv")
@@ -173,14 +174,14 @@ def test_a_csv_of_packets_comes_back(tmp_path):
         read_table(tmp_path / "bad.csv")
 
 
-def test_packets_as_tensors_keep_their_direction():
+def test_packets_as_tensors_keep_their_direction() -> None:
     table = FlowTable.build(talks(12), SeriesSpec.packets(16), label="a")
     data = netgen.to_torch(table).series.numpy()
     np.testing.assert_allclose(np.sign(data), np.sign(table.series()))
     np.testing.assert_allclose(np.expm1(np.abs(data)), np.abs(table.series()), rtol=1e-4)
 
 
-def test_kinds_are_never_mixed():
+def test_kinds_are_never_mixed() -> None:
     packets, bins = SeriesSpec.packets(16), SeriesSpec(NS, 16)
     assert SeriesSpec.from_json(packets.to_json()) == packets != bins
     assert "bin_ns" not in packets.to_json()
@@ -201,7 +202,7 @@ def test_kinds_are_never_mixed():
         ({"kind": "packets", "like": SeriesSpec.packets()}, "Leave --kind, --bin and --length out"),
     ],
 )
-def test_what_cannot_be_cut_is_refused_before_anything_is_read(options, said):
+def test_what_cannot_be_cut_is_refused_before_anything_is_read(options: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         netgen.extract("no such file", **options)
 
@@ -211,7 +212,7 @@ def test_what_cannot_be_cut_is_refused_before_anything_is_read(options, said):
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40))
 @settings(max_examples=50)
-def test_packets_come_back_from_their_scale(seed, flows):
+def test_packets_come_back_from_their_scale(seed: int, flows: Any) -> None:
     """Sizes exactly, through the float32 of an image; gaps as near as such a number holds them."""
     series = talks(flows, seed=seed)
     scale = SequenceScale.of(series)
@@ -227,7 +228,7 @@ def test_packets_come_back_from_their_scale(seed, flows):
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 2))
 @settings(max_examples=50)
-def test_whatever_is_drawn_becomes_a_feasible_series(seed, noise):
+def test_whatever_is_drawn_becomes_a_feasible_series(seed: int, noise: Any) -> None:
     """Noise on the scale, however much, is decoded into packets without holes, within the limits of the class."""
     series = talks(8, seed=seed)
     labels = np.arange(8) % 2
@@ -241,7 +242,7 @@ def test_whatever_is_drawn_becomes_a_feasible_series(seed, noise):
     assert (found[:, 0, 0] != 0).all()
 
 
-def test_one_packet_that_looks_like_none_does_not_end_a_flow():
+def test_one_packet_that_looks_like_none_does_not_end_a_flow() -> None:
     """Where a flow ends is decided by all of its places: a weak packet among strong ones stays, one behind goes."""
     series = talks(30, 32)
     series = series[(series[:, 0] != 0).sum(1) >= 12][:1]
@@ -256,7 +257,7 @@ def test_one_packet_that_looks_like_none_does_not_end_a_flow():
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_any_numbers_become_packets_that_a_flow_can_have(seed):
+def test_any_numbers_become_packets_that_a_flow_can_have(seed: int) -> None:
     rng = np.random.default_rng(seed)
     series = np.stack([rng.choice([0, 0, -2000, -100, 3, 60, 5000], (20, 8)), rng.integers(-5, 50, (20, 8))], axis=1)
     found, changed = feasible_packets(series)
@@ -281,7 +282,7 @@ def test_any_numbers_become_packets_that_a_flow_can_have(seed):
 # -- captures ------------------------------------------------------------------------------------
 
 
-def test_the_closed_loop_of_packets(tmp_path):
+def test_the_closed_loop_of_packets(tmp_path: Path) -> None:
     """extract(export(flows)) == flows, packet for packet and microsecond for microsecond, TCP and UDP."""
     series = talks(60)
     series = plan(FlowTable.build(series, SeriesSpec.packets(16), protocol=[6, 17] * 30)).series
@@ -296,7 +297,7 @@ def test_the_closed_loop_of_packets(tmp_path):
     assert again.table["protocol"].to_pylist() == table.table["protocol"].to_pylist()
 
 
-def test_whole_connections_need_no_mending():
+def test_whole_connections_need_no_mending() -> None:
     """Handshake, data and closing packet by packet, as a host sees them, are written as they are."""
     whole = talks(40, 32)
     whole = whole[(whole[:, 0] != 0).sum(1) < 32]
@@ -305,7 +306,7 @@ def test_whole_connections_need_no_mending():
     np.testing.assert_array_equal(planned.series, whole)
 
 
-def test_packets_of_one_microsecond_keep_their_order(tmp_path):
+def test_packets_of_one_microsecond_keep_their_order(tmp_path: Path) -> None:
     series = np.zeros((1, 2, 8), np.int64)
     series[0, 0] = [100, 101, 102, -103, 104, -105, 106, 107]
     table = FlowTable.build(series, SeriesSpec.packets(8), protocol=17)
@@ -314,7 +315,7 @@ def test_packets_of_one_microsecond_keep_their_order(tmp_path):
     np.testing.assert_array_equal(again.series(), series)
 
 
-def test_too_many_packets_of_one_microsecond_name_the_flow(tmp_path):
+def test_too_many_packets_of_one_microsecond_name_the_flow(tmp_path: Path) -> None:
     """Where packets that are too large are split, they are counted as what they become."""
     series = np.full((1, 2, 32), 0, np.int64)
     series[0, 0] = 60_000
@@ -324,7 +325,7 @@ def test_too_many_packets_of_one_microsecond_name_the_flow(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_verify_finds_nothing_wrong_with_such_a_capture(tmp_path):
+def test_verify_finds_nothing_wrong_with_such_a_capture(tmp_path: Path) -> None:
     netgen.write(FlowTable.build(talks(40), SeriesSpec.packets(16), label="a"), tmp_path / "x.pcap")
     assert verify(tmp_path / "x.pcap").findings == ()
 
@@ -333,7 +334,7 @@ def test_verify_finds_nothing_wrong_with_such_a_capture(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory) -> tuple[FlowTable, Path]:
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[FlowTable, Path]:
     """Two classes, one of which sends large packets and the other small ones, and a model of them."""
     series = talks(40, 8)
     series[::2, 0] = np.where(np.abs(series[::2, 0]) > 60, np.sign(series[::2, 0]) * 1400, series[::2, 0])
@@ -344,7 +345,7 @@ def learnt(tmp_path_factory) -> tuple[FlowTable, Path]:
 
 
 @pytest.mark.parametrize("encoder", ["series", "gasf", "gadf", "delay"])
-def test_every_encoder_learns_packets(learnt, encoder, tmp_path):
+def test_every_encoder_learns_packets(learnt: Any, encoder: str, tmp_path: Path) -> None:
     table, _ = learnt
     model = netgen.train(table, steps=3, threads=1, precision="float32", validation=0, encoder=encoder)
     drawn = model.sample("all", 4)
@@ -353,7 +354,7 @@ def test_every_encoder_learns_packets(learnt, encoder, tmp_path):
     assert changed == {}
 
 
-def test_a_model_of_packets_draws_packets_of_its_classes(learnt):
+def test_a_model_of_packets_draws_packets_of_its_classes(learnt: Any) -> None:
     """Sizes are those of the real class's packets; flow i is the same alone and among others."""
     table, path = learnt
     model = netgen.load(path)
@@ -368,7 +369,7 @@ def test_a_model_of_packets_draws_packets_of_its_classes(learnt):
     assert model.about()["series"] == SeriesSpec.packets(8).to_json()
 
 
-def test_evaluation_report_and_picture_of_packets(learnt, tmp_path):
+def test_evaluation_report_and_picture_of_packets(learnt: Any, tmp_path: Path) -> None:
     """Figures are finite, and what is drawn says packets, not seconds."""
     table, path = learnt
     drawn = netgen.load(path).sample("all", 40)
@@ -382,7 +383,7 @@ def test_evaluation_report_and_picture_of_packets(learnt, tmp_path):
     assert show([path], tmp_path / "p.png").stat().st_size > 10_000
 
 
-def test_a_model_that_says_another_kind_than_its_network_is_refused(learnt, tmp_path):
+def test_a_model_that_says_another_kind_than_its_network_is_refused(learnt: Any, tmp_path: Path) -> None:
     from netgen.diffusion import model_file
 
     _, path = learnt
@@ -393,14 +394,14 @@ def test_a_model_that_says_another_kind_than_its_network_is_refused(learnt, tmp_
         netgen.load(tmp_path / "m.safetensors")
 
 
-def test_topping_up_a_table_of_packets(learnt):
+def test_topping_up_a_table_of_packets(learnt: Any) -> None:
     table, path = learnt
     more = netgen.augment(table.take(np.arange(30)), 25, model=path)
     assert more.counts() == {"large": 25, "small": 25}
     assert more.spec == table.spec
 
 
-def test_the_commands_from_capture_to_capture(learnt, tmp_path):
+def test_the_commands_from_capture_to_capture(learnt: Any, tmp_path: Path) -> None:
     """extract --kind packets, train, synth to a capture, extract --like: by a user's own words."""
     table, _ = learnt
     netgen.write(table, tmp_path / "real.pcap")
@@ -421,7 +422,7 @@ def test_the_commands_from_capture_to_capture(learnt, tmp_path):
     assert len(FlowTable.read(tmp_path / "back.parquet")) == 5
 
 
-def test_traces_are_cut_into_packets(tmp_path):
+def test_traces_are_cut_into_packets(tmp_path: Path) -> None:
     lines = ["time,size,direction", "0,60,up", "0.001,1000,down", "0.0035,52,up"]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     table = netgen.import_traces(tmp_path / "t.csv", kind="packets", length=4, label="x")

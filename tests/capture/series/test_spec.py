@@ -1,6 +1,7 @@
 """netgen.capture.series.spec: durations as people write them, bin widths, and packets counted into bins."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,14 +32,14 @@ NS = 1_000_000_000
         ("1.5us", 1500),
     ],
 )
-def test_durations_are_read_as_people_write_them(text, ns):
+def test_durations_are_read_as_people_write_them(text: float | int | str, ns: Any) -> None:
     assert parse_duration(text) == ns
 
 
 @pytest.mark.parametrize(
     "text", ["", "s", "auto", "-1s", "0", "0.0ms", "1 day", "1,5s", "nan", "inf", "1e9999s", "200000000000s", "1e-12"]
 )
-def test_what_is_no_duration_is_refused_with_an_example(text):
+def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
     """Not a traceback, not 0, not a number too large to add to a time."""
     with pytest.raises(InputError, match=r"is not a duration\. Write it like 0\.25s"):
         parse_duration(text)
@@ -48,7 +49,7 @@ def test_what_is_no_duration_is_refused_with_an_example(text):
 @example(999)
 @example(2**53 + 1)
 @example(LONGEST_NS - 1)
-def test_a_printed_duration_reads_back_to_the_nanosecond(ns):
+def test_a_printed_duration_reads_back_to_the_nanosecond(ns: Any) -> None:
     assert parse_duration(format_duration(ns)) == ns
 
 
@@ -56,7 +57,7 @@ def test_a_printed_duration_reads_back_to_the_nanosecond(ns):
     ("ns", "text"),
     [(250 * MS, "0.25s"), (40 * MS, "40ms"), (1_200 * MS, "1.2s"), (3_200_000, "3.2ms"), (1, "1ns"), (60 * NS, "60s")],
 )
-def test_durations_are_printed_short(ns, text):
+def test_durations_are_printed_short(ns: Any, text: str) -> None:
     assert format_duration(ns) == text
 
 
@@ -64,7 +65,7 @@ def test_durations_are_printed_short(ns, text):
 @example([0, 0, 0], 128)
 @example([128 * 10**9], 128)
 @example([10**9 - 1], 4)
-def test_the_95th_percentile_of_durations_fits_the_automatic_bins(durations, length):
+def test_the_95th_percentile_of_durations_fits_the_automatic_bins(durations: Any, length: Any) -> None:
     """It fits, in a width of two significant digits, and no more than a tenth of the series is to spare."""
     width = auto_bin_ns(np.array(durations), length)
     longest = np.quantile(durations, 0.95)
@@ -75,12 +76,12 @@ def test_the_95th_percentile_of_durations_fits_the_automatic_bins(durations, len
         assert width <= 1.1 * (longest / length) + 2
 
 
-def test_sets_without_a_duration_get_millisecond_bins():
+def test_sets_without_a_duration_get_millisecond_bins() -> None:
     assert auto_bin_ns(np.zeros(5, int)) == auto_bin_ns(np.zeros(0, int)) == MS
 
 
 @st.composite
-def packets(draw):
+def packets(draw: Any) -> Any:
     flows = draw(st.integers(1, 4))
     rows = st.tuples(st.integers(0, flows - 1), st.integers(0, 5000), st.integers(20, 65535), st.booleans())
     return flows, draw(st.lists(rows, max_size=60))
@@ -88,7 +89,7 @@ def packets(draw):
 
 @given(packets(), st.sampled_from([1, 7, 100, 1250]))
 @example((1, [(0, time, 40, True) for time in (0, 1249, 1250, 4999, 5000)]), 1250)
-def test_bins_hold_what_a_slow_loop_counts(given_packets, bin_ns):
+def test_bins_hold_what_a_slow_loop_counts(given_packets: Any, bin_ns: Any) -> None:
     """Bytes and packets of each bin and direction; packets after the last bin are counted as cut."""
     flows, rows = given_packets
     spec = SeriesSpec(bin_ns=bin_ns, length=4)
@@ -108,18 +109,18 @@ def test_bins_hold_what_a_slow_loop_counts(given_packets, bin_ns):
 
 
 @pytest.mark.parametrize("length", [0, 3, 5, 126, 4100, -4])
-def test_lengths_that_cannot_be_made_are_refused(length):
+def test_lengths_that_cannot_be_made_are_refused(length: int) -> None:
     with pytest.raises(InputError, match=rf"a series of {length} bins cannot be made\. Take a multiple of 4"):
         SeriesSpec(bin_ns=NS, length=length)
 
 
 @pytest.mark.parametrize("bin_ns", [0, -1, LONGEST_NS])
-def test_bins_of_no_width_or_beyond_all_time_are_refused(bin_ns):
+def test_bins_of_no_width_or_beyond_all_time_are_refused(bin_ns: Any) -> None:
     with pytest.raises(InputError, match=r"--bin 0\.25s"):
         SeriesSpec(bin_ns=bin_ns)
 
 
-def test_kinds_and_channels_of_another_version_are_refused():
+def test_kinds_and_channels_of_another_version_are_refused() -> None:
     with pytest.raises(InputError, match="'packets'"):
         SeriesSpec(bin_ns=NS, kind="packets")
     with pytest.raises(InputError, match="not known here"):
@@ -127,13 +128,13 @@ def test_kinds_and_channels_of_another_version_are_refused():
 
 
 @given(st.integers(1, 10**12), st.integers(1, 1024))
-def test_a_spec_comes_back_from_its_json(bin_ns, quarter):
+def test_a_spec_comes_back_from_its_json(bin_ns: Any, quarter: Any) -> None:
     spec = SeriesSpec(bin_ns=bin_ns, length=4 * quarter)
     assert SeriesSpec.from_json(spec.to_json()) == spec
     assert set(spec.to_json()["units"]) == set(CHANNELS)
 
 
-def test_only_equal_specs_are_compared_and_the_error_names_both():
+def test_only_equal_specs_are_compared_and_the_error_names_both() -> None:
     spec = SeriesSpec(bin_ns=250 * MS)
     spec.require_equal(SeriesSpec(bin_ns=250 * MS, length=128), "a.parquet", "b.parquet")
     for other in (dataclasses.replace(spec, bin_ns=40 * MS), dataclasses.replace(spec, length=64)):

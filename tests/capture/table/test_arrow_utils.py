@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("either_reader")
     kind=st.sampled_from(["u1", "<u2", "<i4", "<i8", "?"]),
     data=st.data(),
 )
-def test_numbers_with_and_without_nulls_are_those_that_pyarrow_makes(values, kind, data):
+def test_numbers_with_and_without_nulls_are_those_that_pyarrow_makes(values: Any, kind: Any, data: Any) -> None:
     array = np.array(values, kind)
     missing = np.array(data.draw(st.lists(st.booleans(), min_size=len(array), max_size=len(array))), bool)
     for mask in (None, missing):
@@ -29,21 +31,21 @@ def test_numbers_with_and_without_nulls_are_those_that_pyarrow_makes(values, kin
         assert made.equals(pa.array(array, mask=mask))
 
 
-def test_columns_of_a_wider_array_are_copied_together():
+def test_columns_of_a_wider_array_are_copied_together() -> None:
     wide = np.arange(12).reshape(4, 3)
     assert arrow(wide[:, 1]).to_pylist() == [1, 4, 7, 10]
     assert numbers(arrow(np.arange(5))[2:4]).tolist() == [2, 3]
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=5)), max_size=30))
-def test_texts_are_those_that_pyarrow_makes(values):
+def test_texts_are_those_that_pyarrow_makes(values: Any) -> None:
     made = strings(values)
     made.validate(full=True)
     assert made.equals(pa.array(values, pa.string()))
 
 
 @given(st.lists(st.integers(0, 9), max_size=60), st.sampled_from(["u1", "<u2", "<u8", "V46", "V48"]), st.booleans())
-def test_values_are_told_apart_in_the_order_in_which_they_occur(values, kind, clash):
+def test_values_are_told_apart_in_the_order_in_which_they_occur(values: Any, kind: Any, clash: Any) -> None:
     """Whatever their size, and even if all of them are looked for in the same place."""
     size = np.dtype(kind).itemsize
     given_values = np.frombuffer(b"".join(bytes(size - 1) + bytes([each]) for each in values), kind)
@@ -58,7 +60,9 @@ def test_values_are_told_apart_in_the_order_in_which_they_occur(values, kind, cl
     assert first.tolist() == [values.index(each) for each in dict.fromkeys(values)]
 
 
-def test_a_small_capture_is_read_without_pandas_and_compute_functions(pcap_file, packet, tmp_path):
+def test_a_small_capture_is_read_without_pandas_and_compute_functions(
+    pcap_file: Any, packet: Any, tmp_path: Path
+) -> None:
     """Both are slow to import: three times as slow as reading the capture."""
     capture = pcap_file([(0, packet.tcp4(1000, 443, 2)), (5, packet.udp4(9, 53))])
     script = (

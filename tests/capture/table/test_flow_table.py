@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -33,12 +34,12 @@ GIVEN = {
 
 
 @pytest.fixture
-def table():
+def table() -> Any:
     series = np.random.default_rng(0).integers(0, 2**40, (4, 4, 8))
     return FlowTable.build(series, SPEC, about={"made_by": "test", "account": {"packets": 3, "skipped": {}}}, **GIVEN)
 
 
-def rewritten(path, table, *, metadata=None, **columns):
+def rewritten(path: Any, table: Any, *, metadata: Any = None, **columns: Any) -> Any:
     """The table's file with other metadata or columns."""
     arrow = table.table
     for name, column in columns.items():
@@ -50,7 +51,7 @@ def rewritten(path, table, *, metadata=None, **columns):
     return path
 
 
-def test_a_table_comes_back_from_its_file(table, tmp_path):
+def test_a_table_comes_back_from_its_file(table: Any, tmp_path: Path) -> None:
     """Every column, its type, what is null, the spec, and the notes on its making."""
     path = table.write(tmp_path / "x.parquet")
     again = FlowTable.read(path)
@@ -65,7 +66,9 @@ def test_a_table_comes_back_from_its_file(table, tmp_path):
     hnp.arrays(np.int64, st.tuples(st.integers(0, 5), st.just(4), st.just(8)), elements=st.integers(0, 2**62)),
     st.integers(1, 10**12),
 )
-def test_series_come_back_integer_for_integer(tmp_path_factory, series, bin_ns):
+def test_series_come_back_integer_for_integer(
+    tmp_path_factory: pytest.TempPathFactory, series: Any, bin_ns: Any
+) -> None:
     path = tmp_path_factory.getbasetemp() / "series.parquet"
     table = FlowTable.build(series, SeriesSpec(bin_ns=bin_ns, length=8), packets=1, bytes=1)
     table.write(path, force=True)
@@ -75,7 +78,7 @@ def test_series_come_back_integer_for_integer(tmp_path_factory, series, bin_ns):
     assert len(again) == len(series)
 
 
-def test_what_is_not_given_is_counted_from_the_series():
+def test_what_is_not_given_is_counted_from_the_series() -> None:
     series = np.zeros((2, 4, 8), int)
     series[0, :, 0] = 100, 0, 1, 0
     series[0, :, 5] = 0, 3000, 0, 2
@@ -91,14 +94,14 @@ def test_what_is_not_given_is_counted_from_the_series():
     assert table.labels.tolist() == [None, None]
 
 
-def test_wrong_shapes_and_unknown_columns_are_refused():
+def test_wrong_shapes_and_unknown_columns_are_refused() -> None:
     with pytest.raises(InputError, match=r"shape \(2, 4, 9\) do not fit"):
         FlowTable.build(np.zeros((2, 4, 9)), SPEC)
     with pytest.raises(InputError, match=r"no column .*'lable'"):
         FlowTable.build(np.zeros((2, 4, 8)), SPEC, lable="a")
 
 
-def test_labels_classes_and_counts(table):
+def test_labels_classes_and_counts(table: Any) -> None:
     assert table.labels.tolist() == ["a", None, "b", "a"]
     assert table.classes == ["a", "b"]
     assert table.counts() == {"a": 2, "b": 1}
@@ -110,7 +113,7 @@ def test_labels_classes_and_counts(table):
 @pytest.mark.parametrize(
     "rows", [[2, 0], np.array([True, False, True, False]), [], [1, 1, 1], np.zeros(4, bool)], ids=str
 )
-def test_rows_are_taken_by_mask_or_by_index_in_that_order(rows, table):
+def test_rows_are_taken_by_mask_or_by_index_in_that_order(rows: Any, table: Any) -> None:
     part = table.take(rows)
     expected = np.arange(4)[np.asarray(rows, dtype=None if len(rows) else int)]
     np.testing.assert_array_equal(part.series(), table.series()[expected])
@@ -119,17 +122,17 @@ def test_rows_are_taken_by_mask_or_by_index_in_that_order(rows, table):
     assert (part.spec, part.about) == (table.spec, table.about)
 
 
-def test_flows_without_a_label_are_left_out_of_the_labelled(table):
+def test_flows_without_a_label_are_left_out_of_the_labelled(table: Any) -> None:
     assert table.labelled().labels.tolist() == ["a", "b", "a"]
     np.testing.assert_array_equal(table.labelled().series(), table.series()[[0, 2, 3]])
 
 
-def test_a_table_without_any_label_says_how_to_label(table):
+def test_a_table_without_any_label_says_how_to_label(table: Any) -> None:
     with pytest.raises(TableError, match=r"none of the 1 flows has a label\. .*--label-by folder\|file\|sni"):
         table.take([1]).labelled()
 
 
-def test_joined_tables_keep_their_rows_and_are_numbered_anew(table):
+def test_joined_tables_keep_their_rows_and_are_numbered_anew(table: Any) -> None:
     joined = concat([table, table.take([3, 1]), table.take([])])
     assert joined.labels.tolist() == ["a", None, "b", "a", "a", None]
     assert joined.table["flow"].to_pylist() == list(range(6))
@@ -138,7 +141,7 @@ def test_joined_tables_keep_their_rows_and_are_numbered_anew(table):
     assert concat([table]).about == table.about
 
 
-def test_tables_of_other_series_are_not_joined(table):
+def test_tables_of_other_series_are_not_joined(table: Any) -> None:
     other = FlowTable.build(np.zeros((1, 4, 8)), dataclasses.replace(SPEC, bin_ns=1))
     with pytest.raises(SpecMismatch, match=r"the first table has 8 bins of 0\.25s.* table 2 has 8 bins of 1ns"):
         concat([table, other])
@@ -146,7 +149,7 @@ def test_tables_of_other_series_are_not_joined(table):
         concat([])
 
 
-def test_pandas_polars_and_duckdb_read_the_same_numbers(table, tmp_path):
+def test_pandas_polars_and_duckdb_read_the_same_numbers(table: Any, tmp_path: Path) -> None:
     """The file is plain Parquet: no reader needs netgen."""
     path = str(table.write(tmp_path / "x.parquet"))
     series = table.series()
@@ -170,7 +173,7 @@ def test_pandas_polars_and_duckdb_read_the_same_numbers(table, tmp_path):
     assert np.array_equal(np.stack(table.to_pandas()["up_bytes"]), series[:, 0])
 
 
-def test_an_existing_file_is_kept_unless_forced(table, tmp_path):
+def test_an_existing_file_is_kept_unless_forced(table: Any, tmp_path: Path) -> None:
     path = table.take([0]).write(tmp_path / "x.parquet")
     with pytest.raises(OutputError, match="exists already"):
         table.write(path)
@@ -179,20 +182,20 @@ def test_an_existing_file_is_kept_unless_forced(table, tmp_path):
     assert len(FlowTable.read(path)) == 4
 
 
-def test_a_table_of_another_version_says_so(table, tmp_path):
+def test_a_table_of_another_version_says_so(table: Any, tmp_path: Path) -> None:
     path = rewritten(tmp_path / "x.parquet", table, metadata={"format": 99, "series": SPEC.to_json()})
     with pytest.raises(TableError, match=rf"of format 99; this netgen reads format {FORMAT}\. Extract it anew"):
         FlowTable.read(path)
 
 
-def test_a_foreign_parquet_file_says_what_it_may_be(tmp_path):
+def test_a_foreign_parquet_file_says_what_it_may_be(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"label": ["a"], "t_us": [[0]]}), path)
     with pytest.raises(TableError, match=r"no netgen metadata\. .*netgen import .*x\.parquet"):
         FlowTable.read(path)
 
 
-def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="does not exist"):
         FlowTable.read(tmp_path / "x.parquet")
     with pytest.raises(TableError, match="is a folder"):
@@ -200,7 +203,7 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.99, 0.9999])
-def test_a_truncated_file_is_no_flow_table(share, table, tmp_path):
+def test_a_truncated_file_is_no_flow_table(share: float | int, table: Any, tmp_path: Path) -> None:
     path = table.write(tmp_path / "x.parquet")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
@@ -208,7 +211,7 @@ def test_a_truncated_file_is_no_flow_table(share, table, tmp_path):
         FlowTable.read(path)
 
 
-def test_a_file_with_a_damaged_middle_never_ends_in_an_error_of_another_library(table, tmp_path):
+def test_a_file_with_a_damaged_middle_never_ends_in_an_error_of_another_library(table: Any, tmp_path: Path) -> None:
     """What is damaged so that it shows is a TableError, wherever the damage lies."""
     path = table.write(tmp_path / "x.parquet")
     whole = path.read_bytes()
@@ -227,19 +230,19 @@ def test_a_file_with_a_damaged_middle_never_ends_in_an_error_of_another_library(
     [[], 3, {"format": FORMAT}, {"format": FORMAT, "series": {"length": 8}}, {"format": FORMAT, "series": [1]}],
     ids=str,
 )
-def test_metadata_that_make_no_sense_are_a_table_error(metadata, table, tmp_path):
+def test_metadata_that_make_no_sense_are_a_table_error(metadata: Any, table: Any, tmp_path: Path) -> None:
     path = rewritten(tmp_path / "x.parquet", table, metadata=metadata)
     with pytest.raises(TableError, match=r"x\.parquet"):
         FlowTable.read(path)
 
 
-def test_missing_columns_are_named(table, tmp_path):
+def test_missing_columns_are_named(table: Any, tmp_path: Path) -> None:
     path = rewritten(tmp_path / "x.parquet", table, label=None, down_bytes=None)
     with pytest.raises(TableError, match="lacks the columns down_bytes, label"):
         FlowTable.read(path)
 
 
-def test_columns_of_another_type_are_refused(table, tmp_path):
+def test_columns_of_another_type_are_refused(table: Any, tmp_path: Path) -> None:
     short = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(16, int)), 4)
     for column in (short, pa.array(["x"] * 4)):
         path = rewritten(tmp_path / "x.parquet", table, up_bytes=column)
@@ -247,13 +250,13 @@ def test_columns_of_another_type_are_refused(table, tmp_path):
             FlowTable.read(path)
 
 
-def test_a_missing_value_where_none_may_be_is_refused(table, tmp_path):
+def test_a_missing_value_where_none_may_be_is_refused(table: Any, tmp_path: Path) -> None:
     path = rewritten(tmp_path / "x.parquet", table, packets=pa.array([1, None, 3, 4]))
     with pytest.raises(TableError, match=r"columns of another type.*packets"):
         FlowTable.read(path)
 
 
-def test_columns_in_another_order_and_more_of_them_do_no_harm(table, tmp_path):
+def test_columns_in_another_order_and_more_of_them_do_no_harm(table: Any, tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     arrow = table.table.select(list(reversed(table.table.column_names))).append_column("more", pa.array([1, 2, 3, 4]))
     metadata = {METADATA_KEY: json.dumps({"format": FORMAT, "series": SPEC.to_json()}).encode()}
@@ -261,14 +264,14 @@ def test_columns_in_another_order_and_more_of_them_do_no_harm(table, tmp_path):
     assert FlowTable.read(path).table.equals(table.table)
 
 
-def test_a_folder_named_like_a_partition_adds_no_column(table, tmp_path):
+def test_a_folder_named_like_a_partition_adds_no_column(table: Any, tmp_path: Path) -> None:
     """Arrow takes `label=x/` in a path for a column."""
     folder = tmp_path / "label=zoom"
     folder.mkdir()
     assert FlowTable.read(table.write(folder / "x.parquet")).labels.tolist() == ["a", None, "b", "a"]
 
 
-def test_the_columns_are_those_that_are_documented():
+def test_the_columns_are_those_that_are_documented() -> None:
     """Nothing but `ABOUT` and the channels, and only what every flow has is required."""
     schema = FlowTable.build(np.zeros((1, 4, 8)), SPEC).table.schema
     assert schema.names == [*ABOUT.names, *CHANNELS]
@@ -276,7 +279,7 @@ def test_the_columns_are_those_that_are_documented():
     assert required == {"flow", "synthetic", "duration_ns", "packets", "bytes", "cut_packets", *CHANNELS}
 
 
-def test_writing_needs_no_room_twice(table, small_disk):
+def test_writing_needs_no_room_twice(table: Any, small_disk: Any) -> None:
     """A table that does not fit on the disk leaves nothing there."""
     big = FlowTable.build(np.random.default_rng(0).integers(0, 2**60, (2000, 4, 8)), SPEC, packets=1, bytes=1)
     with pytest.raises(OutputError, match=r"No space left on device\. Free some space"):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ SHORTER = {
 }
 
 
-def sections(page):
+def sections(page: Any) -> Any:
     """Heading -> bodies of its Python blocks."""
     parts = re.split(r"^## (.*)\n", page.read_text("utf-8"), flags=re.MULTILINE)[1:]
     found = {
@@ -35,11 +36,11 @@ def sections(page):
     return {heading: blocks for heading, blocks in found.items() if blocks}
 
 
-def shell_blocks(page):
+def shell_blocks(page: Any) -> Any:
     return re.findall(r"^```sh\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def run_python(code, folder, *also):
+def run_python(code: Any, folder: Any, *also: Any) -> Any:
     """A block in a process of its own, where any warning is an error; its stdout."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-W", "error", "-c", "\n".join([code, *also])]
@@ -48,7 +49,7 @@ def run_python(code, folder, *also):
     return done.stdout
 
 
-def run_shell(block, folder):
+def run_shell(block: Any, folder: Any) -> None:
     """The netgen commands of a block, shortened."""
     for old, new in SHORTER.items():
         block = block.replace(old, new)
@@ -82,7 +83,7 @@ CHECKS = {
 
 
 @pytest.fixture(scope="module")
-def use_folder(tmp_path_factory):
+def use_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A folder with the tables of docs/use.md, made by its commands."""
     folder = tmp_path_factory.mktemp("use")
     run_shell(shell_blocks(USE)[0], folder)
@@ -90,7 +91,7 @@ def use_folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("heading", CHECKS)
-def test_each_section_runs_and_agrees_with_netgen(heading, use_folder):
+def test_each_section_runs_and_agrees_with_netgen(heading: Any, use_folder: Any) -> None:
     """Every block by itself, as it stands."""
     if heading.startswith("Hugging Face") and not find_spec("datasets"):
         pytest.skip("datasets is not installed; the test extra has it")
@@ -100,7 +101,7 @@ def test_each_section_runs_and_agrees_with_netgen(heading, use_folder):
     run_python(last, use_folder, "import netgen", "flows = netgen.FlowTable.read('new.parquet')", CHECKS[heading])
 
 
-def test_no_section_is_left_out():
+def test_no_section_is_left_out() -> None:
     assert list(sections(USE)) == list(CHECKS)
 
 
@@ -108,7 +109,7 @@ def test_no_section_is_left_out():
 
 
 @pytest.fixture
-def made_up(tmp_path):
+def made_up(tmp_path: Path) -> Any:
     """A folder with tables like those that docs/ids.md imports: the same classes, made here."""
     names = re.search(r"^BENIGN = \((.*)\)$", IDS.read_text("utf-8"), re.MULTILINE)[1].replace('"', "").split(", ")
     labels = np.repeat([*names, "Attack-1", "Attack-2"], [20, 12, 12, 12, 12])
@@ -123,7 +124,7 @@ def made_up(tmp_path):
     return tmp_path
 
 
-def walk(folder):
+def walk(folder: Any) -> Any:
     """The steps of docs/ids.md after its tables are there; what its blocks print."""
     (rare,), _, (judge,) = sections(IDS).values()
     said = run_python(rare, folder)
@@ -131,7 +132,7 @@ def walk(folder):
     return said + run_python(judge, folder)
 
 
-def test_the_ids_page_runs(made_up):
+def test_the_ids_page_runs(made_up: Any) -> None:
     """From an imbalanced table to a balanced one and its score, on made-up flows and a model of two steps."""
     said = walk(made_up)
     assert FlowTable.read(made_up / "flows.parquet").counts()["Attack-1"] == 8
@@ -146,7 +147,7 @@ def test_the_ids_page_runs(made_up):
     assert set(FlowTable.read(made_up / "balanced.parquet").counts().values()) == {20}
 
 
-def test_the_ids_page_runs_on_the_real_flows(shared_data, tmp_path):
+def test_the_ids_page_runs_on_the_real_flows(shared_data: Path, tmp_path: Path) -> None:
     """With its own commands and data, but for a shorter training: classes and numbers are those it speaks of."""
     (tmp_path / "certta_flows.parquet").symlink_to(shared_data / "series" / "certta_flows.parquet")
     run_shell(next(block for block in shell_blocks(IDS) if "netgen import" in block), tmp_path)
@@ -156,7 +157,7 @@ def test_the_ids_page_runs_on_the_real_flows(shared_data, tmp_path):
     assert "macro avg" in said
 
 
-def test_the_script_behind_the_figures_runs(shared_data):
+def test_the_script_behind_the_figures_runs(shared_data: Path) -> None:
     """benchmarks/ids.py prints both tables; here with almost no training."""
     words = shlex.split("--steps 2 --sampling-steps 2 --seeds 0 --keep 80 --forests 1 --trees 10")
     environment = {**os.environ, "NETGEN_SHARED_DATA": str(shared_data)}
@@ -168,7 +169,7 @@ def test_the_script_behind_the_figures_runs(shared_data):
     assert [row.split(" | ")[0] for row in page.splitlines() if row.startswith("| ")] == rows[: page.count("\n") - 1]
 
 
-def test_the_figures_of_the_page_are_those_of_the_benchmark():
+def test_the_figures_of_the_page_are_those_of_the_benchmark() -> None:
     """Each row with a figure stands in BENCHMARKS.md, too."""
     rows = re.findall(r"^\|.*\d\.\d\d.*$", IDS.read_text("utf-8"), re.MULTILINE)
     assert len(rows) >= 7

@@ -1,5 +1,9 @@
 """netgen.capture.table.sparse_lists: every reader of Parquet finds in the lists what was put there, zeros and all."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -22,17 +26,17 @@ datasets = pytest.importorskip("datasets")
 LENGTHS = [4, 8, 12, 128, 4096]
 
 
-def table_of(series, length):
+def table_of(series: Any, length: Any) -> Any:
     return FlowTable.build(series, SeriesSpec(bin_ns=10**9, length=length))
 
 
-def sparse(seed, rows, length, share, highest=2**62):
+def sparse(seed: Any, rows: Any, length: Any, share: Any, highest: Any = 2**62) -> Any:
     """Series of which so large a share is no zero; with few distinct numbers where `highest` is low."""
     rng = np.random.default_rng(seed)
     return rng.integers(1, highest, (rows, 4, length)) * (rng.random((rows, 4, length)) < share)
 
 
-def read_by_all(path, rows, length):
+def read_by_all(path: Any, rows: Any, length: Any) -> Iterator[Any]:
     """The column `down_bytes` as each reader has it."""
     yield "pyarrow", np.array(pq.read_table(path)["down_bytes"].to_pylist())
     yield "pandas", np.stack(pd.read_parquet(path)["down_bytes"])
@@ -46,7 +50,9 @@ def read_by_all(path, rows, length):
     ("rows", "share", "highest"),
     [(1, 0, 2), (1, 1, 2), (33, 0.1, 2**62), (33, 0.13, 2**62), (33, 0.02, 3), (700, 0.11, 2**62), (5, 0.125, 300)],
 )
-def test_every_reader_finds_what_was_written(tmp_path, length, rows, share, highest):
+def test_every_reader_finds_what_was_written(
+    tmp_path: Path, length: Any, rows: int, share: float | int, highest: Any
+) -> None:
     """Dictionaries of one, two and three bytes, plain numbers, lists of all lengths."""
     series = sparse(0, rows if length < 4096 else min(rows, 40), length, share, highest)
     path = tmp_path / "a.parquet"
@@ -56,7 +62,7 @@ def test_every_reader_finds_what_was_written(tmp_path, length, rows, share, high
     assert (FlowTable.read(path).series() == series).all()
 
 
-def test_hugging_face_datasets_reads_it(tmp_path):
+def test_hugging_face_datasets_reads_it(tmp_path: Path) -> None:
     series = sparse(1, 50, 128, 0.02)
     table_of(series, 128).write(tmp_path / "a.parquet")
     found = datasets.load_dataset(
@@ -75,7 +81,9 @@ def test_hugging_face_datasets_reads_it(tmp_path):
     share=st.sampled_from([0, 0.05, 0.12, 0.2, 1]),
     seed=st.integers(0, 9),
 )
-def test_lists_come_back_whatever_the_pages_and_groups(tmp_path, length, group, page, plain, rows, share, seed):
+def test_lists_come_back_whatever_the_pages_and_groups(
+    tmp_path: Path, length: Any, group: Any, page: Any, plain: Any, rows: Any, share: Any, seed: int
+) -> None:
     """Plain numbers in one group and runs in the next; and the file says of itself what pyarrow's own would."""
     series = sparse(seed, rows, length, share)
     path, table = tmp_path / "a.parquet", table_of(series, length)
@@ -103,7 +111,7 @@ def test_lists_come_back_whatever_the_pages_and_groups(tmp_path, length, group, 
 
 @example([0, 63, 64, 8191, 8192, 1 << 20, (1 << 20) - 1])
 @given(st.lists(st.integers(0, 1 << 21), max_size=12))
-def test_runs_of_zeros_may_have_any_length(gaps):
+def test_runs_of_zeros_may_have_any_length(gaps: Any) -> None:
     cell = np.cumsum(np.array(gaps, np.int64) + 1) - 1
     rows = (int(cell[-1]) if gaps else 0) // 4096 + 1
     cells = Cells(rows, 4096, cell, np.arange(1, len(gaps) + 1))
@@ -124,7 +132,7 @@ def test_runs_of_zeros_may_have_any_length(gaps):
     assert (values.reshape(rows, 4096) == cells.dense()).all()
 
 
-def test_cells_and_arrays_write_the_same_file(tmp_path):
+def test_cells_and_arrays_write_the_same_file(tmp_path: Path) -> None:
     series = sparse(2, 60, 16, 0.1)
     columns = about_columns(60, flow=np.arange(60), synthetic=False, duration_ns=0, packets=1, bytes=1, cut_packets=0)
     spec = SeriesSpec(bin_ns=1, length=16)
@@ -135,7 +143,7 @@ def test_cells_and_arrays_write_the_same_file(tmp_path):
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 99), st.integers(0, 9), st.booleans()), max_size=60))
-def test_bins_are_the_same_however_packets_are_added(packets):
+def test_bins_are_the_same_however_packets_are_added(packets: Any) -> None:
     spec = SeriesSpec(bin_ns=10, length=8)
     flow, time, size, up = (np.array(each) for each in zip(*packets, strict=True)) if packets else np.zeros((4, 0), int)
     together, apart = BinCounter(4, spec), BinCounter(4, spec)
@@ -159,7 +167,7 @@ def test_bins_are_the_same_however_packets_are_added(packets):
 # -- thrift ---------------------------------------------------------------------------------------
 
 
-def test_a_footer_that_pyarrow_wrote_is_written_again_as_it_was(tmp_path):
+def test_a_footer_that_pyarrow_wrote_is_written_again_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({f"c{n}": pa.array([n, None, 5]) for n in range(20)}), path)
     data = path.read_bytes()
@@ -167,7 +175,7 @@ def test_a_footer_that_pyarrow_wrote_is_written_again_as_it_was(tmp_path):
     assert thrift.dumps(thrift.loads(footer)) == footer
 
 
-def test_fields_far_apart_and_negative_numbers_come_back():
+def test_fields_far_apart_and_negative_numbers_come_back() -> None:
     struct = {
         1: (thrift.I32, -5),
         40: (thrift.I64, -(2**63)),

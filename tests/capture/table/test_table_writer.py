@@ -1,5 +1,8 @@
 """netgen.capture.table.flow_table.TableWriter: a table written some rows at a time is the one written at once, or is not there."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +20,7 @@ ROWS = 50
 
 
 @pytest.fixture(scope="module")
-def columns():
+def columns() -> Any:
     """All columns but the series, some with nothing in them."""
     rng = np.random.default_rng(0)
     names = [None if number % 3 else f"host{number}.example.org" for number in range(ROWS)]
@@ -38,13 +41,13 @@ def columns():
 
 
 @pytest.fixture(scope="module")
-def series():
+def series() -> Any:
     return np.random.default_rng(1).integers(0, 2**40, (ROWS, *SPEC.shape))
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, ROWS), max_size=6).map(sorted))
-def test_rows_that_are_written_in_batches_are_the_table(tmp_path, columns, series, cuts):
+def test_rows_that_are_written_in_batches_are_the_table(tmp_path: Path, columns: Any, series: Any, cuts: Any) -> None:
     """Of any size, none too; what is said about them at the end is in the file. `FlowTable.write` writes no other."""
     whole = FlowTable.of(columns, series, SPEC, {"made_by": "a test", "numbers": [1, 2]})
     path = tmp_path / "batches.parquet"
@@ -60,7 +63,7 @@ def test_rows_that_are_written_in_batches_are_the_table(tmp_path, columns, serie
     assert (found.series() == series).all()
 
 
-def test_an_empty_table_is_one_too(tmp_path):
+def test_an_empty_table_is_one_too(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with TableWriter(path, SPEC) as writer:
         writer.about = {"made_by": "nobody"}
@@ -69,7 +72,7 @@ def test_an_empty_table_is_one_too(tmp_path):
     assert found.series().shape == (0, *SPEC.shape)
 
 
-def test_the_file_appears_at_the_end(tmp_path, columns, series):
+def test_the_file_appears_at_the_end(tmp_path: Path, columns: Any, series: Any) -> None:
     path = tmp_path / "a.parquet"
     with TableWriter(path, SPEC) as writer:
         writer.write(columns, series)
@@ -77,7 +80,7 @@ def test_the_file_appears_at_the_end(tmp_path, columns, series):
     assert [each.name for each in tmp_path.iterdir()] == ["a.parquet"]
 
 
-def write(path, *batches, error=None):
+def write(path: Any, *batches: Any, error: Any = None) -> None:
     """Write batches of columns and series, and raise the error."""
     with TableWriter(path, SPEC, force=True) as writer:
         for batch in batches:
@@ -88,7 +91,9 @@ def write(path, *batches, error=None):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("old", [None, b"what was there"])
-def test_whatever_is_raised_meanwhile_leaves_what_was_there(tmp_path, columns, series, error, old):
+def test_whatever_is_raised_meanwhile_leaves_what_was_there(
+    tmp_path: Path, columns: Any, series: Any, error: Any, old: bytes | None
+) -> None:
     path = tmp_path / "a.parquet"
     if old:
         path.write_bytes(old)
@@ -97,14 +102,14 @@ def test_whatever_is_raised_meanwhile_leaves_what_was_there(tmp_path, columns, s
     assert [each.read_bytes() for each in tmp_path.iterdir()] == ([old] if old else [])
 
 
-def test_rows_that_do_not_fit_are_refused(tmp_path, columns, series):
+def test_rows_that_do_not_fit_are_refused(tmp_path: Path, columns: Any, series: Any) -> None:
     """And nothing of the others is left."""
     with pytest.raises((InputError, ValueError)):
         write(tmp_path / "a.parquet", (columns, series), (columns, series[:-1]))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_exists_is_refused_before_a_row_is_made(tmp_path):
+def test_what_exists_is_refused_before_a_row_is_made(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(b"what was there")
     with pytest.raises(OutputError, match=r"a\.parquet exists already"):
@@ -115,7 +120,7 @@ def test_what_exists_is_refused_before_a_row_is_made(tmp_path):
 # -- no room -------------------------------------------------------------------------------------
 
 
-def fill(disk, left):
+def fill(disk: Any, left: Any) -> None:
     """Take all room of a disk but so many bytes."""
     with (disk / "filler").open("wb", buffering=0) as stream:
         try:
@@ -126,7 +131,7 @@ def fill(disk, left):
 
 
 @pytest.mark.parametrize("left", [0, 8192])
-def test_a_full_disk_is_said_in_one_line_and_nothing_is_left(small_disk, left):
+def test_a_full_disk_is_said_in_one_line_and_nothing_is_left(small_disk: Any, left: int) -> None:
     """Whether it is full from the beginning or in the middle."""
     fill(small_disk, left)
     series = np.random.default_rng(2).integers(0, 2**60, (200, *SPEC.shape))
@@ -137,7 +142,7 @@ def test_a_full_disk_is_said_in_one_line_and_nothing_is_left(small_disk, left):
     assert [each.name for each in small_disk.iterdir()] == ["filler"]
 
 
-def test_a_file_that_may_not_grow_is_said_in_one_line(tmp_path, size_limit):
+def test_a_file_that_may_not_grow_is_said_in_one_line(tmp_path: Path, size_limit: Any) -> None:
     series = np.random.default_rng(2).integers(0, 2**60, (200, *SPEC.shape))
     with size_limit(10_000), pytest.raises(OutputError, match="File too large"):
         FlowTable.build(series, SPEC).write(tmp_path / "a.parquet")
@@ -148,11 +153,11 @@ def test_a_file_that_may_not_grow_is_said_in_one_line(tmp_path, size_limit):
 
 
 @pytest.fixture
-def capture(pcap_file, packet):
+def capture(pcap_file: Any, packet: Any) -> Any:
     return pcap_file([(T + i * NS // 10, packet.udp4(1000 + i % 7, 53, bytes(i))) for i in range(99)], "in/a.pcap")
 
 
-def test_an_extraction_that_is_written_is_the_table(capture, tmp_path):
+def test_an_extraction_that_is_written_is_the_table(capture: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     told = extraction(capture).write(path)
     whole = extract(capture)
@@ -162,7 +167,7 @@ def test_an_extraction_that_is_written_is_the_table(capture, tmp_path):
     assert told == whole.summary()
 
 
-def test_an_extraction_that_finds_its_file_there_can_be_written_elsewhere(capture, tmp_path):
+def test_an_extraction_that_finds_its_file_there_can_be_written_elsewhere(capture: Any, tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"what was there")
     found = extraction(capture)
     with pytest.raises(OutputError, match="exists already"):
@@ -171,7 +176,7 @@ def test_an_extraction_that_finds_its_file_there_can_be_written_elsewhere(captur
     assert FlowTable.read(tmp_path / "b.parquet").table.equals(extract(capture).table)
 
 
-def test_the_packets_of_an_extraction_are_counted_once(capture, tmp_path):
+def test_the_packets_of_an_extraction_are_counted_once(capture: Any, tmp_path: Path) -> None:
     """A second time is refused in so many words, and leaves no file."""
     found = extraction(capture)
     found.table()

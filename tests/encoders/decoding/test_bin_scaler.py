@@ -1,6 +1,7 @@
 """encoders: sizes and numbers of packets on a scale, and back."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @st.composite
-def traffic(draw, most=1000, largest=1500):
+def traffic(draw: Any, most: Any = 1000, largest: Any = 1500) -> Any:
     """Series that packets can make: int64 (flows, 4, bins), with a packet in bin 0."""
     shape = (draw(st.integers(1, 4)), 2, draw(st.sampled_from([4, 8, 16])))
     packets = draw(hnp.arrays(np.int64, shape, elements=st.integers(0, most), fill=st.just(0)))
@@ -33,12 +34,12 @@ def traffic(draw, most=1000, largest=1500):
     return np.concatenate([volume, packets], axis=1)
 
 
-def back(scale, scaled):
+def back(scale: Any, scaled: Any) -> Any:
     drawn = nearest_packets(scaled, scale, *NO_LIMIT)
     return np.concatenate([np.rint(drawn.size * drawn.packets).astype(np.int64), drawn.packets], axis=1)
 
 
-def group_of(sizes, bin_, packets):
+def group_of(sizes: Any, bin_: Any, packets: Any) -> Any:
     """Number of the scale that stands for such a bin."""
     part = max(begin for begin in sizes.begin if begin <= bin_)
     return next(
@@ -49,14 +50,14 @@ def group_of(sizes, bin_, packets):
 
 
 @given(traffic())
-def test_series_come_back_from_float32(series):
+def test_series_come_back_from_float32(series: Any) -> None:
     """Exactly, of up to 1000 full packets a bin, though the scaled series are float32."""
     scale = PacketScale.of(series)
     np.testing.assert_array_equal(back(scale, scale.scale(series).astype(np.float32)), series)
 
 
 @given(real=traffic(), other=traffic())
-def test_other_series_come_back_as_far_as_the_scale_goes(real, other):
+def test_other_series_come_back_as_far_as_the_scale_goes(real: Any, other: Any) -> None:
     """Of sizes and packets no larger than the real ones; more is cut to them."""
     scale = PacketScale.of(real)
     found = back(scale, scale.scale(other))
@@ -71,7 +72,7 @@ def test_other_series_come_back_as_far_as_the_scale_goes(real, other):
 
 
 @given(traffic(largest=60_000))
-def test_scaled_values_lie_between_idle_and_one(series):
+def test_scaled_values_lie_between_idle_and_one(series: Any) -> None:
     """Idle bins are 0.25 and nothing else is; more packets are never less, nor larger ones of as many in that bin."""
     scaled = PacketScale.of(series).scale(series)
     idle = series[:, 2:] == 0
@@ -90,7 +91,7 @@ def test_scaled_values_lie_between_idle_and_one(series):
 
 
 @pytest.mark.parametrize("error", [-0.02, -0.01, 0.01, 0.02])
-def test_what_is_drawn_near_a_size_that_many_packets_have_has_that_size(error):
+def test_what_is_drawn_near_a_size_that_many_packets_have_has_that_size(error: float) -> None:
     """Half of the packets are acknowledgements of 52 bytes, half are full: nothing between them is drawn by chance."""
     series = np.zeros((1, 4, 64), np.int64)
     series[0, 2:] = 1
@@ -102,7 +103,7 @@ def test_what_is_drawn_near_a_size_that_many_packets_have_has_that_size(error):
 
 
 @pytest.mark.parametrize("error", [-0.03, 0.03])
-def test_the_size_of_first_bins_is_drawn_though_no_other_bin_has_it(error):
+def test_the_size_of_first_bins_is_drawn_though_no_other_bin_has_it(error: float) -> None:
     """Two packets of 220 bytes in all begin each flow; later bins hold two packets of any size."""
     series = np.zeros((50, 4, 64), np.int64)
     series[:, 2] = 2
@@ -115,7 +116,7 @@ def test_the_size_of_first_bins_is_drawn_though_no_other_bin_has_it(error):
 
 
 @pytest.mark.parametrize("error", [-0.02, 0.02])
-def test_bytes_of_packets_of_two_sizes_are_drawn_as_they_come(error):
+def test_bytes_of_packets_of_two_sizes_are_drawn_as_they_come(error: float) -> None:
     """Bins of nine packets hold 9 x 158 bytes, or 8 x 158 and 40; most others hold 158 a packet, of any number."""
     series = np.zeros((40, 4, 64), np.int64)
     series[:, 2] = np.random.default_rng(0).integers(1, 9, (40, 64))
@@ -128,7 +129,7 @@ def test_bytes_of_packets_of_two_sizes_are_drawn_as_they_come(error):
     np.testing.assert_array_equal(back(scale, scaled), series)
 
 
-def test_bins_brought_to_another_number_of_packets_hold_what_so_many_do():
+def test_bins_brought_to_another_number_of_packets_hold_what_so_many_do() -> None:
     """One packet is an acknowledgement, two are a request of 300 bytes and its acknowledgement."""
     series = np.zeros((80, 4, 64), np.int64)
     series[:, 2] = 1 + np.add.outer(np.arange(80), np.arange(64)) % 2
@@ -143,7 +144,7 @@ def test_bins_brought_to_another_number_of_packets_hold_what_so_many_do():
 
 
 @pytest.mark.parametrize("bins", [32, 40, 100, 1000])
-def test_a_size_is_a_frequent_one_only_if_several_bins_of_its_group_have_it(bins):
+def test_a_size_is_a_frequent_one_only_if_several_bins_of_its_group_have_it(bins: int) -> None:
     """Of few bins that all differ none is, though each fills several quantiles; half of them alike are."""
     packets = np.ones((bins, 1), np.int64)
     size = np.arange(40.0, 40.0 + bins)[:, None]
@@ -153,7 +154,7 @@ def test_a_size_is_a_frequent_one_only_if_several_bins_of_its_group_have_it(bins
 
 
 @given(traffic())
-def test_each_scale_of_sizes_is_of_enough_bins_and_each_bin_has_one(series):
+def test_each_scale_of_sizes_is_of_enough_bins_and_each_bin_has_one(series: Any) -> None:
     """At least so many busy bins, unless the series have not that many in all."""
     for way, sizes in enumerate(PacketScale.of(series).sizes):
         assert sizes.begin[0] == 0
@@ -162,7 +163,7 @@ def test_each_scale_of_sizes_is_of_enough_bins_and_each_bin_has_one(series):
         assert (counts >= min(LEAST, max(len(groups), 1))).all() or not groups
 
 
-def test_a_scale_of_earlier_versions_is_one_for_all_bins():
+def test_a_scale_of_earlier_versions_is_one_for_all_bins() -> None:
     """Its JSON is a list of quantiles, whatever the bin and the number of packets."""
     sizes = Sizes.from_json(np.linspace(40, 1500, STEPS + 1).tolist())
     packets = np.arange(1, 65)[None]
@@ -174,7 +175,7 @@ def test_a_scale_of_earlier_versions_is_one_for_all_bins():
 @pytest.mark.parametrize(
     "damage", ["gap", "end", "order", "twice", "short", "none", "falling", "nan", "infinite", "no packets", "old"]
 )
-def test_a_scale_that_is_not_for_all_bins_is_refused(damage):
+def test_a_scale_that_is_not_for_all_bins_is_refused(damage: str) -> None:
     good = [{"from_bin": first, "to_packets": most, "sizes": [40.0, 1500.0]} for first, most in ((0, 3), (0, None))]
     Sizes.from_json(good)
     Sizes.from_json([*good, {**good[1], "from_bin": 1}])
@@ -196,21 +197,21 @@ def test_a_scale_that_is_not_for_all_bins_is_refused(damage):
 
 
 @given(traffic())
-def test_more_than_any_real_bin_held_is_not_drawn(series):
+def test_more_than_any_real_bin_held_is_not_drawn(series: Any) -> None:
     """What is drawn beyond the end of the scale is its end."""
     scale = PacketScale.of(series)
     packets = back(scale, np.full(series.shape, 1.1))[:, 2:]
     np.testing.assert_array_equal(packets, np.broadcast_to(scale.top[:, None], packets.shape))
 
 
-def test_idle_and_empty_sets_have_a_scale():
+def test_idle_and_empty_sets_have_a_scale() -> None:
     for series in (np.zeros((3, 4, 8), int), np.zeros((0, 4, 8), int)):
         scaled = PacketScale.of(series).scale(series)
         assert (scaled == IDLE).all()
 
 
 @given(traffic())
-def test_a_scale_comes_back_from_its_json(series):
+def test_a_scale_comes_back_from_its_json(series: Any) -> None:
     scale = PacketScale.of(series)
     again = PacketScale.from_json(json.loads(json.dumps(scale.to_json())))
     np.testing.assert_array_equal(again.top, scale.top)
@@ -223,7 +224,7 @@ def test_a_scale_comes_back_from_its_json(series):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_series_of_real_sets_come_back(name, real_table):
+def test_series_of_real_sets_come_back(name: Any, real_table: Any) -> None:
     """Every bin of every flow, as a training sees it."""
     series = real_table(name).series()
     scale = PacketScale.of(series)
@@ -232,7 +233,7 @@ def test_series_of_real_sets_come_back(name, real_table):
 
 @pytest.mark.parametrize("encoder", [kind() for kind in ENCODERS.values()], ids=list(ENCODERS))
 @pytest.mark.parametrize("name", SETS)
-def test_series_of_real_sets_survive_the_image(encoder, name, real_table):
+def test_series_of_real_sets_survive_the_image(encoder: Any, name: Any, real_table: Any) -> None:
     """Some flows of each set, through the scale, the image and back."""
     series = real_table(name).series()
     some = series[np.random.default_rng(0).permutation(len(series))[:32]]

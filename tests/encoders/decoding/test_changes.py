@@ -1,5 +1,7 @@
 """encoders: flows changed for the training, and the network told how."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,18 +17,18 @@ BINS = 16
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def generator(seed=0):
+def generator(seed: Any = 0) -> Any:
     return torch.Generator().manual_seed(seed)
 
 
-def flows(number=64, seed=0):
+def flows(number: Any = 64, seed: Any = 0) -> Any:
     """Scaled series, half of their bins idle."""
     values = torch.rand(number, 4, BINS, generator=generator(seed)) * 0.5 + 0.4
     idle = torch.rand(number, 2, BINS, generator=generator(seed + 1)) < 0.5
     return torch.where(idle.repeat(1, 2, 1), IDLE, values)
 
 
-def only(kind, number=64):
+def only(kind: Any, number: Any = 64) -> Any:
     """Flows changed in one way alone, before and after, and how."""
     given_ = flows(number)
     chosen = torch.zeros(KINDS)
@@ -34,11 +36,11 @@ def only(kind, number=64):
     return given_, *_with(given_, chosen)
 
 
-def _with(scaled, chosen):
+def _with(scaled: Any, chosen: Any) -> Any:
     """`change` with its dice loaded: the chosen kinds always, the others never."""
     real = torch.rand
 
-    def loaded(*shape, **more):
+    def loaded(*shape: Any, **more: Any) -> Any:
         return torch.where(chosen > 0, 0.0, 1.0).expand(*shape) if shape[-1] == KINDS else real(*shape, **more)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -46,20 +48,20 @@ def _with(scaled, chosen):
         return change(scaled, generator(5), 0.5)
 
 
-def test_without_a_change_flows_are_as_they_were():
+def test_without_a_change_flows_are_as_they_were() -> None:
     given_ = flows()
     changed, how = change(given_, generator(), 0.0)
     torch.testing.assert_close(changed, given_, rtol=0, atol=0)
     assert not how.any()
 
 
-def test_as_many_flows_are_changed_as_the_odds_say():
+def test_as_many_flows_are_changed_as_the_odds_say() -> None:
     _, how = change(flows(4000), generator(), 0.1)
     for kind in range(KINDS):
         assert float((how[:, kind] != 0).float().mean()) == pytest.approx(0.1, abs=0.04)
 
 
-def test_flows_are_changed_the_more_the_oftener_they_were_seen():
+def test_flows_are_changed_the_more_the_oftener_they_were_seen() -> None:
     found = [odds_after(seen) for seen in (0, 10, 100, 300, 1200, 10_000)]
     assert found[0] == 0
     assert found == sorted(found)
@@ -67,7 +69,7 @@ def test_flows_are_changed_the_more_the_oftener_they_were_seen():
 
 
 @given(st.integers(0, 2**31), st.floats(0, 1))
-def test_changed_flows_are_flows(seed, odds):
+def test_changed_flows_are_flows(seed: int, odds: Any) -> None:
     """Of the same shape; idle bins are idle in both channels of a direction; nothing is below idle; the same again."""
     given_ = flows(16, seed % 1000)
     changed, how = change(given_, generator(seed), odds)
@@ -79,7 +81,7 @@ def test_changed_flows_are_flows(seed, odds):
     torch.testing.assert_close(told, how, rtol=0, atol=0)
 
 
-def test_volume_changes_packets_and_not_their_sizes():
+def test_volume_changes_packets_and_not_their_sizes() -> None:
     before, after, how = only(0)
     torch.testing.assert_close(after[:, :2], before[:, :2])
     more = (after - before)[:, 2:]
@@ -88,18 +90,18 @@ def test_volume_changes_packets_and_not_their_sizes():
     assert (torch.sign(more) == torch.sign(how[:, 0])[:, None, None])[busy].all()
 
 
-def test_swapped_flows_have_their_directions_exchanged():
+def test_swapped_flows_have_their_directions_exchanged() -> None:
     before, after, how = only(1)
     torch.testing.assert_close(after, before[:, [1, 0, 3, 2]])
     assert (how == torch.tensor([0.0, 1, 0, 0, 0])).all()
 
 
-def test_reversed_flows_run_backwards():
+def test_reversed_flows_run_backwards() -> None:
     before, after, _ = only(2)
     torch.testing.assert_close(after, before.flip(-1))
 
 
-def test_shifted_flows_begin_later_or_earlier():
+def test_shifted_flows_begin_later_or_earlier() -> None:
     """By so many whole bins as the network is told; what is pushed out is gone, what comes in is idle."""
     before, after, how = only(3)
     for row in range(len(before)):
@@ -112,7 +114,7 @@ def test_shifted_flows_begin_later_or_earlier():
         torch.testing.assert_close(after[row], expected)
 
 
-def test_fast_flows_are_over_sooner():
+def test_fast_flows_are_over_sooner() -> None:
     _, after, how = only(4)
     fast = how[:, 4] > 0.5
     assert fast.any()
@@ -120,7 +122,7 @@ def test_fast_flows_are_over_sooner():
     assert not (after[how[:, 4] < -0.5] == IDLE).all((1, 2)).any()
 
 
-def test_a_network_that_is_told_nothing_takes_flows_for_unchanged():
+def test_a_network_that_is_told_nothing_takes_flows_for_unchanged() -> None:
     torch.manual_seed(0)
     network = BandTransformer(NetworkConfig(2, 8, 2, rows=4, rank=2, width=32, depth=2, heads=2, changes=KINDS))
     with torch.no_grad():

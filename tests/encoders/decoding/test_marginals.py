@@ -1,5 +1,7 @@
 """encoders: drawn numbers into packets and bytes, and the distributions of a class."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,7 +25,7 @@ LOW, HIGH = np.array([20.0, 40.0]), np.array([1500.0, 600.0])
 scaled_series = hnp.arrays(np.float64, (3, 4, 8), elements=st.floats(0, 1.1))
 
 
-def traffic(generator, flows, bins=32, sizes=(52, 158, 1400), most=40):
+def traffic(generator: Any, flows: Any, bins: Any = 32, sizes: Any = (52, 158, 1400), most: Any = 40) -> Any:
     """Real series whose packets have a few sizes, and whose flows begin in bin 0."""
     parts = generator.poisson(0.5, (len(sizes), flows, 2, bins)) * (generator.random((flows, 2, bins)) < 0.4)
     parts[0, :, 0, 0] += 1
@@ -32,7 +34,7 @@ def traffic(generator, flows, bins=32, sizes=(52, 158, 1400), most=40):
     return np.concatenate([volume, parts.sum(0)], axis=1)
 
 
-def blurred(generator, series, scale, spread=0.01):
+def blurred(generator: Any, series: Any, scale: Any, spread: Any = 0.01) -> Any:
     """What a model would draw: the scaled series, a little off."""
     return scale.scale(series) + generator.normal(0, spread, series.shape)
 
@@ -41,7 +43,7 @@ def blurred(generator, series, scale, spread=0.01):
 
 
 @given(scaled=scaled_series)
-def test_packets_can_be_made_whatever_is_drawn(scaled):
+def test_packets_can_be_made_whatever_is_drawn(scaled: Any) -> None:
     """Whole packets whose bytes they can hold; the first in bin 0; the gate behind has nothing to mend."""
     limits = np.stack([LOW, HIGH])[:, None]
     series = Decoder(SCALE, limits, Marginals.none(1)).decode(scaled, np.zeros(3, int))
@@ -54,7 +56,7 @@ def test_packets_can_be_made_whatever_is_drawn(scaled):
     assert not changed
 
 
-def test_feasible_series_come_back(rng):
+def test_feasible_series_come_back(rng: Any) -> None:
     """What was scaled and not changed is drawn again, integer for integer."""
     real = traffic(rng, 40)
     scale = PacketScale.of(real)
@@ -65,7 +67,7 @@ def test_feasible_series_come_back(rng):
 
 
 @pytest.mark.parametrize("error", [-0.01, -0.005, 0.005, 0.01])
-def test_a_cell_drawn_a_little_too_large_is_one_cell(error):
+def test_a_cell_drawn_a_little_too_large_is_one_cell(error: float) -> None:
     """Not two, and not none."""
     cells = np.zeros((1, 4, 8), int)
     cells[0, :, :4] = [[554, 1108, 554, 0], [554, 0, 2770, 554], [1, 2, 1, 0], [1, 0, 5, 1]]
@@ -74,7 +76,7 @@ def test_a_cell_drawn_a_little_too_large_is_one_cell(error):
     np.testing.assert_array_equal(drawn.packets, cells[:, 2:])
 
 
-def test_a_flow_that_begins_late_is_given_its_first_packet_in_bin_0():
+def test_a_flow_that_begins_late_is_given_its_first_packet_in_bin_0() -> None:
     """In the direction that comes nearest to it; one that begins there is left alone."""
     scaled = np.full((2, 4, 8), IDLE)
     scaled[:, :, 3] = 0.6
@@ -95,7 +97,7 @@ def test_a_flow_that_begins_late_is_given_its_first_packet_in_bin_0():
     bins=st.integers(1, 12),
 )
 @settings(max_examples=200)
-def test_bins_add_up_to_the_total_within_their_bounds(data, rows, bins):
+def test_bins_add_up_to_the_total_within_their_bounds(data: Any, rows: Any, bins: Any) -> None:
     shape = (rows, bins)
     low = data.draw(hnp.arrays(np.int64, shape, elements=st.integers(0, 50))).astype(float)
     high = low + data.draw(hnp.arrays(np.int64, shape, elements=st.sampled_from([0, 1, 7, 5000])))
@@ -110,14 +112,14 @@ def test_bins_add_up_to_the_total_within_their_bounds(data, rows, bins):
     np.testing.assert_array_equal(out.sum(1)[free], wanted[free])
 
 
-def test_large_bins_bear_the_change_and_small_ones_stay():
+def test_large_bins_bear_the_change_and_small_ones_stay() -> None:
     values = np.array([[1.0, 1.0, 2.0, 400.0, 400.0]])
     out = add_up(values, np.array([840.0]), np.ones((1, 5)), np.full((1, 5), 1e9))
     assert out.tolist() == [[1, 1, 2, 418, 418]]
     np.testing.assert_array_equal(add_up(values, np.array([804.0]), values * 0, values + 1e9), values)
 
 
-def test_of_too_many_busy_bins_the_strongest_stay_and_the_first():
+def test_of_too_many_busy_bins_the_strongest_stay_and_the_first() -> None:
     amount = np.array([[0.6, 3.0, 0.0, 2.0, 1.0], [0.0, 1.0, 2.0, 3.0, 4.0]])
     kept = keep_strongest(amount, np.array([3.0, 2.0]))
     assert kept.tolist() == [[True, True, False, True, False], [False, False, False, True, True]]
@@ -127,18 +129,18 @@ def test_of_too_many_busy_bins_the_strongest_stay_and_the_first():
 
 
 @pytest.fixture
-def rng():
+def rng() -> Any:
     return np.random.default_rng(7)
 
 
 @pytest.fixture(params=[Marginals.learn, Shares.learn], ids=["each", "shared"])
-def put_right(request):
+def put_right(request: pytest.FixtureRequest) -> Any:
     """Function: learns a map of each total by itself, or whose totals are shared out."""
     return request.param
 
 
 @pytest.fixture
-def learnt(rng, put_right):
+def learnt(rng: Any, put_right: Any) -> Any:
     """Two classes, their limits, what a blurred model draws of them, and the decoder that learnt from both."""
     real = np.concatenate([traffic(rng, 60), traffic(rng, 60, sizes=(60, 600), most=200)])
     labels = np.repeat([0, 1], 60)
@@ -152,13 +154,13 @@ def learnt(rng, put_right):
     return real, labels, plain, Decoder(scale, both, totals), then, labels[more]
 
 
-def gap(ours, theirs):
+def gap(ours: Any, theirs: Any) -> Any:
     """Earth mover's distance between two samples, over the spread of the second."""
     at = np.linspace(0.01, 0.99, 99)
     return np.abs(np.quantile(ours, at) - np.quantile(theirs, at)).mean() / theirs.std()
 
 
-def test_totals_of_new_flows_follow_the_real_ones(learnt):
+def test_totals_of_new_flows_follow_the_real_ones(learnt: Any) -> None:
     """Far nearer than without, for flows that the maps were not learnt from."""
     real, labels, plain, decoder, scaled, drawn_labels = learnt
     for label in (0, 1):
@@ -170,7 +172,7 @@ def test_totals_of_new_flows_follow_the_real_ones(learnt):
             assert gap(sums[1], sums[2]) < max(0.15, 1.05 * gap(sums[0], sums[2]))
 
 
-def test_sizes_that_occur_again_and_again_stay_when_totals_are_put_right(rng, put_right):
+def test_sizes_that_occur_again_and_again_stay_when_totals_are_put_right(rng: Any, put_right: Any) -> None:
     """Bins of 158-byte packets stay so; what the totals lack goes to bins of other sizes."""
     real = np.zeros((80, 4, 16), int)
     real[:, 2] = rng.integers(4, 12, (80, 16))
@@ -189,7 +191,7 @@ def test_sizes_that_occur_again_and_again_stay_when_totals_are_put_right(rng, pu
     assert (before[:, 0, 3] != series[:, 0, 3]).mean() > 0.5
 
 
-def test_totals_are_met_where_all_sizes_are_frequent(rng, put_right):
+def test_totals_are_met_where_all_sizes_are_frequent(rng: Any, put_right: Any) -> None:
     """Then these give way."""
     real = np.zeros((80, 4, 8), int)
     real[:, 2] = rng.integers(5, 9, (80, 8))
@@ -206,7 +208,7 @@ def test_totals_are_met_where_all_sizes_are_frequent(rng, put_right):
     assert gap(after, theirs) < 0.2
 
 
-def test_a_flow_is_the_same_whatever_is_beside_its_group(learnt):
+def test_a_flow_is_the_same_whatever_is_beside_its_group(learnt: Any) -> None:
     """A group is one flow where each total is mapped by itself."""
     *_, decoder, scaled, labels = learnt
     together = decoder.decode(scaled, labels, seed=5)
@@ -218,7 +220,7 @@ def test_a_flow_is_the_same_whatever_is_beside_its_group(learnt):
             np.testing.assert_array_equal(alone, together[some])
 
 
-def test_what_is_decoded_can_be_made_by_packets(learnt):
+def test_what_is_decoded_can_be_made_by_packets(learnt: Any) -> None:
     *_, decoder, scaled, labels = learnt
     series = decoder.decode(scaled, labels)
     limits = PacketLimits(*decoder.limits.astype(int))
@@ -227,7 +229,7 @@ def test_what_is_decoded_can_be_made_by_packets(learnt):
     assert same.mean() > 0.95  # a total may leave no packet for bin 0
 
 
-def test_captures_cut_after_so_many_packets_are_drawn_so(rng, put_right):
+def test_captures_cut_after_so_many_packets_are_drawn_so(rng: Any, put_right: Any) -> None:
     """Where flows end with packet 100, none has 101: up and down are mapped together, not each by itself."""
     real = traffic(rng, 80)
     packets = real[:, 2:].reshape(80, -1)
@@ -249,7 +251,7 @@ def test_captures_cut_after_so_many_packets_are_drawn_so(rng, put_right):
     assert (decoded[:, 2:].sum((1, 2)) == 100).mean() > 0.95
 
 
-def test_a_class_of_few_flows_is_left_as_drawn(rng, put_right):
+def test_a_class_of_few_flows_is_left_as_drawn(rng: Any, put_right: Any) -> None:
     real = traffic(rng, 2)
     scale, labels = PacketScale.of(real), np.zeros(2, int)
     limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
@@ -260,7 +262,7 @@ def test_a_class_of_few_flows_is_left_as_drawn(rng, put_right):
     np.testing.assert_array_equal(Decoder(scale, limits, totals).decode(scaled, labels), plain.decode(scaled, labels))
 
 
-def test_totals_that_hang_together_stay_together(rng):
+def test_totals_that_hang_together_stay_together(rng: Any) -> None:
     """Of two kinds of flows in a class, no flow gets the packets of one and the bytes of the other."""
     few_large = traffic(rng, 40, sizes=(1400,), most=2)
     many_small = traffic(rng, 40, sizes=(60,), most=400)
@@ -281,7 +283,7 @@ def test_totals_that_hang_together_stay_together(rng):
     assert ((size < 70) == ~large).mean() > 0.85
 
 
-def shared(rng, flows):
+def shared(rng: Any, flows: Any) -> Any:
     """Totals of so many real flows, what is drawn of them, all in turn, and the limits of their packets."""
     real = traffic(rng, flows)
     labels, scale = np.zeros(flows, int), PacketScale.of(real)
@@ -294,7 +296,7 @@ def shared(rng, flows):
 
 
 @pytest.mark.parametrize("flows", [3, 5, 8, 9, 16, 17, 40])
-def test_in_each_turn_every_real_flow_lends_its_totals_once(rng, flows):
+def test_in_each_turn_every_real_flow_lends_its_totals_once(rng: Any, flows: int) -> None:
     """A turn is as many drawn flows as there are real ones; nearly all, where a group is not a whole turn."""
     theirs, ours, shares, limits = shared(rng, flows)
     given = shares.totals(0, ours, limits, np.arange(len(ours.packets)), seed=3)
@@ -304,7 +306,7 @@ def test_in_each_turn_every_real_flow_lends_its_totals_once(rng, flows):
     assert min(len(turn) for turn in lent) >= flows * (1 if flows <= 16 else 0.8)
 
 
-def test_as_many_drawn_flows_as_there_are_real_ones_have_their_totals(rng):
+def test_as_many_drawn_flows_as_there_are_real_ones_have_their_totals(rng: Any) -> None:
     """In packets exactly; in bytes too, but for what bins of few packets keep."""
     real = traffic(rng, 9)
     labels, scale = np.zeros(9, int), PacketScale.of(real)
@@ -320,14 +322,14 @@ def test_as_many_drawn_flows_as_there_are_real_ones_have_their_totals(rng):
     np.testing.assert_allclose(after[:, 2:], theirs[:, 2:], rtol=0.1)
 
 
-def test_a_group_of_one_kind_is_not_given_totals_of_another(rng, monkeypatch):
+def test_a_group_of_one_kind_is_not_given_totals_of_another(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though it is the other's turn: but for those that stand at the border."""
     theirs = np.array([[10.0 * kind + each] * 4 for kind in (1, 100) for each in range(10)])
     quantiles = np.quantile(theirs, np.linspace(0, 1, 100), axis=0)
     shares = Shares(quantiles[None], theirs[None].astype(np.float32), np.ones((1, 4, 1), np.float32))
     limits = np.array([[0.0] * 2, [1e9] * 2])
 
-    def given_the_other_kind():
+    def given_the_other_kind() -> Any:
         found = []
         for kind in (0, 1):
             packets = np.tile(theirs[10 * kind + np.arange(16) % 10, 0, None, None] / 4, (1, 2, 2))
@@ -343,7 +345,7 @@ def test_a_group_of_one_kind_is_not_given_totals_of_another(rng, monkeypatch):
     assert found.mean() <= 0.2
 
 
-def test_a_flow_of_a_single_bin_neither_lends_its_totals_nor_takes_any(rng):
+def test_a_flow_of_a_single_bin_neither_lends_its_totals_nor_takes_any(rng: Any) -> None:
     """They would be all of it: a copy of a real flow."""
     real = traffic(rng, 60)
     real[:30, :, 1:] = 0
@@ -362,7 +364,7 @@ def test_a_flow_of_a_single_bin_neither_lends_its_totals_nor_takes_any(rng):
     assert (after[~single] != before[~single]).any((1, 2)).mean() > 0.9
 
 
-def test_bins_that_all_flows_have_alike_bear_little_of_a_change(rng):
+def test_bins_that_all_flows_have_alike_bear_little_of_a_change(rng: Any) -> None:
     """A handshake of some packets in the first bins stays as drawn; with maps of each total it does not."""
     real = np.zeros((8, 4, 32), int)
     real[:, 2, :4] = [20, 30, 20, 30]
@@ -382,7 +384,7 @@ def test_bins_that_all_flows_have_alike_bear_little_of_a_change(rng):
     assert moved[1] < 0.3 * moved[0]
 
 
-def test_who_gets_whose_totals_depends_on_the_seed_and_on_what_was_drawn(rng):
+def test_who_gets_whose_totals_depends_on_the_seed_and_on_what_was_drawn(rng: Any) -> None:
     """Other totals with another seed, where not all are lent in a group; large flows get large totals."""
     _, ours, shares, limits = shared(rng, 40)
     one, other = (shares.totals(0, ours, limits, np.arange(len(ours.packets)), seed=seed) for seed in (0, -1))
@@ -392,7 +394,7 @@ def test_who_gets_whose_totals_depends_on_the_seed_and_on_what_was_drawn(rng):
     assert np.corrcoef(drawn.argsort().argsort(), given.argsort().argsort())[0, 1] > 0.7
 
 
-def test_of_many_real_flows_those_that_stand_for_all_are_kept(rng):
+def test_of_many_real_flows_those_that_stand_for_all_are_kept(rng: Any) -> None:
     theirs, _, shares, _ = shared(rng, 500)
     kept = shares.real[0]
     assert not np.isnan(kept).any()

@@ -1,5 +1,7 @@
 """encoders: flows that recur are drawn number for number, as often as real ones are; all others are drawn as before."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,11 +28,11 @@ KNOWN, OFTEN = (GREETING, QUESTION, POLL), (0.2, 0.5, 0.1)
 
 
 @pytest.fixture
-def rng():
+def rng() -> Any:
     return np.random.default_rng(0)
 
 
-def flow_of(bins):
+def flow_of(bins: Any) -> Any:
     """A series of one packet where there are bytes."""
     out = np.zeros((4, BINS), np.int64)
     for at, held in bins.items():
@@ -39,34 +41,34 @@ def flow_of(bins):
     return out
 
 
-def captured(generator, flows):
+def captured(generator: Any, flows: Any) -> Any:
     """Flows of a capture: four of five recur, others have bytes of their own."""
     own = ({at: tuple(generator.integers(200, 1400, 2)) for at in (0, *range(2, 7))} for _ in range(flows))
     which = generator.choice(4, p=[*OFTEN, 0.2], size=flows)
     return np.stack([flow_of([*KNOWN, other][number]) for number, other in zip(which, own, strict=True)])
 
 
-def learnt(generator, *, flows=400, spread=0.02):
+def learnt(generator: Any, *, flows: Any = 400, spread: Any = 0.02) -> Any:
     """Real flows, what recurs of them, and a way to draw flows of a model that is a little off."""
     real = captured(generator, flows)
     scale, none = PacketScale.of(real), np.zeros(flows, int)
 
-    def draw():
+    def draw() -> Any:
         then = captured(generator, flows)
         return then, scale.scale(then) + generator.normal(0, spread, then.shape)
 
     return real, scale, Recurring.learn(draw()[1], none, real, none, scale, LIMITS), draw
 
 
-def decoder(scale, recurring, totals=None, repeats=None):
+def decoder(scale: Any, recurring: Any, totals: Any = None, repeats: Any = None) -> Any:
     return Decoder(scale, LIMITS, totals or Marginals.none(3), repeats or Repeats.none(), recurring)
 
 
-def share(series, bins):
+def share(series: Any, bins: Any) -> Any:
     return (series == flow_of(bins)).all((1, 2)).mean()
 
 
-def test_flows_that_recur_are_drawn_number_for_number_and_as_often(rng):
+def test_flows_that_recur_are_drawn_number_for_number_and_as_often(rng: Any) -> None:
     real, scale, recurring, draw = learnt(rng, spread=0.04)
     then, drawn = draw()
     none = np.zeros(len(drawn), int)
@@ -80,7 +82,7 @@ def test_flows_that_recur_are_drawn_number_for_number_and_as_often(rng):
     np.testing.assert_array_equal(after[still], before[still])
 
 
-def test_one_that_a_model_draws_too_seldom_is_drawn_as_often_as_it_is_real(rng):
+def test_one_that_a_model_draws_too_seldom_is_drawn_as_often_as_it_is_real(rng: Any) -> None:
     """Of two that lie near each other, half of real flows each, nine of ten look like one: some of them are taken."""
     one, other = flow_of({0: (61, 77), 3: (104, 52)}), flow_of({0: (61, 77), 3: (110, 55)})
     real = np.stack([one, other] * 100)
@@ -93,7 +95,7 @@ def test_one_that_a_model_draws_too_seldom_is_drawn_as_often_as_it_is_real(rng):
     assert (made == other).all((1, 2)).mean() == pytest.approx(0.5, abs=0.12)
 
 
-def test_what_one_flow_alone_is_is_not_kept(rng):
+def test_what_one_flow_alone_is_is_not_kept(rng: Any) -> None:
     real, _, recurring, _ = learnt(rng)
     kept = recurring.series(np.arange(len(recurring.label)), BINS)
     number = [(real == each).all((1, 2)).sum() for each in kept]
@@ -104,7 +106,7 @@ def test_what_one_flow_alone_is_is_not_kept(rng):
     assert not set(single[:, 0, 0].tolist()) & set(recurring.holds[:, 0].tolist())
 
 
-def test_flows_of_another_class_are_no_evidence(rng):
+def test_flows_of_another_class_are_no_evidence(rng: Any) -> None:
     """A flow that one of each class is does not recur; of a class that nothing recurs in all stay as drawn."""
     real = np.concatenate([np.stack([flow_of(GREETING), flow_of(QUESTION)]), captured(rng, 50)])
     labels = np.repeat([0, 1], [2, 50])
@@ -120,7 +122,7 @@ def test_flows_of_another_class_are_no_evidence(rng):
     )
 
 
-def test_what_packets_of_the_class_cannot_make_is_not_kept():
+def test_what_packets_of_the_class_cannot_make_is_not_kept() -> None:
     """Frames merged by a network card are larger than a packet may be; no flow begins with an idle bin, or is none."""
     wrong = [flow_of(bins) for bins in ({0: (2960, 61)}, {1: (61, 77)}, {}) for _ in range(4)]
     real = np.stack(wrong[2:] + [flow_of(QUESTION)] * 3)
@@ -130,7 +132,7 @@ def test_what_packets_of_the_class_cannot_make_is_not_kept():
     assert len(recurring.label) == 1
 
 
-def test_at_most_so_many_are_kept_the_most_frequent_ones():
+def test_at_most_so_many_are_kept_the_most_frequent_ones() -> None:
     real = np.stack([flow_of({0: (100 + number, 61)}) for number in range(2 * MOST)])
     often = np.repeat(real, np.where(np.arange(2 * MOST) < MOST, 2, 3), axis=0)
     scale, none = PacketScale.of(often), np.zeros(len(often), int)
@@ -140,7 +142,7 @@ def test_at_most_so_many_are_kept_the_most_frequent_ones():
 
 
 @given(seed=st.integers(0, 2**64), first=st.integers(0, 50), cut=st.integers(1, 39))
-def test_flow_i_is_flow_i_however_many_are_decoded(seed, first, cut):
+def test_flow_i_is_flow_i_however_many_are_decoded(seed: int, first: Any, cut: Any) -> None:
     _, scale, recurring, draw = learnt(np.random.default_rng(7), flows=40, spread=0.1)
     drawn = draw()[1]
     way, none = decoder(scale, recurring), np.zeros(40, int)
@@ -150,7 +152,7 @@ def test_flow_i_is_flow_i_however_many_are_decoded(seed, first, cut):
     np.testing.assert_array_equal(whole[cut:], way.decode(drawn[cut:], none[cut:], numbers[cut:], seed=seed))
 
 
-def test_totals_are_those_of_flows_that_do_not_recur(rng):
+def test_totals_are_those_of_flows_that_do_not_recur(rng: Any) -> None:
     """A flow that recurs keeps what it adds up to; others are given totals."""
     real, scale, recurring, draw = learnt(rng)
     _, drawn = draw()
@@ -166,13 +168,13 @@ def test_totals_are_those_of_flows_that_do_not_recur(rng):
 
 
 @pytest.mark.parametrize("flows", [0, 1, 16])
-def test_however_few_flows_are_drawn(rng, flows):
+def test_however_few_flows_are_drawn(rng: Any, flows: int) -> None:
     _, scale, recurring, draw = learnt(rng)
     assert decoder(scale, recurring).decode(draw()[1][:flows], np.zeros(flows, int)).shape == (flows, 4, BINS)
 
 
 @given(wanted=st.lists(st.integers(0, 60), min_size=2, max_size=6), seed=st.integers(0, 99))
-def test_odds_are_balanced_if_the_drawn_allow_it(wanted, seed):
+def test_odds_are_balanced_if_the_drawn_allow_it(wanted: Any, seed: int) -> None:
     """Whatever each drawn thing looks like, each real one is picked as often as it is real."""
     rng = np.random.default_rng(seed)
     count = np.array(wanted) + 1
@@ -182,7 +184,7 @@ def test_odds_are_balanced_if_the_drawn_allow_it(wanted, seed):
     np.testing.assert_allclose(found, count / count.sum(), atol=0.06)
 
 
-def test_odds_go_no_further_than_they_may():
+def test_odds_go_no_further_than_they_may() -> None:
     """What is never drawn stays so, however often it is real."""
     alone = np.tile([0.0, -100.0], (50, 1))
     odds = balanced(alone, np.array([1, 1]), rounds=50, bound=2.0)

@@ -1,5 +1,7 @@
 """encoders: bins that real flows hold again and again are drawn as they are, as often; all others stay as drawn."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ BINS = 16
 
 
 @pytest.fixture
-def rng():
+def rng() -> Any:
     return np.random.default_rng(0)
 
 
@@ -25,7 +27,7 @@ LIMITS = np.array([[[20.0, 20.0]], [[1500.0, 1500.0]]])
 QUESTIONS = ((61, 77), (67, 131), (74, 90))
 
 
-def captured(generator, flows, *, odd=0.2, late=0.1):
+def captured(generator: Any, flows: Any, *, odd: Any = 0.2, late: Any = 0.1) -> Any:
     """Flows of a capture: most are one bin that others hold too; some have bytes of their own, some late bins."""
     series = np.zeros((flows, 4, BINS), np.int64)
     for flow in series:
@@ -38,7 +40,7 @@ def captured(generator, flows, *, odd=0.2, late=0.1):
     return series
 
 
-def learnt(generator, *, spread=0.02, flows=300, **how):
+def learnt(generator: Any, *, spread: Any = 0.02, flows: Any = 300, **how: Any) -> Any:
     """Real flows, their scale, what is repeated in them, and what a model draws, a little off."""
     real, then = captured(generator, flows, **how), captured(generator, flows, **how)
     scale = PacketScale.of(real)
@@ -50,15 +52,15 @@ def learnt(generator, *, spread=0.02, flows=300, **how):
     return real, scale, Repeats.learn(first, none, real, none, scale, LIMITS), drawn, then
 
 
-def decoder(scale, repeats, totals=None):
+def decoder(scale: Any, repeats: Any, totals: Any = None) -> Any:
     return Decoder(scale, LIMITS, totals or Marginals.none(1), repeats)
 
 
-def share(series, question):
+def share(series: Any, question: Any) -> Any:
     return (series[:, :2, 0] == question).all(1).mean()
 
 
-def test_bins_that_real_flows_repeat_are_drawn_byte_for_byte_and_as_often(rng):
+def test_bins_that_real_flows_repeat_are_drawn_byte_for_byte_and_as_often(rng: Any) -> None:
     real, scale, repeats, drawn, then = learnt(rng)
     plain = decoder(scale, Repeats.none()).decode(drawn, np.zeros(len(drawn), int))
     after = decoder(scale, repeats).decode(drawn, np.zeros(len(drawn), int))
@@ -70,7 +72,7 @@ def test_bins_that_real_flows_repeat_are_drawn_byte_for_byte_and_as_often(rng):
     assert still < wrong / 2
 
 
-def test_what_no_two_flows_share_is_neither_kept_nor_drawn(rng):
+def test_what_no_two_flows_share_is_neither_kept_nor_drawn(rng: Any) -> None:
     """Bytes that one real flow alone has are not in the model, and bins drawn far from what is repeated stay."""
     real, _, repeats, drawn, then = learnt(rng)
     held = {tuple(each) for each in repeats.holds.tolist()}
@@ -85,12 +87,12 @@ def test_what_no_two_flows_share_is_neither_kept_nor_drawn(rng):
 
 
 @pytest.mark.parametrize("wrong", [-0.6, -0.3, 0.05, 0.15])
-def test_flows_are_as_busy_as_real_ones(rng, wrong):
+def test_flows_are_as_busy_as_real_ones(rng: Any, wrong: float) -> None:
     """Though a model draws bins idle, or busy, too often."""
     real, scale, _, _, _ = learnt(rng, late=0.4)
     none = np.zeros(len(real), int)
 
-    def draw():
+    def draw() -> Any:
         out = scale.scale(captured(rng, len(real), late=0.4)) + rng.normal(0, 0.02, real.shape)
         late = rng.random((len(real), 1, BINS - 2)) < abs(wrong)
         out[:, :, 2:] = np.where(late, 0.25 if wrong < 0 else 0.5, out[:, :, 2:])
@@ -106,7 +108,7 @@ def test_flows_are_as_busy_as_real_ones(rng, wrong):
 
 
 @given(seed=st.integers(0, 2**64), first=st.integers(0, 50), cut=st.integers(1, 39))
-def test_flow_i_is_flow_i_however_many_are_decoded(seed, first, cut):
+def test_flow_i_is_flow_i_however_many_are_decoded(seed: int, first: Any, cut: Any) -> None:
     rng = np.random.default_rng(7)
     _, scale, repeats, drawn, _ = learnt(rng, flows=40, spread=0.06)
     way, none = decoder(scale, repeats), np.zeros(40, int)
@@ -116,14 +118,14 @@ def test_flow_i_is_flow_i_however_many_are_decoded(seed, first, cut):
     np.testing.assert_array_equal(whole[cut:], way.decode(drawn[cut:], none[cut:], numbers[cut:], seed=seed))
 
 
-def test_another_seed_takes_other_bins_where_it_is_open_which(rng):
+def test_another_seed_takes_other_bins_where_it_is_open_which(rng: Any) -> None:
     _, scale, repeats, drawn, _ = learnt(rng, spread=0.06)
     one, other = (decoder(scale, repeats).decode(drawn, np.zeros(len(drawn), int), seed=seed) for seed in (0, 1))
     assert 0 < (one != other).any((1, 2)).mean() < 0.9
 
 
 @given(st.data())
-def test_packets_can_be_made_whatever_is_drawn(data):
+def test_packets_can_be_made_whatever_is_drawn(data: Any) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 9)))
     _, scale, repeats, drawn, _ = learnt(rng, flows=30)
     wild = drawn[:8] + rng.normal(0, data.draw(st.floats(0, 2)), drawn[:8].shape)
@@ -134,7 +136,7 @@ def test_packets_can_be_made_whatever_is_drawn(data):
     assert series[:, 2:, 0].any(1).all()
 
 
-def test_classes_of_few_flows_stay_as_drawn(rng):
+def test_classes_of_few_flows_stay_as_drawn(rng: Any) -> None:
     real, scale, _, drawn, _ = learnt(rng)
     labels = np.zeros(len(real), int)
     labels[:2] = 1
@@ -148,7 +150,7 @@ def test_classes_of_few_flows_stay_as_drawn(rng):
         np.testing.assert_array_equal(way.decode(drawn, wanted), plain.decode(drawn, wanted))
 
 
-def test_at_most_so_many_bins_of_a_part_are_kept(rng):
+def test_at_most_so_many_bins_of_a_part_are_kept(rng: Any) -> None:
     real = captured(rng, 600)
     real[:, 0, 0] = 100 + np.arange(600) // 2 % 300
     scale, none = PacketScale.of(real), np.zeros(600, int)
@@ -156,7 +158,7 @@ def test_at_most_so_many_bins_of_a_part_are_kept(rng):
     assert np.bincount(repeats.place).max() == MOST
 
 
-def flows_of(*bins, length=BINS):
+def flows_of(*bins: Any, length: Any = BINS) -> Any:
     """Series of which each holds some bins, by number: bytes up and down; one packet where there are bytes."""
     series = np.zeros((len(bins), 4, length), np.int64)
     for flow, held in zip(series, bins, strict=True):
@@ -165,14 +167,14 @@ def flows_of(*bins, length=BINS):
     return series
 
 
-def of_real(real, drawn=None, limits=LIMITS):
+def of_real(real: Any, drawn: Any = None, limits: Any = LIMITS) -> Any:
     """What is repeated in real flows of one class, and their scale."""
     scale, labels = PacketScale.of(real), np.zeros(len(real), int)
     drawn = np.tile(scale.scale(real), (8, 1, 1)) if drawn is None else drawn
     return Repeats.learn(drawn, np.zeros(len(drawn), int), real, labels, scale, limits), scale
 
 
-def test_a_bin_that_one_flow_alone_holds_however_often_is_not_kept():
+def test_a_bin_that_one_flow_alone_holds_however_often_is_not_kept() -> None:
     """It is of that flow, not of the class; nor can it be reckoned from what is kept of the others."""
     own = dict.fromkeys(range(8, 14), (333, 444))
     real = flows_of(*({0: (61, 77), 9: (52, 40)} for _ in range(9)), {0: (61, 77)} | own)
@@ -182,7 +184,7 @@ def test_a_bin_that_one_flow_alone_holds_however_often_is_not_kept():
     np.testing.assert_allclose(late, scale.scale(flows_of({9: (52, 40)}))[:, :, 9], atol=1e-6)
 
 
-def test_a_bin_is_a_repeat_in_the_part_of_a_flow_alone_where_it_is_repeated():
+def test_a_bin_is_a_repeat_in_the_part_of_a_flow_alone_where_it_is_repeated() -> None:
     """Bin 0 of one flow and bin 9 of another are not alike; bins 9 and 12 of two flows are."""
     real = flows_of({0: (61, 77)}, {0: (99, 88), 9: (61, 77)}, {0: (70, 0), 9: (52, 0)}, {0: (80, 0), 12: (52, 0)})
     repeats, _ = of_real(real)
@@ -190,7 +192,7 @@ def test_a_bin_is_a_repeat_in_the_part_of_a_flow_alone_where_it_is_repeated():
     assert repeats.holds.tolist() == [[52, 0, 1, 0]]
 
 
-def test_repeats_are_taken_as_often_as_real_flows_hold_them_though_a_model_draws_one_too_seldom(rng):
+def test_repeats_are_taken_as_often_as_real_flows_hold_them_though_a_model_draws_one_too_seldom(rng: Any) -> None:
     """Of two that lie near each other, each in half of real flows, a model draws what looks like one in nine of ten."""
     one, other = {0: (100, 0)}, {0: (130, 0)}
     own = [{0: (int(size), 0)} for size in np.linspace(300, 1400, 20)]
@@ -204,14 +206,14 @@ def test_repeats_are_taken_as_often_as_real_flows_hold_them_though_a_model_draws
     assert share(made, (100, 0)) == pytest.approx(share(made, (130, 0)), abs=0.25)
 
 
-def test_what_no_packet_of_the_class_can_hold_is_not_kept():
+def test_what_no_packet_of_the_class_can_hold_is_not_kept() -> None:
     """Frames merged by a network card are larger than a packet may be."""
     repeats, _ = of_real(flows_of(*[{0: (2960, 61)}] * 5, *[{0: (52, 61)}] * 5))
     assert repeats.holds.tolist() == [[52, 61, 1, 1]]
 
 
 @pytest.mark.parametrize("length", [4, 20, 128, 256])
-def test_flows_of_any_length_are_put_right(rng, length):
+def test_flows_of_any_length_are_put_right(rng: Any, length: int) -> None:
     """Of each class by itself, whatever is drawn beside it; full flows and none at all, too."""
     real = np.zeros((40, 4, length), np.int64)
     busy = rng.random((40, 2, length)) < np.linspace(0, 1, 40)[:, None, None]

@@ -1,6 +1,8 @@
 """encoders/decoding/traits.py: what flows are like, what the network is told of it, and that it draws such flows."""
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from netgen.encoders.decoding.traits import BLUR, MOST, TRAITS, Traits, traits_o
 from netgen.model.model import Model
 
 
-def random_series(seed, flows, bins=16):
+def random_series(seed: Any, flows: Any, bins: Any = 16) -> Any:
     rng = np.random.default_rng(seed)
     packets = rng.poisson(rng.random((flows, 1, 1)) * 2, (flows, 2, bins))
     packets[:, 0, 0] = np.maximum(packets[:, 0, 0], 1)
@@ -27,7 +29,7 @@ def random_series(seed, flows, bins=16):
 
 
 @given(st.integers(0, 2**32), st.integers(1, 40))
-def test_traits_are_the_last_busy_bin_and_how_many_are_busy(seed, bins):
+def test_traits_are_the_last_busy_bin_and_how_many_are_busy(seed: int, bins: Any) -> None:
     series = random_series(seed, 20, bins)
     busy = series[:, 2:].any(1)
     found = traits_of(torch.from_numpy(PacketScale.of(series).scale(series))).numpy()
@@ -38,7 +40,7 @@ def test_traits_are_the_last_busy_bin_and_how_many_are_busy(seed, bins):
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(1, 30), st.integers(0, 3))
-def test_each_real_flow_has_its_turn_once(seed, flows, turn):
+def test_each_real_flow_has_its_turn_once(seed: int, flows: Any, turn: Any) -> None:
     real = np.linspace(-1, 1, flows, dtype=np.float32)
     traits = Traits(np.repeat(real, TRAITS).reshape(1, flows, TRAITS))
     told = np.array([traits.told(0, turn * flows + place, seed=seed)[0] for place in range(flows)])
@@ -49,7 +51,7 @@ def test_each_real_flow_has_its_turn_once(seed, flows, turn):
     assert (again != traits.told(0, turn * flows, seed=seed + 1 if seed < 0 else seed - 1)).all()
 
 
-def test_of_many_flows_those_are_kept_that_stand_for_all():
+def test_of_many_flows_those_are_kept_that_stand_for_all() -> None:
     series = random_series(1, 3 * MOST)
     scaled = torch.from_numpy(PacketScale.of(series).scale(series))
     labels = np.repeat([0, 1], [3 * MOST - 5, 5])
@@ -60,7 +62,7 @@ def test_of_many_flows_those_are_kept_that_stand_for_all():
     np.testing.assert_allclose(kept[0].mean(0), traits_of(scaled[:-5]).mean(0), atol=0.02)
 
 
-def test_no_flows_own_numbers_are_kept_where_that_is_asked():
+def test_no_flows_own_numbers_are_kept_where_that_is_asked() -> None:
     """Not the counts themselves, but others within a fifth of them, of which there are few."""
     series = random_series(3, 100, bins=128)
     scaled = torch.from_numpy(PacketScale.of(series).scale(series))
@@ -90,14 +92,14 @@ HALF[1, 2, 0] = np.nan
         HALF,
     ],
 )
-def test_traits_that_are_not_those_of_a_model_are_refused(real):
+def test_traits_that_are_not_those_of_a_model_are_refused(real: Any) -> None:
     Traits(np.zeros((2, 1, TRAITS), np.float32)).check(2)
     with pytest.raises(ValueError, match="does not fit"):
         Traits(real).check(2)
 
 
 @pytest.fixture(scope="module")
-def long_and_short():
+def long_and_short() -> Any:
     """A class of which one flow in eight goes on four times as long as the others."""
     series = random_series(2, 64)
     series[np.arange(64) % 8 > 0, :, 4:] = 0
@@ -106,11 +108,11 @@ def long_and_short():
     return table, netgen.train(table, steps=1000, threads=1, precision="float32", validation=0, preset="tiny")
 
 
-def last_bins(series):
+def last_bins(series: Any) -> Any:
     return 16 - series[:, 2:].any(1)[:, ::-1].argmax(1)
 
 
-def test_flows_are_as_long_as_the_network_is_told(long_and_short):
+def test_flows_are_as_long_as_the_network_is_told(long_and_short: Any) -> None:
     """As often as real flows do, they go on; told that all are short, none does."""
     table, model = long_and_short
     drawn = last_bins(model.sample("a", 128, seed=3).series()) > 8
@@ -120,14 +122,14 @@ def test_flows_are_as_long_as_the_network_is_told(long_and_short):
     assert set(last_bins(table.series()).tolist()) <= {1, 2, 3, 4, 16}
 
 
-def test_traits_are_in_the_models_file(long_and_short, tmp_path):
+def test_traits_are_in_the_models_file(long_and_short: Any, tmp_path: Path) -> None:
     _, model = long_and_short
     again = Model.load(model.save(tmp_path / "m.safetensors"))
     np.testing.assert_array_equal(again.traits.real, model.traits.real)
     assert again.sample("a", 5, seed=1).table.equals(model.sample("a", 5, seed=1).table)
 
 
-def test_a_file_that_lacks_them_is_refused(long_and_short, tmp_path):
+def test_a_file_that_lacks_them_is_refused(long_and_short: Any, tmp_path: Path) -> None:
     _, model = long_and_short
     path = model.save(tmp_path / "m.safetensors")
     tensors = model_file.load_tensors(path)
@@ -137,7 +139,7 @@ def test_a_file_that_lacks_them_is_refused(long_and_short, tmp_path):
         Model.load(tmp_path / "less.safetensors")
 
 
-def test_a_model_of_before_is_read_and_told_nothing(long_and_short, tmp_path):
+def test_a_model_of_before_is_read_and_told_nothing(long_and_short: Any, tmp_path: Path) -> None:
     """Format 4: its network knows changes alone."""
     _, model = long_and_short
     config = dataclasses.replace(model.network.config, traits=0)
@@ -153,7 +155,7 @@ def test_a_model_of_before_is_read_and_told_nothing(long_and_short, tmp_path):
     assert again.sample("a", 5, seed=1).table.equals(before.sample("a", 5, seed=1).table)
 
 
-def test_series_of_packets_have_none(long_and_short):
+def test_series_of_packets_have_none(long_and_short: Any) -> None:
     """Their network is told nothing but the class."""
     rng = np.random.default_rng(0)
     series = np.stack([rng.integers(40, 1500, (12, 8)), rng.integers(0, 1000, (12, 8))], axis=1)

@@ -11,6 +11,8 @@ import hashlib
 import json
 import math
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,21 +49,21 @@ COLUMNS = ("time_ns", "captured", "length", "linktype")
 
 
 @pytest.fixture(scope="module")
-def captures(shared_data):
+def captures(shared_data: Path) -> Any:
     return shared_data / "captures"
 
 
 @pytest.fixture(scope="module")
-def truth(captures):
+def truth(captures: Any) -> Any:
     return json.loads((captures / "truth.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def columns(captures):
+def columns(captures: Any) -> Any:
     """Function: the name of a capture to its records as columns of `netgen.capture.formats.reader`."""
 
     @functools.cache
-    def read(name):
+    def read(name: Any) -> Any:
         chunks = list(CaptureFile(captures / name).chunks())
         return {
             column: np.concatenate([getattr(chunk, column) for chunk in chunks] or [np.zeros(0, np.int64)])
@@ -72,7 +74,7 @@ def columns(captures):
 
 
 @pytest.fixture(scope="module")
-def by_capture(captures, truth):
+def by_capture(captures: Any, truth: Any) -> Any:
     """What `netgen extract --by capture` says of each capture that has an IP packet, and of all."""
     table = netgen.extract([captures], by="capture", bin="1s", length=4)
     names = [source.split("/", 1)[1] for source in table.table["source"].to_pylist()]
@@ -82,7 +84,7 @@ def by_capture(captures, truth):
     return dict(zip(names, totals, strict=True)), table.about["account"]
 
 
-def test_these_are_the_files_that_the_truth_is_about(captures, truth):
+def test_these_are_the_files_that_the_truth_is_about(captures: Any, truth: Any) -> None:
     assert len(truth) == 1793
     assert {about["dpkt_error"] for about in truth.values()} == {None}
     for name, about in truth.items():
@@ -90,7 +92,7 @@ def test_these_are_the_files_that_the_truth_is_about(captures, truth):
         assert (len(data), hashlib.sha256(data).hexdigest()) == (about["size"], about["sha256"]), name
 
 
-def test_every_packet_and_captured_byte_is_read(truth, columns):
+def test_every_packet_and_captured_byte_is_read(truth: Any, columns: Any) -> None:
     for name, about in truth.items():
         read = columns(name)
         assert len(read["captured"]) == about["dpkt_packets"], name
@@ -98,7 +100,7 @@ def test_every_packet_and_captured_byte_is_read(truth, columns):
         assert set(read["linktype"].tolist()) <= {about["linktype_raw"] & 0xFFFF}, name
 
 
-def test_first_and_last_time_stamps_are_right_to_the_floats_last_digit(truth, columns):
+def test_first_and_last_time_stamps_are_right_to_the_floats_last_digit(truth: Any, columns: Any) -> None:
     wrong = []
     for name, about in truth.items():
         time_ns = columns(name)["time_ns"].tolist()
@@ -113,7 +115,7 @@ def test_first_and_last_time_stamps_are_right_to_the_floats_last_digit(truth, co
     assert not wrong
 
 
-def test_every_record_is_the_oracles_to_the_nanosecond(captures, truth, columns):
+def test_every_record_is_the_oracles_to_the_nanosecond(captures: Any, truth: Any, columns: Any) -> None:
     """Times, captured and wire lengths and link types of all 544 392 records, read by plain struct."""
     for name in truth:
         found = [(each.time_ns, len(each.data), each.wire, each.linktype) for each in oracle.records(captures / name)]
@@ -121,7 +123,7 @@ def test_every_record_is_the_oracles_to_the_nanosecond(captures, truth, columns)
         assert found == list(zip(*(read[column].tolist() for column in COLUMNS), strict=True)), name
 
 
-def test_extract_accounts_for_every_packet(truth, by_capture):
+def test_extract_accounts_for_every_packet(truth: Any, by_capture: Any) -> None:
     rows, account = by_capture
     packets = sum(about["dpkt_packets"] for about in truth.values())
     assert account["files"] == len(truth)
@@ -130,7 +132,7 @@ def test_extract_accounts_for_every_packet(truth, by_capture):
     assert all(row[0] <= truth[name]["dpkt_packets"] for name, row in rows.items())
 
 
-def test_captures_of_ip_alone_begin_and_end_with_their_records(truth, columns, by_capture):
+def test_captures_of_ip_alone_begin_and_end_with_their_records(truth: Any, columns: Any, by_capture: Any) -> None:
     rows, _ = by_capture
     alike = 0
     for name, (packets, _, start_ns, duration_ns) in rows.items():
@@ -141,7 +143,7 @@ def test_captures_of_ip_alone_begin_and_end_with_their_records(truth, columns, b
     assert alike > 800
 
 
-def test_ip_bytes_are_the_captured_bytes_without_the_link_layer(truth, columns, by_capture):
+def test_ip_bytes_are_the_captured_bytes_without_the_link_layer(truth: Any, columns: Any, by_capture: Any) -> None:
     """Of captures in which every packet is IP and whole: exactly so in raw ones, and in most others.
 
     The rest have trailers or tags, or headers that lie; flow by flow, tests/capture/flows/test_oracle.py checks those.

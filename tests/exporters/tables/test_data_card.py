@@ -2,6 +2,8 @@
 
 import re
 import shlex
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,31 +27,31 @@ ABOUT_SYNTH = {
 }
 
 
-def make(labels, **options):
+def make(labels: Any, **options: Any) -> Any:
     series = np.ones((len(labels), 4, 8), np.int64)
     return FlowTable.build(series, SeriesSpec(bin_ns=250_000_000, length=8), label=labels, **options)
 
 
 @pytest.fixture
-def table():
+def table() -> Any:
     return make(["a b", "a b", "c|d"], synthetic=True, source="netgen:tiny", about=ABOUT_SYNTH)
 
 
-def halves(text):
+def halves(text: Any) -> Any:
     """Front matter, parsed, and the text."""
     empty, head, body = text.split("---\n", 2)
     assert empty == ""
     return yaml.safe_load(head), body
 
 
-def rows(body, heading):
+def rows(body: Any, heading: Any) -> Any:
     """Cells of the first table under a heading."""
     part = body.split(f"## {heading}\n")[1].split("\n## ")[0]
     lines = re.findall(r"^\| (.*) \|$", part, re.MULTILINE)
     return [re.split(r" (?<!\\)\| ", line) for line in lines[2:]]
 
 
-def test_the_head_is_what_hugging_face_reads(table):
+def test_the_head_is_what_hugging_face_reads(table: Any) -> None:
     """Licence left open, task, tags, size and the file, in YAML."""
     head, _ = halves(card(table, "new.parquet"))
     assert head == {
@@ -62,7 +64,7 @@ def test_the_head_is_what_hugging_face_reads(table):
     }
 
 
-def test_the_text_says_how_the_flows_were_made(table):
+def test_the_text_says_how_the_flows_were_made(table: Any) -> None:
     """Model, weights, seed, guidance, steps, changes, classes, series: all that the table's notes hold."""
     _, body = halves(card(table, "new.parquet"))
     assert "3 flows of network traffic, all of them synthetic, in `new.parquet`" in body
@@ -85,7 +87,7 @@ def test_the_text_says_how_the_flows_were_made(table):
     assert "come from real traffic" not in body
 
 
-def test_every_column_is_described(table):
+def test_every_column_is_described(table: Any) -> None:
     """With its type; those of the series too."""
     _, body = halves(card(table, "new.parquet"))
     names = [row[0].strip("`") for row in rows(body, "Columns")]
@@ -95,7 +97,9 @@ def test_every_column_is_described(table):
     assert rows(body, "Columns")[-1] == ["`down_packets`", "list of 8 int64", "one number a bin"]
 
 
-def test_the_cards_command_draws_the_same_flows(tiny_model_file, tmp_path, monkeypatch, netgen_command):
+def test_the_cards_command_draws_the_same_flows(
+    tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, netgen_command: Any
+) -> None:
     """What the card says to type gives the table again, byte for byte."""
     monkeypatch.chdir(tmp_path)
     words = ("synth", "-m", tiny_model_file, "-c", "web=2", "-c", "doh=1", "--seed", 3, "--guidance", 1.5)
@@ -108,7 +112,7 @@ def test_the_cards_command_draws_the_same_flows(tiny_model_file, tmp_path, monke
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
-def test_the_cards_python_runs(table, tmp_path, monkeypatch):
+def test_the_cards_python_runs(table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines that load the file, with a name that needs quoting."""
     datasets = pytest.importorskip("datasets", reason="datasets is not installed: pip install 'netgen[test]'")
     monkeypatch.chdir(tmp_path)
@@ -121,7 +125,9 @@ def test_the_cards_python_runs(table, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["new.parquet", "a[1].parquet", 'b*? "ü\n😀\x7f.parquet', "c.d.parquet"])
-def test_a_folder_with_file_and_card_is_a_data_set(name, table, tmp_path, monkeypatch):
+def test_a_folder_with_file_and_card_is_a_data_set(
+    name: str, table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the card says: the file in a folder, the card as its README.md; Hugging Face's own library loads it."""
     datasets = pytest.importorskip("datasets", reason="datasets is not installed: pip install 'netgen[test]'")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
@@ -133,7 +139,7 @@ def test_a_folder_with_file_and_card_is_a_data_set(name, table, tmp_path, monkey
     assert loaded["train"]["label"] == ["a b", "a b", "c|d"]
 
 
-def test_any_name_of_a_class_leaves_the_card_whole():
+def test_any_name_of_a_class_leaves_the_card_whole() -> None:
     """Quotes, line breaks, dashes, control characters; and a file name that is no UTF-8."""
     names = ['"', "\\", "a\nb", "---", "c\x00\x85d", "😀", "# x", "'{[: "]
     table = make(names, synthetic=True)
@@ -145,7 +151,7 @@ def test_any_name_of_a_class_leaves_the_card_whole():
         assert head["configs"][0]["data_files"][0]["path"] == "x\udcff.parquet"
 
 
-def test_the_size_is_that_of_the_table(table):
+def test_the_size_is_that_of_the_table(table: Any) -> None:
     """The largest category below which the number of rows lies."""
     assert [name for _, name in SIZES][:2] == ["n<1K", "1K<n<10K"]
     for number, size in ((0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10_000, "10K<n<100K")):
@@ -153,7 +159,7 @@ def test_the_size_is_that_of_the_table(table):
         assert head["size_categories"] == [size]
 
 
-def test_real_flows_are_not_called_synthetic(table):
+def test_real_flows_are_not_called_synthetic(table: Any) -> None:
     """A card of real or mixed flows warns of what real ones may hold, and names all parts."""
     real = make(["a b", None], about={"made_by": "extract"}, src="10.0.0.1")
     head, body = halves(card(real, "flows.parquet"))
@@ -175,7 +181,7 @@ def test_real_flows_are_not_called_synthetic(table):
     assert "does not say how it was made" in halves(card(make(["a"]), "x.parquet"))[1]
 
 
-def test_a_card_lies_beside_the_file_on_request(table, tmp_path):
+def test_a_card_lies_beside_the_file_on_request(table: Any, tmp_path: Path) -> None:
     """`write(..., card=True)` names it in the report; without, there is none."""
     assert write(table, tmp_path / "a.parquet").card is None
     report = write(table, tmp_path / "b.c.parquet", card=True)
@@ -186,13 +192,13 @@ def test_a_card_lies_beside_the_file_on_request(table, tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".csv", ".pcap"])
-def test_only_parquet_has_a_card(ending, table, tmp_path):
+def test_only_parquet_has_a_card(ending: str, table: Any, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="only Parquet has one"):
         write(table, tmp_path / f"x{ending}", card=True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_card_that_exists_is_kept_unless_forced(table, tmp_path):
+def test_a_card_that_exists_is_kept_unless_forced(table: Any, tmp_path: Path) -> None:
     """It may have been filled in; the table is not written either."""
     path = tmp_path / "x.card.md"
     path.write_text("mine")
@@ -204,10 +210,12 @@ def test_a_card_that_exists_is_kept_unless_forced(table, tmp_path):
     assert path.read_text("utf-8") == card(table, "x.parquet")
 
 
-def test_a_table_that_cannot_be_written_leaves_no_card(table, tmp_path, monkeypatch):
+def test_a_table_that_cannot_be_written_leaves_no_card(
+    table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither file is there without the other."""
 
-    def full(*arguments, **options):
+    def full(*arguments: Any, **options: Any) -> None:
         raise OutputError("no room", "Make some")
 
     monkeypatch.setattr(FlowTable, "write", full)
@@ -216,7 +224,9 @@ def test_a_table_that_cannot_be_written_leaves_no_card(table, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_synth_writes_a_card_beside_a_table_only(tiny_model_file, tmp_path, monkeypatch, netgen_command):
+def test_synth_writes_a_card_beside_a_table_only(
+    tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, netgen_command: Any
+) -> None:
     """The command says so, in tables and in JSON; `--no-card` leaves it out."""
     monkeypatch.chdir(tmp_path)
     words = ("synth", "-m", tiny_model_file, "-c", "web=2", "--steps", 2)

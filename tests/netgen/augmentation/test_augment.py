@@ -3,6 +3,8 @@
 import contextlib
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,7 @@ from netgen.capture.errors import InputError, ModelError, NetgenError, SpecMisma
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable, concat
 from netgen.exporters.tables.data_card import card
+from netgen.model.model import Model
 
 QUICK = {"steps": 3, "precision": "float32", "validation": 0}
 FAST = Drawing(threads=1, steps=2)
@@ -29,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="session")
-def rare(tiny_flows):
+def rare(tiny_flows: Any) -> Any:
     """The tiny flows with one class rare, and two flows without a label; numbers of rows with gaps, and addresses."""
     labels = tiny_flows.labels
     labels[[3, 25]] = None
@@ -41,11 +44,11 @@ def rare(tiny_flows):
     return table.take(rows)
 
 
-def synthetic(table):
+def synthetic(table: Any) -> Any:
     return np.array(table.table["synthetic"].to_pylist())
 
 
-def test_rare_classes_are_topped_up_and_real_flows_stay(rare, tiny_model):
+def test_rare_classes_are_topped_up_and_real_flows_stay(rare: Any, tiny_model: Model) -> None:
     """Row by row and column by column; the new rows are marked, name the model, and hold nothing but traffic."""
     assert rare.counts() == {"Web-TLS": 19, "dns-doh": 5, "dns-plain": 20}
     table = augment(rare, model=tiny_model, drawing=FAST)
@@ -61,7 +64,7 @@ def test_rare_classes_are_topped_up_and_real_flows_stay(rare, tiny_model):
     assert [each is None for each in table.labels].count(True) == 2
 
 
-def test_the_new_flows_are_those_that_synth_draws(rare, tiny_model):
+def test_the_new_flows_are_those_that_synth_draws(rare: Any, tiny_model: Model) -> None:
     """With the same seed: flow i of a class is the same flow."""
     table = augment(rare, 22, model=tiny_model, drawing=FAST)
     drawn = tiny_model.sample({"Web-TLS": 3, "dns-doh": 17, "dns-plain": 2}, steps=2)
@@ -70,7 +73,7 @@ def test_the_new_flows_are_those_that_synth_draws(rare, tiny_model):
     assert new.labels.tolist() == drawn.labels.tolist()
 
 
-def test_the_notes_say_what_was_done(rare, tiny_model):
+def test_the_notes_say_what_was_done(rare: Any, tiny_model: Model) -> None:
     """Numbers of each class, model, seed, and the accounts of both parts; all of it JSON."""
     about = augment(rare, 21, model=tiny_model, drawing=Drawing(seed=5, threads=1, steps=2, guidance=1.5)).about
     assert json.loads(json.dumps(about)) == about
@@ -84,7 +87,7 @@ def test_the_notes_say_what_was_done(rare, tiny_model):
     assert about["parts"][1]["made_by"] == "synth"
 
 
-def test_a_model_is_trained_on_the_real_flows_of_the_table(rare, tmp_path):
+def test_a_model_is_trained_on_the_real_flows_of_the_table(rare: Any, tmp_path: Path) -> None:
     """Its file says on which; synthetic rows and those without a label are not among them."""
     path = tmp_path / "mine.safetensors"
     fakes = rare.take(np.flatnonzero(rare.labels == "dns-plain")[:4])
@@ -101,13 +104,13 @@ def test_a_model_is_trained_on_the_real_flows_of_the_table(rare, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0, 0.5])
-def test_topping_up_in_two_steps_is_topping_up_at_once(share, rare, tiny_model):
+def test_topping_up_in_two_steps_is_topping_up_at_once(share: float | int, rare: Any, tiny_model: Model) -> None:
     """No flow comes twice, and a table that lacks nothing comes back as it is."""
     how = {"model": tiny_model, "drawing": FAST, "jitter": share}
     once = augment(rare, 24, **how)
     twice = augment(augment(rare, 21, **how), 24, **how)
 
-    def drawn(table):
+    def drawn(table: Any) -> Any:
         new = table.take(synthetic(table))
         return sorted(zip(new.labels, (each.tobytes() for each in new.series()), strict=True))
 
@@ -119,7 +122,7 @@ def test_topping_up_in_two_steps_is_topping_up_at_once(share, rare, tiny_model):
     assert augment(once).table.equals(once.table)  # and no model is trained for it
 
 
-def test_only_the_synthetic_flows_can_be_had(rare, tiny_model):
+def test_only_the_synthetic_flows_can_be_had(rare: Any, tiny_model: Model) -> None:
     """They are the last rows of the whole, their numbers too."""
     whole = augment(rare, model=tiny_model, drawing=FAST, jitter=0)
     alone = augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True)
@@ -132,7 +135,7 @@ def test_only_the_synthetic_flows_can_be_had(rare, tiny_model):
         augment(whole, model=tiny_model, only_synthetic=True)
 
 
-def test_half_of_the_new_flows_can_be_jittered_real_ones(rare, tiny_model):
+def test_half_of_the_new_flows_can_be_jittered_real_ones(rare: Any, tiny_model: Model) -> None:
     """By turns with drawn ones, near a real flow of their class, and never equal to all of it; the notes count them."""
     table = augment(rare, 30, model=tiny_model, drawing=FAST, jitter=0.5)
     new = table.take(synthetic(table))
@@ -153,11 +156,13 @@ def test_half_of_the_new_flows_can_be_jittered_real_ones(rare, tiny_model):
 
 
 @pytest.mark.parametrize(("better", "share"), [(True, 0.5), (False, 0.0)])
-def test_a_trial_on_the_real_flows_decides_whether_any_are_jittered(better, share, rare, tiny_model, monkeypatch):
+def test_a_trial_on_the_real_flows_decides_whether_any_are_jittered(
+    better: bool, share: float, rare: Any, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It sees labelled real flows alone, not those added before; what it found is kept; none with only_synthetic."""
     seen, found = [], Trial(0.5, 0.6 if better else 0.4, 42)
 
-    def tried(real, seed, progress):
+    def tried(real: Any, seed: Any, progress: Any) -> Any:
         seen.append(real)
         return found
 
@@ -177,7 +182,9 @@ def test_a_trial_on_the_real_flows_decides_whether_any_are_jittered(better, shar
     assert alone.about["jittered"]["flows"] == {}
 
 
-def test_no_trial_is_made_where_no_class_could_be_jittered(rare, tiny_model, monkeypatch):
+def test_no_trial_is_made_where_no_class_could_be_jittered(
+    rare: Any, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The class that lacks flows has no real ones, so there is nothing to choose."""
     monkeypatch.setattr(netgen.augmentation, "tried", lambda *_: pytest.fail("tried"))
     fakes = FlowTable.build(rare.series()[:3], rare.spec, label="dns-doh", synthetic=True)
@@ -186,13 +193,15 @@ def test_no_trial_is_made_where_no_class_could_be_jittered(rare, tiny_model, mon
     assert about["jittered"] == {"share": 0.0, "spread": 0.1, "flows": {}}
 
 
-def test_the_card_names_the_share_that_was_asked_for(rare, tiny_model):
+def test_the_card_names_the_share_that_was_asked_for(rare: Any, tiny_model: Model) -> None:
     """Or none, where a trial chose it: so the command that it names does the same again."""
     for share, words in ((0, "--to 22 --jitter 0`"), (0.5, "--to 22 --jitter 0.5`"), ("auto", "--to 22`")):
         assert words in card(augment(rare, 22, model=tiny_model, drawing=FAST, jitter=share), "x.parquet")
 
 
-def test_the_command_says_what_the_trial_found(here, tiny_model_file, netgen_command, monkeypatch):
+def test_the_command_says_what_the_trial_found(
+    here: Any, tiny_model_file: Path, netgen_command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And how to have it otherwise."""
     words = (
         "augment",
@@ -222,7 +231,7 @@ def test_the_command_says_what_the_trial_found(here, tiny_model_file, netgen_com
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.floats(0, 0.99))
-def test_shares_are_spread_evenly_and_do_not_depend_on_where_one_begins(first, more, share):
+def test_shares_are_spread_evenly_and_do_not_depend_on_where_one_begins(first: Any, more: Any, share: Any) -> None:
     whole = is_jittered(0, first + more, share)
     np.testing.assert_array_equal(is_jittered(first, more, share), whole[first:])
     assert abs(whole.sum() - share * (first + more)) < 1
@@ -231,7 +240,9 @@ def test_shares_are_spread_evenly_and_do_not_depend_on_where_one_begins(first, m
 
 @pytest.mark.parametrize("before", [{"only_synthetic": True}, {"jitter": 0.2}, {"jitter": 0.75}])
 @pytest.mark.parametrize("share", [0, 0.3, 0.5])
-def test_no_flow_comes_twice_whatever_was_added_before(before, share, rare, tiny_model):
+def test_no_flow_comes_twice_whatever_was_added_before(
+    before: Any, share: float | int, rare: Any, tiny_model: Model
+) -> None:
     """Drawn and jittered flows are each continued where they stand, also with another share."""
     first = augment(rare, 30, model=tiny_model, drawing=FAST, **before)
     table = first if not before.get("only_synthetic") else concat([rare, first])
@@ -242,7 +253,7 @@ def test_no_flow_comes_twice_whatever_was_added_before(before, share, rare, tiny
         assert len({each.tobytes() for each in new.series()}) == len(new)
 
 
-def test_jittered_flows_are_as_large_as_real_ones_of_merged_packets():
+def test_jittered_flows_are_as_large_as_real_ones_of_merged_packets() -> None:
     """What a network card merged is not cut to 1500 bytes, and no gap is longer than the longest real one."""
     series = np.zeros((8, 2, 8), np.int64)
     series[:, 0, :6] = [60, -60, 20_000, -30_000, 9_000, -52]
@@ -257,7 +268,7 @@ def test_jittered_flows_are_as_large_as_real_ones_of_merged_packets():
         assert (each[2] > 0).all()
 
 
-def test_a_class_without_real_flows_gets_drawn_ones_alone(rare, tiny_model):
+def test_a_class_without_real_flows_gets_drawn_ones_alone(rare: Any, tiny_model: Model) -> None:
     fakes = FlowTable.build(rare.series()[:3], rare.spec, label="dns-doh", synthetic=True)
     others = rare.take(rare.labels == "Web-TLS")
     table = augment(concat([others, fakes]), model=tiny_model, drawing=FAST, jitter=0.5)
@@ -267,13 +278,13 @@ def test_a_class_without_real_flows_gets_drawn_ones_alone(rare, tiny_model):
 
 
 @pytest.mark.parametrize("share", [-0.1, 1, 7, float("nan"), "most", "", None])
-def test_a_share_must_be_one(share, rare, tiny_model):
+def test_a_share_must_be_one(share: Any, rare: Any, tiny_model: Model) -> None:
     with pytest.raises(InputError, match=r"cannot be jittered.*--jitter 0\.5"):
         augment(rare, model=tiny_model, jitter=share)
 
 
 @pytest.mark.parametrize("how", [{}, {"model": "tiny"}], ids=["trained", "given"])
-def test_the_same_seed_gives_the_same_bytes(how, rare, shipped_folder, tmp_path):
+def test_the_same_seed_gives_the_same_bytes(how: Any, rare: Any, shipped_folder: Any, tmp_path: Path) -> None:
     """Also of a model that is trained for it, by steps; another seed gives others."""
     quick = {} if how else QUICK
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -290,7 +301,7 @@ def test_the_same_seed_gives_the_same_bytes(how, rare, shipped_folder, tmp_path)
     to=st.one_of(st.just("balance"), st.integers(1, 12)),
     skip=st.booleans(),
 )
-def test_what_is_planned_fills_every_class_or_says_why_not(counts, to, skip):
+def test_what_is_planned_fills_every_class_or_says_why_not(counts: Any, to: Any, skip: Any) -> None:
     """Each class ends with the number asked for, has more already, or is left for one flow is too few to learn from."""
     labels = [name for name, number in counts.items() for _ in range(number)]
     series = np.ones((len(labels), 4, 8), np.int64)
@@ -313,7 +324,7 @@ def test_what_is_planned_fills_every_class_or_says_why_not(counts, to, skip):
 # --- what cannot be done ---
 
 
-def test_a_class_that_cannot_be_learnt_is_an_error_or_left(rare, tmp_path):
+def test_a_class_that_cannot_be_learnt_is_an_error_or_left(rare: Any, tmp_path: Path) -> None:
     """Before anything is trained; with skip_missing it is kept as it is, not learnt, and named."""
     single = FlowTable.build(rare.series()[:1], rare.spec, label="ssh")
     table = concat([rare, single])
@@ -326,7 +337,7 @@ def test_a_class_that_cannot_be_learnt_is_an_error_or_left(rare, tmp_path):
     assert filled.about["training"]["flows"] == rare.counts()
 
 
-def test_a_model_that_lacks_a_class_is_an_error_or_the_class_is_left(rare, tiny_model):
+def test_a_model_that_lacks_a_class_is_an_error_or_the_class_is_left(rare: Any, tiny_model: Model) -> None:
     """By its exact name: part of a name is no match here; a class that lacks no flows need not be in the model."""
     labels = np.where(rare.labels == "dns-doh", "doh", rare.labels)
     table = FlowTable.build(rare.series(), rare.spec, label=labels.tolist())
@@ -342,19 +353,19 @@ def test_a_model_that_lacks_a_class_is_an_error_or_the_class_is_left(rare, tiny_
     assert "--skip-missing" not in caught.value.hint
 
 
-def test_series_that_differ_from_the_models_are_refused(rare, tiny_model):
+def test_series_that_differ_from_the_models_are_refused(rare: Any, tiny_model: Model) -> None:
     table = FlowTable.build(rare.series(), SeriesSpec(bin_ns=5, length=16), label=rare.labels.tolist())
     with pytest.raises(SpecMismatch, match=r"the table has 16 bins of 5ns.* but model tiny has 16 bins of 0\.1s"):
         augment(table, model=tiny_model)
 
 
 @pytest.mark.parametrize("to", [0, -3, True, "many", "", "1.5", 2.0, "²"])
-def test_a_number_of_flows_must_be_one(to, rare, tiny_model):
+def test_a_number_of_flows_must_be_one(to: bool | float | int | str, rare: Any, tiny_model: Model) -> None:
     with pytest.raises(InputError, match=r"classes cannot be topped up to .*Take a positive number, or balance"):
         augment(rare, to, model=tiny_model)
 
 
-def test_options_that_contradict_each_other_are_refused(rare, tiny_model, tmp_path):
+def test_options_that_contradict_each_other_are_refused(rare: Any, tiny_model: Model, tmp_path: Path) -> None:
     """Before any work: none is silently left unheeded."""
     for how, message in (
         ({"model": tiny_model, "minutes": 3}, "is trained already: --minutes cannot be heeded"),
@@ -374,7 +385,7 @@ def test_options_that_contradict_each_other_are_refused(rare, tiny_model, tmp_pa
             Drawing(**how)
 
 
-def test_tables_without_labels_or_real_flows_are_refused(rare):
+def test_tables_without_labels_or_real_flows_are_refused(rare: Any) -> None:
     with pytest.raises(TableError, match="none of the 2 flows has a label"):
         augment(FlowTable.build(rare.series()[:2], rare.spec))
     made = FlowTable.build(rare.series()[:2], rare.spec, label="a", synthetic=True)
@@ -386,7 +397,7 @@ def test_tables_without_labels_or_real_flows_are_refused(rare):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, rare):
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rare: Any) -> Any:
     """A current folder with the table."""
     folder = tmp_path / "here"
     folder.mkdir()
@@ -395,16 +406,16 @@ def here(tmp_path, monkeypatch, rare):
     return folder
 
 
-def files(folder):
+def files(folder: Any) -> Any:
     return sorted(each.name for each in folder.iterdir())
 
 
-def refused(outcome, message):
+def refused(outcome: Any, message: Any) -> None:
     assert (outcome.code, outcome.out, outcome.err.count("\n")) == (1, "", 1)
     assert message in outcome.err
 
 
-def test_the_command_tops_up_a_table(here, netgen_command):
+def test_the_command_tops_up_a_table(here: Any, netgen_command: Any) -> None:
     """Training on it; a table of classes, before and after, what has no label, the files."""
     outcome = netgen_command(
         "augment", "mine.flows.parquet", "--to", 24, "--jitter", 0.5, *TRAIN, "--save-model", "m.safetensors"
@@ -425,7 +436,7 @@ def test_the_command_tops_up_a_table(here, netgen_command):
     assert "netgen augment --to 24" in (here / "mine.augmented.card.md").read_text()
 
 
-def test_the_command_with_a_model_and_json(here, rare, tiny_model_file, netgen_command):
+def test_the_command_with_a_model_and_json(here: Any, rare: Any, tiny_model_file: Path, netgen_command: Any) -> None:
     """One object, with the numbers of what was written; CSV has the column, too."""
     words = ("augment", "mine.flows.parquet", "--model", tiny_model_file, "--sampling-steps", 2)
     outcome = netgen_command(*words, "-o", "more.csv", "--only-synthetic", "--json")
@@ -439,7 +450,7 @@ def test_the_command_with_a_model_and_json(here, rare, tiny_model_file, netgen_c
     assert rows["source"].to_pylist() == ["netgen:tiny"] * 16
 
 
-def test_the_command_says_when_nothing_was_to_be_done(here, tiny_model_file, netgen_command):
+def test_the_command_says_when_nothing_was_to_be_done(here: Any, tiny_model_file: Path, netgen_command: Any) -> None:
     """And trains nothing."""
     outcome = netgen_command("augment", "mine.flows.parquet", "--to", 5, "-o", "more.parquet", "--no-card")
     assert outcome.code == 0
@@ -465,12 +476,14 @@ def test_the_command_says_when_nothing_was_to_be_done(here, tiny_model_file, net
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_leaves_no_file(words, message, here, shipped_folder, netgen_command):
+def test_what_cannot_be_done_leaves_no_file(
+    words: Any, message: str, here: Any, shipped_folder: Any, netgen_command: Any
+) -> None:
     refused(netgen_command("augment", "mine.flows.parquet", *words), message)
     assert files(here) == ["mine.flows.parquet"]
 
 
-def test_an_interrupted_training_goes_on(here, netgen_command, monkeypatch):
+def test_an_interrupted_training_goes_on(here: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its checkpoint lies beside the model's file; what comes out is what an undisturbed run makes."""
     words = ("augment", "mine.flows.parquet", *TRAIN, "--no-card", "--save-model")
     assert netgen_command(*words, "whole.safetensors", "-o", "whole.parquet").code == 0
@@ -480,7 +493,7 @@ def test_an_interrupted_training_goes_on(here, netgen_command, monkeypatch):
 
         asked = 0
 
-        def is_set(self):
+        def is_set(self) -> Any:
             self.asked += 1
             return self.asked > 1
 
@@ -496,7 +509,7 @@ def test_an_interrupted_training_goes_on(here, netgen_command, monkeypatch):
     assert np.array_equal(whole.series(), more.series())
 
 
-def test_the_card_says_what_is_real_and_what_was_drawn(rare, tiny_model):
+def test_the_card_says_what_is_real_and_what_was_drawn(rare: Any, tiny_model: Model) -> None:
     table = augment(rare, model=tiny_model, drawing=FAST)
     text = card(table, "more.parquet")
     assert f"{len(table)} flows of network traffic, 16 of them synthetic" in text
@@ -514,7 +527,7 @@ def test_the_card_says_what_is_real_and_what_was_drawn(rare, tiny_model):
     assert "come from real traffic" not in alone
 
 
-def test_every_error_is_netgens(rare, tiny_model):
+def test_every_error_is_netgens(rare: Any, tiny_model: Model) -> None:
     """So that a program can catch one kind."""
     with pytest.raises(NetgenError):
         netgen.augment([], model=tiny_model)

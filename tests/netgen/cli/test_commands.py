@@ -5,7 +5,9 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,7 @@ TRAIN = ("--steps", 5, "--threads", 1, "--precision", "float32")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def write_capture(path, flows, seed):
+def write_capture(path: Any, flows: Any, seed: Any) -> Any:
     """A capture of TCP flows by scapy: handshake, requests up, larger answers down."""
     from scapy.layers.inet import IP, TCP
     from scapy.layers.l2 import Ether
@@ -50,7 +52,7 @@ def write_capture(path, flows, seed):
 
 
 @pytest.fixture(scope="session")
-def captures(tmp_path_factory):
+def captures(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A folder of captures, a folder a class."""
     folder = tmp_path_factory.mktemp("captures")
     for seed, (name, flows) in enumerate({"chat": 6, "video": 9}.items()):
@@ -60,7 +62,7 @@ def captures(tmp_path_factory):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An empty current folder."""
     folder = tmp_path / "here"
     folder.mkdir()
@@ -68,17 +70,17 @@ def here(tmp_path, monkeypatch):
     return folder
 
 
-def files(folder):
+def files(folder: Any) -> Any:
     return sorted(path.name for path in folder.iterdir())
 
 
-def done(outcome):
+def done(outcome: Any) -> Any:
     """A command that did what it was asked; its stdout."""
     assert (outcome.code, outcome.err) == (0, "")
     return outcome.out
 
 
-def failed(outcome):
+def failed(outcome: Any) -> Any:
     """A command that failed as commands do: exit code 1, nothing on stdout, one line on stderr."""
     assert outcome.code == 1
     assert outcome.out == ""
@@ -88,7 +90,7 @@ def failed(outcome):
     return outcome.err
 
 
-def only_object(outcome):
+def only_object(outcome: Any) -> Any:
     """The one JSON object on stdout."""
     out = done(outcome)
     assert out.count("\n") == 1
@@ -97,7 +99,7 @@ def only_object(outcome):
     return found
 
 
-def test_four_commands_lead_from_captures_to_new_captures(captures, here, netgen_command):
+def test_four_commands_lead_from_captures_to_new_captures(captures: Any, here: Any, netgen_command: Any) -> None:
     """extract, train, synth to a table, synth to a capture; what comes out is read again by the first."""
     out = done(netgen_command("extract", captures, "--label-by", "folder", "--length", 16, "-o", "real.parquet"))
     assert "wrote real.parquet: 15 flows" in out
@@ -137,7 +139,7 @@ def test_four_commands_lead_from_captures_to_new_captures(captures, here, netgen
     assert files(here) == expected
 
 
-def test_extract_writes_beside_you_under_the_captures_name(captures, here, netgen_command):
+def test_extract_writes_beside_you_under_the_captures_name(captures: Any, here: Any, netgen_command: Any) -> None:
     """`netgen extract file.pcap` writes file.flows.parquet into the current folder and says so."""
     write_capture(here.parent / "file.pcap", 2, 0)
     out = done(netgen_command("extract", here.parent / "file.pcap"))
@@ -149,7 +151,7 @@ def test_extract_writes_beside_you_under_the_captures_name(captures, here, netge
     assert files(here) == sorted(["file.flows.parquet", f"{captures.name}.flows.parquet", "captures.flows.parquet"])
 
 
-def test_synth_writes_beside_you_under_the_classes_name(shipped_folder, here, netgen_command):
+def test_synth_writes_beside_you_under_the_classes_name(shipped_folder: Any, here: Any, netgen_command: Any) -> None:
     """`netgen synth --class web` writes web.parquet, from whichever shipped model has the class."""
     out = done(netgen_command("synth", "--class", "web", "-n", 2, "--steps", 2))
     assert "wrote web.parquet: Parquet flow table, 2 synthetic flows" in out
@@ -161,7 +163,7 @@ def test_synth_writes_beside_you_under_the_classes_name(shipped_folder, here, ne
     assert FlowTable.read("web.parquet").counts() == {"Web-TLS": 2}
 
 
-def test_train_and_import_name_their_output_after_their_input(tiny_flows, here, netgen_command):
+def test_train_and_import_name_their_output_after_their_input(tiny_flows: Any, here: Any, netgen_command: Any) -> None:
     tiny_flows.write("mine.flows.parquet")
     assert "wrote mine.safetensors" in done(netgen_command("train", "mine.flows.parquet", *TRAIN))
     (here / "trace.csv").write_text("time,size\n0,60\n1,-1500\n")
@@ -171,7 +173,7 @@ def test_train_and_import_name_their_output_after_their_input(tiny_flows, here, 
     )
 
 
-def test_import_takes_splits_sizes_and_new_names(here, netgen_command):
+def test_import_takes_splits_sizes_and_new_names(here: Any, netgen_command: Any) -> None:
     (here / "t.csv").write_text(
         "time,size,trace,label,split\n0,74,1,a-480,train\n1,-1514,1,a-480,train\n0,74,2,b,test\n0,10,3,b,train\n"
     )
@@ -186,8 +188,8 @@ def test_import_takes_splits_sizes_and_new_names(here, netgen_command):
 
 @pytest.mark.parametrize("command", ["extract", "import", "train", "synth", "augment", "show"])
 def test_an_output_that_exists_is_refused_unless_forced(
-    command, captures, tiny_flows, tiny_model_file, here, netgen_command
-):
+    command: str, captures: Any, tiny_flows: Any, tiny_model_file: Path, here: Any, netgen_command: Any
+) -> None:
     """Before any work is done; the file stays as it was."""
     (here / "t.csv").write_text("time,size\n0,60\n")
     tiny_flows.write("t.parquet")
@@ -207,8 +209,8 @@ def test_an_output_that_exists_is_refused_unless_forced(
 
 
 def test_json_is_one_object_on_stdout_and_nothing_else(
-    captures, tiny_flows, tiny_model_file, shipped_folder, here, netgen_command
-):
+    captures: Any, tiny_flows: Any, tiny_model_file: Path, shipped_folder: Any, here: Any, netgen_command: Any
+) -> None:
     """For every command that has --json; the numbers are those of what was written."""
     (here / "t.csv").write_text("time,size\n0,60\n1,-1500\n")
     write_capture(here / "c.pcap", 2, 0)
@@ -240,7 +242,7 @@ def test_json_is_one_object_on_stdout_and_nothing_else(
     assert only_object(netgen_command("info", "c.pcap", "--json"))["packets"] == 16
 
 
-def test_the_same_seed_writes_the_same_bytes(tiny_model_file, here, netgen_command):
+def test_the_same_seed_writes_the_same_bytes(tiny_model_file: Path, here: Any, netgen_command: Any) -> None:
     """Of tables and of captures; another seed writes others."""
     for ending in ("parquet", "pcap", "csv"):
         for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -251,7 +253,9 @@ def test_the_same_seed_writes_the_same_bytes(tiny_model_file, here, netgen_comma
         assert a != c
 
 
-def test_info_tells_tables_models_and_captures_apart(tiny_flows, tiny_model_file, shipped_folder, here, netgen_command):
+def test_info_tells_tables_models_and_captures_apart(
+    tiny_flows: Any, tiny_model_file: Path, shipped_folder: Any, here: Any, netgen_command: Any
+) -> None:
     """By their first bytes, whatever they are called."""
     tiny_flows.write("t.parquet")
     (here / "t.parquet").rename("table")
@@ -274,7 +278,7 @@ def test_info_tells_tables_models_and_captures_apart(tiny_flows, tiny_model_file
         assert message in failed(netgen_command("info", words))
 
 
-def test_info_sums_up_the_labels_beside_a_capture(tiny_flows, here, netgen_command):
+def test_info_sums_up_the_labels_beside_a_capture(tiny_flows: Any, here: Any, netgen_command: Any) -> None:
     """As many flows, packets and bytes as were written; a table of flows in CSV is none of it."""
     tiny_flows.write("t.parquet")
     wrote = only_object(netgen_command("export", "t.parquet", "-o", "x.pcap", "--json"))
@@ -299,7 +303,9 @@ def test_info_sums_up_the_labels_beside_a_capture(tiny_flows, here, netgen_comma
 
 
 @pytest.mark.parametrize("forced", [False, True])
-def test_a_name_cannot_steer_the_terminal(forced, tiny_flows, here, netgen_command, monkeypatch):
+def test_a_name_cannot_steer_the_terminal(
+    forced: bool, tiny_flows: Any, here: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Names come from captures and labels files: escapes in them are written out, in tables and in lines."""
     if forced:
         monkeypatch.setenv("FORCE_COLOR", "1")
@@ -314,7 +320,7 @@ def test_a_name_cannot_steer_the_terminal(forced, tiny_flows, here, netgen_comma
         assert "\\x07bell" in out
 
 
-def test_models_are_listed_and_their_cards_printed(shipped_folder, netgen_command):
+def test_models_are_listed_and_their_cards_printed(shipped_folder: Any, netgen_command: Any) -> None:
     out = done(netgen_command("models"))
     assert all(word in out for word in ("tiny", "Web-TLS", "dns-doh", "20 flows", "16 x 0.1s"))
     assert done(netgen_command("models", "tiny")) == "# tiny\nWhere it comes from.\n\n"
@@ -324,7 +330,9 @@ def test_models_are_listed_and_their_cards_printed(shipped_folder, netgen_comman
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
-def test_show_draws_real_beside_synthetic(ending, tiny_flows, tiny_model_file, here, netgen_command):
+def test_show_draws_real_beside_synthetic(
+    ending: str, tiny_flows: Any, tiny_model_file: Path, here: Any, netgen_command: Any
+) -> None:
     tiny_flows.write("t.parquet")
     words = ("show", "t.parquet", tiny_model_file, "-o", f"x.{ending}", "--class", "doh", "--channel", "up_bytes")
     assert done(netgen_command(*words)) == f"wrote x.{ending}\n"
@@ -333,7 +341,7 @@ def test_show_draws_real_beside_synthetic(ending, tiny_flows, tiny_model_file, h
     assert files(here) == ["t.parquet", f"x.{ending}"]
 
 
-def test_show_refuses_what_it_cannot_draw(tiny_flows, here, netgen_command):
+def test_show_refuses_what_it_cannot_draw(tiny_flows: Any, here: Any, netgen_command: Any) -> None:
     tiny_flows.write("t.parquet")
     for more, message in (
         (["-o", "x.bmp"], "a picture cannot be written to x.bmp"),
@@ -346,7 +354,7 @@ def test_show_refuses_what_it_cannot_draw(tiny_flows, here, netgen_command):
 
 
 @pytest.mark.parametrize("name", ["c[red]", "a[/]b", ":warning:", "with space"])
-def test_names_are_printed_as_they_are(name, here, netgen_command):
+def test_names_are_printed_as_they_are(name: str, here: Any, netgen_command: Any) -> None:
     """No part of a class's or file's name is taken for markup."""
     file = name.replace("/", "-")
     write_capture(here / f"{file}.pcap", 1, 0)
@@ -356,7 +364,7 @@ def test_names_are_printed_as_they_are(name, here, netgen_command):
     assert f"│ {name} │" in " ".join(done(netgen_command("info", f"{file}.flows.parquet")).split())
 
 
-def test_a_long_path_is_printed_in_one_piece(here, netgen_command):
+def test_a_long_path_is_printed_in_one_piece(here: Any, netgen_command: Any) -> None:
     """So that it can be copied, however narrow the terminal."""
     folder = here / ("long" * 30)
     folder.mkdir()
@@ -378,7 +386,7 @@ def test_a_long_path_is_printed_in_one_piece(here, netgen_command):
     ],
     ids=" ".join,
 )
-def test_wrong_usage_ends_with_code_2_and_a_word_on_stderr(words, here, netgen_command):
+def test_wrong_usage_ends_with_code_2_and_a_word_on_stderr(words: Any, here: Any, netgen_command: Any) -> None:
     outcome = netgen_command(*words)
     assert outcome.code == 2
     assert outcome.out == ""
@@ -419,28 +427,30 @@ def test_wrong_usage_ends_with_code_2_and_a_word_on_stderr(words, here, netgen_c
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_is_one_line_on_stderr_and_code_1(words, message, shipped_folder, here, netgen_command):
+def test_what_cannot_be_done_is_one_line_on_stderr_and_code_1(
+    words: Any, message: str, shipped_folder: Any, here: Any, netgen_command: Any
+) -> None:
     """It begins with `netgen:`, says what and where, and leaves no file behind."""
     write_capture(here / "a.pcap", 1, 0)
     assert message in failed(netgen_command(*words))
     assert files(here) == ["a.pcap"]
 
 
-def test_what_a_file_holds_does_not_reach_the_terminal_raw(here, netgen_command):
+def test_what_a_file_holds_does_not_reach_the_terminal_raw(here: Any, netgen_command: Any) -> None:
     write_capture(here / "a.pcap", 1, 0)
     (here / "labels.csv").write_text("s\x1b[31mrc,dst\x07\n")
     said = failed(netgen_command("extract", "a.pcap", "--labels", "labels.csv"))
     assert r"it has s\x1b[31mrc, dst\x07" in said
 
 
-def every_parameter():
+def every_parameter() -> Iterator[Any]:
     group = typer.main.get_command(app)
     for name, command in sorted(group.commands.items()):
         for parameter in command.params:
             yield name, parameter
 
 
-def test_every_command_has_help():
+def test_every_command_has_help() -> None:
     group = typer.main.get_command(app)
     names = ["augment", "evaluate", "export", "extract", "import", "info", "models", "show", "synth", "train", "verify"]
     assert command_names() == names
@@ -452,12 +462,12 @@ def test_every_command_has_help():
 @pytest.mark.parametrize(
     ("command", "parameter"), [pytest.param(*each, id=f"{each[0]}-{each[1].name}") for each in every_parameter()]
 )
-def test_every_option_has_help(command, parameter):
+def test_every_option_has_help(command: Any, parameter: Any) -> None:
     assert getattr(parameter, "help", None), f"netgen {command} {parameter.name}"
 
 
 @pytest.mark.parametrize("command", ["", *command_names()])
-def test_help_names_every_option_on_stdout(command, monkeypatch, netgen_command):
+def test_help_names_every_option_on_stdout(command: Any, monkeypatch: pytest.MonkeyPatch, netgen_command: Any) -> None:
     """And ends well."""
     monkeypatch.setenv("COLUMNS", "200")
     outcome = netgen_command(*([command] if command else []), "--help")
@@ -470,7 +480,7 @@ def test_help_names_every_option_on_stdout(command, monkeypatch, netgen_command)
         assert all(each in outcome.out for each in command_names())
 
 
-def test_help_of_every_command_loads_nothing_heavy():
+def test_help_of_every_command_loads_nothing_heavy() -> None:
     """Neither torch nor pyarrow nor numpy: they take seconds."""
     program = (
         "import sys, contextlib, netgen.cli.app\n"
@@ -485,7 +495,7 @@ def test_help_of_every_command_loads_nothing_heavy():
     assert ran.stdout.count("Usage: netgen") == 1 + len(command_names())
 
 
-def test_help_takes_less_than_half_a_second():
+def test_help_takes_less_than_half_a_second() -> None:
     """Of one core's time, so that a busy machine is no failure; the best of three."""
     times = []
     for _ in range(3):
@@ -497,7 +507,7 @@ def test_help_takes_less_than_half_a_second():
     assert min(times) < 0.5
 
 
-def test_the_installed_command_runs_main(here):
+def test_the_installed_command_runs_main(here: Any) -> None:
     """Version on stdout, errors on stderr, exit codes to the shell."""
     ran = subprocess.run([COMMAND, "--version"], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"netgen {netgen.__version__}\n", "")
@@ -507,7 +517,7 @@ def test_the_installed_command_runs_main(here):
     assert ran.stderr.count("\n") == 1
 
 
-def test_a_reader_that_goes_away_is_no_traceback(here, captures):
+def test_a_reader_that_goes_away_is_no_traceback(here: Any, captures: Any) -> None:
     """`netgen extract ... --json | head -0`."""
     words = [COMMAND, "extract", captures, "-o", "x.parquet", "--json"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -518,7 +528,7 @@ def test_a_reader_that_goes_away_is_no_traceback(here, captures):
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
-def test_all_is_written_before_the_process_ends(tmp_path, netgen_command, form):
+def test_all_is_written_before_the_process_ends(tmp_path: Path, netgen_command: Any, form: Any) -> None:
     """The process leaves without taking itself apart: what it printed must be out by then, into a pipe too."""
     capture = write_capture(tmp_path / "a.pcap", 3, 0)
     words = ["extract", capture, "-o", tmp_path / "a.parquet", "--force", *form]
@@ -528,7 +538,7 @@ def test_all_is_written_before_the_process_ends(tmp_path, netgen_command, form):
     assert ran.stdout.count("\n") >= (1 if form else 4)
 
 
-def test_an_output_that_takes_nothing_is_an_error_not_a_crash(tmp_path):
+def test_an_output_that_takes_nothing_is_an_error_not_a_crash(tmp_path: Path) -> None:
     """A full disk behind stdout is told in a line, exit code 1; where stdout is closed nobody wants to know."""
     words = [COMMAND, "extract", write_capture(tmp_path / "a.pcap", 3, 0), "-o", tmp_path / "a.parquet", "--force"]
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -539,7 +549,7 @@ def test_an_output_that_takes_nothing_is_an_error_not_a_crash(tmp_path):
     assert (closed.returncode, closed.stderr) == (0, "")
 
 
-def test_each_command_alone_is_the_same_as_among_all():
+def test_each_command_alone_is_the_same_as_among_all() -> None:
     """`main` puts together only the command that is asked for; words that are none get all of them."""
     for name in command_names():
         alone = typer.main.get_command(netgen.cli._with_commands([name]))

@@ -6,7 +6,9 @@ import re
 import runpy
 import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,17 +30,17 @@ GROUP = typer.main.get_command(app)
 SHELLS = ("sh", "bash", "shell", "console")
 
 
-def page_id(value):
+def page_id(value: Any) -> Any:
     return value.name if isinstance(value, Path) else None
 
 
-def blocks(text, *languages):
+def blocks(text: Any, *languages: Any) -> Any:
     """Bodies of a page's fenced blocks of these languages."""
     found = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return [body for language, body in found if language in languages]
 
 
-def command_lines(text):
+def command_lines(text: Any) -> Iterator[Any]:
     """Every netgen command of the shell blocks, as words; of a block with prompts, only what follows one."""
     for body in blocks(text, *SHELLS):
         lines = body.replace("\\\n", " ").splitlines()
@@ -55,7 +57,7 @@ def command_lines(text):
                     command.append(word)
 
 
-def parse(words):
+def parse(words: Any) -> None:
     """Parse a command line, and run nothing."""
     with GROUP.make_context("netgen", words[1:]) as context:
         if not words[1].startswith("-"):
@@ -65,20 +67,20 @@ def parse(words):
 COMMAND_LINES = [(page, words) for page in PAGES for words in command_lines(page.read_text("utf-8"))]
 
 
-def constraints():
+def constraints() -> Any:
     """Name -> pinned version, of constraints.txt."""
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     return dict(line.split("==") for line in lines)
 
 
-def requirements():
+def requirements() -> Any:
     """All that pyproject.toml asks for, extras included."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [each for extra in project["optional-dependencies"].values() for each in extra]
     return [Requirement(each) for each in [*project["dependencies"], *extras]]
 
 
-def test_the_reference_is_the_commands_own_help():
+def test_the_reference_is_the_commands_own_help() -> None:
     """docs/cli.md is what docs/make_cli.py prints."""
     pinned = constraints()["typer"]
     if importlib.metadata.version("typer") != pinned:
@@ -88,7 +90,7 @@ def test_the_reference_is_the_commands_own_help():
 
 
 @pytest.mark.parametrize("name", command_names())
-def test_every_command_has_help_and_stands_in_the_docs(name):
+def test_every_command_has_help_and_stands_in_the_docs(name: Any) -> None:
     """The command, its options and arguments are described; a page other than the reference uses it."""
     command = GROUP.commands[name]
     assert command.help
@@ -97,7 +99,7 @@ def test_every_command_has_help_and_stands_in_the_docs(name):
     assert any(f"netgen {name}" in page.read_text("utf-8") for page in PAGES if page.name != "cli.md")
 
 
-def test_there_are_command_lines_to_check():
+def test_there_are_command_lines_to_check() -> None:
     """The reader of shell blocks finds what is there."""
     text = "```sh\na '.[b]' && netgen synth \\\n  -n 1 # why\n```\n```console\n$ netgen info x > y\nnetgen out\n```\n"
     assert list(command_lines(text)) == [["netgen", "synth", "-n", "1"], ["netgen", "info", "x"]]
@@ -105,13 +107,13 @@ def test_there_are_command_lines_to_check():
 
 
 @pytest.mark.parametrize(("page", "words"), COMMAND_LINES, ids=lambda v: page_id(v) or "_".join(v[1:]))
-def test_every_command_line_of_the_docs_parses(page, words):
+def test_every_command_line_of_the_docs_parses(page: Any, words: Any) -> None:
     """Commands, options and arguments are those that netgen has."""
     parse(words)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_commands_named_in_the_text_exist(page):
+def test_commands_named_in_the_text_exist(page: Any) -> None:
     """`netgen NAME --option` within a sentence names a command and options of it."""
     for code in re.findall(r"`(netgen\s[^`]+)`", page.read_text("utf-8")):
         words = code.split()[1:]
@@ -126,14 +128,14 @@ def test_commands_named_in_the_text_exist(page):
 
 
 @pytest.mark.parametrize("words", [["netgen", "synth", "--clas", "a"], ["netgen", "sinth"], ["netgen", "info"]])
-def test_a_wrong_command_line_would_be_noticed(words):
+def test_a_wrong_command_line_would_be_noticed(words: Any) -> None:
     """What the parser of the docs' commands is worth."""
     with pytest.raises(Exception, match=r"(?i)no such|missing|'sinth'"):
         parse(words)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_every_relative_link_leads_to_a_file(page):
+def test_every_relative_link_leads_to_a_file(page: Any) -> None:
     """Links and pictures; what stands in fenced blocks is no link."""
     text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     targets = re.findall(r"\]\(([^)\s]+)", text)
@@ -141,7 +143,7 @@ def test_every_relative_link_leads_to_a_file(page):
     assert [target for target in local if target and not (page.parent / target).exists()] == []
 
 
-def test_the_blocks_that_ci_runs_are_there():
+def test_the_blocks_that_ci_runs_are_there() -> None:
     """.ci/run takes its commands from the README; the issue's two are among them."""
     text = (ROOT / "README.md").read_text("utf-8")
     found = re.findall(r"^<!-- ci: (\w+) -->\n```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -150,7 +152,7 @@ def test_the_blocks_that_ci_runs_are_there():
     assert ("use", user) in found
 
 
-def test_every_dependency_is_pinned_and_explained():
+def test_every_dependency_is_pinned_and_explained() -> None:
     """constraints.txt pins what pyproject.toml allows, and docs/dependencies.md says what each is for."""
     pins = constraints()
     assert list(pins) == sorted(pins)
@@ -162,7 +164,7 @@ def test_every_dependency_is_pinned_and_explained():
         assert name in named, name
 
 
-def test_the_version_is_one():
+def test_the_version_is_one() -> None:
     """Package, project, citation and change log name the same version."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert netgen.__version__ == version
@@ -170,7 +172,7 @@ def test_the_version_is_one():
     assert f"\n## [{version}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
-def test_labels_page_lists_what_is_known():
+def test_labels_page_lists_what_is_known() -> None:
     """Every suffix of the built-in table and every known name of a column stands in docs/labels.md."""
     rows = re.findall(r"^\| `?([\w-]+)`? \|(.*)\|$", (ROOT / "docs" / "labels.md").read_text("utf-8"), re.MULTILINE)
     table = {name: {cell.strip() for cell in rest.split("|")[-1].split(",")} for name, rest in rows}
@@ -182,7 +184,7 @@ def test_labels_page_lists_what_is_known():
     assert {name: table.get(name) for name in _COLUMNS} == {name: set(names) for name, names in _COLUMNS.items()}
 
 
-def test_the_flow_tables_examples_run_and_agree(tmp_path, monkeypatch):
+def test_the_flow_tables_examples_run_and_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """netgen, pandas, polars, DuckDB and pyarrow read the same numbers, as docs/flow-table.md has it."""
     monkeypatch.chdir(tmp_path)
     count = np.random.default_rng(0).integers(0, 5, (7, 2, 12))
@@ -201,7 +203,7 @@ def test_the_flow_tables_examples_run_and_agree(tmp_path, monkeypatch):
     assert space["spec"] == spec.to_json()
 
 
-def test_the_readmes_python_runs(tmp_path, monkeypatch, pcap_bytes, packet):
+def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pcap_bytes: Any, packet: Any) -> None:
     """The API's lines work as they stand, but for a shorter training and fewer flows."""
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("netflix", "youtube"), start=1):

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,11 @@ NEWS = {
 
 
 class Screen(io.StringIO):
-    def isatty(self):
+    def isatty(self) -> Any:
         return True
 
 
-def shown(monkeypatch, stream, name):
+def shown(monkeypatch: Any, stream: Any, name: Any) -> Any:
     """What is written to stderr, where a bar is told of half of the work."""
     words, news = NEWS[name]
     monkeypatch.setattr(sys, "stderr", stream)
@@ -35,18 +36,18 @@ def shown(monkeypatch, stream, name):
 
 
 @pytest.mark.parametrize("name", NEWS)
-def test_a_terminal_sees_what_is_done_and_how_far_it_is(monkeypatch, name):
+def test_a_terminal_sees_what_is_done_and_how_far_it_is(monkeypatch: pytest.MonkeyPatch, name: Any) -> None:
     seen = shown(monkeypatch, Screen(), name)
     assert "50%" in seen or "50.0/100.0 MB" in seen
     assert {"training_bar": "loss 0.250", "steps_bar": "Comparing"}.get(name, "-:--:--") in seen
 
 
 @pytest.mark.parametrize("name", NEWS)
-def test_a_file_or_pipe_sees_nothing(monkeypatch, name):
+def test_a_file_or_pipe_sees_nothing(monkeypatch: pytest.MonkeyPatch, name: Any) -> None:
     assert shown(monkeypatch, io.StringIO(), name) == ""
 
 
-def test_training_trial_and_drawing_show_one_bar_after_the_other(monkeypatch):
+def test_training_trial_and_drawing_show_one_bar_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")

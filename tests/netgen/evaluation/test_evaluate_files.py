@@ -2,6 +2,8 @@
 
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,7 +21,7 @@ PAGE = ROOT / "docs" / "evaluation.md"
 
 
 @pytest.fixture(autouse=True)
-def _little_effort(monkeypatch):
+def _little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
     for where, name, number in (
         (usefulness, "TREES", 10), (usefulness, "STEPS", 5), (usefulness, "DRAWS", 10), (realism, "TREES", 10)
     ):  # fmt: skip
@@ -27,7 +29,7 @@ def _little_effort(monkeypatch):
 
 
 @pytest.fixture
-def files(tiny_flows, tmp_path):
+def files(tiny_flows: Any, tmp_path: Path) -> Any:
     """Real, synthetic and held-back flows, as files."""
     order = np.random.default_rng(0).permutation(len(tiny_flows))
     for number, name in enumerate(("real", "synth", "held")):
@@ -35,7 +37,7 @@ def files(tiny_flows, tmp_path):
     return tmp_path
 
 
-def test_the_verdict_is_the_last_line_and_figures_stand_beside_their_anchors(files, netgen_command):
+def test_the_verdict_is_the_last_line_and_figures_stand_beside_their_anchors(files: Any, netgen_command: Any) -> None:
     done = netgen_command(
         "evaluate", "--real", files / "real.parquet", "--synth", files / "synth.parquet",
         "--holdout", files / "held.parquet",
@@ -46,7 +48,7 @@ def test_the_verdict_is_the_last_line_and_figures_stand_beside_their_anchors(fil
         assert word in done.out
 
 
-def test_json_is_one_object(files, netgen_command):
+def test_json_is_one_object(files: Any, netgen_command: Any) -> None:
     done = netgen_command("evaluate", "--real", files / "real.parquet", "--synth", files / "synth.parquet", "--json")
     found = json.loads(done.out)
     assert {"verdict", "reasons", "figures"} <= set(found)
@@ -54,7 +56,7 @@ def test_json_is_one_object(files, netgen_command):
     assert found["figures"]["told_apart"]["floor"]["value"] is not None
 
 
-def test_tables_of_other_origin_and_csv_are_compared(files, tiny_flows, netgen_command):
+def test_tables_of_other_origin_and_csv_are_compared(files: Any, tiny_flows: Any, netgen_command: Any) -> None:
     table = pq.read_table(files / "synth.parquet")
     plain = table.select(["label", *tiny_flows.spec.channels]).replace_schema_metadata(None)
     pq.write_table(plain, files / "plain.parquet")
@@ -65,8 +67,10 @@ def test_tables_of_other_origin_and_csv_are_compared(files, tiny_flows, netgen_c
     assert one["figures"] == other["figures"]
 
 
-def test_two_captures_are_compared_the_second_cut_like_the_first(pcap_file, packet, netgen_command):
-    def capture(name, gap):
+def test_two_captures_are_compared_the_second_cut_like_the_first(
+    pcap_file: Any, packet: Any, netgen_command: Any
+) -> None:
+    def capture(name: Any, gap: Any) -> Any:
         frames = []
         for flow in range(40):
             begin = flow * 1000
@@ -83,7 +87,9 @@ def test_two_captures_are_compared_the_second_cut_like_the_first(pcap_file, pack
     assert found["flows"]["synthetic"] == 40
 
 
-def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(files, tmp_path, netgen_command):
+def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(
+    files: Any, tmp_path: Path, netgen_command: Any
+) -> None:
     netgen.write(FlowTable.read(files / "synth.parquet"), tmp_path / "drawn.pcap.gz")
     given = ("evaluate", "--real", files / "real.parquet", "--holdout", files / "held.parquet", "--json", "--synth")
     uses = [
@@ -120,7 +126,9 @@ def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(files,
         (["--real", "real.parquet", "--synth", "text.csv"], "is no flow table"),
     ],
 )
-def test_what_cannot_be_evaluated_is_said_in_a_line(files, netgen_command, monkeypatch, words, says):
+def test_what_cannot_be_evaluated_is_said_in_a_line(
+    files: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch, words: Any, says: str
+) -> None:
     monkeypatch.chdir(files)
     (files / "model.safetensors").write_bytes(b"x")
     (files / "text.csv").write_text("a,b\n1,2\n")
@@ -130,7 +138,7 @@ def test_what_cannot_be_evaluated_is_said_in_a_line(files, netgen_command, monke
     assert re.search(says, done.err), done.err
 
 
-def test_the_page_names_every_figure_and_every_threshold():
+def test_the_page_names_every_figure_and_every_threshold() -> None:
     text = PAGE.read_text("utf-8")
     for measure in MEASURES:
         assert f"| `{measure.name}` |" in text
@@ -140,7 +148,7 @@ def test_the_page_names_every_figure_and_every_threshold():
         assert re.search(rf"{value:g}[^|]{{0,60}}`{name}`|{value:g} \(`{name}`|{value:g} \(`\w+`, `{name}`", text), name
 
 
-def _rows(**synth):
+def _rows(**synth: Any) -> Any:
     good = {measure.name: 0.5 if measure.better == "half" else 1.0 for measure in MEASURES}
     good |= {"exact_copies": 0.0, "shifted_copies": 0.0, "near_share": 0.01, "told_apart": 0.5}
     rows = {}
@@ -174,7 +182,7 @@ FLOWS = Flows(np.ones((20, 4, 8), int), np.repeat(["a", "b"], 10), np.full(20, "
         ({"membership": 0.6}, "replace", "no"),
     ],
 )
-def test_verdicts_follow_from_the_thresholds(figures, use, share):
+def test_verdicts_follow_from_the_thresholds(figures: Any, use: str, share: str) -> None:
     found = verdict.verdict(_rows(**figures), Sets(FLOWS, FLOWS, FLOWS, True, True, []))
     assert (found.use, found.share) == (use, share)
     assert ("do not share" in found.text) == (share == "no")
@@ -182,8 +190,8 @@ def test_verdicts_follow_from_the_thresholds(figures, use, share):
 
 @pytest.mark.parametrize(("name", "sizes"), [("certta_flows", "ip"), ("iot_setup", "frame")])
 def test_on_real_traces_a_test_split_scores_at_the_floor_a_copy_is_condemned_and_shuffled_flows_are_told(
-    shared_data, monkeypatch, name, sizes
-):
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch, name: str, sizes: str
+) -> None:
     monkeypatch.setattr(usefulness, "TREES", 60)
     monkeypatch.setattr(usefulness, "STEPS", 150)
     monkeypatch.setattr(realism, "TREES", 60)

@@ -1,6 +1,8 @@
 """Each measure moves the right way when flows are spoilt in a known way, and the verdict with it."""
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ SPEC = SeriesSpec(bin_ns=10**8, length=32)
 CLASSES = ("bulk", "chat", "page")
 
 
-def made(seed, number=60, classes=CLASSES):
+def made(seed: Any, number: Any = 60, classes: Any = CLASSES) -> Any:
     """Flows of three kinds: a long transfer, now and then a message, a few bursts that fade."""
     draw = np.random.default_rng(seed)
     series, labels = [], []
@@ -41,7 +43,7 @@ def made(seed, number=60, classes=CLASSES):
     return FlowTable.build(np.array(series), SPEC, label=labels, source=source)
 
 
-def changed(table, series=None, labels=None):
+def changed(table: Any, series: Any = None, labels: Any = None) -> Any:
     series = table.series() if series is None else series
     labels = table.labels.tolist() if labels is None else labels
     return FlowTable.build(series, SPEC, label=labels, synthetic=True)
@@ -50,32 +52,32 @@ def changed(table, series=None, labels=None):
 REAL, HELD, FRESH = made(1), made(2), made(3)
 
 
-def noise():
+def noise() -> Any:
     factor = np.random.default_rng(0).lognormal(0, 1.0, (len(FRESH), 1, 32))
     return changed(FRESH, np.ceil(FRESH.series() * factor).astype(np.int64))
 
 
-def reverse():
+def reverse() -> Any:
     return changed(FRESH, FRESH.series()[..., ::-1])
 
 
-def scale():
+def scale() -> Any:
     return changed(FRESH, FRESH.series() * 3)
 
 
-def shuffle_labels():
+def shuffle_labels() -> Any:
     return changed(FRESH, labels=np.random.default_rng(0).permutation(FRESH.labels).tolist())
 
 
-def drop_class():
+def drop_class() -> Any:
     return changed(FRESH.take(np.flatnonzero(FRESH.labels != "page")))
 
 
-def copy_half():
+def copy_half() -> Any:
     return concat([FRESH.take(range(0, len(FRESH), 2)), REAL.take(range(1, len(REAL), 2))])
 
 
-def copy_half_shifted():
+def copy_half_shifted() -> Any:
     moved = changed(REAL.take(range(1, len(REAL), 2)), shifted(REAL.series()[1::2], 1))
     return concat([changed(FRESH.take(range(0, len(FRESH), 2))), moved])
 
@@ -96,7 +98,7 @@ SPOILT = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _little_effort():
+def _little_effort() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(usefulness, "TREES", 40)
         patch.setattr(usefulness, "STEPS", 60)
@@ -106,11 +108,11 @@ def _little_effort():
 
 
 @pytest.fixture(scope="module")
-def clean(_little_effort):
+def clean(_little_effort: Any) -> Any:
     return evaluate(REAL, FRESH, holdout=HELD)
 
 
-def test_fresh_flows_score_at_the_floor(clean):
+def test_fresh_flows_score_at_the_floor(clean: Any) -> None:
     """What another draw of the same traffic scores is no worse than the floor, and the verdict says so."""
     for row in clean.rows.values():
         floor = row.floor
@@ -123,7 +125,7 @@ def test_fresh_flows_score_at_the_floor(clean):
     assert (clean.verdict.use, clean.verdict.share) == ("replace", "yes"), clean.verdict
 
 
-def test_shuffled_real_flows_are_told_at_once_and_a_copycat_is_caught(clean):
+def test_shuffled_real_flows_are_told_at_once_and_a_copycat_is_caught(clean: Any) -> None:
     rows = clean.rows
     assert rows["told_apart"].shuffled.low > 0.95
     for name in ("earth_mover", "autocorrelation", "runs", "frechet"):
@@ -134,7 +136,7 @@ def test_shuffled_real_flows_are_told_at_once_and_a_copycat_is_caught(clean):
 
 
 @pytest.mark.parametrize("spoil", SPOILT, ids=lambda each: each.__name__)
-def test_every_known_fault_moves_the_measures_that_see_it(clean, spoil):
+def test_every_known_fault_moves_the_measures_that_see_it(clean: Any, spoil: Any) -> None:
     worse, not_worse = (names.split() for names in SPOILT[spoil])
     found = evaluate(REAL, spoil(), holdout=HELD)
     for name in worse:
@@ -149,13 +151,13 @@ def test_every_known_fault_moves_the_measures_that_see_it(clean, spoil):
         assert now.high >= was.low, (name, was, now)
 
 
-def test_a_copy_of_the_training_flows_is_condemned():
+def test_a_copy_of_the_training_flows_is_condemned() -> None:
     found = evaluate(REAL, changed(REAL), holdout=HELD)
     assert found.verdict.share == "no"
     assert "100.0% of rows are exact copies" in found.verdict.text
 
 
-def test_copies_are_caught_without_a_hold_out_too_and_otherwise_it_says_that_it_cannot_tell():
+def test_copies_are_caught_without_a_hold_out_too_and_otherwise_it_says_that_it_cannot_tell() -> None:
     copied = evaluate(REAL, copy_half())
     assert copied.verdict.share == "no"
     fresh = evaluate(REAL, FRESH)
@@ -165,7 +167,7 @@ def test_copies_are_caught_without_a_hold_out_too_and_otherwise_it_says_that_it_
     assert any("one source each" in reason for reason in fresh.verdict.reasons)
 
 
-def test_without_a_hold_out_real_flows_are_divided_by_capture():
+def test_without_a_hold_out_real_flows_are_divided_by_capture() -> None:
     parts = [made(seed, 20) for seed in range(4, 9)]
     found = evaluate(concat(parts), FRESH)
     train, held = (set(flows.sources.tolist()) for flows in (found.sets.train, found.sets.held))
@@ -174,17 +176,17 @@ def test_without_a_hold_out_real_flows_are_divided_by_capture():
     assert any("by capture" in reason for reason in found.verdict.reasons)
 
 
-def test_the_hold_out_itself_is_not_taken_for_synthetic_flows():
+def test_the_hold_out_itself_is_not_taken_for_synthetic_flows() -> None:
     found = evaluate(REAL, HELD, holdout=HELD)
     assert any("hold-out itself" in reason for reason in found.verdict.reasons)
     assert found.rows["exact_copies"].synth.value == 0
     assert found.verdict.use == "replace"
 
 
-def test_where_most_flows_recur_a_hold_out_is_one_unless_it_is_handed_out_itself():
+def test_where_most_flows_recur_a_hold_out_is_one_unless_it_is_handed_out_itself() -> None:
     """Of a home's devices most flows are the same as others: among training flows, held-back and new ones alike."""
 
-    def recurring(table):
+    def recurring(table: Any) -> Any:
         series = table.series()
         series[np.arange(len(series)) % 10 < 7] = REAL.series()[0]
         return changed(table, series)
@@ -202,14 +204,14 @@ def test_where_most_flows_recur_a_hold_out_is_one_unless_it_is_handed_out_itself
     assert evaluate(real, some, holdout=held).sets.unseen
 
 
-def test_training_flows_are_no_hold_out():
+def test_training_flows_are_no_hold_out() -> None:
     found = evaluate(REAL, REAL, holdout=REAL)
     assert not found.sets.unseen
     assert any("are training flows, too" in reason for reason in found.verdict.reasons)
     assert found.verdict.share == "no"
 
 
-def test_missing_and_unknown_classes_are_named():
+def test_missing_and_unknown_classes_are_named() -> None:
     strange = concat([drop_class(), changed(made(4, 20, ["bulk"]), labels=["other"] * 20)])
     found = evaluate(REAL, strange, holdout=HELD)
     assert found.sets.missing == ["page"]
@@ -220,7 +222,7 @@ def test_missing_and_unknown_classes_are_named():
     assert {row["class"]: row["synth"] for row in class_table(found)} == {"bulk": 60, "chat": 60, "page": 0}
 
 
-def test_flows_without_labels_are_judged_by_the_rest():
+def test_flows_without_labels_are_judged_by_the_rest() -> None:
     bare = [changed(each, labels=[None] * len(each)) for each in (REAL, FRESH, HELD)]
     found = evaluate(bare[0], bare[1], holdout=bare[2])
     assert found.verdict.use == "unknown"
@@ -228,7 +230,7 @@ def test_flows_without_labels_are_judged_by_the_rest():
     assert found.rows["told_apart"].synth.value < 0.65
 
 
-def test_the_json_holds_the_verdict_its_reasons_and_every_figure_with_its_floor(clean):
+def test_the_json_holds_the_verdict_its_reasons_and_every_figure_with_its_floor(clean: Any) -> None:
     found = json.loads(json.dumps(clean.to_json(), allow_nan=False))
     assert found["verdict"]["use"] == "replace"
     assert found["reasons"] == clean.verdict.reasons
@@ -239,7 +241,7 @@ def test_the_json_holds_the_verdict_its_reasons_and_every_figure_with_its_floor(
         assert figure["floor"]["low"] <= figure["floor"]["value"] <= figure["floor"]["high"], name
 
 
-def test_the_same_tables_and_seed_give_the_same_figures_and_progress_is_told_step_by_step(clean):
+def test_the_same_tables_and_seed_give_the_same_figures_and_progress_is_told_step_by_step(clean: Any) -> None:
     told = []
     again = evaluate(REAL, FRESH, holdout=HELD, progress=lambda *each: told.append(each))
     assert again.to_json() == clean.to_json()
@@ -247,7 +249,7 @@ def test_the_same_tables_and_seed_give_the_same_figures_and_progress_is_told_ste
     assert {total for _, _, total in told} == {len(told) - 1}
 
 
-def test_without_anchors_the_other_figures_are_the_same(clean):
+def test_without_anchors_the_other_figures_are_the_same(clean: Any) -> None:
     bare = evaluate(REAL, FRESH, holdout=HELD, anchors=False)
     for name, row in clean.rows.items():
         found = bare.rows[name]
@@ -256,14 +258,14 @@ def test_without_anchors_the_other_figures_are_the_same(clean):
     assert bare.verdict == clean.verdict
 
 
-def test_at_most_so_many_flows_are_used_and_that_is_said(monkeypatch):
+def test_at_most_so_many_flows_are_used_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "MOST", 50)
     found = evaluate(REAL, FRESH, holdout=HELD)
     assert len(found.sets.train) == len(found.sets.synth) == 50
     assert any("50 of 180 synthetic flows were used" in reason for reason in found.verdict.reasons)
 
 
-def test_what_cannot_be_compared_is_refused():
+def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(NetgenError, match="cannot be compared"):
         evaluate(REAL, FlowTable.build(np.ones((20, 4, 16), int), SeriesSpec(bin_ns=10**8, length=16), label="bulk"))
     with pytest.raises(TableError, match="too few"):

@@ -1,6 +1,7 @@
 """Each measure by itself, against plain implementations and libraries of other hands."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from netgen.evaluation.split import Flows, alike, copycat, divide, shuffle
 DRAW = np.random.default_rng(0)
 
 
-def some(rows, bins=12, busy=0.4, seed=0):
+def some(rows: Any, bins: Any = 12, busy: Any = 0.4, seed: Any = 0) -> Any:
     """Sparse series: most bins idle."""
     draw = np.random.default_rng(seed)
     series = draw.integers(1, 1500, (rows, 4, bins)) * (draw.random((rows, 1, bins)) < busy)
@@ -27,7 +28,7 @@ def some(rows, bins=12, busy=0.4, seed=0):
     return series
 
 
-def points(series):
+def points(series: Any) -> Any:
     return LogSpace.of(some(50))(series)
 
 
@@ -35,7 +36,7 @@ def points(series):
 
 
 @given(arrays(float, st.integers(2, 30), elements=st.integers(0, 5).map(float)), st.data())
-def test_the_area_is_that_of_scikit_learn(no, data):
+def test_the_area_is_that_of_scikit_learn(no: Any, data: Any) -> None:
     yes = data.draw(arrays(float, st.integers(2, 30), elements=st.integers(0, 5).map(float)))
     found = estimate.area(no, yes)
     truth = np.repeat([0, 1], [len(no), len(yes)])
@@ -43,7 +44,7 @@ def test_the_area_is_that_of_scikit_learn(no, data):
     assert 0 <= found.low <= found.value <= found.high <= 1
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     draw = np.random.default_rng(1)
     for share in (0.02, 0.5, 0.9):
         held = [estimate.mean(draw.random(80) < share) for _ in range(300)]
@@ -54,7 +55,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     assert np.mean([each.low <= 5 <= each.high for each in means]) > 0.88
 
 
-def test_nothing_is_no_share_and_few_rows_no_interval():
+def test_nothing_is_no_share_and_few_rows_no_interval() -> None:
     assert estimate.mean(np.zeros(0)).high == 1
     assert estimate.left_out(lambda a: 1.0, np.zeros(2)).high == np.inf
 
@@ -63,14 +64,14 @@ def test_nothing_is_no_share_and_few_rows_no_interval():
 
 
 @pytest.mark.parametrize("rows", [(40, 40), (30, 60), (60, 20)])
-def test_the_earth_movers_distance_is_scipys_bin_by_bin(rows):
+def test_the_earth_movers_distance_is_scipys_bin_by_bin(rows: Any) -> None:
     a, b = points(some(rows[0], seed=1)), points(some(rows[1], seed=2, busy=0.6))
     expected = [np.mean([wasserstein_distance(a[:, c, t], b[:, c, t]) for t in range(12)]) for c in range(4)]
     assert distances.earth_mover(a, b) == pytest.approx(expected, rel=1e-5)
 
 
 @given(arrays(bool, (5, 9)))
-def test_runs_are_those_one_finds_by_going_through_the_bins(busy):
+def test_runs_are_those_one_finds_by_going_through_the_bins(busy: Any) -> None:
     bursts, idle = [], []
     for flow in busy:
         runs = [(value, len(list(group))) for value, group in itertools.groupby(flow.tolist())]
@@ -83,7 +84,7 @@ def test_runs_are_those_one_finds_by_going_through_the_bins(busy):
     assert [each.tolist() for each in found] == [bursts, idle]
 
 
-def test_autocorrelation_is_that_of_each_flow_up_to_its_last_packet():
+def test_autocorrelation_is_that_of_each_flow_up_to_its_last_packet() -> None:
     series = some(20, bins=16)
     series[3, :, 5:] = 0
     series[4, :, 1:] = 0  # one bin does not vary
@@ -98,7 +99,7 @@ def test_autocorrelation_is_that_of_each_flow_up_to_its_last_packet():
         assert found[channel, lag - 1] == pytest.approx(np.mean(expected), abs=1e-4)
 
 
-def test_the_frechet_distance_is_that_of_the_matrix_root():
+def test_the_frechet_distance_is_that_of_the_matrix_root() -> None:
     a, b = DRAW.normal(0, 1, (60, 5)), DRAW.normal(0.5, 2, (80, 5))
     c1, c2 = np.cov(a.T), np.cov(b.T)
     expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(c1 + c2 - 2 * sqrtm(c1 @ c2).real)
@@ -106,7 +107,7 @@ def test_the_frechet_distance_is_that_of_the_matrix_root():
     assert distances.frechet(a, a) == pytest.approx(0, abs=1e-6)
 
 
-def test_precision_recall_density_and_coverage_are_those_of_their_definitions():
+def test_precision_recall_density_and_coverage_are_those_of_their_definitions() -> None:
     real, new = DRAW.normal(0, 1, (50, 3)), DRAW.normal(0.7, 1, (40, 3))
     k = 5
     real_radius = np.sort(cdist(real, real))[:, k]
@@ -119,7 +120,7 @@ def test_precision_recall_density_and_coverage_are_those_of_their_definitions():
     assert covered.tolist() == (gap.min(0) <= real_radius).tolist()
 
 
-def test_the_encoder_is_fixed_and_sees_what_happens_when():
+def test_the_encoder_is_fixed_and_sees_what_happens_when() -> None:
     series = some(60, bins=32)
     space = points(series)
     first, again = FixedEncoder(space), FixedEncoder(space)
@@ -131,7 +132,7 @@ def test_the_encoder_is_fixed_and_sees_what_happens_when():
 # -- privacy -------------------------------------------------------------------------------------
 
 
-def test_nearest_flows_are_the_nearest_of_all_pairs_at_any_shift_by_a_bin(monkeypatch):
+def test_nearest_flows_are_the_nearest_of_all_pairs_at_any_shift_by_a_bin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(privacy, "_BLOCK", 7)
     a, b = points(some(30, seed=1)), points(some(25, seed=2))
     every = np.stack([cdist(privacy.shifted(a, s).reshape(30, -1), b.reshape(25, -1)) for s in (-1, 0, 1)]).min(0)
@@ -142,14 +143,14 @@ def test_nearest_flows_are_the_nearest_of_all_pairs_at_any_shift_by_a_bin(monkey
 
 
 @pytest.mark.parametrize("shift", [0, 1, -1])
-def test_a_copy_is_no_distance_away_though_it_moved_by_a_bin(shift):
+def test_a_copy_is_no_distance_away_though_it_moved_by_a_bin(shift: int) -> None:
     series = some(30, bins=16)
     series[..., :2] = series[..., -2:] = 0  # nothing is lost at the edges
     assert privacy.nearest(points(privacy.shifted(series, shift)), points(series)).forth.max() == 0
 
 
 @pytest.mark.parametrize(("train", "held"), [(60, 60), (150, 40), (40, 150)])
-def test_fresh_flows_have_a_closest_share_of_a_half_whatever_the_sizes(train, held):
+def test_fresh_flows_have_a_closest_share_of_a_half_whatever_the_sizes(train: int, held: int) -> None:
     found = [
         privacy.closest_share(some(100, seed=s), some(train, seed=s + 50), some(held, seed=s + 99)) for s in range(20)
     ]
@@ -158,7 +159,9 @@ def test_fresh_flows_have_a_closest_share_of_a_half_whatever_the_sizes(train, he
 
 
 @pytest.mark.parametrize(("train", "held"), [(900, 100), (100, 900)])
-def test_flows_that_stand_on_both_sides_have_a_closest_share_of_a_half_whatever_the_sizes(train, held):
+def test_flows_that_stand_on_both_sides_have_a_closest_share_of_a_half_whatever_the_sizes(
+    train: int, held: int
+) -> None:
     """In captures most flows repeat; of how many more there are on one side such a flow says nothing."""
     again = some(30, seed=1)
     learnt, other = (np.concatenate([some(number, seed=seed), again]) for number, seed in ((train, 2), (held, 3)))
@@ -166,7 +169,7 @@ def test_flows_that_stand_on_both_sides_have_a_closest_share_of_a_half_whatever_
     assert privacy.closest_share(new, learnt, other).value == pytest.approx(0.5, abs=0.08)
 
 
-def test_copies_have_a_closest_share_of_one_and_flows_equally_near_to_both_of_a_half():
+def test_copies_have_a_closest_share_of_one_and_flows_equally_near_to_both_of_a_half() -> None:
     train, held = some(60, seed=1), some(40, seed=2)
     assert privacy.closest_share(train, train, held).value == 1
     assert privacy.closest_share(held, train, held).value == 0
@@ -175,7 +178,7 @@ def test_copies_have_a_closest_share_of_one_and_flows_equally_near_to_both_of_a_
 
 @given(seed=st.integers(0, 99), shift=st.integers(-4, 4))
 @settings(max_examples=30)
-def test_shifted_copies_are_found_up_to_three_bins(seed, shift):
+def test_shifted_copies_are_found_up_to_three_bins(seed: int, shift: Any) -> None:
     real = some(20, bins=16, busy=0.8, seed=seed)
     real[..., :4] = real[..., -4:] = 0
     busy = (real != 0).any(1).sum(1) >= privacy.BUSY
@@ -185,7 +188,7 @@ def test_shifted_copies_are_found_up_to_three_bins(seed, shift):
     assert privacy.shifted_copies(real, moved)[busy].tolist() == expected[busy].tolist()
 
 
-def test_unseen_real_flows_are_suspiciously_near_once_in_a_hundred():
+def test_unseen_real_flows_are_suspiciously_near_once_in_a_hundred() -> None:
     new, held = privacy.near_share(np.linspace(0, 1, 200), np.linspace(0, 1, 1000))
     assert held.value == pytest.approx(0.01, abs=0.002)
     assert new.value == pytest.approx(0.01, abs=0.01)
@@ -195,7 +198,7 @@ def test_unseen_real_flows_are_suspiciously_near_once_in_a_hundred():
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), min_size=1, max_size=40))
-def test_scores_are_those_of_scikit_learn(pairs):
+def test_scores_are_those_of_scikit_learn(pairs: Any) -> None:
     truth, said = (np.array(each) for each in zip(*pairs, strict=True))
     names = np.unique(truth)
     assert usefulness.macro_f1(truth, said) == pytest.approx(
@@ -210,7 +213,7 @@ def test_scores_are_those_of_scikit_learn(pairs):
 
 
 @pytest.mark.parametrize("name", usefulness.CLASSIFIERS)
-def test_classifiers_learn_what_can_be_learnt_and_alike_each_time(name):
+def test_classifiers_learn_what_can_be_learnt_and_alike_each_time(name: Any) -> None:
     series = some(90, bins=16)
     labels = np.repeat(["early", "late", "loud"], 30)
     series[:30, :, 8:] = 0
@@ -222,7 +225,7 @@ def test_classifiers_learn_what_can_be_learnt_and_alike_each_time(name):
     assert (learn(series[::2], labels[::2], series[1::2], seed=1) == said).all()
 
 
-def test_many_classes_of_one_flow_each_are_no_reason_to_warn():
+def test_many_classes_of_one_flow_each_are_no_reason_to_warn() -> None:
     series = some(30)
     labels = np.array([f"class {place}" for place in range(30)])
     assert set(usefulness.forest(series, labels, series, trees=20).tolist()) <= set(labels.tolist())
@@ -236,7 +239,7 @@ def test_many_classes_of_one_flow_each_are_no_reason_to_warn():
     captures=st.lists(st.sampled_from("rstuvw"), min_size=60, max_size=60),
     seed=st.integers(0, 9),
 )
-def test_what_is_held_back_is_whole_captures_where_that_can_be(classes, captures, seed):
+def test_what_is_held_back_is_whole_captures_where_that_can_be(classes: Any, captures: Any, seed: int) -> None:
     flows = Flows(np.zeros((len(classes), 4, 4), int), np.array(classes), np.array(captures[: len(classes)]))
     kept, held, how = divide(flows, 0.5, seed)
     assert sorted([*kept.tolist(), *held.tolist()]) == list(range(len(classes)))
@@ -249,7 +252,7 @@ def test_what_is_held_back_is_whole_captures_where_that_can_be(classes, captures
         assert not set(flows.sources[kept].tolist()) & set(flows.sources[held].tolist())
 
 
-def test_anchors_keep_what_they_should():
+def test_anchors_keep_what_they_should() -> None:
     flows = Flows(some(40), np.repeat(["a", "b"], 20), np.full(40, "x"))
     draw = np.random.default_rng(0)
     mixed = shuffle(flows, draw)

@@ -2,7 +2,10 @@
 
 import json
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ NASTY = """<b>&"'x"""
 VOID = {"meta", "br", "img", "link", "use", "path", "image", "rect", "line", "circle"}
 
 
-def flows(seed, labels=(NASTY, "video", "voice")):
+def flows(seed: Any, labels: Any = (NASTY, "video", "voice")) -> Any:
     draw = np.random.default_rng(seed)
     number = 20 * len(labels)
     packets = draw.integers(0, 4, (number, 2, 16)) * (np.arange(number) % len(labels) + 1)[:, None, None]
@@ -31,7 +34,7 @@ def flows(seed, labels=(NASTY, "video", "voice")):
 
 
 @pytest.fixture(scope="module")
-def found():
+def found() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         for where, name, number in (
             (usefulness, "TREES", 10), (usefulness, "STEPS", 5), (usefulness, "DRAWS", 10), (realism, "TREES", 10)
@@ -41,7 +44,7 @@ def found():
 
 
 @pytest.fixture(scope="module")
-def report(found, tmp_path_factory):
+def report(found: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("report")
     log = folder / "m.metrics.jsonl"
     steps = [{"step": step, "error": 1 / (1 + step), "seconds": step} for step in range(20, 200, 20)]
@@ -53,36 +56,36 @@ def report(found, tmp_path_factory):
 
 
 class Reader(HTMLParser):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.open, self.tags, self.ids, self.text = [], [], [], []
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag: Any, attributes: Any) -> None:
         self.tags.append((tag, dict(attributes), tuple(self.open)))
         self.ids += [value for name, value in attributes if name == "id"]
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attributes):
+    def handle_startendtag(self, tag: Any, attributes: Any) -> None:
         self.tags.append((tag, dict(attributes), tuple(self.open)))
         self.ids += [value for name, value in attributes if name == "id"]
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: Any) -> None:
         if tag not in VOID:
             assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: Any) -> None:
         self.text.append(data)
 
 
 @pytest.fixture(scope="module")
-def read(report):
+def read(report: Any) -> Any:
     reader = Reader()
     reader.feed(report.read_text("utf-8"))
     return reader
 
 
-def test_the_file_is_whole_needs_nothing_else_and_names_nothing_twice(read, report):
+def test_the_file_is_whole_needs_nothing_else_and_names_nothing_twice(read: Any, report: Any) -> None:
     assert not read.open
     assert len(read.ids) == len(set(read.ids))
     for tag, attributes, _ in read.tags:
@@ -95,7 +98,7 @@ def test_the_file_is_whole_needs_nothing_else_and_names_nothing_twice(read, repo
     assert report.stat().st_size < 3_000_000
 
 
-def test_every_chart_says_how_to_read_it_and_has_its_numbers(read):
+def test_every_chart_says_how_to_read_it_and_has_its_numbers(read: Any) -> None:
     figures = [place for place, (tag, _, _) in enumerate(read.tags) if tag == "figure"]
     assert len(figures) > 10
     for begin, end in zip(figures, [*figures[1:], len(read.tags)], strict=True):
@@ -109,7 +112,7 @@ def test_every_chart_says_how_to_read_it_and_has_its_numbers(read):
             assert attributes["scope"] in ("row", "col")
 
 
-def test_the_figures_are_those_of_the_evaluation(found, read):
+def test_the_figures_are_those_of_the_evaluation(found: Any, read: Any) -> None:
     text = " ".join(read.text)
     assert found.verdict.text in text.replace(found.verdict.text.capitalize(), found.verdict.text) or (
         found.verdict.text[1:] in text
@@ -123,12 +126,12 @@ def test_the_figures_are_those_of_the_evaluation(found, read):
     assert "Checks by step" in {attributes.get("aria-label") for _, attributes, _ in read.tags}
 
 
-def test_the_same_evaluation_gives_the_same_bytes(found, tmp_path):
+def test_the_same_evaluation_gives_the_same_bytes(found: Any, tmp_path: Path) -> None:
     one, two = (write_report(found, tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
     assert one == two
 
 
-def test_what_cannot_be_written_or_plotted_is_refused(found, tmp_path):
+def test_what_cannot_be_written_or_plotted_is_refused(found: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"NAME\.html"):
         write_report(found, tmp_path / "a.pdf")
     (tmp_path / "log").write_text("no json")
@@ -141,7 +144,7 @@ def test_what_cannot_be_written_or_plotted_is_refused(found, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if browser.CHROMIUM is None:
         pytest.skip("chromium is not installed (Debian: chromium)")
     opened = browser.Browser(tmp_path_factory.mktemp("chromium"))
@@ -151,7 +154,9 @@ def chromium(tmp_path_factory):
 
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_opens_without_complaint_with_all_charts_drawn_on_any_screen(chromium, report, read, width, scheme):
+def test_it_opens_without_complaint_with_all_charts_drawn_on_any_screen(
+    chromium: Any, report: Any, read: Any, width: int, scheme: str
+) -> None:
     chromium.open(report, width, prefers_color_scheme=scheme)
     boxes = chromium.run(
         "[...document.querySelectorAll('figure > svg')].map(s => { const b = s.getBoundingClientRect();"
@@ -178,7 +183,7 @@ def test_it_opens_without_complaint_with_all_charts_drawn_on_any_screen(chromium
     assert chromium.complaints() == []
 
 
-def test_it_is_gone_through_by_keyboard(chromium, report):
+def test_it_is_gone_through_by_keyboard(chromium: Any, report: Any) -> None:
     chromium.open(report, 1280)
     seen = []
     for _ in range(14):

@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,7 @@ QUICK = {"steps": 5, "threads": 1, "precision": "float32"}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def rewritten(source, path, **changed):
+def rewritten(source: Any, path: Any, **changed: Any) -> Any:
     """A model's file with other metadata; None takes an entry out."""
     about = {**model_file.load_about(source), **changed}
     about = {key: value for key, value in about.items() if value is not None}
@@ -31,14 +33,14 @@ def rewritten(source, path, **changed):
     return path
 
 
-def equal(one, other):
+def equal(one: Any, other: Any) -> Any:
     return one.table.equals(other.table) and one.spec == other.spec
 
 
 # --- the file ---
 
 
-def test_a_model_comes_back_from_its_file(tiny_model, tiny_model_file, tmp_path):
+def test_a_model_comes_back_from_its_file(tiny_model: Model, tiny_model_file: Path, tmp_path: Path) -> None:
     """What it is, what it weighs and what it draws."""
     again = Model.load(tiny_model.save(tmp_path / "again.safetensors"))
     assert again.about() == tiny_model.about() == model_file.load_about(tiny_model_file)
@@ -46,7 +48,7 @@ def test_a_model_comes_back_from_its_file(tiny_model, tiny_model_file, tmp_path)
     assert equal(again.sample("all", 6), tiny_model.sample("all", 6))
 
 
-def test_a_trained_model_is_the_one_in_its_file(tiny_flows, tmp_path):
+def test_a_trained_model_is_the_one_in_its_file(tiny_flows: Any, tmp_path: Path) -> None:
     model = netgen.train(tiny_flows, out=tmp_path / "m.safetensors", **QUICK)
     again = netgen.load(tmp_path / "m.safetensors")
     assert again.weights_sha256() == model.weights_sha256()
@@ -56,7 +58,9 @@ def test_a_trained_model_is_the_one_in_its_file(tiny_flows, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.metrics.jsonl", "m.safetensors"]
 
 
-def test_the_metadata_are_json_that_says_what_the_model_is(tiny_model, tiny_flows, tiny_model_file):
+def test_the_metadata_are_json_that_says_what_the_model_is(
+    tiny_model: Model, tiny_flows: Any, tiny_model_file: Path
+) -> None:
     about = model_file.load_about(tiny_model_file)
     assert json.loads(json.dumps(about)) == about
     assert about["format"] == FORMAT
@@ -69,7 +73,7 @@ def test_the_metadata_are_json_that_says_what_the_model_is(tiny_model, tiny_flow
     assert training["parameters"] == sum(tensor.numel() for tensor in tiny_model.network.state_dict().values())
 
 
-def test_a_model_of_another_version_is_refused(tiny_model_file, tmp_path):
+def test_a_model_of_another_version_is_refused(tiny_model_file: Path, tmp_path: Path) -> None:
     path = rewritten(tiny_model_file, tmp_path / "new.safetensors", format=FORMAT + 1, netgen="9.9.9")
     with pytest.raises(
         ModelError, match=rf"of format {FORMAT + 1}; this netgen reads formats 3 to {FORMAT}.*\(9\.9\.9\)"
@@ -77,7 +81,7 @@ def test_a_model_of_another_version_is_refused(tiny_model_file, tmp_path):
         Model.load(path)
 
 
-def test_the_checkpoint_of_a_training_is_no_model(tiny_model_file, tmp_path):
+def test_the_checkpoint_of_a_training_is_no_model(tiny_model_file: Path, tmp_path: Path) -> None:
     path = rewritten(tiny_model_file, tmp_path / "m.checkpoint.safetensors", checkpoint=True)
     with pytest.raises(
         ModelError, match=r"checkpoint of an unfinished training\. Finish it with netgen train --resume"
@@ -86,7 +90,7 @@ def test_the_checkpoint_of_a_training_is_no_model(tiny_model_file, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0, 0.0001, 0.01, 0.5, 0.999])
-def test_a_truncated_model_is_refused(share, tiny_model_file, tmp_path):
+def test_a_truncated_model_is_refused(share: float | int, tiny_model_file: Path, tmp_path: Path) -> None:
     whole = tiny_model_file.read_bytes()
     path = tmp_path / "cut.safetensors"
     path.write_bytes(whole[: int(share * len(whole))])
@@ -115,14 +119,14 @@ def test_a_truncated_model_is_refused(share, tiny_model_file, tmp_path):
     ],
     ids=str,
 )
-def test_a_model_with_damaged_metadata_is_refused(changed, tiny_model_file, tmp_path):
+def test_a_model_with_damaged_metadata_is_refused(changed: Any, tiny_model_file: Path, tmp_path: Path) -> None:
     """One error that names the file, whatever is missing or does not fit."""
     path = rewritten(tiny_model_file, tmp_path / "damaged.safetensors", **changed)
     with pytest.raises(ModelError, match=r"damaged\.safetensors is a damaged model"):
         Model.load(path)
 
 
-def test_a_model_that_lacks_weights_is_refused(tiny_model_file, tmp_path):
+def test_a_model_that_lacks_weights_is_refused(tiny_model_file: Path, tmp_path: Path) -> None:
     tensors = model_file.load_tensors(tiny_model_file)
     tensors.pop("place")
     model_file.save(tmp_path / "x.safetensors", tensors, model_file.load_about(tiny_model_file))
@@ -130,7 +134,7 @@ def test_a_model_that_lacks_weights_is_refused(tiny_model_file, tmp_path):
         Model.load(tmp_path / "x.safetensors")
 
 
-def test_what_is_no_model_is_refused(tiny_flows, tmp_path):
+def test_what_is_no_model_is_refused(tiny_flows: Any, tmp_path: Path) -> None:
     table = tiny_flows.write(tmp_path / "t.parquet")
     with pytest.raises(ModelError, match=r"t\.parquet is no netgen model"):
         Model.load(table)
@@ -140,7 +144,7 @@ def test_what_is_no_model_is_refused(tiny_flows, tmp_path):
         Model.load(tmp_path)
 
 
-def test_an_existing_model_is_kept_unless_forced(tiny_model, tmp_path):
+def test_an_existing_model_is_kept_unless_forced(tiny_model: Model, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     path.write_text("mine")
     with pytest.raises(OutputError, match="exists already"):
@@ -153,7 +157,7 @@ def test_an_existing_model_is_kept_unless_forced(tiny_model, tmp_path):
 # --- sampling ---
 
 
-def test_samples_are_labelled_flows_that_packets_can_make(tiny_model):
+def test_samples_are_labelled_flows_that_packets_can_make(tiny_model: Model) -> None:
     table = tiny_model.sample({"dns-doh": 5, "Web-TLS": 20}, seed=3)
     assert table.counts() == {"Web-TLS": 20, "dns-doh": 5}
     assert table.spec == tiny_model.spec
@@ -167,14 +171,14 @@ def test_samples_are_labelled_flows_that_packets_can_make(tiny_model):
     assert set(table.table["source"].to_pylist()) == {"netgen:tiny"}
 
 
-def test_samples_carry_no_address_time_or_name(tiny_model):
+def test_samples_carry_no_address_time_or_name(tiny_model: Model) -> None:
     """Whatever tells flows of a class apart is in their series."""
     table = tiny_model.sample("all", 6).table
     for name in ("start_ns", "protocol", "src", "src_port", "dst", "dst_port", "vlan", "name"):
         assert table[name].null_count == len(table)
 
 
-def test_the_notes_say_how_to_draw_the_same_again(tiny_model):
+def test_the_notes_say_how_to_draw_the_same_again(tiny_model: Model) -> None:
     about = tiny_model.sample({"doh": 3}, seed=7, guidance=1.5, steps=4).about
     assert json.loads(json.dumps(about)) == about
     wanted = {"model": "tiny", "seed": 7, "guidance": 1.5, "steps": 4, "numbers": {"dns-doh": 3}}
@@ -183,7 +187,7 @@ def test_the_notes_say_how_to_draw_the_same_again(tiny_model):
     assert 0 <= about["distance_from_field_rms"]["mean"] <= about["distance_from_field_rms"]["max"]
 
 
-def test_the_same_seed_draws_the_same_flows(tiny_model):
+def test_the_same_seed_draws_the_same_flows(tiny_model: Model) -> None:
     assert equal(tiny_model.sample("plain", 5, seed=1), tiny_model.sample("plain", 5, seed=1))
     others = [tiny_model.sample("plain", 5, seed=seed).series() for seed in (1, 2, -1, 2**40)]
     for index, one in enumerate(others):
@@ -191,13 +195,13 @@ def test_the_same_seed_draws_the_same_flows(tiny_model):
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 33])
-def test_a_flow_is_the_same_however_many_are_drawn(n, tiny_model):
+def test_a_flow_is_the_same_however_many_are_drawn(n: int, tiny_model: Model) -> None:
     """One alone, a block less one, a block, a block and one: flow i of a class stays flow i."""
     many = tiny_model.sample("Web-TLS", 40, steps=4).series()
     np.testing.assert_array_equal(tiny_model.sample("Web-TLS", n, steps=4).series(), many[:n])
 
 
-def test_a_flow_is_the_same_whatever_is_drawn_beside_it(tiny_model):
+def test_a_flow_is_the_same_whatever_is_drawn_beside_it(tiny_model: Model) -> None:
     """Neither other classes nor their order matter."""
     alone = tiny_model.sample("dns-doh", 5, steps=4).series()
     for wanted in (
@@ -210,7 +214,7 @@ def test_a_flow_is_the_same_whatever_is_drawn_beside_it(tiny_model):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_a_flow_is_the_same_whoever_draws_it(workers, tiny_model):
+def test_a_flow_is_the_same_whoever_draws_it(workers: int, tiny_model: Model) -> None:
     """Any number of workers draws the same table, in the same order, and leaves torch's threads as they were."""
     before = torch.get_num_threads()
     table = tiny_model.sample({"Web-TLS": 40, "dns-doh": 20}, steps=4, workers=workers)
@@ -218,7 +222,7 @@ def test_a_flow_is_the_same_whoever_draws_it(workers, tiny_model):
     assert equal(table, tiny_model.sample({"Web-TLS": 40, "dns-doh": 20}, steps=4))
 
 
-def test_a_flow_does_not_depend_on_the_global_generators(tiny_model):
+def test_a_flow_does_not_depend_on_the_global_generators(tiny_model: Model) -> None:
     torch.manual_seed(1)
     one = tiny_model.sample("doh", 3, steps=4)
     torch.manual_seed(2)
@@ -226,7 +230,7 @@ def test_a_flow_does_not_depend_on_the_global_generators(tiny_model):
     assert equal(tiny_model.sample("doh", 3, steps=4), one)
 
 
-def test_flows_of_two_classes_begin_from_other_noise(tiny_model):
+def test_flows_of_two_classes_begin_from_other_noise(tiny_model: Model) -> None:
     """A network that knows no classes draws other flows for each: they are not one flow under two labels."""
     network = copy.deepcopy(tiny_model.network)
     torch.nn.init.zeros_(network.label.weight)
@@ -238,7 +242,9 @@ def test_flows_of_two_classes_begin_from_other_noise(tiny_model):
 
 
 @pytest.mark.parametrize("encoder", ["gasf", "gadf", "delay"])
-def test_a_model_of_another_encoder_is_trained_saved_read_and_drawn_from(encoder, tiny_flows, tmp_path):
+def test_a_model_of_another_encoder_is_trained_saved_read_and_drawn_from(
+    encoder: str, tiny_flows: Any, tmp_path: Path
+) -> None:
     """Its file says which; a flow is the same from the model and from its file."""
     out = tmp_path / "other.safetensors"
     model = netgen.train(tiny_flows, out=out, encoder=encoder, preset="tiny", **QUICK)
@@ -250,14 +256,14 @@ def test_a_model_of_another_encoder_is_trained_saved_read_and_drawn_from(encoder
     assert drawn.series().any((1, 2)).all()
 
 
-def test_an_encoder_or_a_preset_that_is_not_there_is_refused(tiny_flows):
+def test_an_encoder_or_a_preset_that_is_not_there_is_refused(tiny_flows: Any) -> None:
     for more, there in (({"encoder": "gaf"}, "gasf, gadf, delay, series"), ({"preset": "huge"}, "tiny, small, base")):
         with pytest.raises(netgen.NetgenError, match=next(iter(more.values()))) as caught:
             netgen.train(tiny_flows, **more, **QUICK)
         assert there in str(caught.value) + str(caught.value.hint)
 
 
-def test_steps_and_guidance_change_what_is_drawn(tiny_model):
+def test_steps_and_guidance_change_what_is_drawn(tiny_model: Model) -> None:
     plain = tiny_model.sample("Web", 4, steps=4).series()
     for more in ({"steps": 5}, {"steps": 4, "guidance": 3.0}):
         assert not np.array_equal(tiny_model.sample("Web", 4, **more).series(), plain)
@@ -268,15 +274,15 @@ def test_steps_and_guidance_change_what_is_drawn(tiny_model):
     [(1, {"Web-TLS": 1}), (3, {"Web-TLS": 1, "dns-doh": 1, "dns-plain": 1}),
      (8, {"Web-TLS": 3, "dns-doh": 3, "dns-plain": 2})],
 )  # fmt: skip
-def test_all_spreads_the_flows_evenly_over_the_classes(n, counts, tiny_model):
+def test_all_spreads_the_flows_evenly_over_the_classes(n: int, counts: Any, tiny_model: Model) -> None:
     assert tiny_model.sample("all", n, steps=2).counts() == counts
 
 
-def test_several_classes_get_the_number_each(tiny_model):
+def test_several_classes_get_the_number_each(tiny_model: Model) -> None:
     assert tiny_model.sample(["doh", "Web"], 2, steps=2).counts() == {"Web-TLS": 2, "dns-doh": 2}
 
 
-def test_progress_counts_the_flows(tiny_model):
+def test_progress_counts_the_flows(tiny_model: Model) -> None:
     told = []
     tiny_model.sample({"doh": 20, "Web": 3}, steps=2, progress=lambda done, total: told.append((done, total)))
     assert told == [(3, 23), (19, 23), (23, 23)]
@@ -294,7 +300,7 @@ def test_progress_counts_the_flows(tiny_model):
     ],
     ids=str,
 )
-def test_what_cannot_be_drawn_is_refused(more, message, tiny_model):
+def test_what_cannot_be_drawn_is_refused(more: Any, message: str, tiny_model: Model) -> None:
     with pytest.raises(InputError, match=message):
         tiny_model.sample(**more)
 
@@ -317,13 +323,13 @@ def test_what_cannot_be_drawn_is_refused(more, message, tiny_model):
         ("ssh", []),
     ],
 )
-def test_a_class_is_found_exactly_then_by_case_then_by_part(wanted, found):
+def test_a_class_is_found_exactly_then_by_case_then_by_part(wanted: str, found: Any) -> None:
     classes = ["dns", "dns-doh", "dns-plain", "Web", "web"]
     expected = ["Web"] if wanted == "Web" else found
     assert match_class(wanted, classes) == expected
 
 
-def test_a_class_that_is_not_there_or_not_clear_is_refused_with_those_there_are(tiny_model):
+def test_a_class_that_is_not_there_or_not_clear_is_refused_with_those_there_are(tiny_model: Model) -> None:
     assert tiny_model.find_class("WEB") == "Web-TLS"
     with pytest.raises(ModelError, match=r"class 'dns' of model tiny could be dns-doh, dns-plain\. Write more of it"):
         tiny_model.find_class("dns")
@@ -334,7 +340,7 @@ def test_a_class_that_is_not_there_or_not_clear_is_refused_with_those_there_are(
 # --- training ---
 
 
-def test_nothing_but_the_series_reaches_the_model(tiny_flows):
+def test_nothing_but_the_series_reaches_the_model(tiny_flows: Any) -> None:
     """Other addresses, ports, names, times, files and totals: the same weights, bit for bit.
 
     A protocol divides the flows of a class; where all have the same, it only names what is drawn.
@@ -358,7 +364,7 @@ def test_nothing_but_the_series_reaches_the_model(tiny_flows):
     assert netgen.train(changed, **QUICK, validation=0).weights_sha256() != one.weights_sha256()
 
 
-def test_the_names_of_classes_are_labels_and_no_more(tiny_flows):
+def test_the_names_of_classes_are_labels_and_no_more(tiny_flows: Any) -> None:
     """Renaming classes in their order renames the samples."""
     names = {"Web-TLS": "a", "dns-doh": "b", "dns-plain": "c"}
     renamed = FlowTable.build(tiny_flows.series(), tiny_flows.spec, label=[names[name] for name in tiny_flows.labels])
@@ -367,12 +373,12 @@ def test_the_names_of_classes_are_labels_and_no_more(tiny_flows):
     assert two.classes == ("a", "b", "c")
 
 
-def test_the_same_seed_makes_the_same_model(tiny_flows):
+def test_the_same_seed_makes_the_same_model(tiny_flows: Any) -> None:
     one, two, other = (netgen.train(tiny_flows, seed=seed, **QUICK) for seed in (1, 1, 2))
     assert one.weights_sha256() == two.weights_sha256() != other.weights_sha256()
 
 
-def test_the_model_does_not_depend_on_the_threads_of_the_program_around_it(tiny_flows):
+def test_the_model_does_not_depend_on_the_threads_of_the_program_around_it(tiny_flows: Any) -> None:
     """Only on those it was told to use."""
     found = set()
     for threads in (1, 2, 3):
@@ -382,13 +388,13 @@ def test_the_model_does_not_depend_on_the_threads_of_the_program_around_it(tiny_
     assert len(found) == 1
 
 
-def test_flows_without_a_label_are_left_out_of_the_training(tiny_flows):
+def test_flows_without_a_label_are_left_out_of_the_training(tiny_flows: Any) -> None:
     more = FlowTable.build(tiny_flows.series()[:3] * 9, tiny_flows.spec)
     with_more = netgen.train([tiny_flows, more], **QUICK)
     assert with_more.weights_sha256() == netgen.train(tiny_flows, **QUICK).weights_sha256()
 
 
-def test_the_limits_of_each_class_are_learnt(tiny_model, tiny_flows):
+def test_the_limits_of_each_class_are_learnt(tiny_model: Model, tiny_flows: Any) -> None:
     """No packet of a class is drawn smaller or larger on average than the real ones."""
     series, labels = tiny_flows.to_numpy()
     for place, name in enumerate(tiny_model.classes):
@@ -400,7 +406,7 @@ def test_the_limits_of_each_class_are_learnt(tiny_model, tiny_flows):
             assert tiny_model.limits.largest[place, way] == int(np.ceil(mean.max()))
 
 
-def test_the_metrics_file_tells_of_the_training(tiny_model_file):
+def test_the_metrics_file_tells_of_the_training(tiny_model_file: Path) -> None:
     """A JSON line at the beginning and one every 20 steps: error, rate, samples a second, share done."""
     lines = [json.loads(line) for line in tiny_model_file.with_name("tiny.metrics.jsonl").read_text().splitlines()]
     assert lines[0]["begin_at_step"] == 0
@@ -410,7 +416,9 @@ def test_the_metrics_file_tells_of_the_training(tiny_model_file):
     assert all(line["error"] > 0 and line["samples_per_second"] > 0 for line in lines[1:])
 
 
-def test_a_training_by_the_clock_ends_where_there_is_no_more_to_learn(tiny_flows, tmp_path, monkeypatch, capsys):
+def test_a_training_by_the_clock_ends_where_there_is_no_more_to_learn(
+    tiny_flows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Flows that were seen over and over are remembered; whoever asks for steps gets them."""
     monkeypatch.setattr(netgen.training, "FEWEST_STEPS", 3)
     monkeypatch.setattr(netgen.training, "SEEN_ENOUGH", 4.0)
@@ -427,15 +435,15 @@ def test_a_training_by_the_clock_ends_where_there_is_no_more_to_learn(tiny_flows
     assert netgen.train(tiny_flows, minutes=60, **more).training["steps"] == 3
 
 
-def test_minutes_hold_what_is_measured_after_the_training(tiny_flows, monkeypatch):
+def test_minutes_hold_what_is_measured_after_the_training(tiny_flows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock of the training itself ends before; of packets nothing is measured. What it all took is noted."""
     seen, run = [], netgen.training.run_training
 
-    def short(state, images, labels, config, *rest, **more):
+    def short(state: Any, images: Any, labels: Any, config: Any, *rest: Any, **more: Any) -> Any:
         seen.append(config.seconds)
         return run(state, images, labels, dataclasses.replace(config, steps=2, seconds=None), *rest, **more)
 
-    def late(model, *rest, **more):
+    def late(model: Any, *rest: Any, **more: Any) -> Any:
         moment[0] += 90.0
         return model
 
@@ -448,7 +456,7 @@ def test_minutes_hold_what_is_measured_after_the_training(tiny_flows, monkeypatc
     assert model.training["minutes"] == 1.5
 
 
-def test_threads_and_precision_are_chosen_by_trial_and_noted(tiny_flows):
+def test_threads_and_precision_are_chosen_by_trial_and_noted(tiny_flows: Any) -> None:
     """Where they are not given; the trial itself changes nothing of the training."""
     before = torch.get_num_threads()
     model = netgen.train(tiny_flows, steps=3, threads=1)
@@ -461,18 +469,18 @@ def test_threads_and_precision_are_chosen_by_trial_and_noted(tiny_flows):
 
 
 @pytest.mark.parametrize("more", [{"steps": 0}, {"minutes": -1}, {"threads": 0}, {"precision": "float16"}], ids=str)
-def test_impossible_settings_are_refused(more, tiny_flows):
+def test_impossible_settings_are_refused(more: Any, tiny_flows: Any) -> None:
     with pytest.raises(InputError, match=next(iter(more))):
         netgen.train(tiny_flows, **more)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31, 2**64])
-def test_impossible_seeds_are_refused(seed, tiny_flows):
+def test_impossible_seeds_are_refused(seed: Any, tiny_flows: Any) -> None:
     with pytest.raises(InputError, match=rf"seed {seed} cannot be trained with\. Take one from 0"):
         netgen.train(tiny_flows, seed=seed, steps=1)
 
 
-def test_tables_that_cannot_be_learnt_from_are_refused(tiny_flows):
+def test_tables_that_cannot_be_learnt_from_are_refused(tiny_flows: Any) -> None:
     bare = FlowTable.build(tiny_flows.series(), tiny_flows.spec)
     with pytest.raises(TableError, match="none of the 60 flows has a label"):
         netgen.train(bare, steps=1)
@@ -489,14 +497,14 @@ def test_tables_that_cannot_be_learnt_from_are_refused(tiny_flows):
 # --- usefulness ---
 
 
-def test_usefulness_tells_classes_apart_that_differ_and_not_those_that_do_not(tiny_flows):
+def test_usefulness_tells_classes_apart_that_differ_and_not_those_that_do_not(tiny_flows: Any) -> None:
     """Tested on the classes it was trained on it is right; with shuffled labels it guesses."""
     half = np.arange(60) % 2 == 0
     train, test = tiny_flows.take(half), tiny_flows.take(~half)
     web = [("web" if label == "Web-TLS" else "dns") for label in tiny_flows.labels]
     place = tiny_flows.table.column_names.index("label")
 
-    def labelled(table, labels):
+    def labelled(table: Any, labels: Any) -> Any:
         return FlowTable(table.table.set_column(place, "label", pa.array(labels)), table.spec)
 
     two = labelled(tiny_flows, web)
@@ -512,7 +520,9 @@ def test_usefulness_tells_classes_apart_that_differ_and_not_those_that_do_not(ti
 # --- shipped models ---
 
 
-def test_a_model_is_found_by_path_by_name_and_by_class(shipped_folder, tiny_model_file, tiny_model):
+def test_a_model_is_found_by_path_by_name_and_by_class(
+    shipped_folder: Any, tiny_model_file: Path, tiny_model: Model
+) -> None:
     (model,) = shipped_models()
     assert (model.name, model.path.parent, model.card.name) == ("tiny", shipped_folder, "tiny.md")
     assert model.about == tiny_model.about()
@@ -522,14 +532,14 @@ def test_a_model_is_found_by_path_by_name_and_by_class(shipped_folder, tiny_mode
     assert load("tiny").weights_sha256() == tiny_model.weights_sha256()
 
 
-def test_the_checkpoint_of_a_training_is_not_shipped(shipped_folder, tiny_model_file):
+def test_the_checkpoint_of_a_training_is_not_shipped(shipped_folder: Any, tiny_model_file: Path) -> None:
     """A model that is being trained into the package does not stop the others from being found."""
     rewritten(tiny_model_file, shipped_folder / "a.checkpoint.safetensors", checkpoint=True)
     assert [model.name for model in shipped_models()] == ["tiny"]
     assert model_with(["doh"]) == shipped_folder / "tiny.safetensors"
 
 
-def test_a_model_or_class_that_is_nowhere_is_refused_with_what_there_is(shipped_folder):
+def test_a_model_or_class_that_is_nowhere_is_refused_with_what_there_is(shipped_folder: Any) -> None:
     with pytest.raises(ModelError, match=r"there is no model vidoe: no such file, and the shipped models are tiny"):
         load("vidoe")
     with pytest.raises(
@@ -541,7 +551,7 @@ def test_a_model_or_class_that_is_nowhere_is_refused_with_what_there_is(shipped_
 
 
 @pytest.mark.parametrize(("name", "classes"), [("base", 12), ("video", 4)])
-def test_a_model_of_the_package_draws_flows(name, classes):
+def test_a_model_of_the_package_draws_flows(name: str, classes: int) -> None:
     """A few steps only: that the file is whole and fits this version; its card speaks of each of its classes."""
     models = {model.name: model for model in netgen.shipped_models()}
     assert name in models

@@ -161,7 +161,9 @@ def model(device: FlowTable) -> netgen.Model:
     return netgen.train(device, steps=300, threads=1, precision="float32", validation=0)
 
 
-def test_rare_protocols_are_learnt_from_no_oftener_than_others_of_their_class(device: FlowTable, monkeypatch) -> None:
+def test_rare_protocols_are_learnt_from_no_oftener_than_others_of_their_class(
+    device: FlowTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Flows are drawn by the size of their class: one of a rare protocol as often as any other of it."""
     seen, odds = [], netgen.diffusion.train.class_odds
     monkeypatch.setattr(netgen.diffusion.train, "class_odds", lambda classes: seen.append(classes) or odds(classes))

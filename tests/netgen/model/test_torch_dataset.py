@@ -3,6 +3,8 @@
 import pickle
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +20,12 @@ LABELS = ["b", None, "a", "b", None, "c"]
 
 
 @pytest.fixture
-def table():
+def table() -> Any:
     count = np.random.default_rng(0).integers(0, 4, (6, 2, 8))
     return FlowTable.build(np.concatenate([count * 900, count], axis=1), SPEC, label=LABELS)
 
 
-def test_an_item_is_a_series_and_a_class_number(table):
+def test_an_item_is_a_series_and_a_class_number(table: Any) -> None:
     """float32 (channels, bins) and an int, in the order of the table; rows without a label are left out."""
     data = netgen.to_torch(table, scale=None)
     assert data.classes == ("a", "b", "c")
@@ -39,21 +41,21 @@ def test_an_item_is_a_series_and_a_class_number(table):
         data[4]
 
 
-def test_a_table_is_taken_from_its_file_too(table, tmp_path):
+def test_a_table_is_taken_from_its_file_too(table: Any, tmp_path: Path) -> None:
     table.write(tmp_path / "t.parquet")
     mine, other = netgen.to_torch(table), netgen.to_torch(str(tmp_path / "t.parquet"))
     assert torch.equal(mine.series, other.series)
     assert torch.equal(mine.targets, other.targets)
 
 
-def test_log_is_the_default_and_learns_nothing_of_the_table(table):
+def test_log_is_the_default_and_learns_nothing_of_the_table(table: Any) -> None:
     """log(1 + x), flow by flow the same in any table."""
     data = netgen.to_torch(table)
     assert np.allclose(data.series.numpy(), np.log1p(table.labelled().series()), rtol=1e-6)
     assert torch.equal(netgen.to_torch(table.take([3])).series[0], data.series[2])
 
 
-def test_large_numbers_stay_what_float32_can_say():
+def test_large_numbers_stay_what_float32_can_say() -> None:
     """A bin of gigabytes is rounded, not wrapped."""
     series = np.zeros((1, 4, 8), np.int64)
     series[0, 0, 0], series[0, 2, 0] = 3 * 2**31, 5 * 10**6
@@ -61,7 +63,7 @@ def test_large_numbers_stay_what_float32_can_say():
     assert data.series[0, 0, 0].item() == 3 * 2**31
 
 
-def test_a_test_set_takes_the_classes_of_its_training_set(table):
+def test_a_test_set_takes_the_classes_of_its_training_set(table: Any) -> None:
     """A class that the test set lacks keeps its number."""
     train = netgen.to_torch(table)
     test = netgen.to_torch(table.take([0, 5]), classes=train.classes)
@@ -70,7 +72,7 @@ def test_a_test_set_takes_the_classes_of_its_training_set(table):
     assert netgen.to_torch(table, classes=["c", "z", "b", "a"]).targets.tolist() == [2, 3, 2, 0]
 
 
-def test_a_class_that_is_not_among_those_given_is_named(table):
+def test_a_class_that_is_not_among_those_given_is_named(table: Any) -> None:
     with pytest.raises(TableError, match=r"2 flows are of class 'b', which is not among the classes given: a, c"):
         netgen.to_torch(table, classes=["a", "c"])
     kept = table.take(table.labels != "b")  # as the message says
@@ -78,26 +80,26 @@ def test_a_class_that_is_not_among_those_given_is_named(table):
 
 
 @pytest.mark.parametrize("options", [{"classes": "abc"}, {"classes": ["a", "b", "c", "a"]}, {"scale": "minmax"}])
-def test_what_cannot_be_used_is_refused(options, table):
+def test_what_cannot_be_used_is_refused(options: Any, table: Any) -> None:
     with pytest.raises(InputError):
         netgen.to_torch(table, **options)
 
 
-def test_a_table_without_labels_or_none_at_all_is_refused(table, tmp_path):
+def test_a_table_without_labels_or_none_at_all_is_refused(table: Any, tmp_path: Path) -> None:
     with pytest.raises(TableError, match="none of the 2 flows has a label"):
         netgen.to_torch(table.take([1, 4]))
     with pytest.raises(TableError, match="does not exist"):
         netgen.to_torch(tmp_path / "no.parquet")
 
 
-def test_series_of_another_cut_are_seen_by_their_spec(table):
+def test_series_of_another_cut_are_seen_by_their_spec(table: Any) -> None:
     """Two data sets can be compared as tables are."""
     other = FlowTable.build(np.ones((1, 4, 12), np.int64), SeriesSpec(bin_ns=10**8, length=12), label="a")
     with pytest.raises(SpecMismatch):
         netgen.to_torch(table).spec.require_equal(netgen.to_torch(other).spec, "train", "test")
 
 
-def test_it_can_be_pickled(table):
+def test_it_can_be_pickled(table: Any) -> None:
     """Into another process, whole."""
     data = netgen.to_torch(table)
     again = pickle.loads(pickle.dumps(data))
@@ -106,7 +108,7 @@ def test_it_can_be_pickled(table):
     assert torch.equal(again.targets, data.targets)
 
 
-def test_a_loaders_workers_give_the_same_batches(table, tmp_path):
+def test_a_loaders_workers_give_the_same_batches(table: Any, tmp_path: Path) -> None:
     """With fresh processes, to which the data set is handed; in a script, since a parent of workers keeps a helper."""
     table.write(tmp_path / "t.parquet")
     (tmp_path / "script.py").write_text(

@@ -1,6 +1,8 @@
 """netgen: whether flows are put right is decided by what a classifier learns, then by what gives them away."""
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def real(tiny_model):
+def real(tiny_model: Model) -> Any:
     """Series of flows, and their class numbers."""
     table = tiny_model.sample("all", 40, seed=9)
     return table.series(), np.searchsorted(np.array(tiny_model.classes), table.labels.astype(str))
@@ -31,21 +33,21 @@ class _Scored:
     macro_f1: float
     auc: float
 
-    def learnt(self):
+    def learnt(self) -> Any:
         return self.macro_f1
 
-    def told(self):
+    def told(self) -> Any:
         return self.auc
 
 
 @pytest.fixture
-def learnt(tiny_model, real, monkeypatch):
+def learnt(tiny_model: Model, real: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Function: scores of flows in each form, to the choice; those with repeated bins where these are not the worst."""
     plain = dataclasses.replace(tiny_model, totals=Marginals.none(len(tiny_model.classes)))
     scores = {}
     monkeypatch.setattr(calibration, "_beside", lambda model, *_: _Scored(*scores[form(model)]))
 
-    def decided(*of, repeats=False, holds_flows=True):
+    def decided(*of: Any, repeats: Any = False, holds_flows: Any = True) -> Any:
         worst = (0.0, 1.0)
         for name, score in zip(("none", "each", "shared"), of, strict=True):
             scores[name] = worst if repeats else score
@@ -55,7 +57,7 @@ def learnt(tiny_model, real, monkeypatch):
     return decided
 
 
-def form(model):
+def form(model: Any) -> Any:
     """How a model puts its flows right."""
     again = " and repeats" if len(model.repeats.drawn) else ""
     if isinstance(model.totals, Shares):
@@ -75,12 +77,12 @@ def form(model):
         ((0.600, 0.70), (0.605, 0.80), (0.601, 0.75), "none"),
     ],
 )
-def test_flows_are_put_right_as_is_for_the_better(learnt, none, each, shared, chosen):
+def test_flows_are_put_right_as_is_for_the_better(learnt: Any, none: Any, each: Any, shared: Any, chosen: str) -> None:
     assert learnt(none, each, shared) == chosen
     assert learnt(none, each, shared, repeats=True) == f"{chosen} and repeats"
 
 
-def test_a_model_may_be_kept_from_holding_numbers_of_flows(learnt):
+def test_a_model_may_be_kept_from_holding_numbers_of_flows(learnt: Any) -> None:
     """Then distributions alone are chosen from, however much more would be learnt."""
     assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), holds_flows=False) == "each"
     assert learnt((0.3, 0.9), (0.2, 0.9), (0.9, 0.5), holds_flows=False) == "none"
@@ -88,13 +90,13 @@ def test_a_model_may_be_kept_from_holding_numbers_of_flows(learnt):
 
 
 @pytest.fixture
-def ways(tiny_model, real):
+def ways(tiny_model: Model, real: Any) -> Any:
     """The tiny model with its flows put right in each way, by the name of its form."""
     drawn = drawn_once(tiny_model, *real, device="cpu", workers=1)
     return {form(each): each for each in candidates(tiny_model, *drawn, *real)}
 
 
-def test_a_model_keeps_how_its_flows_are_put_right(ways, tmp_path):
+def test_a_model_keeps_how_its_flows_are_put_right(ways: Any, tmp_path: Path) -> None:
     """Written and read again, it draws the same flows."""
     for model in ways.values():
         again = Model.load(model.save(tmp_path / "m.safetensors", force=True))
@@ -104,7 +106,7 @@ def test_a_model_keeps_how_its_flows_are_put_right(ways, tmp_path):
 
 
 @pytest.fixture
-def often(tiny_model, real):
+def often(tiny_model: Model, real: Any) -> Any:
     """What the choice is from if every other real flow of a class is the same: candidates, drawn flows and labels."""
     series, labels = real[0].copy(), real[1]
     for label in np.unique(labels):
@@ -114,7 +116,7 @@ def often(tiny_model, real):
     return candidates(tiny_model, *drawn, series, labels), drawn, (series, labels)
 
 
-def test_what_recurs_is_learnt_apart_from_all_else(often):
+def test_what_recurs_is_learnt_apart_from_all_else(often: Any) -> None:
     """Flows that recur are drawn as often as they are real, and lend nothing to others."""
     tried, drawn, (series, labels) = often
     for model in tried[:3]:
@@ -129,13 +131,13 @@ def test_what_recurs_is_learnt_apart_from_all_else(often):
     assert not any(len(model.recurring.label) for model in tried[3:])
 
 
-def test_more_is_drawn_of_classes_of_more_flows_and_of_those_that_recur(tiny_model):
+def test_more_is_drawn_of_classes_of_more_flows_and_of_those_that_recur(tiny_model: Model) -> None:
     """So that enough flows are drawn that do not recur; a few of any class."""
     first, second = (tiny_model.sample({name: 20}, seed=3).series() for name in tiny_model.classes[:2])
     series = np.concatenate([first, np.repeat(second[:1], 20, axis=0)])
     labels = np.repeat([0, 1], 20)
 
-    def numbers(*real):
+    def numbers(*real: Any) -> Any:
         return np.bincount(drawn_once(tiny_model, *real, device="cpu", workers=1)[1]).tolist()
 
     with pytest.MonkeyPatch.context() as patch:
@@ -149,7 +151,7 @@ def test_more_is_drawn_of_classes_of_more_flows_and_of_those_that_recur(tiny_mod
         assert numbers(np.concatenate([first] * 3 + [second[:1]]), np.repeat([0, 1], [60, 1]))[0] == 53
 
 
-def test_a_model_that_holds_flows_says_so(often):
+def test_a_model_that_holds_flows_says_so(often: Any) -> None:
     model = often[0][2]
     assert model.holds_flows()
     assert dataclasses.replace(model, repeats=calibration.Repeats.none()).holds_flows()
@@ -157,7 +159,7 @@ def test_a_model_that_holds_flows_says_so(often):
     assert not nothing.holds_flows()
 
 
-def test_a_model_keeps_which_flows_recur(often, tmp_path):
+def test_a_model_keeps_which_flows_recur(often: Any, tmp_path: Path) -> None:
     model = often[0][1]
     again = Model.load(model.save(tmp_path / "m.safetensors"))
     assert again.weights_sha256() == model.weights_sha256()
@@ -185,7 +187,7 @@ def test_a_model_keeps_which_flows_recur(often, tmp_path):
         ("odds", None),
     ],
 )
-def test_a_model_whose_recurring_flows_do_not_fit_is_refused(often, tmp_path, part, wrong):
+def test_a_model_whose_recurring_flows_do_not_fit_is_refused(often: Any, tmp_path: Path, part: str, wrong: Any) -> None:
     path = often[0][1].save(tmp_path / "m.safetensors")
     tensors, about = model_file.load_tensors(path), model_file.load_about(path)
     given = tensors.pop(f"recurring.{part}")
@@ -197,7 +199,9 @@ def test_a_model_whose_recurring_flows_do_not_fit_is_refused(often, tmp_path, pa
 
 
 @pytest.mark.parametrize("left", [set(), {"shares.real"}, {"shares.drawn", "shares.real", "shares.more"}])
-def test_a_model_whose_totals_are_not_as_this_netgen_keeps_them_is_refused(ways, tmp_path, left):
+def test_a_model_whose_totals_are_not_as_this_netgen_keeps_them_is_refused(
+    ways: Any, tmp_path: Path, left: Any
+) -> None:
     path = ways["shared"].save(tmp_path / "m.safetensors")
     tensors, about = model_file.load_tensors(path), model_file.load_about(path)
     kept = {name: each for name, each in tensors.items() if not name.startswith("shares.")}
@@ -226,7 +230,7 @@ def test_a_model_whose_totals_are_not_as_this_netgen_keeps_them_is_refused(ways,
         ("real", None),
     ],
 )
-def test_a_model_whose_repeated_bins_do_not_fit_is_refused(ways, tmp_path, part, wrong):
+def test_a_model_whose_repeated_bins_do_not_fit_is_refused(ways: Any, tmp_path: Path, part: str, wrong: Any) -> None:
     path = ways["none and repeats"].save(tmp_path / "m.safetensors")
     tensors, about = model_file.load_tensors(path), model_file.load_about(path)
     assert len(tensors["repeats.place"])
@@ -241,7 +245,7 @@ def test_a_model_whose_repeated_bins_do_not_fit_is_refused(ways, tmp_path, part,
 
 
 @pytest.mark.parametrize("flows", [1, 4, 13, 16, 17, 27, 40])
-def test_flow_i_is_flow_i_whoever_shares_its_totals(ways, flows):
+def test_flow_i_is_flow_i_whoever_shares_its_totals(ways: Any, flows: int) -> None:
     """Flows whose totals are shared out are drawn together, however few of them are asked for."""
     for model in ways.values():
         name = model.classes[0]
@@ -249,7 +253,7 @@ def test_flow_i_is_flow_i_whoever_shares_its_totals(ways, flows):
         np.testing.assert_array_equal(model.sample(name, flows, seed=4, workers=2).series(), most[:flows])
 
 
-def test_flows_are_judged_by_both(tiny_model):
+def test_flows_are_judged_by_both(tiny_model: Model) -> None:
     """Real flows as drawn ones: all is learnt from them, and nothing tells them apart but chance."""
     table = tiny_model.sample("all", 60, seed=2)
     labels = np.searchsorted(np.array(tiny_model.classes), table.labels.astype(str))
@@ -262,7 +266,7 @@ def test_flows_are_judged_by_both(tiny_model):
     assert calibration._beside(model, scaled + noise, labels, series, labels).told() > same.told()
 
 
-def test_from_flows_of_one_class_all_is_learnt(tiny_model):
+def test_from_flows_of_one_class_all_is_learnt(tiny_model: Model) -> None:
     table = tiny_model.sample({tiny_model.classes[0]: 30}, seed=2)
     labels = np.zeros(len(table), np.int64)
     beside = calibration._beside(tiny_model, tiny_model.scale.scale(table.series()), labels, table.series(), labels)

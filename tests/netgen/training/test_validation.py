@@ -2,6 +2,8 @@
 
 import copy
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from netgen.training import validation
 from netgen.training.validation import Check, Validator, due, hold_back
 
 
-def flows(classes=(("a", 30), ("b", 30), ("few", 5)), captures=6):
+def flows(classes: Any = (("a", 30), ("b", 30), ("few", 5)), captures: Any = 6) -> Any:
     draw = np.random.default_rng(0)
     labels = [name for name, number in classes for _ in range(number)]
     packets = draw.integers(0, 3, (len(labels), 2, 8)) + (np.array(labels) == "b")[:, None, None]
@@ -23,7 +25,7 @@ def flows(classes=(("a", 30), ("b", 30), ("few", 5)), captures=6):
     return FlowTable.build(series, SeriesSpec(bin_ns=10**8, length=8), label=labels, source=source)
 
 
-def test_a_share_of_each_large_class_is_held_back_by_capture_and_small_classes_are_learnt_whole():
+def test_a_share_of_each_large_class_is_held_back_by_capture_and_small_classes_are_learnt_whole() -> None:
     table = flows()
     kept, held = hold_back(table, 0.2, 0)
     assert sorted([*kept.tolist(), *held.tolist()]) == list(range(65))
@@ -36,7 +38,7 @@ def test_a_share_of_each_large_class_is_held_back_by_capture_and_small_classes_a
     assert len(hold_back(table, 0.0, 0)[1]) == 0
 
 
-def test_checks_are_due_eight_times_not_too_early_and_not_too_dear():
+def test_checks_are_due_eight_times_not_too_early_and_not_too_dear() -> None:
     assert not due(0, 0.5, 100, None, 1, 0)  # too early
     assert not due(0, 0.1, 300, None, 1, 0)
     assert due(0, 0.125, 300, None, 1, 0)
@@ -49,18 +51,18 @@ def test_checks_are_due_eight_times_not_too_early_and_not_too_dear():
 class State:
     """What a validator needs of a training: weights with a name."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.step, self.average = 0, self
         self.weights = {}
 
-    def state_dict(self):
+    def state_dict(self) -> Any:
         return {}
 
-    def load_state_dict(self, weights):
+    def load_state_dict(self, weights: Any) -> None:
         self.weights = dict(weights)
 
 
-def checked(*scores):
+def checked(*scores: Any) -> Any:
     """A validator after checks of such scores and closest shares."""
     found = Validator.__new__(Validator)
     found._truth, found.history, found.best, found._weights, found.stopped = np.zeros(100), [], None, {}, ""
@@ -82,11 +84,13 @@ def checked(*scores):
         ([(0.6, 0.5), (0.9, 0.8), (0.95, 0.9)], 0),  # what memorises is not kept
     ],
 )
-def test_the_last_weights_are_kept_unless_earlier_ones_are_better_by_more_than_chance_or_these_memorise(scores, kept):
+def test_the_last_weights_are_kept_unless_earlier_ones_are_better_by_more_than_chance_or_these_memorise(
+    scores: Any, kept: int
+) -> None:
     assert checked(*scores).settle(State()).step == kept
 
 
-def test_a_training_that_memorises_is_stopped_and_says_so(tmp_path, monkeypatch):
+def test_a_training_that_memorises_is_stopped_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "FIRST", 2)
     monkeypatch.setattr(validation, "STEPS", 2)
     monkeypatch.setattr(validation, "MEMORISED", -1.0)
@@ -98,13 +102,15 @@ def test_a_training_that_memorises_is_stopped_and_says_so(tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "FIRST", 2)
     monkeypatch.setattr(validation, "STEPS", 2)
     monkeypatch.setattr(validation, "CHECKS", 3)
 
 
-def test_checks_are_logged_kept_in_the_model_and_change_no_weight(quick, tmp_path, monkeypatch):
+def test_checks_are_logged_kept_in_the_model_and_change_no_weight(
+    quick: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = {"steps": 9, "threads": 1, "precision": "float32", "seed": 1}
     with_checks = netgen.train(flows(), out=tmp_path / "m.safetensors", **settings)
     found = with_checks.training["validation"]
@@ -119,12 +125,12 @@ def test_checks_are_logged_kept_in_the_model_and_change_no_weight(quick, tmp_pat
     assert netgen.Model.load(tmp_path / "m.safetensors").training["validation"] == found
 
 
-def test_checks_know_nothing_of_the_flows_that_are_held_back(quick, monkeypatch):
+def test_checks_know_nothing_of_the_flows_that_are_held_back(quick: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a model draws for them is like the flows that were learnt from alone."""
     seen = []
     check = validation.Validator.check
 
-    def noted(self, state):
+    def noted(self, state: Any) -> Any:
         model = self._model_of(copy.deepcopy(state.average))
         seen.append((np.count_nonzero(~np.isnan(model.traits.real[..., 0])), model.limits.largest.max()))
         return check(self, state)
@@ -141,7 +147,9 @@ def test_checks_know_nothing_of_the_flows_that_are_held_back(quick, monkeypatch)
     assert max(largest for _, largest in seen) < 1400 <= model.limits.largest.max()
 
 
-def test_what_is_measured_after_a_training_is_measured_on_all_flows(quick, monkeypatch):
+def test_what_is_measured_after_a_training_is_measured_on_all_flows(
+    quick: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     measured = []
     monkeypatch.setattr(netgen.training, "calibrate", lambda model, *given, **_: measured.append(given) or model)
     table = flows()
@@ -154,13 +162,13 @@ def test_what_is_measured_after_a_training_is_measured_on_all_flows(quick, monke
     np.testing.assert_array_equal(np.array(model.classes)[labels], table.labels.astype(str))
 
 
-def test_nothing_is_held_back_where_that_is_asked(quick):
+def test_nothing_is_held_back_where_that_is_asked(quick: Any) -> None:
     model = netgen.train(flows(), steps=3, validation=0, threads=1, precision="float32")
     assert sum(model.training["flows"].values()) == 65
     assert "validation" not in model.training
 
 
-def test_what_was_found_so_far_goes_on_after_an_interruption(quick):
+def test_what_was_found_so_far_goes_on_after_an_interruption(quick: Any) -> None:
     table = flows()
     kept, held = hold_back(table, 0.2, 0)
     first = Validator(table.take(kept), table.take(held), lambda network: None, seed=0)

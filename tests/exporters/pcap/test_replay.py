@@ -53,7 +53,7 @@ def wire() -> Iterator[tuple[str, str]]:
             run("ip", "netns", "delete", name, check=False)
 
 
-@pytest.mark.netns
+@pytest.mark.external
 @pytest.mark.parametrize(
     "options", [CaptureOptions(), CaptureOptions(payload="tls", ip="6")], ids=["plain", "tls, IPv6"]
 )

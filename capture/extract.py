@@ -79,7 +79,7 @@ def extraction(
     labels_zone, labels_offset_ns, labels_times, labels_column
         How it is to be read, see `netgen.capture.labels.label_file.LabelOptions`.
     sni_table : str or Path, optional
-        A file of suffixes and classes (`netgen.capture.names.classes.ClassTable`) for ``label_by="sni"``.
+        A file of suffixes and classes (`netgen.capture.names.class_table.ClassTable`) for ``label_by="sni"``.
     min_packets : int
         Rows of fewer packets are left out, and counted.
     idle_timeout_ns : int

@@ -22,7 +22,7 @@ from netgen.capture.flows.spill import BLOCK
 from netgen.capture.headers import PROTOCOL_UDP
 from netgen.capture.inputs import Input
 from netgen.capture.labels.labeller import Labeller
-from netgen.capture.names.classes import ClassTable
+from netgen.capture.names.class_table import ClassTable
 from netgen.capture.series.bins import BinCounter, Cells, dense
 from netgen.capture.series.first_packets import FirstPackets, counter_of
 from netgen.capture.series.profile import KEY, ProfileCounter

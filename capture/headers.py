@@ -72,7 +72,7 @@ TCP_PSH = 0x08
 TCP_ACK = 0x10
 
 
-def protocols(*numbers: int) -> np.ndarray:
+def protocol_mask(*numbers: int) -> np.ndarray:
     """A table of all IP protocols in which some are marked; shape (256,), bool."""
     table = np.zeros(256, bool)
     table[list(numbers)] = True
@@ -80,7 +80,7 @@ def protocols(*numbers: int) -> np.ndarray:
 
 
 #: Protocols that begin with two ports.
-PORTED = protocols(PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_DCCP, PROTOCOL_SCTP, PROTOCOL_UDP_LITE)
+HAS_PORTS = protocol_mask(PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_DCCP, PROTOCOL_SCTP, PROTOCOL_UDP_LITE)
 
 # -- files -----------------------------------------------------------------------------------------
 
@@ -306,7 +306,7 @@ PORT_GTP = 2152
 PORT_TEREDO = 3544
 
 
-def take(data: np.ndarray, at: np.ndarray, layout: np.dtype) -> np.ndarray:
+def gather(data: np.ndarray, at: np.ndarray, layout: np.dtype) -> np.ndarray:
     """Headers of one layout at many places of a buffer, as one structured array.
 
     Parameters

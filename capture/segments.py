@@ -89,7 +89,7 @@ def read_stretch(capture: CaptureFile, format: Pcap | Pcapng, until: int, option
         ahead.number = format.number
         while finder.waiting and ahead.position < capture.size and not ahead.damage:
             for chunk in ahead.chunks(capture.data, 0, ahead.position + _AHEAD, final=True):
-                part.names += finder.chunk(chunk.data, dissect(chunk, inner=options.inner), new=False)
+                part.names += finder.find(chunk.data, dissect(chunk, decapsulate=options.inner), new=False)
     return Stretch(
         part=part,
         begin=begin,

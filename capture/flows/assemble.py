@@ -24,7 +24,7 @@ from netgen.capture.flows.growable import Growing
 from netgen.capture.flows.key_index import Slots
 from netgen.capture.flows.keys import KEY
 from netgen.capture.flows.spill import ROW, Spill
-from netgen.capture.names.finder import Name
+from netgen.capture.names.finder import ServerName
 from netgen.capture.native import flows
 from netgen.capture.series.spec import LONGEST_NS, NS
 
@@ -110,7 +110,7 @@ class Assembler:
         self.notes: Counter[str] = Counter()
         self.names: dict[int, tuple[str, str]] = {}
         self._texts: dict[tuple[str, str], tuple[str, str]] = {}  # each name once
-        self.answers: list[tuple[int, int, Name]] = []
+        self.answers: list[tuple[int, int, ServerName]] = []
         self._flows = Growing(
             **{"key": KEY, "start_ns": "i8", "end_ns": "i8", "packets": "i8", "bytes": "i8"},
             **{"up": "?", "by": "u1", "begun": "i8", "capture": "i8", "number": "i8"},
@@ -130,7 +130,7 @@ class Assembler:
             **{"mark": "u4", "size": "u4", "time_ns": "i8"},
         )
         self._said: list[tuple[int, tuple[str, str]]] = []  # flow and direction, and what was said
-        self._ahead: list[tuple[int, Name]] = []
+        self._ahead: list[tuple[int, ServerName]] = []
         self._records = 0  # of the capture so far
         self._last = (0, 0)  # number and time of the last packet
         self._sweep = 1 << 16

@@ -14,9 +14,9 @@ import numpy as np
 
 from netgen.capture import headers
 from netgen.capture.flows.keys import Keys
-from netgen.capture.formats.records import Chunk
-from netgen.capture.layers.dissect import WHOLE, Packets, dissect
-from netgen.capture.names.finder import Name, NameFinder
+from netgen.capture.formats.records import RecordBatch
+from netgen.capture.layers.dissect import UNFRAGMENTED, PacketColumns, dissect
+from netgen.capture.names.finder import NameFinder, ServerName
 
 #: A packet that is part of a datagram: its row, what part, and what its other parts share.
 FRAGMENT = np.dtype(
@@ -83,7 +83,7 @@ class Part:
     syn: np.ndarray
     syn_seq: np.ndarray
     fragments: np.ndarray
-    names: list[Name]
+    names: list[ServerName]
     skipped: Counter[str]
     notes: Counter[str]
 
@@ -91,7 +91,7 @@ class Part:
         return len(self.number)
 
 
-def part_of(chunks: Iterable[Chunk], finder: NameFinder, *, inner: bool = False) -> Part:
+def part_of(chunks: Iterable[RecordBatch], finder: NameFinder, *, inner: bool = False) -> Part:
     """The packets of some chunks as one part.
 
     Parameters
@@ -106,16 +106,16 @@ def part_of(chunks: Iterable[Chunk], finder: NameFinder, *, inner: bool = False)
     records = 0
     skipped: Counter[str] = Counter()
     notes: Counter[str] = Counter()
-    names = list[Name]()
+    names = list[ServerName]()
     columns: list[tuple[np.ndarray, ...]] = []
     keys_seen = Keys()
     before = 0
     for chunk in chunks:
-        packets = dissect(chunk, inner=inner)
+        packets = dissect(chunk, decapsulate=inner)
         records += len(chunk)
         skipped += packets.skipped
         notes += packets.notes
-        names += finder.chunk(chunk.data, packets)
+        names += finder.find(chunk.data, packets)
         columns.append(_columns(packets, keys_seen.add(packets), before))
         before += len(packets)
     if columns:
@@ -146,7 +146,7 @@ def part_of(chunks: Iterable[Chunk], finder: NameFinder, *, inner: bool = False)
 _KINDS = (np.int64, np.int64, np.uint32, np.uint8, np.uint32, np.bool_, np.int64, np.uint32, FRAGMENT)
 
 
-def _columns(packets: Packets, forward: np.ndarray, before: int) -> tuple[np.ndarray, ...]:
+def _columns(packets: PacketColumns, forward: np.ndarray, before: int) -> tuple[np.ndarray, ...]:
     """The columns of a chunk, rows counted from `before`."""
     syn = np.flatnonzero((packets.flags & _SYN) == headers.TCP_SYN)
     size = np.minimum(packets.size, 2**31 - 1).astype(np.uint32)
@@ -163,8 +163,8 @@ def _columns(packets: Packets, forward: np.ndarray, before: int) -> tuple[np.nda
     )
 
 
-def _fragments(packets: Packets, before: int) -> np.ndarray:
-    rows = np.flatnonzero(packets.fragment != WHOLE)
+def _fragments(packets: PacketColumns, before: int) -> np.ndarray:
+    rows = np.flatnonzero(packets.fragment != UNFRAGMENTED)
     out = np.empty(len(rows), FRAGMENT)
     out["row"] = rows + before
     out["kind"], out["id"] = packets.fragment[rows], packets.fragment_id[rows]

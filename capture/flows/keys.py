@@ -11,7 +11,7 @@ import numpy as np
 
 from netgen.capture import native
 from netgen.capture.factorize import distinct, groups
-from netgen.capture.layers.dissect import Packets
+from netgen.capture.layers.dissect import PacketColumns
 from netgen.capture.native import packets as native_packets
 
 #: What tells two flows apart, ends in canonical order: the smaller address and port is `a`.
@@ -46,7 +46,7 @@ class Keys:
         self._others: list[np.ndarray] = []
         self._other_rows: list[np.ndarray] = []
 
-    def add(self, packets: Packets) -> np.ndarray:
+    def add(self, packets: PacketColumns) -> np.ndarray:
         """Take the next packets; whether each goes from end `a` of its key to end `b`."""
         p, old = packets, packets.version == 4
         columns = (p.src_low, p.src_port, p.dst_low, p.dst_port, p.vlan, p.protocol)
@@ -129,7 +129,7 @@ class Keys:
         return row, np.stack([each[first] for each in ends], axis=1)
 
 
-def keys_of(packets: Packets, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def keys_of(packets: PacketColumns, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keys of some packets, of any IP version, and whether each goes from its end `a` to its end `b`."""
     names = ("src_high", "src_low", "src_port", "dst_high", "dst_low", "dst_port", "vlan", "version", "protocol")
     p = {name: getattr(packets, name).take(rows) for name in names}

@@ -14,8 +14,8 @@ import numpy as np
 
 from netgen.capture import headers, native
 from netgen.capture.formats import lockstep
-from netgen.capture.formats.records import CHUNK, MAX_CAPTURED, MAX_SNAPLEN, ORDERS, Chunk, Damage, Order, clipped
-from netgen.capture.headers import take
+from netgen.capture.formats.records import CHUNK, MAX_CAPTURED, MAX_SNAPLEN, ORDERS, Damage, Order, RecordBatch, clipped
+from netgen.capture.headers import gather
 from netgen.capture.native import packets as native_packets
 from netgen.capture.series.spec import NS
 
@@ -65,7 +65,7 @@ class Pcap:
     def _begin(self, head: bytes) -> None:
         data = np.frombuffer(head, np.uint8)
         self._order: Order = file_order(data) or "<"
-        fields = take(data, np.array([0]), headers.PCAP_FILE.newbyteorder(self._order))[0]
+        fields = gather(data, np.array([0]), headers.PCAP_FILE.newbyteorder(self._order))[0]
         self._unit, record = MAGICS[int(fields["magic"])]
         self._record = record.newbyteorder(self._order)
         snaplen = int(fields["snaplen"])
@@ -95,7 +95,7 @@ class Pcap:
         found = lockstep.guesses(data, np.array([start]), min(stop - start, _REACH), self._layout(), seconds)
         return int(found[0]) if found[0] >= 0 else None
 
-    def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[Chunk]:
+    def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[RecordBatch]:
         """Records that begin before `until`; see `netgen.capture.formats.records.Format`."""
         while self.position < until:
             starts, joined = self._scan(data, base, until, final)
@@ -191,7 +191,7 @@ class Pcap:
 
     # -- reading them -----------------------------------------------------------------------
 
-    def _columns(self, data: np.ndarray, starts: np.ndarray) -> Chunk:
+    def _columns(self, data: np.ndarray, starts: np.ndarray) -> RecordBatch:
         if native.ready():  # the same, compiled
             order, size = self._order, self._record.itemsize
             columns = native_packets.records(data, starts, order=order, record=size, unit=self._unit)
@@ -201,12 +201,12 @@ class Pcap:
         number = np.arange(self.number, self.number + len(starts))
         self.number += len(starts)
         linktype = np.full(len(starts), self._linktype, np.int64)
-        return Chunk(data, offset, captured, length, time_ns, linktype, number)
+        return RecordBatch(data, offset, captured, length, time_ns, linktype, number)
 
 
 def _columns(data: np.ndarray, starts: np.ndarray, record: np.dtype, unit: int) -> list[np.ndarray]:
     """Offset, captured and wire length and time in nanoseconds of records that begin at `starts`."""
-    head = take(data, starts, record)
+    head = gather(data, starts, record)
     time_ns = head["seconds"].astype(np.int64)
     time_ns *= NS
     time_ns += head["fraction"].astype(np.int64) * unit if unit != 1 else head["fraction"]

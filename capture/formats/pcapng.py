@@ -11,8 +11,8 @@ import numpy as np
 
 from netgen.capture import headers
 from netgen.capture.factorize import unique
-from netgen.capture.formats.records import CHUNK, MAX_SNAPLEN, NO_INTERFACE, ORDERS, Chunk, Damage, Order, clipped
-from netgen.capture.headers import take
+from netgen.capture.formats.records import CHUNK, MAX_SNAPLEN, NO_INTERFACE, ORDERS, Damage, Order, RecordBatch, clipped
+from netgen.capture.headers import gather
 from netgen.capture.series.spec import NS
 
 #: Seconds from 1970 either way (to 2115) so that the difference of two times fits into int64 nanoseconds.
@@ -128,7 +128,7 @@ class Pcapng:
                 return int(place)
         return None
 
-    def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[Chunk]:
+    def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[RecordBatch]:
         """Packets of blocks that begin before `until`; see `netgen.capture.formats.records.Format`."""
         buffer, size = data.data, len(data)
         order = self._order
@@ -183,7 +183,7 @@ class Pcapng:
             yield self._columns(data, starts, kinds)
         self.position = base + position
 
-    def _columns(self, data: np.ndarray, starts: list[int], kinds: list[int]) -> Chunk:
+    def _columns(self, data: np.ndarray, starts: list[int], kinds: list[int]) -> RecordBatch:
         at, kind = np.array(starts, np.int64), np.array(kinds)
         order, interfaces = self._order, self._interfaces
         offset, captured, length, room, ticks_high, ticks_low, interface = np.zeros((7, len(at)), np.int64)
@@ -191,7 +191,7 @@ class Pcapng:
             rows = np.flatnonzero((kind == number) & (at + layout.itemsize <= len(data)))
             if not rows.size:
                 continue
-            head = take(data, at[rows], layout.newbyteorder(order))
+            head = gather(data, at[rows], layout.newbyteorder(order))
             offset[rows] = at[rows] + layout.itemsize
             room[rows] = head["total"].astype(np.int64) - layout.itemsize - 4
             length[rows] = head["length"]
@@ -224,7 +224,7 @@ class Pcapng:
         self.last_ns = int(time_ns[-1])
         count = np.arange(self.number, self.number + len(at))
         self.number += len(at)
-        return Chunk(data, offset, clipped(captured, offset, len(data)), length, time_ns, linktype, count)
+        return RecordBatch(data, offset, clipped(captured, offset, len(data)), length, time_ns, linktype, count)
 
     def _damaged(self, byte: int, reason: str) -> None:
         self.damage.append(Damage(byte, reason))

@@ -19,7 +19,7 @@ from netgen.capture import headers
 from netgen.capture.errors import CaptureError
 from netgen.capture.formats.pcap import FILE_HEADER, MAGICS, Pcap, file_order
 from netgen.capture.formats.pcapng import Pcapng, section_order
-from netgen.capture.formats.records import NO_INTERFACE, ORDERS, Chunk, Damage
+from netgen.capture.formats.records import NO_INTERFACE, ORDERS, Damage, RecordBatch
 from netgen.capture.formats.source import Source
 
 __all__ = ["NO_INTERFACE", "CaptureFile", "Chunk", "Damage"]
@@ -86,7 +86,7 @@ class CaptureFile:
         """Bytes of the file read so far, compressed ones where it is compressed."""
         return self.source.consumed if self.source.whole is None else self.format.position
 
-    def chunks(self) -> Iterator[Chunk]:
+    def chunks(self) -> Iterator[RecordBatch]:
         """The records that can be read, in the file's order.
 
         A stream can be read once only.
@@ -101,7 +101,7 @@ class CaptureFile:
             yield from self.format.chunks(self.data, 0, until, final=True)
             self.source.forget(self.format.position)
 
-    def windows(self) -> Iterator[Iterator[Chunk]]:
+    def windows(self) -> Iterator[Iterator[RecordBatch]]:
         """The records of a stream, for each piece of it that is read; take them before the next piece."""
         held, base, final = self.data.tobytes(), 0, False
         while not final:

@@ -28,7 +28,7 @@ ORDERS: tuple[Order, Order] = ("<", ">")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Chunk:
+class RecordBatch:
     """Records of a capture as columns.
 
     Parameters
@@ -83,7 +83,7 @@ class Format(Protocol):
     def state(self) -> Any:
         """What the file has said so far; equal states read on alike."""
 
-    def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[Chunk]:
+    def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[RecordBatch]:
         """Records that begin at `position` or later, and before `until`.
 
         Parameters

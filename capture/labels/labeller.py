@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from netgen.capture.errors import InputError
-from netgen.capture.names.classes import ClassTable
+from netgen.capture.names.class_table import ClassTable
 from netgen.capture.series.spec import parse_duration
 
 LABEL_BY = ("folder", "file", "sni")

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from netgen.capture.formats.records import Chunk
-from netgen.capture.headers import take
+from netgen.capture.formats.records import RecordBatch
+from netgen.capture.headers import gather
 
 #: A wire length from here on is not believed (CAPTURE.md, 4.2).
 MAX_WIRE = 1 << 18
@@ -30,7 +30,7 @@ REASONS = {
 }
 
 # what part of an IP datagram a packet is
-WHOLE, FIRST_FRAGMENT, LATER_FRAGMENT = range(3)
+UNFRAGMENTED, FIRST_FRAGMENT, LATER_FRAGMENT = range(3)
 
 #: Kinds of header are EtherTypes; below 0x600 these are lengths, and an LLC header follows.
 LLC, TYPES = 0, 0x600
@@ -40,7 +40,7 @@ NONE = -1
 LINK = 0x20000
 
 
-class Rows:
+class Cursor:
     """Rows of a chunk, on their way from the link layer to what IP carries.
 
     Parameters
@@ -60,7 +60,7 @@ class Rows:
     reason : ndarray of uint8, shape (rows,)
         Why a row is no IP packet.
     vlan : ndarray of int32, shape (rows,)
-        As in `Packets`.
+        As in `PacketColumns`.
     unread : Counter
         Rows whose link type is not read, by link type.
     notes : Counter
@@ -77,7 +77,7 @@ class Rows:
         self.notes: Counter[str] = Counter()
 
     @classmethod
-    def of(cls, chunk: Chunk) -> Rows:
+    def of(cls, chunk: RecordBatch) -> Cursor:
         """The records of a chunk, before their link layers."""
 
         def wire_end() -> np.ndarray:
@@ -97,9 +97,9 @@ class Rows:
         """Where each row ended on the wire, as far as the capture tells; shape (rows,), int64."""
         return self._wire_end()
 
-    def some(self, here: np.ndarray) -> Rows:
+    def some(self, here: np.ndarray) -> Cursor:
         """Some of the rows, as rows of their own."""
-        part = Rows(self.data, self.at.take(here), self.end.take(here), lambda: self.wire_end.take(here))
+        part = Cursor(self.data, self.at.take(here), self.end.take(here), lambda: self.wire_end.take(here))
         part.kind, part.reason, part.vlan = self.kind.take(here), self.reason.take(here), self.vlan.take(here)
         return part
 
@@ -121,7 +121,7 @@ class Rows:
             Rows and their headers.
         """
         here, at = self._whole(here, layout, move)
-        return here, take(self.data, at, layout)
+        return here, gather(self.data, at, layout)
 
     def number(self, here: np.ndarray, layout: np.dtype, field: str) -> tuple[np.ndarray, np.ndarray]:
         """The same for one field of one or two bytes, which alone is read; its numbers are of int32."""
@@ -168,8 +168,8 @@ class Rows:
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class Fields:
-    """What the headers of IP and of its transport say, as columns of shape (rows,); see `Packets`."""
+class HeaderColumns:
+    """What the headers of IP and of its transport say, as columns of shape (rows,); see `PacketColumns`."""
 
     size: np.ndarray
     version: np.ndarray
@@ -189,28 +189,28 @@ class Fields:
     fingerprint: np.ndarray
 
     @classmethod
-    def zeros(cls, count: int) -> Fields:
+    def zeros(cls, count: int) -> HeaderColumns:
         """Columns for so many rows."""
-        return cls(**{name: np.zeros(count, kind) for name, kind in FIELDS.items()})
+        return cls(**{name: np.zeros(count, kind) for name, kind in HEADER_COLUMNS.items()})
 
-    def put(self, here: np.ndarray, other: Fields) -> None:
+    def put(self, here: np.ndarray, other: HeaderColumns) -> None:
         """Replace some rows, ascending, by those of another."""
         every = len(here) == len(self.size)
-        for name in FIELDS:
+        for name in HEADER_COLUMNS:
             if every:
                 setattr(self, name, getattr(other, name))
             else:
                 getattr(self, name)[here] = getattr(other, name)
 
-    def some(self, here: np.ndarray) -> Fields:
+    def some(self, here: np.ndarray) -> HeaderColumns:
         """Some of the rows, ascending; these themselves if it is all of them."""
         if len(here) == len(self.size):
             return self
-        return Fields(**{name: getattr(self, name).take(here) for name in FIELDS})
+        return HeaderColumns(**{name: getattr(self, name).take(here) for name in HEADER_COLUMNS})
 
 
-#: The columns of `Fields` and their types.
-FIELDS = {
+#: The columns of `HeaderColumns` and their types.
+HEADER_COLUMNS = {
     "size": np.int64,
     **dict.fromkeys(("version", "protocol", "flags"), np.uint8),
     **dict.fromkeys(("src_high", "src_low", "dst_high", "dst_low"), np.uint64),

@@ -13,22 +13,31 @@ from collections import Counter
 import numpy as np
 
 from netgen.capture import native
-from netgen.capture.formats.records import Chunk
+from netgen.capture.formats.records import RecordBatch
 from netgen.capture.headers import LINKTYPE_ETHERNET
-from netgen.capture.layers.cursor import FIELDS, FIRST_FRAGMENT, LATER_FRAGMENT, OK, REASONS, WHOLE, Fields, Rows
+from netgen.capture.layers.cursor import (
+    FIRST_FRAGMENT,
+    HEADER_COLUMNS,
+    LATER_FRAGMENT,
+    OK,
+    REASONS,
+    UNFRAGMENTED,
+    Cursor,
+    HeaderColumns,
+)
 from netgen.capture.layers.ip import internet
 from netgen.capture.layers.links import walk
 from netgen.capture.layers.tunnels import MAX_TUNNELS
 from netgen.capture.native import packets as native_packets
 
-__all__ = ["FIRST_FRAGMENT", "LATER_FRAGMENT", "WHOLE", "Packets", "dissect"]
+__all__ = ["FIRST_FRAGMENT", "LATER_FRAGMENT", "UNFRAGMENTED", "PacketColumns", "dissect"]
 
 #: IP bytes above which a packet was put together by the network card (offload).
 MTU = 1500
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Packets:
+class PacketColumns:
     """The IP packets of a chunk as columns, each of shape (packets,); some may be the chunk's own.
 
     Parameters
@@ -53,7 +62,7 @@ class Packets:
     seq : ndarray of uint32
         TCP sequence number (0 where there is none).
     fragment : ndarray of uint8
-        `WHOLE`, `FIRST_FRAGMENT` or `LATER_FRAGMENT`.
+        `UNFRAGMENTED`, `FIRST_FRAGMENT` or `LATER_FRAGMENT`.
     fragment_id : ndarray of uint32
         IP identification of a fragment, else 0.
     fingerprint : ndarray of uint32
@@ -89,7 +98,7 @@ class Packets:
         return len(self.number)
 
 
-def dissect(chunk: Chunk, *, inner: bool = False) -> Packets:
+def dissect(chunk: RecordBatch, *, decapsulate: bool = False) -> PacketColumns:
     """The IP packets among a chunk's records, and why the others are none.
 
     Parameters
@@ -98,7 +107,7 @@ def dissect(chunk: Chunk, *, inner: bool = False) -> Packets:
         Records as `netgen.capture.formats.reader.CaptureFile.chunks` yields them.
     inner : bool
         Whether the packet inside a tunnel (IP in IP, GRE, VXLAN, Geneve, GTP-U, Teredo; up to four in
-        each other) takes the place of the one around it. `Packets.notes` counts them, and those whose
+        each other) takes the place of the one around it. `PacketColumns.notes` counts them, and those whose
         inside is cut or no IP, which stay as they are.
 
     Returns
@@ -106,18 +115,18 @@ def dissect(chunk: Chunk, *, inner: bool = False) -> Packets:
     Packets
         One row a packet; ``len(packets) + packets.skipped.total() == len(chunk)``.
     """
-    found = None if inner else _common(chunk)
+    found = None if decapsulate else _common(chunk)
     if found is None:
-        found = _any(Rows.of(chunk), MAX_TUNNELS if inner else 0)
+        found = _any(Cursor.of(chunk), MAX_TUNNELS if decapsulate else 0)
     keep, fields = found.keep, found.fields
     found.notes["over 1500 bytes (offload)"] += int(np.count_nonzero(fields.size > MTU))
-    return Packets(
+    return PacketColumns(
         number=chunk.number if keep is None else chunk.number.take(keep),
         time_ns=chunk.time_ns if keep is None else chunk.time_ns.take(keep),
         vlan=found.vlan,
         skipped=found.skipped,
         notes=+found.notes,
-        **{name: getattr(fields, name) for name in FIELDS},
+        **{name: getattr(fields, name) for name in HEADER_COLUMNS},
     )
 
 
@@ -126,13 +135,13 @@ class _Found:
     """Those of some rows that are packets (None: all), what they say, and what became of the others."""
 
     keep: np.ndarray | None
-    fields: Fields
+    fields: HeaderColumns
     vlan: np.ndarray
     skipped: Counter[str]
     notes: Counter[str]
 
 
-def _common(chunk: Chunk) -> _Found | None:
+def _common(chunk: RecordBatch) -> _Found | None:
     """What compiled code finds at once where nearly all is plain packets on Ethernet; None: it is not the way to go."""
     if not native.ready() or not len(chunk) or (chunk.linktype != LINKTYPE_ETHERNET).any():
         return None
@@ -141,18 +150,18 @@ def _common(chunk: Chunk) -> _Found | None:
     if count == len(chunk):
         return _Found(None, fields, vlan, Counter(), Counter())
     others = np.flatnonzero(~done)
-    found = _any(Rows.of(chunk).some(others), 0)
+    found = _any(Cursor.of(chunk).some(others), 0)
     kept = others if found.keep is None else others[found.keep]
     fields.put(kept, found.fields)
     vlan[kept], done[kept] = found.vlan, True
     if not found.skipped:
         return dataclasses.replace(found, keep=None, fields=fields, vlan=vlan)
-    *columns, vlan = native_packets.compact([*(getattr(fields, name) for name in FIELDS), vlan], done)
-    fields = Fields(**dict(zip(FIELDS, columns, strict=True)))
+    *columns, vlan = native_packets.compact([*(getattr(fields, name) for name in HEADER_COLUMNS), vlan], done)
+    fields = HeaderColumns(**dict(zip(HEADER_COLUMNS, columns, strict=True)))
     return dataclasses.replace(found, keep=np.flatnonzero(done), fields=fields, vlan=vlan)
 
 
-def _any(rows: Rows, levels: int) -> _Found:
+def _any(rows: Cursor, levels: int) -> _Found:
     """What is found step by step, whatever the link layers, with so many tunnels inside each other entered."""
     walk(rows)
     skipped = _skipped(rows)
@@ -169,7 +178,7 @@ def _any(rows: Rows, levels: int) -> _Found:
     return _Found(keep, fields, vlan, skipped + bad, notes)
 
 
-def _skipped(rows: Rows) -> Counter[str]:
+def _skipped(rows: Cursor) -> Counter[str]:
     """Rows that are no IP packet, by reason."""
     skipped: Counter[str] = Counter()
     if rows.reason.any():

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from netgen.capture import headers
-from netgen.capture.headers import take
-from netgen.capture.layers.cursor import Fields, Rows
+from netgen.capture.headers import gather
+from netgen.capture.layers.cursor import Cursor, HeaderColumns
 from netgen.capture.layers.fingerprint import FIRST_WORD, WORDS, fingerprint
 
 
@@ -32,7 +32,7 @@ _NO_OPTIONS = 0x45  # version 4, five words
 _IN_PARTS = 0x3FFF  # more fragments, or an offset
 
 
-def plain(rows: Rows) -> tuple[Fields, np.ndarray]:
+def plain(rows: Cursor) -> tuple[HeaderColumns, np.ndarray]:
     """Columns of rows at an IP header, right for those of the common form.
 
     Parameters
@@ -58,15 +58,15 @@ def plain(rows: Rows) -> tuple[Fields, np.ndarray]:
     return _read(rows.data, rows.at, rows.end, count > 0)
 
 
-def _read(data: np.ndarray, at: np.ndarray, end: np.ndarray, v4: bool) -> tuple[Fields, np.ndarray]:
+def _read(data: np.ndarray, at: np.ndarray, end: np.ndarray, v4: bool) -> tuple[HeaderColumns, np.ndarray]:
     count = len(at)
     layout = _IPV4 if v4 else _IPV6
     last = data.size - layout.itemsize
     if last < 0:
-        return Fields.zeros(count), np.zeros(count, bool)
+        return HeaderColumns.zeros(count), np.zeros(count, bool)
     # headers may be read beyond the end of a packet, but not of the buffer
     inside = bool((at <= last).all())
-    head = take(data, at if inside else np.minimum(at, last), layout)
+    head = gather(data, at if inside else np.minimum(at, last), layout)
     ip, tcp = head["ip"], head["tcp"]
     size = ip["length"].astype(np.int64)
     if v4:
@@ -96,7 +96,7 @@ def _read(data: np.ndarray, at: np.ndarray, end: np.ndarray, v4: bool) -> tuple[
             words[place] *= there >= behind - 4 * (WORDS - 1 - place)
     before = np.where(is_tcp, (tcp["offset"] >> 4) * 4 + header, headers.UDP.itemsize + header)
     there -= before
-    return Fields(
+    return HeaderColumns(
         size=size,
         version=np.full(count, 4 if v4 else 6, np.uint8),
         protocol=protocol,

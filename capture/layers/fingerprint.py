@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from netgen.capture import headers
-from netgen.capture.headers import protocols, take
+from netgen.capture.headers import gather, protocol_mask
 
 #: Words of 4 bytes of the transport that count; those of TCP end where its header does.
 WORDS = 4
@@ -23,7 +23,7 @@ FIRST_WORD = headers.PORTS.itemsize
 
 # protocols without ports that say something else with every packet; others of them, such as tunnels, may
 # begin like the packet before
-_AT_ONCE = protocols(headers.PROTOCOL_ICMP, headers.PROTOCOL_IGMP, headers.PROTOCOL_ESP, headers.PROTOCOL_ICMPV6)
+_AT_ONCE = protocol_mask(headers.PROTOCOL_ICMP, headers.PROTOCOL_IGMP, headers.PROTOCOL_ESP, headers.PROTOCOL_ICMPV6)
 _WORD = np.dtype(">u4")
 _WORDS = np.dtype(f"V{WORDS * _WORD.itemsize}")
 _UDP_CHECKSUM = np.uint32(0xFFFF)
@@ -85,16 +85,16 @@ def transport_words(data: np.ndarray, at: np.ndarray, end: np.ndarray, protocol:
     ndarray of uint32, shape (`WORDS`, packets)
         0 where one was not captured, and for protocols that say nothing to tell packets by.
     """
-    behind = headers.PORTED[protocol]
+    behind = headers.HAS_PORTS[protocol]
     at = at + np.where(behind, FIRST_WORD, 0)
     telling = behind | _AT_ONCE[protocol]
     found = np.zeros((WORDS, len(at)), np.uint32)
     whole = at + _WORDS.itemsize <= end
     here = np.flatnonzero(telling & whole)
-    found[:, here] = take(data, at[here], _WORDS).view(_WORD).reshape(-1, WORDS).T
+    found[:, here] = gather(data, at[here], _WORDS).view(_WORD).reshape(-1, WORDS).T
     part = np.flatnonzero(telling & ~whole)
     for number in range(WORDS if part.size else 0):
         place = number * _WORD.itemsize
         part = part[at[part] + (place + _WORD.itemsize) <= end[part]]
-        found[number, part] = take(data, at[part] + place, _WORD)
+        found[number, part] = gather(data, at[part] + place, _WORD)
     return found

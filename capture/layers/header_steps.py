@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from netgen.capture import headers
-from netgen.capture.layers.cursor import LINK, NONE, Rows
+from netgen.capture.layers.cursor import LINK, NONE, Cursor
 
 #: Reads one kind of header at the rows that stand at one, moves them behind it, and says what comes there.
-Step = Callable[[Rows, np.ndarray], None]
+Step = Callable[[Cursor, np.ndarray], None]
 
 #: Kinds of header by PPP's own numbers.
 PPP_PROTOCOLS = {
@@ -34,7 +34,7 @@ def named(numbers: np.ndarray, names: dict[int, int]) -> np.ndarray:
 def typed(layout: np.dtype, names: dict[int, int] | None = None, field: str = "type") -> Step:
     """A header of fixed length, one field of which says what comes: an EtherType unless `names` says it."""
 
-    def step(rows: Rows, here: np.ndarray) -> None:
+    def step(rows: Cursor, here: np.ndarray) -> None:
         here, kind = rows.number(here, layout, field)
         rows.expect(here, kind if names is None else named(kind, names))
 
@@ -44,7 +44,7 @@ def typed(layout: np.dtype, names: dict[int, int] | None = None, field: str = "t
 def before(size: int, kind: int) -> Step:
     """A header of fixed length before another one that is always there."""
 
-    def step(rows: Rows, here: np.ndarray) -> None:
+    def step(rows: Cursor, here: np.ndarray) -> None:
         rows.skip(here, size)
         rows.expect(here, kind)
 
@@ -54,7 +54,7 @@ def before(size: int, kind: int) -> Step:
 def counted(layout: np.dtype, kind: int | None = None) -> Step:
     """A header that tells its own length, before a fixed kind or the link type it names."""
 
-    def step(rows: Rows, here: np.ndarray) -> None:
+    def step(rows: Cursor, here: np.ndarray) -> None:
         here, head = rows.head(here, layout, move=False)
         length = head["length"].astype(np.int64)
         good = length >= layout.itemsize
@@ -66,13 +66,13 @@ def counted(layout: np.dtype, kind: int | None = None) -> Step:
     return step
 
 
-def raw(rows: Rows, here: np.ndarray) -> None:
+def raw(rows: Cursor, here: np.ndarray) -> None:
     """No header at all: the first four bits of an IP header are its version."""
     here, first = rows.head(here, _U1, move=False)
     rows.expect(here, named(first >> 4, {4: headers.ETHERTYPE_IPV4, 6: headers.ETHERTYPE_IPV6}))
 
 
-def ppp(rows: Rows, here: np.ndarray) -> None:
+def ppp(rows: Cursor, here: np.ndarray) -> None:
     """PPP, framed as by HDLC or not, with long or short protocol numbers; or Cisco's HDLC in its place."""
     here, first = rows.head(here, _U2, move=False)
     cisco = (first == _PPP_CISCO[0]) | (first == _PPP_CISCO[1])

@@ -5,9 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from netgen.capture import headers
-from netgen.capture.headers import protocols, take
+from netgen.capture.headers import gather, protocol_mask
 from netgen.capture.layers import tunnels
-from netgen.capture.layers.cursor import BAD_IP, CUT, FIRST_FRAGMENT, LATER_FRAGMENT, OK, WHOLE, Fields, Rows
+from netgen.capture.layers.cursor import (
+    BAD_IP,
+    CUT,
+    FIRST_FRAGMENT,
+    LATER_FRAGMENT,
+    OK,
+    UNFRAGMENTED,
+    Cursor,
+    HeaderColumns,
+)
 from netgen.capture.layers.fast_path import halves, plain
 from netgen.capture.layers.fingerprint import WORDS, fingerprint, transport_words
 from netgen.capture.layers.links import walk
@@ -16,17 +25,17 @@ from netgen.capture.layers.links import walk
 MAX_EXTENSIONS = 8
 
 # extension headers of IPv6; what may be inside a packet whose length is left to the network card
-_EXTENSIONS = protocols(
+_EXTENSIONS = protocol_mask(
     headers.PROTOCOL_HOP_BY_HOP,
     headers.PROTOCOL_ROUTING,
     headers.PROTOCOL_FRAGMENT,
     headers.PROTOCOL_AH,
     headers.PROTOCOL_DESTINATION,
 )
-_OFFLOADED = protocols(headers.PROTOCOL_HOP_BY_HOP, headers.PROTOCOL_TCP, headers.PROTOCOL_UDP)
+_OFFLOADED = protocol_mask(headers.PROTOCOL_HOP_BY_HOP, headers.PROTOCOL_TCP, headers.PROTOCOL_UDP)
 
 
-def internet(rows: Rows, *, levels: int = 0) -> Fields:
+def internet(rows: Cursor, *, levels: int = 0) -> HeaderColumns:
     """What IP and transport say at each of some rows.
 
     Parameters
@@ -62,14 +71,14 @@ def internet(rows: Rows, *, levels: int = 0) -> Fields:
     return fields
 
 
-def _put(rows: Rows, fields: Fields, here: np.ndarray, part: Rows, found: Fields) -> None:
+def _put(rows: Cursor, fields: HeaderColumns, here: np.ndarray, part: Cursor, found: HeaderColumns) -> None:
     """Put what was found at some rows, taken apart on their own, back among the others."""
     fields.put(here, found)
     rows.reason[here], rows.vlan[here] = part.reason, part.vlan
     rows.notes += part.notes
 
 
-def _enter(rows: Rows, fields: Fields, start: np.ndarray, levels: int) -> None:
+def _enter(rows: Cursor, fields: HeaderColumns, start: np.ndarray, levels: int) -> None:
     """Replace packets by those inside them; they stand at what IP carries, and their IP headers at `start`."""
     rows.wire_end = np.minimum(rows.wire_end, start + fields.size)
     for name, here, inside in tunnels.inside(rows, fields):
@@ -88,12 +97,12 @@ def _enter(rows: Rows, fields: Fields, start: np.ndarray, levels: int) -> None:
         rows.notes[f"{name} without an IP packet inside"] += len(here) - len(good)
 
 
-def stepwise(rows: Rows) -> Fields:
+def stepwise(rows: Cursor) -> HeaderColumns:
     """The same as `internet`, for any packet, header by header; tunnels are not entered.
 
     Afterwards rows without a `reason` stand at what IP carries, and end where it does.
     """
-    fields = Fields.zeros(len(rows))
+    fields = HeaderColumns.zeros(len(rows))
     identification = np.zeros(len(rows), np.uint32)
     _ipv4(rows, fields, identification)
     _ipv6(rows, fields, identification)
@@ -105,7 +114,7 @@ def stepwise(rows: Rows) -> Fields:
     return fields
 
 
-def _ipv4(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
+def _ipv4(rows: Cursor, fields: HeaderColumns, identification: np.ndarray) -> None:
     here, head = rows.head(np.flatnonzero(rows.kind == headers.ETHERTYPE_IPV4), headers.IPV4, move=False)
     at = rows.at[here]
     header = (head["version_ihl"] & 15).astype(np.int64) * 4
@@ -124,15 +133,15 @@ def _ipv4(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
     fields.dst_low[here] = head["dst"]
     place = head["fragment"].astype(np.uint32)
     # offset, and the bit that says that more follow
-    kind = np.where(place & 0x1FFF, LATER_FRAGMENT, np.where(place & 0x2000, FIRST_FRAGMENT, WHOLE))
+    kind = np.where(place & 0x1FFF, LATER_FRAGMENT, np.where(place & 0x2000, FIRST_FRAGMENT, UNFRAGMENTED))
     fields.fragment[here] = kind
-    fields.fragment_id[here] = np.where(kind == WHOLE, 0, head["id"])
+    fields.fragment_id[here] = np.where(kind == UNFRAGMENTED, 0, head["id"])
     identification[here] = head["id"] | (place & 0x1FFF) << np.uint32(16)
     rows.at[here] = at + header
     rows.end[here] = np.minimum(rows.end[here], at + length)  # what follows is padding
 
 
-def _ipv6(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
+def _ipv6(rows: Cursor, fields: HeaderColumns, identification: np.ndarray) -> None:
     here, head = rows.head(np.flatnonzero(rows.kind == headers.ETHERTYPE_IPV6), headers.IPV6)
     if not here.size:
         return
@@ -162,9 +171,9 @@ def _ipv6(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
         step = np.where(kind == headers.PROTOCOL_AH, (units + 2) * 4, (units + 1) * 8)
         fragment = kind == headers.PROTOCOL_FRAGMENT
         place = head["fragment"]
-        found = np.where(place >> 3, LATER_FRAGMENT, np.where(place & 1, FIRST_FRAGMENT, WHOLE))
+        found = np.where(place >> 3, LATER_FRAGMENT, np.where(place & 1, FIRST_FRAGMENT, UNFRAGMENTED))
         fields.fragment[here] = np.where(fragment, found, fields.fragment[here])
-        fields.fragment_id[here] = np.where(fragment & (found != WHOLE), head["id"], fields.fragment_id[here])
+        fields.fragment_id[here] = np.where(fragment & (found != UNFRAGMENTED), head["id"], fields.fragment_id[here])
         identification[here] = np.where(fragment, head["id"] ^ (place >> 3), identification[here])
         rows.at[here] += np.where(fragment, 8, step)
         fields.protocol[here] = head["next"]
@@ -172,17 +181,17 @@ def _ipv6(rows: Rows, fields: Fields, identification: np.ndarray) -> None:
     rows.reason[here[_extended(rows, fields, here)]] = BAD_IP
 
 
-def _extended(rows: Rows, fields: Fields, here: np.ndarray) -> np.ndarray:
+def _extended(rows: Cursor, fields: HeaderColumns, here: np.ndarray) -> np.ndarray:
     """At which of some rows an extension header of IPv6 is next."""
     more = _EXTENSIONS[fields.protocol[here]] & (fields.fragment[here] != LATER_FRAGMENT)
     found: np.ndarray = more & (rows.reason[here] == OK)
     return found
 
 
-def _transport(rows: Rows, fields: Fields) -> None:
+def _transport(rows: Cursor, fields: HeaderColumns) -> None:
     good = rows.reason == OK
     later = fields.fragment == LATER_FRAGMENT
-    ported = headers.PORTED[fields.protocol]
+    ported = headers.HAS_PORTS[fields.protocol]
     if later.any():
         rows.notes["later fragments"] += int((good & later).sum())
         fields.src_port[later] = fields.dst_port[later] = -1
@@ -199,22 +208,22 @@ def _transport(rows: Rows, fields: Fields) -> None:
     icmp = fields.protocol == np.where(v4, headers.PROTOCOL_ICMP, headers.PROTOCOL_ICMPV6)
     here = np.flatnonzero(good & icmp & (rows.at + headers.ICMP.itemsize <= rows.end))
     if here.size:
-        head = take(rows.data, rows.at[here], headers.ICMP)
+        head = gather(rows.data, rows.at[here], headers.ICMP)
         echo = np.where(v4[here], (head["type"] & 0xF7) == 0, (head["type"] & 0xFE) == 128)
         fields.src_port[here[echo]] = fields.dst_port[here[echo]] = head["id"][echo]
 
 
-def _udp(rows: Rows, fields: Fields, here: np.ndarray) -> None:
+def _udp(rows: Cursor, fields: HeaderColumns, here: np.ndarray) -> None:
     at = rows.at[here] + headers.UDP.itemsize
     fields.payload_at[here] = at
     fields.payload_length[here] = np.maximum(rows.end[here] - at, 0)
 
 
-def _tcp(rows: Rows, fields: Fields, here: np.ndarray) -> None:
+def _tcp(rows: Cursor, fields: HeaderColumns, here: np.ndarray) -> None:
     whole = rows.at[here] + headers.TCP_START.itemsize <= rows.end[here]
     rows.notes["TCP without its flags"] += int((~whole).sum())
     here = here[whole]
-    head = take(rows.data, rows.at[here], headers.TCP_START)
+    head = gather(rows.data, rows.at[here], headers.TCP_START)
     fields.flags[here] = head["flags"]
     fields.seq[here] = head["seq"]
     at = rows.at[here] + (head["offset"] >> 4).astype(np.int64) * 4

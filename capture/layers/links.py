@@ -13,7 +13,7 @@ from netgen.capture import headers
 from netgen.capture.factorize import unique
 from netgen.capture.formats.records import NO_INTERFACE
 from netgen.capture.layers import wireless
-from netgen.capture.layers.cursor import LINK, LLC, NO_IDB, NONE, NOT_IP, OK, TYPES, UNKNOWN_LINK, Rows
+from netgen.capture.layers.cursor import LINK, LLC, NO_IDB, NONE, NOT_IP, OK, TYPES, UNKNOWN_LINK, Cursor
 from netgen.capture.layers.header_steps import PPP_PROTOCOLS, Step, before, counted, ethernet, named, ppp, raw, typed
 from netgen.capture.layers.tags import TAGS, tag
 
@@ -36,7 +36,7 @@ _JUNIPER = np.void(b"MGC")
 _WHOLE_FRAME = (0xD5, 0xE6, 0x4C, 0x7F, 0xB3)  # delimiters of express frames, and of a frame's first part
 
 
-def walk(rows: Rows) -> None:
+def walk(rows: Cursor) -> None:
     """Follow link layers and tags to IP; what ends elsewhere is not IP.
 
     Parameters
@@ -74,12 +74,12 @@ def walk(rows: Rows) -> None:
     rows.reason[todo] = NOT_IP
 
 
-def _loopback(rows: Rows, here: np.ndarray) -> None:
+def _loopback(rows: Cursor, here: np.ndarray) -> None:
     here, family = rows.head(here, _U4)
     rows.expect(here, named(_small(family), _FAMILIES))
 
 
-def _enc(rows: Rows, here: np.ndarray) -> None:
+def _enc(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.ENC)
     rows.expect(here, named(_small(head["family"]), _FAMILIES))
 
@@ -94,7 +94,7 @@ def _small(number: np.ndarray) -> np.ndarray:
 # -- link layers with more to them -----------------------------------------------------------------
 
 
-def _llc(rows: Rows, here: np.ndarray) -> None:
+def _llc(rows: Cursor, here: np.ndarray) -> None:
     here = here[rows.at[here] + headers.LLC.itemsize <= rows.end[here]]  # one that is not there names no IP
     here, head = rows.head(here, headers.LLC)
     plain = head["control"] == _UNNUMBERED
@@ -102,14 +102,14 @@ def _llc(rows: Rows, here: np.ndarray) -> None:
     _snap(rows, here[plain & (head["saps"] == _SNAP_SAPS)])
 
 
-def _snap(rows: Rows, here: np.ndarray) -> None:
+def _snap(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.SNAP)
     named = (head["organization"] == _ORGANIZATIONS[0]) | (head["organization"] == _ORGANIZATIONS[1])
     good = named & (head["type"] >= TYPES)
     rows.expect(here[good], head["type"][good])
 
 
-def _frame_relay(rows: Rows, here: np.ndarray) -> None:
+def _frame_relay(rows: Cursor, here: np.ndarray) -> None:
     ended = []
     for _ in range(4):  # the lowest bit marks the last byte of the address
         here, byte = rows.head(here, _U1)
@@ -128,20 +128,20 @@ def _frame_relay(rows: Rows, here: np.ndarray) -> None:
     _snap(rows, here[layer == _SNAP_ID])
 
 
-def _atm_clip(rows: Rows, here: np.ndarray) -> None:
+def _atm_clip(rows: Cursor, here: np.ndarray) -> None:
     raw(rows, here)
     here = here[rows.kind[here] == NONE]
     rows.expect(here, LLC)
 
 
-def _sunatm(rows: Rows, here: np.ndarray) -> None:
+def _sunatm(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.SUNATM)
     kind = head["flags"] & 0x0F
     rows.skip(here[kind == 1], 2)  # an emulated LAN's client
     rows.expect(here, named(kind, {1: _ETHERNET, 2: LLC}))
 
 
-def _token_ring(rows: Rows, here: np.ndarray) -> None:
+def _token_ring(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.TOKEN_RING)
     routed = here[(head["routed"] & 0x80) != 0]
     rows.expect(here[(head["control"] & 0xC0) == 0x40], LLC)
@@ -149,13 +149,13 @@ def _token_ring(rows: Rows, here: np.ndarray) -> None:
     rows.skip(routed, (route & 0x1F).astype(np.int64))
 
 
-def _fddi(rows: Rows, here: np.ndarray) -> None:
+def _fddi(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.FDDI)
     rows.expect(here[(head["control"] & 0xF8) == 0x50], LLC)
 
 
 def _arcnet(layout: np.dtype) -> Step:
-    def step(rows: Rows, here: np.ndarray) -> None:
+    def step(rows: Cursor, here: np.ndarray) -> None:
         here, head = rows.head(here, layout)
         rows.expect(here, named(head["type"], _ARCNET))
         here, split = rows.head(here[head["type"] < _ARCNET_OLD], headers.ARCNET_SPLIT)
@@ -166,7 +166,7 @@ def _arcnet(layout: np.dtype) -> Step:
     return step
 
 
-def _juniper_ethernet(rows: Rows, here: np.ndarray) -> None:
+def _juniper_ethernet(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.JUNIPER)
     good = (head["magic"] == _JUNIPER) & ((head["flags"] & 0x02) == 0)  # and the frame is whole
     here, flags = here[good], head["flags"][good]
@@ -175,21 +175,21 @@ def _juniper_ethernet(rows: Rows, here: np.ndarray) -> None:
     rows.skip(extended, length.astype(np.int64))
 
 
-def _docsis(rows: Rows, here: np.ndarray) -> None:
+def _docsis(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.DOCSIS)
     extended = (head["control"] & 1) * head["extended"].astype(np.int64)
     rows.skip(here, extended + 2)  # and the check sequence
     rows.expect(here[head["control"] >> 6 == 0], _ETHERNET)
 
 
-def _pflog(rows: Rows, here: np.ndarray) -> None:
+def _pflog(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.PFLOG, move=False)
     length = head["length"].astype(np.int64)
     rows.skip(here, length + -length % 4)
     rows.expect(here, named(head["family"], _FAMILIES))
 
 
-def _nflog(rows: Rows, here: np.ndarray) -> None:
+def _nflog(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.NFLOG)
     family = np.zeros(len(rows), np.uint8)
     family[here] = head["family"]
@@ -204,7 +204,7 @@ def _nflog(rows: Rows, here: np.ndarray) -> None:
         rows.skip(here, (length + -length % 4)[more])
 
 
-def _mpacket(rows: Rows, here: np.ndarray) -> None:
+def _mpacket(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.MPACKET)
     rows.expect(here[np.isin(head["delimiter"], _WHOLE_FRAME)], _ETHERNET)
 
@@ -212,7 +212,7 @@ def _mpacket(rows: Rows, here: np.ndarray) -> None:
 def _switch(layout: np.dtype) -> Step:
     """Marvell's tag, of which one bit says that it holds a VLAN's too."""
 
-    def step(rows: Rows, here: np.ndarray) -> None:
+    def step(rows: Cursor, here: np.ndarray) -> None:
         here, head = rows.head(here, layout)
         tagged = (head["tag"] & 0x20000000) != 0
         tag(rows, here[tagged], head["tag"][tagged])

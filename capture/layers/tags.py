@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from netgen.capture import headers
-from netgen.capture.headers import take
-from netgen.capture.layers.cursor import LINK, NONE, OK, Rows
+from netgen.capture.headers import gather
+from netgen.capture.layers.cursor import LINK, NONE, OK, Cursor
 from netgen.capture.layers.header_steps import PPP_PROTOCOLS, Step, before, ethernet, named, ppp, raw, typed
 
 _U2, _U4 = np.dtype(">u2"), np.dtype(">u4")
@@ -19,13 +19,13 @@ _NEXT_SERVICE = {
 }
 
 
-def _vlan(rows: Rows, here: np.ndarray) -> None:
+def _vlan(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.VLAN)
     tag(rows, here, head["tci"])
     rows.expect(here, head["type"])
 
 
-def tag(rows: Rows, here: np.ndarray, control: np.ndarray) -> None:
+def tag(rows: Cursor, here: np.ndarray, control: np.ndarray) -> None:
     """Keep the VLAN's number, behind the outer one if there is one."""
     number = (control & 0xFFF).astype(np.int32)
     before = rows.vlan[here]
@@ -34,7 +34,7 @@ def tag(rows: Rows, here: np.ndarray, control: np.ndarray) -> None:
     rows.vlan[here] = np.where(number == 0, before, np.where(before < 0, number, inner))
 
 
-def _mpls(rows: Rows, here: np.ndarray) -> None:
+def _mpls(rows: Cursor, here: np.ndarray) -> None:
     here, label = rows.head(here, _U4)
     bottom = (label & 0x100).astype(bool)
     rows.expect(here[~bottom], headers.ETHERTYPE_MPLS)
@@ -46,12 +46,12 @@ def _mpls(rows: Rows, here: np.ndarray) -> None:
         _pseudowire(rows, here)
 
 
-def _pseudowire(rows: Rows, here: np.ndarray) -> None:
+def _pseudowire(rows: Cursor, here: np.ndarray) -> None:
     """An Ethernet frame behind an MPLS label, with or without a control word: known by its EtherType."""
     for size in (4, 0):
         at = rows.at[here] + size
         whole = at + headers.ETHERNET.itemsize <= rows.end[here]
-        kind = take(rows.data, at[whole], headers.ETHERNET)["type"]
+        kind = gather(rows.data, at[whole], headers.ETHERNET)["type"]
         found = here[whole][np.isin(kind, _KNOWN)]
         if size:
             found = found[rows.data[rows.at[found]] >> 4 == 0]  # a control word's first four bits
@@ -60,7 +60,7 @@ def _pseudowire(rows: Rows, here: np.ndarray) -> None:
         here = here[rows.kind[here] == NONE]
 
 
-def _macsec(rows: Rows, here: np.ndarray) -> None:
+def _macsec(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.MACSEC)
     clear = (head["flags"] & 0x0C) == 0
     rows.skip(here[(head["flags"] & 0x20) != 0], 8)  # identifier of the channel
@@ -68,13 +68,13 @@ def _macsec(rows: Rows, here: np.ndarray) -> None:
     rows.expect(here, kind)
 
 
-def _cisco_metadata(rows: Rows, here: np.ndarray) -> None:
+def _cisco_metadata(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.CISCO_METADATA)
     one = head["length"] == 1
     rows.expect(here[one], head["type"][one])
 
 
-def _arista(rows: Rows, here: np.ndarray) -> None:
+def _arista(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.ARISTA)
     size = named(head["version"] & 0xFF, _ARISTA_STAMPS)
     good = (size > 0) & (head["subtype"] == 1)
@@ -84,7 +84,7 @@ def _arista(rows: Rows, here: np.ndarray) -> None:
     rows.expect(here, kind)
 
 
-def _nsh(rows: Rows, here: np.ndarray) -> None:
+def _nsh(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.NSH, move=False)
     size = (head["length"] & 0x3F).astype(np.int64) * 4
     good = size >= headers.NSH.itemsize

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from netgen.capture import headers
-from netgen.capture.layers.cursor import LINK, NONE, OK, WHOLE, Fields, Rows
+from netgen.capture.layers.cursor import LINK, NONE, OK, UNFRAGMENTED, Cursor, HeaderColumns
 from netgen.capture.layers.header_steps import Step, before, raw
 
 #: Tunnels inside each other that are entered.
@@ -30,7 +30,7 @@ _GTP_DATA, _GTP_LONGER, _GTP_EXTENDED = 0xFF, 0x07, 0x04
 _TEREDO_FROM, _TEREDO_PROOF = 0, 1
 
 
-def _gre(rows: Rows, here: np.ndarray) -> None:
+def _gre(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.GRE)
     flags, kind = head["flags"].astype(np.int64), head["type"].astype(np.int32)
     known = ((flags & _GRE_VERSION) <= 1) & ((flags & _GRE_ROUTING) == 0)
@@ -57,12 +57,12 @@ def _gre(rows: Rows, here: np.ndarray) -> None:
     raw(rows, redirected)
 
 
-def _vxlan(rows: Rows, here: np.ndarray) -> None:
+def _vxlan(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.VXLAN)
     rows.expect(here[(head["flags"] & 0x08) != 0], _ETHERNET)  # the network's number is valid
 
 
-def _geneve(rows: Rows, here: np.ndarray) -> None:
+def _geneve(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.GENEVE)
     good = head["options"] >> 6 == 0  # the version
     here, head = here[good], head[good]
@@ -70,7 +70,7 @@ def _geneve(rows: Rows, here: np.ndarray) -> None:
     rows.expect(here, head["type"])
 
 
-def _gtp(rows: Rows, here: np.ndarray) -> None:
+def _gtp(rows: Cursor, here: np.ndarray) -> None:
     here, head = rows.head(here, headers.GTP)
     good = (head["flags"] >> 4 == 3) & (head["type"] == _GTP_DATA)  # version 1, and not the charging protocol
     here, flags = here[good], head["flags"][good]
@@ -91,7 +91,7 @@ def _gtp(rows: Rows, here: np.ndarray) -> None:
         here, following = rows.head(here, _U1)
 
 
-def _teredo(rows: Rows, here: np.ndarray) -> None:
+def _teredo(rows: Cursor, here: np.ndarray) -> None:
     # who sent it and where it came from may stand before the packet
     here, head = rows.head(here, headers.TEREDO_AUTHENTICATION, move=False)
     proof = head["kind"] == _TEREDO_PROOF
@@ -127,7 +127,7 @@ class Tunnel:
     port: int = 0
     both: bool = False
 
-    def of(self, fields: Fields) -> np.ndarray:
+    def of(self, fields: HeaderColumns) -> np.ndarray:
         """Which packets say that they are of this tunnel; shape (rows,), bool."""
         found = fields.protocol == self.protocol
         if self.port:
@@ -150,7 +150,7 @@ TUNNELS = (
 _BY_PORT = tuple(tunnel for tunnel in TUNNELS if tunnel.port)
 
 
-def by_port(fields: Fields) -> np.ndarray:
+def by_port(fields: HeaderColumns) -> np.ndarray:
     """Which packets have a port of a tunnel.
 
     Parameters
@@ -168,7 +168,7 @@ def by_port(fields: Fields) -> np.ndarray:
     return found
 
 
-def inside(rows: Rows, fields: Fields) -> list[tuple[str, np.ndarray, Rows]]:
+def inside(rows: Cursor, fields: HeaderColumns) -> list[tuple[str, np.ndarray, Cursor]]:
     """Packets that are tunnels, each with what is inside.
 
     Parameters
@@ -185,7 +185,7 @@ def inside(rows: Rows, fields: Fields) -> list[tuple[str, np.ndarray, Rows]]:
     """
     found = []
     # parts of a datagram are not put together, so neither is what they carry
-    whole = (rows.reason == OK) & (fields.fragment == WHOLE)
+    whole = (rows.reason == OK) & (fields.fragment == UNFRAGMENTED)
     for tunnel in TUNNELS:
         here = np.flatnonzero(whole & tunnel.of(fields))
         if not here.size:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from netgen.capture import headers
-from netgen.capture.headers import take
-from netgen.capture.layers.cursor import ENCRYPTED, LINK, LLC, NONE, Rows
+from netgen.capture.headers import gather
+from netgen.capture.layers.cursor import ENCRYPTED, LINK, LLC, NONE, Cursor
 
 #: Words of a radiotap header that say which fields follow, at most.
 MAX_WORDS = 16
@@ -30,7 +30,7 @@ _AVS_MAGIC = 0x80211000
 _WORD = np.dtype("<u4")
 
 
-def wlan(rows: Rows, here: np.ndarray, *, padded: bool = False) -> None:
+def wlan(rows: Cursor, here: np.ndarray, *, padded: bool = False) -> None:
     """Data frames, to their LLC header; management, control and empty frames carry no IP.
 
     Parameters
@@ -65,7 +65,7 @@ def wlan(rows: Rows, here: np.ndarray, *, padded: bool = False) -> None:
     rows.expect(here, LLC)
 
 
-def radiotap(rows: Rows, here: np.ndarray) -> None:
+def radiotap(rows: Cursor, here: np.ndarray) -> None:
     """A radiotap header, of whose fields only the flags count: padding, frame check sequence."""
     here, head = rows.head(here, headers.RADIOTAP, move=False)
     good = (head["version"] == 0) & (head["length"] >= headers.RADIOTAP.itemsize)
@@ -79,7 +79,7 @@ def radiotap(rows: Rows, here: np.ndarray) -> None:
         more = more[behind[more] + _WORD.itemsize <= stop[more]]
         if not more.size:
             break
-        word = take(rows.data, behind[more], _WORD)
+        word = gather(rows.data, behind[more], _WORD)
         behind[more] += _WORD.itemsize
         more = more[(word & _HAS_MORE) != 0]
     # the time, if there, comes before the flags, aligned to its 8 bytes
@@ -96,7 +96,7 @@ def radiotap(rows: Rows, here: np.ndarray) -> None:
         wlan(rows, here[padded], padded=True)
 
 
-def prism(rows: Rows, here: np.ndarray) -> None:
+def prism(rows: Cursor, here: np.ndarray) -> None:
     """A Prism header, of fixed size; some drivers write an AVS header under its link type."""
     here, head = rows.head(here, headers.AVS, move=False)
     avs = (head["version"] & 0xFFFFF000) == _AVS_MAGIC

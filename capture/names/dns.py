@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from netgen.capture.headers import PROTOCOL_TCP, PROTOCOL_UDP, take
-from netgen.capture.layers.dissect import Packets
+from netgen.capture.headers import PROTOCOL_TCP, PROTOCOL_UDP, gather
+from netgen.capture.layers.dissect import PacketColumns
 from netgen.capture.names.tls import host_text, payload
 
 #: Port that answers.
@@ -124,7 +124,7 @@ def _name(message: bytes, at: int) -> tuple[bytes, int]:
     return b".".join(labels).lower(), after or at + 1
 
 
-def responses(data: np.ndarray, packets: Packets) -> list[tuple[int, Response]]:
+def responses(data: np.ndarray, packets: PacketColumns) -> list[tuple[int, Response]]:
     """What the DNS responses of a chunk say.
 
     Parameters
@@ -146,7 +146,7 @@ def responses(data: np.ndarray, packets: Packets) -> list[tuple[int, Response]]:
         rows = np.flatnonzero(
             from_port & (packets.protocol == protocol) & (packets.payload_length >= prefix + DNS.itemsize)
         )
-        head = take(data, packets.payload_at[rows] + prefix, DNS)
+        head = gather(data, packets.payload_at[rows] + prefix, DNS)
         good = (head["flags"] & (_RESPONSE | _OPCODE) == _RESPONSE) & (head["questions"] == 1) & (head["answers"] > 0)
         for row in rows[good].tolist():
             message = payload(data, packets, row)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netgen.capture.layers.dissect import Packets
+from netgen.capture.layers.dissect import PacketColumns
 from netgen.capture.names.dns import Address, responses
 from netgen.capture.names.tls import LOOK_AHEAD, LOOK_BACK, TlsFinder
 
@@ -14,7 +14,7 @@ __all__ = ["LOOK_AHEAD", "LOOK_BACK", "Name", "NameFinder"]
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class ServerName:
     """A name, and the packet with which it became known.
 
     Parameters
@@ -64,7 +64,7 @@ class NameFinder:
         """Whether a ClientHello is incomplete and packets to come may complete it."""
         return self._tls.waiting or (self._quic is not None and self._quic.waiting)
 
-    def chunk(self, data: np.ndarray, packets: Packets, *, new: bool = True) -> list[Name]:
+    def find(self, data: np.ndarray, packets: PacketColumns, *, new: bool = True) -> list[ServerName]:
         """Names that became known with the packets of a chunk.
 
         Parameters
@@ -82,11 +82,11 @@ class NameFinder:
         list of Name
             In the order of the file. A hello that was sent twice is found twice.
         """
-        found = [Name(number, "tls", text) for number, text in self._tls.chunk(data, packets, new=new)]
+        found = [ServerName(number, "tls", text) for number, text in self._tls.find(data, packets, new=new)]
         if self._quic is None:
             return found
-        found += [Name(number, "quic", text) for number, text in self._quic.chunk(data, packets, new=new)]
+        found += [ServerName(number, "quic", text) for number, text in self._quic.find(data, packets, new=new)]
         for row, (text, answers) in responses(data, packets) if new else ():
             client = int(packets.version[row]), int(packets.dst_high[row]), int(packets.dst_low[row])
-            found.append(Name(int(packets.number[row]), "dns", text, client, answers))
+            found.append(ServerName(int(packets.number[row]), "dns", text, client, answers))
         return sorted(found, key=lambda name: name.number)

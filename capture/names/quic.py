@@ -17,8 +17,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from netgen.capture.headers import PROTOCOL_UDP, take
-from netgen.capture.layers.dissect import Packets
+from netgen.capture.headers import PROTOCOL_UDP, gather
+from netgen.capture.layers.dissect import PacketColumns
 from netgen.capture.names.tls import LOOK_AHEAD, Direction, Stream, directions, hello_name, payload
 
 #: Shortest datagram in which a client may send an Initial packet (RFC 9000, section 14.1).
@@ -253,7 +253,7 @@ class QuicFinder:
         """Whether packets to come may complete a hello."""
         return any(not hello.done for hello in self._hellos.values())
 
-    def chunk(self, data: np.ndarray, packets: Packets, *, new: bool = True) -> list[tuple[int, str]]:
+    def find(self, data: np.ndarray, packets: PacketColumns, *, new: bool = True) -> list[tuple[int, str]]:
         """Names that the packets of a chunk complete.
 
         Parameters
@@ -320,9 +320,9 @@ class QuicFinder:
         return text
 
 
-def _candidates(data: np.ndarray, packets: Packets) -> np.ndarray:
+def _candidates(data: np.ndarray, packets: PacketColumns) -> np.ndarray:
     """Rows of datagrams that begin with a long header of a known version of QUIC."""
     rows = np.flatnonzero((packets.protocol == PROTOCOL_UDP) & (packets.payload_length >= MIN_DATAGRAM))
     rows = rows[data[packets.payload_at[rows]] >= 0xC0]
-    version = take(data, packets.payload_at[rows] + 1, _NUMBER)
+    version = gather(data, packets.payload_at[rows] + 1, _NUMBER)
     return rows[np.isin(version.astype(np.uint32), _NUMBERS)]

@@ -17,7 +17,7 @@ import numpy as np
 from netgen.capture import native
 from netgen.capture.factorize import unique
 from netgen.capture.headers import PROTOCOL_TCP, TCP_SYN
-from netgen.capture.layers.dissect import Packets
+from netgen.capture.layers.dissect import PacketColumns
 from netgen.capture.native import packets as native_packets
 
 #: Bytes that are kept of a ClientHello; one with a post-quantum key share has 1.8 kB.
@@ -79,7 +79,7 @@ class Stream:
         return self.front == MAX_HELLO
 
 
-def directions(packets: Packets, rows: np.ndarray) -> list[Direction]:
+def directions(packets: PacketColumns, rows: np.ndarray) -> list[Direction]:
     """Addresses, ports and VLAN of some packets.
 
     Parameters
@@ -98,7 +98,7 @@ def directions(packets: Packets, rows: np.ndarray) -> list[Direction]:
     return list(zip(*(getattr(packets, name)[rows].tolist() for name in columns), strict=True))
 
 
-def payload(data: np.ndarray, packets: Packets, row: int) -> bytes:
+def payload(data: np.ndarray, packets: PacketColumns, row: int) -> bytes:
     """A copy of the first `MAX_HELLO` bytes of a packet's payload."""
     start = int(packets.payload_at[row])
     return data[start : start + min(int(packets.payload_length[row]), MAX_HELLO)].tobytes()
@@ -234,7 +234,7 @@ class TlsFinder:
         """Whether packets to come may complete a hello."""
         return bool(self._hellos)
 
-    def chunk(self, data: np.ndarray, packets: Packets, *, new: bool = True) -> list[tuple[int, str]]:
+    def find(self, data: np.ndarray, packets: PacketColumns, *, new: bool = True) -> list[tuple[int, str]]:
         """Names that the packets of a chunk complete.
 
         Parameters
@@ -267,7 +267,7 @@ class TlsFinder:
         self._keep_tail(data, packets, rows, last)
         return found
 
-    def _related(self, packets: Packets, rows: np.ndarray, opening: np.ndarray) -> np.ndarray:
+    def _related(self, packets: PacketColumns, rows: np.ndarray, opening: np.ndarray) -> np.ndarray:
         """Those of `rows` that may carry a piece of an incomplete hello, old or `opening` in this chunk."""
         ports = [key[4:6] for key in self._hellos]
         ports += zip(packets.src_port[opening].tolist(), packets.dst_port[opening].tolist(), strict=True)
@@ -284,7 +284,7 @@ class TlsFinder:
         return rows[(hello == _SHARED) | (_seq(packets, rows) - seq[hello] < MAX_HELLO)]
 
     def _follow(
-        self, data: np.ndarray, packets: Packets, rows: np.ndarray, texts: dict[int, str | None]
+        self, data: np.ndarray, packets: PacketColumns, rows: np.ndarray, texts: dict[int, str | None]
     ) -> list[tuple[int, str]]:
         """Take the segments of `rows` in turn; `texts` has what is known of those that begin a hello."""
         found = []
@@ -316,7 +316,7 @@ class TlsFinder:
             seen.setdefault(key, []).append((number, seq, row))
         return found
 
-    def _keep_tail(self, data: np.ndarray, packets: Packets, rows: np.ndarray, last: int) -> None:
+    def _keep_tail(self, data: np.ndarray, packets: PacketColumns, rows: np.ndarray, last: int) -> None:
         """Copy the segments of the last packets: a hello may begin behind them."""
         self._tail = [each for each in self._tail if each[0] > last - LOOK_BACK]
         rows = rows[-LOOK_BACK:]
@@ -326,7 +326,7 @@ class TlsFinder:
         self._tail += zip(*columns, payloads, strict=True)
 
 
-def _starts(data: np.ndarray, packets: Packets, rows: np.ndarray) -> np.ndarray:
+def _starts(data: np.ndarray, packets: PacketColumns, rows: np.ndarray) -> np.ndarray:
     """Those of `rows` whose payload begins as a ClientHello does, be it cut after the first byte."""
     if native.ready():
         return native_packets.hellos(data, packets.protocol, packets.payload_at, packets.payload_length)
@@ -337,7 +337,7 @@ def _starts(data: np.ndarray, packets: Packets, rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _names(data: np.ndarray, packets: Packets, rows: np.ndarray) -> dict[int, str | None]:
+def _names(data: np.ndarray, packets: PacketColumns, rows: np.ndarray) -> dict[int, str | None]:
     """What the payload of each of some rows alone says, as `client_hello_name` has it."""
     if not native.ready():
         return {row: client_hello_name(payload(data, packets, row)) for row in rows.tolist()}
@@ -348,7 +348,7 @@ def _names(data: np.ndarray, packets: Packets, rows: np.ndarray) -> dict[int, st
     }
 
 
-def _seq(packets: Packets, rows: np.ndarray) -> np.ndarray:
+def _seq(packets: PacketColumns, rows: np.ndarray) -> np.ndarray:
     """Sequence numbers of the first byte of payload; a SYN, which may carry some, counts as a byte before it."""
     seq: np.ndarray = packets.seq[rows] + ((packets.flags[rows] & TCP_SYN) != 0).astype(np.uint32)
     return seq

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from netgen.capture.formats.records import Order
-from netgen.capture.layers.cursor import FIELDS, Fields
+from netgen.capture.layers.cursor import HEADER_COLUMNS, HeaderColumns
 from netgen.capture.native.library import addresses, call
 
 if TYPE_CHECKING:
@@ -50,16 +50,16 @@ def records(data: np.ndarray, starts: np.ndarray, *, order: Order, record: int, 
     return found
 
 
-def plain(data: np.ndarray, offset: np.ndarray, captured: np.ndarray) -> tuple[Fields, np.ndarray, int]:
+def plain(data: np.ndarray, offset: np.ndarray, captured: np.ndarray) -> tuple[HeaderColumns, np.ndarray, int]:
     """Columns of Ethernet frames with a packet of the common form, which these are, and how many.
 
     The twin of `netgen.capture.layers.links.walk` and `netgen.capture.layers.fast_path.plain`; columns of the others mean nothing.
     """
     count = len(offset)
-    columns = {name: np.empty(count, kind) for name, kind in FIELDS.items()}
+    columns = {name: np.empty(count, kind) for name, kind in HEADER_COLUMNS.items()}
     done = np.empty(count, bool)
     good = call("plain", data, data.size, offset, captured, count, addresses(columns.values()), done)
-    return Fields(**columns), done, good
+    return HeaderColumns(**columns), done, good
 
 
 def compact(columns: list[np.ndarray], keep: np.ndarray) -> list[np.ndarray]:
@@ -72,7 +72,7 @@ def compact(columns: list[np.ndarray], keep: np.ndarray) -> list[np.ndarray]:
 def ends(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keys of the IPv4 packets as three numbers, shape (keys, 3), and whether each goes from its end `a`, (packets,).
 
-    Columns are address and port of source and destination, VLAN, protocol and version, as of `Packets`. The
+    Columns are address and port of source and destination, VLAN, protocol and version, as of `PacketColumns`. The
     twin of what `netgen.capture.flows.keys` does with them.
     """
     count = len(columns[0])

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from netgen.capture.formats.reader import CaptureFile
-from netgen.capture.formats.records import Chunk
+from netgen.capture.formats.records import RecordBatch
 from netgen.capture.headers import (
     ETHERNET,
     ETHERTYPE_IPV4,
@@ -103,7 +103,7 @@ def read(capture: CaptureFile, found: Findings) -> Wire:
     return Wire(np.concatenate(parts), others)
 
 
-def _spans(chunk: Chunk) -> Iterator[Chunk]:
+def _spans(chunk: RecordBatch) -> Iterator[RecordBatch]:
     """A chunk in pieces of bounded length, whose data hold nothing but their packets."""
     ends = chunk.offset + chunk.captured
     begin = 0
@@ -112,7 +112,7 @@ def _spans(chunk: Chunk) -> Iterator[Chunk]:
         end = max(int(np.searchsorted(ends, start + _SPAN, side="right")), begin + 1)
         rows = slice(begin, end)
         data = np.ascontiguousarray(chunk.data[start : int(ends[end - 1])])
-        yield Chunk(
+        yield RecordBatch(
             data, chunk.offset[rows] - start, chunk.captured[rows], chunk.length[rows], chunk.time_ns[rows],
             chunk.linktype[rows], chunk.number[rows],
         )  # fmt: skip
@@ -144,7 +144,7 @@ def _wrong(total: np.ndarray) -> np.ndarray:
     return total != 0xFFFF
 
 
-def _packets(chunk: Chunk, found: Findings) -> np.ndarray:
+def _packets(chunk: RecordBatch, found: Findings) -> np.ndarray:
     """Packets that can be looked at further; findings of lengths and checksums."""
     data, at = chunk.data, chunk.offset
     frame = (chunk.linktype == LINKTYPE_ETHERNET) & (chunk.captured >= ETHERNET.itemsize + IPV4.itemsize)
@@ -207,7 +207,7 @@ def _packets(chunk: Chunk, found: Findings) -> np.ndarray:
 
 
 def _checksums(
-    chunk: Chunk,
+    chunk: RecordBatch,
     out: np.ndarray,
     rows: np.ndarray,
     ip_at: np.ndarray,

@@ -418,7 +418,7 @@ def test_ctrl_c_in_any_other_command(command: str, inputs: Any, here: Any) -> No
         "def interrupt(): os.kill(os.getpid(), signal.SIGINT)\n"
         f"sys.argv = ['netgen', *{words}]\n"
         "if sys.argv[1] == 'synth': threading.Timer(0.5, interrupt).start()\n"
-        "else: netgen.capture.flows.batch.dissect = lambda chunk, inner: interrupt()\n"
+        "else: netgen.capture.flows.batch.dissect = lambda chunk, decapsulate: interrupt()\n"
         "netgen.cli.app.main()"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from netgen.capture.layers.dissect import Packets
+from netgen.capture.layers.dissect import PacketColumns
 
 TCP, UDP = 6, 17
 SALTS = {
@@ -157,7 +157,7 @@ class Sent:
     number: int | None = None
 
 
-def columns(sent: list[Sent], first: int = 1) -> tuple[np.ndarray, Packets]:
+def columns(sent: list[Sent], first: int = 1) -> tuple[np.ndarray, PacketColumns]:
     """The buffer and the columns of packets that follow each other, the first of this number."""
     size = len(sent)
     given = {name: [getattr(each, name) for each in sent] for name in ("protocol", "src_port", "dst_port", "flags")}
@@ -178,6 +178,6 @@ def columns(sent: list[Sent], first: int = 1) -> tuple[np.ndarray, Packets]:
     types = {"protocol": np.uint8, "flags": np.uint8, "version": np.uint8, "seq": np.uint32}
     types |= dict.fromkeys(("src_low", "dst_low", "src_high", "dst_high"), np.uint64)
     types |= dict.fromkeys(("src_port", "dst_port", "vlan"), np.int32)
-    rest = {field.name for field in dataclasses.fields(Packets)} - {"skipped", "notes"}
+    rest = {field.name for field in dataclasses.fields(PacketColumns)} - {"skipped", "notes"}
     arrays = {name: np.array(known.get(name, [0] * size), types.get(name, np.int64)) for name in rest}
-    return data, Packets(**arrays, skipped=Counter(), notes=Counter())
+    return data, PacketColumns(**arrays, skipped=Counter(), notes=Counter())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from netgen.capture.flows import key_index, keys
 from netgen.capture.flows.keys import KEY, Keys, keys_of
-from netgen.capture.layers.dissect import Packets
+from netgen.capture.layers.dissect import PacketColumns
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 
@@ -51,8 +51,8 @@ def packets(rows: Any) -> Any:
     made = {name: np.array(values, kinds.get(name, "i4")) for name, values in columns.items()}
     new = made["version"] == 6
     made["src_high"] = made["dst_high"] = np.where(new, 7, 0).astype(np.uint64)
-    rest = {each.name: np.zeros(len(rows), np.int64) for each in dataclasses.fields(Packets)}
-    return Packets(**{**rest, **made})
+    rest = {each.name: np.zeros(len(rows), np.int64) for each in dataclasses.fields(PacketColumns)}
+    return PacketColumns(**{**rest, **made})
 
 
 ROWS = st.tuples(

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import chunks as chunks
+from support import record_batches as batches
 
 from netgen.capture.formats.reader import CaptureFile
-from netgen.capture.layers.cursor import Fields
+from netgen.capture.layers.cursor import HeaderColumns
 from netgen.capture.layers.dissect import dissect
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 
-chunk_of, link, one, why = chunks.chunk_of, chunks.link, chunks.one, chunks.why
+chunk_of, link, one, why = batches.chunk_of, batches.link, batches.one, batches.why
 
 
 @pytest.mark.parametrize(
@@ -323,20 +323,20 @@ def frame_of(field: Any) -> Any:
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(fields=st.lists(HEADERS, min_size=1, max_size=12), inner=st.booleans(), wire=st.integers(0, 2000))
+@given(fields=st.lists(HEADERS, min_size=1, max_size=12), decapsulate=st.booleans(), wire=st.integers(0, 2000))
 def test_reading_all_headers_at_once_and_one_after_the_other_is_the_same(
-    monkeypatch: pytest.MonkeyPatch, fields: Any, inner: Any, wire: Any
+    monkeypatch: pytest.MonkeyPatch, fields: Any, decapsulate: Any, wire: Any
 ) -> None:
     """The short way for the usual packets finds what the long way does, in any mixture."""
     frames = [frame_of(field) for field in fields]
     chunk = chunk_of(frames, wire=[len(frame) + wire for frame in frames])
-    quick = dissect(chunk, inner=inner)
+    quick = dissect(chunk, decapsulate=decapsulate)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "netgen.capture.layers.ip.plain", lambda rows: (Fields.zeros(len(rows)), np.zeros(len(rows), bool))
+            "netgen.capture.layers.ip.plain", lambda rows: (HeaderColumns.zeros(len(rows)), np.zeros(len(rows), bool))
         )
-        slow = dissect(chunk, inner=inner)
-    for name in chunks.COLUMNS:
+        slow = dissect(chunk, decapsulate=decapsulate)
+    for name in batches.COLUMNS:
         assert getattr(quick, name).tolist() == getattr(slow, name).tolist(), name
         assert getattr(quick, name).dtype == getattr(slow, name).dtype
     assert (quick.skipped, quick.notes) == (slow.skipped, slow.notes)
@@ -348,13 +348,14 @@ def test_real_packets_are_read_alike_at_once_and_one_after_the_other(
     at_once = 0
     for path in sorted((shared_data / "captures" / "ndpi").glob("[f-i]*.pcap*")):
         for chunk in CaptureFile(path).chunks():
-            quick = dissect(chunk, inner=True)
+            quick = dissect(chunk, decapsulate=True)
             with monkeypatch.context() as patch:
                 patch.setattr(
-                    "netgen.capture.layers.ip.plain", lambda rows: (Fields.zeros(len(rows)), np.zeros(len(rows), bool))
+                    "netgen.capture.layers.ip.plain",
+                    lambda rows: (HeaderColumns.zeros(len(rows)), np.zeros(len(rows), bool)),
                 )
-                slow = dissect(chunk, inner=True)
-            for name in chunks.COLUMNS:
+                slow = dissect(chunk, decapsulate=True)
+            for name in batches.COLUMNS:
                 assert np.array_equal(getattr(quick, name), getattr(slow, name)), (path.name, name)
             assert (quick.skipped, quick.notes) == (slow.skipped, slow.notes)
             at_once += len(chunk)

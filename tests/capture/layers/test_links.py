@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import chunks as chunks
+from support import record_batches as batches
 
 from netgen.capture.layers.cursor import LINK
 from netgen.capture.layers.dissect import dissect
 from netgen.capture.layers.links import LAYERS, MAX_LAYERS
 
-chunk_of, link, one, why = chunks.chunk_of, chunks.link, chunks.one, chunks.why
+chunk_of, link, one, why = batches.chunk_of, batches.link, batches.one, batches.why
 
 MACS = "001122334455 00aabbccddee"
 SNAP = "aaaa03 000000 0800"
@@ -150,12 +150,12 @@ def udp6(packet: Any) -> Any:
 
 @pytest.mark.parametrize(("linktype", "header"), LINKS)
 def test_ipv4_is_found_behind_every_link_layer(ip: Any, linktype: Any, header: Any) -> None:
-    chunks.is_tcp4(one(link(header) + ip, linktype))
+    batches.is_tcp4(one(link(header) + ip, linktype))
 
 
 @pytest.mark.parametrize(("header", "vlan"), TAGS)
 def test_ipv4_is_found_behind_every_tag(ip: Any, header: Any, vlan: Any) -> None:
-    chunks.is_tcp4(one(bytes(12) + link(header) + ip), vlan)
+    batches.is_tcp4(one(bytes(12) + link(header) + ip), vlan)
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ def test_ipv6_is_found_wherever_ipv4_is(packet: Any, linktype: Any, header: Any)
 @pytest.mark.parametrize("tagged", [0xE0000005, 0xF0000005])
 def test_a_vlan_in_a_switch_tag_counts(ip: Any, tagged: int) -> None:
     frame = bytes(12) + struct.pack(">I", tagged) + link("0800") + ip
-    chunks.is_tcp4(one(frame, 284), 5)
-    chunks.is_tcp4(one(frame[:12] + link("dada 0000") + frame[12:], 285), 5)
+    batches.is_tcp4(one(frame, 284), 5)
+    batches.is_tcp4(one(frame[:12] + link("dada 0000") + frame[12:], 285), 5)
 
 
 def test_link_layers_in_one_chunk_are_read_as_each_alone(ip: Any) -> None:
@@ -319,7 +319,7 @@ def test_every_link_type_read_is_tested() -> None:
 def test_layers_are_bounded(ip: Any) -> None:
     """As many tags as are followed, and one more."""
     tags = link("8100 0001") * (MAX_LAYERS - 1)
-    chunks.is_tcp4(one(bytes(12) + tags + link("0800") + ip), 1 + 4096)
+    batches.is_tcp4(one(bytes(12) + tags + link("0800") + ip), 1 + 4096)
     assert why(bytes(12) + link("8100 0001") + tags + link("0800") + ip) == "not IP"
 
 
@@ -352,7 +352,7 @@ def test_scapy_and_netgen_agree_on_wireless_and_tagged_packets(packet: Any) -> N
         (0, l2.Loopback(), -1),
     ]
     for linktype, header, vlan in built:
-        chunks.is_tcp4(one(bytes(header / ip), linktype), vlan)
+        batches.is_tcp4(one(bytes(header / ip), linktype), vlan)
 
 
 @given(
@@ -363,7 +363,7 @@ def test_scapy_and_netgen_agree_on_wireless_and_tagged_packets(packet: Any) -> N
 def test_any_bytes_behind_any_link_layer_are_in_or_have_a_reason(packets: Any, linktype: Any, start: Any) -> None:
     """No content crashes a step, and what is kept lies inside its record."""
     chunk = chunk_of([start + each for each in packets], linktype)
-    found = dissect(chunk, inner=True)
+    found = dissect(chunk, decapsulate=True)
     assert len(found) + found.skipped.total() == len(chunk)
     end = chunk.offset[found.number - 1] + chunk.captured[found.number - 1]
     assert ((found.payload_at + found.payload_length <= end) | (found.payload_length == 0)).all()

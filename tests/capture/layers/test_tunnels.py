@@ -1,4 +1,4 @@
-"""netgen.capture.layers.tunnels: with `inner`, the packet inside a tunnel takes the place of the one around it."""
+"""netgen.capture.layers.tunnels: with `decapsulate`, the packet inside a tunnel takes the place of the one around it."""
 
 import shutil
 import struct
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import chunks as chunks
+from support import record_batches as batches
 
 from netgen.capture.layers.dissect import dissect
 from netgen.capture.layers.tunnels import MAX_TUNNELS, TUNNELS
 
-chunk_of, link, one = chunks.chunk_of, chunks.link, chunks.one
+chunk_of, link, one = batches.chunk_of, batches.link, batches.one
 
 ETHERNET, TAGGED = "12*02 0800", "12*02 8100 0007 0800"
 MANY = "2000 0000"  # a key
@@ -95,11 +95,11 @@ def without(name: Any) -> Any:
 @pytest.mark.parametrize(("name", "how", "header", "vlan"), INSIDES)
 def test_the_ipv4_packet_inside_counts(ip: Any, around: Any, name: Any, how: Any, header: Any, vlan: Any) -> None:
     for frame in around(how, link(header) + ip):
-        found = dissect(chunk_of([frame]), inner=True)
+        found = dissect(chunk_of([frame]), decapsulate=True)
         assert not found.skipped
         assert found.notes == {f"inside {name}": 1}
-        inside, outside = one(frame, inner=True), one(frame)
-        chunks.is_tcp4(inside, vlan)
+        inside, outside = one(frame, decapsulate=True), one(frame)
+        batches.is_tcp4(inside, vlan)
         assert inside["fingerprint"] == one(ip, 101)["fingerprint"]
         assert inside["payload_at"] == len(frame) - 3
         # and without being asked for, it does not
@@ -112,8 +112,8 @@ def test_the_ipv4_packet_inside_counts(ip: Any, around: Any, name: Any, how: Any
 def test_the_ipv6_packet_inside_counts(packet: Any, around: Any, name: Any, how: Any, header: Any) -> None:
     inside = ipv6(packet.udp(53, 99), 17)
     for frame in around(how, link(header) + inside):
-        assert dissect(chunk_of([frame]), inner=True).notes == {f"inside {name}": 1}
-        columns = one(frame, inner=True)
+        assert dissect(chunk_of([frame]), decapsulate=True).notes == {f"inside {name}": 1}
+        columns = one(frame, decapsulate=True)
         assert (columns["version"], columns["protocol"], columns["size"]) == (6, 17, 48)
         assert (columns["src_high"], columns["dst_low"]) == (0x0001020304050607, 0x18191A1B1C1D1E1F)
         assert (columns["src_port"], columns["dst_port"]) == (53, 99)
@@ -149,10 +149,10 @@ def test_every_tunnel_is_tested() -> None:
 )
 def test_a_tunnel_without_an_ip_packet_stays_as_it_is(around: Any, name: str, how: int | str, content: Any) -> None:
     for frame in around(how, link(content)):
-        found = dissect(chunk_of([frame]), inner=True)
+        found = dissect(chunk_of([frame]), decapsulate=True)
         assert found.notes == {without(name): 1}
         assert not found.skipped
-        assert one(frame, inner=True) == one(frame)
+        assert one(frame, decapsulate=True) == one(frame)
 
 
 @pytest.mark.parametrize(("name", "how", "header", "vlan"), INSIDES)
@@ -161,16 +161,16 @@ def test_a_tunnel_cut_inside_stays_as_it_is(ip: Any, around: Any, name: Any, how
     frame = around(how, link(header) + ip)[0]
     start = 34 + (8 if isinstance(how, str) else 0)
     for length in range(start, len(frame) - 20):
-        found = dissect(chunk_of([frame, frame], snaplen=length), inner=True)
+        found = dissect(chunk_of([frame, frame], snaplen=length), decapsulate=True)
         assert found.notes == {without(name): 2}
-        assert one(frame, inner=True, snaplen=length) == one(frame, snaplen=length)
-    assert one(frame, inner=True, snaplen=len(frame) - 17)["dst_port"] == 80
+        assert one(frame, decapsulate=True, snaplen=length) == one(frame, snaplen=length)
+    assert one(frame, decapsulate=True, snaplen=len(frame) - 17)["dst_port"] == 80
 
 
 def test_parts_of_a_datagram_are_not_entered(packet: Any, ip: Any) -> None:
     for place in (0x2000, 185):
         frame = packet.ether(packet.ipv4(ip, 4, fragment=place))
-        found = dissect(chunk_of([frame]), inner=True)
+        found = dissect(chunk_of([frame]), decapsulate=True)
         assert found.protocol.tolist() == [4]
         assert not any("inside" in note for note in found.notes)
 
@@ -179,7 +179,7 @@ def test_tunnels_inside_each_other_are_entered_up_to_a_depth(packet: Any, ip: An
     frame = ip
     for depth in range(1, MAX_TUNNELS + 2):
         frame = packet.ipv4(frame, 4, "192.0.2.1", "192.0.2.2")
-        found = dissect(chunk_of([frame], 101), inner=True)
+        found = dissect(chunk_of([frame], 101), decapsulate=True)
         assert found.notes == {"inside IPv4 in IP": min(depth, MAX_TUNNELS)}
         assert found.protocol.tolist() == [6 if depth <= MAX_TUNNELS else 4]
         assert found.size.tolist() == [43 + 20 * max(depth - MAX_TUNNELS, 0)]
@@ -189,7 +189,7 @@ def test_a_tunnel_in_a_tunnel_that_is_cut_is_the_last_whole_one(packet: Any, ip:
     """VXLAN in GRE, of which the frame inside the VXLAN is ARP."""
     vxlan = packet.ipv4(packet.udp(1, 4789, link("08 000000 00000700 12*02 0806 28*00")), 17)
     frame = around(47, link("0000 0800") + vxlan)[0]
-    found = dissect(chunk_of([frame]), inner=True)
+    found = dissect(chunk_of([frame]), decapsulate=True)
     assert found.notes == {"inside GRE": 1, without("VXLAN"): 1}
     assert found.dst_port.tolist() == [4789]
 
@@ -199,24 +199,24 @@ def test_outer_vlan_gives_way_to_that_of_the_inside(packet: Any, ip: Any) -> Non
     outer = packet.ipv4(ip, 4)
     frame = bytes(12) + link("8100 0005 0800") + outer
     assert one(frame)["vlan"] == 5
-    assert one(frame, inner=True)["vlan"] == -1
-    assert one(bytes(12) + link("8100 0005 0800") + packet.ipv4(b"\0" * 20, 4), inner=True)["vlan"] == 5
+    assert one(frame, decapsulate=True)["vlan"] == -1
+    assert one(bytes(12) + link("8100 0005 0800") + packet.ipv4(b"\0" * 20, 4), decapsulate=True)["vlan"] == 5
 
 
 def test_length_0_inside_is_what_the_outside_leaves_it(packet: Any) -> None:
     inside = packet.ipv4(packet.tcp(1, 2, 0x10, bytes(100)), 6, length=0)
     frame = packet.ether(packet.ipv4(inside, 4)) + bytes(10)
-    assert one(frame, inner=True)["size"] == len(inside)
-    assert one(frame, inner=True, snaplen=80)["size"] == len(inside)
+    assert one(frame, decapsulate=True)["size"] == len(inside)
+    assert one(frame, decapsulate=True, snaplen=80)["size"] == len(inside)
 
 
 def test_chunks_of_many_kinds_are_read_as_each_alone(packet: Any, ip: Any, around: Any) -> None:
     frames = [frame for _, how, header, _ in INSIDES for frame in around(how, link(header) + ip)]
     frames += [packet.tcp4(1, 2, 0x10), packet.udp4(4789, 53, b"abc"), packet.ether(bytes(28), 0x0806)] * 3
-    found = dissect(chunk_of(frames), inner=True)
+    found = dissect(chunk_of(frames), decapsulate=True)
     assert found.skipped == {"not IP": 3}
     for row, number in enumerate(found.number.tolist()):
-        alone = one(frames[number - 1], inner=True)
+        alone = one(frames[number - 1], decapsulate=True)
         for name in ("size", "src_low", "dst_low", "src_port", "dst_port", "protocol", "vlan", "fingerprint"):
             assert getattr(found, name)[row] == alone[name]
 
@@ -251,8 +251,8 @@ def test_scapy_and_netgen_agree_on_tunnels(ip: Any) -> None:
     ]
     for frame, name in built:
         raw = bytes(frame)
-        chunks.is_tcp4(one(raw, 101, inner=True))
-        assert dissect(chunk_of([raw], 101), inner=True).notes == {f"inside {name}": 1}
+        batches.is_tcp4(one(raw, 101, decapsulate=True))
+        assert dissect(chunk_of([raw], 101), decapsulate=True).notes == {f"inside {name}": 1}
 
 
 TUNNEL_CAPTURES = [
@@ -282,7 +282,7 @@ def test_tshark_finds_the_same_packets_inside(shared_data: Path, name: Any) -> N
         lengths = {"ip": [int(each) for each in v4.split(",") if each]}
         lengths["ipv6"] = [int(each) + 40 for each in v6.split(",") if each]
         theirs += [lengths[kinds[-1]][kinds.count(kinds[-1]) - 1]] if kinds else []
-    ours = [size for chunk in CaptureFile(path).chunks() for size in dissect(chunk, inner=True).size.tolist()]
+    ours = [size for chunk in CaptureFile(path).chunks() for size in dissect(chunk, decapsulate=True).size.tolist()]
     assert ours == theirs
 
 
@@ -299,7 +299,7 @@ def test_any_bytes_inside_a_tunnel_are_in(around: Any, ip: Any, header: Any, con
     inside = bytearray(link(before) + ip + content)
     inside[at % len(inside)] = byte
     for frame in around(how, bytes(inside)):
-        plain, found = dissect(chunk_of([frame])), dissect(chunk_of([frame]), inner=True)
+        plain, found = dissect(chunk_of([frame])), dissect(chunk_of([frame]), decapsulate=True)
         assert len(found) == 1
         assert found.size[0] <= plain.size[0]
         changed = found.size[0] < plain.size[0]

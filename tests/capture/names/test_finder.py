@@ -1,4 +1,4 @@
-"""netgen.capture.names.finder: names of flows in captures; netgen.capture.names.classes: classes out of names."""
+"""netgen.capture.names.finder: names of flows in captures; netgen.capture.names.class_table: classes out of names."""
 
 import dataclasses
 import ipaddress
@@ -18,8 +18,8 @@ from support import handshakes as hellos
 from netgen.capture.errors import InputError
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.layers.dissect import dissect
-from netgen.capture.names.classes import ClassTable
-from netgen.capture.names.finder import LOOK_AHEAD, LOOK_BACK, Name, NameFinder
+from netgen.capture.names.class_table import ClassTable
+from netgen.capture.names.finder import LOOK_AHEAD, LOOK_BACK, NameFinder, ServerName
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 
@@ -38,7 +38,7 @@ def find(sent: Any, cuts: Any = ()) -> Any:
     names, waiting = [], {}
     for begin, end in itertools.pairwise([0, *sorted(cuts), len(sent)]):
         data, packets = hellos.columns(sent[begin:end], first=begin + 1)
-        names += finder.chunk(data, packets)
+        names += finder.find(data, packets)
         data[:] = 0xFF
         waiting[end] = finder.waiting
     return names, waiting
@@ -53,11 +53,11 @@ def test_names_of_all_kinds_come_in_the_files_order() -> None:
         Sent(whole[60:], seq=61),
         Sent(answer("www.example.net"), hellos.UDP, 53, 40_000),
     ]
-    told = Name(2, "dns", "www.example.net", CLIENT, (ADDRESS,))
+    told = ServerName(2, "dns", "www.example.net", CLIENT, (ADDRESS,))
     expected = [
         told,
-        Name(3, "quic", "quic.example.com"),
-        Name(4, "tls", "www.example.org"),
+        ServerName(3, "quic", "quic.example.com"),
+        ServerName(4, "tls", "www.example.org"),
         dataclasses.replace(told, number=5),
     ]
     assert find(sent) == (expected, {5: False})
@@ -67,7 +67,7 @@ def test_names_of_all_kinds_come_in_the_files_order() -> None:
 def test_addresses_of_ipv6_clients_are_whole() -> None:
     data, packets = hellos.columns([Sent(answer("a.org"), hellos.UDP, 53, 40_000)])
     packets.version[0], packets.dst_high[0] = 6, 0x20010DB8 << 32
-    (name,) = NameFinder().chunk(data, packets)
+    (name,) = NameFinder().find(data, packets)
     assert name.client == (6, 0x20010DB8 << 32, 0x0A000002)
 
 
@@ -170,12 +170,12 @@ def test_two_that_share_a_capture_find_what_one_finds(secure: Any, quick: Any, o
     order.shuffle(sent)
     middle = min(middle, len(sent))
     first, second = NameFinder(), NameFinder()
-    names = first.chunk(*hellos.columns(sent[:middle]))
+    names = first.find(*hellos.columns(sent[:middle]))
     row = middle
     while first.waiting and row < len(sent):
-        names += first.chunk(*hellos.columns([sent[row]], first=row + 1), new=False)
+        names += first.find(*hellos.columns([sent[row]], first=row + 1), new=False)
         row += 1
-    names += [name for name in second.chunk(*hellos.columns(sent)) if name.number > middle]
+    names += [name for name in second.find(*hellos.columns(sent)) if name.number > middle]
     expected, _ = find(sent)
     assert set(names) == set(expected)
     assert sorted(name.number for name in names if name.kind == "dns") == [
@@ -187,13 +187,13 @@ def test_reading_on_ends_although_hellos_never_do() -> None:
     """A busy capture has always a hello that is not whole: those that begin behind a part are not waited for."""
     whole = hellos.hello()
     finder = NameFinder()
-    finder.chunk(*hellos.columns([Sent(whole[:80])]))
+    finder.find(*hellos.columns([Sent(whole[:80])]))
     for number in range(2, LOOK_AHEAD + 2, 64):
         assert finder.waiting
         ports = range(number, number + 64)
         sent = [Sent(whole[:80] if port % 2 else whole, src_port=port) for port in ports]
         sent[0] = Sent(hellos.initial(hellos.crypto(0, hellos.message()[: 50 + number])), hellos.UDP, number)
-        assert finder.chunk(*hellos.columns(sent, first=number), new=False) == []
+        assert finder.find(*hellos.columns(sent, first=number), new=False) == []
     assert not finder.waiting
 
 
@@ -223,13 +223,13 @@ def test_many_hellos_that_never_end_are_all_given_up() -> None:
     sent = [Sent(whole[:80], src_port=port, seq=port) for port in ports]
     finder = NameFinder()
     data, packets = hellos.columns(sent)
-    assert finder.chunk(data, packets) == []
+    assert finder.find(data, packets) == []
     # of two, the first is too long ago for the next packet, and the second just not for the one after it
     rest = [Sent(whole[80:], src_port=port, seq=port + 80) for port in ports]
-    found = finder.chunk(*hellos.columns([rest[899], rest[901]], first=count + 1))
-    assert found == [Name(count + 2, "tls", "www.example.org")]
+    found = finder.find(*hellos.columns([rest[899], rest[901]], first=count + 1))
+    assert found == [ServerName(count + 2, "tls", "www.example.org")]
     assert finder.waiting
-    finder.chunk(*hellos.columns([Sent(b"x", number=count + LOOK_AHEAD)]))
+    finder.find(*hellos.columns([Sent(b"x", number=count + LOOK_AHEAD)]))
     assert not finder.waiting
 
 
@@ -313,7 +313,7 @@ def test_names_in_real_captures_are_those_that_tshark_finds(shared_data: Path, t
         counts.append(0)
         for chunk in CaptureFile(file).chunks():
             counts[-1] += len(chunk)
-            for name in finder.chunk(chunk.data, dissect(chunk)):
+            for name in finder.find(chunk.data, dissect(chunk)):
                 if name.kind == "dns":
                     told |= {(file.name, name.text, address_text(address)) for address in name.answers}
                 else:

@@ -36,7 +36,7 @@ def find(*datagrams: Any, finder: Any = None) -> Any:
     """Names in datagrams of one client, and whether others are waited for."""
     finder = finder or QuicFinder()
     packets = [each if isinstance(each, hellos.Sent) else sent(each) for each in datagrams]
-    return finder.chunk(*hellos.columns(packets)), finder.waiting
+    return finder.find(*hellos.columns(packets)), finder.waiting
 
 
 # -- the RFCs' examples ----------------------------------------------------------------------------

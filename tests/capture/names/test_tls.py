@@ -20,7 +20,7 @@ LONG = hello(before=[(51, bytes(1600))])  # a post-quantum key share: more than 
 def find(*sent: Any, finder: Any = None) -> Any:
     """Names that the packets of one chunk complete, and whether others are waited for."""
     finder = finder or TlsFinder()
-    return finder.chunk(*hellos.columns(list(sent))), finder.waiting
+    return finder.find(*hellos.columns(list(sent))), finder.waiting
 
 
 # -- one message ---------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def test_an_incomplete_hello_is_given_up_in_time(later: Any, found: bool) -> Non
     for chunks in ([slice(0, 2)], [slice(0, 1), slice(1, 2)]):
         finder = TlsFinder()
         sent = [Sent(whole[:60], number=5), Sent(whole[60:], seq=61, number=5 + later)]
-        names = [name for chunk in chunks for name in finder.chunk(*hellos.columns(sent[chunk]))]
+        names = [name for chunk in chunks for name in finder.find(*hellos.columns(sent[chunk]))]
         assert names == ([(5 + later, NAME)] if found else [])
         assert not finder.waiting
 
@@ -227,11 +227,11 @@ def test_an_incomplete_hello_is_given_up_in_time(later: Any, found: bool) -> Non
 @pytest.mark.parametrize(("number", "waiting"), [(5 + LOOK_AHEAD - 1, True), (5 + LOOK_AHEAD, False)])
 def test_waiting_ends_with_the_last_packet_that_could_help(number: Any, waiting: bool) -> None:
     finder = TlsFinder()
-    finder.chunk(*hellos.columns([Sent(hello()[:60], number=5)]))
+    finder.find(*hellos.columns([Sent(hello()[:60], number=5)]))
     assert finder.waiting
-    finder.chunk(*hellos.columns([Sent(b"x", src=9, number=number)]))
+    finder.find(*hellos.columns([Sent(b"x", src=9, number=number)]))
     assert finder.waiting is waiting
-    finder.chunk(*hellos.columns([]))
+    finder.find(*hellos.columns([]))
     assert finder.waiting is waiting
 
 
@@ -246,7 +246,7 @@ def test_segments_that_overtook_the_first_are_found_within_the_last_packets(befo
         [slice(0, 1), slice(1, 2), slice(2, 3)],
     ):
         finder = TlsFinder()
-        names = [name for chunk in chunks for name in finder.chunk(*hellos.columns(sent[chunk]))]
+        names = [name for chunk in chunks for name in finder.find(*hellos.columns(sent[chunk]))]
         assert names == ([(9 + before, NAME)] if found else [])
         assert finder.waiting is not found
 

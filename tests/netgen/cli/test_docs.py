@@ -19,7 +19,7 @@ from support.paths import ROOT
 
 import netgen
 from netgen.capture.labels.label_file import _COLUMNS
-from netgen.capture.names.classes import SHIPPED
+from netgen.capture.names.class_table import BUNDLED_TABLE
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.cli.app import app, command_names
@@ -177,7 +177,7 @@ def test_labels_page_lists_what_is_known() -> None:
     rows = re.findall(r"^\| `?([\w-]+)`? \|(.*)\|$", (ROOT / "docs" / "labels.md").read_text("utf-8"), re.MULTILINE)
     table = {name: {cell.strip() for cell in rest.split("|")[-1].split(",")} for name, rest in rows}
     suffixes = {}
-    with SHIPPED.open(newline="") as stream:
+    with BUNDLED_TABLE.open(newline="") as stream:
         for row in csv.DictReader(stream):
             suffixes.setdefault(row["class"], set()).add(row["suffix"])
     assert {name: table.get(name) for name in suffixes} == suffixes

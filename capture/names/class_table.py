@@ -9,7 +9,7 @@ from pathlib import Path
 from netgen.capture.errors import InputError
 
 #: The table netgen ships: suffix of a server name -> class.
-SHIPPED = Path(__file__).with_name("sni_classes.csv")
+BUNDLED_TABLE = Path(__file__).with_name("sni_classes.csv")
 
 
 class ClassTable:
@@ -31,7 +31,7 @@ class ClassTable:
 
     def __init__(self, user: str | os.PathLike[str] | None = None) -> None:
         self._tables = [_read_table(Path(user))] if user is not None else []
-        self._tables.append(_read_table(SHIPPED))
+        self._tables.append(_read_table(BUNDLED_TABLE))
 
     def class_of(self, name: str | None) -> str | None:
         """The class of a server name, or None."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from netgen.capture.formats.records import Chunk
+from netgen.capture.formats.records import RecordBatch
 from netgen.capture.layers.dissect import dissect
 
 COLUMNS = (
@@ -18,7 +18,7 @@ def chunk_of(packets: Any, linktype: Any = 1, snaplen: Any = 1 << 18, wire: Any 
     """A chunk as the reader would give it; `linktype` may be a list."""
     kept = [packet[:snaplen] for packet in packets]
     captured = np.array([len(packet) for packet in kept], np.int64)
-    return Chunk(
+    return RecordBatch(
         data=np.frombuffer(b"".join(kept), np.uint8),
         offset=np.cumsum(captured) - captured,
         captured=captured,
@@ -29,9 +29,9 @@ def chunk_of(packets: Any, linktype: Any = 1, snaplen: Any = 1 << 18, wire: Any 
     )
 
 
-def one(packet: Any, linktype: Any = 1, inner: Any = False, **options: Any) -> Any:
+def one(packet: Any, linktype: Any = 1, decapsulate: Any = False, **options: Any) -> Any:
     """The columns of a single packet, which must be in."""
-    found = dissect(chunk_of([packet], linktype, **options), inner=inner)
+    found = dissect(chunk_of([packet], linktype, **options), decapsulate=decapsulate)
     assert not found.skipped
     return {name: getattr(found, name)[0].item() for name in COLUMNS}
 

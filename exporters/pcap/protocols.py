@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from netgen.capture.headers import PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_IGMP, PROTOCOL_TCP, PROTOCOL_UDP, protocols
+from netgen.capture.headers import (
+    PROTOCOL_ICMP,
+    PROTOCOL_ICMPV6,
+    PROTOCOL_IGMP,
+    PROTOCOL_TCP,
+    PROTOCOL_UDP,
+    protocol_mask,
+)
 from netgen.exporters.pcap.constants import Bools, Ints
 
 OTHER_PROTOCOL = "a protocol of which no packets are made over this IP version: written as UDP"
 OTHER_ICMP = "ICMP of the other IP version"
 
 #: Echoes in IPv4 and IPv6 (RFC 792, RFC 4443).
-ECHOES = protocols(PROTOCOL_ICMP, PROTOCOL_ICMPV6)
+ECHOES = protocol_mask(PROTOCOL_ICMP, PROTOCOL_ICMPV6)
 
 #: Written without ports. All have headers as long as UDP's.
-PORTLESS = ECHOES | protocols(PROTOCOL_IGMP)
+PORTLESS = ECHOES | protocol_mask(PROTOCOL_IGMP)
 
 
 def written_as(protocol: Ints, v6: Bools) -> tuple[Ints, dict[str, Bools]]:

@@ -29,14 +29,14 @@ from netgen.capture.headers import (
     PROTOCOL_UDP,
     TCP,
     UDP,
-    protocols,
-    take,
+    gather,
+    protocol_mask,
 )
 from netgen.exporters.verify.issues import Findings
 
 _SPAN = 1 << 23  # bytes of a file that are added up at a time
 
-_IPV4_ONLY = protocols(PROTOCOL_ICMP, PROTOCOL_IGMP)
+_IPV4_ONLY = protocol_mask(PROTOCOL_ICMP, PROTOCOL_IGMP)
 
 #: A packet of TCP, UDP, IGMP or an ICMP echo over IP over Ethernet; addresses as two halves, an IPv4 address in the low
 #: one. An echo's identifier is both its ports, IGMP's ports are 0.
@@ -149,7 +149,7 @@ def _packets(chunk: RecordBatch, found: Findings) -> np.ndarray:
     data, at = chunk.data, chunk.offset
     frame = (chunk.linktype == LINKTYPE_ETHERNET) & (chunk.captured >= ETHERNET.itemsize + IPV4.itemsize)
     rows = np.flatnonzero(frame)
-    kind = take(data, at[rows], ETHERNET)["type"]
+    kind = gather(data, at[rows], ETHERNET)["type"]
     four, six = rows[kind == ETHERTYPE_IPV4], rows[kind == ETHERTYPE_IPV6]
     six = six[chunk.captured[six] >= ETHERNET.itemsize + IPV6.itemsize]
     rows = np.sort(np.r_[four, six])
@@ -159,12 +159,12 @@ def _packets(chunk: RecordBatch, found: Findings) -> np.ndarray:
     out = np.zeros(len(chunk), WIRE)
     head_end, fragment = np.zeros(len(chunk), np.int64), np.zeros(len(chunk), bool)
 
-    head = take(data, ip_at[four], IPV4)
+    head = gather(data, ip_at[four], IPV4)
     head_end[four] = ip_at[four] + (head["version_ihl"] & 15) * np.int64(4)
     fragment[four] = (head["fragment"] & 0x3FFF) > 0
     out["size"][four], out["protocol"][four], out["version"][four] = head["length"], head["protocol"], 4
     out["src_low"][four], out["dst_low"][four] = head["src"], head["dst"]
-    head = take(data, ip_at[six], IPV6)
+    head = gather(data, ip_at[six], IPV6)
     head_end[six] = ip_at[six] + IPV6.itemsize
     out["size"][six] = head["length"].astype(np.int64) + IPV6.itemsize
     out["protocol"][six], out["version"][six] = head["next"], 6
@@ -184,7 +184,7 @@ def _packets(chunk: RecordBatch, found: Findings) -> np.ndarray:
     known[rows] = (portless | np.isin(protocol, (PROTOCOL_TCP, PROTOCOL_UDP)))[rows] & ~fragment[rows] & ~short[rows]
     known &= (head_end + least <= at + chunk.captured) & (ip_end >= head_end + least)
     mine = np.flatnonzero(known & portless & (protocol != PROTOCOL_IGMP))
-    inner = take(data, head_end[mine], ICMP)
+    inner = gather(data, head_end[mine], ICMP)
     echo = np.where(out["version"][mine] == 4, np.isin(inner["type"], (0, 8)), np.isin(inner["type"], (128, 129)))
     for port in ("src_port", "dst_port"):
         out[port][mine] = inner["id"]
@@ -193,7 +193,7 @@ def _packets(chunk: RecordBatch, found: Findings) -> np.ndarray:
     out["number"], out["time_ns"] = chunk.number, chunk.time_ns
     for name, layout in ((PROTOCOL_TCP, TCP), (PROTOCOL_UDP, UDP)):
         mine = rows[protocol[rows] == name]
-        inner = take(data, head_end[mine], layout)
+        inner = gather(data, head_end[mine], layout)
         out["src_port"][mine], out["dst_port"][mine] = inner["src_port"], inner["dst_port"]
         length = np.full(len(mine), layout.itemsize)
         if name == PROTOCOL_TCP:
@@ -226,7 +226,7 @@ def _checksums(
     pseudo = sums.words(begin, begin + length) + out["protocol"][whole] + (ip_end - head_end)[whole]
     total = np.where(_IPV4_ONLY[out["protocol"][whole]], 0, pseudo) + sums.words(head_end[whole], ip_end[whole])
     udp = out["protocol"][whole] == PROTOCOL_UDP
-    sent = take(chunk.data, head_end[whole] + 6, np.dtype([("checksum", ">u2")]))["checksum"]
+    sent = gather(chunk.data, head_end[whole] + 6, np.dtype([("checksum", ">u2")]))["checksum"]
     none = udp & is_four[whole] & (sent == 0)  # IPv4 lets UDP go without
     wrong = _wrong(total) & ~none
     found.rows("checksum", wrong, chunk.number[whole], "its TCP, UDP, IGMP or ICMP echo checksum is wrong")
@@ -238,7 +238,7 @@ def _options(data: np.ndarray, begin: np.ndarray, end: np.ndarray, out: np.ndarr
     usual = np.dtype([("start", ">u4"), ("stamp", ">u4"), ("echo", ">u4")])
     room = (end - begin >= 12) & (begin + 12 <= len(data))
     some = np.flatnonzero(room)
-    first = take(data, begin[some], usual)
+    first = gather(data, begin[some], usual)
     hit = first["start"] == 0x0101080A
     mine = rows[some[hit]]
     out["stamp"][mine], out["echo"][mine] = first["stamp"][hit], first["echo"][hit]

@@ -54,8 +54,8 @@ class Cases:
         else:
             index = rng.randrange(len(self.made))
             name, data, more = f"made capture {index}", self.made[index], rng.choice(self.made)
-        by = rng.choice(("flow", "flow", "host", "capture"))
-        return name, mutate.mutate(data, rng.getrandbits(64), more), by
+        group_by = rng.choice(("flow", "flow", "host", "capture"))
+        return name, mutate.mutate(data, rng.getrandbits(64), more), group_by
 
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -80,13 +80,13 @@ def _work(cases: Cases, numbers: list[int], memory: int, pipe: Connection) -> No
         limit = _memory("VmSize") + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         for number in numbers:
-            name, data, by = cases[number]
+            name, data, group_by = cases[number]
             path.write_bytes(data)
             pipe.send((number, name, "begun", "", 0.0))
             begun = time.process_time()
             why = ""
             try:
-                outcome = mutate.examine(path, by)
+                outcome = mutate.examine(path, group_by)
             except MemoryError as error:
                 outcome, why = "memory", _where(error)
             except AssertionError as error:
@@ -160,14 +160,14 @@ def run(cases: Cases, numbers: list[int], workers: int, memory: int) -> Iterator
 
 def one(cases: Cases, number: int, keep: Path | None) -> int:
     """One case again, in this process."""
-    name, data, by = cases[number]
-    print(f"case {number} of seed {cases.seed}: {name}, {len(data)} bytes, by {by}")
+    name, data, group_by = cases[number]
+    print(f"case {number} of seed {cases.seed}: {name}, {len(data)} bytes, by {group_by}")
     with tempfile.TemporaryDirectory() as folder:
         path = keep or Path(folder) / "damaged.pcap"
         path.write_bytes(data)
         begun = time.process_time()
         try:
-            print(mutate.examine(path, by))
+            print(mutate.examine(path, group_by))
         except Exception:
             traceback.print_exc()
             return 1

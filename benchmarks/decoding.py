@@ -23,17 +23,17 @@ import netgen
 from netgen.capture.series.feasible import feasible
 from netgen.capture.table.flow_table import FlowTable
 from netgen.encoders.decoding.decoder import Decoder
-from netgen.encoders.decoding.packet_scaler import SequenceDecoder
+from netgen.encoders.decoding.packet_scaler import PacketDecoder
 from netgen.evaluation.realism import real_or_fake
 from netgen.model.model import Model
-from netgen.model.sampling import draw_scaled, joined
-from netgen.model.strata import numbers_of, told_of
+from netgen.model.sampling import concat_batches, sample_scaled
+from netgen.model.strata import assign_strata, sample_strata
 from netgen.training.calibration import candidates, drawn_once
 
 
-def decoders(model: Model, real: FlowTable, threads: int) -> dict[str, Decoder | SequenceDecoder]:
+def decoders(model: Model, real: FlowTable, threads: int) -> dict[str, Decoder | PacketDecoder]:
     """Way -> what decodes so."""
-    numbers = numbers_of(real, model.conditions)
+    numbers = assign_strata(real, model.conditions)
     drawn = drawn_once(model, real.series(), numbers, device="cpu", workers=threads)
     *again, each, shared, plain = candidates(model, *drawn, real.series(), numbers)
     ways = {
@@ -75,16 +75,16 @@ def main() -> int:
         floor = netgen.usefulness(real, held).accuracy
         print(f"| {name} | (real flows) | {floor:.3f} | {real_or_fake(real, held):.3f} | |", flush=True)
         model = Model.load(arguments.model) if arguments.model else trained(real, arguments)
-        told = [told_of(model.conditions, label, min(n, 150), seed=0) for label, n in real.counts().items()]
+        told = [sample_strata(model.conditions, label, min(n, 150), seed=0) for label, n in real.counts().items()]
         numbers = {number: n for number, n in enumerate(np.bincount(np.concatenate(told)).tolist()) if n}
         ways = decoders(model, real, arguments.threads)
         found: dict[str, list[tuple[float, float, float]]] = {}
         for seed in range(1, arguments.draws + 1):
-            blocks = draw_scaled(
+            blocks = sample_scaled(
                 model, numbers, seed=seed, guidance=1.0, steps=model.noise.steps, device=torch.device("cpu"),
                 workers=arguments.threads,
             )  # fmt: skip
-            scaled, labels = joined(blocks)
+            scaled, labels = concat_batches(blocks)
             for way, decoder in ways.items():
                 series, changed = feasible(decoder.decode(scaled, labels, seed=seed), labels, model.limits)
                 names = [model.conditions[each].label for each in labels]

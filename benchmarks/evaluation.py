@@ -34,7 +34,7 @@ def main() -> int:
     number = parser.parse_args().flows
     traces = DATA / "series" / "tor_wikipedia.parquet"
     every = netgen.import_traces(traces, sizes="payload", split="train")
-    held = netgen.import_traces(traces, sizes="payload", split="test", like=every)
+    held = netgen.import_traces(traces, sizes="payload", split="test", spec_from=every)
     order = np.random.default_rng(0).permutation(len(every))
     real = every.take(np.sort(order[:number]))
     rows = np.sort(np.resize(order[::-1], number))

@@ -117,8 +117,8 @@ def netgen_tools(command: str) -> list[Tool]:
 def _netgen_seen(run: usage.Run, out: Path) -> peers.Seen:
     import pyarrow.parquet as pq
 
-    account = json.loads(pq.read_metadata(out.with_suffix(".parquet")).metadata[b"netgen"])["account"]
-    return account["in_flows"], account["flows"]
+    read_report = json.loads(pq.read_metadata(out.with_suffix(".parquet")).metadata[b"netgen"])["account"]
+    return read_report["in_flows"], read_report["flows"]
 
 
 # -- running -----------------------------------------------------------------------------------

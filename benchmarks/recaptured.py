@@ -36,12 +36,12 @@ FIGURES = {
 }
 
 
-def recaptured(flows: FlowTable, like: FlowTable) -> FlowTable:
+def recaptured(flows: FlowTable, spec_from: FlowTable) -> FlowTable:
     """Flows as they are extracted from a capture that is made of them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x.pcap")
         netgen.write(flows, path)
-        return netgen.extract(path, labels=Path(folder, "x.labels.csv"), like=like).labelled()
+        return netgen.extract(path, labels=Path(folder, "x.labels.csv"), spec_from=spec_from).labelled()
 
 
 def main() -> int:

@@ -62,7 +62,7 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
     tcp = sum(row["protocol"] == 6 for row in truth)
     planned = plan(table, seed=options.seed, ip=options.ip)
     order = sorted(range(len(truth)), key=lambda row: (truth[row]["start_ns"], row))
-    again = netgen.extract(path, like=table, idle_timeout=1e9)
+    again = netgen.extract(path, spec_from=table, idle_timeout=1e9)
     same = (again.series() == planned.series[order]).all((1, 2)) if len(again) == len(table) else np.zeros(len(table))
     expert = outside.wireshark(path)
     became = Counter(row["connection"] for row in truth)
@@ -108,7 +108,7 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
         "tcptrace: packets out of order, or sent twice and no SYN": traced["out of order"]
         + abs(traced["sent twice"] - said["Notes"][outside.REPEATED]),
         "nfstream: flows with the truth's packets and bytes": (seen & wanted).total(),
-        "netgen verify: findings": len(verify(path).findings),
+        "netgen verify: findings": len(verify(path).issues),
     }
 
 

@@ -71,7 +71,7 @@ def relabelled(table: FlowTable, label: str) -> FlowTable:
 
     place = table.table.column_names.index("label")
     column = pa.repeat(pa.scalar(label), len(table))
-    return FlowTable(table.table.set_column(place, "label", column), table.spec, table.about)
+    return FlowTable(table.table.set_column(place, "label", column), table.spec, table.metadata)
 
 
 FLOWS = {"video": video_flows, "base": base_flows}
@@ -90,7 +90,7 @@ def train(name: str, minutes: float, threads: int | None, seed: int, encoder: st
     waiting = out.with_name(f"{name}.checkpoint.safetensors").is_file()
     netgen.train(
         flows, out=out, minutes=minutes, seed=seed, threads=threads, force=True, resume=waiting, name=name,
-        progress=progress, validation=0, holds_flows=False, encoder=encoder,
+        progress=progress, validation=0, store_flows=False, encoder=encoder,
     )  # fmt: skip
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
@@ -150,7 +150,7 @@ def card(name: str, per_class: int, seed: int) -> None:
     by_new = netgen.usefulness(only(new, tested), held)
     floor, told = real_or_fake(alike, held), real_or_fake(alike, new)
     training = model.training
-    changed = ", ".join(f"{reason}: {number}" for reason, number in new.about["changed"].items()) or "nothing"
+    changed = ", ".join(f"{reason}: {number}" for reason, number in new.metadata["changed"].items()) or "nothing"
     rows = "".join(f"| {each} | {number} | {numbers[each]} |\n" for each, number in real.counts().items())
     text = f"""# Model card: {name}
 

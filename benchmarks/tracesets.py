@@ -42,7 +42,7 @@ class Source:
     file: str
     sizes: str
     classes: int | None = None
-    kind: str = "bins"
+    view: str = "bins"
     first: int = 0
 
     @property
@@ -59,7 +59,7 @@ SETS = {
     "alexa": Source("alexa_voice", "ip"),
 }
 
-OF_PACKETS = {f"{name}-packets": dataclasses.replace(source, kind="packets") for name, source in SETS.items()}
+OF_PACKETS = {f"{name}-packets": dataclasses.replace(source, view="packets") for name, source in SETS.items()}
 
 #: As tor-10, but pages 41 to 50.
 UNSEEN = {"tor-unseen": dataclasses.replace(SETS["tor-10"], first=40)}
@@ -74,7 +74,7 @@ def load(name: str) -> tuple[FlowTable, FlowTable]:
     if name in OF_CAPTURES:
         folder = DATA / "captures" / OF_CAPTURES[name]
         train = netgen.extract(folder / "train", label_by="folder")
-        return train, netgen.extract(folder / "test", label_by="folder", like=train)
+        return train, netgen.extract(folder / "test", label_by="folder", spec_from=train)
     source = {**SETS, **OF_PACKETS, **UNSEEN}[name]
     wanted = [("split", "in", ["train", "test"])]
     if source.classes is not None:
@@ -83,8 +83,8 @@ def load(name: str) -> tuple[FlowTable, FlowTable]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{name}.parquet")
         pq.write_table(pq.read_table(source.path, filters=wanted), path)
-        train = netgen.import_traces(path, sizes=source.sizes, split="train", kind=source.kind)
-        return train, netgen.import_traces(path, sizes=source.sizes, split="test", like=train)
+        train = netgen.import_traces(path, sizes=source.sizes, split="train", view=source.view)
+        return train, netgen.import_traces(path, sizes=source.sizes, split="test", spec_from=train)
 
 
 def there() -> str | None:

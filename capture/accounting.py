@@ -10,7 +10,7 @@ from netgen.capture.formats.records import Damage
 
 
 @dataclasses.dataclass
-class Account:
+class ReadReport:
     """What became of every file and every packet.
 
     Parameters

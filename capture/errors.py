@@ -49,7 +49,7 @@ class TableError(InputError):
     """A flow table that is none, or lacks what is needed."""
 
 
-class SpecMismatch(InputError):
+class SpecMismatchError(InputError):
     """Two series of different kind, length or bin width were to be compared."""
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from netgen.capture.accounting import Account
+from netgen.capture.accounting import ReadReport
 from netgen.capture.errors import CaptureError, InputError
 from netgen.capture.extraction import Extraction
 from netgen.capture.flows.assemble import IDLE_TIMEOUT_NS, Assembler
@@ -19,7 +19,7 @@ from netgen.capture.inputs import HINT, Input, find_inputs
 from netgen.capture.labels.labeller import Labeller, LabelOptions
 from netgen.capture.parallel import read_captures
 from netgen.capture.segments import Options
-from netgen.capture.series.spec import BINS, DEFAULT_LENGTH, SeriesSpec, spec_given
+from netgen.capture.series.spec import BINS, DEFAULT_LENGTH, SeriesSpec, spec_from_options
 from netgen.capture.table.flow_table import FlowTable
 
 #: What a row may be made of.
@@ -34,8 +34,8 @@ def extraction(
     spec: SeriesSpec | None = None,
     bin_ns: int | None = None,
     length: int = DEFAULT_LENGTH,
-    kind: str = BINS,
-    by: str = "flow",
+    view: str = BINS,
+    group_by: str = "flow",
     label: str | None = None,
     label_by: str | None = None,
     labels: str | os.PathLike[str] | None = None,
@@ -61,7 +61,7 @@ def extraction(
         Capture files, and folders that are searched for some. A file named here must be a capture;
         one found in a folder that is none is skipped and counted.
     spec : SeriesSpec, optional
-        The series to make, as of another table or model; wins over `bin_ns`, `length` and `kind`.
+        The series to make, as of another table or model; wins over `bin_ns`, `length` and `view`.
     bin_ns : int, optional
         Width of a bin in nanoseconds; by default the 95th percentile of the flows' durations fits.
     length : int
@@ -117,27 +117,29 @@ def extraction(
         raise InputError(f"there are no names {names!r} to look for", "Choose tls or all")
     if workers < 1:
         raise InputError(f"{workers} threads and processes cannot read", "Take 1 or more")
-    spec = spec or spec_given(kind, bin_ns, length)
-    if by not in BY:
-        raise InputError(f"flows cannot be made by {by!r}", f"Choose one of {', '.join(BY)}")
+    spec = spec or spec_from_options(view, bin_ns, length)
+    if group_by not in BY:
+        raise InputError(f"flows cannot be made by {group_by!r}", f"Choose one of {', '.join(BY)}")
     reading = LabelOptions(labels_zone, labels_offset_ns, labels_times, labels_column)
-    labeller = Labeller(by, label, label_by, labels, sni_table, reading)
+    labeller = Labeller(group_by, label, label_by, labels, sni_table, reading)
     assembler = Assembler(idle_timeout_ns=idle_timeout_ns, active_timeout_ns=active_timeout_ns)
-    account = Account()
+    read_report = ReadReport()
     inputs = find_inputs([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     wanted = "all" if names == "all" or label_by == "sni" else "tls"
     options = Options(inner, wanted)
-    read = _read(inputs, assembler, account, options, strict=strict, workers=workers, progress=progress)
-    if not account.files:
+    read = _read(inputs, assembler, read_report, options, strict=strict, workers=workers, progress=progress)
+    if not read_report.files:
         where = ", ".join(str(path) for path in dict.fromkeys(each.path.parent for each in inputs)) or "what was named"
         raise CaptureError(f"no capture was found among {len(inputs)} files in {where}", HINT)
-    return Extraction.of(assembler, by, account, read, labeller, min_packets=min_packets, spec=spec, length=length)
+    return Extraction.of(
+        assembler, group_by, read_report, read, labeller, min_packets=min_packets, spec=spec, length=length
+    )
 
 
 def _read(
     inputs: list[Input],
     assembler: Assembler,
-    account: Account,
+    read_report: ReadReport,
     options: Options,
     *,
     strict: bool,
@@ -154,7 +156,7 @@ def _read(
         if capture.refused is not None:
             if capture.input.named:
                 raise capture.refused
-            account.not_captures.append(capture.input.source)
+            read_report.not_captures.append(capture.input.source)
             continue
         before, packets = assembler.flows, 0
         damage = list[Damage]()
@@ -162,19 +164,19 @@ def _read(
             part = stretch.part
             packets += part.records
             assembler.add(part)
-            account.skipped.update(part.skipped)
-            account.notes.update(part.notes)
-            account.notes.update(stretch.notes)
+            read_report.skipped.update(part.skipped)
+            read_report.notes.update(part.notes)
+            read_report.notes.update(stretch.notes)
             damage += stretch.damage
             if progress is not None:
                 progress(capture.done(), total)
         assembler.end_capture()
         if progress is not None and known:
             progress(finished, total)
-        account.files += 1
-        account.packets += packets
-        account.damage(capture.input.source, damage)
-        account.notes["captures without a flow"] += assembler.flows == before
+        read_report.files += 1
+        read_report.packets += packets
+        read_report.damage(capture.input.source, damage)
+        read_report.notes["captures without a flow"] += assembler.flows == before
         read.append(capture.input)
         if strict and damage:
             raise CaptureError(

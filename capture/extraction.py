@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from netgen.capture.accounting import Account
+from netgen.capture.accounting import ReadReport
 from netgen.capture.errors import InputError
 from netgen.capture.flows.assemble import Assembler
-from netgen.capture.flows.rows import Rows, rows_of
+from netgen.capture.flows.rows import FlowRows, group_flows
 from netgen.capture.flows.spill import BLOCK
 from netgen.capture.headers import PROTOCOL_UDP
 from netgen.capture.inputs import Input
 from netgen.capture.labels.labeller import Labeller
 from netgen.capture.names.class_table import ClassTable
-from netgen.capture.series.bins import BinCounter, Cells, dense
-from netgen.capture.series.first_packets import FirstPackets, counter_of
+from netgen.capture.series.bins import BinCounter, SparseChannel, dense
+from netgen.capture.series.first_packets import PacketCounter, counter_of
 from netgen.capture.series.profile import KEY, ProfileCounter
 from netgen.capture.series.spec import BINS, PACKETS, SeriesSpec
 from netgen.capture.table.arrow_utils import numbers
-from netgen.capture.table.flow_table import FlowTable, TableWriter, Tally, about_columns
+from netgen.capture.table.flow_table import FlowTable, TableSummary, TableWriter, flow_columns
 
 _TOO_FEW = "in flows under min_packets"
 
@@ -48,11 +48,11 @@ class Extraction:
         The series to make.
     """
 
-    rows: Rows
+    rows: FlowRows
     spec: SeriesSpec
     _inputs: list[Input]
     _labeller: Labeller
-    _account: Account
+    _account: ReadReport
     _assembler: Assembler
     _profile: ProfileCounter = dataclasses.field(default_factory=ProfileCounter)
 
@@ -60,8 +60,8 @@ class Extraction:
     def of(
         cls,
         assembler: Assembler,
-        by: str,
-        account: Account,
+        group_by: str,
+        read_report: ReadReport,
         inputs: list[Input],
         labeller: Labeller,
         *,
@@ -70,16 +70,16 @@ class Extraction:
         length: int,
     ) -> Extraction:
         """The flows of captures that were read; see `netgen.capture.extract.extraction`."""
-        rows = rows_of(assembler, by)
+        rows = group_flows(assembler, group_by)
         few = rows.packets < min_packets
         if few.any():
-            account.dropped["under min_packets"] = int(few.sum())
-            account.skipped[_TOO_FEW] = int(rows.packets[few].sum())
+            read_report.dropped["under min_packets"] = int(few.sum())
+            read_report.skipped[_TOO_FEW] = int(rows.packets[few].sum())
             rows = rows.keep(~few)
-        account.notes.update(assembler.notes)
+        read_report.notes.update(assembler.notes)
         if spec is None:
             spec = SeriesSpec.fitting(rows.end_ns - rows.start_ns, length)
-        return cls(rows, spec, inputs, labeller, account, assembler)
+        return cls(rows, spec, inputs, labeller, read_report, assembler)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -87,7 +87,7 @@ class Extraction:
     def table(self) -> FlowTable:
         """The table, in memory."""
         parts = list(self._parts())
-        columns = pa.concat_tables([each for each, _ in parts]) if parts else about_columns(0)
+        columns = pa.concat_tables([each for each, _ in parts]) if parts else flow_columns(0)
         series = (
             np.concatenate([dense(each) for _, each in parts]) if parts else np.zeros((0, *self.spec.shape), np.int64)
         )
@@ -101,7 +101,7 @@ class Extraction:
         dict
             What is in it, as `FlowTable.summary` says it.
         """
-        tally = Tally()
+        tally = TableSummary()
         with TableWriter(path, self.spec, force=force) as writer:
             for columns, cells in self._parts():
                 writer.write(columns, cells)
@@ -110,7 +110,7 @@ class Extraction:
         return tally.summary(self.spec, writer.about)
 
     @property
-    def account(self) -> dict[str, Any]:
+    def read_report(self) -> dict[str, Any]:
         """What became of every packet, as far as it is known."""
         return self._account.to_json(len(self), int(self.rows.packets.sum()))
 
@@ -132,7 +132,7 @@ class Extraction:
         ]
         return sorted(found, key=lambda each: (-each["bytes"], each["name"], each["from"]))
 
-    def _parts(self) -> Iterator[tuple[pa.Table, list[Cells]]]:
+    def _parts(self) -> Iterator[tuple[pa.Table, list[SparseChannel]]]:
         """All columns but the series, and each channel of these, a block of rows at a time."""
         if self._assembler.spill.closed:
             raise InputError("the packets of an extraction can be counted once", "Keep its table, or extract again")
@@ -144,13 +144,13 @@ class Extraction:
             if self._profiled:
                 self._profile.end(labels, numbers(about["protocol"]), numbers(about["dst_port"]))
             self._account.notes[AFTER[self.spec.kind]] += int(cut.sum())
-            columns = about_columns(
+            columns = flow_columns(
                 last - done,
                 flow=np.arange(done, last),
                 label=labels,
                 source=sources,
                 synthetic=False,
-                cut_packets=cut,
+                truncated_packets=cut,
                 **about,
             )
             self._assembler.release()
@@ -176,9 +176,9 @@ class Extraction:
     def _about(self) -> dict[str, Any]:
         self._account.notes.update(self._labeller.notes())
         profile = self._profile.to_json()
-        return {"made_by": "extract", "account": self.account} | ({KEY: profile} if profile else {})
+        return {"made_by": "extract", "account": self.read_report} | ({KEY: profile} if profile else {})
 
-    def _blocks(self) -> Iterator[tuple[list[Cells], np.ndarray]]:
+    def _blocks(self) -> Iterator[tuple[list[SparseChannel], np.ndarray]]:
         """Channels and cut packets of the rows, in order, a block of rows at a time."""
         row = self.rows.row
         if row is None:
@@ -196,7 +196,7 @@ class Extraction:
             yield counter.cells()
         self._assembler.spill.close()
 
-    def _count(self, block: int, first: int, last: int, counter: BinCounter | FirstPackets) -> None:
+    def _count(self, block: int, first: int, last: int, counter: BinCounter | PacketCounter) -> None:
         """Count the packets of a block of flows that are of rows `first` to `last` - 1."""
         rows = self.rows
         for flow, time_ns, size, forward in self._assembler.spill.block(block):

@@ -22,7 +22,7 @@ def unique(values: np.ndarray) -> np.ndarray:
     return values[keep]
 
 
-def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def factorize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which of the distinct values each value is, int32, and these, in the order in which they first occur.
 
     Parameters
@@ -31,11 +31,11 @@ def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         Of any type of fixed size; equal means equal bytes.
     """
     values = np.ascontiguousarray(values)
-    row, first = groups(values)
+    row, first = group_rows(values)
     return row, values[first]
 
 
-def groups(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def group_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same, but with the rows in which the distinct values first occur in place of these.
 
     All rows write their number into a table, at a place that their value gives: the first one stays,
@@ -48,7 +48,7 @@ def groups(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values = padded
     words = values.view(np.uint64).reshape(count, (size + 7) // 8)
     if native.ready():
-        return tables.groups(words, _MIXERS)
+        return tables.group_rows(words, _MIXERS)
     words = words[:, 0] if words.shape[1] == 1 else words
     mixed = words * _MIXERS[0] if words.ndim == 1 else _mixed(words)
     shift = np.uint64(64 - max(8, count.bit_length()))

@@ -9,7 +9,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 _LARGEST = 64 << 20
 
 
-def keep_freed(kept: int = 64 << 20) -> None:
+def keep_freed_memory(kept: int = 64 << 20) -> None:
     """Let the C library keep so many bytes that are freed, instead of giving them back at once.
 
     Arrays of a stretch of packets are as large as what glibc takes from the system one by one, and

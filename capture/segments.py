@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from netgen.capture.flows.batch import Part, part_of
+from netgen.capture.flows.batch import PacketBatch, read_batch
 from netgen.capture.formats import reader
 from netgen.capture.formats.pcap import Pcap
 from netgen.capture.formats.pcapng import Pcapng
@@ -62,7 +62,7 @@ class Stretch:
         As of the reader.
     """
 
-    part: Part
+    part: PacketBatch
     begin: int
     end: int
     before: Any
@@ -82,7 +82,7 @@ def read_stretch(capture: CaptureFile, format: Pcap | Pcapng, until: int, option
     """Read records of a plain file from where a fresh `format` stands up to `until`."""
     begin, before = format.position, format.state
     finder = NameFinder(options.names)
-    part = part_of(format.chunks(capture.data, 0, until, final=True), finder, inner=options.inner)
+    part = read_batch(format.chunks(capture.data, 0, until, final=True), finder, inner=options.inner)
     if finder.waiting:
         # names that begin here and go on behind the edge
         ahead = format.at(format.state, format.position)  # type: ignore[arg-type]  # its own state
@@ -150,14 +150,14 @@ def _streamed(capture: CaptureFile, options: Options) -> Iterator[Stretch]:
     finder = NameFinder(options.names)
     for chunks in capture.windows():
         before = capture.format.number - 1
-        part = part_of(chunks, finder, inner=options.inner)
+        part = read_batch(chunks, finder, inner=options.inner)
         # the finder counts from the beginning of the stream
         part.number = part.number - before
         part.names = [dataclasses.replace(name, number=name.number - before) for name in part.names]
         yield _piece(part)
-    rest = _piece(part_of([], finder))
+    rest = _piece(read_batch([], finder))
     yield dataclasses.replace(rest, damage=capture.damage, notes=capture.notes)
 
 
-def _piece(part: Part) -> Stretch:
+def _piece(part: PacketBatch) -> Stretch:
     return Stretch(part, 0, 0, None, None, None, unsure=False, damage=[], notes=Counter())

@@ -15,7 +15,7 @@ from typing import Any
 
 from netgen.capture.errors import CaptureError
 from netgen.capture.formats.reader import CaptureFile
-from netgen.capture.malloc import keep_freed
+from netgen.capture.malloc import keep_freed_memory
 from netgen.capture.segments import Options, Stretch, guessed_stretch, stretches
 
 #: What a worker writes first, once it can be asked.
@@ -69,7 +69,7 @@ class Reader:
 def main() -> None:
     """Answer requests until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    keep_freed()
+    keep_freed_memory()
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing else may get among the replies
     reader = Reader()

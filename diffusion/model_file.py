@@ -31,7 +31,7 @@ def save(path: str | os.PathLike[str], tensors: dict[str, Tensor], about: dict[s
     Path(path).write_bytes(to_bytes(contiguous, metadata={METADATA_KEY: json.dumps(about)}))
 
 
-def load_about(path: str | os.PathLike[str]) -> dict[str, Any]:
+def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON object alone.
 
     Raises

@@ -20,7 +20,7 @@ def karras_sigmas(steps: int, highest: float, lowest: float, rho: float = 7.0) -
     return torch.cat([sigmas, torch.zeros(1, dtype=torch.float64)]).float()
 
 
-def multistep(
+def sample_dpmpp_2m(
     denoise: Callable[[Tensor, Tensor], Tensor],
     x: Tensor,
     sigmas: Tensor,
@@ -69,7 +69,7 @@ def sample_seed(seed: int, label: int, index: int) -> int:
     return (state ^ (state >> 31)) >> 1
 
 
-def packed(samples: Sequence[tuple[int, int]], block: int) -> list[list[int | None]]:
+def pack_blocks(samples: Sequence[tuple[int, int]], block: int) -> list[list[int | None]]:
     """Samples put together in blocks of equal size.
 
     A sample has its place in a block whatever else is drawn: a matrix product then sums its numbers in the same order.
@@ -124,5 +124,5 @@ def draw(
     start = torch.stack([noise(*member) for member in filled]).to(device) * sigmas[0].to(device)
     labels = torch.tensor([label for label, _ in filled], device=device)
     how = None if told is None else torch.stack([told(*member) for member in filled]).to(device)
-    done = multistep(functools.partial(denoise, label=labels, how=how), start, sigmas.to(device)).cpu()
+    done = sample_dpmpp_2m(functools.partial(denoise, label=labels, how=how), start, sigmas.to(device)).cpu()
     return done[[member is not None for member in members]]

@@ -152,7 +152,7 @@ def train(
     """
     denoiser = Denoiser(state.network, statistics, unlabelled=state.network.config.classes)
     parameters = list(state.network.parameters())
-    odds = class_odds(labels if classes is None else classes)
+    odds = class_weights(labels if classes is None else classes)
     begun, before = time.monotonic(), state.seconds
     last_log, last_checkpoint = begun, begun
     losses: list[Tensor] = []
@@ -198,7 +198,7 @@ def train(
     return state
 
 
-def class_odds(classes: Tensor) -> Tensor:
+def class_weights(classes: Tensor) -> Tensor:
     """How likely each example is to be drawn: classes by the square root of their size.
 
     Equal odds for examples would starve rare classes, equal odds for classes would repeat the few

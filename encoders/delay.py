@@ -16,7 +16,7 @@ from netgen.encoders.log_scale import IDLE
 WINDOW = 16
 
 
-class Delay:
+class DelayEncoder:
     """Delay embeddings of scaled series (see `netgen.encoders.base.Encoder`); after the last bin comes nothing."""
 
     name = "delay"

@@ -16,7 +16,7 @@ import torch
 from netgen.encoders.gasf import MAX_ANGLE
 
 
-class Gadf:
+class GadfEncoder:
     """GADF images of scaled series (see `netgen.encoders.base.Encoder`)."""
 
     name = "gadf"

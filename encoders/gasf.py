@@ -21,7 +21,7 @@ STEPS = 6  # Gauss-Newton converges quadratically from the diagonal; 4 reach flo
 MAX_ANGLE = float(np.arccos(IDLE))
 
 
-class Gasf:
+class GasfEncoder:
     """GASF images of scaled series (see `netgen.encoders.base.Encoder`)."""
 
     name = "gasf"

@@ -8,7 +8,7 @@ import torch
 from netgen.encoders.log_scale import IDLE
 
 
-class Plain:
+class IdentityEncoder:
     """Scaled series as they are (see `netgen.encoders.base.Encoder`)."""
 
     name = "series"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from netgen.encoders.base import Encoder
-from netgen.encoders.delay import Delay
-from netgen.encoders.gadf import Gadf
-from netgen.encoders.gasf import Gasf
-from netgen.encoders.identity import Plain
+from netgen.encoders.delay import DelayEncoder
+from netgen.encoders.gadf import GadfEncoder
+from netgen.encoders.gasf import GasfEncoder
+from netgen.encoders.identity import IdentityEncoder
 
-ENCODERS: dict[str, type[Encoder]] = {each.name: each for each in (Gasf, Gadf, Delay, Plain)}
+ENCODERS: dict[str, type[Encoder]] = {
+    each.name: each for each in (GasfEncoder, GadfEncoder, DelayEncoder, IdentityEncoder)
+}

@@ -13,11 +13,11 @@ from netgen.capture.files import check_output, output_error, whole_file
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.capture_file import Form, Progress, capture_notes, write_capture
 from netgen.exporters.pcap.flow_file import FlowFile
-from netgen.exporters.pcap.ground_truth import labels_paths, truth_table, write_truth
+from netgen.exporters.pcap.ground_truth import ground_truth_paths, ground_truth_table, write_ground_truth
 from netgen.exporters.pcap.options import CaptureOptions
 from netgen.exporters.tables.csv_file import write_csv
 from netgen.exporters.tables.data_card import card as card_of
-from netgen.exporters.tables.data_card import card_path
+from netgen.exporters.tables.data_card import data_card_path
 
 #: Ending -> format.
 FORMATS = {
@@ -36,7 +36,7 @@ STDOUT = "-"
 
 
 @dataclasses.dataclass(frozen=True)
-class WriteReport:
+class WriteResult:
     """What was written.
 
     Parameters
@@ -118,9 +118,9 @@ def check_outputs(path: str | os.PathLike[str], *, card: bool = False, labels: b
     if card:
         if form != FORMATS[".parquet"]:
             raise OutputError(f"{path} cannot have a data card: only Parquet has one", "End the name in .parquet")
-        check_output(card_path(path), force=force)
+        check_output(data_card_path(path), force=force)
     if labels and is_capture(path):
-        for beside in labels_paths(path):
+        for beside in ground_truth_paths(path):
             check_output(beside, force=force)
     return form
 
@@ -136,7 +136,7 @@ def write(
     labels: bool = True,
     options: CaptureOptions | None = None,
     progress: Progress | None = None,
-) -> WriteReport:
+) -> WriteResult:
     """Write a flow table as Parquet, CSV or a capture, whole or not at all.
 
     Parameters
@@ -172,7 +172,7 @@ def write(
         return _write_capture(table, path, form, chosen, labels, progress)
     if isinstance(table, FlowFile):
         table = FlowTable.read(table.path)
-    beside = card_path(path) if card else None
+    beside = data_card_path(path) if card else None
     if form == FORMATS[".parquet"]:
         # the card appears when the table has: neither is there without the other
         with whole_file(beside) if beside else contextlib.nullcontext() as temporary:
@@ -182,21 +182,21 @@ def write(
     else:
         with whole_file(path) as temporary:
             write_csv(table, temporary)
-    return WriteReport(path, form, len(table), None, path.stat().st_size, card=beside)
+    return WriteResult(path, form, len(table), None, path.stat().st_size, card=beside)
 
 
 def _write_capture(
     table: FlowTable | FlowFile, path: Path, form: str, options: CaptureOptions, labels: bool, progress: Progress | None
-) -> WriteReport:
+) -> WriteResult:
     kind, _, compression = form.partition(", ")
     how = Form(kind == "pcapng", compression or None)
     if str(path) == STDOUT:
         written = write_capture(table, None, options, how, progress=progress)
-        return WriteReport(
+        return WriteResult(
             path, form, len(table), written.packets, written.bytes, written.mended,
             connections=written.truth.connections,
         )  # fmt: skip
-    beside = labels_paths(path) if labels else ()
+    beside = ground_truth_paths(path) if labels else ()
     with contextlib.ExitStack() as stack:  # the capture appears last: what lies beside it is there when it is
         temporary = stack.enter_context(whole_file(path))
         truths = [stack.enter_context(whole_file(each)) for each in beside]
@@ -205,9 +205,9 @@ def _write_capture(
         except OSError as error:  # else it would be said of what lies beside it
             raise output_error(path, error) from error
         if truths:
-            rows = truth_table(written.truth, table, written.ends, options.seed)
-            write_truth(rows, {"capture": path.name, **capture_notes(table.about, options)}, *truths)
-    return WriteReport(
+            rows = ground_truth_table(written.truth, table, written.ends, options.seed)
+            write_ground_truth(rows, {"capture": path.name, **capture_notes(table.metadata, options)}, *truths)
+    return WriteResult(
         path, form, len(table), written.packets, path.stat().st_size, written.mended, labels=tuple(beside),
         connections=written.truth.connections,
     )  # fmt: skip

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from netgen.evaluation.usefulness import usefulness
     from netgen.exporters.write import write
     from netgen.model.model import Model
-    from netgen.model.registry import load, shipped_models
+    from netgen.model.registry import bundled_models, load
     from netgen.torch_dataset import to_torch
     from netgen.training.train import train
 

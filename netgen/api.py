@@ -17,7 +17,7 @@ from netgen.capture.table.flow_table import FlowTable
 PathLike = str | os.PathLike[str]
 
 
-def like(path: PathLike) -> SeriesSpec:
+def spec_from(path: PathLike) -> SeriesSpec:
     """The series of a flow table or model, or of the shipped model of that name.
 
     Raises
@@ -28,10 +28,10 @@ def like(path: PathLike) -> SeriesSpec:
     path = Path(path)
     if path.suffix == ".parquet":
         return FlowTable.read(path).spec
-    from netgen.model.model import read_about
+    from netgen.model.model import read_model_metadata
     from netgen.model.registry import find_model
 
-    return SeriesSpec.from_json(read_about(find_model(path))["series"])
+    return SeriesSpec.from_json(read_model_metadata(find_model(path))["series"])
 
 
 def extract(paths: PathLike | Iterable[PathLike], **options: Any) -> FlowTable:
@@ -52,8 +52,8 @@ def extraction(
     *,
     bin: str | float = "auto",
     length: int | None = None,
-    kind: str | None = None,
-    like: PathLike | SeriesSpec | FlowTable | None = None,
+    view: str | None = None,
+    spec_from: PathLike | SeriesSpec | FlowTable | None = None,
     idle_timeout: str | float = "120s",
     active_timeout: str | float | None = None,
     labels_offset: str | float = 0,
@@ -99,7 +99,7 @@ def extraction(
         active_timeout_ns=None if active_timeout is None else parse_duration(active_timeout),
         workers=jobs,
         labels_offset_ns=parse_offset(labels_offset),
-        **_series(bin, length, kind, like),
+        **_series(bin, length, view, spec_from),
         **options,
     )
 
@@ -109,29 +109,29 @@ def import_traces(
     *,
     bin: str | float = "auto",
     length: int | None = None,
-    kind: str | None = None,
-    like: PathLike | SeriesSpec | FlowTable | None = None,
+    view: str | None = None,
+    spec_from: PathLike | SeriesSpec | FlowTable | None = None,
     **options: Any,
 ) -> FlowTable:
     """Labelled traces that are not captures into a flow table.
 
-    `bin`, `length`, `kind` and `like` as in `extract`; ``sizes``, ``split``, ``label``, ``relabel`` and
+    `bin`, `length`, `view` and `spec_from` as in `extract`; ``sizes``, ``split``, ``label``, ``relabel`` and
     ``min_packets``: see `netgen.capture.importers.traces.import_traces`.
     """
     from netgen.capture.importers.traces import import_traces as run_import  # loads much that extract does not need
 
-    return run_import(path, **_series(bin, length, kind, like), **options)
+    return run_import(path, **_series(bin, length, view, spec_from), **options)
 
 
 def _series(
-    bin: str | float, length: int | None, kind: str | None, like_what: PathLike | SeriesSpec | FlowTable | None
+    bin: str | float, length: int | None, view: str | None, spec_from: PathLike | SeriesSpec | FlowTable | None
 ) -> dict[str, Any]:
-    if like_what is not None:
-        if bin != "auto" or length is not None or kind is not None:
+    if spec_from is not None:
+        if bin != "auto" or length is not None or view is not None:
             raise InputError("--like gives kind, bin width and length already", "Leave --kind, --bin and --length out")
-        if isinstance(like_what, FlowTable):
-            return {"spec": like_what.spec}
-        return {"spec": like_what if isinstance(like_what, SeriesSpec) else like(like_what)}
+        if isinstance(spec_from, FlowTable):
+            return {"spec": spec_from.spec}
+        return {"spec": spec_from if isinstance(spec_from, SeriesSpec) else spec_from(spec_from)}
     number = DEFAULT_LENGTH if length is None else length
     width = None if bin == "auto" else parse_duration(bin)
-    return {"bin_ns": width, "length": number, "kind": BINS if kind is None else kind}
+    return {"bin_ns": width, "length": number, "kind": BINS if view is None else view}

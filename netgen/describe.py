@@ -43,15 +43,15 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
 
         return {"file": str(path), "kind": "flow table", **FlowTable.read(path).summary()}
     if head[8:10] == b'{"':
-        from netgen.model.model import read_about
+        from netgen.model.model import read_model_metadata
 
-        about = read_about(path)
+        metadata = read_model_metadata(path)
         kept = ("name", "netgen", "series", "classes", "conditions", "encoder", "network", "noise", "training")
         return {
             "file": str(path),
             "kind": "model",
             "bytes": path.stat().st_size,
-            **{key: about[key] for key in kept if key in about},
+            **{key: metadata[key] for key in kept if key in metadata},
         }
     from netgen.capture.extract import extract
     from netgen.capture.extraction import AFTER
@@ -77,11 +77,11 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _labels(path: Path) -> dict[str, Any] | None:
     """What a labels file that netgen wrote says; nothing if it is none."""
-    from netgen.exporters.pcap.ground_truth import is_truth, read_truth
+    from netgen.exporters.pcap.ground_truth import is_ground_truth, read_ground_truth
 
-    if not is_truth(path):
+    if not is_ground_truth(path):
         return None
-    rows = read_truth(path)
+    rows = read_ground_truth(path)
     packets, size = (pc.add(rows[f"up_{what}"], rows[f"down_{what}"]) for what in ("packets", "bytes"))
     start = pc.min(rows["start_ns"]).as_py()
     return {

@@ -12,7 +12,7 @@ from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.evaluation.evaluate import Evaluation, Progress
 from netgen.evaluation.evaluate import evaluate as run_evaluation
-from netgen.exporters.pcap.ground_truth import is_truth, labels_beside
+from netgen.exporters.pcap.ground_truth import find_ground_truth, is_ground_truth
 
 #: Endings of files that hold tables; all others are captures, or folders of them.
 TABLES = (".parquet", ".csv")
@@ -26,7 +26,7 @@ def evaluate(
     *,
     holdout: What | None = None,
     seed: int = 0,
-    by: str = "flow",
+    group_by: str = "flow",
     label_by: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -46,7 +46,7 @@ def evaluate(
         Of all random choices.
     by, label_by
         How captures are read, as in `netgen.extract`. Flows of a capture with netgen's labels file beside it
-        have those classes, unless `by` or `label_by` says otherwise.
+        have those classes, unless `group_by` or `label_by` says otherwise.
     progress : callable, optional
         Told what is done, how many steps are done, and of how many.
 
@@ -62,12 +62,12 @@ def evaluate(
     """
     given = {"real": real, "synth": synth, "holdout": holdout}
     tables: dict[str, FlowTable] = {}
-    options = {"by": by, "label_by": label_by}
+    options = {"by": group_by, "label_by": label_by}
     # tables first: captures are then cut as those are
     for name, what in sorted(given.items(), key=lambda each: _is_capture(each[1])):
         if what is not None:
-            like = next((table.spec for table in tables.values()), None)
-            tables[name] = _table(what, like, options)
+            spec_from = next((table.spec for table in tables.values()), None)
+            tables[name] = _table(what, spec_from, options)
     return run_evaluation(tables["real"], tables["synth"], holdout=tables.get("holdout"), seed=seed, progress=progress)
 
 
@@ -75,11 +75,11 @@ def _is_capture(what: What | None) -> bool:
     return what is not None and not isinstance(what, FlowTable) and Path(what).suffix.lower() not in TABLES
 
 
-def _table(what: What, like: SeriesSpec | None, options: dict[str, Any]) -> FlowTable:
+def _table(what: What, spec_from: SeriesSpec | None, options: dict[str, Any]) -> FlowTable:
     if isinstance(what, FlowTable):
         return what
     if not _is_capture(what):
-        return read_table(what, like=like)
+        return read_table(what, spec_from=spec_from)
     if Path(what).suffix == ".safetensors":
         raise InputError(f"{what} is a model, no flows", f"Draw some first: netgen synth --model {what} --class all")
     from netgen.api import extract
@@ -87,8 +87,8 @@ def _table(what: What, like: SeriesSpec | None, options: dict[str, Any]) -> Flow
 
     labels = None
     if options == {"by": "flow", "label_by": None}:
-        labels = next((each for each in labels_beside(Path(what)) if is_truth(each)), None)
-    table = extract(what, like=like, labels=labels, **options)
+        labels = next((each for each in find_ground_truth(Path(what)) if is_ground_truth(each)), None)
+    table = extract(what, spec_from=spec_from, labels=labels, **options)
     if labels is not None and not table.classes and LabelFile(labels).rows:
         raise InputError(
             f"{labels} lies beside {what}, but labels none of its flows",

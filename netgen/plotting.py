@@ -12,10 +12,10 @@ from netgen.capture.errors import InputError, OutputError, TableError
 from netgen.capture.files import check_output, whole_file
 from netgen.capture.series.spec import BINS, format_duration
 from netgen.capture.table.flow_table import FlowTable
-from netgen.encoders.gasf import Gasf
+from netgen.encoders.gasf import GasfEncoder
 from netgen.encoders.log_scale import LogScale
 from netgen.evaluation.report.series_labels import Shown
-from netgen.model.model import match_class
+from netgen.model.model import match_classes
 from netgen.model.registry import load
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -86,22 +86,22 @@ def show(
                 mine = np.flatnonzero(table.labels == name)
                 flow = table.take([int(np.random.default_rng([seed, row]).choice(mine))])
                 series = flow.series()
-                kind = "synthetic" if flow.table["synthetic"][0].as_py() else "real"
+                view = "synthetic" if flow.table["synthetic"][0].as_py() else "real"
                 left, right = axes[row, 2 * column], axes[row, 2 * column + 1]
                 size = series[0, 0]
-                curves = series[0, :2] if spec.kind == BINS else np.stack([np.maximum(size, 0), np.minimum(size, 0)])
+                curves = series[0, :2] if spec.view == BINS else np.stack([np.maximum(size, 0), np.minimum(size, 0)])
                 for values, (word, colour) in zip(curves, both, strict=True):
                     left.step(places, values, where="post", color=colour, linewidth=0.9, label=word)
                 left.set_yscale("symlog", linthresh=100)
-                most = max(float(scale.top[: 2 if spec.kind == BINS else 1].max()), 1000) * 1.5
-                left.set_ylim(0 if spec.kind == BINS else -most, most)
-                left.set_title(f"{name}, {kind}", fontsize=9)
+                most = max(float(scale.top[: 2 if spec.view == BINS else 1].max()), 1000) * 1.5
+                left.set_ylim(0 if spec.view == BINS else -most, most)
+                left.set_title(f"{name}, {view}", fontsize=9)
                 left.set_xlabel(shown.across, fontsize=7)
-                bins = f"IP bytes in {format_duration(spec.bin_ns)}" if spec.kind == BINS else shown.value
+                bins = f"IP bytes in {format_duration(spec.bin_ns)}" if spec.view == BINS else shown.value
                 left.set_ylabel(bins, fontsize=7)
                 left.tick_params(labelsize=6)
                 left.legend(fontsize=6, loc="upper right", frameon=False)
-                field = Gasf().encode(scale.scale(np.abs(series)))[0, place]
+                field = GasfEncoder().encode(scale.scale(np.abs(series)))[0, place]
                 right.imshow(
                     field, cmap="viridis", vmin=-1, vmax=1, origin="upper", extent=(0, places[-1], places[-1], 0)
                 )
@@ -122,7 +122,7 @@ def _flows(file: str | os.PathLike[str], classes: Sequence[str] | None, seed: in
 
 
 def _one(name: str, classes: Sequence[str]) -> str:
-    found = match_class(name, classes)
+    found = match_classes(name, classes)
     if len(found) != 1:
         raise InputError(f"there is no one class {name!r} in all files", f"They have: {', '.join(classes)}")
     return found[0]

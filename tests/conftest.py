@@ -225,7 +225,7 @@ def tiny_model(tiny_model_file: Path) -> "Model":
 
 
 @pytest.fixture
-def shipped_folder(tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bundled_folder(tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package folder in which the tiny model is the only shipped one."""
     import netgen.model.registry
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from netgen.capture import native
-from netgen.capture.factorize import distinct
+from netgen.capture.factorize import factorize
 from netgen.capture.native import tables
 from netgen.capture.table.arrow_utils import joined_strings
 
@@ -33,7 +33,7 @@ def address_texts(high: np.ndarray, low: np.ndarray, version: np.ndarray) -> pa.
     if old.all():
         return joined_strings(*_dotted(low))
     new = np.flatnonzero(~old)
-    row, few = distinct(np.stack([high[new], low[new]], axis=1).astype(">u8").view("V16").ravel())
+    row, few = factorize(np.stack([high[new], low[new]], axis=1).astype(">u8").view("V16").ravel())
     texts = [socket.inet_ntop(socket.AF_INET6, each).encode() for each in few.tolist()]
     length = np.empty(len(low), np.int64)
     text, length[old] = _dotted(low[old])

@@ -17,11 +17,11 @@ import numpy as np
 from netgen.capture import headers, native
 from netgen.capture.errors import InputError
 from netgen.capture.factorize import unique
-from netgen.capture.flows.batch import Part
+from netgen.capture.flows.batch import PacketBatch
 from netgen.capture.flows.clock import Clock
-from netgen.capture.flows.fragments import Joiner
-from netgen.capture.flows.growable import Growing
-from netgen.capture.flows.key_index import Slots
+from netgen.capture.flows.fragments import FragmentReassembler
+from netgen.capture.flows.growable import GrowableColumns
+from netgen.capture.flows.key_index import KeyIndex
 from netgen.capture.flows.keys import KEY
 from netgen.capture.flows.spill import ROW, Spill
 from netgen.capture.names.finder import ServerName
@@ -45,7 +45,7 @@ _BY_FIRST, _BY_ANSWER, _BY_SYN, _TO_ITSELF = range(4)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class FlowColumns:
+class Flows:
     """Flows of captures, one row each, in the order of their first packets; shape (flows,) each.
 
     Parameters
@@ -72,9 +72,9 @@ class FlowColumns:
     def __len__(self) -> int:
         return len(self.key)
 
-    def take(self, which: slice | np.ndarray) -> FlowColumns:
+    def take(self, which: slice | np.ndarray) -> Flows:
         """Some of the flows."""
-        return FlowColumns(**{each.name: getattr(self, each.name)[which] for each in dataclasses.fields(self)})
+        return Flows(**{each.name: getattr(self, each.name)[which] for each in dataclasses.fields(self)})
 
 
 class Assembler:
@@ -111,7 +111,7 @@ class Assembler:
         self.names: dict[int, tuple[str, str]] = {}
         self._texts: dict[tuple[str, str], tuple[str, str]] = {}  # each name once
         self.answers: list[tuple[int, int, ServerName]] = []
-        self._flows = Growing(
+        self._flows = GrowableColumns(
             **{"key": KEY, "start_ns": "i8", "end_ns": "i8", "packets": "i8", "bytes": "i8"},
             **{"up": "?", "by": "u1", "begun": "i8", "capture": "i8", "number": "i8"},
         )
@@ -123,9 +123,9 @@ class Assembler:
         """Nothing is open: what comes next is another capture."""
         longest = max(self.idle_timeout_ns, self.active_timeout_ns or 0)
         self._clock = Clock(self.idle_timeout_ns, stride_ns=min(4 * longest, 1 << 60))
-        self._joiner = Joiner()
-        self._slots = Slots()  # a number for each key, for as long as it has a flow that has not ended
-        self._open = Growing(  # flow: its number and 1; seq: that of the last SYN and 1
+        self._joiner = FragmentReassembler()
+        self._slots = KeyIndex()  # a number for each key, for as long as it has a flow that has not ended
+        self._open = GrowableColumns(  # flow: its number and 1; seq: that of the last SYN and 1
             **{"key": KEY, "flow": "i8", "clock": "i8", "seen": "u1", "seq_forward": "i8", "seq_back": "i8"},
             **{"mark": "u4", "size": "u4", "time_ns": "i8"},
         )
@@ -152,7 +152,7 @@ class Assembler:
         self._capture += 1
         self._forget()
 
-    def add(self, part: Part) -> None:
+    def add(self, part: PacketBatch) -> None:
         """Take the next packets of the capture."""
         before = self._records
         self._records += part.records
@@ -177,10 +177,10 @@ class Assembler:
             self._released = self._flows.rows
             self.release()
 
-    def columns(self) -> FlowColumns:
+    def columns(self) -> Flows:
         """The flows of all captures so far."""
         names = ("key", "start_ns", "end_ns", "packets", "bytes", "up", "capture", "number")
-        return FlowColumns(**{name: self._flows[name] for name in names})
+        return Flows(**{name: self._flows[name] for name in names})
 
     def release(self) -> None:
         """Give back the memory of flows, which comes again when they are looked at."""
@@ -188,7 +188,7 @@ class Assembler:
 
     # -- a part at a time -------------------------------------------------------------------
 
-    def _assemble(self, part: Part) -> None:
+    def _assemble(self, part: PacketBatch) -> None:
         clock = self._clock.of(part.time_ns, part.number)
         if native.ready():
             self._assemble_compiled(part, clock)
@@ -235,7 +235,7 @@ class Assembler:
         _raw(self._open["key"])[slot[new]] = _raw(keys)[new]
         return slot
 
-    def _assemble_compiled(self, part: Part, clock: np.ndarray) -> None:
+    def _assemble_compiled(self, part: PacketBatch, clock: np.ndarray) -> None:
         """The same, packet by packet (`netgen.capture.native`)."""
         slot = self._slots_of(part.keys)
         by_row = np.argsort(part.syn)
@@ -380,7 +380,7 @@ class Assembler:
         repeat[heads] = known & _again(*pairs)[0]
         self.notes[_REPEATED] += int(repeat.sum())
 
-    def _place_names(self, part: Part, place: np.ndarray, flow: np.ndarray, forward: np.ndarray) -> None:
+    def _place_names(self, part: PacketBatch, place: np.ndarray, flow: np.ndarray, forward: np.ndarray) -> None:
         last = int(part.number[-1])
         here = [each for each in self._ahead if each[0] <= last]
         self._ahead = [each for each in self._ahead if each[0] > last]
@@ -426,7 +426,7 @@ def _again(mark: np.ndarray, size: np.ndarray, time_ns: np.ndarray) -> np.ndarra
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Sorted:
-    """Packets of a part in order of key, and in the file's order within; see `Part` for the columns."""
+    """Packets of a part in order of key, and in the file's order within; see `PacketBatch` for the columns."""
 
     order: np.ndarray  # the row of the part
     slot: np.ndarray
@@ -452,7 +452,7 @@ class _Splitter:
     """
 
     def __init__(
-        self, rows: _Sorted, begins: np.ndarray, opened: Growing, begun: np.ndarray, active_ns: int | None
+        self, rows: _Sorted, begins: np.ndarray, opened: GrowableColumns, begun: np.ndarray, active_ns: int | None
     ) -> None:
         self._rows, self._begins, self._opened, self._begun, self._active_ns = rows, begins, opened, begun, active_ns
         self._closed = np.concatenate([[0], np.cumsum((rows.flags & _ENDS) != 0)])

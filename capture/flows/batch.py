@@ -38,7 +38,7 @@ _SYN = headers.TCP_SYN | headers.TCP_ACK
 
 
 @dataclasses.dataclass(eq=False)
-class Part:
+class PacketBatch:
     """IP packets of a stretch of a capture, in the file's order.
 
     Parameters
@@ -91,7 +91,7 @@ class Part:
         return len(self.number)
 
 
-def part_of(chunks: Iterable[RecordBatch], finder: NameFinder, *, inner: bool = False) -> Part:
+def read_batch(chunks: Iterable[RecordBatch], finder: NameFinder, *, inner: bool = False) -> PacketBatch:
     """The packets of some chunks as one part.
 
     Parameters
@@ -124,7 +124,7 @@ def part_of(chunks: Iterable[RecordBatch], finder: NameFinder, *, inner: bool = 
         joined = [np.zeros(0, kind) for kind in _KINDS]
     number, time_ns, size, flags, fingerprint, forward, syn, syn_seq, fragments = joined
     key, keys = keys_seen.coded()
-    return Part(
+    return PacketBatch(
         records=records,
         number=number,
         time_ns=time_ns,

@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 
 import numpy as np
 
-from netgen.capture.flows.batch import FRAGMENT, Part
+from netgen.capture.flows.batch import FRAGMENT, PacketBatch
 from netgen.capture.flows.keys import KEY
 from netgen.capture.layers.dissect import FIRST_FRAGMENT
 from netgen.capture.series.spec import NS
@@ -36,7 +36,7 @@ class _Packet:
     forward: bool
 
 
-class Joiner:
+class FragmentReassembler:
     """Joins fragments of one capture, part by part."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Joiner:
         self._held: OrderedDict[_Datagram, list[_Packet]] = OrderedDict()
         self._waiting = 0
 
-    def join(self, part: Part) -> Part:
+    def join(self, part: PacketBatch) -> PacketBatch:
         """The part with each later fragment in the flow of its first.
 
         What has no first fragment yet is taken out; what was taken out before, and has one now, is put
@@ -94,7 +94,7 @@ class Joiner:
         part = dataclasses.replace(part, key=new_key, forward=forward, keys=keys.all())
         return self._moved(part, out, behind) if out or behind else part
 
-    def rest(self, number: int) -> Part:
+    def rest(self, number: int) -> PacketBatch:
         """Fragments whose first never came, at the end of the capture; they keep their ports unknown.
 
         `number` is that of the capture's last packet.
@@ -103,7 +103,7 @@ class Joiner:
         self._held.clear()
         return _part(held, number)
 
-    def _moved(self, part: Part, out: list[int], behind: list[tuple[int, list[_Packet]]]) -> Part:
+    def _moved(self, part: PacketBatch, out: list[int], behind: list[tuple[int, list[_Packet]]]) -> PacketBatch:
         keys = _Table(part.keys)
         rows = np.array([row + 1 for row, packets in behind for _ in packets], np.int64)
         packets = [packet for _, each in behind for packet in each]
@@ -158,9 +158,9 @@ class _Table:
         return np.concatenate([self._keys, np.frombuffer(b"".join(self._more), KEY)])
 
 
-def _part(packets: list[_Packet], number: int) -> Part:
+def _part(packets: list[_Packet], number: int) -> PacketBatch:
     keys: dict[bytes, int] = {}
-    return Part(
+    return PacketBatch(
         records=0,
         number=np.full(len(packets), number, np.int64),
         time_ns=np.array([each.time_ns for each in packets], np.int64),

@@ -1,7 +1,7 @@
 """Columns that grow: in memory while short, then in a file that is mapped into it.
 
 What is known of a flow that has ended is not needed again until the table is written. Mapped from a
-file, its memory can be given back (`Growing.release`) and comes again when it is looked at.
+file, its memory can be given back (`GrowableColumns.release`) and comes again when it is looked at.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IN_MEMORY = 1 << 18
 AT_ONCE = IN_MEMORY
 
 
-class Growing:
+class GrowableColumns:
     """Named columns of equal length.
 
     Parameters

@@ -20,7 +20,7 @@ _FACTORS = np.frombuffer(os.urandom(8 * _WORDS), np.uint64) | np.uint64(1)
 _SHIFT = np.uint64(31)
 
 
-class Slots:
+class KeyIndex:
     """Numbers for keys, from 0; those given back are given out again."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from netgen.capture import native
-from netgen.capture.factorize import distinct, groups
+from netgen.capture.factorize import factorize, group_rows
 from netgen.capture.layers.dissect import PacketColumns
 from netgen.capture.native import packets as native_packets
 
@@ -110,7 +110,7 @@ class Keys:
         is_old = np.ones(self._count, bool)
         is_old[rows] = False
         key[is_old] = row
-        row, few = distinct(others)
+        row, few = factorize(others)
         key[rows] = row + np.int32(len(keys))
         return key, np.concatenate([keys, few])
 
@@ -119,13 +119,13 @@ class Keys:
         parts = zip(*self._few, strict=True)
         columns = [each[0] if len(each) == 1 else np.concatenate(each) for each in parts]
         if len(columns) == 1:  # from compiled code, the three beside each other
-            row, first = groups(columns[0].view("V24").ravel())
+            row, first = group_rows(columns[0].view("V24").ravel())
             return row, columns[0][first]
         mixed, *ends = columns
-        row, first = groups(mixed)
+        row, first = group_rows(mixed)
         for column in ends:
             if (column[first].take(row) != column).any():  # two keys of one hash
-                row, first = groups(np.stack(ends, axis=1).view("V24").ravel())
+                row, first = group_rows(np.stack(ends, axis=1).view("V24").ravel())
         return row, np.stack([each[first] for each in ends], axis=1)
 
 

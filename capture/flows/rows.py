@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from netgen.capture.flows.addresses import address_texts
-from netgen.capture.flows.assemble import Assembler, FlowColumns
+from netgen.capture.flows.assemble import Assembler, Flows
 from netgen.capture.table.arrow_utils import arrow, few_strings, numbers, strings
 
 #: Columns that tell what a row is, as in the flow table.
@@ -21,7 +21,7 @@ ABOUT = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "name", "name
 
 
 @dataclasses.dataclass(eq=False)
-class Rows:
+class FlowRows:
     """Rows of a table, and which flows they are made of.
 
     Parameters
@@ -37,7 +37,7 @@ class Rows:
     """
 
     row: np.ndarray | None
-    flows: FlowColumns
+    flows: Flows
     capture: np.ndarray
     start_ns: np.ndarray
     end_ns: np.ndarray
@@ -78,21 +78,21 @@ class Rows:
         """Flows with a name, in ascending order."""
         return np.sort(np.array([*self._names], np.int64))
 
-    def keep(self, wanted: np.ndarray) -> Rows:
+    def keep(self, wanted: np.ndarray) -> FlowRows:
         """The rows of a boolean mask, numbered anew; flows of the others have row -1."""
         number = np.append(np.where(wanted, np.cumsum(wanted) - 1, -1), -1)
         totals = {name: getattr(self, name)[wanted] for name in ("capture", "start_ns", "end_ns", "packets", "bytes")}
         if self._columns is not None:
             assert self.row is not None
             columns = self._columns.filter(arrow(wanted))
-            return Rows(number[self.row], self.flows, **totals, _names=self._names, _columns=columns)
-        return Rows(number[:-1], self.flows, **totals, _names=self._names, _flow=np.flatnonzero(wanted))
+            return FlowRows(number[self.row], self.flows, **totals, _names=self._names, _columns=columns)
+        return FlowRows(number[:-1], self.flows, **totals, _names=self._names, _flow=np.flatnonzero(wanted))
 
 
 _NO_NAME = (None, None)
 
 
-def rows_of(assembler: Assembler, by: str) -> Rows:
+def group_flows(assembler: Assembler, group_by: str) -> FlowRows:
     """Rows of a table.
 
     Parameters
@@ -106,10 +106,12 @@ def rows_of(assembler: Assembler, by: str) -> Rows:
     names = assembler.names
     for flow, text in _told(flows, assembler):
         names.setdefault(flow, (text, "dns"))
-    if by == "flow":
-        return Rows(None, flows, flows.capture, flows.start_ns, flows.end_ns, flows.packets, flows.bytes, _names=names)
+    if group_by == "flow":
+        return FlowRows(
+            None, flows, flows.capture, flows.start_ns, flows.end_ns, flows.packets, flows.bytes, _names=names
+        )
     columns = _ends(flows)
-    if by == "capture":
+    if group_by == "capture":
         group = flows.capture
     else:
         host = columns["src"].dictionary_encode()
@@ -117,10 +119,10 @@ def rows_of(assembler: Assembler, by: str) -> Rows:
     _, first, row = np.unique(group, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))  # rows in the order in which they first occur
-    return _merged(flows, rank[row], columns, names, by)
+    return _merged(flows, rank[row], columns, names, group_by)
 
 
-def _ends(flows: FlowColumns) -> dict[str, pa.Array]:
+def _ends(flows: Flows) -> dict[str, pa.Array]:
     """Addresses and ports of initiator and responder, VLAN and protocol."""
     key, up = flows.key, flows.up
     columns: dict[str, pa.Array] = {"protocol": arrow(key["protocol"])}
@@ -135,7 +137,7 @@ def _ends(flows: FlowColumns) -> dict[str, pa.Array]:
     return {name: columns[name] for name in ABOUT[:6]}
 
 
-def _told(flows: FlowColumns, assembler: Assembler) -> Iterator[tuple[int, str]]:
+def _told(flows: Flows, assembler: Assembler) -> Iterator[tuple[int, str]]:
     """Flows between a client and an address that DNS gave it before, and the name it had asked for."""
     said: dict[tuple[Any, ...], list[tuple[int, str]]] = {}
     for capture, number, name in assembler.answers:
@@ -160,8 +162,8 @@ def _told(flows: FlowColumns, assembler: Assembler) -> Iterator[tuple[int, str]]
 
 
 def _merged(
-    flows: FlowColumns, row: np.ndarray, columns: dict[str, pa.Array], names: dict[int, tuple[str, str]], by: str
-) -> Rows:
+    flows: Flows, row: np.ndarray, columns: dict[str, pa.Array], names: dict[int, tuple[str, str]], group_by: str
+) -> FlowRows:
     """Rows made of several flows: only what all agree on, and the name with the most bytes."""
     order = np.argsort(row, kind="stable")
     first = np.flatnonzero(np.diff(row[order], prepend=-1))
@@ -180,9 +182,9 @@ def _merged(
     merged["protocol"] = arrow(lowest, lowest != highest)
     for place, name in enumerate(("name", "name_from")):
         merged[name] = strings([each[place] for each in loudest])
-    if by == "host":
+    if group_by == "host":
         merged["src"] = columns["src"].take(arrow(order[first]))
-    return Rows(
+    return FlowRows(
         row,
         flows,
         capture=flows.capture[order][first],

@@ -17,9 +17,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from netgen.capture.errors import TableError
-from netgen.capture.series.spec import BINS, CHANNELS, KINDS, NS, PACKETS, SeriesSpec
+from netgen.capture.series.spec import BINS, CHANNELS, NS, PACKETS, VIEWS, SeriesSpec
 from netgen.capture.table.arrow_utils import numbers
-from netgen.capture.table.flow_table import ABOUT, METADATA_KEY, FlowTable
+from netgen.capture.table.flow_table import FLOW_COLUMNS, METADATA_KEY, FlowTable
 
 #: Names of the column that holds the class, in any case.
 LABELS = ("label", "class")
@@ -28,12 +28,12 @@ LABELS = ("label", "class")
 _KEPT = ("source", "start_ns", "src", "dst", "name")
 
 _NEED = (
-    f"It needs the columns {', '.join(CHANNELS)}, or {' and '.join(KINDS[PACKETS])}, each with a list of numbers "
+    f"It needs the columns {', '.join(CHANNELS)}, or {' and '.join(VIEWS[PACKETS])}, each with a list of numbers "
     "a row, or one column a bin (up_bytes_0)"
 )
 
 
-def read_table(path: str | os.PathLike[str], *, like: SeriesSpec | None = None) -> FlowTable:
+def read_table(path: str | os.PathLike[str], *, spec_from: SeriesSpec | None = None) -> FlowTable:
     """Read a flow table: netgen's Parquet, or a Parquet or CSV file with the columns described above.
 
     Parameters
@@ -62,8 +62,8 @@ def read_table(path: str | os.PathLike[str], *, like: SeriesSpec | None = None) 
     except (pa.ArrowException, OSError, ValueError) as error:
         raise TableError(f"{path} is no flow table: {str(error).splitlines()[0]}", _NEED) from error
     try:
-        kind = PACKETS if _has(table, KINDS[PACKETS]) and not _has(table, CHANNELS) else BINS
-        series = np.stack([_channel(table, channel) for channel in KINDS[kind]], axis=1)
+        kind = PACKETS if _has(table, VIEWS[PACKETS]) and not _has(table, CHANNELS) else BINS
+        series = np.stack([_channel(table, channel) for channel in VIEWS[kind]], axis=1)
     except (KeyError, ValueError, pa.ArrowException) as error:
         what = error.args[0] if error.args else "?"
         raise TableError(f"{path} is no flow table: {str(what).splitlines()[0]}", _NEED) from error
@@ -74,16 +74,16 @@ def read_table(path: str | os.PathLike[str], *, like: SeriesSpec | None = None) 
         )
     short = -series.shape[2] % 4
     series = np.pad(series, ((0, 0), (0, 0), (0, short)))
-    width = like.bin_ns if like is not None and like.kind == BINS else NS
+    width = spec_from.bin_ns if spec_from is not None and spec_from.kind == BINS else NS
     length = series.shape[2]
     spec = SeriesSpec(bin_ns=width, length=length) if kind == BINS else SeriesSpec.packets(length)
     known = {name: table[name] for name in _KEPT if name in table.column_names}
-    columns = {name: _taken(column, ABOUT.field(name).type) for name, column in known.items()}
+    columns = {name: _taken(column, FLOW_COLUMNS.field(name).type) for name, column in known.items()}
     label = next((name for name in table.column_names if name.lower() in LABELS), None)
     if label is not None:
         columns["label"] = _taken(table[label], pa.string())
     columns.setdefault("source", path.name)
-    return FlowTable.build(series, spec, about={"made_by": "other", "file": str(path)}, **columns)
+    return FlowTable.build(series, spec, metadata={"made_by": "other", "file": str(path)}, **columns)
 
 
 def _has(table: pa.Table, channels: tuple[str, ...]) -> bool:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from netgen.capture.errors import InputError, TableError
 from netgen.capture.labels.labeller import check_label
 from netgen.capture.series.first_packets import count_packets
-from netgen.capture.series.spec import BINS, DEFAULT_LENGTH, LONGEST_NS, NS, SeriesSpec, spec_given
+from netgen.capture.series.spec import BINS, DEFAULT_LENGTH, LONGEST_NS, NS, SeriesSpec, spec_from_options
 from netgen.capture.table.flow_table import FlowTable
 
 MTU = 1500  # IP bytes of the largest packet Ethernet carries
@@ -59,14 +59,14 @@ class Packets:
 def import_traces(
     path: str | os.PathLike[str],
     *,
-    sizes: str = "ip",
+    size_unit: str = "ip",
     split: str | Sequence[str] | None = None,
     label: str | None = None,
     relabel: Mapping[str, str] | None = None,
     spec: SeriesSpec | None = None,
     bin_ns: int | None = None,
     length: int = DEFAULT_LENGTH,
-    kind: str = BINS,
+    view: str = BINS,
     min_packets: int = 1,
 ) -> FlowTable:
     """Labelled traces as a flow table.
@@ -86,7 +86,7 @@ def import_traces(
     relabel : mapping, optional
         Classes renamed, ``{"youtube-480": "youtube"}``.
     spec : SeriesSpec, optional
-        The series to cut; otherwise `kind`, `bin_ns` (None: chosen by `auto_bin_ns`) and `length`.
+        The series to cut; otherwise `view`, `bin_ns` (None: chosen by `auto_bin_ns`) and `length`.
     min_packets : int
         Traces with fewer are left out.
 
@@ -101,16 +101,21 @@ def import_traces(
     TableError
         If the file is none of these, or nothing is left of it.
     """
-    if sizes not in SIZES:
-        raise InputError(f"sizes {sizes!r} are not known", f"Take one of: {', '.join(SIZES)}")
+    if size_unit not in SIZES:
+        raise InputError(f"sizes {size_unit!r} are not known", f"Take one of: {', '.join(SIZES)}")
     for name in (label, *(relabel or {}).values()):
         check_label(name)
-    spec = spec or spec_given(kind, bin_ns, length)
+    spec = spec or spec_from_options(view, bin_ns, length)
     path = Path(path)
     if not path.is_file():
         raise TableError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", "Name a Parquet or CSV file")
     packets = _read_csv(path) if path.suffix.lower() in (".csv", ".tsv") else _read_parquet(path)
-    account: dict[str, Any] = {"traces": len(packets.labels), "packets": len(packets.size), "skipped": {}, "notes": {}}
+    read_report: dict[str, Any] = {
+        "traces": len(packets.labels),
+        "packets": len(packets.size),
+        "skipped": {},
+        "notes": {},
+    }
 
     if split is not None:
         wanted = [split] if isinstance(split, str) else list(split)
@@ -124,23 +129,23 @@ def import_traces(
         keep_trace = np.isin(np.array(packets.splits, dtype=object), wanted)
     else:
         keep_trace = np.ones(len(packets.labels), dtype=bool)
-    account["skipped"]["in another split"] = int((~keep_trace[packets.trace]).sum())
+    read_report["skipped"]["in another split"] = int((~keep_trace[packets.trace]).sum())
 
-    size = np.abs(packets.size) + SIZES[sizes]
+    size = np.abs(packets.size) + SIZES[size_unit]
     whole = size >= MIN_IP
-    account["skipped"]["smaller than an IP header"] = int((~whole & keep_trace[packets.trace]).sum())
+    read_report["skipped"]["smaller than an IP header"] = int((~whole & keep_trace[packets.trace]).sum())
     kept = whole & keep_trace[packets.trace]
     trace, time_ns, size, up = packets.trace[kept], packets.time_ns[kept], size[kept], packets.size[kept] > 0
     before = len(size)
     trace, time_ns, size, up, split_frames = _split_large(trace, time_ns, size, up)
-    account["notes"]["frames over the MTU, split into packets"] = split_frames
-    account["notes"][ADDED] = len(size) - before
+    read_report["notes"]["frames over the MTU, split into packets"] = split_frames
+    read_report["notes"][ADDED] = len(size) - before
 
     number = np.bincount(trace, minlength=len(packets.labels))
     enough = keep_trace & (number >= max(min_packets, 1))
     few = keep_trace & ~enough
-    account["skipped"]["in traces of too few packets"] = int(number[few].sum())
-    account["notes"]["traces of too few packets"] = int(few.sum())
+    read_report["skipped"]["in traces of too few packets"] = int(number[few].sum())
+    read_report["notes"]["traces of too few packets"] = int(few.sum())
     if not enough.any():
         raise TableError(
             f"nothing is left of {path}: no trace has {max(min_packets, 1)} packets", "Lower --min-packets"
@@ -154,9 +159,9 @@ def import_traces(
     first, last = _extremes(flow, time_ns, len(rows))
     spec = spec or SeriesSpec.fitting(last - first, length)
     series, cut = count_packets(flow, time_ns - first[flow], size, up, len(rows), spec)
-    account["in_flows"] = len(size)
-    account["skipped"] = {reason: count for reason, count in account["skipped"].items() if count}
-    account["notes"] = {reason: count for reason, count in account["notes"].items() if count}
+    read_report["in_flows"] = len(size)
+    read_report["skipped"] = {reason: count for reason, count in read_report["skipped"].items() if count}
+    read_report["notes"] = {reason: count for reason, count in read_report["notes"].items() if count}
     names = [label or _renamed(packets.labels[row], relabel) for row in rows]
     return FlowTable.build(
         series,
@@ -166,8 +171,8 @@ def import_traces(
         duration_ns=last - first,
         packets=np.bincount(flow, minlength=len(rows)),
         bytes=np.bincount(flow, weights=size, minlength=len(rows)).astype(np.int64),
-        cut_packets=cut,
-        about={"made_by": "import", "sizes": sizes, "account": account},
+        truncated_packets=cut,
+        metadata={"made_by": "import", "sizes": size_unit, "account": read_report},
     )
 
 
@@ -214,9 +219,11 @@ def _read_parquet(path: Path) -> Packets:
             "Traces need the lists t_us (microseconds) and signed_bytes, and label",
         )
     try:
-        times, sizes = (table[name].combine_chunks() for name in ("t_us", "signed_bytes"))
-        counts = [pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False) for column in (times, sizes)]
-        values = [column.flatten().cast(pa.int64()) for column in (times, sizes)]
+        times, size_unit = (table[name].combine_chunks() for name in ("t_us", "signed_bytes"))
+        counts = [
+            pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False) for column in (times, size_unit)
+        ]
+        values = [column.flatten().cast(pa.int64()) for column in (times, size_unit)]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, AttributeError, TypeError) as error:
         raise TableError(f"{path}: t_us and signed_bytes must be lists of whole numbers", str(error)) from error
     uneven = np.flatnonzero(counts[0] != counts[1])

@@ -63,7 +63,7 @@ class Labeller:
 
     def __init__(
         self,
-        by: str,
+        group_by: str,
         label: str | None,
         label_by: str | None,
         labels: str | os.PathLike[str] | None,
@@ -72,8 +72,10 @@ class Labeller:
     ) -> None:
         check_label_by(label_by)
         check_label(label)
-        if labels is not None and by != "flow":
-            raise InputError(f"a labels file names flows, so it cannot label a {by}", "Leave out --by, or --labels")
+        if labels is not None and group_by != "flow":
+            raise InputError(
+                f"a labels file names flows, so it cannot label a {group_by}", "Leave out --by, or --labels"
+            )
         if sni_table is not None and label_by != "sni":
             raise InputError(f"the table {sni_table} is not used", "Add --label-by sni")
         if labels is None and options != LabelOptions():

@@ -20,7 +20,7 @@ _MANY = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Cells:
+class SparseChannel:
     """The numbers of some lists of one length, without the zeros.
 
     Parameters
@@ -39,16 +39,18 @@ class Cells:
     value: np.ndarray
 
     @classmethod
-    def of(cls, lists: np.ndarray) -> Cells:
+    def of(cls, lists: np.ndarray) -> SparseChannel:
         """Those of an array of shape (rows, length)."""
         flat = lists.reshape(-1)
         cell = np.flatnonzero(flat)
         return cls(len(lists), lists.shape[1], cell, flat[cell].astype(np.int64, copy=False))
 
-    def slice(self, first: int, last: int) -> Cells:
+    def slice(self, first: int, last: int) -> SparseChannel:
         """Rows `first` to `last` - 1."""
         begin, end = np.searchsorted(self.cell, (first * self.length, last * self.length))
-        return Cells(last - first, self.length, self.cell[begin:end] - first * self.length, self.value[begin:end])
+        return SparseChannel(
+            last - first, self.length, self.cell[begin:end] - first * self.length, self.value[begin:end]
+        )
 
     def dense(self, out: np.ndarray | None = None) -> np.ndarray:
         """All numbers, int64 (rows, length); into an array of zeros if one is given."""
@@ -126,7 +128,7 @@ class BinCounter:
         # what cannot be made less is not to be tried again at once
         self._held = 0
 
-    def cells(self) -> tuple[list[Cells], np.ndarray]:
+    def cells(self) -> tuple[list[SparseChannel], np.ndarray]:
         """Each channel's bins that are not empty, and packets after the last bin, int64 (flows,)."""
         self._merge()
         none = np.zeros((3, 0), np.int64)
@@ -134,7 +136,7 @@ class BinCounter:
         found = []
         for sent, received in zip(of_up, of_down, strict=True):  # bytes, then packets
             for cell, value in ((up, sent), (down, received)):
-                found.append(Cells(self._flows, self._spec.length, cell, value))
+                found.append(SparseChannel(self._flows, self._spec.length, cell, value))
         return found, self._cut
 
 
@@ -154,7 +156,7 @@ def _summed(cell: np.ndarray, size: np.ndarray, packets: np.ndarray | None) -> _
     return cell[first], np.add.reduceat(size, first), count
 
 
-def dense(channels: Sequence[Cells]) -> np.ndarray:
+def dense(channels: Sequence[SparseChannel]) -> np.ndarray:
     """Series, int64 (flows, channels, bins), of each channel's bins that are not empty."""
     # channel by channel, as a table's columns are; series are seen through it
     out = np.zeros((len(channels), channels[0].rows, channels[0].length), np.int64)

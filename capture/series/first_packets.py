@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from netgen.capture.series.bins import BinCounter, Cells, dense
+from netgen.capture.series.bins import BinCounter, SparseChannel, dense
 from netgen.capture.series.spec import BINS, GAP_NS, SeriesSpec
 
 #: Packets that are kept before those that come too late are dropped.
 _MANY = 1 << 20
 
 
-class FirstPackets:
+class PacketCounter:
     """Keeps the first packets of each flow, some packets at a time.
 
     Parameters
@@ -52,7 +52,7 @@ class FirstPackets:
         self._added = 0  # what is needed is not to be sorted again at once
         return place[kept]
 
-    def cells(self) -> tuple[list[Cells], np.ndarray]:
+    def cells(self) -> tuple[list[SparseChannel], np.ndarray]:
         """Sizes and gaps of the packets that are kept, and how many of each flow are not, int64 (flows,)."""
         place = self._sort()
         flow, time, size = self._parts[0]
@@ -61,8 +61,8 @@ class FirstPackets:
         gap[place == 0] = 0
         busy = np.flatnonzero(gap)
         found = [
-            Cells(self._flows, self._length, cell, size),
-            Cells(self._flows, self._length, cell[busy], gap[busy]),
+            SparseChannel(self._flows, self._length, cell, size),
+            SparseChannel(self._flows, self._length, cell[busy], gap[busy]),
         ]
         return found, self._cut
 
@@ -70,9 +70,9 @@ class FirstPackets:
 _Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def counter_of(flows: int, spec: SeriesSpec) -> BinCounter | FirstPackets:
+def counter_of(flows: int, spec: SeriesSpec) -> BinCounter | PacketCounter:
     """What packets are counted with into series of a kind."""
-    return BinCounter(flows, spec) if spec.kind == BINS else FirstPackets(flows, spec)
+    return BinCounter(flows, spec) if spec.view == BINS else PacketCounter(flows, spec)
 
 
 def count_packets(
@@ -90,7 +90,7 @@ def count_packets(
 
 def as_bins(series: np.ndarray, spec: SeriesSpec) -> np.ndarray:
     """Series of bins as they are; of packets as if each had a bin of its own, int64 (flows, 4, packets)."""
-    if spec.kind == BINS:
+    if spec.view == BINS:
         return series
     size = series[:, 0]
     up, down = np.maximum(size, 0), np.maximum(-size, 0)

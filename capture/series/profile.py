@@ -126,11 +126,11 @@ def _quantiles(counts: Counter[int], number: int) -> list[int]:
     return found
 
 
-def profiles_of(about: Mapping[str, Any]) -> dict[str, Any]:
+def read_profiles(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The profiles in the notes of a table, or of the tables that it was joined of."""
-    if KEY in about:
-        return dict(about[KEY])
-    return merged(profiles_of(part) for part in about.get("parts", ()) if isinstance(part, Mapping))
+    if KEY in metadata:
+        return dict(metadata[KEY])
+    return merged(read_profiles(part) for part in metadata.get("parts", ()) if isinstance(part, Mapping))
 
 
 def merged(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from netgen.capture.errors import InputError, SpecMismatch
+from netgen.capture.errors import InputError, SpecMismatchError
 
 CHANNELS = ("up_bytes", "down_bytes", "up_packets", "down_packets")
 UNITS = {
@@ -28,7 +28,7 @@ UNITS = {
 
 #: Kind of series -> its channels.
 BINS, PACKETS = "bins", "packets"
-KINDS = {BINS: CHANNELS, PACKETS: ("size", "gap")}
+VIEWS = {BINS: CHANNELS, PACKETS: ("size", "gap")}
 
 #: Gaps between packets count in this unit.
 GAP_NS = 1_000
@@ -83,28 +83,28 @@ class SeriesSpec:
 
     bin_ns: int
     length: int = DEFAULT_LENGTH
-    kind: str = "bins"
+    view: str = "bins"
     channels: tuple[str, ...] = CHANNELS
 
     def __post_init__(self) -> None:
-        if KINDS.get(self.kind) != tuple(self.channels):
+        if VIEWS.get(self.view) != tuple(self.channels):
             raise InputError(
-                f"a series of kind {self.kind!r} with channels {self.channels} is not known here",
+                f"a series of kind {self.view!r} with channels {self.channels} is not known here",
                 "Make the file anew with this version of netgen",
             )
         if not 4 <= self.length <= 4096 or self.length % 4:
             raise InputError(
-                f"a series of {self.length} {self.kind} cannot be made", "Take a multiple of 4 from 4 to 4096"
+                f"a series of {self.length} {self.view} cannot be made", "Take a multiple of 4 from 4 to 4096"
             )
-        if self.kind == PACKETS and self.bin_ns:
+        if self.view == PACKETS and self.bin_ns:
             raise InputError("a series of packets has no bins", "Leave the bin width out")
-        if self.kind == BINS and not 0 < self.bin_ns < LONGEST_NS // self.length:
+        if self.view == BINS and not 0 < self.bin_ns < LONGEST_NS // self.length:
             raise InputError(f"a bin of {self.bin_ns} ns cannot be used", "Take a positive width such as --bin 0.25s")
 
     @classmethod
     def packets(cls, length: int = DEFAULT_LENGTH) -> SeriesSpec:
         """The first so many packets of a flow."""
-        return cls(0, length, PACKETS, KINDS[PACKETS])
+        return cls(0, length, PACKETS, VIEWS[PACKETS])
 
     @classmethod
     def fitting(cls, durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> SeriesSpec:
@@ -124,9 +124,9 @@ class SeriesSpec:
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON types, with the unit of each channel."""
         return {
-            "kind": self.kind,
+            "kind": self.view,
             "length": self.length,
-            **({"bin_ns": self.bin_ns} if self.kind == BINS else {}),
+            **({"bin_ns": self.bin_ns} if self.view == BINS else {}),
             "channels": list(self.channels),
             "units": {channel: UNITS[channel] for channel in self.channels},
         }
@@ -137,25 +137,25 @@ class SeriesSpec:
         return cls(
             bin_ns=int(data["bin_ns"]) if data["kind"] == BINS else 0,
             length=int(data["length"]),
-            kind=data["kind"],
+            view=data["kind"],
             channels=tuple(data["channels"]),
         )
 
     def __str__(self) -> str:
-        if self.kind == PACKETS:
+        if self.view == PACKETS:
             return f"the first {self.length} packets, channels {', '.join(self.channels)}"
         return f"{self.length} bins of {format_duration(self.bin_ns)}, channels {', '.join(self.channels)}"
 
     def require_equal(self, other: SeriesSpec, mine: str, theirs: str, hint: str | None = None) -> None:
-        """Raise `SpecMismatch`, naming both sides, unless `other` is the same spec."""
+        """Raise `SpecMismatchError`, naming both sides, unless `other` is the same spec."""
         if self != other:
-            raise SpecMismatch(
+            raise SpecMismatchError(
                 f"{mine} has {self} but {theirs} has {other}: they cannot be compared",
                 hint or f"Cut one like the other: --like {mine}",
             )
 
 
-def spec_given(kind: str, bin_ns: int | None, length: int) -> SeriesSpec | None:
+def spec_from_options(view: str, bin_ns: int | None, length: int) -> SeriesSpec | None:
     """The series that is asked for; None where the flows must say how wide its bins are.
 
     Raises
@@ -163,9 +163,9 @@ def spec_given(kind: str, bin_ns: int | None, length: int) -> SeriesSpec | None:
     InputError
         If there is none such.
     """
-    if kind not in KINDS:
-        raise InputError(f"there are no series of kind {kind!r}", f"Choose one of {', '.join(KINDS)}")
-    if kind == PACKETS:
+    if view not in VIEWS:
+        raise InputError(f"there are no series of kind {view!r}", f"Choose one of {', '.join(VIEWS)}")
+    if view == PACKETS:
         if bin_ns is not None:
             raise InputError("a series of packets has no bins", "Leave the bin width out, or take --kind bins")
         return SeriesSpec.packets(length)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from netgen.capture.errors import InputError, TableError
 from netgen.capture.files import check_output, whole_file
-from netgen.capture.series.bins import Cells
+from netgen.capture.series.bins import SparseChannel
 from netgen.capture.series.spec import GAP_NS, PACKETS, SeriesSpec
 from netgen.capture.table.arrow_utils import arrow, numbers, strings
 from netgen.capture.table.sparse_lists import ListWriter
@@ -40,7 +40,7 @@ ROW_GROUP = 16_384
 METADATA_KEY = b"netgen"
 
 #: Columns before the series' channels: what a flow is, apart from its traffic.
-ABOUT = pa.schema(
+FLOW_COLUMNS = pa.schema(
     [
         pa.field("flow", pa.int64(), nullable=False),  # number of the row when the table was made
         pa.field("label", pa.string()),  # the class; null: not labelled
@@ -66,7 +66,7 @@ ABOUT = pa.schema(
 def table_schema(spec: SeriesSpec) -> pa.Schema:
     """The Arrow schema of a flow table with series of `spec`."""
     cell = pa.list_(pa.field("element", pa.int64(), nullable=False), spec.length)
-    return pa.schema([*ABOUT, *(pa.field(channel, cell, nullable=False) for channel in spec.channels)])
+    return pa.schema([*FLOW_COLUMNS, *(pa.field(channel, cell, nullable=False) for channel in spec.channels)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ class FlowTable:
 
     table: pa.Table
     spec: SeriesSpec
-    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def build(
@@ -93,10 +93,10 @@ class FlowTable:
         series: np.ndarray,
         spec: SeriesSpec,
         *,
-        about: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
         **columns: Any,
     ) -> FlowTable:
-        """A table from series of shape (flows, channels, bins) and columns of `ABOUT`.
+        """A table from series of shape (flows, channels, bins) and columns of `FLOW_COLUMNS`.
 
         A column may be a sequence, an Arrow array, or one value for all rows; what is not given is
         derived from the series (``packets``, ``bytes``, ``duration_ns``) or null.
@@ -111,17 +111,17 @@ class FlowTable:
         given.setdefault("cut_packets", 0)
         for name, values in totals_of(series, spec).items():
             given.setdefault(name, values)
-        return cls.of(about_columns(rows, **given), series, spec, about)
+        return cls.of(flow_columns(rows, **given), series, spec, metadata)
 
     @classmethod
     def of(
-        cls, columns: pa.Table, series: np.ndarray, spec: SeriesSpec, about: dict[str, Any] | None = None
+        cls, columns: pa.Table, series: np.ndarray, spec: SeriesSpec, metadata: dict[str, Any] | None = None
     ) -> FlowTable:
-        """A table from all columns of `ABOUT`, and series of shape (flows, channels, bins)."""
+        """A table from all columns of `FLOW_COLUMNS`, and series of shape (flows, channels, bins)."""
         schema = table_schema(spec)
-        cell = schema.field(len(ABOUT)).type
+        cell = schema.field(len(FLOW_COLUMNS)).type
         arrays = [*columns.columns, *(_cells(series[:, index], cell) for index in range(len(spec.channels)))]
-        return cls(pa.Table.from_arrays(arrays, schema=schema), spec, dict(about or {}))
+        return cls(pa.Table.from_arrays(arrays, schema=schema), spec, dict(metadata or {}))
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -156,10 +156,10 @@ class FlowTable:
         return self.series(), self.labels
 
     def summary(self) -> dict[str, Any]:
-        """What the table holds, as JSON types: classes with their totals, totals of all, series, and `about`."""
-        tally = Tally()
+        """What the table holds, as JSON types: classes with their totals, totals of all, series, and `metadata`."""
+        tally = TableSummary()
         tally.add(self.table)
-        return tally.summary(self.spec, self.about)
+        return tally.summary(self.spec, self.metadata)
 
     def to_pandas(self) -> pandas.DataFrame:
         """The table as a pandas DataFrame (pandas must be installed)."""
@@ -192,7 +192,7 @@ class FlowTable:
     def write(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write the table as Parquet: whole or not at all."""
         with TableWriter(path, self.spec, force=force) as writer:
-            writer.about = self.about
+            writer.metadata = self.metadata
             for batch in range(0, len(self), ROW_GROUP):
                 writer.write_table(self.table.slice(batch, ROW_GROUP))
         return writer.path
@@ -241,8 +241,8 @@ class FlowTable:
                 f"{path} has columns of another type: {str(error).splitlines()[0]}",
                 "Make it anew with netgen extract or netgen import",
             ) from error
-        about = {key: value for key, value in meta.items() if key not in ("format", "series")}
-        return cls(table, spec, about)
+        metadata = {key: value for key, value in meta.items() if key not in ("format", "series")}
+        return cls(table, spec, metadata)
 
 
 def totals_of(series: np.ndarray, spec: SeriesSpec) -> dict[str, np.ndarray]:
@@ -280,7 +280,7 @@ def read_metadata(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[st
     return meta
 
 
-class Tally:
+class TableSummary:
     """Counts what a table holds, some rows at a time."""
 
     _TOTALS = ("packets", "bytes", "cut_packets")
@@ -290,7 +290,7 @@ class Tally:
         self._synthetic = 0
 
     def add(self, table: pa.Table) -> None:
-        """Count rows; `table` has the columns of `ABOUT`."""
+        """Count rows; `table` has the columns of `FLOW_COLUMNS`."""
         column = table["label"]
         labels = [None] * len(table) if column.null_count == len(table) else column.to_pylist()
         names = list(dict.fromkeys(labels))
@@ -307,7 +307,7 @@ class Tally:
                 mine[total] += int(totals[total][rows].sum())
         self._synthetic += sum(_trues(each) for each in table["synthetic"].chunks)
 
-    def summary(self, spec: SeriesSpec, about: dict[str, Any]) -> dict[str, Any]:
+    def summary(self, spec: SeriesSpec, metadata: dict[str, Any]) -> dict[str, Any]:
         """See `FlowTable.summary`."""
         rows = self._classes
         totals = {name: sum(row[name] for row in rows.values()) for name in ("flows", *self._TOTALS)}
@@ -318,7 +318,7 @@ class Tally:
             "synthetic": self._synthetic,
             **totals,
             "series": spec.to_json(),
-            **about,
+            **metadata,
         }
 
 
@@ -341,7 +341,7 @@ class TableWriter:
     def __init__(self, path: str | os.PathLike[str], spec: SeriesSpec, *, force: bool = False) -> None:
         self.path = check_output(path, force=force)
         self.spec = spec
-        self.about: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
         self._schema = table_schema(spec)
         self._stack = contextlib.ExitStack()
         self._thread = ThreadPoolExecutor(1)
@@ -350,7 +350,7 @@ class TableWriter:
     def __enter__(self) -> TableWriter:
         with contextlib.ExitStack() as stack:  # on a full disk, not even the beginning can be written
             temporary = stack.enter_context(whole_file(self.path))
-            self._lists = ListWriter(stack.enter_context(temporary.open("w+b")), self._schema, len(ABOUT), MANY)
+            self._lists = ListWriter(stack.enter_context(temporary.open("w+b")), self._schema, len(FLOW_COLUMNS), MANY)
             stack.push(self._finish)
             self._stack = stack.pop_all()
         return self
@@ -364,18 +364,18 @@ class TableWriter:
                 if kind is None:
                     self._wait()
             if kind is None:
-                meta = {"format": FORMAT, "series": self.spec.to_json(), **self.about}
+                meta = {"format": FORMAT, "series": self.spec.to_json(), **self.metadata}
                 self._lists.finish({METADATA_KEY: json.dumps(meta).encode()})
         finally:
             self._lists.abandon()
 
-    def write(self, columns: pa.Table, series: np.ndarray | Sequence[Cells]) -> None:
-        """Rows of all columns of `ABOUT`, and their series, (flows, channels, bins) or each channel's `Cells`.
+    def write(self, columns: pa.Table, series: np.ndarray | Sequence[SparseChannel]) -> None:
+        """Rows of all columns of `FLOW_COLUMNS`, and their series, (flows, channels, bins) or each channel's `SparseChannel`.
 
         They are written while the caller makes the next ones.
         """
         cells = (
-            [Cells.of(series[:, channel]) for channel in range(len(self.spec.channels))]
+            [SparseChannel.of(series[:, channel]) for channel in range(len(self.spec.channels))]
             if isinstance(series, np.ndarray)
             else series
         )
@@ -390,9 +390,9 @@ class TableWriter:
     def write_table(self, table: pa.Table) -> None:
         """Rows of a table of `table_schema`."""
         lists = [_lists(table[channel], self.spec.length) for channel in self.spec.channels]
-        self.write(table.select(ABOUT.names), [Cells.of(each) for each in lists])
+        self.write(table.select(FLOW_COLUMNS.names), [SparseChannel.of(each) for each in lists])
 
-    def _write(self, columns: pa.Table, cells: Sequence[Cells]) -> None:
+    def _write(self, columns: pa.Table, cells: Sequence[SparseChannel]) -> None:
         for first in range(0, len(columns), ROW_GROUP):
             last = min(first + ROW_GROUP, len(columns))
             self._lists.write(columns.slice(first, ROW_GROUP), [each.slice(first, last) for each in cells])
@@ -408,12 +408,14 @@ def _trues(column: pa.BooleanArray) -> int:
     return int(np.unpackbits(bits, count=column.offset + len(column), bitorder="little")[column.offset :].sum())
 
 
-def about_columns(rows: int, **given: Any) -> pa.Table:
-    """Columns of `ABOUT`: a sequence, an Arrow array, or one value for all rows; null where not given."""
-    unknown = set(given) - set(ABOUT.names)
+def flow_columns(rows: int, **given: Any) -> pa.Table:
+    """Columns of `FLOW_COLUMNS`: a sequence, an Arrow array, or one value for all rows; null where not given."""
+    unknown = set(given) - set(FLOW_COLUMNS.names)
     if unknown:
         raise InputError(f"a flow table has no column {sorted(unknown)}")
-    return pa.Table.from_arrays([_column(given.get(field.name), field.type, rows) for field in ABOUT], schema=ABOUT)
+    return pa.Table.from_arrays(
+        [_column(given.get(field.name), field.type, rows) for field in FLOW_COLUMNS], schema=FLOW_COLUMNS
+    )
 
 
 def _cells(values: np.ndarray, cell: pa.DataType) -> pa.Array:
@@ -444,9 +446,9 @@ def concat(tables: Iterable[FlowTable]) -> FlowTable:
             other.spec, "the first table", f"table {number}", hint="Cut all like one of them: --like FILE"
         )
     joined = pa.concat_tables([each.table for each in tables]).combine_chunks()
-    joined = joined.set_column(0, ABOUT.field("flow"), arrow(np.arange(joined.num_rows)))
+    joined = joined.set_column(0, FLOW_COLUMNS.field("flow"), arrow(np.arange(joined.num_rows)))
     return FlowTable(
-        joined, first.spec, dict(first.about) if len(tables) == 1 else {"parts": [t.about for t in tables]}
+        joined, first.spec, dict(first.metadata) if len(tables) == 1 else {"parts": [t.metadata for t in tables]}
     )
 
 

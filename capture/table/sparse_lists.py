@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from netgen.capture import native
-from netgen.capture.factorize import distinct
+from netgen.capture.factorize import factorize
 from netgen.capture.native import tables
-from netgen.capture.series.bins import Cells
+from netgen.capture.series.bins import SparseChannel
 from netgen.capture.table import thrift
 from netgen.capture.table.thrift import BINARY, FALSE, I32, I64, LIST, STRUCT, Struct
 
@@ -73,7 +73,7 @@ class ListWriter:
         self._groups: list[tuple[int, list[Struct]]] = []  # where each begins, and the columns written here
         self._thread = ThreadPoolExecutor(1)
 
-    def write(self, columns: pa.Table, lists: Sequence[Cells]) -> None:
+    def write(self, columns: pa.Table, lists: Sequence[SparseChannel]) -> None:
         """A group of rows: the columns that are no lists, and the lists."""
         start = self._file.tell()
         # Arrow writes its columns meanwhile
@@ -159,7 +159,7 @@ def _moved(chunk: Struct, by: int) -> Struct:
     return chunk
 
 
-def column_chunk(path: tuple[str, ...], cells: Cells) -> tuple[bytes, Struct]:
+def column_chunk(path: tuple[str, ...], cells: SparseChannel) -> tuple[bytes, Struct]:
     """A column of lists, none of them null or empty, nor a number null.
 
     Parameters
@@ -190,7 +190,7 @@ def column_chunk(path: tuple[str, ...], cells: Cells) -> tuple[bytes, Struct]:
         first_data += len(pages[0][0])
         step = max(1, _PAGE // cells.length)
         width = max(1, (len(values) - 1).bit_length())
-        whole = Cells(cells.rows, cells.length, cells.cell, index)
+        whole = SparseChannel(cells.rows, cells.length, cells.cell, index)
         for first in range(0, cells.rows, step):
             part = whole.slice(first, min(first + step, cells.rows))
             pages.append(_data_page(part, _RLE_DICTIONARY, bytes([width]) + _runs(part, -(-width // 8))))
@@ -212,11 +212,11 @@ def column_chunk(path: tuple[str, ...], cells: Cells) -> tuple[bytes, Struct]:
 
 def _dictionary(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The place of each value in a dictionary, and this: 0 first, then the others as they occur."""
-    index, found = distinct(np.append(0, values))
+    index, found = factorize(np.append(0, values))
     return index[1:].astype(np.int64), found
 
 
-def _data_page(cells: Cells, encoding: int, values: bytes) -> tuple[bytes, int]:
+def _data_page(cells: SparseChannel, encoding: int, values: bytes) -> tuple[bytes, int]:
     count = cells.rows * cells.length
     here = thrift.varint(count << 1) + b"\1"  # one run: no list and no number is missing
     levels = b"".join(len(each).to_bytes(4, "little") + each for each in (_starts(cells.rows, cells.length), here))
@@ -245,7 +245,7 @@ def _starts(rows: int, length: int) -> bytes:
     return (b"\3\xfe" + (thrift.varint((length - 8) << 1) + b"\1" if length > 8 else b"")) * rows
 
 
-def _runs(cells: Cells, width: int) -> bytes:
+def _runs(cells: SparseChannel, width: int) -> bytes:
     """The numbers as runs, each a length and a value of `width` bytes: of zeros, and single others."""
     cell, count = cells.cell, len(cells.cell)
     zeros = cells.rows * cells.length - (int(cell[-1]) + 1 if count else 0)

@@ -25,7 +25,7 @@ LOWEST = IDLE + GAP
 
 
 @dataclasses.dataclass(frozen=True)
-class PacketScale:
+class BinScaler:
     """Sizes and numbers of packets, each in [0.25, 1]; an idle bin is 0.25.
 
     Packets: ``x = 0.25 + 0.75 log(1 + n) / log(1 + top)``, but that numbers which many bins have are steps
@@ -52,7 +52,7 @@ class PacketScale:
         return np.array([each.top for each in self.counts])
 
     @classmethod
-    def of(cls, series: np.ndarray) -> PacketScale:
+    def of(cls, series: np.ndarray) -> BinScaler:
         """The scale of real series, int (flows, 4, bins): up_bytes, down_bytes, up_packets, down_packets."""
         volume, packets = series[:, :2], series[:, 2:]
         mean = volume / np.maximum(packets, 1)
@@ -116,7 +116,7 @@ class PacketScale:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> PacketScale:
+    def from_json(cls, data: dict[str, Any]) -> BinScaler:
         """The scale that `to_json` wrote."""
         up, down = (Sizes.from_json(each) for each in data["sizes"])
         top = np.array(data["top"], np.float64)

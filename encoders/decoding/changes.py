@@ -39,7 +39,7 @@ def change(scaled: Tensor, generator: torch.Generator, odds: float) -> tuple[Ten
     Parameters
     ----------
     scaled : Tensor, shape (flows, 4, bins)
-        Sizes up and down, packets up and down, as `PacketScale.scale` gives.
+        Sizes up and down, packets up and down, as `BinScaler.scale` gives.
     generator : Generator
         On the CPU, so that the changes are the same on any device.
     odds : float

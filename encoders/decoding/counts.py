@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from netgen.encoders.decoding.quantile_scale import Steps
+from netgen.encoders.decoding.quantile_scale import QuantileScale
 
 #: Where the parts of a flow begin that have steps of their own.
 PARTS = (0, 1, 2, 4, 8, 16, 32)
@@ -98,7 +98,7 @@ class Counts:
         return cls(top, np.zeros(1, np.int64), (np.zeros(0, np.int64),), (np.zeros(0),))
 
     @functools.cached_property
-    def _scales(self) -> list[Steps]:
+    def _scales(self) -> list[QuantileScale]:
         """Of each part, from the logarithm's share of that of the top."""
         found = []
         for numbers, widths in zip(self.numbers, self.widths, strict=True):
@@ -107,7 +107,9 @@ class Counts:
             width = np.zeros(len(values))
             width[np.searchsorted(values, numbers)] = widths
             height, last = np.log1p(values) / np.log1p(self.top), np.cumsum(width)
-            found.append(Steps(height, (height + last - width) / (1 + last[-1]), (height + last) / (1 + last[-1])))
+            found.append(
+                QuantileScale(height, (height + last - width) / (1 + last[-1]), (height + last) / (1 + last[-1]))
+            )
         return found
 
     def share(self, packets: np.ndarray) -> np.ndarray:

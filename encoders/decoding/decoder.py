@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from netgen.encoders.decoding.bin_scaler import PacketScale
+from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.decoding.recurring import Recurring
 from netgen.encoders.decoding.repeats import Part, Repeats
-from netgen.encoders.decoding.rounding import Drawn, nearest_packets
+from netgen.encoders.decoding.rounding import RoundedBins, round_to_packets
 from netgen.encoders.decoding.totals import brought_to
 
 
@@ -25,7 +25,7 @@ class Totals(Protocol):
         """How much of a change each bin of flows of these classes bears, as of `brought_to`."""
 
     def totals(
-        self, label: int, drawn: Drawn, limits: np.ndarray, numbers: np.ndarray, *, seed: int
+        self, label: int, drawn: RoundedBins, limits: np.ndarray, numbers: np.ndarray, *, seed: int
     ) -> np.ndarray | None:
         """What drawn flows of a class shall add up to.
 
@@ -61,7 +61,7 @@ class Decoder:
     recurring : Recurring
     """
 
-    scale: PacketScale
+    scale: BinScaler
     limits: np.ndarray
     totals: Totals
     repeats: Repeats = dataclasses.field(default_factory=Repeats.none)
@@ -96,11 +96,11 @@ class Decoder:
 
     def drawn(
         self, scaled: np.ndarray, labels: np.ndarray, numbers: np.ndarray | None = None, *, seed: int = 0
-    ) -> Drawn:
+    ) -> RoundedBins:
         """Packets of scaled series (flows, 4, bins), none of which recurs, of these classes and numbers in them."""
         numbers = self.numbers(labels) if numbers is None else numbers
         cleaned = self.repeats(scaled, labels, numbers, self._scaled_repeats, self.scale, seed=seed)
-        return nearest_packets(cleaned, self.scale, self.limits[0][labels], self.limits[1][labels])
+        return round_to_packets(cleaned, self.scale, self.limits[0][labels], self.limits[1][labels])
 
     @staticmethod
     def numbers(labels: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import dataclasses
 
 import numpy as np
 
-from netgen.encoders.decoding.rounding import Drawn
+from netgen.encoders.decoding.rounding import RoundedBins
 from netgen.encoders.decoding.totals import (
     ALIKE,
     POINTS,
@@ -58,7 +58,7 @@ class Marginals:
 
     @classmethod
     def learn(
-        cls, drawn: Drawn, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray, limits: np.ndarray
+        cls, drawn: RoundedBins, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray, limits: np.ndarray
     ) -> Marginals:
         """Maps from flows drawn by a model to the real ones.
 
@@ -78,7 +78,7 @@ class Marginals:
             found._learn_class(label, mine, totals_of(real), limits[:, label])
         return found
 
-    def _learn_class(self, label: int, drawn: Drawn, real: np.ndarray, limits: np.ndarray) -> None:
+    def _learn_class(self, label: int, drawn: RoundedBins, real: np.ndarray, limits: np.ndarray) -> None:
         # up and down hang together, and captures may be cut after so many packets in all: not each by itself
         ours, theirs = summed(drawn.amount.sum(2)), summed(real[:, :2])
         for place in (0, 1):
@@ -97,7 +97,7 @@ class Marginals:
         return ALIKE
 
     def totals(
-        self, label: int, drawn: Drawn, limits: np.ndarray, numbers: np.ndarray, *, seed: int
+        self, label: int, drawn: RoundedBins, limits: np.ndarray, numbers: np.ndarray, *, seed: int
     ) -> np.ndarray | None:
         """What drawn flows of a class shall add up to: see `netgen.encoders.decoding.decoder.Totals`."""
         if self.kind[label, _TOTALS] == _NONE:
@@ -108,7 +108,7 @@ class Marginals:
             volume[:, way] = self._map(label, _BYTES + way, volume[:, way])
         return np.concatenate([packets.sum(2), volume], axis=1)
 
-    def _packets(self, label: int, drawn: Drawn) -> np.ndarray:
+    def _packets(self, label: int, drawn: RoundedBins) -> np.ndarray:
         """Packets a bin, with the totals that the maps say."""
         parts = summed(drawn.amount.sum(2))
         whole = np.rint(self._map(label, _TOTALS, parts[:, 0]))

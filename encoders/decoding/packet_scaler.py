@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from netgen.encoders.decoding.bin_scaler import LOWEST
-from netgen.encoders.decoding.quantile_scale import STEPS, Steps, quantiles
+from netgen.encoders.decoding.quantile_scale import STEPS, QuantileScale, quantiles
 from netgen.encoders.decoding.sizes import bent
 from netgen.encoders.log_scale import IDLE
 
 
 @dataclasses.dataclass(frozen=True)
-class SequenceScale:
+class PacketScaler:
     """Sizes up, sizes down and gaps, each in [0.25, 1]; what there is not is 0.25.
 
     Sizes: ``x = 0.4 + 0.6 place`` on a scale of `netgen.encoders.decoding.quantile_scale`, as of `netgen.encoders.decoding.bin_scaler`. Gaps:
@@ -40,7 +40,7 @@ class SequenceScale:
     gaps: np.ndarray
 
     @classmethod
-    def of(cls, series: np.ndarray) -> SequenceScale:
+    def of(cls, series: np.ndarray) -> PacketScaler:
         """The scale of real series, int (flows, 2, packets): size, gap."""
         size, gap = series[:, 0], series[:, 1]
         sizes = np.zeros((2, STEPS + 1))
@@ -92,26 +92,26 @@ class SequenceScale:
         gap[:, 0] = 0
         return np.stack([size, np.where(there, gap, 0)], axis=1)
 
-    def _size(self, way: int) -> Steps:
-        return Steps.of(self.sizes[way], bent)
+    def _size(self, way: int) -> QuantileScale:
+        return QuantileScale.of(self.sizes[way], bent)
 
     @property
-    def _gap(self) -> Steps:
-        return Steps.of(self.gaps, np.log1p)
+    def _gap(self) -> QuantileScale:
+        return QuantileScale.of(self.gaps, np.log1p)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
         return {"sizes": self.sizes.tolist(), "gaps": self.gaps.tolist()}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> SequenceScale:
+    def from_json(cls, data: dict[str, Any]) -> PacketScaler:
         """The scale that `to_json` wrote."""
         sizes, gaps = (np.array(data[name], np.float64) for name in ("sizes", "gaps"))
         return cls(sizes.reshape(2, STEPS + 1), gaps.reshape(STEPS + 1))
 
 
 @dataclasses.dataclass(frozen=True)
-class SequenceDecoder:
+class PacketDecoder:
     """Scaled series of a model into packets.
 
     Parameters
@@ -121,7 +121,7 @@ class SequenceDecoder:
         Smallest and largest packet of each class, up and down.
     """
 
-    scale: SequenceScale
+    scale: PacketScaler
     limits: np.ndarray
 
     def group(self, label: int) -> int:

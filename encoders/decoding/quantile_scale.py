@@ -30,7 +30,7 @@ def frequent(remembered: np.ndarray, one_in: int = _ONE_IN) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Steps:
+class QuantileScale:
     """A scale from 0 to 1: ``(rank + height) / 2``.
 
     A value that often occurs has all its ranks, of which the middle one is its place; the height grows evenly
@@ -54,7 +54,7 @@ class Steps:
         remembered: np.ndarray,
         bend: Callable[[np.ndarray], np.ndarray],
         bounds: tuple[float, float] | None = None,
-    ) -> Steps:
+    ) -> QuantileScale:
         """The scale of quantiles, which do not fall.
 
         `bend` says on what ruler heights are even, `bounds` between which values they rise, if not between these.

@@ -13,7 +13,7 @@ import dataclasses
 
 import numpy as np
 
-from netgen.encoders.decoding.bin_scaler import PacketScale
+from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.decoding.odds import balanced, picked
 from netgen.encoders.decoding.repeats import FLOWS
 
@@ -68,7 +68,7 @@ class Recurring:
 
     @classmethod
     def learn(
-        cls, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray, scale: PacketScale,
+        cls, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray, scale: BinScaler,
         limits: np.ndarray,
     ) -> Recurring:  # fmt: skip
         """What recurs of real flows, and how often drawn ones are to be taken for it; as `Repeats.learn`."""
@@ -98,7 +98,7 @@ class Recurring:
         return found
 
     def __call__(
-        self, scaled: np.ndarray, labels: np.ndarray, numbers: np.ndarray, scale: PacketScale, *, seed: int
+        self, scaled: np.ndarray, labels: np.ndarray, numbers: np.ndarray, scale: BinScaler, *, seed: int
     ) -> np.ndarray:
         """Which recurring flow each drawn one is taken for, int64 (flows,); -1: none.
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from netgen.encoders.decoding.bin_scaler import PacketScale
+from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.decoding.odds import balanced, picked
-from netgen.encoders.decoding.rounding import gain_of_busy
+from netgen.encoders.decoding.rounding import activity_margin
 from netgen.encoders.decoding.totals import LEAST, LEAST_DRAWN, POINTS, RANKS, of_rank
 from netgen.encoders.log_scale import IDLE
 
@@ -88,7 +88,7 @@ class Repeats:
 
     @classmethod
     def learn(
-        cls, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray, scale: PacketScale,
+        cls, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray, scale: BinScaler,
         limits: np.ndarray,
     ) -> Repeats:  # fmt: skip
         """What real flows hold again and again, and how often drawn ones are to be taken for it.
@@ -106,7 +106,7 @@ class Repeats:
             Smallest and largest packet of each class, up and down.
         """
         busy = np.full((2, limits.shape[1], POINTS), np.nan)
-        busyness, number = _busyness(_most(gain_of_busy(scaled, scale))), (series[:, 2:] > 0).any(1).sum(1)
+        busyness, number = _busyness(_most(activity_margin(scaled, scale))), (series[:, 2:] > 0).any(1).sum(1)
         for label in np.unique(drawn_labels).tolist():
             enough = np.count_nonzero(drawn_labels == label) >= LEAST_DRAWN
             if enough and np.count_nonzero(labels == label) >= LEAST:
@@ -133,7 +133,7 @@ class Repeats:
         labels: np.ndarray,
         numbers: np.ndarray,
         parts: dict[tuple[int, int, int], Part],
-        scale: PacketScale,
+        scale: BinScaler,
         *,
         seed: int,
     ) -> np.ndarray:
@@ -195,9 +195,9 @@ class Repeats:
         if not all(fine) or not ((busy[:, 0] + 2 * busy[:, 1] == kind[self.place]).all() and (self.holds >= 0).all()):
             raise ValueError("what its bins hold again and again cannot be")
 
-    def _cleaned(self, scaled: np.ndarray, labels: np.ndarray, scale: PacketScale) -> np.ndarray:
+    def _cleaned(self, scaled: np.ndarray, labels: np.ndarray, scale: BinScaler) -> np.ndarray:
         """Scaled flows, as busy as real ones are; each direction of a bin is idle or has a packet."""
-        gain = gain_of_busy(scaled, scale)
+        gain = activity_margin(scaled, scale)
         most = _most(gain)
         order = np.argsort(np.argsort(-most, axis=1, kind="stable"), axis=1, kind="stable")
         number, busyness = (most > 0).sum(1), _busyness(most)
@@ -212,7 +212,7 @@ class Repeats:
         busy, already = (np.concatenate([each, each], axis=1) for each in (busy, gain > 0))
         return np.where(busy, np.where(already, out, np.maximum(out, one)), IDLE)
 
-    def on(self, scale: PacketScale) -> dict[tuple[int, int, int], Part]:
+    def on(self, scale: BinScaler) -> dict[tuple[int, int, int], Part]:
         """Repeated bins on a scale, by class, first bin of their part and kind."""
         if not len(self.group):
             return {}

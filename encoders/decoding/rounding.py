@@ -10,10 +10,10 @@ import dataclasses
 
 import numpy as np
 
-from netgen.encoders.decoding.bin_scaler import PacketScale
+from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.log_scale import IDLE
 
-#: Passes of `add_up`; bins that meet a bound leave the rest to the others.
+#: Passes of `round_to_total`; bins that meet a bound leave the rest to the others.
 _PASSES = 12
 
 #: Below about so many packets (bytes) in a bin they are drawn exactly; above, wrong by a factor.
@@ -21,7 +21,7 @@ _EXACT = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawn:
+class RoundedBins:
     """Packets nearest to drawn numbers.
 
     Parameters
@@ -41,11 +41,11 @@ class Drawn:
     amount: np.ndarray
     size: np.ndarray
     place: np.ndarray
-    scale: PacketScale
+    scale: BinScaler
 
-    def take(self, rows: np.ndarray) -> Drawn:
+    def take(self, rows: np.ndarray) -> RoundedBins:
         """Some of the flows."""
-        return Drawn(self.packets[rows], self.amount[rows], self.size[rows], self.place[rows], self.scale)
+        return RoundedBins(self.packets[rows], self.amount[rows], self.size[rows], self.place[rows], self.scale)
 
     def sizes(self, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
         """IP bytes a packet of bins that now have so many.
@@ -57,7 +57,7 @@ class Drawn:
         return np.where(same, self.size, np.clip(self.scale.size(self.place, np.where(same, 0, packets)), low, high))
 
 
-def nearest_packets(scaled: np.ndarray, scale: PacketScale, smallest: np.ndarray, largest: np.ndarray) -> Drawn:
+def round_to_packets(scaled: np.ndarray, scale: BinScaler, smallest: np.ndarray, largest: np.ndarray) -> RoundedBins:
     """The whole packets nearest to drawn numbers.
 
     Whether a bin is idle, sizes and packets say together: the nearer of an idle bin and of the nearest
@@ -66,7 +66,7 @@ def nearest_packets(scaled: np.ndarray, scale: PacketScale, smallest: np.ndarray
     Parameters
     ----------
     scaled : ndarray of float, shape (flows, 4, bins)
-        Sizes up and down, packets up and down, as `PacketScale.scale` gives.
+        Sizes up and down, packets up and down, as `BinScaler.scale` gives.
     scale : PacketScale
     smallest, largest : ndarray of float, shape (flows, 2) or (2,)
         IP bytes of a packet, up and down.
@@ -80,10 +80,10 @@ def nearest_packets(scaled: np.ndarray, scale: PacketScale, smallest: np.ndarray
     packets = np.where(busy, packets, 0).astype(np.int64)
     amount = np.where(busy, np.clip(count, packets - 0.5, packets + 0.5), 0.0)
     size = np.where(busy, np.clip(scale.size(place, packets), low, high), 0.0)
-    return Drawn(packets, amount, size, place, scale)
+    return RoundedBins(packets, amount, size, place, scale)
 
 
-def gain_of_busy(scaled: np.ndarray, scale: PacketScale) -> np.ndarray:
+def activity_margin(scaled: np.ndarray, scale: BinScaler) -> np.ndarray:
     """How much nearer drawn bins are to the nearest busy one than to an idle one, (flows, 2, bins).
 
     By the squares of the distances on the scale of the model, sizes and packets together.
@@ -91,7 +91,7 @@ def gain_of_busy(scaled: np.ndarray, scale: PacketScale) -> np.ndarray:
     return _nearest(scaled, scale)[3]
 
 
-def _nearest(scaled: np.ndarray, scale: PacketScale) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _nearest(scaled: np.ndarray, scale: BinScaler) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Places of sizes, packets as drawn, the nearest whole ones of a busy bin, and the gain of those over none."""
     place, share = (np.clip(each, 0.0, 1.0) for each in scale.shares(scaled))
     count = scale.number(share)
@@ -103,7 +103,7 @@ def _nearest(scaled: np.ndarray, scale: PacketScale) -> tuple[np.ndarray, np.nda
     return place, count, packets, (from_idle - from_busy)[:, :2] + (from_idle - from_busy)[:, 2:]
 
 
-def add_up(
+def round_to_total(
     values: np.ndarray, total: np.ndarray, low: np.ndarray, high: np.ndarray, bears: np.ndarray | float = 1.0
 ) -> np.ndarray:
     """Integers between `low` and `high` that add up to `total`, near to `values`.
@@ -141,7 +141,7 @@ def add_up(
     return (floor + ((order < needed) & (remainder >= 0))).astype(np.int64)
 
 
-def keep_strongest(amount: np.ndarray, total: np.ndarray) -> np.ndarray:
+def keep_top_k(amount: np.ndarray, total: np.ndarray) -> np.ndarray:
     """Busy bins, as a mask: at most as many as there are packets in all, bin 0 and those with the most drawn.
 
     Parameters

@@ -20,7 +20,7 @@ import dataclasses
 
 import numpy as np
 
-from netgen.encoders.decoding.rounding import Drawn
+from netgen.encoders.decoding.rounding import RoundedBins
 from netgen.encoders.decoding.totals import POINTS, RANKS, by_class, bytes_of, several, summed, totals_of
 
 #: Real flows of a class that lend their totals, at most.
@@ -57,7 +57,7 @@ class Shares:
 
     @classmethod
     def learn(
-        cls, drawn: Drawn, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray, limits: np.ndarray
+        cls, drawn: RoundedBins, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray, limits: np.ndarray
     ) -> Shares:
         """Totals of real flows, and what they stand for; parameters as of `Marginals.learn`."""
         classes = limits.shape[1]
@@ -85,7 +85,7 @@ class Shares:
         return np.square(np.maximum(self.differ[labels].astype(np.float64), FIRM))
 
     def totals(
-        self, label: int, drawn: Drawn, limits: np.ndarray, numbers: np.ndarray, *, seed: int
+        self, label: int, drawn: RoundedBins, limits: np.ndarray, numbers: np.ndarray, *, seed: int
     ) -> np.ndarray | None:
         """What drawn flows of a class shall add up to: see `netgen.encoders.decoding.decoder.Totals`."""
         lent = self._lent(label)
@@ -119,7 +119,7 @@ def _given(ours: np.ndarray, theirs: np.ndarray, turn: np.ndarray) -> np.ndarray
     return found
 
 
-def _differ(drawn: Drawn) -> np.ndarray:
+def _differ(drawn: RoundedBins) -> np.ndarray:
     """How much drawn flows differ in a bin: see `Shares`."""
     busy = drawn.size > 0
     number = np.maximum(busy.sum(0), 1)
@@ -132,7 +132,7 @@ def _differ(drawn: Drawn) -> np.ndarray:
     return relative
 
 
-def _quantities(drawn: Drawn, limits: np.ndarray) -> np.ndarray:
+def _quantities(drawn: RoundedBins, limits: np.ndarray) -> np.ndarray:
     """What flows are ranked by, as drawn, shape (flows, 4): packets in all, share up, bytes up and down."""
     return np.concatenate([summed(drawn.amount.sum(2)), bytes_of(drawn.size, drawn.packets, limits).sum(2)], axis=1)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from netgen.encoders.decoding.quantile_scale import STEPS, Steps, frequent, quantiles
+from netgen.encoders.decoding.quantile_scale import STEPS, QuantileScale, frequent, quantiles
 
 #: Where the parts of a flow begin whose bins are alike: the first bin, and then ever longer ones.
 PARTS = (0, 1, 4, 16)
@@ -73,9 +73,9 @@ class Sizes:
         return cls(np.zeros(1, np.int64), np.full(1, np.inf), (remembered,))
 
     @functools.cached_property
-    def _steps(self) -> list[Steps]:
+    def _steps(self) -> list[QuantileScale]:
         bounds = min(each[0] for each in self.remembered), max(each[-1] for each in self.remembered)
-        return [Steps.of(each, bent, bounds) for each in self.remembered]
+        return [QuantileScale.of(each, bent, bounds) for each in self.remembered]
 
     @functools.cached_property
     def _frequent(self) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from netgen.encoders.decoding.rounding import Drawn, add_up, keep_strongest
+from netgen.encoders.decoding.rounding import RoundedBins, keep_top_k, round_to_total
 
 #: In bins of at most so many packets the bytes are those of single packets, and stay.
 SINGLE = 3
@@ -25,7 +25,7 @@ ALIKE = np.ones((1, 4, 1))
 LEAST, LEAST_DRAWN = 3, 8
 
 
-def brought_to(totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, bears: np.ndarray) -> np.ndarray:
+def brought_to(totals: np.ndarray | None, drawn: RoundedBins, limits: np.ndarray, bears: np.ndarray) -> np.ndarray:
     """Series, int64 (flows, 4, bins), that add up to totals, near to what was drawn.
 
     Sizes that real bins have again and again stay, if totals can be met without them.
@@ -51,11 +51,11 @@ def brought_to(totals: np.ndarray | None, drawn: Drawn, limits: np.ndarray, bear
             for stays in ((single | often)[:, way], single[:, way]):
                 least = np.where(stays, volume[:, way], low[:, way])
                 most = np.where(stays, volume[:, way], high[:, way])
-                volume[:, way] = add_up(volume[:, way], totals[:, 2 + way], least, most, bears[:, way])
+                volume[:, way] = round_to_total(volume[:, way], totals[:, 2 + way], least, most, bears[:, way])
     return np.concatenate([volume, packets], axis=1).astype(np.int64)
 
 
-def with_totals(drawn: Drawn, total: np.ndarray, bears: np.ndarray) -> np.ndarray:
+def with_totals(drawn: RoundedBins, total: np.ndarray, bears: np.ndarray) -> np.ndarray:
     """Packets a bin, int64 (flows, 2, bins), that add up to totals (flows, 2).
 
     `bears` is (flows or 1, 2, bins or 1), as of `brought_to`.
@@ -66,24 +66,24 @@ def with_totals(drawn: Drawn, total: np.ndarray, bears: np.ndarray) -> np.ndarra
     often = drawn.scale.frequent_counts(drawn.packets)
     for way in (0, 1):
         amount, packets, wanted = drawn.amount[:, way], drawn.packets[:, way], total[:, way]
-        busy = keep_strongest(amount, wanted)
+        busy = keep_top_k(amount, wanted)
         ceiling = np.where(busy, 2.0**40, 0.0)
         bear = np.broadcast_to(bears[:, way], amount.shape)
-        out[:, way] = add_up(amount, wanted, busy.astype(float), ceiling, bear)
+        out[:, way] = round_to_total(amount, wanted, busy.astype(float), ceiling, bear)
         stays = often[:, way] & busy
         some = np.flatnonzero(stays.any(1))
         low, high = (
             np.where(busy, np.where(stays, packets, np.maximum(np.rint(amount * by), 1)), 0)[some]
             for by in (1 / BENT, BENT)
         )
-        fixed = add_up(amount[some], wanted[some], low, high, bear[some])
+        fixed = round_to_total(amount[some], wanted[some], low, high, bear[some])
         met = fixed.sum(1) == np.rint(wanted[some])
         out[some[met], way] = fixed[met]
     return out
 
 
 def bytes_of(size: np.ndarray, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Bytes a bin, float64 whole numbers, of so many packets of a size; `limits` as of `Drawn.sizes`."""
+    """Bytes a bin, float64 whole numbers, of so many packets of a size; `limits` as of `RoundedBins.sizes`."""
     low, high = (each * packets for each in limits[..., None])
     volume: np.ndarray = np.clip(np.rint(size * packets), np.ceil(low), np.floor(high))
     return volume
@@ -114,8 +114,8 @@ def of_rank(values: np.ndarray, drawn: np.ndarray, real: np.ndarray) -> np.ndarr
 
 
 def by_class(
-    classes: int, drawn: Drawn, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray
-) -> Iterator[tuple[int, Drawn, np.ndarray]]:
+    classes: int, drawn: RoundedBins, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray
+) -> Iterator[tuple[int, RoundedBins, np.ndarray]]:
     """Classes of enough flows: number, drawn flows, real series."""
     for label in range(classes):
         mine, real = np.flatnonzero(drawn_labels == label), series[labels == label]

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from netgen.capture.headers import PROTOCOL_IGMP
 from netgen.exporters.pcap.constants import Ints
-from netgen.exporters.pcap.counter_rng import draw
+from netgen.exporters.pcap.counter_rng import random_bits
 from netgen.exporters.pcap.protocols import PORTLESS
 
 CLIENT_NET = (198 << 24) | (18 << 16)
@@ -50,7 +50,7 @@ class Addresses:
     server_port: Ints
 
 
-def capture_seed(seed: int, rows: pa.Table, about: Mapping[str, Any]) -> int:
+def capture_seed(seed: int, rows: pa.Table, metadata: Mapping[str, Any]) -> int:
     """The same for tables of the same classes and captures, or drawn alike, however many flows they have.
 
     Parameters
@@ -63,7 +63,7 @@ def capture_seed(seed: int, rows: pa.Table, about: Mapping[str, Any]) -> int:
         The table's notes.
     """
     held = [sorted(map(json.dumps, rows[name].unique().to_pylist())) for name in ("label", "source")]
-    drawn = [about.get(name) for name in ("weights_sha256", "guidance", "steps")]
+    drawn = [metadata.get(name) for name in ("weights_sha256", "guidance", "steps")]
     text = json.dumps([seed, drawn, *held]).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
@@ -133,5 +133,5 @@ def _permute(place: Ints, seed: int, half: int) -> Ints:
     left, right = place >> half, place & mask
     root = np.full(len(place), seed % 2**64, dtype=np.uint64)
     for turn in range(4):
-        left, right = right, left ^ (draw(root, 16 + turn, right) & np.uint64(mask)).astype(np.int64)
+        left, right = right, left ^ (random_bits(root, 16 + turn, right) & np.uint64(mask)).astype(np.int64)
     return left << half | right

@@ -8,7 +8,7 @@ from netgen.capture.errors import OutputError
 from netgen.capture.series.spec import NS
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.constants import Ints
-from netgen.exporters.pcap.counter_rng import Words, draw, uniform
+from netgen.exporters.pcap.counter_rng import Words, random_bits, uniform
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.options import CaptureOptions
 
@@ -16,7 +16,7 @@ from netgen.exporters.pcap.options import CaptureOptions
 EPOCH_NS = 1_767_225_600 * NS
 RATE = 10.0  # flows a second
 
-_ARRIVAL = 80  # stream of `draw`
+_ARRIVAL = 80  # stream of `random_bits`
 
 
 def start_times(table: FlowTable | FlowFile, keys: Words, options: CaptureOptions) -> Ints:
@@ -37,7 +37,7 @@ def start_times(table: FlowTable | FlowFile, keys: Words, options: CaptureOption
     if options.start_ns is not None and known.any():
         starts[known] += base - int(starts[known].min())
     mean = NS / (options.rate or RATE)
-    gaps = np.rint(-np.log1p(-uniform(draw(keys[~known], _ARRIVAL))) * mean)
+    gaps = np.rint(-np.log1p(-uniform(random_bits(keys[~known], _ARRIVAL))) * mean)
     arrived = gaps.cumsum() - gaps[:1].sum()  # floats: a sum beyond 64 bits is refused, not wrapped
     outside = np.zeros(len(starts), dtype=bool)
     outside[~known] = arrived >= float(NS << 32)

@@ -28,14 +28,14 @@ from netgen.exporters.pcap.arrivals import start_times
 from netgen.exporters.pcap.constants import Ints
 from netgen.exporters.pcap.counter_rng import flow_keys, occurrences
 from netgen.exporters.pcap.flow_file import FlowFile
-from netgen.exporters.pcap.frames import Ends, ends, frames
-from netgen.exporters.pcap.ground_truth import Truth, connection_numbers
+from netgen.exporters.pcap.frames import Endpoints, ends, frames
+from netgen.exporters.pcap.ground_truth import GroundTruth, connection_numbers
 from netgen.exporters.pcap.merge import Frames, Merger
 from netgen.exporters.pcap.options import CaptureOptions
 from netgen.exporters.pcap.payload import payload_of
-from netgen.exporters.pcap.plan import Plan, ip_extra, plan, protocols_of
+from netgen.exporters.pcap.plan import Plan, ip_overheads, plan, protocols_of
 from netgen.exporters.pcap.profiles import profiles
-from netgen.exporters.pcap.protocols import written_as
+from netgen.exporters.pcap.protocols import export_protocol
 from netgen.exporters.pcap.render import render
 
 SNAPLEN = 262_144  # tcpdump's; dpkt's 1500 makes tools call full frames truncated
@@ -73,8 +73,8 @@ class Written:
     packets: int
     bytes: int
     mended: dict[str, int]
-    truth: Truth
-    ends: Ends
+    truth: GroundTruth
+    ends: Endpoints
 
 
 def write_capture(
@@ -103,7 +103,7 @@ def write_capture(
     payload = payload_of(options)
     total, packets, size = int(np.sum(table.table["packets"].to_numpy())) if progress else 0, 0, 0
     with contextlib.closing(export.merger), _sink(path, form.compression) as stream:
-        head = _section(table.about, options) if form.pcapng else _file_header()
+        head = _section(table.metadata, options) if form.pcapng else _file_header()
         stream.write(head)
         size += len(head)
         for batch in export.in_order():
@@ -128,14 +128,14 @@ class _Export:
         self.occurrence = occurrences(number)
         keys = flow_keys(options.seed, number, self.occurrence)
         self.starts = start_times(table, keys, options)
-        protocol, _ = written_as(protocols_of(table), ip_extra(table, options.ip)[0] > 0)
-        own, ports = capture_seed(options.seed, table.table, table.about), profiles(table).server_ports(keys)
+        protocol, _ = export_protocol(protocols_of(table), ip_overheads(table, options.ip)[0] > 0)
+        own, ports = capture_seed(options.seed, table.table, table.metadata), profiles(table).server_ports(keys)
         self.ends = ends(keys, addresses(own, number, self.occurrence, protocol, ports))
         self.order = np.argsort(self.starts, kind="stable")
         if isinstance(table, FlowFile) and table.scattered(self.order, _BLOCK_FLOWS):
             table = FlowTable.read(table.path)
         self.table = table
-        self.truth = Truth.empty(self.starts, protocol)
+        self.truth = GroundTruth.empty(self.starts, protocol)
         self.mended: dict[str, int] = {}
         self.merger = Merger()
 
@@ -188,10 +188,12 @@ def _file_header() -> bytes:
     return header.tobytes()
 
 
-def _section(about: dict[str, Any], options: CaptureOptions) -> bytes:
+def _section(metadata: dict[str, Any], options: CaptureOptions) -> bytes:
     """The blocks of a pcapng file before its packets: section header and interface, times in nanoseconds."""
     wrote = f"netgen {importlib.metadata.version('netgen')}"
-    comment = "Not real traffic: written by netgen from a table of flows. " + json.dumps(capture_notes(about, options))
+    comment = "Not real traffic: written by netgen from a table of flows. " + json.dumps(
+        capture_notes(metadata, options)
+    )
     section = np.array([PCAPNG_BYTE_ORDER], "<u4").tobytes() + bytes([1, 0, 0, 0]) + b"\xff" * 8
     section += _option(1, comment.encode()) + _option(4, wrote.encode()) + _option(0, b"")
     interface = np.array([LINKTYPE_ETHERNET, SNAPLEN], "<u4").tobytes()  # 16 bits of link type, 16 of nothing
@@ -209,12 +211,12 @@ def _block(kind: int, body: bytes) -> bytes:
     return np.array([kind], "<u4").tobytes() + length + body + length
 
 
-def capture_notes(about: dict[str, Any], options: CaptureOptions) -> dict[str, Any]:
+def capture_notes(metadata: dict[str, Any], options: CaptureOptions) -> dict[str, Any]:
     """How a capture was made, as JSON types."""
     keys = ("made_by", "model", "weights_sha256", "guidance", "steps")
-    notes = {key: about[key] for key in keys if key in about}
-    if "seed" in about:
-        notes["model_seed"] = about["seed"]
+    notes = {key: metadata[key] for key in keys if key in metadata}
+    if "seed" in metadata:
+        notes["model_seed"] = metadata["seed"]
     chosen = {key: value for key, value in dataclasses.asdict(options).items() if value is not None}
     return {"netgen": importlib.metadata.version("netgen"), **notes, **chosen}
 

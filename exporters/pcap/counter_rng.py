@@ -21,7 +21,7 @@ def _mix(words: Words) -> Words:
     return words ^ (words >> np.uint64(31))
 
 
-def draw(key: Words, stream: int, counter: NDArray[np.int64] | int = 0) -> Words:
+def random_bits(key: Words, stream: int, counter: NDArray[np.int64] | int = 0) -> Words:
     """64 random bits for each key.
 
     Parameters
@@ -45,7 +45,7 @@ def flow_keys(seed: int, number: NDArray[np.int64], occurrence: NDArray[np.int64
     ndarray of uint64, shape (flows,)
     """
     root = np.full(len(number), seed % 2**64, dtype=np.uint64)
-    return draw(draw(root, 1, number), 2, occurrence)
+    return random_bits(random_bits(root, 1, number), 2, occurrence)
 
 
 def occurrences(number: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from netgen.capture.table.flow_table import ABOUT, FlowTable
+from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable
 
 _KEPT = 1  # row groups that are kept in memory
 
@@ -25,7 +25,7 @@ class FlowFile:
     Attributes
     ----------
     table : pyarrow.Table
-        Columns of `ABOUT`, of all rows.
+        Columns of `FLOW_COLUMNS`, of all rows.
     spec : SeriesSpec
     about : dict
         As of `FlowTable`.
@@ -38,10 +38,10 @@ class FlowFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         none = FlowTable.read(path, rows=False)
-        self.path, self.spec, self.about = Path(path), none.spec, dict[str, Any](none.about)
+        self.path, self.spec, self.metadata = Path(path), none.spec, dict[str, Any](none.metadata)
         self._schema = none.table.schema
         self._file = pq.ParquetFile(path)
-        self.table: pa.Table = self._file.read(ABOUT.names).select(ABOUT.names).cast(ABOUT)
+        self.table: pa.Table = self._file.read(FLOW_COLUMNS.names).select(FLOW_COLUMNS.names).cast(FLOW_COLUMNS)
         groups = range(self._file.num_row_groups)
         self._edges = np.r_[0, np.cumsum([self._file.metadata.row_group(each).num_rows for each in groups])]
         self._groups: dict[int, FlowTable] = {}
@@ -60,7 +60,7 @@ class FlowFile:
         table = pa.concat_tables(parts) if parts else self._group(0).take(rows).table
         back = np.empty(len(rows), np.int64)
         back[order] = np.arange(len(rows))
-        return FlowTable(table.combine_chunks(), self.spec, self.about).take(back)
+        return FlowTable(table.combine_chunks(), self.spec, self.metadata).take(back)
 
     def _group(self, number: int) -> FlowTable:
         if number not in self._groups:
@@ -68,7 +68,7 @@ class FlowFile:
                 del self._groups[next(iter(self._groups))]
                 pa.default_memory_pool().release_unused()
             found = self._file.read_row_group(number, use_threads=False).select(self._schema.names)
-            self._groups[number] = FlowTable(found.cast(self._schema), self.spec, self.about)
+            self._groups[number] = FlowTable(found.cast(self._schema), self.spec, self.metadata)
         return self._groups[number]
 
     def scattered(self, rows: np.ndarray, block: int) -> bool:

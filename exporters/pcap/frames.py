@@ -1,7 +1,7 @@
 """Packets -> frames: all that differs from one packet of a flow to the next, in 40 bytes each.
 
 Frames stand alone: they can be sorted, put by in a file, and joined with those of other flows. What
-all packets of a flow share is in `Ends`.
+all packets of a flow share is in `Endpoints`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from netgen.capture.headers import PROTOCOL_IGMP
 from netgen.exporters.pcap.addresses import Addresses
 from netgen.exporters.pcap.constants import Bools, Ints
-from netgen.exporters.pcap.counter_rng import Words, draw
+from netgen.exporters.pcap.counter_rng import Words, random_bits
 from netgen.exporters.pcap.packets import Packets
 from netgen.exporters.pcap.plan import Plan
 from netgen.exporters.pcap.protocols import ECHOES
-from netgen.exporters.pcap.tcp import conversation
+from netgen.exporters.pcap.tcp import tcp_fields
 
-#: `kind` is a sum of the flags below; `flow` a row of `Ends`.
+#: `kind` is a sum of the flags below; `flow` a row of `Endpoints`.
 FRAME = np.dtype(
     [
         ("time_ns", "<i8"),
@@ -39,13 +39,13 @@ FRAME = np.dtype(
     ]
 )
 
-UP, TCP, V6, STAMPED, SCALED, ECHO, IGMP = 1, 2, 4, 8, 16, 32, 64
+UP, TCP, V6, TIMESTAMPS, SCALED, ECHO, IGMP = 1, 2, 4, 8, 16, 32, 64
 
-_TTL, _MAC, _ID = 64, 66, 68  # streams of `draw`
+_TTL, _MAC, _ID = 64, 66, 68  # streams of `random_bits`
 
 
 @dataclasses.dataclass(frozen=True)
-class Ends:
+class Endpoints:
     """What lies at both ends of each flow, and what its payload needs.
 
     Parameters
@@ -76,21 +76,21 @@ class Ends:
         return len(self.keys)
 
 
-def ends(keys: Words, where: Addresses) -> Ends:
+def ends(keys: Words, where: Addresses) -> Endpoints:
     """Ends of flows at these addresses; all else is drawn by the flows' keys alone."""
-    mac = np.stack([draw(keys, _MAC + side) & np.uint64(0xFFFFFFFF) for side in (0, 1)], axis=1)
-    return Ends(
+    mac = np.stack([random_bits(keys, _MAC + side) & np.uint64(0xFFFFFFFF) for side in (0, 1)], axis=1)
+    return Endpoints(
         where=where,
         keys=keys,
         mac=mac.astype(np.uint32),
-        hops=(5 + draw(keys, _TTL) % np.uint64(16)).astype(np.uint8),
+        hops=(5 + random_bits(keys, _TTL) % np.uint64(16)).astype(np.uint8),
         first_seq=np.zeros((len(keys), 2), np.uint32),
         streams=np.zeros((len(keys), 2), np.int64),
         early=np.zeros(len(keys), np.int64),
     )
 
 
-def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, both: Ends) -> NDArray[np.void]:
+def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, both: Endpoints) -> NDArray[np.void]:
     """Frames of packets, in their order.
 
     Parameters
@@ -110,7 +110,7 @@ def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, both: Ends)
     ndarray of FRAME, shape (packets,)
     """
     flow, up = packets.flow, packets.up
-    talk = conversation(plan, packets)
+    talk = tcp_fields(plan, packets)
     out = np.empty(len(packets), FRAME)
     out["time_ns"] = start_ns[flow] + packets.offset_ns
     out["flow"] = rows[flow]
@@ -118,14 +118,16 @@ def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, both: Ends)
     out["ack"], out["window"] = talk.ack, talk.window
     out["stamp"], out["echo"] = talk.stamp, talk.echo
     number = _numbers(flow, up)
-    first = np.stack([draw(plan.keys, _ID + side) & np.uint64(0xFFFF) for side in (0, 1)], axis=1).astype(np.int64)
+    first = np.stack([random_bits(plan.keys, _ID + side) & np.uint64(0xFFFF) for side in (0, 1)], axis=1).astype(
+        np.int64
+    )
     out["id"] = first[flow, np.where(up, 0, 1)] + number & 0xFFFF
     echo, grouped = ECHOES[plan.protocol], plan.protocol == PROTOCOL_IGMP
     out["seq"] = np.where(echo[flow], number + 1 & 0xFFFF, talk.seq)
     out["seq"] = np.where(grouped[flow], both.where.server[out["flow"]] & 0xFFFF, out["seq"])
     own = np.where(plan.shape.tcp, TCP, 0) | np.where(plan.shape.extra > 0, V6, 0)
     own |= np.where(echo, ECHO, 0) | np.where(grouped, IGMP, 0)
-    own |= np.where(plan.shape.stamped, STAMPED, 0) | np.where(talk.scaled, SCALED, 0)
+    own |= np.where(plan.shape.stamped, TIMESTAMPS, 0) | np.where(talk.scaled, SCALED, 0)
     out["kind"] = own.astype(np.uint8)[flow] | up
     out["spare"] = b"\0\0\0"
     seen = np.unique(flow)

@@ -26,7 +26,7 @@ from netgen.exporters.pcap.addresses import v6_addresses
 from netgen.exporters.pcap.attempts import NONE
 from netgen.exporters.pcap.constants import Bools, Ints
 from netgen.exporters.pcap.flow_file import FlowFile
-from netgen.exporters.pcap.frames import Ends
+from netgen.exporters.pcap.frames import Endpoints
 from netgen.exporters.pcap.repair import Shape
 
 FORMAT = 2  # 1 had no column `connection`
@@ -65,7 +65,7 @@ NEEDED = tuple(name for name in SCHEMA.names if name != "connection")
 _ECHO_TYPES = {PROTOCOL_ICMP: (8, 0), PROTOCOL_ICMPV6: (128, 129)}
 
 
-def labels_paths(capture: Path) -> tuple[Path, Path]:
+def ground_truth_paths(capture: Path) -> tuple[Path, Path]:
     """Where the truth about a capture goes: ``x.labels.csv`` and ``x.labels.parquet`` beside ``x.pcap.gz``."""
     stem = capture.name
     for ending in (".gz", ".zst", ".pcapng", ".pcap"):
@@ -74,12 +74,12 @@ def labels_paths(capture: Path) -> tuple[Path, Path]:
     return capture.with_name(f"{stem}.labels.csv"), capture.with_name(f"{stem}.labels.parquet")
 
 
-def labels_beside(capture: Path) -> list[Path]:
+def find_ground_truth(capture: Path) -> list[Path]:
     """Files that lie where the truth about a capture goes, Parquet first; beside a folder none is looked for."""
-    return [] if capture.is_dir() else [each for each in labels_paths(capture)[::-1] if each.is_file()]
+    return [] if capture.is_dir() else [each for each in ground_truth_paths(capture)[::-1] if each.is_file()]
 
 
-def is_truth(path: Path) -> bool:
+def is_ground_truth(path: Path) -> bool:
     """Whether a file begins as a labels file that netgen wrote."""
     try:
         if path.suffix.lower() == ".parquet":
@@ -92,7 +92,7 @@ def is_truth(path: Path) -> bool:
     return set(NEEDED) <= set(names)
 
 
-def read_truth(path: Path) -> pa.Table:
+def read_ground_truth(path: Path) -> pa.Table:
     """A labels file that netgen wrote, CSV or Parquet: its rows, each of a flow.
 
     Raises
@@ -137,7 +137,7 @@ def community_id(protocol: int, src: bytes, src_port: int, dst: bytes, dst_port:
 
 
 @dataclasses.dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """What was written of each flow, all of shape (flows,) or (flows, 2), up first; filled block by block."""
 
     protocol: Ints
@@ -150,7 +150,7 @@ class Truth:
     bytes: Ints
 
     @classmethod
-    def empty(cls, start_ns: Ints, protocol: Ints) -> Truth:
+    def empty(cls, start_ns: Ints, protocol: Ints) -> GroundTruth:
         """Of flows of which only the starts and protocols are known."""
         flows = len(start_ns)
         v6, mended = (np.zeros(flows, dtype=bool) for _ in range(2))
@@ -170,7 +170,7 @@ def connection_numbers(shape: Shape) -> NDArray[np.uint8]:
     return np.where(shape.tcp, ends, 0).astype(np.uint8)
 
 
-def truth_table(truth: Truth, table: FlowTable | FlowFile, both: Ends, seed: int) -> pa.Table:
+def ground_truth_table(truth: GroundTruth, table: FlowTable | FlowFile, both: Endpoints, seed: int) -> pa.Table:
     """The rows, in the order of the flow table."""
     protocol = truth.protocol
     where = both.where
@@ -214,8 +214,8 @@ def truth_table(truth: Truth, table: FlowTable | FlowFile, both: Ends, seed: int
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def write_truth(rows: pa.Table, about: dict[str, Any], csv: Path, parquet: Path) -> None:
+def write_ground_truth(rows: pa.Table, metadata: dict[str, Any], csv: Path, parquet: Path) -> None:
     """Write the truth as CSV, and as Parquet with notes on how the capture was made."""
     pyarrow.csv.write_csv(rows, csv)
-    meta = {METADATA_KEY: json.dumps({"format": FORMAT, "truth": about}).encode()}
+    meta = {METADATA_KEY: json.dumps({"format": FORMAT, "truth": metadata}).encode()}
     pq.write_table(rows.replace_schema_metadata(meta), parquet, compression="zstd")

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from netgen.capture.headers import TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN
 from netgen.exporters.pcap.attempts import HALF_OPEN, NONE, REFUSED, even_sizes
 from netgen.exporters.pcap.constants import DOWN, MTU, TCP_HEADERS, UP, Bools, Ints
-from netgen.exporters.pcap.counter_rng import draw
+from netgen.exporters.pcap.counter_rng import random_bits
 from netgen.exporters.pcap.packet_sizes import data_packets, datagram_sizes, share, stream_sizes
 from netgen.exporters.pcap.packets import Packets
-from netgen.exporters.pcap.profiles import drawn_sizes
+from netgen.exporters.pcap.profiles import profile_sizes
 from netgen.exporters.pcap.repair import small_packets
 from netgen.exporters.pcap.timing import Sequence, given_times, offsets, paths
 
 if TYPE_CHECKING:
     from netgen.exporters.pcap.plan import Plan
 
-_CELL, _BURSTS = 34, 36  # streams of `draw`
+_CELL, _BURSTS = 34, 36  # streams of `random_bits`
 _TRAIN = 10  # packets of one direction that go out together where nobody asks
 _UPLOAD = 16  # packets that a client sends in one go, from which on it is no question
 _MOST_BURSTS = 1 << 12
@@ -171,7 +171,7 @@ class Layout:
         most = np.where(asked * answered > 0, np.minimum(asked, answered), -(-(asked + answered) // _TRAIN))
         time = self.plan.spec.bin_ns // (2 * self.paths.rtt_ns[self.flow])
         most = np.clip(np.minimum(most, time), 1, _MOST_BURSTS)
-        word = draw(self.keys[self.flow], _BURSTS, self.bin) >> np.uint64(1)
+        word = random_bits(self.keys[self.flow], _BURSTS, self.bin) >> np.uint64(1)
         bursts = 1 + word.astype(np.int64) % most
 
         rows = np.flatnonzero(self.in_middle)
@@ -256,7 +256,7 @@ class Layout:
 
     def _datagrams(self, size: Ints) -> Ints:
         """Sizes, those of all packets but TCP's drawn: as the class's are, or alike."""
-        keys = draw(self.keys[self.flow], _CELL, self.bin * 2 + self.side)
+        keys = random_bits(self.keys[self.flow], _CELL, self.bin * 2 + self.side)
         profile = self.profile[self.flow]
         for like_class in (False, True):
             cells = np.flatnonzero(~self.tcp[self.flow] & ((profile >= 0) == like_class))
@@ -268,7 +268,7 @@ class Layout:
             cell = place[self.cell[rows]]
             share = (self.place[rows], cell, self.count[cells], self.share.rest[cells], self.mtu[cells], keys[cells])
             if like_class:
-                size[rows] = drawn_sizes(self.plan.profiles, profile[cells], self.side[cells], *share)
+                size[rows] = profile_sizes(self.plan.profiles, profile[cells], self.side[cells], *share)
             else:
                 size[rows] = datagram_sizes(*share)
         return size

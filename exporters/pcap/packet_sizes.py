@@ -20,9 +20,9 @@ from netgen.exporters.pcap.constants import (
     Bools,
     Ints,
 )
-from netgen.exporters.pcap.counter_rng import Words, draw, uniform
+from netgen.exporters.pcap.counter_rng import Words, random_bits, uniform
 
-_JITTER = 33  # stream of `draw`
+_JITTER = 33  # stream of `random_bits`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +139,6 @@ def datagram_sizes(index: Ints, cell: Ints, many: Ints, rest: Ints, mtu: Ints, k
     both: Bools = (pair * 2 + 1 < many[cell]) & (index >= 0)
     # the larger of a pair must still fit, and the smaller keep its headers
     room = np.minimum(np.minimum(mean - UDP_HEADERS, mtu - 1 - mean), mean >> 3)
-    word = draw(keys[cell], _JITTER, pair + 1)
+    word = random_bits(keys[cell], _JITTER, pair + 1)
     shift = (uniform(word) * (np.maximum(room, 0)[cell] + 1)).astype(np.int64)
     return size + np.where(both, np.where(index & 1, -shift, shift), 0)

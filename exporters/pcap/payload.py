@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from netgen.exporters.pcap import tls
 from netgen.exporters.pcap.constants import Ints
-from netgen.exporters.pcap.counter_rng import draw
-from netgen.exporters.pcap.frames import ECHO, IGMP, TCP, UP, Ends
+from netgen.exporters.pcap.counter_rng import random_bits
+from netgen.exporters.pcap.frames import ECHO, IGMP, TCP, UP, Endpoints
 from netgen.exporters.pcap.options import CaptureOptions
 
 Bytes = NDArray[np.uint8]
 Frames = NDArray[np.void]
 
-_HELLO, _BYTES, _PLACE = 96, 112, 113  # streams of `draw`; a hello takes 16
+_HELLO, _BYTES, _PLACE = 96, 112, 113  # streams of `random_bits`; a hello takes 16
 _BLOCK = 1 << 16
 _MOST = 1 << 11  # a payload is shorter
 
@@ -29,7 +29,7 @@ _MOST = 1 << 11  # a payload is shorter
 class Payload(Protocol):
     """Writes payloads into a buffer of records."""
 
-    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, both: Ends) -> NDArray[np.uint32]:
+    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, both: Endpoints) -> NDArray[np.uint32]:
         """Write the payload of each packet where it begins; what it adds to the checksum.
 
         Parameters
@@ -60,18 +60,18 @@ class RandomPayload:
     """
 
     def __init__(self) -> None:
-        words = draw(np.arange((_BLOCK + _MOST) // 8, dtype=np.uint64), _BYTES)
+        words = random_bits(np.arange((_BLOCK + _MOST) // 8, dtype=np.uint64), _BYTES)
         self._block = words.astype("<u8").view(np.uint8)
         self._sums = np.r_[0, np.cumsum(self._block.view("<u2"), dtype=np.int64)]
 
-    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, both: Ends) -> NDArray[np.uint32]:
+    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, both: Endpoints) -> NDArray[np.uint32]:
         """See `Payload`."""
         length = batch["size"].astype(np.int64) - batch["headers"]
         length[(batch["kind"] & IGMP) > 0] = 0  # what stands there has a meaning
         keys = both.keys[batch["flow"]]
         # an echo is answered with what it brought
         side = np.where(batch["kind"] & ECHO, 0, batch["kind"] & UP)
-        place = draw(keys, _PLACE, batch["seq"].astype(np.int64) << 1 | side)
+        place = random_bits(keys, _PLACE, batch["seq"].astype(np.int64) << 1 | side)
         at = (place % np.uint64(_BLOCK // 2)).astype(np.int64) * 2
         for where, source, many in zip(begin.tolist(), at.tolist(), length.tolist(), strict=True):
             buffer[where : where + many] = self._block[source : source + many]
@@ -94,7 +94,7 @@ class TlsPayload:
     def __init__(self, sni: str | None) -> None:
         self._sni = sni
 
-    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, both: Ends) -> NDArray[np.uint32]:
+    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, both: Endpoints) -> NDArray[np.uint32]:
         """See `Payload`."""
         flow, side = batch["flow"], np.where(batch["kind"] & UP, 0, 1)
         hellos = tls.hello_lengths(both.streams[flow], both.early[flow], self._sni)
@@ -107,7 +107,7 @@ class TlsPayload:
         stream = both.streams[flow, side][rows] - hello[rows]
         tls.write_records(buffer, begin[rows], offset[rows] - hello[rows], length[rows], stream, added, rows)
         for row in np.flatnonzero(speaks & (offset < hello)):
-            words = [draw(both.keys[flow[row : row + 1]], _HELLO + each) for each in range(16)]
+            words = [random_bits(both.keys[flow[row : row + 1]], _HELLO + each) for each in range(16)]
             noise = np.concatenate(words).astype("<u8").tobytes()
             whole = tls.hello(int(side[row]), int(hello[row]), self._sni, noise)
             part = np.frombuffer(whole[offset[row] : offset[row] + length[row]], np.uint8)

@@ -23,7 +23,7 @@ from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.layout import Layout
 from netgen.exporters.pcap.packets import Packets
 from netgen.exporters.pcap.profiles import Profiles, profiles
-from netgen.exporters.pcap.protocols import written_as
+from netgen.exporters.pcap.protocols import export_protocol
 from netgen.exporters.pcap.repair import DISAGREE, NO_PACKET, Shape, mend
 
 #: What is said of bins, in words of packets.
@@ -140,10 +140,10 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
     OutputError
         If a bin has more packets than nanoseconds, or a microsecond of a series of packets.
     """
-    (extra, own), series = ip_extra(table, ip), table.series()
-    protocol, reasons = written_as(protocols_of(table), extra > 0)
+    (extra, own), series = ip_overheads(table, ip), table.series()
+    protocol, reasons = export_protocol(protocols_of(table), extra > 0)
     tcp = protocol == PROTOCOL_TCP
-    given = _begins(series) if table.spec.kind == PACKETS else None
+    given = _begins(series) if table.spec.view == PACKETS else None
     series = as_bins(series, table.spec)
     even = np.arange(table.spec.length + 1)[None] * table.spec.bin_ns
     parts = [
@@ -175,7 +175,7 @@ def protocols_of(table: FlowTable | FlowFile) -> Ints:
     return table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy().astype(np.int64)
 
 
-def ip_extra(table: FlowTable | FlowFile, ip: str) -> tuple[Ints, Ints]:
+def ip_overheads(table: FlowTable | FlowFile, ip: str) -> tuple[Ints, Ints]:
     """Bytes that each flow's IP headers are to have beyond IPv4's, and had, where that is known; shape (flows,) each.
 
     Parameters

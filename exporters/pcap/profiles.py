@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netgen.capture.headers import PROTOCOL_UDP
-from netgen.capture.series.profile import GAPS, SIZES, profiles_of
+from netgen.capture.series.profile import GAPS, SIZES, read_profiles
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.addresses import FIRST_PORT, SERVER_PORT
 from netgen.exporters.pcap.constants import UDP_HEADERS, Ints
-from netgen.exporters.pcap.counter_rng import Words, draw, uniform
+from netgen.exporters.pcap.counter_rng import Words, random_bits, uniform
 from netgen.exporters.pcap.flow_file import FlowFile
 
 #: Server ports that are kept beside the dynamic ones: no tool takes zeros or random bytes there for a damaged protocol.
-KEPT_PORTS = (443, 3478, 8801)
+KNOWN_PORTS = (443, 3478, 8801)
 
-_PORT, _SIZE = 100, 101  # streams of `draw`
+_PORT, _SIZE = 100, 101  # streams of `random_bits`
 _TILTS = np.exp(np.linspace(-3, 3, 41))  # exponents of the uniform numbers that pick a quantile
 _GRID = 256
 
@@ -56,13 +56,13 @@ class Profiles:
         out = np.full(len(keys), SERVER_PORT, dtype=np.int64)
         for index, ports in enumerate(self.ports):
             mine = np.flatnonzero(self.row == index)
-            out[mine] = ports[(draw(keys[mine], _PORT) % np.uint64(len(ports))).astype(np.int64)]
+            out[mine] = ports[(random_bits(keys[mine], _PORT) % np.uint64(len(ports))).astype(np.int64)]
         return out
 
 
 def profiles(table: FlowTable | FlowFile) -> Profiles:
     """The profiles of a table's UDP flows; what is no profile is left out."""
-    known = profiles_of(table.about)
+    known = read_profiles(table.metadata)
     tables: list[tuple[Ints, Ints, Ints, Ints]] = []
     udp = table.table["protocol"].fill_null(0).to_numpy() == PROTOCOL_UDP
     row = np.full(len(table), -1, dtype=np.int64)
@@ -96,14 +96,14 @@ def _ports(profile: dict[str, object]) -> Ints:
     counts = profile.get("ports") or {}
     assert isinstance(counts, dict)
     kept = [
-        port if port in KEPT_PORTS or port >= FIRST_PORT else SERVER_PORT
+        port if port in KNOWN_PORTS or port >= FIRST_PORT else SERVER_PORT
         for port, number in ((int(port), int(number)) for port, number in counts.items())
         for _ in range(max(round(64 * number / max(sum(counts.values()), 1)), 1))
     ]
     return np.array(kept or [SERVER_PORT], dtype=np.int64)
 
 
-def drawn_sizes(
+def profile_sizes(
     known: Profiles, profile: Ints, side: Ints, index: Ints, cell: Ints, many: Ints, rest: Ints, mtu: Ints, keys: Words
 ) -> Ints:
     """Sizes of datagrams like those of their class, which add up to the bytes of each cell.
@@ -124,7 +124,7 @@ def drawn_sizes(
     """
     means = known.means[profile, side]
     tilt = np.abs(means - (rest / many)[:, None]).argmin(1)
-    share = uniform(draw(keys[cell], _SIZE, index)) ** _TILTS[tilt][cell]
+    share = uniform(random_bits(keys[cell], _SIZE, index)) ** _TILTS[tilt][cell]
     size = known.sizes[profile[cell], side[cell], np.minimum((share * SIZES).astype(np.int64), SIZES - 1)]
     size = np.clip(size, UDP_HEADERS, mtu[cell])
     lack = rest - np.bincount(cell, size, len(many)).astype(np.int64)

@@ -24,7 +24,7 @@ ECHOES = protocol_mask(PROTOCOL_ICMP, PROTOCOL_ICMPV6)
 PORTLESS = ECHOES | protocol_mask(PROTOCOL_IGMP)
 
 
-def written_as(protocol: Ints, v6: Bools) -> tuple[Ints, dict[str, Bools]]:
+def export_protocol(protocol: Ints, v6: Bools) -> tuple[Ints, dict[str, Bools]]:
     """The IP protocol that each flow is written as, shape (flows,), and why it is another than its own.
 
     Parameters

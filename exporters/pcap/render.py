@@ -32,7 +32,7 @@ from netgen.capture.headers import TCP as TCP_LAYOUT
 from netgen.capture.series.spec import NS
 from netgen.exporters.pcap.addresses import v6_addresses
 from netgen.exporters.pcap.constants import Ints
-from netgen.exporters.pcap.frames import ECHO, FRAME, IGMP, SCALED, STAMPED, TCP, UP, V6, Ends
+from netgen.exporters.pcap.frames import ECHO, FRAME, IGMP, SCALED, TCP, TIMESTAMPS, UP, V6, Endpoints
 from netgen.exporters.pcap.payload import Payload
 from netgen.exporters.pcap.tcp import WINDOW_SHIFT
 
@@ -49,7 +49,7 @@ Frames = NDArray[np.void]
 
 
 def render(
-    batch: Frames, both: Ends, payload: Payload | None = None, *, headers_only: bool = False, pcapng: bool = False
+    batch: Frames, both: Endpoints, payload: Payload | None = None, *, headers_only: bool = False, pcapng: bool = False
 ) -> Bytes:
     """The records of a nanosecond pcap file, or the blocks of a pcapng file, one after the other.
 
@@ -107,7 +107,7 @@ def _scatter(buffer: Bytes, starts: Ints, table: Bytes) -> None:
 _TALK = np.dtype([("macs", "V12"), ("v4", "V8"), ("v6", "V32"), ("ports", "V4"), ("ttl", "u1")])
 
 
-def _talks(batch: Frames, both: Ends) -> tuple[Frames, Ints]:
+def _talks(batch: Frames, both: Endpoints) -> tuple[Frames, Ints]:
     """The directions of flows that occur, shape (2 flows,), and each packet's row among them."""
     flow = batch["flow"]
     seen = np.zeros(len(both), dtype=bool)
@@ -278,7 +278,7 @@ def _options(block: Bytes, batch: Frames, segment: int) -> None:
     if not room:
         return
     syn = (batch["flags"] & TCP_SYN) > 0
-    stamped = (batch["kind"] & STAMPED) > 0
+    stamped = (batch["kind"] & TIMESTAMPS) > 0
     for opening in (True, False):
         for timed in (True, False):
             rows = np.flatnonzero((syn == opening) & (stamped == timed))

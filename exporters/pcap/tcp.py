@@ -12,7 +12,7 @@ import numpy as np
 from netgen.capture.headers import TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 from netgen.exporters.pcap.attempts import NONE
 from netgen.exporters.pcap.constants import SYN_WINDOW, TCP_HEADERS, Bools, Ints
-from netgen.exporters.pcap.counter_rng import draw
+from netgen.exporters.pcap.counter_rng import random_bits
 from netgen.exporters.pcap.packets import Packets
 from netgen.exporters.pcap.plan import Plan
 
@@ -22,11 +22,11 @@ WINDOW = 502  # in units of 128 bytes
 UPDATES = 64  # window updates before the window begins anew
 MAX_WINDOW = 65535 - UPDATES
 
-_ISN, _STAMP, _WINDOW = 48, 50, 52  # streams of `draw`
+_ISN, _STAMP, _WINDOW = 48, 50, 52  # streams of `random_bits`
 
 
 @dataclasses.dataclass(frozen=True)
-class Conversation:
+class TcpFields:
     """Header fields that depend on the packets before; int64 of shape (packets,) where nothing else is said.
 
     Parameters
@@ -52,7 +52,7 @@ class Conversation:
     echo: Ints
 
 
-def conversation(plan: Plan, packets: Packets) -> Conversation:
+def tcp_fields(plan: Plan, packets: Packets) -> TcpFields:
     """Sequence numbers and all that goes with them.
 
     Parameters
@@ -72,7 +72,7 @@ def conversation(plan: Plan, packets: Packets) -> Conversation:
     sent = [np.cumsum(np.where(side, length, 0)) for side in (up, ~up)]
     before = [total - np.where(side, length, 0) for total, side in zip(sent, (up, ~up), strict=True)]
     before = [numbers - numbers[run] for numbers in before] if total else before
-    first = np.stack([draw(plan.keys, _ISN + side) & np.uint64(0xFFFFFFFF) for side in (0, 1)], axis=1)
+    first = np.stack([random_bits(plan.keys, _ISN + side) & np.uint64(0xFFFFFFFF) for side in (0, 1)], axis=1)
     first = first.astype(np.int64)
     isn = first[flow]
     seq = np.where(up, before[0] + isn[:, 0], before[1] + isn[:, 1])
@@ -93,7 +93,7 @@ def conversation(plan: Plan, packets: Packets) -> Conversation:
         other = 1 - side
         # a FIN does not move the window's edge for Suricata 7, so what came before it must suffice
         needed = _most_in_flight(before[other], length, mine & ~fin, starts)
-        drawn = WINDOW + (draw(plan.keys, _WINDOW + side) % np.uint64(1500)).astype(np.int64)[flow]
+        drawn = WINDOW + (random_bits(plan.keys, _WINDOW + side) % np.uint64(1500)).astype(np.int64)[flow]
         base = np.where(scaled[flow], np.maximum(drawn, (needed >> WINDOW_SHIFT) + 2), MAX_WINDOW)
         news = _no_news(flow, ack, mine & (payload == 0) & ~syn & ~fin, mine)
         window[mine] = (np.minimum(base, MAX_WINDOW) + news)[mine]
@@ -102,14 +102,14 @@ def conversation(plan: Plan, packets: Packets) -> Conversation:
 
     # the other side's clock as its latest packet told it; each side's clock began at its own time
     tick = packets.offset_ns // 1_000_000
-    clock = [(draw(plan.keys, _STAMP + side) >> np.uint64(33)).astype(np.int64)[flow] for side in (0, 1)]
+    clock = [(random_bits(plan.keys, _STAMP + side) >> np.uint64(33)).astype(np.int64)[flow] for side in (0, 1)]
     stamp = tick + np.where(up, clock[0], clock[1])
     index = np.arange(total)
     heard = np.where(up, _latest(np.where(~up, index, -1)), _latest(np.where(up, index, -1)))
     echo = np.where((heard >= run) & ~(syn & up), stamp[np.maximum(heard, 0)], 0) if total else stamp
     words = (seq, ack, first + 1, stamp, echo)
     seq, ack, first, stamp, echo = (each & 0xFFFFFFFF for each in words)
-    return Conversation(seq, ack, window, scaled, first, stamp, echo)
+    return TcpFields(seq, ack, window, scaled, first, stamp, echo)
 
 
 def _latest(marks: Ints) -> Ints:

@@ -15,7 +15,7 @@ import numpy as np
 from netgen.capture.errors import OutputError
 from netgen.capture.series.spec import GAP_NS
 from netgen.exporters.pcap.constants import Bools, Ints
-from netgen.exporters.pcap.counter_rng import Words, draw, uniform
+from netgen.exporters.pcap.counter_rng import Words, random_bits, uniform
 
 RTT_NS = 20_000_000  # median of the round trips drawn
 RTT_SPREAD = 0.8  # standard deviation of their logarithm
@@ -24,7 +24,7 @@ REACTION_NS = 25_000  # of the client's kernel, in the mean
 RATE = 100e6  # bits a second of the bottleneck, in the median
 RATE_SPREAD = 1.0
 
-_PATH, _GAP, _REST = 40, 32, 35  # streams of `draw`
+_PATH, _GAP, _REST = 40, 32, 35  # streams of `random_bits`
 _SCALE = 1 << 16  # exponential numbers as integers, since sums of floats depend on what was summed before
 
 
@@ -61,7 +61,7 @@ def paths(keys: Words, width_ns: int) -> Paths:
 
 def _normal(keys: Words, number: int) -> np.ndarray:
     """Standard normal numbers (Box and Muller 1958)."""
-    first, second = (uniform(draw(keys, _PATH + number, each)) for each in (0, 1))
+    first, second = (uniform(random_bits(keys, _PATH + number, each)) for each in (0, 1))
     return np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)
 
 
@@ -108,7 +108,7 @@ def offsets(packets: Sequence, keys: Words, path: Paths, gaps: Ints, width_ns: i
     count = rank[ends] + 1
     zero = where == 0  # there the first packet is at 0 and the rest begin after it
 
-    word = draw(keys[flow], _GAP, where * (1 << 32) + rank)
+    word = random_bits(keys[flow], _GAP, where * (1 << 32) + rank)
     thought = (-np.log1p(-uniform(word)) * (_SCALE >> 4)).astype(np.int64) * packets.pause
     thought[zero & (rank == 0)] = 0
     jitter = 768 + (word & np.uint64(511)).astype(np.int64)  # 0.75 to 1.25, in 1/1024
@@ -125,7 +125,7 @@ def offsets(packets: Sequence, keys: Words, path: Paths, gaps: Ints, width_ns: i
     fixed[rank == 0] = 0
 
     spent, paused = _running(fixed, start), _running(thought, start)
-    last = draw(keys[flow[ends]], _REST, where[ends])
+    last = random_bits(keys[flow[ends]], _REST, where[ends])
     thinking = paused[ends] + (-np.log1p(-uniform(last)) * _SCALE).astype(np.int64) + 1
     room = width_ns - 1 - (count - zero[ends])  # every packet has a nanosecond of its own
     used = np.minimum(spent[ends], room - (room >> 3))

@@ -1,6 +1,6 @@
 """A data card for a flow table, in the form that Hugging Face reads: YAML between two lines of dashes, then text.
 
-All of it is taken from the table and its notes (`FlowTable.about`), so that the card of a file can
+All of it is taken from the table and its notes (`FlowTable.metadata`), so that the card of a file can
 be written wherever the file is, without the model.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from netgen.capture.series.spec import BINS, PACKETS, UNITS, SeriesSpec, format_duration
-from netgen.capture.table.flow_table import ABOUT, FlowTable
+from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable
 
 #: Rows below which a size category of Hugging Face ends, and its name.
 SIZES = (
@@ -95,7 +95,7 @@ To publish it as a data set, put the file into a folder, and this card beside it
 """
 
 
-def card_path(path: Path) -> Path:
+def data_card_path(path: Path) -> Path:
     """Where the card of a table goes: ``new.card.md`` beside ``new.parquet``."""
     return path.with_suffix(".card.md")
 
@@ -132,18 +132,18 @@ def _front_matter(title: str, rows: int, synthetic: bool, name: str) -> str:
 
 def _text(table: FlowTable, counts: dict[str, int], made: int, name: str) -> str:
     spec = table.spec
-    place = "bin" if spec.kind == BINS else "packet"
+    place = "bin" if spec.view == BINS else "packet"
     whose = "all of them synthetic" if made == len(table) else f"{made:,} of them synthetic"
     unlabelled = len(table) - sum(counts.values())
     columns = [
-        *((f"`{field.name}`", field.type, COLUMNS[field.name]) for field in ABOUT),
+        *((f"`{field.name}`", field.type, COLUMNS[field.name]) for field in FLOW_COLUMNS),
         *((f"`{channel}`", f"list of {spec.length} int64", f"one number a {place}") for channel in spec.channels),
     ]
     parts = [
         f"{len(table):,} flows of network traffic, {whose}, in `{_line(name)}`. "
         f"Written by netgen {importlib.metadata.version('netgen')}.\n",
         "## How it was made\n",
-        *_making(table.about, name),
+        *_making(table.metadata, name),
         "## Classes\n",
         _rows(("class", "flows"), counts.items()),
         *([f"{unlabelled:,} flows have no class.\n"] * (unlabelled > 0)),
@@ -162,7 +162,7 @@ def _text(table: FlowTable, counts: dict[str, int], made: int, name: str) -> str
 
 
 def _length(spec: SeriesSpec) -> str:
-    if spec.kind == PACKETS:
+    if spec.view == PACKETS:
         return f"A flow is its first {spec.length} packets, in order of time: the size and the gap of each."
     return (
         f"A flow has {len(spec.channels)} series of {spec.length} bins of {format_duration(spec.bin_ns)}, "
@@ -170,69 +170,71 @@ def _length(spec: SeriesSpec) -> str:
     )
 
 
-def _making(about: dict[str, Any], name: str) -> list[str]:
+def _making(metadata: dict[str, Any], name: str) -> list[str]:
     """What the table's notes say of where it comes from."""
-    if about.get("made_by") == "augment":
-        return _topped_up(about)
-    if "parts" in about:
-        said = [f"* {_brief(part)}" for part in about["parts"]]
+    if metadata.get("made_by") == "augment":
+        return _topped_up(metadata)
+    if "parts" in metadata:
+        said = [f"* {_brief(part)}" for part in metadata["parts"]]
         return ["Joined of these tables:\n", *said, ""]
-    if about.get("made_by") != "synth":
-        return [_brief(about) + ".\n"]
+    if metadata.get("made_by") != "synth":
+        return [_brief(metadata) + ".\n"]
     parts = [
         "Drawn from a diffusion model of traffic over time.\n",
-        _rows(("what", "value"), [(what, about[key]) for key, what in FACTS.items() if key in about]),
+        _rows(("what", "value"), [(what, metadata[key]) for key, what in FACTS.items() if key in metadata]),
     ]
-    if {"numbers", *FACTS} <= set(about):
-        classes = [word for each, number in about["numbers"].items() for word in ("--class", f"{each}={number}")]
-        options = [word for key in ("seed", "guidance", "steps") for word in (f"--{key}", str(about[key]))]
-        words = ["netgen", "synth", "--model", about["model"], *classes, *options, "-o", name]
+    if {"numbers", *FACTS} <= set(metadata):
+        classes = [word for each, number in metadata["numbers"].items() for word in ("--class", f"{each}={number}")]
+        options = [word for key in ("seed", "guidance", "steps") for word in (f"--{key}", str(metadata[key]))]
+        words = ["netgen", "synth", "--model", metadata["model"], *classes, *options, "-o", name]
         parts += [
             "The command that draws it; a model that does not come with netgen is named by its file:\n",
             f"```sh\n{shlex.join(words)}\n```\n",
         ]
-    return parts + _changed(about)
+    return parts + _changed(metadata)
 
 
-def _topped_up(about: dict[str, Any]) -> list[str]:
+def _topped_up(metadata: dict[str, Any]) -> list[str]:
     """Of a table in which rare classes were topped up; its last part, if there are two, is what was drawn."""
-    numbers, left = about["numbers"], about["left"]
-    whose = "" if about.get("only_synthetic") else " They follow the flows of that table, which are as they were."
-    facts = [(what, about[key]) for key, what in FACTS.items() if key in about]
-    facts += [("steps of training", about["training"]["steps"])] if "steps" in about.get("training", {}) else []
-    origin = _brief(about["parts"][0]).replace("Made by", "That table was made by").replace("The table", "That table")
-    jitter = about.get("jittered", {})
+    numbers, left = metadata["numbers"], metadata["left"]
+    whose = "" if metadata.get("only_synthetic") else " They follow the flows of that table, which are as they were."
+    facts = [(what, metadata[key]) for key, what in FACTS.items() if key in metadata]
+    facts += [("steps of training", metadata["training"]["steps"])] if "steps" in metadata.get("training", {}) else []
+    origin = (
+        _brief(metadata["parts"][0]).replace("Made by", "That table was made by").replace("The table", "That table")
+    )
+    jitter = metadata.get("jittered", {})
     near, share = jitter.get("flows", {}), f" --jitter {jitter['share']:g}" if jitter and "trial" not in jitter else ""
     rows = [
         (name, there, numbers.get(name, 0) - near.get(name, 0), near.get(name, 0), left.get(name, ""))
-        for name, there in about["before"].items()
+        for name, there in metadata["before"].items()
     ]
     return [
-        f"Classes with few flows were topped up (`netgen augment --to {about['to']}{share}`) by flows drawn from a "
+        f"Classes with few flows were topped up (`netgen augment --to {metadata['to']}{share}`) by flows drawn from a "
         f"diffusion model{'' if not near else ' and by jittered ones'}.{whose} {origin}.\n",
         *([_rows(("what", "value"), facts)] if facts else []),
         *([JITTERED] * bool(near)),
         _rows(("class", "flows before", "flows drawn", "flows jittered", "why none were added"), rows),
-        *_changed(about),
+        *_changed(metadata),
     ]
 
 
-def _changed(about: dict[str, Any]) -> list[str]:
-    if not about.get("changed"):
+def _changed(metadata: dict[str, Any]) -> list[str]:
+    if not metadata.get("changed"):
         return []
     return [
         "Flows that had to be changed before packets could make them:\n",
-        _rows(("what was changed", "flows"), about["changed"].items()),
+        _rows(("what was changed", "flows"), metadata["changed"].items()),
     ]
 
 
-def _brief(about: dict[str, Any]) -> str:
-    if "made_by" not in about and "parts" in about:
-        return f"The table was joined of {len(about['parts'])} tables"
-    if "made_by" not in about:
+def _brief(metadata: dict[str, Any]) -> str:
+    if "made_by" not in metadata and "parts" in metadata:
+        return f"The table was joined of {len(metadata['parts'])} tables"
+    if "made_by" not in metadata:
         return "The table does not say how it was made"
-    facts = [f"{what} {about[key]}" for key, what in FACTS.items() if key in about]
-    return _line(f"Made by `netgen {about['made_by']}`" + "".join(f", {fact}" for fact in facts))
+    facts = [f"{what} {metadata[key]}" for key, what in FACTS.items() if key in metadata]
+    return _line(f"Made by `netgen {metadata['made_by']}`" + "".join(f", {fact}" for fact in facts))
 
 
 def _rows(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:

@@ -32,7 +32,7 @@ from netgen.capture.headers import (
     gather,
     protocol_mask,
 )
-from netgen.exporters.verify.issues import Findings
+from netgen.exporters.verify.issues import IssueList
 
 _SPAN = 1 << 23  # bytes of a file that are added up at a time
 
@@ -82,7 +82,7 @@ class Wire:
     others: int
 
 
-def read(capture: CaptureFile, found: Findings) -> Wire:
+def read(capture: CaptureFile, found: IssueList) -> Wire:
     """All packets, with findings of order, lengths and checksums."""
     parts, others, last_ns = [np.zeros(0, WIRE)], 0, None
     for chunk in capture.chunks():
@@ -144,7 +144,7 @@ def _wrong(total: np.ndarray) -> np.ndarray:
     return total != 0xFFFF
 
 
-def _packets(chunk: RecordBatch, found: Findings) -> np.ndarray:
+def _packets(chunk: RecordBatch, found: IssueList) -> np.ndarray:
     """Packets that can be looked at further; findings of lengths and checksums."""
     data, at = chunk.data, chunk.offset
     frame = (chunk.linktype == LINKTYPE_ETHERNET) & (chunk.captured >= ETHERNET.itemsize + IPV4.itemsize)
@@ -214,7 +214,7 @@ def _checksums(
     head_end: np.ndarray,
     ip_end: np.ndarray,
     is_four: np.ndarray,
-    found: Findings,
+    found: IssueList,
 ) -> None:
     sums = _Sums(chunk.data)
     four = rows[is_four[rows]]

@@ -28,7 +28,7 @@ CHECKS = {
 
 
 @dataclasses.dataclass
-class Finding:
+class Issue:
     """A promise that does not hold.
 
     Parameters
@@ -53,18 +53,18 @@ class Finding:
         return dataclasses.asdict(self)
 
 
-class Findings:
+class IssueList:
     """Findings as they come up: one a check, with its first place."""
 
     def __init__(self) -> None:
-        self.found: dict[str, Finding] = {}
+        self.found: dict[str, Issue] = {}
 
     def add(self, check: str, number: int, packet: int | None, what: str) -> None:
         """Count `number` breaches of a check of which the first is at `packet`."""
         assert check in CHECKS
         known = self.found.get(check)
         if known is None:
-            self.found[check] = Finding(check, number, packet, what)
+            self.found[check] = Issue(check, number, packet, what)
             return
         known.number += number
         if packet is not None and (known.packet is None or packet < known.packet):

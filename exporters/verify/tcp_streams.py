@@ -8,13 +8,13 @@ import functools
 import numpy as np
 
 from netgen.capture.headers import PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
-from netgen.exporters.verify.issues import Findings
+from netgen.exporters.verify.issues import IssueList
 
 _OPENING = TCP_SYN | TCP_ACK
 
 
 @dataclasses.dataclass(frozen=True)
-class Talks:
+class Streams:
     """Flows of a capture: packets with equal ends, whichever way they go.
 
     Parameters
@@ -44,7 +44,7 @@ class Talks:
         return _attempts(self.packets, self.flow, self.up, self.first)
 
 
-def talks(packets: np.ndarray) -> Talks:
+def talks(packets: np.ndarray) -> Streams:
     """Group packets into flows."""
     source, target = (_mixed(packets, *names) for names in (("src_high", "src_low", "src_port"),
                                                            ("dst_high", "dst_low", "dst_port")))  # fmt: skip
@@ -58,7 +58,7 @@ def talks(packets: np.ndarray) -> Talks:
     flow, packets = flow[order], packets[order]
     begin = np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]]) if len(flow) else np.zeros(0, np.int64)
     up = source[order] == source[order][begin][flow]
-    return Talks(packets, flow, begin, up)
+    return Streams(packets, flow, begin, up)
 
 
 def _mix(words: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def _mixed(packets: np.ndarray, high: str, low: str, port: str) -> np.ndarray:
     return _mix(_mix(_mix(packets[high]) + packets[low]) + packets[port])
 
 
-def check(all_talks: Talks, found: Findings) -> None:
+def check(all_talks: Streams, found: IssueList) -> None:
     """Look at all TCP connections."""
     tcp = all_talks.packets["protocol"] == PROTOCOL_TCP
     packets, flow, up = all_talks.packets[tcp], all_talks.flow[tcp], all_talks.up[tcp]
@@ -135,7 +135,7 @@ def check(all_talks: Talks, found: Findings) -> None:
     _closing(packets, flow, up, begin, ends, told, tried, found)
 
 
-def connections(all_talks: Talks) -> list[str | None]:
+def connections(all_talks: Streams) -> list[str | None]:
     """What became of each flow's connection, as the truth calls it; none: not TCP.
 
     One that breaks off is called closed here: that it is not is for `check` to find.
@@ -202,7 +202,7 @@ def _running_max(values: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 
 def _handshake(
-    packets: np.ndarray, place: np.ndarray, up: np.ndarray, begin: np.ndarray, tried: np.ndarray, found: Findings
+    packets: np.ndarray, place: np.ndarray, up: np.ndarray, begin: np.ndarray, tried: np.ndarray, found: IssueList
 ) -> None:
     flags = packets["flags"] & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)
     bad = np.zeros(len(begin), bool)
@@ -222,7 +222,7 @@ def _windows(
     ends: np.ndarray,
     told: np.ndarray,
     known: np.ndarray,
-    found: Findings,
+    found: IssueList,
 ) -> None:
     """Data beyond the window that the other side has opened, in connections whose SYNs were seen."""
     syn = (packets["flags"] & TCP_SYN) > 0
@@ -241,7 +241,7 @@ def _windows(
         found.rows("window", over, packets["number"], "it has more data than the other side has room for")
 
 
-def _stamps(packets: np.ndarray, flow: np.ndarray, up: np.ndarray, found: Findings) -> None:
+def _stamps(packets: np.ndarray, flow: np.ndarray, up: np.ndarray, found: IssueList) -> None:
     stamped = packets["stamped"]
     sides: tuple[np.ndarray, np.ndarray] = (up & stamped, ~up & stamped)
     for mine in sides:
@@ -267,7 +267,7 @@ def _closing(
     ends: np.ndarray,
     told: np.ndarray,
     tried: np.ndarray,
-    found: Findings,
+    found: IssueList,
 ) -> None:
     fin = (packets["flags"] & TCP_FIN) > 0
     whole = np.ones(len(begin), bool)

@@ -13,10 +13,10 @@ import numpy as np
 from netgen.capture.errors import InputError
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.headers import PROTOCOL_TCP
-from netgen.exporters.pcap.ground_truth import community_id, labels_beside, read_truth
+from netgen.exporters.pcap.ground_truth import community_id, find_ground_truth, read_ground_truth
 from netgen.exporters.verify.columns import address, read
-from netgen.exporters.verify.issues import CHECKS, Finding, Findings
-from netgen.exporters.verify.tcp_streams import Talks, check, connections, talks
+from netgen.exporters.verify.issues import CHECKS, Issue, IssueList
+from netgen.exporters.verify.tcp_streams import Streams, check, connections, talks
 
 PathLike = str | os.PathLike[str]
 
@@ -42,7 +42,7 @@ class Verification:
     others: int
     flows: int
     connections: int
-    findings: tuple[Finding, ...]
+    issues: tuple[Issue, ...]
 
     @property
     def checked(self) -> list[str]:
@@ -59,7 +59,7 @@ class Verification:
             "flows": self.flows,
             "tcp_connections": self.connections,
             "checked": self.checked,
-            "findings": [each.to_json() for each in self.findings],
+            "findings": [each.to_json() for each in self.issues],
         }
 
 
@@ -78,9 +78,9 @@ def verify(path: PathLike, labels: PathLike | None = None) -> Verification:
     CaptureError, InputError
         If one of them cannot be read.
     """
-    path, found = Path(path), Findings()
-    beside = Path(labels) if labels is not None else next(iter(labels_beside(path)), None)
-    rows = read_truth(beside).to_pylist() if beside is not None else None
+    path, found = Path(path), IssueList()
+    beside = Path(labels) if labels is not None else next(iter(find_ground_truth(path)), None)
+    rows = read_ground_truth(beside).to_pylist() if beside is not None else None
     wire = read(CaptureFile(path), found)
     if wire.others and not len(wire.packets):
         raise InputError(
@@ -92,8 +92,8 @@ def verify(path: PathLike, labels: PathLike | None = None) -> Verification:
     if rows is not None:
         _compare(rows, flows, found)
     tcp = flows.packets["protocol"][flows.first] == PROTOCOL_TCP if len(flows.first) else np.zeros(0, bool)
-    findings = tuple(found.found[name] for name in CHECKS if name in found.found)
-    return Verification(path, beside, len(wire.packets), wire.others, len(flows.first), int(tcp.sum()), findings)
+    issues = tuple(found.found[name] for name in CHECKS if name in found.found)
+    return Verification(path, beside, len(wire.packets), wire.others, len(flows.first), int(tcp.sum()), issues)
 
 
 #: What is compared of each flow, and what it is called.
@@ -113,7 +113,7 @@ _COMPARED = {
 }
 
 
-def _compare(rows: list[dict[str, Any]], flows: Talks, found: Findings) -> None:
+def _compare(rows: list[dict[str, Any]], flows: Streams, found: IssueList) -> None:
     """Each flow of the capture beside its row of the truth, found by its Community ID."""
     seen = _seen(flows)
     known = {row["community_id"]: row for row in rows}
@@ -135,7 +135,7 @@ def _compare(rows: list[dict[str, Any]], flows: Talks, found: Findings) -> None:
                 break
 
 
-def _seen(flows: Talks) -> dict[str, dict[str, Any]]:
+def _seen(flows: Streams) -> dict[str, dict[str, Any]]:
     """Community ID -> what the capture says of the flow."""
     packets, many = flows.packets, len(flows.first)
     last = np.r_[flows.first[1:], len(packets)] - 1

@@ -21,7 +21,7 @@ from netgen.augmentation.jitter import SOURCE, SPREAD, is_jittered, jittered
 from netgen.augmentation.jitter_selection import AUTO, Trial, tried
 from netgen.capture.errors import InputError, ModelError, TableError
 from netgen.capture.table.arrow_utils import arrow
-from netgen.capture.table.flow_table import ABOUT, FlowTable, concat
+from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable, concat
 from netgen.diffusion.train import Progress
 from netgen.model.model import Model
 from netgen.model.registry import load
@@ -227,7 +227,7 @@ class Augmentation:
                 f"no class has fewer flows than {most}: there is no synthetic flow to write",
                 "Ask for more: --to NUMBER",
             )
-        return dataclasses.replace(self.flows, about={**self._about(), "parts": [self.flows.about]})
+        return dataclasses.replace(self.flows, metadata={**self._about(), "parts": [self.flows.metadata]})
 
     def fill(
         self,
@@ -247,7 +247,7 @@ class Augmentation:
         both = [drawn, jittered(real, near, drawing.seed)] if near else [drawn]
         new = pa.concat_tables([each.table for each in both]).take(pa.array(_places(lacks, drawn.labels)))
         begin = max(self.flows.table["flow"].to_pylist()) + 1
-        new = new.combine_chunks().set_column(0, ABOUT.field("flow"), arrow(begin + np.arange(len(new))))
+        new = new.combine_chunks().set_column(0, FLOW_COLUMNS.field("flow"), arrow(begin + np.arange(len(new))))
         facts = ("model", "weights_sha256", "seed", "guidance", "steps", "changed")
         close: dict[str, Any] = {"share": jitter, "spread": SPREAD, "flows": {name: len(near[name]) for name in near}}
         close |= {} if trial is None else {"trial": trial.to_json()}
@@ -258,9 +258,9 @@ class Augmentation:
                 **self._about(),
                 "only_synthetic": only_synthetic,
                 "jittered": close,
-                **{key: drawn.about[key] for key in facts},
+                **{key: drawn.metadata[key] for key in facts},
                 "training": {key: model.training[key] for key in KEPT if key in model.training},
-                "parts": [self.flows.about, drawn.about],
+                "parts": [self.flows.metadata, drawn.metadata],
             },
         )
 

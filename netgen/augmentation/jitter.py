@@ -55,7 +55,7 @@ def changed(real: FlowTable, rows: np.ndarray, generators: list[np.random.Genera
     noise = (generator.normal(0, SPREAD, given.shape[1:]) for generator in generators)
     series = np.stack([given[row] * np.exp(each) for row, each in zip(rows, noise, strict=True)])
     series = np.rint(series).astype(np.int64)
-    if real.spec.kind == BINS:
+    if real.spec.view == BINS:
         # a bin that is busy stays so, however small its packet is
         low, high = (each[labels][:, :, None] for each in (limits.smallest, limits.largest))
         series[:, 2:] = np.maximum(series[:, 2:], given[rows][:, 2:] > 0)
@@ -64,7 +64,7 @@ def changed(real: FlowTable, rows: np.ndarray, generators: list[np.random.Genera
         # a longer silence than any real one might end the flow
         longest = np.array([given[number == label, 1].max() for label in range(len(classes))])
         series[:, 1] = np.minimum(series[:, 1], longest[labels][:, None])
-    series, _ = FEASIBLE[real.spec.kind](series, labels, limits)
+    series, _ = FEASIBLE[real.spec.view](series, labels, limits)
     protocol = real.table["protocol"].to_pylist()
     return FlowTable.build(
         series, real.spec, label=[classes[each] for each in labels], source=SOURCE, synthetic=True,

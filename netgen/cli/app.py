@@ -156,11 +156,11 @@ def extract(
     with spare.started(_helpers(jobs, paths)):  # while they load what they need, this process does so too
         from netgen import api
         from netgen.capture.files import check_output
-        from netgen.capture.malloc import keep_freed
+        from netgen.capture.malloc import keep_freed_memory
         from netgen.cli import output
         from netgen.cli import progress as bars
 
-        keep_freed()
+        keep_freed_memory()
         out = out or Path(table_name(paths))
         if not list_names:
             check_output(parquet_file(out), force=force)
@@ -176,10 +176,10 @@ def extract(
             output.names_listed(found.names(sni_table), as_json=as_json)
             return
         if not len(found):
-            account = found.account
+            read_report = found.read_report
             raise InputError(
-                f"no flow came out of {account['packets']} packets in {account['files']} files"
-                + output.reasons(account["skipped"]),
+                f"no flow came out of {read_report['packets']} packets in {read_report['files']} files"
+                + output.reasons(read_report["skipped"]),
                 "Nothing was written. See what the file holds: netgen info FILE",
             )
         output.table_made(out, found.write(out, force=force), as_json=as_json)
@@ -260,13 +260,13 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a class-conditional diffusion model on the labelled flows of flow tables."""
-    from netgen.capture.malloc import keep_freed
+    from netgen.capture.malloc import keep_freed_memory
     from netgen.capture.table.flow_table import FlowTable, concat
     from netgen.cli import output
     from netgen.cli import progress as bars
     from netgen.training.train import train as run
 
-    keep_freed(_TENSORS)
+    keep_freed_memory(_TENSORS)
     out = out or Path(flows[0].name.removesuffix(".parquet").removesuffix(".flows") + ".safetensors")
     if out.suffix != ".safetensors":
         raise InputError(f"a model cannot be written to {out}", "Name it -o NAME.safetensors")
@@ -324,15 +324,15 @@ def synth(
     )
     card = out.suffix.lower() == ".parquet" and not no_card
     check_outputs(out, card=card, labels=not no_labels, force=force)
-    from netgen.capture.malloc import keep_freed
+    from netgen.capture.malloc import keep_freed_memory
     from netgen.cli import output
     from netgen.cli import progress as bars
-    from netgen.model.registry import load, model_with
+    from netgen.model.registry import find_model_for, load
 
-    keep_freed(_TENSORS)
+    keep_freed_memory(_TENSORS)
     if model is None and isinstance(numbers, str):
         raise InputError("--class all needs a model to take all classes of", "Add --model; netgen models lists them")
-    loaded = load(model) if model is not None else load(model_with(list(numbers)))
+    loaded = load(model) if model is not None else load(find_model_for(list(numbers)))
     with bars.flows_bar("Drawing") as progress:
         table = loaded.sample(numbers, n, seed=seed, guidance=guidance, steps=steps, device=device, progress=progress)
     with bars.packets_bar() as progress:
@@ -405,12 +405,12 @@ def augment(
     check_outputs(out, card=card, force=force)
     from netgen.augmentation.augment import Drawing
     from netgen.augmentation.augment import augment as run
-    from netgen.capture.malloc import keep_freed
+    from netgen.capture.malloc import keep_freed_memory
     from netgen.capture.table.flow_table import FlowTable
     from netgen.cli import output
     from netgen.cli import progress as bars
 
-    keep_freed(_TENSORS)
+    keep_freed_memory(_TENSORS)
     training: dict[str, Any] = {"minutes": minutes, "steps": steps, "precision": precision, "validation": validation}
     training |= {"resume": resume or None}
     drawing = Drawing(seed=seed, device=device, threads=threads, guidance=guidance, steps=sampling_steps)
@@ -481,7 +481,7 @@ def verify(
 
     found = run(file, labels)
     output.verified(found, as_json=as_json)
-    if found.findings:
+    if found.issues:
         raise typer.Exit(1)
 
 
@@ -543,10 +543,10 @@ def models(
 ) -> None:
     """List the models that come with netgen, or print the card of one."""
     from netgen.cli import output
-    from netgen.model.registry import find_model, shipped_models
+    from netgen.model.registry import bundled_models, find_model
 
     if name is None:
-        output.models_listed(shipped_models(), as_json=as_json)
+        output.models_listed(bundled_models(), as_json=as_json)
         return
     card = find_model(name).with_suffix(".md")
     if not card.is_file():

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from netgen.capture.table.flow_table import FlowTable
     from netgen.evaluation.evaluate import Evaluation
     from netgen.exporters.verify.verify import Verification
-    from netgen.exporters.write import WriteReport
+    from netgen.exporters.write import WriteResult
     from netgen.model.model import Model
-    from netgen.model.registry import ShippedModel
+    from netgen.model.registry import BundledModel
 
 
 def _table(*columns: str, plain: bool = False) -> Table:
@@ -113,7 +113,7 @@ def _checked(validation: dict[str, Any]) -> str:
 def model_made(path: Path, model: Model, *, as_json: bool) -> None:
     """What train prints."""
     if as_json:
-        print(json.dumps({"wrote": str(path), **model.about()}))
+        print(json.dumps({"wrote": str(path), **model.metadata()}))
         return
     training = model.training
     _say(
@@ -129,19 +129,19 @@ def model_made(path: Path, model: Model, *, as_json: bool) -> None:
     _say(f"draw from it: netgen synth --model {path} --class {model.classes[0]}")
 
 
-def flows_drawn(table: FlowTable, report: WriteReport, model: Model, *, as_json: bool) -> None:
+def flows_drawn(table: FlowTable, report: WriteResult, model: Model, *, as_json: bool) -> None:
     """What synth prints."""
     with _beside_stdout(report):
         if as_json:
             print(json.dumps({"wrote": str(report.path), **report.to_json(), **table.summary()}))
             return
         _class_table(table.summary()["classes"])
-        for reason, number in table.about["changed"].items():
+        for reason, number in table.metadata["changed"].items():
             _say(f"{number} of {len(table)} flows: {reason}")
-        _written(report, f"{report.flows:,} synthetic flows", f", model {model.name}, seed {table.about['seed']}")
+        _written(report, f"{report.flows:,} synthetic flows", f", model {model.name}, seed {table.metadata['seed']}")
 
 
-def flows_exported(report: WriteReport, *, as_json: bool) -> None:
+def flows_exported(report: WriteResult, *, as_json: bool) -> None:
     """What export prints."""
     with _beside_stdout(report):
         if as_json:
@@ -150,12 +150,12 @@ def flows_exported(report: WriteReport, *, as_json: bool) -> None:
         _written(report, f"{report.flows:,} flows", "")
 
 
-def _beside_stdout(report: WriteReport) -> contextlib.AbstractContextManager[Any]:
+def _beside_stdout(report: WriteResult) -> contextlib.AbstractContextManager[Any]:
     """Where the result itself went to stdout, what is said of it goes to stderr."""
     return contextlib.redirect_stdout(sys.stderr) if str(report.path) == "-" else contextlib.nullcontext()
 
 
-def _written(report: WriteReport, flows: str, end: str) -> None:
+def _written(report: WriteResult, flows: str, end: str) -> None:
     for reason, number in report.mended.items():
         _say(f"{number:,} of {report.flows:,} flows mended for the capture: {reason}")
     if report.connections:
@@ -175,7 +175,7 @@ def verified(found: Verification, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found.to_json()))
         return
-    failed = {each.check: each for each in found.findings}
+    failed = {each.check: each for each in found.issues}
     rows = _table("check")
     rows.add_column("found", justify="right")
     rows.add_column("what holds, or the first place where it does not")
@@ -194,7 +194,7 @@ def verified(found: Verification, *, as_json: bool) -> None:
     )
     if found.labels is not None:
         _say("compared with ", _bold(found.labels))
-    failing = len(found.findings)
+    failing = len(found.issues)
     _say(f"{failing} of {len(found.checked)} checks failed" if failing else f"all {len(found.checked)} checks hold")
 
 
@@ -211,18 +211,18 @@ def _tried(trial: dict[str, Any], jittered: dict[str, Any]) -> str:
     return f"no flow is jittered: {found}" + ("" if jittered["share"] else " (--jitter 0.5: half)")
 
 
-def augmented(table: FlowTable, report: WriteReport, model: Path | None, *, as_json: bool) -> None:
+def augmented(table: FlowTable, report: WriteResult, model: Path | None, *, as_json: bool) -> None:
     """What augment prints: flows of each class before and after, and what was left as it is."""
-    about, summary = table.about, table.summary()
+    metadata, summary = table.metadata, table.summary()
     if as_json:
-        kept = str(model) if model and about["numbers"] else None
+        kept = str(model) if model and metadata["numbers"] else None
         print(json.dumps({"wrote": str(report.path), **report.to_json(), "saved_model": kept, **summary}))
         return
     rows = _table("class")
     for heading in ("flows before", "drawn", "jittered", "flows after"):
         rows.add_column(heading, justify="right")
-    before, numbers = about["before"], about["numbers"]
-    near = about.get("jittered", {}).get("flows", {})
+    before, numbers = metadata["before"], metadata["numbers"]
+    near = metadata.get("jittered", {}).get("flows", {})
     for name, there in before.items():
         new, like = numbers.get(name, 0), near.get(name, 0)
         rows.add_row(name, f"{there:,}", f"{new - like:,}", f"{like:,}", f"{there + new:,}")
@@ -231,17 +231,17 @@ def augmented(table: FlowTable, report: WriteReport, model: Path | None, *, as_j
         there, new, like = (sum(each.values()) for each in (before, numbers, near))
         rows.add_row("all", f"{there:,}", f"{new - like:,}", f"{like:,}", f"{there + new:,}")
     _show(rows)
-    for name, why in about["left"].items():
+    for name, why in metadata["left"].items():
         _say(f"{name} was left as it is: {why}")
     if summary["unlabelled"]:
         _say(f"{summary['unlabelled']:,} flows have no label; they were kept as they are")
-    if trial := about.get("jittered", {}).get("trial"):
-        _say(_tried(trial, about["jittered"]))
-    for reason, number in about.get("changed", {}).items():
+    if trial := metadata.get("jittered", {}).get("trial"):
+        _say(_tried(trial, metadata["jittered"]))
+    for reason, number in metadata.get("changed", {}).items():
         _say(f"{number} of {summary['synthetic']} synthetic flows: {reason}")
     if not numbers:
         _say("no class lacks flows: none was drawn, and the table is as it was")
-    by = f", model {about['model']}, seed {about['seed']}" if numbers else ""
+    by = f", model {metadata['model']}, seed {metadata['seed']}" if numbers else ""
     _say(
         "wrote ",
         _bold(report.path),
@@ -284,16 +284,16 @@ def evaluated(found: Evaluation, report: Path | None, *, as_json: bool) -> None:
         _say("wrote ", _bold(report), f": report, {_size(report)}")
 
 
-def models_listed(models: list[ShippedModel], *, as_json: bool) -> None:
+def models_listed(models: list[BundledModel], *, as_json: bool) -> None:
     """The shipped models."""
     if as_json:
-        print(json.dumps({m.name: {**m.about, "bytes": m.path.stat().st_size} for m in models}))
+        print(json.dumps({m.name: {**m.metadata, "bytes": m.path.stat().st_size} for m in models}))
         return
     rows = _table("model", "class", "trained on", "series", "size")
     for model in models:
-        spec = SeriesSpec.from_json(model.about["series"])
-        flows = model.about["training"].get("flows", {})
-        for place, name in enumerate(model.about["classes"]):
+        spec = SeriesSpec.from_json(model.metadata["series"])
+        flows = model.metadata["training"].get("flows", {})
+        for place, name in enumerate(model.metadata["classes"]):
             first = place == 0
             rows.add_row(
                 model.name if first else "",
@@ -344,7 +344,7 @@ def _plain(name: str, value: Any) -> str:
 
 
 def _short(spec: SeriesSpec) -> str:
-    return f"{spec.length} x {format_duration(spec.bin_ns)}" if spec.kind == BINS else f"{spec.length} packets"
+    return f"{spec.length} x {format_duration(spec.bin_ns)}" if spec.view == BINS else f"{spec.length} packets"
 
 
 def _class_table(classes: dict[str, dict[str, int]]) -> None:
@@ -362,25 +362,25 @@ def _class_table(classes: dict[str, dict[str, int]]) -> None:
     _show(rows)
 
 
-def _account(account: dict[str, Any]) -> None:
-    if not account:
+def _account(read_report: dict[str, Any]) -> None:
+    if not read_report:
         return
-    read = account["packets"]
-    count = account.get("files")
+    read = read_report["packets"]
+    count = read_report.get("files")
     files = f" in {count:,} {'file' if count == 1 else 'files'}" if count is not None else ""
-    _say(f"read {read:,} packets{files}: {account['in_flows']:,} in flows" + "".join(
-        f", {number:,} skipped ({reason})" for reason, number in account["skipped"].items()
+    _say(f"read {read:,} packets{files}: {read_report['in_flows']:,} in flows" + "".join(
+        f", {number:,} skipped ({reason})" for reason, number in read_report["skipped"].items()
     ))  # fmt: skip
-    for note, number in account.get("notes", {}).items():
+    for note, number in read_report.get("notes", {}).items():
         _say(f"{number:,} {note}")
-    for note, number in account.get("flows_dropped", {}).items():
+    for note, number in read_report.get("flows_dropped", {}).items():
         _say(f"{number:,} flows left out: {note}")
-    damaged = account.get("damaged", [])
+    damaged = read_report.get("damaged", [])
     for loss in damaged[:5]:
         _say(f"damaged: {loss['file']}, byte {loss['byte']}: {loss['reason']}; what lay before it was kept")
     if len(damaged) > 5:
         _say(f"... and {len(damaged) - 5} more damaged places; all stand in the file (netgen info --json)")
-    others = account.get("not_captures", [])
+    others = read_report.get("not_captures", [])
     if others:
         _say(f"{len(others)} files that are no captures were left out, such as {others[0]}")
 

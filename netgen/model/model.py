@@ -24,23 +24,23 @@ from netgen.diffusion.denoiser import NoiseConfig, Statistics
 from netgen.diffusion.network import BandTransformer
 from netgen.diffusion.sampler import sample_seed
 from netgen.encoders.base import Encoder
-from netgen.encoders.decoding.bin_scaler import PacketScale
+from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.decoding.decoder import Decoder
 from netgen.encoders.decoding.marginals import Marginals
-from netgen.encoders.decoding.packet_scaler import SequenceDecoder, SequenceScale
+from netgen.encoders.decoding.packet_scaler import PacketDecoder, PacketScaler
 from netgen.encoders.decoding.recurring import Recurring
 from netgen.encoders.decoding.repeats import Repeats
 from netgen.encoders.decoding.shares import Shares
 from netgen.encoders.decoding.traits import TRAITS, Traits
 from netgen.encoders.registry import ENCODERS
-from netgen.model.sampling import check_sampling, choose_device, draw_scaled
-from netgen.model.state import Learnt, take_out
-from netgen.model.strata import BEFORE, Condition, conditions_in, told_of
+from netgen.model.sampling import check_sampling, choose_device, sample_scaled
+from netgen.model.state import CalibrationState, pop_state
+from netgen.model.strata import BEFORE, Stratum, conditions_in, sample_strata
 
 FORMAT = 5  # 4 knew no traits; `BEFORE` had neither conditions
 
 #: Kind of series -> the scale on which it is learnt.
-SCALES: dict[str, type[PacketScale] | type[SequenceScale]] = {BINS: PacketScale, PACKETS: SequenceScale}
+SCALES: dict[str, type[BinScaler] | type[PacketScaler]] = {BINS: BinScaler, PACKETS: PacketScaler}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +77,9 @@ class Model:
 
     name: str
     spec: SeriesSpec
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Stratum, ...]
     network: BandTransformer
-    scale: PacketScale | SequenceScale
+    scale: BinScaler | PacketScaler
     limits: PacketLimits
     statistics: Statistics
     noise: NoiseConfig
@@ -102,18 +102,18 @@ class Model:
         return ENCODERS[self.encoder]()
 
     @functools.cached_property
-    def decoder(self) -> Decoder | SequenceDecoder:
+    def decoder(self) -> Decoder | PacketDecoder:
         """What makes integers of scaled series."""
         limits = np.stack([self.limits.smallest, self.limits.largest]).astype(float)
-        if isinstance(self.scale, SequenceScale):
-            return SequenceDecoder(self.scale, limits)
+        if isinstance(self.scale, PacketScaler):
+            return PacketDecoder(self.scale, limits)
         return Decoder(self.scale, limits, self.totals, self.repeats, self.recurring)
 
-    def holds_flows(self) -> bool:
+    def store_flows(self) -> bool:
         """Whether it makes flows of numbers of real ones as they are: what recurs, or what single ones add up to."""
         return isinstance(self.totals, Shares) or len(self.repeats.drawn) > 0 or len(self.recurring.label) > 0
 
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """All but the weights, as JSON types: the metadata of the model's file."""
         from netgen._version import __version__
 
@@ -138,11 +138,11 @@ class Model:
         """Write the model as safetensors: whole or not at all."""
         path = check_output(path, force=force)
         with whole_file(path) as temporary:
-            model_file.save(temporary, self._tensors(), self.about())
+            model_file.save(temporary, self._tensors(), self.metadata())
         return path
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        learnt = Learnt(self.totals, self.repeats, self.recurring, self.traits)
+        learnt = CalibrationState(self.totals, self.repeats, self.recurring, self.traits)
         return {**self.network.state_dict(), **learnt.tensors()}
 
     @classmethod
@@ -155,39 +155,39 @@ class Model:
             If it is no model, or one of another version.
         """
         path = Path(path)
-        about = read_about(path)
+        metadata = read_model_metadata(path)
         try:
-            if about["encoder"] not in ENCODERS:
-                raise ValueError(f"its encoder {about['encoder']!r} is not known here")
+            if metadata["encoder"] not in ENCODERS:
+                raise ValueError(f"its encoder {metadata['encoder']!r} is not known here")
             tensors = model_file.load_tensors(path)
-            conditions = conditions_in(about)
-            learnt = take_out(tensors, len(conditions), int(about["series"]["length"]))
-            network, imaging = model_file.load_network(about["network"], tensors), ENCODERS[about["encoder"]]()
+            conditions = conditions_in(metadata)
+            learnt = pop_state(tensors, len(conditions), int(metadata["series"]["length"]))
+            network, imaging = model_file.load_network(metadata["network"], tensors), ENCODERS[metadata["encoder"]]()
             if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
                 raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
             if network.config.classes != len(conditions):
                 raise ValueError(f"its network tells {network.config.classes} conditions apart, not {len(conditions)}")
             if network.config.traits != (TRAITS if len(learnt.traits.real) else 0):
                 raise ValueError("it does not say what its flows are like, as its network is told")
-            limits = PacketLimits.from_json(about["limits"])
+            limits = PacketLimits.from_json(metadata["limits"])
             if limits.smallest.shape != (len(conditions), 2) or limits.largest.shape != (len(conditions), 2):
                 raise ValueError("its limits of packets are not those of its classes")
-            spec = SeriesSpec.from_json(about["series"])
+            spec = SeriesSpec.from_json(metadata["series"])
             if network.config.channels != SCALES[spec.kind].CHANNELS:
                 raise ValueError(f"its network does not make series of {spec.kind}")
             return cls(
-                name=str(about["name"]),
+                name=str(metadata["name"]),
                 spec=spec,
                 conditions=conditions,
                 network=network,
-                scale=SCALES[spec.kind].from_json(about["scale"]),
+                scale=SCALES[spec.kind].from_json(metadata["scale"]),
                 limits=limits,
-                statistics=Statistics(**about["statistics"]),
-                noise=NoiseConfig(**about["noise"]),
+                statistics=Statistics(**metadata["statistics"]),
+                noise=NoiseConfig(**metadata["noise"]),
                 **learnt._asdict(),
-                encoder=about["encoder"],
-                training=about["training"],
-                profile=about.get(KEY, {}),
+                encoder=metadata["encoder"],
+                training=metadata["training"],
+                profile=metadata.get(KEY, {}),
             )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ModelError(f"{path} is a damaged model: {error}", "Train it anew, or copy it again") from error
@@ -200,7 +200,7 @@ class Model:
         ModelError
             If none does, or several do.
         """
-        found = match_class(wanted, self.classes)
+        found = match_classes(wanted, self.classes)
         if len(found) == 1:
             return found[0]
         if found:
@@ -255,8 +255,8 @@ class Model:
         check_sampling(guidance, steps)
         steps = self.noise.steps if steps is None else steps
         asked = self._numbers(classes, n)
-        told = np.concatenate([told_of(self.conditions, *each, seed=seed) for each in asked.items()])
-        parts = draw_scaled(
+        told = np.concatenate([sample_strata(self.conditions, *each, seed=seed) for each in asked.items()])
+        parts = sample_scaled(
             self, dict(zip(*(each.tolist() for each in np.unique(told, return_counts=True)), strict=True)), seed=seed,
             guidance=guidance, steps=steps, device=choose_device(device), workers=workers, progress=progress,
         )  # fmt: skip
@@ -304,7 +304,7 @@ class Model:
             source=f"netgen:{self.name}",
             synthetic=True,
             protocol=protocols,
-            about={
+            metadata={
                 "made_by": "synth",
                 "model": self.name,
                 "weights_sha256": self.weights_sha256(),
@@ -338,7 +338,7 @@ class Model:
         return wanted
 
 
-def match_class(wanted: str, classes: Iterable[str]) -> list[str]:
+def match_classes(wanted: str, classes: Iterable[str]) -> list[str]:
     """Classes that `wanted` may mean: the exact one, else those equal but for case, else those it is part of."""
     names = list(classes)
     if wanted in names:
@@ -349,7 +349,7 @@ def match_class(wanted: str, classes: Iterable[str]) -> list[str]:
     ]
 
 
-def read_about(path: Path) -> dict[str, Any]:
+def read_model_metadata(path: Path) -> dict[str, Any]:
     """A model file's metadata, checked for its version."""
     if not path.is_file():
         raise ModelError(
@@ -357,14 +357,15 @@ def read_about(path: Path) -> dict[str, Any]:
             "netgen models lists the shipped models; netgen train makes one",
         )
     try:
-        about = model_file.load_about(path)
+        metadata = model_file.load_metadata(path)
     except ValueError as error:
         raise ModelError(f"{path} is no netgen model: {error}", "Make one with netgen train") from error
-    if about.get("checkpoint"):
+    if metadata.get("checkpoint"):
         raise ModelError(f"{path} is the checkpoint of an unfinished training", "Finish it with netgen train --resume")
-    if about.get("format") not in range(BEFORE, FORMAT + 1):
+    if metadata.get("format") not in range(BEFORE, FORMAT + 1):
         raise ModelError(
-            f"{path} is a model of format {about.get('format')}; this netgen reads formats {BEFORE} to {FORMAT}",
-            "Train it anew, or use the netgen that made it" + (f" ({about['netgen']})" if "netgen" in about else ""),
+            f"{path} is a model of format {metadata.get('format')}; this netgen reads formats {BEFORE} to {FORMAT}",
+            "Train it anew, or use the netgen that made it"
+            + (f" ({metadata['netgen']})" if "netgen" in metadata else ""),
         )
-    return about
+    return metadata

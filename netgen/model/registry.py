@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from netgen.capture.errors import ModelError
-from netgen.model.model import Model, match_class, read_about
+from netgen.model.model import Model, match_classes, read_model_metadata
 
 FOLDER = Path(__file__).parent / "bundled"
 
 
 @dataclasses.dataclass(frozen=True)
-class ShippedModel:
+class BundledModel:
     """A model that comes with netgen.
 
     Parameters
@@ -29,12 +29,12 @@ class ShippedModel:
     name: str
     path: Path
     card: Path
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
 
-def shipped_models() -> list[ShippedModel]:
+def bundled_models() -> list[BundledModel]:
     """The models inside the package, by name."""
-    return [ShippedModel(path.stem, path, path.with_suffix(".md"), read_about(path)) for path in _files()]
+    return [BundledModel(path.stem, path, path.with_suffix(".md"), read_model_metadata(path)) for path in _files()]
 
 
 def _files() -> list[Path]:
@@ -68,7 +68,7 @@ def load(name: str | os.PathLike[str]) -> Model:
     return Model.load(find_model(name))
 
 
-def model_with(classes: list[str]) -> Path:
+def find_model_for(classes: list[str]) -> Path:
     """The shipped model that has all of these classes.
 
     Raises
@@ -76,11 +76,11 @@ def model_with(classes: list[str]) -> Path:
     ModelError
         If none has, naming what there is.
     """
-    models = shipped_models()
+    models = bundled_models()
     for model in models:
-        if all(match_class(name, model.about["classes"]) for name in classes):
+        if all(match_classes(name, model.metadata["classes"]) for name in classes):
             return model.path
-    known = "; ".join(f"{model.name}: {', '.join(model.about['classes'])}" for model in models)
+    known = "; ".join(f"{model.name}: {', '.join(model.metadata['classes'])}" for model in models)
     raise ModelError(
         f"no shipped model has {'the class' if len(classes) == 1 else 'all of the classes'} {', '.join(classes)}. "
         f"They have {known or 'none'}",

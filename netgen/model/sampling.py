@@ -18,7 +18,7 @@ import torch
 
 from netgen.capture.errors import InputError
 from netgen.diffusion.denoiser import Denoiser, image_noise
-from netgen.diffusion.sampler import draw, karras_sigmas, packed, sample_seed
+from netgen.diffusion.sampler import draw, karras_sigmas, pack_blocks, sample_seed
 
 if TYPE_CHECKING:
     from netgen.model.model import Model
@@ -58,7 +58,7 @@ class Section:
     residual: np.ndarray
 
 
-def draw_scaled(
+def sample_scaled(
     model: Model,
     numbers: Mapping[int, int],
     *,
@@ -88,7 +88,9 @@ def draw_scaled(
     shape = (model.network.config.channels, bins, encoder.columns(bins))
     total, done = sum(numbers.values()), 0
     sections = _sections(numbers, {label: model.decoder.group(label) for label in numbers})
-    tasks = (_Task(section, block) for section in sections for block in packed(section.samples, BLOCK[device.type]))
+    tasks = (
+        _Task(section, block) for section in sections for block in pack_blocks(section.samples, BLOCK[device.type])
+    )
 
     def noise(label: int, index: int) -> torch.Tensor:
         return image_noise(shape, torch.Generator().manual_seed(sample_seed(seed, label, index)), encoder.mirror)
@@ -168,7 +170,7 @@ def _sections(numbers: Mapping[int, int], groups: Mapping[int, int]) -> Iterator
         yield _Samples(samples, np.array(wanted))
 
 
-def joined(sections: Iterable[Section]) -> tuple[np.ndarray, np.ndarray]:
+def concat_batches(sections: Iterable[Section]) -> tuple[np.ndarray, np.ndarray]:
     """Scaled series that were asked for, (flows, channels, bins), and their conditions' numbers, (flows,)."""
     parts = list(sections)
     scaled = np.concatenate([each.scaled[each.wanted] for each in parts])

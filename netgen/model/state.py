@@ -21,7 +21,7 @@ Part = TypeVar("Part", Marginals | Shares, Repeats, Recurring, Traits)
 TOTALS: dict[str, type[Marginals] | type[Shares]] = {"marginals": Marginals, "shares": Shares}
 
 
-class Learnt(NamedTuple):
+class CalibrationState(NamedTuple):
     """What is measured of real flows; models of earlier versions have nothing but totals."""
 
     totals: Marginals | Shares
@@ -43,7 +43,7 @@ class Learnt(NamedTuple):
         return {name: torch.from_numpy(each) for name, each in arrays.items()}
 
 
-def take_out(tensors: dict[str, Tensor], conditions: int, bins: int) -> Learnt:
+def pop_state(tensors: dict[str, Tensor], conditions: int, bins: int) -> CalibrationState:
     """What stands in the tensors of a file of a model of so many conditions and bins; it is taken out of them.
 
     Raises
@@ -63,7 +63,9 @@ def take_out(tensors: dict[str, Tensor], conditions: int, bins: int) -> Learnt:
         recurring.check(conditions, bins)
     if traits is not None:
         traits.check(conditions)
-    return Learnt(totals, repeats or Repeats.none(), recurring or Recurring.nothing(), traits or Traits.none())
+    return CalibrationState(
+        totals, repeats or Repeats.none(), recurring or Recurring.nothing(), traits or Traits.none()
+    )
 
 
 def _part(tensors: dict[str, Tensor], kinds: Mapping[str, type[Part]], said: str) -> Part | None:

@@ -32,7 +32,7 @@ _CONDITION, _PROTOCOL = 3, 17  # streams of random numbers
 
 
 @dataclasses.dataclass(frozen=True)
-class Condition:
+class Stratum:
     """Some flows of a class.
 
     Parameters
@@ -64,7 +64,7 @@ class Condition:
         return {"class": self.label, "flows": self.flows, "protocols": known}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Condition:
+    def from_json(cls, data: Mapping[str, Any]) -> Stratum:
         """The condition that `to_json` wrote."""
         known = {int(name): number for name, number in dict(data["protocols"]).items()}
         return cls(str(data["class"]), data["flows"], known)
@@ -83,7 +83,7 @@ class Condition:
         return protocol in self.protocols if protocol != UNKNOWN else sum(self.protocols.values()) < self.flows
 
 
-def conditions_of(table: FlowTable) -> tuple[Condition, ...]:
+def fit_strata(table: FlowTable) -> tuple[Stratum, ...]:
     """The conditions of labelled flows, by class.
 
     Protocols of few flows of a class go with each other, or with its most frequent one if they are few together, too.
@@ -100,11 +100,11 @@ def conditions_of(table: FlowTable) -> tuple[Condition, ...]:
         for each in np.unique(part).tolist():
             mine = part == each
             known = zip(names[mine].tolist(), count[mine].tolist(), strict=True)
-            found.append(Condition(label, int(count[mine].sum()), {name: n for name, n in known if name != UNKNOWN}))
+            found.append(Stratum(label, int(count[mine].sum()), {name: n for name, n in known if name != UNKNOWN}))
     return tuple(found)
 
 
-def numbers_of(table: FlowTable, conditions: Sequence[Condition]) -> np.ndarray:
+def assign_strata(table: FlowTable, conditions: Sequence[Stratum]) -> np.ndarray:
     """The number of each labelled flow's condition, int64 (flows,); that of most flows, where its protocol is new.
 
     Raises
@@ -127,7 +127,7 @@ def numbers_of(table: FlowTable, conditions: Sequence[Condition]) -> np.ndarray:
     return np.array([number_of(*row) for row in rows], np.int64)
 
 
-def told_of(conditions: Sequence[Condition], label: str, flows: int, *, seed: int) -> np.ndarray:
+def sample_strata(conditions: Sequence[Stratum], label: str, flows: int, *, seed: int) -> np.ndarray:
     """Numbers of the conditions of a class's first so many drawn flows, int64 (flows,): each as often as it was learnt.
 
     Flow i's does not depend on how many there are; rare ones come evenly, not by chance side by side.
@@ -140,7 +140,7 @@ def told_of(conditions: Sequence[Condition], label: str, flows: int, *, seed: in
     return found
 
 
-def conditions_in(about: Mapping[str, Any]) -> tuple[Condition, ...]:
+def conditions_in(metadata: Mapping[str, Any]) -> tuple[Stratum, ...]:
     """The conditions in a model's metadata; of one that tells classes alone apart, by their profiles.
 
     Raises
@@ -148,17 +148,17 @@ def conditions_in(about: Mapping[str, Any]) -> tuple[Condition, ...]:
     KeyError, TypeError, ValueError
         If there are none.
     """
-    if about["format"] != BEFORE:
-        found = tuple(Condition.from_json(each) for each in about["conditions"])
-        if list(dict.fromkeys(each.label for each in found)) != about["classes"]:
+    if metadata["format"] != BEFORE:
+        found = tuple(Stratum.from_json(each) for each in metadata["conditions"])
+        if list(dict.fromkeys(each.label for each in found)) != metadata["classes"]:
             raise ValueError("its conditions are not those of its classes")
         return found
     made = []
-    for name in about["classes"]:
-        profile = about.get(KEY, {}).get(name, {})
+    for name in metadata["classes"]:
+        profile = metadata.get(KEY, {}).get(name, {})
         known = {number: int(profile.get(key, 0)) for key, number in (("tcp", PROTOCOL_TCP), ("udp", PROTOCOL_UDP))}
         known = {number: flows for number, flows in known.items() if flows}
-        made.append(Condition(name, sum(known.values()) or about["training"]["flows"][name], known))
+        made.append(Stratum(name, sum(known.values()) or metadata["training"]["flows"][name], known))
     return tuple(made)
 
 

@@ -16,7 +16,7 @@ from netgen.encoders.decoding.shares import Shares
 from netgen.evaluation.realism import FOLDS, told_apart
 from netgen.evaluation.usefulness import forest, macro_f1
 from netgen.model.model import Model
-from netgen.model.sampling import choose_device, draw_scaled, joined
+from netgen.model.sampling import choose_device, concat_batches, sample_scaled
 
 #: Flows drawn of a class, and in all; fewer than LEAST of a class would not show its distribution.
 MOST, IN_ALL, LEAST = 256, 2048, 24
@@ -39,7 +39,7 @@ def calibrate(
     series: np.ndarray,
     labels: np.ndarray,
     *,
-    holds_flows: bool = True,
+    store_flows: bool = True,
     device: str = "auto",
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -65,8 +65,8 @@ def calibrate(
     """
     scaled, drawn_labels = drawn_once(model, series, labels, device=device, workers=workers, progress=progress)
     tried = candidates(model, scaled, drawn_labels, series, labels)
-    if not holds_flows:
-        tried = [each for each in tried if not each.holds_flows()]
+    if not store_flows:
+        tried = [each for each in tried if not each.store_flows()]
     beside = [_beside(each, scaled, drawn_labels, series, labels) for each in tried]
     learnt = [each.learnt() for each in beside]
     best = [place for place, score in enumerate(learnt) if score >= max(learnt) - CHANCE]
@@ -92,11 +92,11 @@ def drawn_once(
     much = np.sqrt(np.bincount(labels, minlength=len(model.conditions)))
     least = LEAST / np.maximum(1 - Recurring.share(series, labels, model.decoder.limits), RARE)
     numbers = np.clip(IN_ALL * much / much.sum(), least, MOST).astype(int)
-    blocks = draw_scaled(
+    blocks = sample_scaled(
         model, dict(enumerate(numbers.tolist())), seed=SEED, guidance=1.0,
         steps=model.noise.steps, device=choose_device(device), workers=workers, progress=progress,
     )  # fmt: skip
-    return joined(blocks)
+    return concat_batches(blocks)
 
 
 def candidates(

@@ -61,7 +61,7 @@ class TrainingFiles:
 
     def checkpoint(self, state: TrainState, fingerprint: str, validator: Validator | None) -> None:
         """Write all that it takes to go on from here."""
-        about = {
+        metadata = {
             **({} if validator is None else validator.to_json()),
             "format": FORMAT,
             "checkpoint": True,
@@ -71,11 +71,11 @@ class TrainingFiles:
         }
         with whole_file(self.checkpoint_path) as temporary:
             best = {} if validator is None else validator.tensors()
-            model_file.save(temporary, {**model_file.state_tensors(state), **best}, about)
+            model_file.save(temporary, {**model_file.state_tensors(state), **best}, metadata)
 
     def restore_checks(self, validator: Validator) -> None:
         """Give the validator the checks that were made before the checkpoint."""
-        validator.restore(model_file.load_about(self.checkpoint_path), model_file.load_tensors(self.checkpoint_path))
+        validator.restore(model_file.load_metadata(self.checkpoint_path), model_file.load_tensors(self.checkpoint_path))
 
     def note_check(self, check: Check) -> None:
         """A line of the log for a check."""
@@ -85,16 +85,16 @@ class TrainingFiles:
     def restore(self, state: TrainState, fingerprint: str) -> None:
         """Bring the state to where the checkpoint has it; a ModelError if that is of another training."""
         try:
-            about = model_file.load_about(self.checkpoint_path)
-            if not about.get("checkpoint") or about.get("format") != FORMAT:
-                raise ValueError(f"a checkpoint of format {about.get('format')}; this netgen reads {FORMAT}")
-            if about["fingerprint"] != fingerprint:
+            metadata = model_file.load_metadata(self.checkpoint_path)
+            if not metadata.get("checkpoint") or metadata.get("format") != FORMAT:
+                raise ValueError(f"a checkpoint of format {metadata.get('format')}; this netgen reads {FORMAT}")
+            if metadata["fingerprint"] != fingerprint:
                 raise ModelError(
                     f"{self.checkpoint_path} belongs to other flows, another seed or another netgen",
                     "Resume with the very flows, --seed and netgen it began with, or begin anew with --force",
                 )
             model_file.restore_state(state, model_file.load_tensors(self.checkpoint_path))
-            state.step, state.seconds = int(about["step"]), float(about["seconds"])
+            state.step, state.seconds = int(metadata["step"]), float(metadata["seconds"])
         except (ValueError, KeyError) as error:
             raise ModelError(
                 f"{self.checkpoint_path} cannot be resumed from: {error}", "Begin anew with --force"

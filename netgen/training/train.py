@@ -22,7 +22,7 @@ import torch
 from netgen.capture.errors import InputError, NetgenError, TableError
 from netgen.capture.series.feasible import PacketLimits
 from netgen.capture.series.first_packets import as_bins
-from netgen.capture.series.profile import profiles_of
+from netgen.capture.series.profile import read_profiles
 from netgen.capture.series.spec import BINS
 from netgen.capture.table.flow_table import FlowTable, concat
 from netgen.diffusion.denoiser import NoiseConfig, Statistics
@@ -35,12 +35,12 @@ from netgen.encoders.decoding.traits import TRAITS, Traits, blurred, traits_of
 from netgen.encoders.registry import ENCODERS
 from netgen.model.model import SCALES, Model
 from netgen.model.sampling import choose_device, cores
-from netgen.model.strata import conditions_of, numbers_of
+from netgen.model.strata import assign_strata, fit_strata
 from netgen.training.calibration import calibrate
 from netgen.training.checkpoint import TrainingFiles, no_metrics
 from netgen.training.presets import DEFAULT, DEFAULT_ENCODER
 from netgen.training.presets import preset as preset_named
-from netgen.training.validation import Validator, due, hold_back
+from netgen.training.validation import Validator, due, train_val_split
 
 DEFAULT_MINUTES = 10.0
 
@@ -71,7 +71,7 @@ def train(
     force: bool = False,
     name: str | None = None,
     validation: float = 0.1,
-    holds_flows: bool = True,
+    store_flows: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> Model:
     """Train a model on labelled flows.
@@ -131,21 +131,21 @@ def train(
         raise InputError(f"encoder {encoder!r} is not known", f"Take one of: {', '.join(ENCODERS)}")
     size = preset_named(preset)
     whole = (flows if isinstance(flows, FlowTable) else concat(flows)).labelled()
-    kept, held = hold_back(whole, validation, seed)
+    kept, held = train_val_split(whole, validation, seed)
     table = whole.take(kept) if len(held) else whole
     files = TrainingFiles(Path(out), resume=resume, force=force) if out is not None else None
     if files is None and resume:
         raise InputError("only a training that writes a file can be resumed", "Name it: out=FILE")
     where = choose_device(device)
     series, classes = table.series(), table.classes
-    of_bins = table.spec.kind == BINS
+    of_bins = table.spec.view == BINS
     counted = as_bins(series, table.spec)
     if not counted[:, :2].any():
         raise TableError("the flows hold no bytes: there is nothing to learn", "Extract them with another --bin")
-    conditions = conditions_of(table)
-    labels = torch.from_numpy(numbers_of(table, conditions))
+    conditions = fit_strata(table)
+    labels = torch.from_numpy(assign_strata(table, conditions))
     of_class = torch.from_numpy(np.searchsorted(np.array(classes), table.labels.astype(str)))
-    scale = SCALES[table.spec.kind].of(series)
+    scale = SCALES[table.spec.view].of(series)
     scaled = torch.from_numpy(scale.scale(series).astype(np.float32)).to(where)
     imaging, bins = ENCODERS[encoder](), table.spec.length
     some = np.random.default_rng(seed).permutation(len(table))[:256]
@@ -174,7 +174,7 @@ def train(
     name = name or (Path(out).name.removesuffix(".safetensors") if out is not None else "model")
     # what flows add up to, how large their packets are and what they are like is no matter of the network: after the
     # training, those held back tell it, too
-    learnt, every = (counted, labels.numpy()), (as_bins(whole.series(), whole.spec), numbers_of(whole, conditions))
+    learnt, every = (counted, labels.numpy()), (as_bins(whole.series(), whole.spec), assign_strata(whole, conditions))
 
     def model_of(
         network: BandTransformer, training: dict[str, Any] | None = None, of: tuple[np.ndarray, np.ndarray] = learnt
@@ -182,7 +182,7 @@ def train(
         traits = Traits.none()
         if of_bins:
             mine = torch.from_numpy(scale.scale(of[0]))
-            traits = Traits.learn(mine, of[1], len(conditions), exact=holds_flows)
+            traits = Traits.learn(mine, of[1], len(conditions), exact=store_flows)
         return Model(
             name=name,
             spec=table.spec,
@@ -196,7 +196,7 @@ def train(
             traits=traits,
             encoder=encoder,
             training=training or {},
-            profile={each: found for each, found in profiles_of(table.about).items() if each in classes},
+            profile={each: found for each, found in read_profiles(table.metadata).items() if each in classes},
         )
 
     if len(held) and len(classes) > 1:
@@ -288,7 +288,7 @@ def train(
     )
     if of_bins:
         begun = time.monotonic()
-        model = calibrate(model, *every, holds_flows=holds_flows, device=device)
+        model = calibrate(model, *every, store_flows=store_flows, device=device)
         took = (state.seconds + time.monotonic() - begun) / 60
         model = dataclasses.replace(model, training={**model.training, "minutes": round(took, 2)})
     if files:

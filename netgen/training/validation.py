@@ -40,7 +40,7 @@ BY_CHANCE = 2.0
 MEMORISED = 0.6
 
 
-def hold_back(table: FlowTable, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def train_val_split(table: FlowTable, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows to learn from, and rows to validate on: a share of each class of at least `LEAST` flows.
 
     Whole captures are held back where a class has several.
@@ -151,10 +151,10 @@ class Validator:
         best = None if self.best is None else self.best.step
         return {"best": best, "checks": [each.to_json() for each in self.history]}
 
-    def restore(self, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def restore(self, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Go on with what a checkpoint holds."""
-        self.history = [Check(**each) for each in about.get("checks", [])]
-        self.best = next((each for each in self.history if each.step == about.get("best")), None)
+        self.history = [Check(**each) for each in metadata.get("checks", [])]
+        self.best = next((each for each in self.history if each.step == metadata.get("best")), None)
         self._weights = {name.removeprefix("best."): each for name, each in tensors.items() if name.startswith("best.")}
 
 

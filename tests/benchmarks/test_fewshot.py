@@ -173,7 +173,7 @@ def line(
     chosen: Any = "netgen",
 ) -> Any:
     each = {"accuracy": score, "macro_f1": score / 2}
-    about = {
+    metadata = {
         "short": 0,
         "classes": 4,
         "fewest": 5,
@@ -187,7 +187,7 @@ def line(
     more = trained if way in fewshot.TRAINED else {"training": ""}
     return {
         "set": name, "shots": shots, "seed": seed, "way": way, "to": 100, "repeats": 3, "tested": tested,
-        "forest": each, "network": each, **about, **more,
+        "forest": each, "network": each, **metadata, **more,
     }  # fmt: skip
 
 

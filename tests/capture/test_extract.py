@@ -41,12 +41,12 @@ def frames(packet: Any) -> Any:
 
 def balanced(table: Any) -> Any:
     """The account of a table, checked."""
-    account = table.about["account"]
-    assert account["packets"] == account["in_flows"] + sum(account["skipped"].values())
-    assert account["in_flows"] == sum(table.table["packets"].to_pylist())
-    assert account["flows"] == len(table)
-    json.dumps(account)
-    return account
+    read_report = table.metadata["account"]
+    assert read_report["packets"] == read_report["in_flows"] + sum(read_report["skipped"].values())
+    assert read_report["in_flows"] == sum(table.table["packets"].to_pylist())
+    assert read_report["flows"] == len(table)
+    json.dumps(read_report)
+    return read_report
 
 
 def rows(table: Any, *names: Any) -> Any:
@@ -69,8 +69,8 @@ def test_a_capture_becomes_flows_with_series(pcap_file: Any, frames: Any) -> Non
 
 
 def test_the_account_tells_what_became_of_every_packet(pcap_file: Any, frames: Any) -> None:
-    account = balanced(extract([pcap_file(frames)], bin_ns=NS, length=8))
-    assert account == {
+    read_report = balanced(extract([pcap_file(frames)], bin_ns=NS, length=8))
+    assert read_report == {
         "files": 1,
         "packets": 7,
         "in_flows": 5,
@@ -85,11 +85,11 @@ def test_the_account_tells_what_became_of_every_packet(pcap_file: Any, frames: A
 
 def test_short_flows_are_dropped_and_counted(pcap_file: Any, frames: Any) -> None:
     table = extract([pcap_file(frames)], bin_ns=NS, min_packets=2)
-    account = balanced(table)
+    read_report = balanced(table)
     assert rows(table, "packets") == [(4,)]
     assert table.series()[:, 2:].sum() == 4
-    assert account["flows_dropped"] == {"under min_packets": 1}
-    assert account["skipped"]["in flows under min_packets"] == 1
+    assert read_report["flows_dropped"] == {"under min_packets": 1}
+    assert read_report["skipped"]["in flows under min_packets"] == 1
 
 
 def test_the_bin_width_is_given_or_another_tables_or_fits_the_flows(pcap_file: Any, frames: Any) -> None:
@@ -97,7 +97,7 @@ def test_the_bin_width_is_given_or_another_tables_or_fits_the_flows(pcap_file: A
     assert extract([path], bin_ns=NS, length=8).spec == SeriesSpec(NS, 8)
     spec = SeriesSpec(NS // 4, 16)
     assert extract([path], spec=spec, bin_ns=NS, length=8).spec == spec
-    auto = extract([path], by="capture")
+    auto = extract([path], group_by="capture")
     assert auto.spec.length == 128
     assert 9 * NS < auto.spec.span_ns < 10 * NS
     assert auto.table["cut_packets"].to_pylist() == [0]
@@ -108,7 +108,7 @@ def test_the_same_series_come_out_whether_the_width_is_given_or_found(pcap_file:
     auto = extract([path])
     given_ = extract([path], spec=auto.spec)
     assert auto.table.equals(given_.table)
-    assert auto.about == given_.about
+    assert auto.metadata == given_.metadata
 
 
 def test_flows_binned_in_batches_are_the_same(pcap_file: Any, packet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,9 +124,9 @@ def test_flows_binned_in_batches_are_the_same(pcap_file: Any, packet: Any, monke
 
 def test_by_host_and_by_capture_make_one_row_each(pcap_file: Any, frames: Any) -> None:
     path = pcap_file(frames)
-    host = extract([path], by="host")
+    host = extract([path], group_by="host")
     assert rows(host, "src", "dst", "protocol", "packets") == [(A, None, None, 5)]
-    capture = extract([path], by="capture")
+    capture = extract([path], group_by="capture")
     assert rows(capture, "src", "dst", "protocol", "packets") == [(None, None, None, 5)]
     balanced(host)
     balanced(capture)
@@ -139,7 +139,7 @@ def test_folders_are_walked_in_order_and_what_is_no_capture_is_counted(
         pcap_file(frames, name)
     (tmp_path / "set" / "README.txt").write_text("hello")
     (tmp_path / "set" / "b" / "empty.pcap").write_bytes(b"")
-    table = extract([tmp_path / "set"], label_by="folder", by="capture")
+    table = extract([tmp_path / "set"], label_by="folder", group_by="capture")
     assert rows(table, "source", "label") == [("set/a/1.pcap", "a"), ("set/b/1.pcap", "b"), ("set/b/2.pcap", "b")]
     assert balanced(table)["not_captures"] == ["set/README.txt", "set/b/empty.pcap"]
 
@@ -149,10 +149,10 @@ def test_a_named_files_source_is_its_path_as_given(
 ) -> None:
     pcap_file(frames, "x/a.pcap")
     monkeypatch.chdir(tmp_path)
-    assert rows(extract("x/a.pcap", by="capture"), "source") == [("x/a.pcap",)]
-    assert rows(extract(Path("x"), by="capture"), "source") == [("x/a.pcap",)]
+    assert rows(extract("x/a.pcap", group_by="capture"), "source") == [("x/a.pcap",)]
+    assert rows(extract(Path("x"), group_by="capture"), "source") == [("x/a.pcap",)]
     monkeypatch.chdir(tmp_path / "x")
-    assert rows(extract(".", by="capture"), "source") == [("x/a.pcap",)]
+    assert rows(extract(".", group_by="capture"), "source") == [("x/a.pcap",)]
 
 
 def test_labels_are_fixed_or_the_files_or_its_folders_name(pcap_file: Any, frames: Any) -> None:
@@ -197,7 +197,9 @@ def test_server_names_are_columns_and_labels(pcap_file: Any, packet: Any, tmp_pa
         ("www.example.org", "rest"),
         (None, "rest"),
     ]
-    assert rows(extract([path], by="capture", label_by="sni"), "name", "label") == [("a.nflxvideo.net", "netflix")]
+    assert rows(extract([path], group_by="capture", label_by="sni"), "name", "label") == [
+        ("a.nflxvideo.net", "netflix")
+    ]
     mine = tmp_path / "mine.csv"
     mine.write_text("suffix,class\nexample.org,example\n")
     assert extract([path], label_by="sni", sni_table=mine).counts() == {"example": 1, "netflix": 1}
@@ -206,8 +208,8 @@ def test_server_names_are_columns_and_labels(pcap_file: Any, packet: Any, tmp_pa
 def test_damage_is_told_and_strict_refuses_it(pcap_file: Any, frames: Any) -> None:
     path = pcap_file(frames)
     path.write_bytes(path.read_bytes()[:-7])
-    account = balanced(extract([path]))
-    (damage,) = account["damaged"]
+    read_report = balanced(extract([path]))
+    (damage,) = read_report["damaged"]
     assert damage["file"] == str(path)
     assert damage["byte"] > 24
     assert "last record" in damage["reason"]
@@ -237,11 +239,11 @@ def test_nothing_to_read_is_refused_with_a_way_on(tmp_path: Path) -> None:
 
 
 def test_a_capture_of_headers_only_is_an_empty_table(pcap_file: Any, tmp_path: Path) -> None:
-    for by in ("flow", "host", "capture"):
-        table = extract([pcap_file([])], by=by)
+    for group_by in ("flow", "host", "capture"):
+        table = extract([pcap_file([])], group_by=group_by)
         assert len(table) == 0
         assert balanced(table)["files"] == 1
-        assert table.about["account"]["notes"] == {"captures without a flow": 1}
+        assert table.metadata["account"]["notes"] == {"captures without a flow": 1}
     out = table.write(tmp_path / "a.parquet")
     assert len(FlowTable.read(out)) == 0
 
@@ -277,16 +279,16 @@ def test_progress_grows_to_the_whole(pcap_file: Any, frames: Any) -> None:
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     flips=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=12),
-    by=st.sampled_from(["flow", "host", "capture"]),
+    group_by=st.sampled_from(["flow", "host", "capture"]),
 )
-def test_any_damage_still_gives_a_balanced_account(pcap_file: Any, frames: Any, flips: Any, by: Any) -> None:
+def test_any_damage_still_gives_a_balanced_account(pcap_file: Any, frames: Any, flips: Any, group_by: Any) -> None:
     path = pcap_file(frames)
     data = bytearray(path.read_bytes())
     for at, value in flips:
         data[at % len(data)] = value
     path.write_bytes(data)
     try:
-        table = extract([path], by=by)
+        table = extract([path], group_by=group_by)
     except CaptureError:
         return
     balanced(table)
@@ -307,19 +309,21 @@ def test_tshark_counts_the_same_ip_packets_and_bytes(shared_data: Path, name: st
     command = ["tshark", "-n", "-r", str(path), "-Y", "ip or ipv6", "-T", "fields", *fields, "-E", "occurrence=f"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     sizes = [int(v4) if v4 else int(v6) + 40 for v4, v6 in (line.split("\t") for line in lines)]
-    table = extract([path], by="capture")
+    table = extract([path], group_by="capture")
     assert rows(table, "packets", "bytes") == [(len(sizes), sum(sizes))]
 
 
 def test_real_folders_have_a_balanced_account_and_their_classes(shared_data: Path) -> None:
     """The captures of IoT devices, labelled by folder, hold all 31 of them."""
     folder = shared_data / "captures" / "iot_setup" / "test"
-    table = extract([folder], by="capture", label_by="folder")
-    account = balanced(table)
-    assert account["files"] == len(table) == 137
+    table = extract([folder], group_by="capture", label_by="folder")
+    read_report = balanced(table)
+    assert read_report["files"] == len(table) == 137
     assert len(table.classes) == 31
     truth = json.loads((shared_data / "captures" / "truth.json").read_text())
-    assert account["packets"] == sum(each["dpkt_packets"] for name, each in truth.items() if "iot_setup/test/" in name)
+    assert read_report["packets"] == sum(
+        each["dpkt_packets"] for name, each in truth.items() if "iot_setup/test/" in name
+    )
     inside = table.series()[:, 2:].sum(axis=(1, 2)) + np.array(table.table["cut_packets"].to_pylist())
     assert inside.tolist() == table.table["packets"].to_pylist()
 

@@ -93,7 +93,7 @@ WRITERS = list(commands(Path(), Path()))
 # --- what is given cannot be used ---
 
 
-def test_a_class_that_no_model_has(shipped_folder: Any, here: Any, fault: Any) -> None:
+def test_a_class_that_no_model_has(bundled_folder: Any, here: Any, fault: Any) -> None:
     said = fault("synth", "--class", "ssh")
     assert said == (
         "no shipped model has the class ssh. They have tiny: Web-TLS, dns-doh, dns-plain. "
@@ -104,7 +104,7 @@ def test_a_class_that_no_model_has(shipped_folder: Any, here: Any, fault: Any) -
     assert files(here) == []
 
 
-def test_a_class_that_could_be_several(shipped_folder: Any, here: Any, fault: Any) -> None:
+def test_a_class_that_could_be_several(bundled_folder: Any, here: Any, fault: Any) -> None:
     said = fault("synth", "--class", "dns", "--model", "tiny")
     assert said == "class 'dns' of model tiny could be dns-doh, dns-plain. Write more of it"
     assert files(here) == []
@@ -147,8 +147,8 @@ def test_a_flow_table_without_labels(inputs: Any, here: Any, fault: Any, netgen_
 
 @pytest.mark.parametrize("command", ["synth", "info", "show", "extract"])
 def test_a_model_of_another_version(command: str, inputs: Any, here: Any, fault: Any) -> None:
-    about = {**model_file.load_about(inputs / "m.safetensors"), "format": FORMAT + 1, "netgen": "7.0"}
-    model_file.save(here / "new.safetensors", model_file.load_tensors(inputs / "m.safetensors"), about)
+    metadata = {**model_file.load_metadata(inputs / "m.safetensors"), "format": FORMAT + 1, "netgen": "7.0"}
+    model_file.save(here / "new.safetensors", model_file.load_tensors(inputs / "m.safetensors"), metadata)
     words = {
         "synth": ("synth", "-m", "new.safetensors", "-c", "web"),
         "info": ("info", "new.safetensors"),
@@ -195,10 +195,10 @@ def test_a_damaged_capture_is_counted_and_what_could_be_read_is_kept(
     (here / "cut.pcap").write_bytes(whole[:-735])  # a packet is 742 bytes, and 16 of its record
     outcome = netgen_command("extract", "cut.pcap", "--json")
     assert (outcome.code, outcome.err) == (0, "")
-    account = json.loads(outcome.out)["account"]
-    assert account["packets"] == account["in_flows"] + sum(account["skipped"].values())
-    assert account["in_flows"] == sum(FlowTable.read("cut.flows.parquet").table["packets"].to_pylist()) == 8
-    assert [damage["file"] for damage in account["damaged"]] == ["cut.pcap"]
+    read_report = json.loads(outcome.out)["account"]
+    assert read_report["packets"] == read_report["in_flows"] + sum(read_report["skipped"].values())
+    assert read_report["in_flows"] == sum(FlowTable.read("cut.flows.parquet").table["packets"].to_pylist()) == 8
+    assert [damage["file"] for damage in read_report["damaged"]] == ["cut.pcap"]
     outcome = netgen_command("extract", "cut.pcap", "--force")
     assert "damaged: cut.pcap, byte " in outcome.out
     said = fault("extract", "cut.pcap", "--strict", "-o", "strict.parquet")
@@ -328,7 +328,7 @@ def interrupted(words: Any, here: Any, number: Any) -> Any:
     assert said.startswith("interrupted at step ")
     assert said.endswith("Go on with the same command and --resume; m.checkpoint.safetensors holds it")
     assert files(here) == ["m.checkpoint.safetensors", "m.metrics.jsonl", "t.parquet"]
-    step = model_file.load_about(here / "m.checkpoint.safetensors")["step"]
+    step = model_file.load_metadata(here / "m.checkpoint.safetensors")["step"]
     assert f"at step {step}," in said
     assert step >= 20
     return step

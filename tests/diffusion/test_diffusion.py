@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from netgen.diffusion import model_file
 from netgen.diffusion.denoiser import Denoiser, LevelWeights, NoiseConfig, Statistics, errors, image_noise
 from netgen.diffusion.network import BandTransformer, NetworkConfig
-from netgen.diffusion.sampler import draw, karras_sigmas, multistep, packed, sample_seed
-from netgen.diffusion.train import TrainConfig, class_odds, fastest, learning_rate, new_state, train
+from netgen.diffusion.sampler import draw, karras_sigmas, pack_blocks, sample_dpmpp_2m, sample_seed
+from netgen.diffusion.train import TrainConfig, class_weights, fastest, learning_rate, new_state, train
 
 CPU = torch.device("cpu")
 SMALL = NetworkConfig(channels=2, bins=8, classes=2, rows=4, rank=2, width=32, depth=2, heads=2)
@@ -289,7 +289,7 @@ def test_steps_turn_noise_into_what_the_denoiser_knows(spread: float) -> None:
     exact = start * spread / math.sqrt(spread**2 + 80**2)
     distance = []
     for steps in (20, 40, 80):
-        out = multistep(gaussian(spread), start, karras_sigmas(steps, 80, 0.002).double())
+        out = sample_dpmpp_2m(gaussian(spread), start, karras_sigmas(steps, 80, 0.002).double())
         distance.append(float((out - exact).abs().max() / exact.abs().max()))
     assert distance[2] < 5e-3
     for coarse, fine in itertools.pairwise(distance):
@@ -299,7 +299,7 @@ def test_steps_turn_noise_into_what_the_denoiser_knows(spread: float) -> None:
 def test_steps_at_the_models_own_settings_draw_the_right_spread() -> None:
     """10 steps from 300 to 0.1, as models are sampled: 6 % too narrow, and no more than 7 %."""
     start = symmetric_noise((64, 1, 16, 16), generator()).double() * NOISE.highest
-    out = multistep(gaussian(0.5), start, karras_sigmas(NOISE.steps, NOISE.highest, NOISE.lowest).double())
+    out = sample_dpmpp_2m(gaussian(0.5), start, karras_sigmas(NOISE.steps, NOISE.highest, NOISE.lowest).double())
     assert float(out.std() / (start.std() / NOISE.highest)) == pytest.approx(0.5, rel=0.07)
 
 
@@ -308,7 +308,7 @@ def test_the_sampler_tells_of_every_step_and_ends_on_the_clean_image() -> None:
     told = []
     clean = field(generator(), 3)
     sigmas = karras_sigmas(5, 10, 0.1)
-    out = multistep(
+    out = sample_dpmpp_2m(
         lambda x, sigma: clean, torch.randn(clean.shape, generator=generator()) * 10, sigmas, callback=told.append
     )
     assert told == [1, 2, 3, 4, 5]
@@ -343,7 +343,7 @@ def sampler() -> Any:
     def sample(samples: Any) -> Any:
         denoise = functools.partial(denoiser.guided, guidance=1.5)
         found = {}
-        for block in packed(samples, 4):
+        for block in pack_blocks(samples, 4):
             members = [None if each is None else samples[each] for each in block]
             images = draw(denoise, noise, members, karras_sigmas(3, 300, 0.1), device=CPU)
             found |= dict(zip([each for each in members if each], images, strict=True))
@@ -378,13 +378,13 @@ def test_samples_differ_from_each_other_and_between_classes(sampler: Any) -> Non
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 99)), unique=True), st.sampled_from([1, 4, 16]))
 def test_each_sample_has_its_place(samples: Any, block: Any) -> None:
     """All are drawn once, each at a place that nothing but itself decides; in order."""
-    blocks = packed(samples, block)
+    blocks = pack_blocks(samples, block)
     assert all(len(each) == block for each in blocks)
     assert sorted(each for row in blocks for each in row if each is not None) == list(range(len(samples)))
     for row in blocks:
         for place, number in enumerate(row):
             if number is not None:
-                (alone,) = packed([samples[number]], block)
+                (alone,) = pack_blocks([samples[number]], block)
                 assert alone.index(0) == place
 
 
@@ -392,11 +392,11 @@ def test_each_sample_has_its_place(samples: Any, block: Any) -> None:
 def test_few_samples_of_many_classes_fill_blocks(each: int) -> None:
     """Of fifty classes: at most one block in six more than there must be, and one."""
     samples = [(label, index) for label in range(50) for index in range(each)]
-    assert len(packed(samples, 16)) <= 1 + len(samples) / 16 * 7 / 6
+    assert len(pack_blocks(samples, 16)) <= 1 + len(samples) / 16 * 7 / 6
 
 
 def test_drawing_nothing_takes_no_block() -> None:
-    assert packed([], 4) == []
+    assert pack_blocks([], 4) == []
 
 
 # --- training ---
@@ -440,7 +440,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(at: int, tmp_path: Path)
     model_file.save(tmp_path / "x.safetensors", model_file.state_tensors(first), {"step": first.step})
     second = new_state(SMALL, config, CPU)
     model_file.restore_state(second, model_file.load_tensors(tmp_path / "x.safetensors"))
-    second.step = model_file.load_about(tmp_path / "x.safetensors")["step"]
+    second.step = model_file.load_metadata(tmp_path / "x.safetensors")["step"]
     assert same(first, second)
     assert same(run(config, state=second), whole)
 
@@ -499,7 +499,7 @@ def test_a_class_is_drawn_by_the_square_root_of_its_size(counts: Any, random: An
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     random.shuffle(labels)
     labels = torch.tensor(labels)
-    odds = class_odds(labels)
+    odds = class_weights(labels)
     assert float(odds.sum()) == pytest.approx(1)
     share = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, labels, odds)
     root = torch.tensor(counts, dtype=torch.float64).sqrt()
@@ -547,7 +547,7 @@ def test_tensors_and_their_description_come_back(tmp_path: Path) -> None:
     tensors = {"a": torch.arange(6.0).reshape(2, 3), "b.c": torch.tensor([1, 2])}
     about = {"format": 1, "classes": ["ä", "b"], "deep": {"x": [1.5, None, True]}}
     model_file.save(tmp_path / "x.safetensors", tensors, about)
-    assert model_file.load_about(tmp_path / "x.safetensors") == about
+    assert model_file.load_metadata(tmp_path / "x.safetensors") == about
     again = model_file.load_tensors(tmp_path / "x.safetensors")
     assert again.keys() == tensors.keys()
     assert all(torch.equal(again[name], tensors[name]) for name in tensors)
@@ -590,7 +590,7 @@ def test_loading_a_model_runs_no_code(writer: str, tmp_path: Path) -> None:
     else:
         torch.save({"weights": Trap(sprung)}, path)
     with pytest.raises(ValueError, match="no safetensors file"):
-        model_file.load_about(path)
+        model_file.load_metadata(path)
     assert not sprung.exists()
     pickle.loads(pickle.dumps(Trap(sprung))).close()  # the trap does work
     assert sprung.exists()
@@ -601,7 +601,7 @@ def test_files_that_are_no_models_are_refused(content: Any, tmp_path: Path) -> N
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"safetensors file"):
-        model_file.load_about(path)
+        model_file.load_metadata(path)
 
 
 def test_somebody_elses_safetensors_file_is_refused(tmp_path: Path) -> None:
@@ -609,7 +609,7 @@ def test_somebody_elses_safetensors_file_is_refused(tmp_path: Path) -> None:
     for metadata in (None, {"format": "pt"}, {model_file.METADATA_KEY: "no json"}, {model_file.METADATA_KEY: "[1]"}):
         save_file({"a": torch.zeros(2)}, path, metadata=metadata)
         with pytest.raises(ValueError, match="without netgen's metadata"):
-            model_file.load_about(path)
+            model_file.load_metadata(path)
 
 
 def test_a_class_with_places_of_its_own_differs_in_some_tokens_alone() -> None:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from netgen.diffusion.denoiser import image_noise
-from netgen.encoders.delay import Delay
-from netgen.encoders.gadf import Gadf
-from netgen.encoders.gasf import Gasf, _gauss_newton
+from netgen.encoders.delay import DelayEncoder
+from netgen.encoders.gadf import GadfEncoder
+from netgen.encoders.gasf import GasfEncoder, _gauss_newton
 from netgen.encoders.log_scale import IDLE, LogScale
 from netgen.encoders.registry import ENCODERS
 
@@ -51,8 +51,8 @@ def by_pyts(scaled: Any) -> Any:
 @given(data=st.data(), wide=st.booleans())
 def test_integers_survive_the_image(encoder: Any, data: Any, wide: Any) -> None:
     """Exactly, up to what the encoder says, whether the largest value of the set is in the series or not."""
-    series = data.draw(integers(encoder.exact_to))
-    scale = LogScale(np.full(4, float(encoder.exact_to))) if wide else LogScale.of(series)
+    series = data.draw(integers(encoder.largest_exact))
+    scale = LogScale(np.full(4, float(encoder.largest_exact))) if wide else LogScale.of(series)
     scaled, residual = encoder.decode(encoder.encode(scale.scale(series)))
     np.testing.assert_array_equal(scale.unscale(scaled), series)
     assert (residual < (1e-5 if encoder.name == "gadf" else 1e-6)).all()
@@ -61,7 +61,7 @@ def test_integers_survive_the_image(encoder: Any, data: Any, wide: Any) -> None:
 @every_encoder
 def test_integers_at_the_ends_survive_the_image(encoder: Any) -> None:
     """All at the top, all idle, one beside the other, and only the last digit apart."""
-    largest = encoder.exact_to
+    largest = encoder.largest_exact
     digits = np.full((1, 4, 16), largest - 1)
     digits[0, 0, 0] = largest - 8
     scale = LogScale(np.full(4, float(largest)))
@@ -97,7 +97,7 @@ def test_integers_of_real_sets_survive_the_image(encoder: Any, name: Any, real_t
     for begin in range(0, len(series), 64):
         part = series[begin : begin + 64]
         scaled, residual = encoder.decode(encoder.encode(scale.scale(part)))
-        back, fits = scale.unscale(scaled), part <= encoder.exact_to  # the scale goes beyond that
+        back, fits = scale.unscale(scaled), part <= encoder.largest_exact  # the scale goes beyond that
         np.testing.assert_array_equal(back[fits], part[fits])
         np.testing.assert_allclose(back, part, rtol=5e-6)
         assert residual.max() < 1e-6
@@ -159,7 +159,7 @@ def test_noise_is_seen_and_more_noise_is_more(encoder: Any, amount: float) -> No
 @settings(max_examples=30)
 def test_the_image_is_the_one_that_pyts_makes(scaled: Any) -> None:
     """pyts called by itself, series by series, gives the same pixels within float32."""
-    np.testing.assert_allclose(Gasf().encode(scaled), by_pyts(scaled), rtol=0, atol=6e-8)
+    np.testing.assert_allclose(GasfEncoder().encode(scaled), by_pyts(scaled), rtol=0, atol=6e-8)
 
 
 def test_the_image_is_the_cosine_of_the_sum_of_angles() -> None:
@@ -167,19 +167,19 @@ def test_the_image_is_the_cosine_of_the_sum_of_angles() -> None:
     scaled = np.random.default_rng(0).uniform(IDLE, 1, (1, 1, 7))
     angle = [np.arccos(value) for value in scaled[0, 0]]
     expected = [[np.cos(one + other) for other in angle] for one in angle]
-    np.testing.assert_allclose(Gasf().encode(scaled)[0, 0], expected, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(GasfEncoder().encode(scaled)[0, 0], expected, rtol=0, atol=1e-7)
 
 
 @given(hnp.arrays(np.float64, (1, 2, 16), elements=st.floats(IDLE, 1)))
 def test_images_are_symmetric(scaled: Any) -> None:
-    for images in (Gasf().encode(scaled), Gasf().encode_tensor(torch.from_numpy(scaled)).numpy()):
+    for images in (GasfEncoder().encode(scaled), GasfEncoder().encode_tensor(torch.from_numpy(scaled)).numpy()):
         np.testing.assert_array_equal(images, images.swapaxes(-1, -2))
 
 
 def test_what_is_not_symmetric_counts_half_from_either_side() -> None:
     """A model's image and its transpose are the same series."""
     images = np.random.default_rng(0).uniform(-0.5, 1, (3, 2, 8, 8))
-    for one, other in zip(Gasf().decode(images), Gasf().decode(images.swapaxes(-1, -2)), strict=True):
+    for one, other in zip(GasfEncoder().decode(images), GasfEncoder().decode(images.swapaxes(-1, -2)), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -188,10 +188,10 @@ def test_the_whole_image_beats_the_diagonal() -> None:
     rng = np.random.default_rng(1)
     truth = rng.uniform(0.3, 0.95, (20, 1, 64))
     noise = rng.standard_normal((20, 1, 64, 64)) * 0.1
-    images = Gasf().encode(truth) + (noise + noise.swapaxes(-1, -2)) / np.sqrt(2)
-    decoded, residual = Gasf().decode(images)
+    images = GasfEncoder().encode(truth) + (noise + noise.swapaxes(-1, -2)) / np.sqrt(2)
+    decoded, residual = GasfEncoder().decode(images)
     diagonal = np.sqrt(np.clip((np.diagonal(images, axis1=-2, axis2=-1) + 1) / 2, IDLE**2, 1))
-    by_diagonal = np.sqrt(((Gasf().encode(diagonal) - images) ** 2).mean((-2, -1)))
+    by_diagonal = np.sqrt(((GasfEncoder().encode(diagonal) - images) ** 2).mean((-2, -1)))
     assert (residual < by_diagonal).all()
     error, diagonal_error = (np.sqrt(((each - truth) ** 2).mean(-1)) for each in (decoded, diagonal))
     assert (error < diagonal_error).all()
@@ -201,16 +201,16 @@ def test_the_whole_image_beats_the_diagonal() -> None:
 def test_no_other_series_lies_nearer() -> None:
     """Moving any one value a little makes the distance to the image larger: it is a minimum."""
     rng = np.random.default_rng(2)
-    image = Gasf().encode(rng.uniform(0.4, 0.9, (1, 1, 10)))[0, 0].astype(float)
+    image = GasfEncoder().encode(rng.uniform(0.4, 0.9, (1, 1, 10)))[0, 0].astype(float)
     noise = rng.standard_normal((10, 10)) * 0.05
     image += noise + noise.T
-    best, residual = Gasf().decode(image)
+    best, residual = GasfEncoder().decode(image)
     assert ((best > IDLE) & (best < 1)).all()
     for place in range(10):
         for step in (-1e-3, 1e-3):
             moved = best.copy()
             moved[place] += step
-            distance = np.sqrt(np.mean((Gasf().encode_tensor(torch.from_numpy(moved)).numpy() - image) ** 2))
+            distance = np.sqrt(np.mean((GasfEncoder().encode_tensor(torch.from_numpy(moved)).numpy() - image) ** 2))
             assert distance > residual
 
 
@@ -241,7 +241,7 @@ def test_wild_images_give_finite_series(bins: int) -> None:
     square = (bins, bins)
     flat = [np.full(square, value) for value in (9.0, 1.0, 1 - 1e-9, 0.0, -0.875, -9.0)]
     images = np.stack([rng.normal(0, 50, square), *flat])
-    scaled, residual = Gasf().decode(images)
+    scaled, residual = GasfEncoder().decode(images)
     assert np.isfinite(residual).all()
     assert ((scaled >= IDLE) & (scaled <= 1)).all()
 
@@ -256,7 +256,7 @@ def test_the_difference_field_is_the_one_that_pyts_makes_but_for_the_diagonal(sc
 
     field = GramianAngularField(image_size=8, method="difference", sample_range=None)
     theirs = np.stack([[field.fit_transform(row[None])[0] for row in flow] for flow in scaled])
-    ours = Gadf().encode(scaled)
+    ours = GadfEncoder().encode(scaled)
     away = ~np.eye(8, dtype=bool)
     np.testing.assert_allclose(ours[..., away], theirs[..., away], rtol=0, atol=1e-7)
     np.testing.assert_allclose(np.diagonal(ours, axis1=-2, axis2=-1), scaled, rtol=0, atol=1e-7)
@@ -264,7 +264,7 @@ def test_the_difference_field_is_the_one_that_pyts_makes_but_for_the_diagonal(sc
 
 def test_rows_of_a_delay_embedding_are_what_comes_next() -> None:
     scaled = np.linspace(0.3, 0.9, 20)[None, None]
-    image = Delay().encode(scaled)[0, 0]
+    image = DelayEncoder().encode(scaled)[0, 0]
     for row in range(20):
         ahead = np.append(scaled[0, 0], np.full(16, IDLE))[row : row + 16]
         np.testing.assert_allclose(image[row], ahead, atol=1e-7)

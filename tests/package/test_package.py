@@ -92,10 +92,10 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_the_shipped_models_are_there_with_their_cards() -> None:
     """`video` and `base`, with the classes of the README, at most 12 MB each."""
-    models = {model.name: model for model in netgen.shipped_models()}
+    models = {model.name: model for model in netgen.bundled_models()}
     assert sorted(models) == ["base", "video"]
-    assert set(models["video"].about["classes"]) == {"netflix", "youtube", "twitch", "bilibili"}
-    assert {"alexa", "iot-setup", "tor-web"} < set(models["base"].about["classes"])
+    assert set(models["video"].metadata["classes"]) == {"netflix", "youtube", "twitch", "bilibili"}
+    assert {"alexa", "iot-setup", "tor-web"} < set(models["base"].metadata["classes"])
     for model in models.values():
         assert model.path.stat().st_size <= 12_000_000
         assert "# Model card" in model.card.read_text("utf-8")
@@ -107,7 +107,7 @@ def test_netflix_flows_come_out_of_the_box(tmp_path: Path) -> None:
         assert name in run(COMMAND, "synth", "--class", "netflix", "-n", "3", "-o", name, cwd=tmp_path)
     table = netgen.FlowTable.read(tmp_path / "a.parquet")
     assert table.labels.tolist() == ["netflix"] * 3
-    again = netgen.extract(tmp_path / "a.pcap", like=table)
+    again = netgen.extract(tmp_path / "a.pcap", spec_from=table)
     # as the table has them, but for what no packets can carry, which the exporter mends and counts
     assert np.array_equal(again.series(), plan(table, seed=0).series)
 

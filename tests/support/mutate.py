@@ -219,7 +219,7 @@ def _zstd(data: bytes) -> bytes:
 # -- what must hold ------------------------------------------------------------------------------
 
 
-def examine(path: Path, by: str = "flow") -> str:
+def examine(path: Path, group_by: str = "flow") -> str:
     """Read a capture that may be damaged; netgen may refuse it, and must not lose a packet from its account.
 
     Parameters
@@ -237,24 +237,24 @@ def examine(path: Path, by: str = "flow") -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # an overflow must not pass for a number
         try:
-            table = netgen.extract([path], by=by)
+            table = netgen.extract([path], group_by=group_by)
         except netgen.NetgenError as error:
             said = str(error)
             table = None
     if table is None:
         assert "\n" not in said, f"not one line: {said}"
         return "refused"
-    account = table.about["account"]
+    read_report = table.metadata["account"]
     packets = table.table["packets"].to_pylist()
-    accounted = account["in_flows"] + sum(account["skipped"].values())
-    assert account["packets"] == accounted, "packets are neither in flows nor skipped"
-    assert account["in_flows"] == sum(packets), "the flows have other packets than the account"
-    assert account["flows"] == len(table), "the table has other flows than the account"
+    accounted = read_report["in_flows"] + sum(read_report["skipped"].values())
+    assert read_report["packets"] == accounted, "packets are neither in flows nor skipped"
+    assert read_report["in_flows"] == sum(packets), "the flows have other packets than the account"
+    assert read_report["flows"] == len(table), "the table has other flows than the account"
     series = table.series()
     assert (series >= 0).all(), "less than nothing in a bin"
     assert series[:, 2:].sum() + sum(table.table["cut_packets"].to_pylist()) == sum(packets), "series lack packets"
     assert min(table.table["duration_ns"].to_pylist(), default=0) >= 0, "a flow ends before it begins"
-    return "damaged" if account["damaged"] else "whole"
+    return "damaged" if read_report["damaged"] else "whole"
 
 
 # -- captures to damage --------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 from netgen._version import __version__
 from netgen.capture.errors import InputError
 from netgen.capture.files import check_output, whole_file
-from netgen.encoders.gasf import Gasf
+from netgen.encoders.gasf import GasfEncoder
 from netgen.encoders.log_scale import LogScale
 from netgen.evaluation import distances, privacy
 from netgen.evaluation.estimate import Figure
@@ -160,7 +160,7 @@ def _class_charts(
     typical = [
         each[np.argsort(total)[len(total) // 2]][None] for each, total in zip((real, synth), totals, strict=True)
     ]
-    images = [Gasf().encode(scale.scale(np.abs(each)))[0, shown.channel] for each in typical]
+    images = [GasfEncoder().encode(scale.scale(np.abs(each)))[0, shown.channel] for each in typical]
     shares = (0.05, 0.25, 0.5, 0.75, 0.95)
     size = (4.6, 2.4)
     return "".join(

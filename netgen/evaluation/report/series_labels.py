@@ -44,7 +44,7 @@ class Shown:
     @classmethod
     def of(cls, spec: SeriesSpec) -> Shown:
         """Of series of a kind."""
-        if spec.kind == PACKETS:
+        if spec.view == PACKETS:
             number = np.arange(1, spec.length + 1)
             size = "IP bytes of a packet, negative down"
             dark = "dark where two packets are both small, bright where both are large, whichever way they go"

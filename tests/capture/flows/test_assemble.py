@@ -55,7 +55,7 @@ def up_and_down(table: Any) -> Any:
 
 
 def notes(table: Any) -> Any:
-    return table.about["account"]["notes"]
+    return table.metadata["account"]["notes"]
 
 
 def tcp(packet: Any, flags: Any, seq: Any = 1, side: Any = "A", payload: Any = b"", port: Any = 1000) -> Any:
@@ -240,7 +240,7 @@ def test_timeouts_and_parts_of_any_size_give_the_flows_of_the_rules(
         patch.setattr(reader, "SEGMENT", segment)
         cut = extract(path, spec=WHOLE, **options)
     assert cut.table.equals(whole.table)
-    assert cut.about == whole.about
+    assert cut.metadata == whole.metadata
 
 
 def test_keys_that_are_forgotten_when_their_flows_have_ended_are_flows_anew(
@@ -432,7 +432,7 @@ def test_by_capture_is_one_row_with_each_flows_own_direction(packet: Any, flows_
         (2, packet.udp4(9, 53, b"abc", B, A)),
         (400, packet.udp4(9, 53, b"abc", B, A)),
     ]
-    table = flows_of(frames, by="capture")
+    table = flows_of(frames, group_by="capture")
     assert rows(table, "packets", "duration_ns", "src", "protocol") == [(4, 400 * NS, None, None)]
     assert up_and_down(table) == [[3, 1]]
 
@@ -443,7 +443,7 @@ def test_by_host_is_one_row_for_each_initiating_address(packet: Any, flows_of: A
         (2, packet.udp4(9, 53, b"abc", B, A)),
         (500, packet.udp4(10, 53, b"", A, B)),
     ]
-    table = flows_of(frames, by="host")
+    table = flows_of(frames, group_by="host")
     assert rows(table, "src", "protocol", "packets", "bytes", "duration_ns") == [
         (A, None, 3, 40 + 40 + 28, 500 * NS),
         (B, 17, 1, 31, 0),

@@ -77,8 +77,8 @@ def flows(path: Any, segment: Any = 1 << 25, **options: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SEGMENT", segment)
         table = extract(path, spec=WHOLE, **options)
-    account = table.about["account"]
-    assert account["packets"] == account["in_flows"] == sum(table.table["packets"].to_pylist())
+    read_report = table.metadata["account"]
+    assert read_report["packets"] == read_report["in_flows"] == sum(table.table["packets"].to_pylist())
     return list(zip(table.table["src_port"].to_pylist(), table.table["packets"].to_pylist(), strict=True))
 
 
@@ -184,7 +184,7 @@ def test_flows_are_those_of_the_rules_however_the_file_is_cut(capture: Any, fram
     assert rows == expected
     _, cut = whole_rows(path, segment)
     assert cut.table.equals(whole.table)
-    assert cut.about == whole.about
+    assert cut.metadata == whole.metadata
 
 
 # -- memory --------------------------------------------------------------------------------------

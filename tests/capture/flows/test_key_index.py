@@ -27,7 +27,7 @@ def some_keys(numbers: Any) -> Any:
 )
 def test_numbers_are_those_of_a_dict(batches: Any, clash: Any) -> None:
     """As long as a key is in use its number is its own, even if all hashes are equal; afterwards it is new."""
-    table, known = key_index.Slots(), {}
+    table, known = key_index.KeyIndex(), {}
     with pytest.MonkeyPatch.context() as patch:
         if clash:
             patch.setattr(key_index, "_FACTORS", np.zeros(6, np.uint64))

@@ -37,7 +37,7 @@ COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "start_ns",
 
 def netgen_rows(path: Any, **options: Any) -> Any:
     """Flows of a capture as netgen has them, in the form of the oracle's rows, and how often each occurs."""
-    table = netgen.extract([path], like=WHOLE, **options)
+    table = netgen.extract([path], spec_from=WHOLE, **options)
     columns = [table.table[name].to_pylist() for name in COLUMNS]
     for number in (1, 3):
         columns[number] = [str(ipaddress.ip_address(each)) for each in columns[number]]
@@ -471,8 +471,8 @@ def captures_of(shared_data: Any, folder: Any) -> Any:
     truth = json.loads((shared_data / "captures" / "truth.json").read_text())
     names = [
         name
-        for name, about in truth.items()
-        if name.startswith(folder) and about["linktype_raw"] & 0xFFFF in oracle.LINKTYPES
+        for name, metadata in truth.items()
+        if name.startswith(folder) and metadata["linktype_raw"] & 0xFFFF in oracle.LINKTYPES
     ]
     assert len(names) > 100
     return [shared_data / "captures" / name for name in names]

@@ -44,7 +44,7 @@ def capture(pcap_bytes: Any, packet: Any, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def whole(capture: Any) -> Any:
     """The table of that capture with all in memory, by what a row is."""
-    return {by: extract(capture, by=by) for by in ("flow", "host", "capture")}
+    return {group_by: extract(capture, group_by=group_by) for group_by in ("flow", "host", "capture")}
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def same(one: Any, other: Any) -> None:
     assert one.spec == other.spec
-    assert one.about == other.about
+    assert one.metadata == other.metadata
     assert one.table.equals(other.table)
     one.table.validate(full=True)
 
@@ -87,10 +87,10 @@ def test_the_series_are_those_of_packets_counted_one_by_one(capture: Any, packet
     block=st.sampled_from([7, 100, 1799, 1800, 4096]),
     kept=st.sampled_from([0, 16, 20_000, 1 << 30]),
     segment=st.sampled_from([3_000, 40_000, 1 << 25]),
-    by=st.sampled_from(["flow", "host", "capture"]),
+    group_by=st.sampled_from(["flow", "host", "capture"]),
 )
 def test_the_table_is_the_same_wherever_packets_are_put_by(
-    capture: Any, whole: Any, block: Any, kept: Any, segment: Any, by: Any
+    capture: Any, whole: Any, block: Any, kept: Any, segment: Any, group_by: Any
 ) -> None:
     """In memory, in a file, or some of them; by blocks of any number of flows, in batches of any size."""
     with pytest.MonkeyPatch.context() as patch:
@@ -99,20 +99,20 @@ def test_the_table_is_the_same_wherever_packets_are_put_by(
         patch.setattr(spill, "IN_MEMORY", kept)
         patch.setattr(growable, "IN_MEMORY", kept)
         patch.setattr(reader, "SEGMENT", segment)
-        same(extract(capture, by=by), whole[by])
+        same(extract(capture, group_by=group_by), whole[group_by])
 
 
 @pytest.mark.parametrize("block", [64, 4096])
 @pytest.mark.parametrize("by", ["flow", "host"])
 def test_a_table_written_block_by_block_is_the_one_in_memory(
-    capture: Any, whole: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, block: int, by: str
+    capture: Any, whole: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, block: int, group_by: str
 ) -> None:
     monkeypatch.setattr(spill, "BLOCK", block)
     monkeypatch.setattr(engine, "BLOCK", block)
     path = tmp_path / "a.parquet"
-    told = extraction(capture, by=by).write(path)
-    same(FlowTable.read(path), whole[by])
-    assert told == whole[by].summary()
+    told = extraction(capture, group_by=group_by).write(path)
+    same(FlowTable.read(path), whole[group_by])
+    assert told == whole[group_by].summary()
 
 
 def test_rows_that_are_left_out_leave_no_packets_behind(
@@ -125,7 +125,7 @@ def test_rows_that_are_left_out_leave_no_packets_behind(
     packets = np.array(whole["flow"].table["packets"].to_pylist())
     assert 100 < len(few) < 1700
     assert (few.series() == whole["flow"].series()[packets >= 4]).all()
-    assert few.about["account"]["in_flows"] == packets[packets >= 4].sum()
+    assert few.metadata["account"]["in_flows"] == packets[packets >= 4].sum()
 
 
 def test_several_captures_do_not_get_mixed_up(

@@ -14,9 +14,9 @@ WAYS_OF_ROWS = ("flow", "host", "capture")
 _MANY = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def examine(path: Any, data: Any, by: Any = "flow") -> Any:
+def examine(path: Any, data: Any, group_by: Any = "flow") -> Any:
     path.write_bytes(data)
-    return damage.examine(path, by)
+    return damage.examine(path, group_by)
 
 
 def test_mutations_depend_on_data_and_seed_alone() -> None:
@@ -49,10 +49,10 @@ def test_300_damaged_real_captures(shared_data: Path, tmp_path: Path) -> None:
     data=st.sampled_from(MADE),
     other=st.sampled_from(MADE),
     seed=st.integers(0, 2**32),
-    by=st.sampled_from(WAYS_OF_ROWS),
+    group_by=st.sampled_from(WAYS_OF_ROWS),
 )
-def test_damaged_made_captures(tmp_path: Path, data: Any, other: Any, seed: int, by: Any) -> None:
-    examine(tmp_path / "a.pcap", damage.mutate(data, seed, other), by)
+def test_damaged_made_captures(tmp_path: Path, data: Any, other: Any, seed: int, group_by: Any) -> None:
+    examine(tmp_path / "a.pcap", damage.mutate(data, seed, other), group_by)
 
 
 @_MANY

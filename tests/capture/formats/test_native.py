@@ -33,7 +33,7 @@ def found(path: Any, **options: Any) -> Any:
         table = extract([path], names="all", **options)
     except CaptureError as error:
         return str(error)
-    return table.table.to_pydict(), table.series().tolist(), table.about
+    return table.table.to_pydict(), table.series().tolist(), table.metadata
 
 
 def both(path: Any, **options: Any) -> Any:
@@ -51,15 +51,15 @@ def both(path: Any, **options: Any) -> Any:
     seed=st.integers(0, 1 << 32),
     whole=st.booleans(),
     bin_ns=st.sampled_from([None, 1_000, 1_000_000, 1_000_000_000]),
-    by=st.sampled_from(["flow", "flow", "host"]),
+    group_by=st.sampled_from(["flow", "flow", "host"]),
 )
 def test_a_capture_reads_the_same_damaged_or_not(
-    tmp_path_factory: pytest.TempPathFactory, number: Any, seed: int, whole: Any, bin_ns: Any, by: Any
+    tmp_path_factory: pytest.TempPathFactory, number: Any, seed: int, whole: Any, bin_ns: Any, group_by: Any
 ) -> None:
     path = tmp_path_factory.mktemp("native") / "a.pcap"
     path.write_bytes(CAPTURES[number] if whole else mutate(CAPTURES[number], seed, CAPTURES[seed % 4]))
     active = 3_000_000_000 if seed % 2 else None
-    both(path, active_timeout_ns=active, idle_timeout_ns=1_000_000_000 + seed, bin_ns=bin_ns, by=by)
+    both(path, active_timeout_ns=active, idle_timeout_ns=1_000_000_000 + seed, bin_ns=bin_ns, group_by=group_by)
 
 
 @needs_library

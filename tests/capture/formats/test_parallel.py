@@ -115,13 +115,13 @@ def test_any_number_of_processes_gives_the_same_bytes(folder: Any, short_segment
 
 
 def test_each_file_is_told_of_whoever_read_it(folder: Any, short_segments: Any) -> None:
-    account = extract(folder, workers=1).about["account"]
+    read_report = extract(folder, workers=1).metadata["account"]
     short_segments()
     seen = []
-    several = extract(folder, workers=2, progress=lambda done, total: seen.append(done)).about["account"]
-    assert several == account
-    assert account["not_captures"] == ["captures/h.txt", "captures/small/empty.pcap"]
-    assert [each["file"] for each in account["damaged"]] == ["captures/d.pcap"]
+    several = extract(folder, workers=2, progress=lambda done, total: seen.append(done)).metadata["account"]
+    assert several == read_report
+    assert read_report["not_captures"] == ["captures/h.txt", "captures/small/empty.pcap"]
+    assert [each["file"] for each in read_report["damaged"]] == ["captures/d.pcap"]
     assert seen == sorted(seen)
     with pytest.raises(CaptureError, match=r"h\.txt is no capture"):
         extract([folder / "a.pcap", folder / "h.txt"], workers=2)

@@ -80,7 +80,7 @@ def plain(pcap_bytes: Any, frames: Any) -> Any:
 def read(path: Any) -> Any:
     """The table of a capture, and its account."""
     table = extract(path)
-    return table.table, table.about["account"]
+    return table.table, table.metadata["account"]
 
 
 def packets(path: Any) -> Any:
@@ -182,7 +182,7 @@ def test_compressed_captures_are_found_in_folders(tmp_path: Path, plain: Any) ->
     folder.mkdir()
     for kind in KINDS:
         (folder / kind).write_bytes(PACK[kind](plain))
-    table = extract(folder, by="capture")
+    table = extract(folder, group_by="capture")
     assert table.table["source"].to_pylist() == [f"set/{kind}" for kind in sorted(KINDS)]
     assert table.table["packets"].to_pylist() == [400] * len(KINDS)
 
@@ -238,9 +238,9 @@ def test_a_cut_stream_keeps_what_came_out_and_says_so(
 def test_a_cut_stream_is_refused_if_nothing_may_be_lost(tmp_path: Path, plain: Any) -> None:
     path = tmp_path / "a"
     path.write_bytes(gzip.compress(plain)[:90_000])
-    account = extract(path).about["account"]
-    assert 100 < account["packets"] < 400
-    assert len(account["damaged"]) == 1
+    read_report = extract(path).metadata["account"]
+    assert 100 < read_report["packets"] < 400
+    assert len(read_report["damaged"]) == 1
     with pytest.raises(CaptureError, match="gzip data are cut"):
         extract(path, strict=True)
 
@@ -254,11 +254,11 @@ def test_a_corrupt_stream_is_said_to_be_one(tmp_path: Path, plain: Any, kind: An
     data[min(int(8 + at * len(data)), len(data) - 1)] ^= flip
     path.write_bytes(data)
     try:
-        account = extract(path).about["account"]
+        read_report = extract(path).metadata["account"]
     except CaptureError:
         return
-    assert account["packets"] == account["in_flows"] + sum(account["skipped"].values())
-    assert account["damaged"] or account["packets"] == 400
+    assert read_report["packets"] == read_report["in_flows"] + sum(read_report["skipped"].values())
+    assert read_report["damaged"] or read_report["packets"] == 400
 
 
 @pytest.mark.parametrize("kind", [None, *KINDS])
@@ -356,10 +356,10 @@ def test_standard_input_is_read(tmp_path: Path, plain: Any, kind: str | None) ->
     assert ran.returncode == 0, ran.stderr
     path = tmp_path / "a"
     path.write_bytes(plain)
-    expected, account = read(path)
+    expected, read_report = read(path)
     found = FlowTable.read(out)
     assert found.table.drop_columns("source").equals(expected.drop_columns("source"))
-    assert found.about["account"] == account
+    assert found.metadata["account"] == read_report
     assert set(found.table["source"].to_pylist()) == {"stdin"}
     assert json.loads(ran.stdout)["flows"] == 7
 
@@ -392,7 +392,7 @@ def test_a_named_pipe_is_read(tmp_path: Path, plain: Any, kind: str | None, jobs
     path.unlink()
     with pipe(path, PACK[kind](plain) if kind else plain):
         table = extract(path, workers=jobs)
-    assert (table.table, table.about["account"]) == expected
+    assert (table.table, table.metadata["account"]) == expected
 
 
 def test_a_pipe_and_files_are_read_in_the_order_they_were_named(tmp_path: Path, plain: Any) -> None:
@@ -401,7 +401,9 @@ def test_a_pipe_and_files_are_read_in_the_order_they_were_named(tmp_path: Path, 
         path.write_bytes(plain)
     seen = []
     with pipe(tmp_path / "b", plain) as between:
-        table = extract([files[0], between, files[1]], by="capture", progress=lambda done, total: seen.append(total))
+        table = extract(
+            [files[0], between, files[1]], group_by="capture", progress=lambda done, total: seen.append(total)
+        )
     assert table.table["source"].to_pylist() == [str(tmp_path / name) for name in "abc"]
     assert set(seen) == {None}  # how much a pipe will hold nobody knows
 
@@ -410,7 +412,7 @@ def test_a_pipe_in_a_folder_is_no_capture(tmp_path: Path, plain: Any) -> None:
     """It would wait for whoever writes to it."""
     (tmp_path / "a").write_bytes(plain)
     os.mkfifo(tmp_path / "b")
-    assert extract(tmp_path).about["account"]["files"] == 1
+    assert extract(tmp_path).metadata["account"]["files"] == 1
 
 
 # -- what is refused -----------------------------------------------------------------------------

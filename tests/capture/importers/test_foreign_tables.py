@@ -29,7 +29,7 @@ def test_netgens_own_tables_are_read_as_ever(tiny_flows: Any, tmp_path: Path) ->
 
 def test_a_csv_that_netgen_wrote_comes_back(tiny_flows: Any, tmp_path: Path) -> None:
     write_csv(tiny_flows, tmp_path / "a.csv")
-    again = read_table(tmp_path / "a.csv", like=tiny_flows.spec)
+    again = read_table(tmp_path / "a.csv", spec_from=tiny_flows.spec)
     assert again.spec == tiny_flows.spec
     assert (again.series() == tiny_flows.series()).all()
     assert again.labels.tolist() == tiny_flows.labels.tolist()
@@ -40,7 +40,7 @@ def test_lists_of_any_kind_are_series(plain: Any, tmp_path: Path, kind: Any) -> 
     series, columns = plain
     table = {name: column.cast(kind) for name, column in columns.items()}
     pq.write_table(pa.table({**table, "Class": ["a", None] * 5}), tmp_path / "a.parquet")
-    found = read_table(tmp_path / "a.parquet", like=SeriesSpec(bin_ns=7, length=8))
+    found = read_table(tmp_path / "a.parquet", spec_from=SeriesSpec(bin_ns=7, length=8))
     assert (found.series() == series).all()
     assert found.spec == SeriesSpec(bin_ns=7, length=8)
     assert found.labels.tolist() == ["a", None] * 5

@@ -42,15 +42,15 @@ def traces(tmp_path: Path) -> Any:
 
 def balanced(table: Any) -> Any:
     """The account of a table, checked."""
-    account = table.about["account"]
-    added = account["notes"].get(ADDED, 0)
-    assert account["packets"] + added == account["in_flows"] + sum(account["skipped"].values())
-    assert account["in_flows"] == sum(table.table["packets"].to_pylist())
-    assert all(account["skipped"].values())
-    assert all(account["notes"].values())
+    read_report = table.metadata["account"]
+    added = read_report["notes"].get(ADDED, 0)
+    assert read_report["packets"] + added == read_report["in_flows"] + sum(read_report["skipped"].values())
+    assert read_report["in_flows"] == sum(table.table["packets"].to_pylist())
+    assert all(read_report["skipped"].values())
+    assert all(read_report["notes"].values())
     inside = table.series()[:, 2:].sum() + sum(table.table["cut_packets"].to_pylist())
-    assert inside == account["in_flows"]
-    return account
+    assert inside == read_report["in_flows"]
+    return read_report
 
 
 def column(table: Any, name: Any) -> Any:
@@ -106,9 +106,9 @@ def test_sizes_become_ip_bytes(sizes: str, volume: Any, packets: Any, skipped: i
     path = write_parquet(tmp_path / "t.parquet", [[0], [0], [0], [0]], [[60], [-34], [20], [-19]])
     table = import_traces(path, sizes=sizes, spec=SPEC)
     assert (column(table, "bytes"), column(table, "packets")) == (volume, packets)
-    account = balanced(table)
-    assert account["skipped"] == ({"smaller than an IP header": skipped} if skipped else {})
-    assert table.about["sizes"] == sizes
+    read_report = balanced(table)
+    assert read_report["skipped"] == ({"smaller than an IP header": skipped} if skipped else {})
+    assert table.metadata["sizes"] == sizes
 
 
 @given(
@@ -150,9 +150,9 @@ def test_frames_over_the_mtu_are_split_into_packets(tmp_path: Path) -> None:
         3,
         2 + full + 1,
     ]
-    account = balanced(table)
-    assert account["notes"] == {"frames over the MTU, split into packets": 3, ADDED: 1 + 1 + full}
-    assert column(table, "bytes") == [1500 + 1501 + 2960 + 65535 + 40 * account["notes"][ADDED]]
+    read_report = balanced(table)
+    assert read_report["notes"] == {"frames over the MTU, split into packets": 3, ADDED: 1 + 1 + full}
+    assert column(table, "bytes") == [1500 + 1501 + 2960 + 65535 + 40 * read_report["notes"][ADDED]]
 
 
 @given(st.integers(1501, 300_000))
@@ -187,9 +187,9 @@ def test_classes_are_renamed_or_all_made_one(traces: Any) -> None:
 
 
 def test_traces_of_too_few_packets_are_left_out_and_counted(traces: Any) -> None:
-    account = balanced(import_traces(traces, min_packets=2, spec=SPEC))
-    assert account["skipped"] == {"in traces of too few packets": 1}
-    assert account["notes"] == {"traces of too few packets": 1}
+    read_report = balanced(import_traces(traces, min_packets=2, spec=SPEC))
+    assert read_report["skipped"] == {"in traces of too few packets": 1}
+    assert read_report["notes"] == {"traces of too few packets": 1}
     with pytest.raises(TableError, match=r"no trace has 5 packets\. Lower --min-packets"):
         import_traces(traces, min_packets=5)
 
@@ -276,13 +276,13 @@ def test_real_sets_are_imported_whole(name: Any, real_table: Any, shared_data: P
     raw = pq.read_table(shared_data / "series" / f"{name}.parquet", columns=["label", "signed_bytes"])
     sizes = np.abs(raw["signed_bytes"].combine_chunks().flatten().to_numpy().astype(np.int64))
     table = real_table(name)
-    account = balanced(table)
-    assert (account["traces"], account["packets"]) == (raw.num_rows, len(sizes))
+    read_report = balanced(table)
+    assert (read_report["traces"], read_report["packets"]) == (raw.num_rows, len(sizes))
     assert column(table, "label") == raw["label"].to_pylist()
-    added = account["notes"].get(ADDED, 0)
-    change = {"frame": -14, "ip": 0, "payload": 40}[table.about["sizes"]]
+    added = read_report["notes"].get(ADDED, 0)
+    change = {"frame": -14, "ip": 0, "payload": 40}[table.metadata["sizes"]]
     header_only = sizes[sizes + change < 20]
-    assert account["skipped"].get("smaller than an IP header", 0) == len(header_only)
+    assert read_report["skipped"].get("smaller than an IP header", 0) == len(header_only)
     volume = int(sizes.sum() + change * len(sizes) - (header_only + change).sum() + 40 * added)
     assert sum(column(table, "bytes")) == volume
     assert (added > 0) == (name == "video_platform")  # the one set with offloaded frames

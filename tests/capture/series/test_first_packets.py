@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 import netgen
 import netgen.capture.series.first_packets
-from netgen.capture.errors import InputError, ModelError, OutputError, SpecMismatch, TableError
+from netgen.capture.errors import InputError, ModelError, OutputError, SpecMismatchError, TableError
 from netgen.capture.importers.foreign_tables import read_table
 from netgen.capture.series.feasible import PacketLimits, feasible_packets
-from netgen.capture.series.first_packets import FirstPackets, as_bins, count_packets
+from netgen.capture.series.first_packets import PacketCounter, as_bins, count_packets
 from netgen.capture.series.spec import NS, SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
-from netgen.encoders.decoding.packet_scaler import SequenceScale
+from netgen.encoders.decoding.packet_scaler import PacketScaler
 from netgen.evaluation.report.sections import write_report
 from netgen.exporters.pcap.plan import plan
 from netgen.exporters.verify.verify import verify
@@ -71,7 +71,7 @@ def test_the_first_packets_are_those_of_a_slow_loop(given_packets: Any, often: A
             expected[flow, 0, place] = size if up else -size
             expected[flow, 1, place] = offset // US - before if place else 0
             before = offset // US
-    counter = FirstPackets(flows, spec)
+    counter = PacketCounter(flows, spec)
     with pytest.MonkeyPatch.context() as patch:
         if often:
             patch.setattr(netgen.capture.series.first_packets, "_MANY", 3)
@@ -104,7 +104,7 @@ def test_a_capture_is_read_as_dpkt_reads_it(pcap_file: Any, tmp_path: Path) -> N
             up = ip.src[:2] == b"\xc6\x12"
             key = ends if up else ends[::-1]
             seen.setdefault(key, []).append((round(float(stamp) * 1e9), ip.len if up else -ip.len))
-    again = netgen.extract(tmp_path / "x.pcap", kind="packets", length=16)
+    again = netgen.extract(tmp_path / "x.pcap", view="packets", length=16)
     assert again.spec == table.spec
     expected = [[size for _, size in each[:16]] + [0] * (16 - len(each)) for each in seen.values()]
     assert sorted(again.series()[:, 0].tolist()) == sorted(expected)
@@ -115,18 +115,18 @@ def test_a_capture_is_read_as_dpkt_reads_it(pcap_file: Any, tmp_path: Path) -> N
 def test_extraction_keeps_the_account_and_the_totals(tmp_path: Path) -> None:
     """Packets beyond the series are counted, and totals are of whole flows whatever the series holds."""
     netgen.write(FlowTable.build(talks(30, 32), SeriesSpec.packets(32), label="a"), tmp_path / "x.pcap")
-    long, short = (netgen.extract(tmp_path / "x.pcap", kind="packets", length=each) for each in (64, 4))
+    long, short = (netgen.extract(tmp_path / "x.pcap", view="packets", length=each) for each in (64, 4))
     for name in ("packets", "bytes", "duration_ns", "start_ns"):
         assert long.table[name].to_pylist() == short.table[name].to_pylist()
     cut = np.array(short.table["cut_packets"].to_pylist())
     np.testing.assert_array_equal(cut, np.array(short.table["packets"].to_pylist()) - 4)
-    assert short.about["account"]["notes"]["packets after the last of a series"] == cut.sum() > 0
+    assert short.metadata["account"]["notes"]["packets after the last of a series"] == cut.sum() > 0
     np.testing.assert_array_equal(short.series(), long.series()[:, :, :4])
 
 
 def test_any_number_of_processes_gives_the_same_table(tmp_path: Path) -> None:
     netgen.write(FlowTable.build(talks(30), SeriesSpec.packets(16), label="a"), tmp_path / "x.pcap")
-    one, two = (netgen.extract(tmp_path / "x.pcap", kind="packets", length=16, jobs=jobs) for jobs in (1, 2))
+    one, two = (netgen.extract(tmp_path / "x.pcap", view="packets", length=16, jobs=jobs) for jobs in (1, 2))
     assert one.table.equals(two.table)
 
 
@@ -185,7 +185,7 @@ def test_kinds_are_never_mixed() -> None:
     packets, bins = SeriesSpec.packets(16), SeriesSpec(NS, 16)
     assert SeriesSpec.from_json(packets.to_json()) == packets != bins
     assert "bin_ns" not in packets.to_json()
-    with pytest.raises(SpecMismatch, match="the first 16 packets"):
+    with pytest.raises(SpecMismatchError, match="the first 16 packets"):
         packets.require_equal(bins, "a", "b")
     with pytest.raises(InputError, match="no bins"):
         SeriesSpec(NS, 16, "packets", packets.channels)
@@ -215,12 +215,12 @@ def test_what_cannot_be_cut_is_refused_before_anything_is_read(options: Any, sai
 def test_packets_come_back_from_their_scale(seed: int, flows: Any) -> None:
     """Sizes exactly, through the float32 of an image; gaps as near as such a number holds them."""
     series = talks(flows, seed=seed)
-    scale = SequenceScale.of(series)
+    scale = PacketScaler.of(series)
     scaled = scale.scale(series)
     assert scaled.shape == (flows, 3, 16)
     assert scaled.min() >= 0.25
     assert scaled.max() <= 1
-    again = SequenceScale.from_json(json.loads(json.dumps(scale.to_json())))
+    again = PacketScaler.from_json(json.loads(json.dumps(scale.to_json())))
     found = again.decode(scaled.astype(np.float32), np.array([20, 20]), np.array([1500, 1500]))
     np.testing.assert_array_equal(found[:, 0], series[:, 0])
     np.testing.assert_allclose(found[:, 1], series[:, 1], atol=1, rtol=1e-4)
@@ -233,7 +233,7 @@ def test_whatever_is_drawn_becomes_a_feasible_series(seed: int, noise: Any) -> N
     series = talks(8, seed=seed)
     labels = np.arange(8) % 2
     limits = PacketLimits.of(as_bins(series, SeriesSpec.packets(16)), labels, 2)
-    scale = SequenceScale.of(series)
+    scale = PacketScaler.of(series)
     drawn = scale.scale(series) + noise * np.random.default_rng(seed).standard_normal((8, 3, 16))
     found = scale.decode(drawn, limits.smallest[labels], limits.largest[labels])
     same, changed = feasible_packets(found, labels, limits)
@@ -246,7 +246,7 @@ def test_one_packet_that_looks_like_none_does_not_end_a_flow() -> None:
     """Where a flow ends is decided by all of its places: a weak packet among strong ones stays, one behind goes."""
     series = talks(30, 32)
     series = series[(series[:, 0] != 0).sum(1) >= 12][:1]
-    scale = SequenceScale.of(series)
+    scale = PacketScaler.of(series)
     number = int((series[0, 0] != 0).sum())
     drawn = scale.scale(series)
     drawn[0, :2, 5] = 0.26
@@ -292,7 +292,7 @@ def test_the_closed_loop_of_packets(tmp_path: Path) -> None:
     assert (~planned.changed).mean() > 0.9
     report = netgen.write(table, tmp_path / "x.pcap")
     assert report.mended == planned.mended
-    again = netgen.extract(tmp_path / "x.pcap", like=table, idle_timeout="10h")
+    again = netgen.extract(tmp_path / "x.pcap", spec_from=table, idle_timeout="10h")
     np.testing.assert_array_equal(again.series(), planned.series)
     assert again.table["protocol"].to_pylist() == table.table["protocol"].to_pylist()
 
@@ -311,7 +311,7 @@ def test_packets_of_one_microsecond_keep_their_order(tmp_path: Path) -> None:
     series[0, 0] = [100, 101, 102, -103, 104, -105, 106, 107]
     table = FlowTable.build(series, SeriesSpec.packets(8), protocol=17)
     netgen.write(table, tmp_path / "x.pcap")
-    again = netgen.extract(tmp_path / "x.pcap", like=table)
+    again = netgen.extract(tmp_path / "x.pcap", spec_from=table)
     np.testing.assert_array_equal(again.series(), series)
 
 
@@ -327,7 +327,7 @@ def test_too_many_packets_of_one_microsecond_name_the_flow(tmp_path: Path) -> No
 
 def test_verify_finds_nothing_wrong_with_such_a_capture(tmp_path: Path) -> None:
     netgen.write(FlowTable.build(talks(40), SeriesSpec.packets(16), label="a"), tmp_path / "x.pcap")
-    assert verify(tmp_path / "x.pcap").findings == ()
+    assert verify(tmp_path / "x.pcap").issues == ()
 
 
 # -- learning ------------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def test_a_model_of_packets_draws_packets_of_its_classes(learnt: Any) -> None:
         assert ours.max() <= sizes[name].max()
     again = netgen.load(path).sample({"large": 6}, seed=4)
     np.testing.assert_array_equal(again.series(), drawn.take(drawn.labels == "large").series())
-    assert model.about()["series"] == SeriesSpec.packets(8).to_json()
+    assert model.metadata()["series"] == SeriesSpec.packets(8).to_json()
 
 
 def test_evaluation_report_and_picture_of_packets(learnt: Any, tmp_path: Path) -> None:
@@ -387,9 +387,9 @@ def test_a_model_that_says_another_kind_than_its_network_is_refused(learnt: Any,
     from netgen.diffusion import model_file
 
     _, path = learnt
-    about = model_file.load_about(path)
-    about["series"] = SeriesSpec(NS, 8).to_json()
-    model_file.save(tmp_path / "m.safetensors", model_file.load_tensors(path), about)
+    metadata = model_file.load_metadata(path)
+    metadata["series"] = SeriesSpec(NS, 8).to_json()
+    model_file.save(tmp_path / "m.safetensors", model_file.load_tensors(path), metadata)
     with pytest.raises(ModelError, match="does not make series of bins"):
         netgen.load(tmp_path / "m.safetensors")
 
@@ -425,5 +425,5 @@ def test_the_commands_from_capture_to_capture(learnt: Any, tmp_path: Path) -> No
 def test_traces_are_cut_into_packets(tmp_path: Path) -> None:
     lines = ["time,size,direction", "0,60,up", "0.001,1000,down", "0.0035,52,up"]
     (tmp_path / "t.csv").write_text("\n".join(lines))
-    table = netgen.import_traces(tmp_path / "t.csv", kind="packets", length=4, label="x")
+    table = netgen.import_traces(tmp_path / "t.csv", view="packets", length=4, label="x")
     assert table.series()[0].tolist() == [[60, -1000, 52, 0], [0, 1000, 2500, 0]]

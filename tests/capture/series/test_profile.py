@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import netgen
-from netgen.capture.series.profile import GAPS, KEY, SIZES, merged, profiles_of
+from netgen.capture.series.profile import GAPS, KEY, SIZES, merged, read_profiles
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable, concat
 from netgen.exporters.pcap.counter_rng import flow_keys
 from netgen.exporters.pcap.plan import plan
-from netgen.exporters.pcap.profiles import KEPT_PORTS, drawn_sizes, profiles
+from netgen.exporters.pcap.profiles import KNOWN_PORTS, profile_sizes, profiles
 from netgen.exporters.write import write
 
 MS = 1_000_000
@@ -42,28 +42,28 @@ def capture(pcap_file: Callable[..., Path], packet: Any) -> Path:
 def test_what_is_learnt(capture: Path) -> None:
     """Protocol, server port, sizes each way and gaps, of labelled rows that are flows; for any number of processes."""
     table = netgen.extract(capture, label="call")
-    profile = profiles_of(table.about)["call"]
+    profile = read_profiles(table.metadata)["call"]
     assert (profile["tcp"], profile["udp"], profile["ports"]) == (0, 60, {"3478": 60})
     assert (set(profile["up_sizes"]), set(profile["down_sizes"])) == ({80}, {1000})
     assert (profile["up_packets"], profile["down_packets"], profile["gaps"]) == (600, 600, 60 * 19)
     assert (len(profile["up_sizes"]), len(profile["gaps_ns"])) == (SIZES, GAPS)
     gaps = np.array(profile["gaps_ns"])
     assert ((abs(gaps / (20 * MS) - 1) < 0.05) | (abs(gaps / (5 * MS) - 1) < 0.05)).all()
-    assert netgen.extract(capture, label="call", jobs=2).about == table.about
-    assert KEY not in netgen.extract(capture).about
-    assert KEY not in netgen.extract(capture, label="call", by="host").about
+    assert netgen.extract(capture, label="call", jobs=2).metadata == table.metadata
+    assert KEY not in netgen.extract(capture).metadata
+    assert KEY not in netgen.extract(capture, label="call", group_by="host").metadata
 
 
 def test_no_address_or_client_port_is_kept(capture: Path) -> None:
     """Nothing of who talked to whom stands in a profile."""
-    text = str(netgen.extract(capture, label="call").about[KEY])
+    text = str(netgen.extract(capture, label="call").metadata[KEY])
     assert not any(word in text for word in ("10.0.0", "40000", "40001", "40059"))
 
 
 def test_joined_tables_share_a_profile(capture: Path) -> None:
     """Flows and ports add up, distributions are mixed by how many packets they are from."""
     table = netgen.extract(capture, label="call")
-    both = profiles_of(concat([table, table]).about)["call"]
+    both = read_profiles(concat([table, table]).metadata)["call"]
     assert (both["udp"], both["ports"], both["up_packets"]) == (120, {"3478": 120}, 1200)
     other = {**both, "up_sizes": [200] * SIZES, "up_packets": 400, "ports": {"443": 500}, "udp": 500}
     mixed = merged([{"call": both}, {"call": other}, {"web": {"tcp": 3, "udp": 0}}])
@@ -77,10 +77,10 @@ def test_a_model_carries_it(capture: Path, tmp_path: Path) -> None:
     table = netgen.extract(capture, label="call", length=8)
     model = netgen.train(table, out=tmp_path / "m.safetensors", steps=2, validation=0)
     again = netgen.load(tmp_path / "m.safetensors")
-    assert again.profile == model.profile == table.about[KEY]
+    assert again.profile == model.profile == table.metadata[KEY]
     drawn = again.sample("call", 4, steps=2)
     assert drawn.table["protocol"].to_pylist() == [17] * 4
-    assert drawn.about[KEY] == table.about[KEY]
+    assert drawn.metadata[KEY] == table.metadata[KEY]
     write(drawn, tmp_path / "x.pcap")
     assert set(pq.read_table(tmp_path / "x.labels.parquet")["dst_port"].to_pylist()) == {3478}
 
@@ -89,9 +89,9 @@ def test_exported_packets_look_like_the_class(capture: Path, tmp_path: Path) -> 
     """Sizes and gaps come out as they were learnt, in a series whose bins do not tell them apart."""
     table = netgen.extract(capture, label="call", bin="100ms", length=8)
     write(table, tmp_path / "x.pcap")
-    again = netgen.extract(tmp_path / "x.pcap", label="call", like=table)
+    again = netgen.extract(tmp_path / "x.pcap", label="call", spec_from=table)
     np.testing.assert_array_equal(again.series(), table.series())
-    found, wanted = again.about[KEY]["call"], table.about[KEY]["call"]
+    found, wanted = again.metadata[KEY]["call"], table.metadata[KEY]["call"]
     assert (found["up_sizes"], found["down_sizes"]) == (wanted["up_sizes"], wanted["down_sizes"])
     assert found["ports"] == wanted["ports"]
     share = np.mean([abs(gap / MS - 20) < 2 or abs(gap / MS - 5) < 0.6 for gap in found["gaps_ns"]])
@@ -103,12 +103,12 @@ def test_ports_of_other_protocols_are_not_used() -> None:
     profile = {"tcp": 0, "udp": 9, "ports": {"53": 5, "3478": 3, "50000": 1}, "up_sizes": [60], "up_packets": 9}
     series = np.ones((400, 4, 8), np.int64)
     table = FlowTable.build(
-        series, SeriesSpec(bin_ns=10**8, length=8), about={KEY: {"a": profile}}, label="a", protocol=17
+        series, SeriesSpec(bin_ns=10**8, length=8), metadata={KEY: {"a": profile}}, label="a", protocol=17
     )
     number = np.arange(400)
     ports = profiles(table).server_ports(flow_keys(0, number, number * 0)).tolist()
     assert set(ports) == {443, 3478, 50000}
-    assert set(ports) - {50000} <= set(KEPT_PORTS)
+    assert set(ports) - {50000} <= set(KNOWN_PORTS)
     assert ports.count(443) > ports.count(3478) > ports.count(50000) > 0
 
 
@@ -123,7 +123,7 @@ def test_drawn_sizes_add_up(cells: list[tuple[int, float]], sizes: list[int], se
     """Whatever the class and the bytes of a bin: they add up, and each packet has its headers and fits the MTU."""
     profile = {"tcp": 0, "udp": 1, "up_sizes": sorted(sizes), "up_packets": 3}
     table = FlowTable.build(
-        np.ones((1, 4, 8), np.int64), SeriesSpec(bin_ns=10**8, length=8), about={KEY: {"a": profile}}, label="a",
+        np.ones((1, 4, 8), np.int64), SeriesSpec(bin_ns=10**8, length=8), metadata={KEY: {"a": profile}}, label="a",
         protocol=17,
     )  # fmt: skip
     many = np.array([number for number, _ in cells])
@@ -132,7 +132,7 @@ def test_drawn_sizes_add_up(cells: list[tuple[int, float]], sizes: list[int], se
     index = np.arange(len(which)) - np.repeat(many.cumsum() - many, many)
     zeros = np.zeros(len(cells), np.int64)
     keys = flow_keys(seed, np.arange(len(cells)), zeros)
-    found = drawn_sizes(profiles(table), zeros, zeros, index, which, many, rest, zeros + 1500, keys)
+    found = profile_sizes(profiles(table), zeros, zeros, index, which, many, rest, zeros + 1500, keys)
     assert np.bincount(which, found).astype(int).tolist() == rest.tolist()
     assert found.min() >= 28
     assert found.max() <= 1500

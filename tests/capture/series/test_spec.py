@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from netgen.capture.errors import InputError, SpecMismatch
+from netgen.capture.errors import InputError, SpecMismatchError
 from netgen.capture.series.first_packets import count_packets
 from netgen.capture.series.spec import CHANNELS, LONGEST_NS, SeriesSpec, auto_bin_ns, format_duration, parse_duration
 
@@ -122,7 +122,7 @@ def test_bins_of_no_width_or_beyond_all_time_are_refused(bin_ns: Any) -> None:
 
 def test_kinds_and_channels_of_another_version_are_refused() -> None:
     with pytest.raises(InputError, match="'packets'"):
-        SeriesSpec(bin_ns=NS, kind="packets")
+        SeriesSpec(bin_ns=NS, view="packets")
     with pytest.raises(InputError, match="not known here"):
         SeriesSpec(bin_ns=NS, channels=CHANNELS[:2])
 
@@ -139,7 +139,7 @@ def test_only_equal_specs_are_compared_and_the_error_names_both() -> None:
     spec.require_equal(SeriesSpec(bin_ns=250 * MS, length=128), "a.parquet", "b.parquet")
     for other in (dataclasses.replace(spec, bin_ns=40 * MS), dataclasses.replace(spec, length=64)):
         assert spec != other
-        with pytest.raises(SpecMismatch) as caught:
+        with pytest.raises(SpecMismatchError) as caught:
             spec.require_equal(other, "a.parquet", "b.parquet")
         assert str(caught.value) == (
             f"a.parquet has {spec} but b.parquet has {other}: they cannot be compared. "

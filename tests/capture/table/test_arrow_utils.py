@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netgen.capture.factorize import distinct, groups
+from netgen.capture.factorize import factorize, group_rows
 from netgen.capture.table.arrow_utils import arrow, numbers, strings
 
 pytestmark = pytest.mark.usefixtures("either_reader")
@@ -52,8 +52,8 @@ def test_values_are_told_apart_in_the_order_in_which_they_occur(values: Any, kin
     with pytest.MonkeyPatch.context() as patch:
         if clash:
             patch.setattr("netgen.capture.factorize._MIXERS", np.ones(2, np.uint64))
-        row, unlike = distinct(given_values)
-        rows, first = groups(given_values)
+        row, unlike = factorize(given_values)
+        rows, first = group_rows(given_values)
     assert unlike.tobytes() == b"".join(dict.fromkeys(given_values.view(f"V{size}").tolist()))
     assert unlike[row].tobytes() == given_values.tobytes()
     assert rows.tolist() == row.tolist()

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from netgen.capture.errors import InputError, OutputError, SpecMismatch, TableError
+from netgen.capture.errors import InputError, OutputError, SpecMismatchError, TableError
 from netgen.capture.series.spec import CHANNELS, SeriesSpec
-from netgen.capture.table.flow_table import ABOUT, FORMAT, METADATA_KEY, FlowTable, concat
+from netgen.capture.table.flow_table import FLOW_COLUMNS, FORMAT, METADATA_KEY, FlowTable, concat
 
 SPEC = SeriesSpec(bin_ns=250_000_000, length=8)
 GIVEN = {
@@ -36,7 +36,9 @@ GIVEN = {
 @pytest.fixture
 def table() -> Any:
     series = np.random.default_rng(0).integers(0, 2**40, (4, 4, 8))
-    return FlowTable.build(series, SPEC, about={"made_by": "test", "account": {"packets": 3, "skipped": {}}}, **GIVEN)
+    return FlowTable.build(
+        series, SPEC, metadata={"made_by": "test", "account": {"packets": 3, "skipped": {}}}, **GIVEN
+    )
 
 
 def rewritten(path: Any, table: Any, *, metadata: Any = None, **columns: Any) -> Any:
@@ -57,7 +59,7 @@ def test_a_table_comes_back_from_its_file(table: Any, tmp_path: Path) -> None:
     again = FlowTable.read(path)
     assert again.table.equals(table.table)
     assert again.table.schema.equals(table.table.schema)
-    assert (again.spec, again.about) == (table.spec, table.about)
+    assert (again.spec, again.metadata) == (table.spec, table.metadata)
     for name, values in GIVEN.items():
         assert again.table[name].to_pylist() == (values if isinstance(values, list) else [values] * 4)
 
@@ -119,7 +121,7 @@ def test_rows_are_taken_by_mask_or_by_index_in_that_order(rows: Any, table: Any)
     np.testing.assert_array_equal(part.series(), table.series()[expected])
     assert part.labels.tolist() == table.labels[expected].tolist()
     assert part.table["flow"].to_pylist() == expected.tolist()
-    assert (part.spec, part.about) == (table.spec, table.about)
+    assert (part.spec, part.metadata) == (table.spec, table.metadata)
 
 
 def test_flows_without_a_label_are_left_out_of_the_labelled(table: Any) -> None:
@@ -137,13 +139,13 @@ def test_joined_tables_keep_their_rows_and_are_numbered_anew(table: Any) -> None
     assert joined.labels.tolist() == ["a", None, "b", "a", "a", None]
     assert joined.table["flow"].to_pylist() == list(range(6))
     np.testing.assert_array_equal(joined.series(), table.series()[[0, 1, 2, 3, 3, 1]])
-    assert joined.about == {"parts": [table.about] * 3}
-    assert concat([table]).about == table.about
+    assert joined.metadata == {"parts": [table.metadata] * 3}
+    assert concat([table]).metadata == table.metadata
 
 
 def test_tables_of_other_series_are_not_joined(table: Any) -> None:
     other = FlowTable.build(np.zeros((1, 4, 8)), dataclasses.replace(SPEC, bin_ns=1))
-    with pytest.raises(SpecMismatch, match=r"the first table has 8 bins of 0\.25s.* table 2 has 8 bins of 1ns"):
+    with pytest.raises(SpecMismatchError, match=r"the first table has 8 bins of 0\.25s.* table 2 has 8 bins of 1ns"):
         concat([table, other])
     with pytest.raises(TableError, match="no flow table"):
         concat([])
@@ -272,9 +274,9 @@ def test_a_folder_named_like_a_partition_adds_no_column(table: Any, tmp_path: Pa
 
 
 def test_the_columns_are_those_that_are_documented() -> None:
-    """Nothing but `ABOUT` and the channels, and only what every flow has is required."""
+    """Nothing but `FLOW_COLUMNS` and the channels, and only what every flow has is required."""
     schema = FlowTable.build(np.zeros((1, 4, 8)), SPEC).table.schema
-    assert schema.names == [*ABOUT.names, *CHANNELS]
+    assert schema.names == [*FLOW_COLUMNS.names, *CHANNELS]
     required = {field.name for field in schema if not field.nullable}
     assert required == {"flow", "synthetic", "duration_ns", "packets", "bytes", "cut_packets", *CHANNELS}
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from netgen.capture.series.bins import BinCounter, Cells, dense
+from netgen.capture.series.bins import BinCounter, SparseChannel, dense
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table import sparse_lists, thrift
-from netgen.capture.table.flow_table import FlowTable, TableWriter, about_columns
+from netgen.capture.table.flow_table import FlowTable, TableWriter, flow_columns
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 
@@ -114,8 +114,8 @@ def test_lists_come_back_whatever_the_pages_and_groups(
 def test_runs_of_zeros_may_have_any_length(gaps: Any) -> None:
     cell = np.cumsum(np.array(gaps, np.int64) + 1) - 1
     rows = (int(cell[-1]) if gaps else 0) // 4096 + 1
-    cells = Cells(rows, 4096, cell, np.arange(1, len(gaps) + 1))
-    assert (Cells.of(cells.dense()).cell == cell).all()
+    cells = SparseChannel(rows, 4096, cell, np.arange(1, len(gaps) + 1))
+    assert (SparseChannel.of(cells.dense()).cell == cell).all()
     data, at, found = sparse_lists._runs(cells, 1), 0, []
     while at < len(data):
         run, place = 0, 0
@@ -134,9 +134,11 @@ def test_runs_of_zeros_may_have_any_length(gaps: Any) -> None:
 
 def test_cells_and_arrays_write_the_same_file(tmp_path: Path) -> None:
     series = sparse(2, 60, 16, 0.1)
-    columns = about_columns(60, flow=np.arange(60), synthetic=False, duration_ns=0, packets=1, bytes=1, cut_packets=0)
+    columns = flow_columns(
+        60, flow=np.arange(60), synthetic=False, duration_ns=0, packets=1, bytes=1, truncated_packets=0
+    )
     spec = SeriesSpec(bin_ns=1, length=16)
-    for name, given_series in (("a", series), ("b", [Cells.of(series[:, channel]) for channel in range(4)])):
+    for name, given_series in (("a", series), ("b", [SparseChannel.of(series[:, channel]) for channel in range(4)])):
         with TableWriter(tmp_path / name, spec) as writer:
             writer.write(columns, given_series)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

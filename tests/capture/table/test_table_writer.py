@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from netgen.capture.errors import InputError, OutputError
 from netgen.capture.extract import extract, extraction
 from netgen.capture.series.spec import SeriesSpec
-from netgen.capture.table.flow_table import FlowTable, TableWriter, about_columns
+from netgen.capture.table.flow_table import FlowTable, TableWriter, flow_columns
 
 NS = 1_000_000_000
 T = 1_700_000_000 * NS
@@ -24,7 +24,7 @@ def columns() -> Any:
     """All columns but the series, some with nothing in them."""
     rng = np.random.default_rng(0)
     names = [None if number % 3 else f"host{number}.example.org" for number in range(ROWS)]
-    return about_columns(
+    return flow_columns(
         ROWS,
         flow=np.arange(ROWS),
         label=[f"class {number % 4}" for number in range(ROWS)],
@@ -36,7 +36,7 @@ def columns() -> Any:
         name=names,
         packets=rng.integers(1, 9, ROWS),
         bytes=rng.integers(1, 9999, ROWS),
-        cut_packets=0,
+        truncated_packets=0,
     )
 
 
@@ -54,21 +54,21 @@ def test_rows_that_are_written_in_batches_are_the_table(tmp_path: Path, columns:
     with TableWriter(path, SPEC, force=True) as writer:
         for first, last in zip([0, *cuts], [*cuts, ROWS], strict=True):
             writer.write(columns.slice(first, last - first), series[first:last])
-        writer.about = whole.about
+        writer.metadata = whole.metadata
     found = FlowTable.read(path)
     whole.write(tmp_path / "whole.parquet", force=True)
     for table in (FlowTable.read(tmp_path / "whole.parquet"), whole):
         assert found.table.equals(table.table)
-        assert (found.spec, found.about) == (table.spec, table.about)
+        assert (found.spec, found.metadata) == (table.spec, table.metadata)
     assert (found.series() == series).all()
 
 
 def test_an_empty_table_is_one_too(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with TableWriter(path, SPEC) as writer:
-        writer.about = {"made_by": "nobody"}
+        writer.metadata = {"made_by": "nobody"}
     found = FlowTable.read(path)
-    assert (len(found), found.spec, found.about) == (0, SPEC, {"made_by": "nobody"})
+    assert (len(found), found.spec, found.metadata) == (0, SPEC, {"made_by": "nobody"})
     assert found.series().shape == (0, *SPEC.shape)
 
 
@@ -135,7 +135,9 @@ def test_a_full_disk_is_said_in_one_line_and_nothing_is_left(small_disk: Any, le
     """Whether it is full from the beginning or in the middle."""
     fill(small_disk, left)
     series = np.random.default_rng(2).integers(0, 2**60, (200, *SPEC.shape))
-    columns = about_columns(200, flow=np.arange(200), synthetic=False, duration_ns=0, packets=1, bytes=1, cut_packets=0)
+    columns = flow_columns(
+        200, flow=np.arange(200), synthetic=False, duration_ns=0, packets=1, bytes=1, truncated_packets=0
+    )
     with pytest.raises(OutputError, match="No space left") as caught:
         write(small_disk / "a.parquet", *[(columns, series)] * 3)
     assert "\n" not in str(caught.value)
@@ -163,7 +165,7 @@ def test_an_extraction_that_is_written_is_the_table(capture: Any, tmp_path: Path
     whole = extract(capture)
     found = FlowTable.read(path)
     assert found.table.equals(whole.table)
-    assert found.about == whole.about
+    assert found.metadata == whole.metadata
     assert told == whole.summary()
 
 

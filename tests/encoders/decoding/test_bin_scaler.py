@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from netgen.encoders.decoding.bin_scaler import GAP, PacketScale
+from netgen.encoders.decoding.bin_scaler import GAP, BinScaler
 from netgen.encoders.decoding.quantile_scale import STEPS
-from netgen.encoders.decoding.rounding import nearest_packets
+from netgen.encoders.decoding.rounding import round_to_packets
 from netgen.encoders.decoding.sizes import LEAST, Sizes
 from netgen.encoders.log_scale import IDLE
 from netgen.encoders.registry import ENCODERS
@@ -35,7 +35,7 @@ def traffic(draw: Any, most: Any = 1000, largest: Any = 1500) -> Any:
 
 
 def back(scale: Any, scaled: Any) -> Any:
-    drawn = nearest_packets(scaled, scale, *NO_LIMIT)
+    drawn = round_to_packets(scaled, scale, *NO_LIMIT)
     return np.concatenate([np.rint(drawn.size * drawn.packets).astype(np.int64), drawn.packets], axis=1)
 
 
@@ -52,14 +52,14 @@ def group_of(sizes: Any, bin_: Any, packets: Any) -> Any:
 @given(traffic())
 def test_series_come_back_from_float32(series: Any) -> None:
     """Exactly, of up to 1000 full packets a bin, though the scaled series are float32."""
-    scale = PacketScale.of(series)
+    scale = BinScaler.of(series)
     np.testing.assert_array_equal(back(scale, scale.scale(series).astype(np.float32)), series)
 
 
 @given(real=traffic(), other=traffic())
 def test_other_series_come_back_as_far_as_the_scale_goes(real: Any, other: Any) -> None:
     """Of sizes and packets no larger than the real ones; more is cut to them."""
-    scale = PacketScale.of(real)
+    scale = BinScaler.of(real)
     found = back(scale, scale.scale(other))
     packets = np.minimum(other[:, 2:], scale.top[:, None])
     mean = other[:, :2] / np.maximum(other[:, 2:], 1)
@@ -74,7 +74,7 @@ def test_other_series_come_back_as_far_as_the_scale_goes(real: Any, other: Any) 
 @given(traffic(largest=60_000))
 def test_scaled_values_lie_between_idle_and_one(series: Any) -> None:
     """Idle bins are 0.25 and nothing else is; more packets are never less, nor larger ones of as many in that bin."""
-    scaled = PacketScale.of(series).scale(series)
+    scaled = BinScaler.of(series).scale(series)
     idle = series[:, 2:] == 0
     assert ((scaled >= IDLE) & (scaled <= 1 + 1e-12)).all()
     np.testing.assert_array_equal(scaled[:, :2] == IDLE, idle)
@@ -96,7 +96,7 @@ def test_what_is_drawn_near_a_size_that_many_packets_have_has_that_size(error: f
     series = np.zeros((1, 4, 64), np.int64)
     series[0, 2:] = 1
     series[0, :2] = np.where(np.arange(64) % 2, 52, 1500)
-    scale = PacketScale.of(series)
+    scale = BinScaler.of(series)
     scaled = scale.scale(series)
     scaled[:, :2] += error
     np.testing.assert_array_equal(back(scale, scaled), series)
@@ -109,7 +109,7 @@ def test_the_size_of_first_bins_is_drawn_though_no_other_bin_has_it(error: float
     series[:, 2] = 2
     series[:, 0] = 2 * np.random.default_rng(0).integers(40, 1500, (50, 64))
     series[:, 0, 0] = 220
-    scale = PacketScale.of(series)
+    scale = BinScaler.of(series)
     scaled = scale.scale(series)
     scaled[:, :2][series[:, 2:] > 0] += error
     assert (back(scale, scaled)[:, 0, 0] == 220).all()
@@ -123,7 +123,7 @@ def test_bytes_of_packets_of_two_sizes_are_drawn_as_they_come(error: float) -> N
     series[:, 0] = 158 * series[:, 2]
     series[:, 2, 1::4] = 9
     series[:, 0, 1::8], series[:, 0, 5::8] = 9 * 158, 8 * 158 + 40
-    scale = PacketScale.of(series)
+    scale = BinScaler.of(series)
     scaled = scale.scale(series)
     scaled[:, :2][series[:, 2:] > 0] += error
     np.testing.assert_array_equal(back(scale, scaled), series)
@@ -134,8 +134,8 @@ def test_bins_brought_to_another_number_of_packets_hold_what_so_many_do() -> Non
     series = np.zeros((80, 4, 64), np.int64)
     series[:, 2] = 1 + np.add.outer(np.arange(80), np.arange(64)) % 2
     series[:, 0] = np.where(series[:, 2] == 1, 52, 352)
-    scale = PacketScale.of(series)
-    drawn = nearest_packets(scale.scale(series), scale, *NO_LIMIT)
+    scale = BinScaler.of(series)
+    drawn = round_to_packets(scale.scale(series), scale, *NO_LIMIT)
     limits = np.array([[0.0, 0.0], [1500.0, 1500.0]])
     swapped = np.concatenate([3 - drawn.packets[:, :1], drawn.packets[:, 1:]], axis=1)
     volume = drawn.sizes(swapped, limits) * swapped
@@ -156,7 +156,7 @@ def test_a_size_is_a_frequent_one_only_if_several_bins_of_its_group_have_it(bins
 @given(traffic())
 def test_each_scale_of_sizes_is_of_enough_bins_and_each_bin_has_one(series: Any) -> None:
     """At least so many busy bins, unless the series have not that many in all."""
-    for way, sizes in enumerate(PacketScale.of(series).sizes):
+    for way, sizes in enumerate(BinScaler.of(series).sizes):
         assert sizes.begin[0] == 0
         groups = [group_of(sizes, bin_, series[row, 2 + way, bin_]) for row, bin_ in np.argwhere(series[:, 2 + way])]
         counts = np.bincount(groups, minlength=len(sizes.begin))
@@ -199,21 +199,21 @@ def test_a_scale_that_is_not_for_all_bins_is_refused(damage: str) -> None:
 @given(traffic())
 def test_more_than_any_real_bin_held_is_not_drawn(series: Any) -> None:
     """What is drawn beyond the end of the scale is its end."""
-    scale = PacketScale.of(series)
+    scale = BinScaler.of(series)
     packets = back(scale, np.full(series.shape, 1.1))[:, 2:]
     np.testing.assert_array_equal(packets, np.broadcast_to(scale.top[:, None], packets.shape))
 
 
 def test_idle_and_empty_sets_have_a_scale() -> None:
     for series in (np.zeros((3, 4, 8), int), np.zeros((0, 4, 8), int)):
-        scaled = PacketScale.of(series).scale(series)
+        scaled = BinScaler.of(series).scale(series)
         assert (scaled == IDLE).all()
 
 
 @given(traffic())
 def test_a_scale_comes_back_from_its_json(series: Any) -> None:
-    scale = PacketScale.of(series)
-    again = PacketScale.from_json(json.loads(json.dumps(scale.to_json())))
+    scale = BinScaler.of(series)
+    again = BinScaler.from_json(json.loads(json.dumps(scale.to_json())))
     np.testing.assert_array_equal(again.top, scale.top)
     np.testing.assert_array_equal(again.scale(series), scale.scale(series))
     for ours, theirs in zip(scale.sizes, again.sizes, strict=True):
@@ -227,7 +227,7 @@ def test_a_scale_comes_back_from_its_json(series: Any) -> None:
 def test_series_of_real_sets_come_back(name: Any, real_table: Any) -> None:
     """Every bin of every flow, as a training sees it."""
     series = real_table(name).series()
-    scale = PacketScale.of(series)
+    scale = BinScaler.of(series)
     np.testing.assert_array_equal(back(scale, scale.scale(series).astype(np.float32)), series)
 
 
@@ -237,6 +237,6 @@ def test_series_of_real_sets_survive_the_image(encoder: Any, name: Any, real_tab
     """Some flows of each set, through the scale, the image and back."""
     series = real_table(name).series()
     some = series[np.random.default_rng(0).permutation(len(series))[:32]]
-    scale = PacketScale.of(series)
+    scale = BinScaler.of(series)
     scaled, _ = encoder.decode(encoder.encode_tensor(torch.from_numpy(scale.scale(some).astype(np.float32))))
     np.testing.assert_array_equal(back(scale, scaled), some)

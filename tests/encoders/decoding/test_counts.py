@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from netgen.encoders.decoding.bin_scaler import PacketScale
+from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.decoding.counts import LEAST, Counts
 from netgen.encoders.decoding.quantile_scale import STEPS
-from netgen.encoders.decoding.rounding import Drawn, nearest_packets
+from netgen.encoders.decoding.rounding import RoundedBins, round_to_packets
 from netgen.encoders.decoding.sizes import Sizes
 from netgen.encoders.decoding.totals import ALIKE, BENT, with_totals
 
@@ -76,13 +76,13 @@ def test_what_is_drawn_near_a_frequent_number_is_that_number() -> None:
     """An error that turns 36 into 34 or 38 where all numbers stand alike leaves it where it is frequent."""
     real = relays(np.random.default_rng(1))
     series = np.concatenate([np.stack([100 * real, 100 * real], axis=1), np.stack([real, real], axis=1)], axis=1)
-    scale = PacketScale.of(series)
+    scale = BinScaler.of(series)
     one = np.full((1, 4, 32), 36)
     one[:, :2] *= 100
     scaled = scale.scale(one)
     for error in (-0.02, 0.02):
         scaled[:, 2:] += error
-        drawn = nearest_packets(scaled, scale, *NO_LIMIT).packets
+        drawn = round_to_packets(scaled, scale, *NO_LIMIT).packets
         scaled[:, 2:] -= error
         assert (drawn[:, :, 8:] == 36).all()
         assert (drawn[:, :, :8] != 36).all()
@@ -102,9 +102,9 @@ def test_numbers_spread_evenly_have_no_steps() -> None:
 def test_a_scale_of_an_earlier_version_has_no_steps() -> None:
     real = relays(np.random.default_rng(0))
     series = np.concatenate([np.stack([60 * real] * 2, axis=1), np.stack([real] * 2, axis=1)], axis=1)
-    data = PacketScale.of(series).to_json()
+    data = BinScaler.of(series).to_json()
     del data["counts"]
-    old = PacketScale.from_json(data)
+    old = BinScaler.from_json(data)
     np.testing.assert_allclose(old.share(series[:, 2:]), np.log1p(series[:, 2:]) / np.log1p(old.top[:, None]))
 
 
@@ -132,13 +132,13 @@ def test_damaged_scales_are_refused(changed: dict[str, object]) -> None:
         Counts.from_json([], 100.0)
 
 
-STEPPED = PacketScale(
+STEPPED = BinScaler(
     (Sizes.same_for_all(np.linspace(20.0, 1500.0, STEPS + 1)),) * 2,
     (Counts(500.0, np.array([0]), (np.array([36, 72, 108]),), (np.array([0.5, 0.3, 0.2]),)),) * 2,
 )
 
 
-def drawn_packets(rng: np.random.Generator, flows: int) -> Drawn:
+def drawn_packets(rng: np.random.Generator, flows: int) -> RoundedBins:
     """Flows of 12 bins, in half of which are 36, 72 or 108 packets."""
     packets = rng.integers(0, 60, (flows, 2, 12))
     often = rng.choice([36, 72, 108], packets.shape)
@@ -146,7 +146,7 @@ def drawn_packets(rng: np.random.Generator, flows: int) -> Drawn:
     packets[:, :, 0] = np.maximum(packets[:, :, 0], 1)
     amount = np.where(packets > 0, packets + rng.uniform(-0.4, 0.4, packets.shape), 0.0)
     size = np.where(packets > 0, 100.0, 0.0)
-    return Drawn(packets, amount, size, size / 1500, STEPPED)
+    return RoundedBins(packets, amount, size, size / 1500, STEPPED)
 
 
 @given(st.integers(0, 2**32), st.booleans())
@@ -174,7 +174,7 @@ def test_frequent_numbers_give_way_to_totals_that_nothing_else_can_meet() -> Non
     """A flow of nothing but such numbers gets its total; one that has it already is left as it is."""
     packets = np.full((2, 2, 12), 36)
     ones = np.ones(packets.shape)
-    drawn = Drawn(packets, packets.astype(float), 100 * ones, ones / 15, STEPPED)
+    drawn = RoundedBins(packets, packets.astype(float), 100 * ones, ones / 15, STEPPED)
     found = with_totals(drawn, np.array([[500.0, 432.0], [200.0, 432.0]]), ALIKE[:, 2:])
     np.testing.assert_array_equal(found.sum(2), [[500, 432], [200, 432]])
     assert (found[:, 1] == 36).all()

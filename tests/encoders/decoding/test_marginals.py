@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from netgen.capture.series.feasible import PacketLimits, feasible
-from netgen.encoders.decoding.bin_scaler import PacketScale
+from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.decoding.counts import Counts
 from netgen.encoders.decoding.decoder import Decoder
 from netgen.encoders.decoding.marginals import Marginals
 from netgen.encoders.decoding.quantile_scale import STEPS
-from netgen.encoders.decoding.rounding import Drawn, add_up, keep_strongest, nearest_packets
+from netgen.encoders.decoding.rounding import RoundedBins, keep_top_k, round_to_packets, round_to_total
 from netgen.encoders.decoding.shares import MOST, Shares
 from netgen.encoders.decoding.sizes import Sizes
 from netgen.encoders.decoding.totals import totals_of
 from netgen.encoders.log_scale import IDLE
 
-SCALE = PacketScale((Sizes.same_for_all(np.linspace(20.0, 1500.0, STEPS + 1)),) * 2, (Counts.even(300.0),) * 2)
+SCALE = BinScaler((Sizes.same_for_all(np.linspace(20.0, 1500.0, STEPS + 1)),) * 2, (Counts.even(300.0),) * 2)
 LOW, HIGH = np.array([20.0, 40.0]), np.array([1500.0, 600.0])
 scaled_series = hnp.arrays(np.float64, (3, 4, 8), elements=st.floats(0, 1.1))
 
@@ -59,8 +59,8 @@ def test_packets_can_be_made_whatever_is_drawn(scaled: Any) -> None:
 def test_feasible_series_come_back(rng: Any) -> None:
     """What was scaled and not changed is drawn again, integer for integer."""
     real = traffic(rng, 40)
-    scale = PacketScale.of(real)
-    drawn = nearest_packets(scale.scale(real), scale, np.full(2, 20.0), np.full(2, 1500.0))
+    scale = BinScaler.of(real)
+    drawn = round_to_packets(scale.scale(real), scale, np.full(2, 20.0), np.full(2, 1500.0))
     np.testing.assert_array_equal(drawn.packets, real[:, 2:])
     np.testing.assert_allclose(drawn.size * drawn.packets, real[:, :2], rtol=1e-9)
     np.testing.assert_allclose(drawn.amount, real[:, 2:], atol=1e-9)
@@ -71,8 +71,8 @@ def test_a_cell_drawn_a_little_too_large_is_one_cell(error: float) -> None:
     """Not two, and not none."""
     cells = np.zeros((1, 4, 8), int)
     cells[0, :, :4] = [[554, 1108, 554, 0], [554, 0, 2770, 554], [1, 2, 1, 0], [1, 0, 5, 1]]
-    scale = PacketScale(PacketScale.of(cells).sizes, (Counts.even(100.0),) * 2)
-    drawn = nearest_packets(scale.scale(cells) * (1 + error), scale, np.full(2, 554.0), np.full(2, 554.0))
+    scale = BinScaler(BinScaler.of(cells).sizes, (Counts.even(100.0),) * 2)
+    drawn = round_to_packets(scale.scale(cells) * (1 + error), scale, np.full(2, 554.0), np.full(2, 554.0))
     np.testing.assert_array_equal(drawn.packets, cells[:, 2:])
 
 
@@ -82,7 +82,7 @@ def test_a_flow_that_begins_late_is_given_its_first_packet_in_bin_0() -> None:
     scaled[:, :, 3] = 0.6
     scaled[0, [1, 3], 0] += 0.05
     scaled[1, [0, 2], 0] = 0.6
-    drawn = nearest_packets(scaled, SCALE, LOW, HIGH)
+    drawn = round_to_packets(scaled, SCALE, LOW, HIGH)
     assert drawn.packets[0, :, 0].tolist() == [0, 1]
     assert drawn.packets[1, 0, 0] > 0
     assert drawn.packets[1, 1, 0] == 0
@@ -103,7 +103,7 @@ def test_bins_add_up_to_the_total_within_their_bounds(data: Any, rows: Any, bins
     high = low + data.draw(hnp.arrays(np.int64, shape, elements=st.sampled_from([0, 1, 7, 5000])))
     values = data.draw(hnp.arrays(np.float64, shape, elements=st.floats(0, 6000)))
     total = data.draw(hnp.arrays(np.int64, rows, elements=st.integers(0, 20_000))).astype(float)
-    out = add_up(values, total, low, high)
+    out = round_to_total(values, total, low, high)
     assert out.dtype == np.int64
     assert ((out >= low) & (out <= high)).all()
     wanted = np.clip(total, low.sum(1), high.sum(1))
@@ -114,14 +114,14 @@ def test_bins_add_up_to_the_total_within_their_bounds(data: Any, rows: Any, bins
 
 def test_large_bins_bear_the_change_and_small_ones_stay() -> None:
     values = np.array([[1.0, 1.0, 2.0, 400.0, 400.0]])
-    out = add_up(values, np.array([840.0]), np.ones((1, 5)), np.full((1, 5), 1e9))
+    out = round_to_total(values, np.array([840.0]), np.ones((1, 5)), np.full((1, 5), 1e9))
     assert out.tolist() == [[1, 1, 2, 418, 418]]
-    np.testing.assert_array_equal(add_up(values, np.array([804.0]), values * 0, values + 1e9), values)
+    np.testing.assert_array_equal(round_to_total(values, np.array([804.0]), values * 0, values + 1e9), values)
 
 
 def test_of_too_many_busy_bins_the_strongest_stay_and_the_first() -> None:
     amount = np.array([[0.6, 3.0, 0.0, 2.0, 1.0], [0.0, 1.0, 2.0, 3.0, 4.0]])
-    kept = keep_strongest(amount, np.array([3.0, 2.0]))
+    kept = keep_top_k(amount, np.array([3.0, 2.0]))
     assert kept.tolist() == [[True, True, False, True, False], [False, False, False, True, True]]
 
 
@@ -144,7 +144,7 @@ def learnt(rng: Any, put_right: Any) -> Any:
     """Two classes, their limits, what a blurred model draws of them, and the decoder that learnt from both."""
     real = np.concatenate([traffic(rng, 60), traffic(rng, 60, sizes=(60, 600), most=200)])
     labels = np.repeat([0, 1], 60)
-    scale = PacketScale.of(real)
+    scale = BinScaler.of(real)
     limits = PacketLimits.of(real, labels, 2)
     both = np.stack([limits.smallest, limits.largest]).astype(float)
     plain = Decoder(scale, both, Marginals.none(2))
@@ -178,7 +178,7 @@ def test_sizes_that_occur_again_and_again_stay_when_totals_are_put_right(rng: An
     real[:, 2] = rng.integers(4, 12, (80, 16))
     real[:, 0] = 158 * real[:, 2]
     real[:, 0, 3] = rng.integers(300, 1400, 80) * real[:, 2, 3]
-    labels, scale = np.zeros(80, int), PacketScale.of(real)
+    labels, scale = np.zeros(80, int), BinScaler.of(real)
     limits = np.stack([np.full((1, 2), 40.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     first, then = (blurred(rng, real, scale, 0.004) for _ in range(2))
@@ -196,7 +196,7 @@ def test_totals_are_met_where_all_sizes_are_frequent(rng: Any, put_right: Any) -
     real = np.zeros((80, 4, 8), int)
     real[:, 2] = rng.integers(5, 9, (80, 8))
     real[:, 0] = np.where(rng.random((80, 8)) < 0.5, 100, 200) * real[:, 2]
-    labels, scale = np.zeros(80, int), PacketScale.of(real)
+    labels, scale = np.zeros(80, int), BinScaler.of(real)
     limits = np.stack([np.full((1, 2), 40.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     small = np.concatenate([100 * real[:, 2:3], real[:, 1:]], axis=1)
@@ -240,7 +240,7 @@ def test_captures_cut_after_so_many_packets_are_drawn_so(rng: Any, put_right: An
     real[:, 2:] = packets.reshape(80, 2, -1)
     real[:, :2] = 52 * real[:, 2:]
     assert (real[:, 2:].sum((1, 2)) == 100).all()
-    labels, scale = np.zeros(80, int), PacketScale.of(real)
+    labels, scale = np.zeros(80, int), BinScaler.of(real)
     limits = np.full((2, 1, 2), 52.0)
     drawn = blurred(rng, real, scale, 0.01)
     plain = Decoder(scale, limits, Marginals.none(1))
@@ -253,7 +253,7 @@ def test_captures_cut_after_so_many_packets_are_drawn_so(rng: Any, put_right: An
 
 def test_a_class_of_few_flows_is_left_as_drawn(rng: Any, put_right: Any) -> None:
     real = traffic(rng, 2)
-    scale, labels = PacketScale.of(real), np.zeros(2, int)
+    scale, labels = BinScaler.of(real), np.zeros(2, int)
     limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     scaled = blurred(rng, real, scale)
@@ -269,7 +269,7 @@ def test_totals_that_hang_together_stay_together(rng: Any) -> None:
     many_small[:, 2:, 1:9] += 20
     many_small[:, :2] = 60 * many_small[:, 2:]
     real = np.concatenate([few_large, many_small])
-    labels, scale = np.zeros(80, int), PacketScale.of(real)
+    labels, scale = np.zeros(80, int), BinScaler.of(real)
     limits = np.stack([np.full((1, 2), 60.0), np.full((1, 2), 1400.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     first, then = (blurred(rng, rng.permutation(real), scale, 0.02) for _ in range(2))
@@ -286,7 +286,7 @@ def test_totals_that_hang_together_stay_together(rng: Any) -> None:
 def shared(rng: Any, flows: Any) -> Any:
     """Totals of so many real flows, what is drawn of them, all in turn, and the limits of their packets."""
     real = traffic(rng, flows)
-    labels, scale = np.zeros(flows, int), PacketScale.of(real)
+    labels, scale = np.zeros(flows, int), BinScaler.of(real)
     limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     rows = np.concatenate([rng.permutation(flows) for _ in range(-(-120 // flows))])
@@ -309,7 +309,7 @@ def test_in_each_turn_every_real_flow_lends_its_totals_once(rng: Any, flows: int
 def test_as_many_drawn_flows_as_there_are_real_ones_have_their_totals(rng: Any) -> None:
     """In packets exactly; in bytes too, but for what bins of few packets keep."""
     real = traffic(rng, 9)
-    labels, scale = np.zeros(9, int), PacketScale.of(real)
+    labels, scale = np.zeros(9, int), BinScaler.of(real)
     limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
     first, then = (blurred(rng, rng.permutation(real), scale, 0.05) for _ in range(2))
     plain = Decoder(scale, limits, Marginals.none(1))
@@ -334,7 +334,7 @@ def test_a_group_of_one_kind_is_not_given_totals_of_another(rng: Any, monkeypatc
         for kind in (0, 1):
             packets = np.tile(theirs[10 * kind + np.arange(16) % 10, 0, None, None] / 4, (1, 2, 2))
             ones = np.ones_like(packets)
-            drawn = Drawn(packets.astype(int), packets, ones, ones, SCALE)
+            drawn = RoundedBins(packets.astype(int), packets, ones, ones, SCALE)
             given = shares.totals(0, drawn, limits, np.arange(16), seed=0)
             found.append(((given[:, 0] > 500) != kind).mean())
         return np.array(found)
@@ -350,7 +350,7 @@ def test_a_flow_of_a_single_bin_neither_lends_its_totals_nor_takes_any(rng: Any)
     real = traffic(rng, 60)
     real[:30, :, 1:] = 0
     real[:30, 2:, 0], real[:30, :2, 0] = 1, rng.integers(100, 1400, (30, 2))
-    labels, scale = np.zeros(60, int), PacketScale.of(real)
+    labels, scale = np.zeros(60, int), BinScaler.of(real)
     limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     first, then = (blurred(rng, real, scale, 0.02) for _ in range(2))
@@ -370,7 +370,7 @@ def test_bins_that_all_flows_have_alike_bear_little_of_a_change(rng: Any) -> Non
     real[:, 2, :4] = [20, 30, 20, 30]
     real[:, 2, 4:] = rng.integers(5, 60, (8, 28))
     real[:, 0] = real[:, 2] * np.where(np.arange(32) < 4, 100, rng.integers(200, 1400, (8, 32)))
-    labels, more, scale = np.zeros(8, int), np.zeros(48, int), PacketScale.of(real)
+    labels, more, scale = np.zeros(8, int), np.zeros(48, int), BinScaler.of(real)
     limits = np.stack([np.full((1, 2), 40.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     first, then = (blurred(rng, np.tile(real, (6, 1, 1)), scale, 0.002) for _ in range(2))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netgen.encoders.decoding.bin_scaler import PacketScale
+from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.decoding.decoder import Decoder
 from netgen.encoders.decoding.marginals import Marginals
 from netgen.encoders.decoding.odds import balanced, picked
@@ -51,7 +51,7 @@ def captured(generator: Any, flows: Any) -> Any:
 def learnt(generator: Any, *, flows: Any = 400, spread: Any = 0.02) -> Any:
     """Real flows, what recurs of them, and a way to draw flows of a model that is a little off."""
     real = captured(generator, flows)
-    scale, none = PacketScale.of(real), np.zeros(flows, int)
+    scale, none = BinScaler.of(real), np.zeros(flows, int)
 
     def draw() -> Any:
         then = captured(generator, flows)
@@ -86,7 +86,7 @@ def test_one_that_a_model_draws_too_seldom_is_drawn_as_often_as_it_is_real(rng: 
     """Of two that lie near each other, half of real flows each, nine of ten look like one: some of them are taken."""
     one, other = flow_of({0: (61, 77), 3: (104, 52)}), flow_of({0: (61, 77), 3: (110, 55)})
     real = np.stack([one, other] * 100)
-    scale, none = PacketScale.of(real), np.zeros(200, int)
+    scale, none = BinScaler.of(real), np.zeros(200, int)
     points = scale.scale(real[:2])
     drawn = points[(rng.random(400) < 0.1).astype(int)] + rng.normal(0, 0.05, (400, 4, BINS))
     recurring = Recurring.learn(drawn[:200], none, real, none, scale, LIMITS)
@@ -110,7 +110,7 @@ def test_flows_of_another_class_are_no_evidence(rng: Any) -> None:
     """A flow that one of each class is does not recur; of a class that nothing recurs in all stay as drawn."""
     real = np.concatenate([np.stack([flow_of(GREETING), flow_of(QUESTION)]), captured(rng, 50)])
     labels = np.repeat([0, 1], [2, 50])
-    scale = PacketScale.of(real)
+    scale = BinScaler.of(real)
     drawn = scale.scale(real)
     recurring = Recurring.learn(drawn, labels, real, labels, scale, LIMITS)
     assert set(recurring.label.tolist()) == {1}
@@ -126,7 +126,7 @@ def test_what_packets_of_the_class_cannot_make_is_not_kept() -> None:
     """Frames merged by a network card are larger than a packet may be; no flow begins with an idle bin, or is none."""
     wrong = [flow_of(bins) for bins in ({0: (2960, 61)}, {1: (61, 77)}, {}) for _ in range(4)]
     real = np.stack(wrong[2:] + [flow_of(QUESTION)] * 3)
-    scale, none = PacketScale.of(real), np.zeros(len(real), int)
+    scale, none = BinScaler.of(real), np.zeros(len(real), int)
     recurring = Recurring.learn(scale.scale(real), none, real, none, scale, LIMITS)
     np.testing.assert_array_equal(recurring.series(np.arange(1), BINS)[0], flow_of(QUESTION))
     assert len(recurring.label) == 1
@@ -135,7 +135,7 @@ def test_what_packets_of_the_class_cannot_make_is_not_kept() -> None:
 def test_at_most_so_many_are_kept_the_most_frequent_ones() -> None:
     real = np.stack([flow_of({0: (100 + number, 61)}) for number in range(2 * MOST)])
     often = np.repeat(real, np.where(np.arange(2 * MOST) < MOST, 2, 3), axis=0)
-    scale, none = PacketScale.of(often), np.zeros(len(often), int)
+    scale, none = BinScaler.of(often), np.zeros(len(often), int)
     recurring = Recurring.learn(scale.scale(often), none, often, none, scale, LIMITS)
     assert len(recurring.label) == MOST
     assert recurring.series(np.arange(MOST), BINS)[:, 0, 0].min() == 100 + MOST

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netgen.encoders.decoding.bin_scaler import PacketScale
+from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.decoding.decoder import Decoder
 from netgen.encoders.decoding.marginals import Marginals
 from netgen.encoders.decoding.repeats import FLOWS, MOST, Repeats
@@ -43,7 +43,7 @@ def captured(generator: Any, flows: Any, *, odd: Any = 0.2, late: Any = 0.1) -> 
 def learnt(generator: Any, *, spread: Any = 0.02, flows: Any = 300, **how: Any) -> Any:
     """Real flows, their scale, what is repeated in them, and what a model draws, a little off."""
     real, then = captured(generator, flows, **how), captured(generator, flows, **how)
-    scale = PacketScale.of(real)
+    scale = BinScaler.of(real)
     first, drawn = (
         scale.scale(each) + generator.normal(0, spread, each.shape)
         for each in (captured(generator, flows, **how), then)
@@ -80,7 +80,7 @@ def test_what_no_two_flows_share_is_neither_kept_nor_drawn(rng: Any) -> None:
                         if tuple(real[flow, :, at].tolist()) == bins}) for bins in held}  # fmt: skip
     assert min(flows.values()) >= FLOWS
     own = then[:, :2, 0].min(1) >= 200
-    made = decoder(PacketScale.of(real), repeats).decode(drawn, np.zeros(len(drawn), int))
+    made = decoder(BinScaler.of(real), repeats).decode(drawn, np.zeros(len(drawn), int))
     again = np.array([tuple(each) in held for each in made[:, :, 0].tolist()])
     assert again[~own].mean() > 0.95
     assert again[own].mean() < 0.2
@@ -153,7 +153,7 @@ def test_classes_of_few_flows_stay_as_drawn(rng: Any) -> None:
 def test_at_most_so_many_bins_of_a_part_are_kept(rng: Any) -> None:
     real = captured(rng, 600)
     real[:, 0, 0] = 100 + np.arange(600) // 2 % 300
-    scale, none = PacketScale.of(real), np.zeros(600, int)
+    scale, none = BinScaler.of(real), np.zeros(600, int)
     repeats = Repeats.learn(scale.scale(real), none, real, none, scale, LIMITS)
     assert np.bincount(repeats.place).max() == MOST
 
@@ -169,7 +169,7 @@ def flows_of(*bins: Any, length: Any = BINS) -> Any:
 
 def of_real(real: Any, drawn: Any = None, limits: Any = LIMITS) -> Any:
     """What is repeated in real flows of one class, and their scale."""
-    scale, labels = PacketScale.of(real), np.zeros(len(real), int)
+    scale, labels = BinScaler.of(real), np.zeros(len(real), int)
     drawn = np.tile(scale.scale(real), (8, 1, 1)) if drawn is None else drawn
     return Repeats.learn(drawn, np.zeros(len(drawn), int), real, labels, scale, limits), scale
 
@@ -197,7 +197,7 @@ def test_repeats_are_taken_as_often_as_real_flows_hold_them_though_a_model_draws
     one, other = {0: (100, 0)}, {0: (130, 0)}
     own = [{0: (int(size), 0)} for size in np.linspace(300, 1400, 20)]
     real = flows_of(*[one] * 100, *[other] * 100, *own)
-    scale = PacketScale.of(real)
+    scale = BinScaler.of(real)
     points = scale.scale(flows_of(one, other))
     nearer = points[0] * 0.7 + points[1] * 0.3
     drawn = np.where(rng.random((400, 1, 1)) < 0.9, nearer, points[1])
@@ -220,7 +220,7 @@ def test_flows_of_any_length_are_put_right(rng: Any, length: int) -> None:
     busy[:, 0, 0] = True
     real[:, 2:] = busy * rng.integers(1, 4, busy.shape)
     real[:, :2] = real[:, 2:] * rng.choice([52, 200, 1400], busy.shape)
-    labels, scale, limits = np.arange(40) % 2, PacketScale.of(real), np.tile(LIMITS, (1, 2, 1))
+    labels, scale, limits = np.arange(40) % 2, BinScaler.of(real), np.tile(LIMITS, (1, 2, 1))
     repeats = Repeats.learn(scale.scale(real), labels, real, labels, scale, limits)
     repeats.check(2, length)
     way = Decoder(scale, limits, Marginals.none(2), repeats)

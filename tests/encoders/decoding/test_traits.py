@@ -16,7 +16,7 @@ from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.diffusion import model_file
 from netgen.diffusion.network import BandTransformer
-from netgen.encoders.decoding.bin_scaler import PacketScale
+from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.decoding.traits import BLUR, MOST, TRAITS, Traits, traits_of
 from netgen.model.model import Model
 
@@ -32,7 +32,7 @@ def random_series(seed: Any, flows: Any, bins: Any = 16) -> Any:
 def test_traits_are_the_last_busy_bin_and_how_many_are_busy(seed: int, bins: Any) -> None:
     series = random_series(seed, 20, bins)
     busy = series[:, 2:].any(1)
-    found = traits_of(torch.from_numpy(PacketScale.of(series).scale(series))).numpy()
+    found = traits_of(torch.from_numpy(BinScaler.of(series).scale(series))).numpy()
     counts = np.expm1((found + 1) / 2 * np.log1p(bins))
     np.testing.assert_allclose(counts[:, 0], bins - busy[:, ::-1].argmax(1))
     np.testing.assert_allclose(counts[:, 1], busy.sum(1))
@@ -53,7 +53,7 @@ def test_each_real_flow_has_its_turn_once(seed: int, flows: Any, turn: Any) -> N
 
 def test_of_many_flows_those_are_kept_that_stand_for_all() -> None:
     series = random_series(1, 3 * MOST)
-    scaled = torch.from_numpy(PacketScale.of(series).scale(series))
+    scaled = torch.from_numpy(BinScaler.of(series).scale(series))
     labels = np.repeat([0, 1], [3 * MOST - 5, 5])
     kept = Traits.learn(scaled, labels, 2).real
     assert kept.shape == (2, MOST, TRAITS)
@@ -65,7 +65,7 @@ def test_of_many_flows_those_are_kept_that_stand_for_all() -> None:
 def test_no_flows_own_numbers_are_kept_where_that_is_asked() -> None:
     """Not the counts themselves, but others within a fifth of them, of which there are few."""
     series = random_series(3, 100, bins=128)
-    scaled = torch.from_numpy(PacketScale.of(series).scale(series))
+    scaled = torch.from_numpy(BinScaler.of(series).scale(series))
     labels = np.zeros(100, np.int64)
     exact, near = (Traits.learn(scaled, labels, 1, exact=each).real[0] for each in (True, False))
     np.testing.assert_allclose(near, exact, atol=BLUR + 1e-6)
@@ -134,7 +134,7 @@ def test_a_file_that_lacks_them_is_refused(long_and_short: Any, tmp_path: Path) 
     path = model.save(tmp_path / "m.safetensors")
     tensors = model_file.load_tensors(path)
     del tensors["traits.real"]
-    model_file.save(tmp_path / "less.safetensors", tensors, model_file.load_about(path))
+    model_file.save(tmp_path / "less.safetensors", tensors, model_file.load_metadata(path))
     with pytest.raises(ModelError, match=r"damaged model: it does not say what its flows are like"):
         Model.load(tmp_path / "less.safetensors")
 
@@ -148,9 +148,9 @@ def test_a_model_of_before_is_read_and_told_nothing(long_and_short: Any, tmp_pat
     network.load_state_dict({**weights, "change.weight": weights["change.weight"][:, : config.changes]})
     before = dataclasses.replace(model, network=network, traits=Traits.none())
     path = before.save(tmp_path / "m.safetensors")
-    about = {**model_file.load_about(path), "format": 4}
-    del about["network"]["traits"]
-    model_file.save(tmp_path / "four.safetensors", model_file.load_tensors(path), about)
+    metadata = {**model_file.load_metadata(path), "format": 4}
+    del metadata["network"]["traits"]
+    model_file.save(tmp_path / "four.safetensors", model_file.load_tensors(path), metadata)
     again = Model.load(tmp_path / "four.safetensors")
     assert again.sample("a", 5, seed=1).table.equals(before.sample("a", 5, seed=1).table)
 

@@ -177,8 +177,8 @@ def test_a_reset_needs_no_time_stamp(beside: int, size: int, tmp_path: Path) -> 
     assert set(made.headers[:-1]) == {52, 60}
     roles.check_roles(planned, made, 0)
     write(table(series), tmp_path / "x.pcap")
-    assert verify(tmp_path / "x.pcap").findings == ()
-    np.testing.assert_array_equal(netgen.extract(tmp_path / "x.pcap", like=table(series)).series()[0], series)
+    assert verify(tmp_path / "x.pcap").issues == ()
+    np.testing.assert_array_equal(netgen.extract(tmp_path / "x.pcap", spec_from=table(series)).series()[0], series)
 
 
 NOT_ATTEMPTS = {
@@ -269,8 +269,8 @@ def test_the_truth_says_what_became_of_it(capture: Path) -> None:
     assert [row["connection"] for row in rows] == [name for *_, name in KINDS.values()]
     flows = table(*(series_of(packets) for packets, *_ in KINDS.values()))
     order = sorted(range(len(rows)), key=lambda row: rows[row]["start_ns"])
-    np.testing.assert_array_equal(netgen.extract(capture, like=flows).series(), flows.series()[order])
-    assert verify(capture).findings == ()
+    np.testing.assert_array_equal(netgen.extract(capture, spec_from=flows).series(), flows.series()[order])
+    assert verify(capture).issues == ()
 
 
 def test_a_person_is_told(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_a_broken_attempt_is_found(name: str, seed: int, tmp_path: Path) -> None
     flows = table(*(series_of(packets) for packets, *_ in KINDS.values()), protocol=6)
     write(flows, path, options=CaptureOptions(rate=0.001, seed=seed))  # flow by flow
     edit(path, fault.flags, fault.at, fault.change, nth=fault.nth)
-    assert fault.check in {found.check for found in verify(path).findings}
+    assert fault.check in {found.check for found in verify(path).issues}
 
 
 def test_a_reset_that_does_not_end_it_is_found(tmp_path: Path) -> None:
@@ -381,9 +381,9 @@ def test_a_reset_that_does_not_end_it_is_found(tmp_path: Path) -> None:
         (2, 0, 52, 0),
     ]
     write(table(series_of([*packets, (2, 1, 52, 0)]), protocol=6), tmp_path / "x.pcap")
-    assert verify(tmp_path / "x.pcap").findings == ()
+    assert verify(tmp_path / "x.pcap").issues == ()
     edit(tmp_path / "x.pcap", TCP_ACK, FLAGS, become(TCP_RST | TCP_ACK))
-    assert "closing" in {found.check for found in verify(tmp_path / "x.pcap").findings}
+    assert "closing" in {found.check for found in verify(tmp_path / "x.pcap").issues}
 
 
 def test_the_page_lists_the_faults() -> None:
@@ -397,7 +397,7 @@ def test_another_word_in_the_truth_is_found(capture: Path) -> None:
     """A labels file that calls a refused connection closed does not match its capture."""
     labels = capture.with_name("x.labels.csv")
     labels.write_text(labels.read_text().replace('"refused"', '"closed"'))
-    said = verify(capture, labels).findings
+    said = verify(capture, labels).issues
     assert [found.check for found in said] == ["truth"]
     assert "refused, the labels file says closed" in said[0].what
 
@@ -406,4 +406,4 @@ def test_labels_of_before_are_still_read(capture: Path) -> None:
     """A labels file without the column `connection` is compared in all that it has."""
     labels = capture.with_name("x.labels.parquet")
     pq.write_table(pq.read_table(labels).drop_columns(["connection"]), labels)
-    assert verify(capture, labels).findings == ()
+    assert verify(capture, labels).issues == ()

@@ -23,7 +23,7 @@ from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.options import CaptureOptions
 from netgen.exporters.pcap.plan import plan
-from netgen.exporters.write import WriteReport, write
+from netgen.exporters.write import WriteResult, write
 
 OPTIONS = {
     "plain": CaptureOptions(seed=3),
@@ -31,7 +31,7 @@ OPTIONS = {
     "tls": CaptureOptions(seed=5, payload="tls", sni="www.example.org"),
 }
 
-Sample = tuple[FlowTable, Path, WriteReport, CaptureOptions]
+Sample = tuple[FlowTable, Path, WriteResult, CaptureOptions]
 
 
 def tools(*names: str) -> None:
@@ -109,7 +109,7 @@ def truth(path: Path) -> list[dict[str, Any]]:
 
 def check_loop(sample: Sample) -> None:
     table, path, report, options = sample
-    again = netgen.extract(path, like=table, idle_timeout=1e6)
+    again = netgen.extract(path, spec_from=table, idle_timeout=1e6)
     planned = plan(table, seed=options.seed, ip=options.ip)
     rows = truth(path)
     order = sorted(range(len(rows)), key=lambda row: (rows[row]["start_ns"], row))

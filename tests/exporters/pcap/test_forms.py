@@ -108,8 +108,8 @@ def test_headers_only(tmp_path: Path) -> None:
             ip = data[14:]
             end = 14 + 20 + (8 if ip[9] == 17 else (ip[32] >> 4) * 4)
             assert head == data[:end]
-    again = netgen.extract(tmp_path / "y.pcap", like=flows)
-    np.testing.assert_array_equal(again.series(), netgen.extract(tmp_path / "x.pcap", like=flows).series())
+    again = netgen.extract(tmp_path / "y.pcap", spec_from=flows)
+    np.testing.assert_array_equal(again.series(), netgen.extract(tmp_path / "x.pcap", spec_from=flows).series())
 
 
 def test_standard_output(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_addresses_of_ipv6_flows(tmp_path: Path) -> None:
     rows = pq.read_table(tmp_path / "x.labels.parquet").to_pylist()
     assert all(row["src"].startswith("2001:db8:0:18::" if row["row"] % 2 == 0 else "198.18.") for row in rows)
     assert all(row["dst"].startswith("2001:db8:0:19::" if row["row"] % 2 == 0 else "198.19.") for row in rows)
-    again = netgen.extract(tmp_path / "x.pcap", like=flows)
+    again = netgen.extract(tmp_path / "x.pcap", spec_from=flows)
     order = sorted(range(len(rows)), key=lambda row: rows[row]["start_ns"])
     assert again.table["src"].to_pylist() == [rows[row]["src"] for row in order]
     assert again.series()[:, 2:].sum() == sum(row["up_packets"] + row["down_packets"] for row in rows)

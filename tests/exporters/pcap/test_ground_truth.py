@@ -76,42 +76,42 @@ def columns(captures: Any) -> Any:
 @pytest.fixture(scope="module")
 def by_capture(captures: Any, truth: Any) -> Any:
     """What `netgen extract --by capture` says of each capture that has an IP packet, and of all."""
-    table = netgen.extract([captures], by="capture", bin="1s", length=4)
+    table = netgen.extract([captures], group_by="capture", bin="1s", length=4)
     names = [source.split("/", 1)[1] for source in table.table["source"].to_pylist()]
     totals = zip(
         *(table.table[name].to_pylist() for name in ("packets", "bytes", "start_ns", "duration_ns")), strict=True
     )
-    return dict(zip(names, totals, strict=True)), table.about["account"]
+    return dict(zip(names, totals, strict=True)), table.metadata["account"]
 
 
 def test_these_are_the_files_that_the_truth_is_about(captures: Any, truth: Any) -> None:
     assert len(truth) == 1793
-    assert {about["dpkt_error"] for about in truth.values()} == {None}
-    for name, about in truth.items():
+    assert {metadata["dpkt_error"] for metadata in truth.values()} == {None}
+    for name, metadata in truth.items():
         data = (captures / name).read_bytes()
-        assert (len(data), hashlib.sha256(data).hexdigest()) == (about["size"], about["sha256"]), name
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (metadata["size"], metadata["sha256"]), name
 
 
 def test_every_packet_and_captured_byte_is_read(truth: Any, columns: Any) -> None:
-    for name, about in truth.items():
+    for name, metadata in truth.items():
         read = columns(name)
-        assert len(read["captured"]) == about["dpkt_packets"], name
-        assert read["captured"].sum() == about["caplen_bytes"], name
-        assert set(read["linktype"].tolist()) <= {about["linktype_raw"] & 0xFFFF}, name
+        assert len(read["captured"]) == metadata["dpkt_packets"], name
+        assert read["captured"].sum() == metadata["caplen_bytes"], name
+        assert set(read["linktype"].tolist()) <= {metadata["linktype_raw"] & 0xFFFF}, name
 
 
 def test_first_and_last_time_stamps_are_right_to_the_floats_last_digit(truth: Any, columns: Any) -> None:
     wrong = []
-    for name, about in truth.items():
+    for name, metadata in truth.items():
         time_ns = columns(name)["time_ns"].tolist()
         if not time_ns:
-            assert about["first"] is about["last"] is None, name
+            assert metadata["first"] is metadata["last"] is None, name
             continue
         for end, stamp in (("first", time_ns[0]), ("last", time_ns[-1])):
             which, factor = ANOTHER_CLOCK.get(name, ("", Fraction(1)))
             seconds = Fraction(stamp, NS) * (factor if which == end else 1)
-            if abs(seconds - Fraction(about[end])) > Fraction(math.ulp(about[end])):
-                wrong.append((name, end, stamp, about[end]))
+            if abs(seconds - Fraction(metadata[end])) > Fraction(math.ulp(metadata[end])):
+                wrong.append((name, end, stamp, metadata[end]))
     assert not wrong
 
 
@@ -124,11 +124,11 @@ def test_every_record_is_the_oracles_to_the_nanosecond(captures: Any, truth: Any
 
 
 def test_extract_accounts_for_every_packet(truth: Any, by_capture: Any) -> None:
-    rows, account = by_capture
-    packets = sum(about["dpkt_packets"] for about in truth.values())
-    assert account["files"] == len(truth)
-    assert account["packets"] == packets == account["in_flows"] + sum(account["skipped"].values())
-    assert sum(row[0] for row in rows.values()) == account["in_flows"]
+    rows, read_report = by_capture
+    packets = sum(metadata["dpkt_packets"] for metadata in truth.values())
+    assert read_report["files"] == len(truth)
+    assert read_report["packets"] == packets == read_report["in_flows"] + sum(read_report["skipped"].values())
+    assert sum(row[0] for row in rows.values()) == read_report["in_flows"]
     assert all(row[0] <= truth[name]["dpkt_packets"] for name, row in rows.items())
 
 
@@ -151,13 +151,13 @@ def test_ip_bytes_are_the_captured_bytes_without_the_link_layer(truth: Any, colu
     rows, _ = by_capture
     equal = total = 0
     for name, (packets, size, _, _) in rows.items():
-        about, read = truth[name], columns(name)
-        header = LINK_HEADER.get(about["linktype_raw"] & 0xFFFF)
-        whole = packets == about["dpkt_packets"] and (read["captured"] == read["length"]).all()
+        metadata, read = truth[name], columns(name)
+        header = LINK_HEADER.get(metadata["linktype_raw"] & 0xFFFF)
+        whole = packets == metadata["dpkt_packets"] and (read["captured"] == read["length"]).all()
         padded = header == 14 and read["captured"].min() <= 60
         if header is None or padded or not whole:
             continue
-        rest = about["caplen_bytes"] - header * packets - size
+        rest = metadata["caplen_bytes"] - header * packets - size
         if header == 0:
             assert (rest == 0) == (name not in TRAILERS), (name, rest)
         equal += rest == 0

@@ -289,7 +289,7 @@ def test_captures_of_other_classes_or_models_share_no_ends(tmp_path: Path) -> No
         ("a", "netflix", "x", "1"), ("b", "youtube", "x", "1"), ("c", "netflix", "y", "1"), ("d", "netflix", "x", "2")
     ):  # fmt: skip
         made[name] = flows(200, seed=ord(name), label=[label] * 200, source=[source] * 200)
-        made[name] = dataclasses.replace(made[name], about={"weights_sha256": weights})
+        made[name] = dataclasses.replace(made[name], metadata={"weights_sha256": weights})
         write(made[name], tmp_path / f"{name}.pcap", seed=3)
     write(made["a"].take(range(50)), tmp_path / "fewer.pcap", seed=3)
     both = extract([tmp_path / f"{name}.pcap" for name in made], spec=made["a"].spec)

@@ -88,7 +88,7 @@ def test_the_series_comes_back(
     ends = zip(*(again.table[name].to_pylist() for name in ("src", "dst", "src_port", "dst_port")), strict=True)
     np.testing.assert_array_equal(again.series(), wanted[[row[each] for each in ends]])
     if not headers_only:
-        assert verify(path).findings == ()
+        assert verify(path).issues == ()
 
 
 def test_packets_by_another_hand(tmp_path: Path) -> None:
@@ -183,23 +183,23 @@ def test_a_changed_byte_is_found(tmp_path: Path, protocol: int) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     found = verify(path)
-    assert [(each.check, each.number, each.packet) for each in found.findings] == [("checksum", 1, found.packets)]
+    assert [(each.check, each.number, each.packet) for each in found.issues] == [("checksum", 1, found.packets)]
     assert found.others == 0
 
 
 def test_a_series_of_packets_comes_back(tmp_path: Path) -> None:
     """Size, direction and time of each, also from a file that is not read whole."""
     write(flows(30), tmp_path / "x.pcap")
-    packets = extract(tmp_path / "x.pcap", kind="packets", length=64)
+    packets = extract(tmp_path / "x.pcap", view="packets", length=64)
     packets.write(tmp_path / "x.parquet")
     write(packets, tmp_path / "one.pcap")
     write(FlowFile(tmp_path / "x.parquet"), tmp_path / "two.pcap")
     assert (tmp_path / "one.pcap").read_bytes() == (tmp_path / "two.pcap").read_bytes()
-    again = extract(tmp_path / "one.pcap", kind="packets", length=64)
+    again = extract(tmp_path / "one.pcap", view="packets", length=64)
     assert sorted(again.table["protocol"].to_pylist()) == [ICMP] * 10 + [IGMP] * 10 + [ICMPV6] * 10
     series = [sorted(each.series().reshape(30, -1).tolist()) for each in (packets, again)]
     assert series[0] == series[1]
-    assert verify(tmp_path / "one.pcap").findings == ()
+    assert verify(tmp_path / "one.pcap").issues == ()
 
 
 @pytest.mark.parametrize("protocol", [ICMP, IGMP, ICMPV6])
@@ -212,4 +212,4 @@ def test_who_is_asked_does_not_speak_first(tmp_path: Path, protocol: int) -> Non
     assert list(report.mended.values()) == [1]
     count[0, 0, 0] = 1
     np.testing.assert_array_equal(extract(tmp_path / "x.pcap", spec=SPEC).series()[:, 2:], count)
-    assert verify(tmp_path / "x.pcap").findings == ()
+    assert verify(tmp_path / "x.pcap").issues == ()

@@ -11,8 +11,8 @@ import yaml
 
 from netgen.capture.errors import OutputError
 from netgen.capture.series.spec import SeriesSpec
-from netgen.capture.table.flow_table import ABOUT, FlowTable, concat
-from netgen.exporters.tables.data_card import COLUMNS, SIZES, card, card_path
+from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable, concat
+from netgen.exporters.tables.data_card import COLUMNS, SIZES, card, data_card_path
 from netgen.exporters.write import write
 
 ABOUT_SYNTH = {
@@ -34,7 +34,7 @@ def make(labels: Any, **options: Any) -> Any:
 
 @pytest.fixture
 def table() -> Any:
-    return make(["a b", "a b", "c|d"], synthetic=True, source="netgen:tiny", about=ABOUT_SYNTH)
+    return make(["a b", "a b", "c|d"], synthetic=True, source="netgen:tiny", metadata=ABOUT_SYNTH)
 
 
 def halves(text: Any) -> Any:
@@ -92,7 +92,7 @@ def test_every_column_is_described(table: Any) -> None:
     _, body = halves(card(table, "new.parquet"))
     names = [row[0].strip("`") for row in rows(body, "Columns")]
     assert names == table.table.column_names
-    assert list(COLUMNS) == ABOUT.names
+    assert list(COLUMNS) == FLOW_COLUMNS.names
     assert rows(body, "Columns")[0] == ["`flow`", "int64", "number of the row"]
     assert rows(body, "Columns")[-1] == ["`down_packets`", "list of 8 int64", "one number a bin"]
 
@@ -161,7 +161,7 @@ def test_the_size_is_that_of_the_table(table: Any) -> None:
 
 def test_real_flows_are_not_called_synthetic(table: Any) -> None:
     """A card of real or mixed flows warns of what real ones may hold, and names all parts."""
-    real = make(["a b", None], about={"made_by": "extract"}, src="10.0.0.1")
+    real = make(["a b", None], metadata={"made_by": "extract"}, src="10.0.0.1")
     head, body = halves(card(real, "flows.parquet"))
     assert head["pretty_name"] == "Network flows: a b"
     assert "synthetic" not in head["tags"]
@@ -185,7 +185,7 @@ def test_a_card_lies_beside_the_file_on_request(table: Any, tmp_path: Path) -> N
     """`write(..., card=True)` names it in the report; without, there is none."""
     assert write(table, tmp_path / "a.parquet").card is None
     report = write(table, tmp_path / "b.c.parquet", card=True)
-    assert report.card == card_path(report.path) == tmp_path / "b.c.card.md"
+    assert report.card == data_card_path(report.path) == tmp_path / "b.c.card.md"
     assert report.to_json()["card"] == str(report.card)
     assert report.card.read_text("utf-8") == card(table, "b.c.parquet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "b.c.card.md", "b.c.parquet"]

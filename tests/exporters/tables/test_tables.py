@@ -14,8 +14,8 @@ import netgen.exporters.tables.csv_file
 import netgen.exporters.write
 from netgen.capture.errors import OutputError
 from netgen.capture.series.spec import SeriesSpec
-from netgen.capture.table.flow_table import ABOUT, FlowTable
-from netgen.exporters.write import FORMATS, WriteReport, check_ending, write
+from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable
+from netgen.exporters.write import FORMATS, WriteResult, check_ending, write
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def table() -> FlowTable:
     count = rng.integers(0, 4, (5, 2, 8))
     series = np.concatenate([count * 100, count], axis=1)
     spec = SeriesSpec(bin_ns=10**8, length=8)
-    return FlowTable.build(series, spec, about={"seed": 3}, label=["a", 'b, "c"', None, "ä", ""], src="10.0.0.1")
+    return FlowTable.build(series, spec, metadata={"seed": 3}, label=["a", 'b, "c"', None, "ä", ""], src="10.0.0.1")
 
 
 def test_parquet_comes_back(table: FlowTable, tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ def test_parquet_comes_back(table: FlowTable, tmp_path: Path) -> None:
     report = write(table, tmp_path / "x.parquet")
     again = FlowTable.read(tmp_path / "x.parquet")
     assert again.table.equals(table.table)
-    assert (again.spec, again.about) == (table.spec, table.about)
-    assert report == WriteReport(
+    assert (again.spec, again.metadata) == (table.spec, table.metadata)
+    assert report == WriteResult(
         tmp_path / "x.parquet", "Parquet flow table", 5, None, (tmp_path / "x.parquet").stat().st_size, {}
     )
 
@@ -46,8 +46,8 @@ def test_csv_is_one_row_a_flow(table: FlowTable, tmp_path: Path, monkeypatch: py
     with (tmp_path / "x.CSV").open(newline="", encoding="utf-8") as stream:
         head, *rows = csv.reader(stream)
     bins = [f"{channel}_{index}" for channel in table.spec.channels for index in range(8)]
-    assert head == [*ABOUT.names, *bins]
-    assert [[int(cell) for cell in row[len(ABOUT) :]] for row in rows] == table.series().reshape(5, -1).tolist()
+    assert head == [*FLOW_COLUMNS.names, *bins]
+    assert [[int(cell) for cell in row[len(FLOW_COLUMNS) :]] for row in rows] == table.series().reshape(5, -1).tolist()
     assert [row[1] for row in rows] == ["a", 'b, "c"', "", "ä", ""]
     frame = pandas.read_csv(tmp_path / "x.CSV")
     assert frame["packets"].tolist() == table.table["packets"].to_pylist()

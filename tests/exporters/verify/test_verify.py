@@ -264,13 +264,13 @@ FAULTS: dict[str, tuple[Callable[[list[Frame]], int], str]] = {
 def test_a_capture_as_it_was_written_has_no_finding(capture: Path) -> None:
     """Nothing is found in it, nor in a copy written by the test's own means; the truth was compared."""
     found = verify(capture)
-    assert found.findings == ()
+    assert found.issues == ()
     assert found.labels == capture.with_name("x.labels.parquet")
     assert (found.flows, found.connections, found.others) == (3, 2, 0)
     assert found.checked == list(CHECKS)
     save(read(capture), capture)
-    assert verify(capture).findings == ()
-    assert verify(capture, capture.with_name("x.labels.csv")).findings == ()
+    assert verify(capture).issues == ()
+    assert verify(capture, capture.with_name("x.labels.csv")).issues == ()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -280,7 +280,7 @@ def test_each_fault_is_found(fault: str, capture: Path) -> None:
     frames = read(capture)
     where = make(frames)
     save(frames, capture)
-    found = {each.check: each for each in verify(capture).findings}
+    found = {each.check: each for each in verify(capture).issues}
     assert check in found
     assert found[check].packet == where + 1
 
@@ -296,14 +296,14 @@ def test_the_page_lists_the_faults() -> None:
 def test_cut_packets_are_found(capture: Path) -> None:
     """A snap length shows, and so does --headers-only; checksums of what is not there are not judged."""
     save(read(capture), capture, snaplen=96)
-    assert {each.check for each in verify(capture).findings} == {"whole"}
+    assert {each.check for each in verify(capture).issues} == {"whole"}
 
 
 def test_a_cut_file_is_found(capture: Path) -> None:
     """A file that ends within a packet, and then lacks flows and packets of the truth."""
     content = capture.read_bytes()
     capture.write_bytes(content[: len(content) * 2 // 3])
-    assert {"readable", "truth"} <= {each.check for each in verify(capture).findings}
+    assert {"readable", "truth"} <= {each.check for each in verify(capture).issues}
 
 
 TRUTH_FAULTS = {
@@ -328,7 +328,7 @@ def test_a_labels_file_that_is_not_the_captures_is_found(fault: str, capture: Pa
     rows = table.to_pylist()
     TRUTH_FAULTS[fault](rows)
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
-    found = verify(capture).findings
+    found = verify(capture).issues
     assert [each.check for each in found] == ["truth"]
 
 

@@ -19,7 +19,7 @@ import netgen.training.train
 from netgen.augmentation.augment import Drawing, augment, planned
 from netgen.augmentation.jitter import is_jittered, jittered
 from netgen.augmentation.jitter_selection import Trial
-from netgen.capture.errors import InputError, ModelError, NetgenError, SpecMismatch, TableError
+from netgen.capture.errors import InputError, ModelError, NetgenError, SpecMismatchError, TableError
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable, concat
 from netgen.exporters.tables.data_card import card
@@ -39,7 +39,7 @@ def rare(tiny_flows: Any) -> Any:
     rows = np.flatnonzero(np.array([each != "dns-doh" for each in labels]) | (np.arange(60) < 25))
     table = FlowTable.build(
         tiny_flows.series(), tiny_flows.spec, label=labels.tolist(), src="10.0.0.1", source="a.pcap",
-        flow=7 + 3 * np.arange(60), about={"made_by": "extract", "account": {"packets": 9}},
+        flow=7 + 3 * np.arange(60), metadata={"made_by": "extract", "account": {"packets": 9}},
     )  # fmt: skip
     return table.take(rows)
 
@@ -75,16 +75,16 @@ def test_the_new_flows_are_those_that_synth_draws(rare: Any, tiny_model: Model) 
 
 def test_the_notes_say_what_was_done(rare: Any, tiny_model: Model) -> None:
     """Numbers of each class, model, seed, and the accounts of both parts; all of it JSON."""
-    about = augment(rare, 21, model=tiny_model, drawing=Drawing(seed=5, threads=1, steps=2, guidance=1.5)).about
-    assert json.loads(json.dumps(about)) == about
-    said = [about[key] for key in ("made_by", "to", "seed", "steps", "guidance")]
+    metadata = augment(rare, 21, model=tiny_model, drawing=Drawing(seed=5, threads=1, steps=2, guidance=1.5)).metadata
+    assert json.loads(json.dumps(metadata)) == metadata
+    said = [metadata[key] for key in ("made_by", "to", "seed", "steps", "guidance")]
     assert said == ["augment", 21, 5, 2, 1.5]
-    assert about["before"] == rare.counts()
-    assert about["numbers"] == {"Web-TLS": 2, "dns-doh": 16, "dns-plain": 1}
-    assert about["weights_sha256"] == tiny_model.weights_sha256()
-    assert about["training"]["steps"] == 30
-    assert about["parts"][0] == rare.about
-    assert about["parts"][1]["made_by"] == "synth"
+    assert metadata["before"] == rare.counts()
+    assert metadata["numbers"] == {"Web-TLS": 2, "dns-doh": 16, "dns-plain": 1}
+    assert metadata["weights_sha256"] == tiny_model.weights_sha256()
+    assert metadata["training"]["steps"] == 30
+    assert metadata["parts"][0] == rare.metadata
+    assert metadata["parts"][1]["made_by"] == "synth"
 
 
 def test_a_model_is_trained_on_the_real_flows_of_the_table(rare: Any, tmp_path: Path) -> None:
@@ -96,11 +96,11 @@ def test_a_model_is_trained_on_the_real_flows_of_the_table(rare: Any, tmp_path: 
     assert set(table.counts().values()) == {21}
     model = netgen.load(path)
     assert model.training["flows"] == rare.counts()
-    assert table.about["training"]["flows"] == rare.counts()
-    assert "minutes" not in table.about["training"]  # the clock's, and so never the same twice
-    assert table.about["weights_sha256"] == model.weights_sha256()
+    assert table.metadata["training"]["flows"] == rare.counts()
+    assert "minutes" not in table.metadata["training"]  # the clock's, and so never the same twice
+    assert table.metadata["weights_sha256"] == model.weights_sha256()
     assert table.table["source"].to_pylist()[-1] == "netgen:mine"
-    assert table.about["numbers"] == {"Web-TLS": 2, "dns-doh": 12, "dns-plain": 1}
+    assert table.metadata["numbers"] == {"Web-TLS": 2, "dns-doh": 12, "dns-plain": 1}
 
 
 @pytest.mark.parametrize("share", [0, 0.5])
@@ -117,8 +117,8 @@ def test_topping_up_in_two_steps_is_topping_up_at_once(share: float | int, rare:
     assert drawn(once) == drawn(twice)
     again = augment(once, 24, model=tiny_model)
     assert again.table.equals(once.table)
-    assert again.about["numbers"] == {}
-    assert again.about["parts"] == [once.about]
+    assert again.metadata["numbers"] == {}
+    assert again.metadata["parts"] == [once.metadata]
     assert augment(once).table.equals(once.table)  # and no model is trained for it
 
 
@@ -127,7 +127,7 @@ def test_only_the_synthetic_flows_can_be_had(rare: Any, tiny_model: Model) -> No
     whole = augment(rare, model=tiny_model, drawing=FAST, jitter=0)
     alone = augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True)
     assert alone.table.equals(whole.table.slice(len(rare)).combine_chunks())
-    assert alone.about["only_synthetic"] is True
+    assert alone.metadata["only_synthetic"] is True
     both = augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True, jitter=0.5)
     kept = augment(rare, model=tiny_model, drawing=FAST, jitter=0.5)
     assert both.table.equals(kept.table.slice(len(rare)).combine_chunks())
@@ -147,7 +147,7 @@ def test_half_of_the_new_flows_can_be_jittered_real_ones(rare: Any, tiny_model: 
         for each in new.take((new.labels == name) & near).series():
             ratio = np.abs(np.log((each + 1.0) / (real + 1.0))).max(axis=(1, 2))
             assert 0 < ratio.min() < 0.8  # 0 would be a copy; a packet can become one more
-    assert table.about["jittered"] == {
+    assert table.metadata["jittered"] == {
         "share": 0.5, "spread": 0.1, "flows": {"Web-TLS": 5, "dns-doh": 12, "dns-plain": 5},
     }  # fmt: skip
     drawn = augment(rare, 30, model=tiny_model, drawing=FAST)
@@ -171,15 +171,15 @@ def test_a_trial_on_the_real_flows_decides_whether_any_are_jittered(
     known = rare.take(np.array([each is not None for each in rare.labels]))
     assert seen[0].table.equals(known.table)
     assert first.table.equals(augment(rare, 30, model=tiny_model, drawing=FAST, jitter=share).table)
-    assert first.about["jittered"]["trial"] == {"repeated": 0.5, "jittered": found.jittered, "flows": 42}
-    assert first.about["jittered"]["share"] == share
+    assert first.metadata["jittered"]["trial"] == {"repeated": 0.5, "jittered": found.jittered, "flows": 42}
+    assert first.metadata["jittered"]["share"] == share
     twice = augment(first, 34, model=tiny_model, drawing=FAST)
     assert seen[1].table.equals(known.table)
     assert len(twice) == 3 * 34 + 2
     alone = augment(rare, 30, model=tiny_model, drawing=FAST, only_synthetic=True)
     assert len(seen) == 2
-    assert "trial" not in alone.about["jittered"]
-    assert alone.about["jittered"]["flows"] == {}
+    assert "trial" not in alone.metadata["jittered"]
+    assert alone.metadata["jittered"]["flows"] == {}
 
 
 def test_no_trial_is_made_where_no_class_could_be_jittered(
@@ -189,8 +189,8 @@ def test_no_trial_is_made_where_no_class_could_be_jittered(
     monkeypatch.setattr(netgen.augmentation, "tried", lambda *_: pytest.fail("tried"))
     fakes = FlowTable.build(rare.series()[:3], rare.spec, label="dns-doh", synthetic=True)
     table = concat([rare.take(rare.labels == "Web-TLS"), fakes])
-    about = augment(table, model=tiny_model, drawing=FAST).about
-    assert about["jittered"] == {"share": 0.0, "spread": 0.1, "flows": {}}
+    metadata = augment(table, model=tiny_model, drawing=FAST).metadata
+    assert metadata["jittered"] == {"share": 0.0, "spread": 0.1, "flows": {}}
 
 
 def test_the_card_names_the_share_that_was_asked_for(rare: Any, tiny_model: Model) -> None:
@@ -227,7 +227,7 @@ def test_the_command_says_what_the_trial_found(
     told = json.loads(netgen_command(*words, "--json").out)["jittered"]
     assert told["trial"] == {"repeated": 0, "jittered": 0, "flows": 0}
     assert netgen_command(*words, "--jitter", "0.0").code == 0
-    assert "trial" not in FlowTable.read("x.parquet").about["jittered"]
+    assert "trial" not in FlowTable.read("x.parquet").metadata["jittered"]
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.floats(0, 0.99))
@@ -274,7 +274,7 @@ def test_a_class_without_real_flows_gets_drawn_ones_alone(rare: Any, tiny_model:
     table = augment(concat([others, fakes]), model=tiny_model, drawing=FAST, jitter=0.5)
     assert table.counts() == {"Web-TLS": 19, "dns-doh": 19}
     assert set(table.table["source"].to_pylist()[-16:]) == {"netgen:tiny"}
-    assert table.about["jittered"]["flows"] == {}
+    assert table.metadata["jittered"]["flows"] == {}
 
 
 @pytest.mark.parametrize("share", [-0.1, 1, 7, float("nan"), "most", "", None])
@@ -284,7 +284,7 @@ def test_a_share_must_be_one(share: Any, rare: Any, tiny_model: Model) -> None:
 
 
 @pytest.mark.parametrize("how", [{}, {"model": "tiny"}], ids=["trained", "given"])
-def test_the_same_seed_gives_the_same_bytes(how: Any, rare: Any, shipped_folder: Any, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(how: Any, rare: Any, bundled_folder: Any, tmp_path: Path) -> None:
     """Also of a model that is trained for it, by steps; another seed gives others."""
     quick = {} if how else QUICK
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -333,8 +333,8 @@ def test_a_class_that_cannot_be_learnt_is_an_error_or_left(rare: Any, tmp_path: 
     assert list(tmp_path.iterdir()) == []
     filled = augment(table, skip_missing=True, drawing=FAST, **QUICK)
     assert filled.counts() == {"Web-TLS": 20, "dns-doh": 20, "dns-plain": 20, "ssh": 1}
-    assert filled.about["left"] == {"ssh": "1 real flow to learn from"}
-    assert filled.about["training"]["flows"] == rare.counts()
+    assert filled.metadata["left"] == {"ssh": "1 real flow to learn from"}
+    assert filled.metadata["training"]["flows"] == rare.counts()
 
 
 def test_a_model_that_lacks_a_class_is_an_error_or_the_class_is_left(rare: Any, tiny_model: Model) -> None:
@@ -345,7 +345,7 @@ def test_a_model_that_lacks_a_class_is_an_error_or_the_class_is_left(rare: Any, 
         augment(table, model=tiny_model)
     filled = augment(table, model=tiny_model, skip_missing=True, drawing=FAST)
     assert filled.counts() == {"Web-TLS": 20, "dns-plain": 20, "doh": 5}
-    assert filled.about["left"] == {"doh": "model tiny does not have it"}
+    assert filled.metadata["left"] == {"doh": "model tiny does not have it"}
     assert augment(table, 5, model=tiny_model).table.equals(table.table)
     others = FlowTable.build(rare.series()[:1], rare.spec, label="ssh")
     with pytest.raises(ModelError, match="has no class ssh") as caught:
@@ -355,7 +355,7 @@ def test_a_model_that_lacks_a_class_is_an_error_or_the_class_is_left(rare: Any, 
 
 def test_series_that_differ_from_the_models_are_refused(rare: Any, tiny_model: Model) -> None:
     table = FlowTable.build(rare.series(), SeriesSpec(bin_ns=5, length=16), label=rare.labels.tolist())
-    with pytest.raises(SpecMismatch, match=r"the table has 16 bins of 5ns.* but model tiny has 16 bins of 0\.1s"):
+    with pytest.raises(SpecMismatchError, match=r"the table has 16 bins of 5ns.* but model tiny has 16 bins of 0\.1s"):
         augment(table, model=tiny_model)
 
 
@@ -477,7 +477,7 @@ def test_the_command_says_when_nothing_was_to_be_done(here: Any, tiny_model_file
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_done_leaves_no_file(
-    words: Any, message: str, here: Any, shipped_folder: Any, netgen_command: Any
+    words: Any, message: str, here: Any, bundled_folder: Any, netgen_command: Any
 ) -> None:
     refused(netgen_command("augment", "mine.flows.parquet", *words), message)
     assert files(here) == ["mine.flows.parquet"]

@@ -151,7 +151,7 @@ def test_extract_writes_beside_you_under_the_captures_name(captures: Any, here: 
     assert files(here) == sorted(["file.flows.parquet", f"{captures.name}.flows.parquet", "captures.flows.parquet"])
 
 
-def test_synth_writes_beside_you_under_the_classes_name(shipped_folder: Any, here: Any, netgen_command: Any) -> None:
+def test_synth_writes_beside_you_under_the_classes_name(bundled_folder: Any, here: Any, netgen_command: Any) -> None:
     """`netgen synth --class web` writes web.parquet, from whichever shipped model has the class."""
     out = done(netgen_command("synth", "--class", "web", "-n", 2, "--steps", 2))
     assert "wrote web.parquet: Parquet flow table, 2 synthetic flows" in out
@@ -209,7 +209,7 @@ def test_an_output_that_exists_is_refused_unless_forced(
 
 
 def test_json_is_one_object_on_stdout_and_nothing_else(
-    captures: Any, tiny_flows: Any, tiny_model_file: Path, shipped_folder: Any, here: Any, netgen_command: Any
+    captures: Any, tiny_flows: Any, tiny_model_file: Path, bundled_folder: Any, here: Any, netgen_command: Any
 ) -> None:
     """For every command that has --json; the numbers are those of what was written."""
     (here / "t.csv").write_text("time,size\n0,60\n1,-1500\n")
@@ -218,8 +218,8 @@ def test_json_is_one_object_on_stdout_and_nothing_else(
 
     found = only_object(netgen_command("extract", captures, "--label-by", "folder", "-o", "e.parquet", "--json"))
     assert (found["wrote"], found["flows"], found["classes"]["video"]["flows"]) == ("e.parquet", 15, 9)
-    account = found["account"]
-    assert account["packets"] == account["in_flows"] + sum(account["skipped"].values())
+    read_report = found["account"]
+    assert read_report["packets"] == read_report["in_flows"] + sum(read_report["skipped"].values())
     assert SeriesSpec.from_json(found["series"]) == FlowTable.read("e.parquet").spec
     assert only_object(netgen_command("import", "t.csv", "--json"))["packets"] == 2
     found = only_object(netgen_command("train", "t.parquet", *TRAIN, "--json"))
@@ -254,7 +254,7 @@ def test_the_same_seed_writes_the_same_bytes(tiny_model_file: Path, here: Any, n
 
 
 def test_info_tells_tables_models_and_captures_apart(
-    tiny_flows: Any, tiny_model_file: Path, shipped_folder: Any, here: Any, netgen_command: Any
+    tiny_flows: Any, tiny_model_file: Path, bundled_folder: Any, here: Any, netgen_command: Any
 ) -> None:
     """By their first bytes, whatever they are called."""
     tiny_flows.write("t.parquet")
@@ -310,8 +310,8 @@ def test_a_name_cannot_steer_the_terminal(
     if forced:
         monkeypatch.setenv("FORCE_COLOR", "1")
     labels = ["\x1b[2Jred", "\x07bell", "fine"] * 20
-    about = {"\x1b[2Jkey": "\x1b[2Jvalue"}
-    FlowTable.build(tiny_flows.series(), tiny_flows.spec, label=labels, about=about).write("t.parquet")
+    metadata = {"\x1b[2Jkey": "\x1b[2Jvalue"}
+    FlowTable.build(tiny_flows.series(), tiny_flows.spec, label=labels, metadata=metadata).write("t.parquet")
     netgen_command("export", "t.parquet", "-o", "x.pcap")
     for words in (("info", "t.parquet"), ("info", "x.labels.csv"), ("augment", "t.parquet", "--to", "5")):
         out = done(netgen_command(*words))
@@ -320,12 +320,12 @@ def test_a_name_cannot_steer_the_terminal(
         assert "\\x07bell" in out
 
 
-def test_models_are_listed_and_their_cards_printed(shipped_folder: Any, netgen_command: Any) -> None:
+def test_models_are_listed_and_their_cards_printed(bundled_folder: Any, netgen_command: Any) -> None:
     out = done(netgen_command("models"))
     assert all(word in out for word in ("tiny", "Web-TLS", "dns-doh", "20 flows", "16 x 0.1s"))
     assert done(netgen_command("models", "tiny")) == "# tiny\nWhere it comes from.\n\n"
     assert "there is no model tony" in failed(netgen_command("models", "tony"))
-    (shipped_folder / "tiny.md").unlink()
+    (bundled_folder / "tiny.md").unlink()
     assert "model tiny has no card. netgen info tiny" in failed(netgen_command("models", "tiny"))
 
 
@@ -428,7 +428,7 @@ def test_wrong_usage_ends_with_code_2_and_a_word_on_stderr(words: Any, here: Any
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_done_is_one_line_on_stderr_and_code_1(
-    words: Any, message: str, shipped_folder: Any, here: Any, netgen_command: Any
+    words: Any, message: str, bundled_folder: Any, here: Any, netgen_command: Any
 ) -> None:
     """It begins with `netgen:`, says what and where, and leaves no file behind."""
     write_capture(here / "a.pcap", 1, 0)

@@ -13,13 +13,13 @@ import torch
 
 import netgen
 import netgen.training.train
-from netgen.capture.errors import InputError, ModelError, OutputError, SpecMismatch, TableError
+from netgen.capture.errors import InputError, ModelError, OutputError, SpecMismatchError, TableError
 from netgen.capture.series.feasible import PacketLimits, feasible
 from netgen.capture.table.flow_table import FlowTable
 from netgen.cli.output import model_made
 from netgen.diffusion import model_file
-from netgen.model.model import FORMAT, Model, match_class
-from netgen.model.registry import find_model, load, model_with, shipped_models
+from netgen.model.model import FORMAT, Model, match_classes
+from netgen.model.registry import bundled_models, find_model, find_model_for, load
 
 QUICK = {"steps": 5, "threads": 1, "precision": "float32"}
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,9 +27,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def rewritten(source: Any, path: Any, **changed: Any) -> Any:
     """A model's file with other metadata; None takes an entry out."""
-    about = {**model_file.load_about(source), **changed}
-    about = {key: value for key, value in about.items() if value is not None}
-    model_file.save(path, model_file.load_tensors(source), about)
+    metadata = {**model_file.load_metadata(source), **changed}
+    metadata = {key: value for key, value in metadata.items() if value is not None}
+    model_file.save(path, model_file.load_tensors(source), metadata)
     return path
 
 
@@ -43,7 +43,7 @@ def equal(one: Any, other: Any) -> Any:
 def test_a_model_comes_back_from_its_file(tiny_model: Model, tiny_model_file: Path, tmp_path: Path) -> None:
     """What it is, what it weighs and what it draws."""
     again = Model.load(tiny_model.save(tmp_path / "again.safetensors"))
-    assert again.about() == tiny_model.about() == model_file.load_about(tiny_model_file)
+    assert again.metadata() == tiny_model.metadata() == model_file.load_metadata(tiny_model_file)
     assert again.weights_sha256() == tiny_model.weights_sha256()
     assert equal(again.sample("all", 6), tiny_model.sample("all", 6))
 
@@ -52,7 +52,7 @@ def test_a_trained_model_is_the_one_in_its_file(tiny_flows: Any, tmp_path: Path)
     model = netgen.train(tiny_flows, out=tmp_path / "m.safetensors", **QUICK)
     again = netgen.load(tmp_path / "m.safetensors")
     assert again.weights_sha256() == model.weights_sha256()
-    assert again.about() == model.about()
+    assert again.metadata() == model.metadata()
     assert again.name == "m"
     assert equal(again.sample("Web", 3), model.sample("Web", 3))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.metrics.jsonl", "m.safetensors"]
@@ -61,13 +61,13 @@ def test_a_trained_model_is_the_one_in_its_file(tiny_flows: Any, tmp_path: Path)
 def test_the_metadata_are_json_that_says_what_the_model_is(
     tiny_model: Model, tiny_flows: Any, tiny_model_file: Path
 ) -> None:
-    about = model_file.load_about(tiny_model_file)
-    assert json.loads(json.dumps(about)) == about
-    assert about["format"] == FORMAT
-    assert about["netgen"] == netgen.__version__
-    assert about["classes"] == ["Web-TLS", "dns-doh", "dns-plain"]
-    assert about["series"] == tiny_flows.spec.to_json()
-    training = about["training"]
+    metadata = model_file.load_metadata(tiny_model_file)
+    assert json.loads(json.dumps(metadata)) == metadata
+    assert metadata["format"] == FORMAT
+    assert metadata["netgen"] == netgen.__version__
+    assert metadata["classes"] == ["Web-TLS", "dns-doh", "dns-plain"]
+    assert metadata["series"] == tiny_flows.spec.to_json()
+    training = metadata["training"]
     assert training["flows"] == tiny_flows.counts()
     assert (training["steps"], training["seed"], training["threads"], training["precision"]) == (30, 0, 1, "float32")
     assert training["parameters"] == sum(tensor.numel() for tensor in tiny_model.network.state_dict().values())
@@ -129,7 +129,7 @@ def test_a_model_with_damaged_metadata_is_refused(changed: Any, tiny_model_file:
 def test_a_model_that_lacks_weights_is_refused(tiny_model_file: Path, tmp_path: Path) -> None:
     tensors = model_file.load_tensors(tiny_model_file)
     tensors.pop("place")
-    model_file.save(tmp_path / "x.safetensors", tensors, model_file.load_about(tiny_model_file))
+    model_file.save(tmp_path / "x.safetensors", tensors, model_file.load_metadata(tiny_model_file))
     with pytest.raises(ModelError, match="is a damaged model: weights that do not fit its configuration"):
         Model.load(tmp_path / "x.safetensors")
 
@@ -179,12 +179,12 @@ def test_samples_carry_no_address_time_or_name(tiny_model: Model) -> None:
 
 
 def test_the_notes_say_how_to_draw_the_same_again(tiny_model: Model) -> None:
-    about = tiny_model.sample({"doh": 3}, seed=7, guidance=1.5, steps=4).about
-    assert json.loads(json.dumps(about)) == about
+    metadata = tiny_model.sample({"doh": 3}, seed=7, guidance=1.5, steps=4).metadata
+    assert json.loads(json.dumps(metadata)) == metadata
     wanted = {"model": "tiny", "seed": 7, "guidance": 1.5, "steps": 4, "numbers": {"dns-doh": 3}}
-    assert {key: about[key] for key in wanted} == wanted
-    assert about["weights_sha256"] == tiny_model.weights_sha256()
-    assert 0 <= about["distance_from_field_rms"]["mean"] <= about["distance_from_field_rms"]["max"]
+    assert {key: metadata[key] for key in wanted} == wanted
+    assert metadata["weights_sha256"] == tiny_model.weights_sha256()
+    assert 0 <= metadata["distance_from_field_rms"]["mean"] <= metadata["distance_from_field_rms"]["max"]
 
 
 def test_the_same_seed_draws_the_same_flows(tiny_model: Model) -> None:
@@ -250,7 +250,7 @@ def test_a_model_of_another_encoder_is_trained_saved_read_and_drawn_from(
     model = netgen.train(tiny_flows, out=out, encoder=encoder, preset="tiny", **QUICK)
     again = netgen.load(out)
     assert again.encoder == model.encoder == encoder
-    assert model_file.load_about(out)["training"]["preset"] == "tiny"
+    assert model_file.load_metadata(out)["training"]["preset"] == "tiny"
     drawn = again.sample({"Web-TLS": 3}, steps=3)
     assert equal(drawn, model.sample({"Web-TLS": 3}, steps=3))
     assert drawn.series().any((1, 2)).all()
@@ -326,7 +326,7 @@ def test_what_cannot_be_drawn_is_refused(more: Any, message: str, tiny_model: Mo
 def test_a_class_is_found_exactly_then_by_case_then_by_part(wanted: str, found: Any) -> None:
     classes = ["dns", "dns-doh", "dns-plain", "Web", "web"]
     expected = ["Web"] if wanted == "Web" else found
-    assert match_class(wanted, classes) == expected
+    assert match_classes(wanted, classes) == expected
 
 
 def test_a_class_that_is_not_there_or_not_clear_is_refused_with_those_there_are(tiny_model: Model) -> None:
@@ -347,10 +347,10 @@ def test_nothing_but_the_series_reaches_the_model(tiny_flows: Any) -> None:
     """
     rows = len(tiny_flows)
     other = FlowTable.build(
-        tiny_flows.series(), tiny_flows.spec, about={"made_by": "somebody else"}, label=tiny_flows.labels,
+        tiny_flows.series(), tiny_flows.spec, metadata={"made_by": "somebody else"}, label=tiny_flows.labels,
         source=[f"host{row}.pcap" for row in range(rows)], start_ns=np.arange(rows) * 10**9, protocol=6,
         src=[f"10.0.0.{row}" for row in range(rows)], src_port=np.arange(rows) + 1024, dst="203.0.113.7", dst_port=443,
-        vlan=7, name="www.example.org", flow=np.arange(rows)[::-1], packets=7, bytes=7, duration_ns=7, cut_packets=7,
+        vlan=7, name="www.example.org", flow=np.arange(rows)[::-1], packets=7, bytes=7, duration_ns=7, truncated_packets=7,
     )  # fmt: skip
     # whole captures are held back to validate on, so with validation their names decide which flows those are
     one, two = (netgen.train(table, **QUICK, validation=0) for table in (tiny_flows, other))
@@ -488,7 +488,7 @@ def test_tables_that_cannot_be_learnt_from_are_refused(tiny_flows: Any) -> None:
     with pytest.raises(TableError, match="hold no bytes"):
         netgen.train(idle, steps=1)
     other = FlowTable.build(tiny_flows.series(), dataclasses.replace(tiny_flows.spec, bin_ns=5), label="a")
-    with pytest.raises(SpecMismatch):
+    with pytest.raises(SpecMismatchError):
         netgen.train([tiny_flows, other], steps=1)
     with pytest.raises(InputError, match="out=FILE"):
         netgen.train(tiny_flows, steps=1, resume=True)
@@ -521,43 +521,43 @@ def test_usefulness_tells_classes_apart_that_differ_and_not_those_that_do_not(ti
 
 
 def test_a_model_is_found_by_path_by_name_and_by_class(
-    shipped_folder: Any, tiny_model_file: Path, tiny_model: Model
+    bundled_folder: Any, tiny_model_file: Path, tiny_model: Model
 ) -> None:
-    (model,) = shipped_models()
-    assert (model.name, model.path.parent, model.card.name) == ("tiny", shipped_folder, "tiny.md")
-    assert model.about == tiny_model.about()
+    (model,) = bundled_models()
+    assert (model.name, model.path.parent, model.card.name) == ("tiny", bundled_folder, "tiny.md")
+    assert model.metadata == tiny_model.metadata()
     assert find_model("tiny") == model.path
     assert find_model(tiny_model_file) == tiny_model_file
-    assert model_with(["web", "doh"]) == model.path
+    assert find_model_for(["web", "doh"]) == model.path
     assert load("tiny").weights_sha256() == tiny_model.weights_sha256()
 
 
-def test_the_checkpoint_of_a_training_is_not_shipped(shipped_folder: Any, tiny_model_file: Path) -> None:
+def test_the_checkpoint_of_a_training_is_not_shipped(bundled_folder: Any, tiny_model_file: Path) -> None:
     """A model that is being trained into the package does not stop the others from being found."""
-    rewritten(tiny_model_file, shipped_folder / "a.checkpoint.safetensors", checkpoint=True)
-    assert [model.name for model in shipped_models()] == ["tiny"]
-    assert model_with(["doh"]) == shipped_folder / "tiny.safetensors"
+    rewritten(tiny_model_file, bundled_folder / "a.checkpoint.safetensors", checkpoint=True)
+    assert [model.name for model in bundled_models()] == ["tiny"]
+    assert find_model_for(["doh"]) == bundled_folder / "tiny.safetensors"
 
 
-def test_a_model_or_class_that_is_nowhere_is_refused_with_what_there_is(shipped_folder: Any) -> None:
+def test_a_model_or_class_that_is_nowhere_is_refused_with_what_there_is(bundled_folder: Any) -> None:
     with pytest.raises(ModelError, match=r"there is no model vidoe: no such file, and the shipped models are tiny"):
         load("vidoe")
     with pytest.raises(
         ModelError, match=r"no shipped model has the class ssh\. They have tiny: Web-TLS, .*netgen train"
     ):
-        model_with(["ssh"])
+        find_model_for(["ssh"])
     with pytest.raises(ModelError, match="no shipped model has all of the classes doh, ssh"):
-        model_with(["doh", "ssh"])
+        find_model_for(["doh", "ssh"])
 
 
 @pytest.mark.parametrize(("name", "classes"), [("base", 12), ("video", 4)])
 def test_a_model_of_the_package_draws_flows(name: str, classes: int) -> None:
     """A few steps only: that the file is whole and fits this version; its card speaks of each of its classes."""
-    models = {model.name: model for model in netgen.shipped_models()}
+    models = {model.name: model for model in netgen.bundled_models()}
     assert name in models
     card = models[name].card.read_text("utf-8")
-    assert len(models[name].about["classes"]) == classes
-    assert [each for each in models[name].about["classes"] if each not in card] == []
+    assert len(models[name].metadata["classes"]) == classes
+    assert [each for each in models[name].metadata["classes"] if each not in card] == []
     model = netgen.load(name)
     assert model.name == name
     table = model.sample({model.classes[0]: 2}, steps=2)

@@ -20,7 +20,7 @@ from netgen.diffusion import model_file
 from netgen.exporters.pcap.plan import plan
 from netgen.exporters.pcap.repair import NO_HANDSHAKE
 from netgen.exporters.write import write
-from netgen.model.strata import FEWEST, Condition, conditions_of, numbers_of, told_of
+from netgen.model.strata import FEWEST, Stratum, assign_strata, fit_strata, sample_strata
 
 TCP, UDP = 6, 17
 SPEC = SeriesSpec(bin_ns=100_000_000, length=8)
@@ -43,8 +43,8 @@ def flows(rows: list[tuple[str | None, int | None]]) -> FlowTable:
 def test_every_flow_has_one_condition(drawn: list[tuple[str, int | None, int]]) -> None:
     """Conditions are of one class, hold all its flows and protocols, and few flows have one of their own only alone."""
     table = flows([(label, protocol) for label, protocol, number in drawn for _ in range(number)])
-    conditions = conditions_of(table)
-    numbers = numbers_of(table, conditions)
+    conditions = fit_strata(table)
+    numbers = assign_strata(table, conditions)
     assert [each.label for each in conditions] == sorted(each.label for each in conditions)
     protocols = table.table["protocol"].to_pylist()
     for number, condition in enumerate(conditions):
@@ -59,41 +59,41 @@ def test_every_flow_has_one_condition(drawn: list[tuple[str, int | None, int]]) 
         often = {name for name, n in counted.items() if n >= FEWEST and name is not None}
         assert often <= {name for each in conditions if each.label == label for name in each.protocols}
         assert len([each for each in conditions if each.label == label]) >= max(len(often), 1)
-    assert tuple(Condition.from_json(each.to_json()) for each in conditions) == conditions
+    assert tuple(Stratum.from_json(each.to_json()) for each in conditions) == conditions
 
 
 def test_few_flows_go_with_each_other_or_with_the_most() -> None:
     """Five of a protocol are too few; with five of another they are enough."""
     rows = [("a", TCP)] * 30 + [("a", UDP)] * 12 + [("a", 1)] * 5
-    one = conditions_of(flows(rows))
+    one = fit_strata(flows(rows))
     assert [each.protocols for each in one] == [{1: 5, TCP: 30}, {UDP: 12}]
-    two = conditions_of(flows([*rows, *[("a", None)] * 5]))
+    two = fit_strata(flows([*rows, *[("a", None)] * 5]))
     assert [(each.flows, each.protocols) for each in two] == [(30, {TCP: 30}), (12, {UDP: 12}), (10, {1: 5})]
-    assert numbers_of(flows([("a", 1), ("a", None), ("a", 58), ("a", UDP)]), two).tolist() == [2, 2, 0, 1]
+    assert assign_strata(flows([("a", 1), ("a", None), ("a", 58), ("a", UDP)]), two).tolist() == [2, 2, 0, 1]
     with pytest.raises(netgen.NetgenError, match="no class b"):
-        numbers_of(flows([("b", TCP)]), two)
+        assign_strata(flows([("b", TCP)]), two)
 
 
 def test_protocols_of_one_condition_are_drawn_as_often() -> None:
     """A flow's depends on its own seed alone; where some are unknown, so are some that are drawn."""
-    mixed = Condition("a", 8, {TCP: 4, UDP: 2})
+    mixed = Stratum("a", 8, {TCP: 4, UDP: 2})
     drawn = [mixed.protocol(seed) for seed in range(4000)]
     for protocol, share in ((TCP, 0.5), (UDP, 0.25), (None, 0.25)):
         assert abs(drawn.count(protocol) / 4000 - share) < 4 * np.sqrt(share * (1 - share) / 4000)
-    assert {Condition("a", 3, {UDP: 3}).protocol(seed) for seed in range(50)} == {UDP}
-    assert Condition("a", 3).protocol(1) is None
+    assert {Stratum("a", 3, {UDP: 3}).protocol(seed) for seed in range(50)} == {UDP}
+    assert Stratum("a", 3).protocol(1) is None
 
 
 def test_conditions_are_drawn_as_often_as_they_were_learnt() -> None:
     """The first so many flows keep to the shares; a flow's condition does not depend on how many there are."""
-    conditions = (Condition("a", 5), Condition("b", 60), Condition("b", 30), Condition("b", 10))
-    told = told_of(conditions, "b", 500, seed=3)
-    assert set(told_of(conditions, "a", 40, seed=3)) == {0}
+    conditions = (Stratum("a", 5), Stratum("b", 60), Stratum("b", 30), Stratum("b", 10))
+    told = sample_strata(conditions, "b", 500, seed=3)
+    assert set(sample_strata(conditions, "a", 40, seed=3)) == {0}
     for many in (10, 50, 100, 500):
-        np.testing.assert_array_equal(told_of(conditions, "b", many, seed=3), told[:many])
+        np.testing.assert_array_equal(sample_strata(conditions, "b", many, seed=3), told[:many])
         count = np.bincount(told[:many], minlength=4) / many
         np.testing.assert_allclose(count, [0, 0.6, 0.3, 0.1], atol=2.5 / many)
-    first = np.concatenate([told_of(conditions, "b", 1, seed=seed) for seed in range(2000)])
+    first = np.concatenate([sample_strata(conditions, "b", 1, seed=seed) for seed in range(2000)])
     assert abs((first == 1).mean() - 0.6) < 0.05  # not always the most frequent one
 
 
@@ -114,23 +114,23 @@ def test_conditions_are_drawn_as_often_as_they_were_learnt() -> None:
     ids=str,
 )
 def test_damaged_conditions_are_refused(changed: dict[str, object], tiny_model_file: Path, tmp_path: Path) -> None:
-    about = model_file.load_about(tiny_model_file)
-    about["conditions"][0] = {"class": "Web-TLS", "flows": 8, "protocols": {"6": 8}, **changed}
-    model_file.save(tmp_path / "m.safetensors", model_file.load_tensors(tiny_model_file), about)
+    metadata = model_file.load_metadata(tiny_model_file)
+    metadata["conditions"][0] = {"class": "Web-TLS", "flows": 8, "protocols": {"6": 8}, **changed}
+    model_file.save(tmp_path / "m.safetensors", model_file.load_tensors(tiny_model_file), metadata)
     with pytest.raises(netgen.NetgenError, match=r"m\.safetensors is a damaged model"):
         netgen.load(tmp_path / "m.safetensors")
 
 
 def test_a_model_of_the_format_before_draws_the_same(tiny_model_file: Path, tmp_path: Path) -> None:
     """It has no conditions but classes, and protocols by its profiles."""
-    about = model_file.load_about(tiny_model_file)
-    del about["scale"]["counts"]
-    model_file.save(tmp_path / "new.safetensors", model_file.load_tensors(tiny_model_file), about)
-    del about["conditions"]
+    metadata = model_file.load_metadata(tiny_model_file)
+    del metadata["scale"]["counts"]
+    model_file.save(tmp_path / "new.safetensors", model_file.load_tensors(tiny_model_file), metadata)
+    del metadata["conditions"]
     profile = {"tcp": 10, "udp": 30, "up_sizes": [60], "up_packets": 30}
     model_file.save(
         tmp_path / "old.safetensors", model_file.load_tensors(tiny_model_file),
-        {**about, "format": 3, KEY: {"dns-plain": profile}},
+        {**metadata, "format": 3, KEY: {"dns-plain": profile}},
     )  # fmt: skip
     old, new = (netgen.load(path) for path in (tmp_path / "old.safetensors", tmp_path / "new.safetensors"))
     drawn = old.sample({"dns-plain": 60, "dns-doh": 20}, steps=2)
@@ -165,7 +165,7 @@ def test_rare_protocols_are_learnt_from_no_oftener_than_others_of_their_class(
     device: FlowTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Flows are drawn by the size of their class: one of a rare protocol as often as any other of it."""
-    seen, odds = [], netgen.diffusion.train.class_odds
+    seen, odds = [], netgen.diffusion.train.class_weights
     monkeypatch.setattr(netgen.diffusion.train, "class_odds", lambda classes: seen.append(classes) or odds(classes))
     some = device.take(np.flatnonzero(np.arange(160) % 16 != 0))
     netgen.train(some, steps=1, threads=1, precision="float32", validation=0)
@@ -204,7 +204,7 @@ def test_drawn_flows_of_another_protocol_are_written_as_what_they_are(device: Fl
     other = drawn.table["protocol"].to_numpy() == 1
     assert 8 <= other.sum() <= 12
     write(drawn.take(np.flatnonzero(other)), tmp_path / "x.pcap")
-    again = netgen.extract(tmp_path / "x.pcap", like=drawn)
+    again = netgen.extract(tmp_path / "x.pcap", spec_from=drawn)
     assert again.table["protocol"].to_pylist() == [1] * len(again)
     rows = [sorted(map(bytes, each.series())) for each in (again, drawn.take(np.flatnonzero(other)))]
     assert rows[0] == rows[1]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import netgen
-from netgen.capture.errors import InputError, SpecMismatch, TableError
+from netgen.capture.errors import InputError, SpecMismatchError, TableError
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 
@@ -95,7 +95,7 @@ def test_a_table_without_labels_or_none_at_all_is_refused(table: Any, tmp_path: 
 def test_series_of_another_cut_are_seen_by_their_spec(table: Any) -> None:
     """Two data sets can be compared as tables are."""
     other = FlowTable.build(np.ones((1, 4, 12), np.int64), SeriesSpec(bin_ns=10**8, length=12), label="a")
-    with pytest.raises(SpecMismatch):
+    with pytest.raises(SpecMismatchError):
         netgen.to_torch(table).spec.require_equal(netgen.to_torch(other).spec, "train", "test")
 
 

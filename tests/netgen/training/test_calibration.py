@@ -47,12 +47,12 @@ def learnt(tiny_model: Model, real: Any, monkeypatch: pytest.MonkeyPatch) -> Any
     scores = {}
     monkeypatch.setattr(calibration, "_beside", lambda model, *_: _Scored(*scores[form(model)]))
 
-    def decided(*of: Any, repeats: Any = False, holds_flows: Any = True) -> Any:
+    def decided(*of: Any, repeats: Any = False, store_flows: Any = True) -> Any:
         worst = (0.0, 1.0)
         for name, score in zip(("none", "each", "shared"), of, strict=True):
             scores[name] = worst if repeats else score
             scores[f"{name} and repeats"] = score if repeats else worst
-        return form(calibrate(plain, *real, holds_flows=holds_flows, workers=1))
+        return form(calibrate(plain, *real, store_flows=store_flows, workers=1))
 
     return decided
 
@@ -84,9 +84,9 @@ def test_flows_are_put_right_as_is_for_the_better(learnt: Any, none: Any, each: 
 
 def test_a_model_may_be_kept_from_holding_numbers_of_flows(learnt: Any) -> None:
     """Then distributions alone are chosen from, however much more would be learnt."""
-    assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), holds_flows=False) == "each"
-    assert learnt((0.3, 0.9), (0.2, 0.9), (0.9, 0.5), holds_flows=False) == "none"
-    assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), repeats=True, holds_flows=False) in ("each", "none")
+    assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), store_flows=False) == "each"
+    assert learnt((0.3, 0.9), (0.2, 0.9), (0.9, 0.5), store_flows=False) == "none"
+    assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), repeats=True, store_flows=False) in ("each", "none")
 
 
 @pytest.fixture
@@ -153,10 +153,10 @@ def test_more_is_drawn_of_classes_of_more_flows_and_of_those_that_recur(tiny_mod
 
 def test_a_model_that_holds_flows_says_so(often: Any) -> None:
     model = often[0][2]
-    assert model.holds_flows()
-    assert dataclasses.replace(model, repeats=calibration.Repeats.none()).holds_flows()
+    assert model.store_flows()
+    assert dataclasses.replace(model, repeats=calibration.Repeats.none()).store_flows()
     nothing = dataclasses.replace(model, repeats=calibration.Repeats.none(), recurring=calibration.Recurring.nothing())
-    assert not nothing.holds_flows()
+    assert not nothing.store_flows()
 
 
 def test_a_model_keeps_which_flows_recur(often: Any, tmp_path: Path) -> None:
@@ -189,11 +189,11 @@ def test_a_model_keeps_which_flows_recur(often: Any, tmp_path: Path) -> None:
 )
 def test_a_model_whose_recurring_flows_do_not_fit_is_refused(often: Any, tmp_path: Path, part: str, wrong: Any) -> None:
     path = often[0][1].save(tmp_path / "m.safetensors")
-    tensors, about = model_file.load_tensors(path), model_file.load_about(path)
+    tensors, metadata = model_file.load_tensors(path), model_file.load_metadata(path)
     given = tensors.pop(f"recurring.{part}")
     if wrong is not None:
         tensors[f"recurring.{part}"] = torch.from_numpy(np.ascontiguousarray(wrong(given.numpy())))
-    model_file.save(path, tensors, about)
+    model_file.save(path, tensors, metadata)
     with pytest.raises(ModelError, match="recur"):
         Model.load(path)
 
@@ -203,11 +203,11 @@ def test_a_model_whose_totals_are_not_as_this_netgen_keeps_them_is_refused(
     ways: Any, tmp_path: Path, left: Any
 ) -> None:
     path = ways["shared"].save(tmp_path / "m.safetensors")
-    tensors, about = model_file.load_tensors(path), model_file.load_about(path)
+    tensors, metadata = model_file.load_tensors(path), model_file.load_metadata(path)
     kept = {name: each for name, each in tensors.items() if not name.startswith("shares.")}
     for name in left:
         kept[name] = tensors["shares.real"].clone()
-    model_file.save(path, kept, about)
+    model_file.save(path, kept, metadata)
     with pytest.raises(ModelError, match="add up to"):
         Model.load(path)
 
@@ -232,14 +232,14 @@ def test_a_model_whose_totals_are_not_as_this_netgen_keeps_them_is_refused(
 )
 def test_a_model_whose_repeated_bins_do_not_fit_is_refused(ways: Any, tmp_path: Path, part: str, wrong: Any) -> None:
     path = ways["none and repeats"].save(tmp_path / "m.safetensors")
-    tensors, about = model_file.load_tensors(path), model_file.load_about(path)
+    tensors, metadata = model_file.load_tensors(path), model_file.load_metadata(path)
     assert len(tensors["repeats.place"])
     given = tensors.pop(f"repeats.{part}")
     if wrong is not None:
         damaged = wrong(given.numpy())
         kept = damaged if part == "holds" else damaged.astype(given.numpy().dtype)
         tensors[f"repeats.{part}"] = torch.from_numpy(np.ascontiguousarray(kept))
-    model_file.save(path, tensors, about)
+    model_file.save(path, tensors, metadata)
     with pytest.raises(ModelError, match=r"again and again|repeats\.real"):
         Model.load(path)
 

@@ -12,7 +12,7 @@ import netgen
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.training import validation
-from netgen.training.validation import Check, Validator, due, hold_back
+from netgen.training.validation import Check, Validator, due, train_val_split
 
 
 def flows(classes: Any = (("a", 30), ("b", 30), ("few", 5)), captures: Any = 6) -> Any:
@@ -27,15 +27,15 @@ def flows(classes: Any = (("a", 30), ("b", 30), ("few", 5)), captures: Any = 6) 
 
 def test_a_share_of_each_large_class_is_held_back_by_capture_and_small_classes_are_learnt_whole() -> None:
     table = flows()
-    kept, held = hold_back(table, 0.2, 0)
+    kept, held = train_val_split(table, 0.2, 0)
     assert sorted([*kept.tolist(), *held.tolist()]) == list(range(65))
     assert set(table.labels[held].tolist()) == {"a", "b"}
     assert 0.1 <= len(held) / 60 <= 0.3
     sources = np.array(table.table["source"].to_pylist())
     large = kept[table.labels[kept] != "few"]
     assert not set(sources[large].tolist()) & set(sources[held].tolist())
-    assert (hold_back(table, 0.2, 0)[1] == held).all()
-    assert len(hold_back(table, 0.0, 0)[1]) == 0
+    assert (train_val_split(table, 0.2, 0)[1] == held).all()
+    assert len(train_val_split(table, 0.0, 0)[1]) == 0
 
 
 def test_checks_are_due_eight_times_not_too_early_and_not_too_dear() -> None:
@@ -138,7 +138,7 @@ def test_checks_know_nothing_of_the_flows_that_are_held_back(quick: Any, monkeyp
     monkeypatch.setattr(validation.Validator, "check", noted)
     table = flows()
     series = table.series()
-    rows = hold_back(table, 0.1, 0)[1]
+    rows = train_val_split(table, 0.1, 0)[1]
     series[rows[:1], 0, 0] = 1400 * series[rows[:1], 2, 0]  # the largest packet is held back
     table = FlowTable.build(series, table.spec, label=table.labels.tolist(), source=table.table["source"].to_pylist())
     model = netgen.train(table, steps=3, threads=1, precision="float32")
@@ -170,7 +170,7 @@ def test_nothing_is_held_back_where_that_is_asked(quick: Any) -> None:
 
 def test_what_was_found_so_far_goes_on_after_an_interruption(quick: Any) -> None:
     table = flows()
-    kept, held = hold_back(table, 0.2, 0)
+    kept, held = train_val_split(table, 0.2, 0)
     first = Validator(table.take(kept), table.take(held), lambda network: None, seed=0)
     first.history = [Check(3, 0.5, 0.9, 0.5, 0.4), Check(6, 0.4, 0.9, 0.5, 0.4)]
     first.best = first.history[0]

@@ -143,7 +143,7 @@ class Extraction:
             labels, sources = self._labels(done, last, about)
             if self._profiled:
                 self._profile.end(labels, numbers(about["protocol"]), numbers(about["dst_port"]))
-            self._account.notes[AFTER[self.spec.kind]] += int(cut.sum())
+            self._account.notes[AFTER[self.spec.view]] += int(cut.sum())
             columns = flow_columns(
                 last - done,
                 flow=np.arange(done, last),

@@ -74,7 +74,7 @@ def read_table(path: str | os.PathLike[str], *, spec_from: SeriesSpec | None = N
         )
     short = -series.shape[2] % 4
     series = np.pad(series, ((0, 0), (0, 0), (0, short)))
-    width = spec_from.bin_ns if spec_from is not None and spec_from.kind == BINS else NS
+    width = spec_from.bin_ns if spec_from is not None and spec_from.view == BINS else NS
     length = series.shape[2]
     spec = SeriesSpec(bin_ns=width, length=length) if kind == BINS else SeriesSpec.packets(length)
     known = {name: table[name] for name in _KEPT if name in table.column_names}

@@ -247,7 +247,7 @@ class FlowTable:
 
 def totals_of(series: np.ndarray, spec: SeriesSpec) -> dict[str, np.ndarray]:
     """Bytes, packets and duration of flows of which there is nothing but their series; int64 (flows,) each."""
-    if spec.kind == PACKETS:
+    if spec.view == PACKETS:
         size, gap = series[:, 0], series[:, 1]
         volume, number, duration = np.abs(size).sum(1), (size != 0).sum(1), gap.sum(1) * GAP_NS
     else:

@@ -173,14 +173,14 @@ class Model:
             if limits.smallest.shape != (len(conditions), 2) or limits.largest.shape != (len(conditions), 2):
                 raise ValueError("its limits of packets are not those of its classes")
             spec = SeriesSpec.from_json(metadata["series"])
-            if network.config.channels != SCALES[spec.kind].CHANNELS:
-                raise ValueError(f"its network does not make series of {spec.kind}")
+            if network.config.channels != SCALES[spec.view].CHANNELS:
+                raise ValueError(f"its network does not make series of {spec.view}")
             return cls(
                 name=str(metadata["name"]),
                 spec=spec,
                 conditions=conditions,
                 network=network,
-                scale=SCALES[spec.kind].from_json(metadata["scale"]),
+                scale=SCALES[spec.view].from_json(metadata["scale"]),
                 limits=limits,
                 statistics=Statistics(**metadata["statistics"]),
                 noise=NoiseConfig(**metadata["noise"]),
@@ -295,7 +295,7 @@ class Model:
         told: np.ndarray,
         asked: dict[str, Any],
     ) -> FlowTable:
-        series, changed = FEASIBLE[self.spec.kind](series, told, self.limits)
+        series, changed = FEASIBLE[self.spec.view](series, told, self.limits)
         profile = {name: self.profile[name] for name in asked["numbers"] if name in self.profile}
         return FlowTable.build(
             series,

@@ -103,7 +103,7 @@ def test_the_table_is_the_same_wherever_packets_are_put_by(
 
 
 @pytest.mark.parametrize("block", [64, 4096])
-@pytest.mark.parametrize("by", ["flow", "host"])
+@pytest.mark.parametrize("group_by", ["flow", "host"])
 def test_a_table_written_block_by_block_is_the_one_in_memory(
     capture: Any, whole: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, block: int, group_by: str
 ) -> None:

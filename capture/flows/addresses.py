@@ -48,7 +48,7 @@ def address_texts(high: np.ndarray, low: np.ndarray, version: np.ndarray) -> pa.
 def _dotted(addresses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """IPv4 addresses as text, one behind the other, and the length of each."""
     if native.ready():
-        return tables.dotted(addresses)
+        return tables.ipv4_texts(addresses)
     octets = addresses.astype(">u4").view(np.uint8).reshape(-1, 4)
     there = _THERE.take(octets)
     there[:, 3] = _THERE_LAST.take(octets[:, 3])

@@ -16,8 +16,7 @@ import numpy as np
 
 from netgen.capture import headers, native
 from netgen.capture.errors import InputError
-from netgen.capture.factorize import unique
-from netgen.capture.flows.batch import PacketBatch
+from netgen.capture.flows.batch import Part
 from netgen.capture.flows.clock import Clock
 from netgen.capture.flows.fragments import FragmentReassembler
 from netgen.capture.flows.growable import GrowableColumns
@@ -26,6 +25,7 @@ from netgen.capture.flows.keys import KEY
 from netgen.capture.flows.spill import ROW, Spill
 from netgen.capture.names.finder import ServerName
 from netgen.capture.native import flows
+from netgen.capture.native.layouts import FLOW_COLUMNS, OPEN_COLUMNS, Timeouts
 from netgen.capture.series.spec import LONGEST_NS, NS
 
 IDLE_TIMEOUT_NS = 120 * NS
@@ -242,25 +242,23 @@ class Assembler:
 
         def with_room(rows: int) -> list[np.ndarray]:
             self._flows.grow(rows)
-            return [self._flows[name] for name in flows.FLOWS]
+            return [self._flows[name] for name in FLOW_COLUMNS]
 
-        flow, rows, repeats = flows.assemble(
+        flow, rows, repeats = flows.assemble_flows(
             [
                 *(part.key, clock, part.time_ns, part.number, part.size, part.fingerprint, part.forward, part.flags),
                 *(part.syn[by_row], part.syn_seq[by_row], part.keys),
             ],
             slot,
-            [self._open[name] for name in flows.OPENED],
+            [self._open[name] for name in OPEN_COLUMNS],
             with_room,
-            rows=self._flows.rows,
+            flow_count=self._flows.rows,
             capture=self._capture,
-            idle_ns=self.idle_timeout_ns,
-            active_ns=self.active_timeout_ns,
-            repeat_ns=REPEAT_NS,
+            timeouts=Timeouts(self.idle_timeout_ns, self.active_timeout_ns, REPEAT_NS),
         )
         self._flows.rows = rows  # what else there was room for stays free
         self.notes[_REPEATED] += repeats
-        self.spill.put(flows.by_flow(flow, part.time_ns, part.size, part.forward, ROW))
+        self.spill.put(flows.sort_by_flow(flow, part.time_ns, part.size, part.forward, ROW))
         if self._ahead:
             self._place_names(part, np.arange(len(part)), flow, part.forward)
 
@@ -275,13 +273,13 @@ class Assembler:
         begins[heads] |= self._open["flow"][slot] == 0
         ends = np.append(heads[1:], len(rows))
         unsettled = rows.syn[~begins[rows.syn] & ~self._sent_again(rows, begins)]
-        runs = unique(np.searchsorted(heads, unsettled, "right") - 1)
+        runs = np.unique(np.searchsorted(heads, unsettled, "right") - 1)
         if self.active_timeout_ns is not None:
             since = rows.clock[heads]
             going = ~begins[heads]
             since[going] = self._flows["begun"][self._open["flow"][slot[going]] - 1]
             long = np.flatnonzero(rows.clock[ends - 1] - since > self.active_timeout_ns)
-            runs = unique(np.concatenate([runs, long]))
+            runs = np.unique(np.concatenate([runs, long]))
         if len(runs):
             splitter = _Splitter(rows, begins, self._open, self._flows["begun"], self.active_timeout_ns)
             for run in runs.tolist():

@@ -86,7 +86,7 @@ class Clock:
     def _compiled(self, time_ns: np.ndarray, number: np.ndarray) -> np.ndarray:
         state = np.array([self._latest, self._block, self._in_block, self.now], np.int64)
         limits = {"slack_ns": self._slack_ns, "stride_ns": self._stride_ns}
-        shown = flows.clock(time_ns, number, state, block=BLOCK, never=_NEVER, **limits)
+        shown = flows.advance_clock(time_ns, number, state, block=BLOCK, never=_NEVER, **limits)
         self._latest, self._block, self._in_block, self.now = state.tolist()
         return shown
 

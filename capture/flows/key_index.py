@@ -72,7 +72,7 @@ class KeyIndex:
 
     def _find(self, words: np.ndarray, mixed: np.ndarray) -> np.ndarray:
         if native.ready():
-            return flows.find(words, mixed, self._table, self._bits, self._key, self._hash)
+            return flows.find_keys(words, mixed, self._table, self._bits, self._key, self._hash)
         number = np.full(len(words), -1, np.int64)
         todo, at = np.arange(len(words)), self._home(mixed)
         while todo.size:

@@ -11,7 +11,7 @@ import numpy as np
 
 from netgen.capture import native
 from netgen.capture.factorize import factorize, group_rows
-from netgen.capture.layers.dissect import PacketColumns
+from netgen.capture.layers.dissect import Packets
 from netgen.capture.native import packets as native_packets
 
 #: What tells two flows apart, ends in canonical order: the smaller address and port is `a`.
@@ -51,7 +51,7 @@ class Keys:
         p, old = packets, packets.version == 4
         columns = (p.src_low, p.src_port, p.dst_low, p.dst_port, p.vlan, p.protocol)
         if native.ready():
-            key, forward = native_packets.ends(*columns, p.version)
+            key, forward = native_packets.ipv4_keys(*columns, p.version)
             self._few.append((key,))
         elif old.all():
             forward = self._add_ipv4(*columns)

@@ -1,6 +1,6 @@
 """Classic pcap: a file header, then records that each say where the next begins.
 
-The chain is followed in lockstep from many places at once (`netgen.capture.formats.lockstep`) where that pays, and
+The chain is scanned by compiled code (`netgen.capture.native.packets.scan_records`) where that pays, and followed
 record by record near damage. Where it breaks, what came before is kept and the break is noted.
 """
 
@@ -12,17 +12,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from netgen.capture import headers, native
-from netgen.capture.formats import lockstep
-from netgen.capture.formats.records import CHUNK, MAX_CAPTURED, MAX_SNAPLEN, ORDERS, Damage, Order, RecordBatch, clipped
-from netgen.capture.headers import gather
-from netgen.capture.native import packets as native_packets
-from netgen.capture.series.spec import NS
+from netgen.capture import headers
+from netgen.capture.formats.records import CHUNK, MAX_CAPTURED, MAX_SNAPLEN, ORDERS, Chunk, Damage, Order
+from netgen.capture.headers import take
+from netgen.capture.native.layouts import LikelyTimes, RecordLayout
+from netgen.capture.native.packets import guess_record_starts, read_records, scan_records
 
 FILE_HEADER = 24
 
 #: Bytes in which a record's beginning is looked for where a file is entered in the middle.
 _REACH = 1 << 18
+
+#: Fewer bytes than this are walked record by record at once.
+MIN_SCAN = 1 << 20
+
+#: Seconds around the file's first time stamp in which others are likely.
+_BEFORE = 86_400
+_AFTER = 400 * 86_400
 
 MAGICS = {
     headers.PCAP_MAGIC_US: (1_000, headers.PCAP_RECORD),
@@ -92,8 +98,9 @@ class Pcap:
     def guess(self, data: np.ndarray, start: int, stop: int) -> int | None:
         """A place from `start` on at which a record very likely begins, `data` being the whole file."""
         seconds = struct.unpack_from(self._order + "I", data.data, FILE_HEADER)[0]
-        found = lockstep.guesses(data, np.array([start]), min(stop - start, _REACH), self._layout(), seconds)
-        return int(found[0]) if found[0] >= 0 else None
+        reach = min(stop - start, _REACH)
+        starts = guess_record_starts(data, np.array([start]), reach, self._layout, _likely_times(seconds))
+        return int(starts[0]) if starts[0] >= 0 else None
 
     def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[RecordBatch]:
         """Records that begin before `until`; see `netgen.capture.formats.records.Format`."""
@@ -109,8 +116,9 @@ class Pcap:
 
     # -- finding records --------------------------------------------------------------------
 
-    def _layout(self) -> lockstep.Layout:
-        return lockstep.Layout(self._order, self._record.itemsize, self._limit, NS // self._unit)
+    @property
+    def _layout(self) -> RecordLayout:
+        return RecordLayout(self._order, self._record.itemsize, self._limit, self._unit)
 
     def _scan(self, data: np.ndarray, base: int, until: int, final: bool) -> tuple[np.ndarray, bool]:
         """Starts (in `data`) of the next records, and whether another file begins after them."""
@@ -118,8 +126,8 @@ class Pcap:
         found = np.zeros(0, np.int64)
         if self._seconds < 0 and begin + 4 <= len(data):
             self._seconds = int(struct.unpack_from(self._order + "I", data.data, begin)[0])
-        if stop - begin >= lockstep.WORTH:
-            found, after = lockstep.scan(data, begin, stop, self._layout(), self._seconds)
+        if stop - begin >= MIN_SCAN:
+            found, after = scan_records(data, begin, stop, self._layout, _likely_times(self._seconds))
             found, after = self._before_joined(data, found, after, final)
             self.position = base + after
         starts, joined = self._walk(data, base, stop, final)
@@ -191,25 +199,14 @@ class Pcap:
 
     # -- reading them -----------------------------------------------------------------------
 
-    def _columns(self, data: np.ndarray, starts: np.ndarray) -> RecordBatch:
-        if native.ready():  # the same, compiled
-            order, size = self._order, self._record.itemsize
-            columns = native_packets.records(data, starts, order=order, record=size, unit=self._unit)
-        else:
-            columns = _columns(data, starts, self._record, self._unit)
-        offset, captured, length, time_ns = columns
+    def _columns(self, data: np.ndarray, starts: np.ndarray) -> Chunk:
+        offset, captured, length, time_ns = read_records(data, starts, self._layout)
         number = np.arange(self.number, self.number + len(starts))
         self.number += len(starts)
         linktype = np.full(len(starts), self._linktype, np.int64)
         return RecordBatch(data, offset, captured, length, time_ns, linktype, number)
 
 
-def _columns(data: np.ndarray, starts: np.ndarray, record: np.dtype, unit: int) -> list[np.ndarray]:
-    """Offset, captured and wire length and time in nanoseconds of records that begin at `starts`."""
-    head = gather(data, starts, record)
-    time_ns = head["seconds"].astype(np.int64)
-    time_ns *= NS
-    time_ns += head["fraction"].astype(np.int64) * unit if unit != 1 else head["fraction"]
-    offset = starts + record.itemsize
-    captured = clipped(head["captured"].astype(np.int64), offset, len(data))
-    return [offset, captured, head["length"].astype(np.int64), time_ns]
+def _likely_times(seconds: int) -> LikelyTimes:
+    """Return the times that a file with this time stamp is likely to have."""
+    return LikelyTimes(max(seconds - _BEFORE, 0), min(seconds + _AFTER, 2**32 - 1))

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from netgen.capture import headers
-from netgen.capture.factorize import unique
-from netgen.capture.formats.records import CHUNK, MAX_SNAPLEN, NO_INTERFACE, ORDERS, Damage, Order, RecordBatch, clipped
-from netgen.capture.headers import gather
+from netgen.capture.formats.records import CHUNK, MAX_SNAPLEN, NO_INTERFACE, ORDERS, Chunk, Damage, Order, clipped
+from netgen.capture.headers import take
 from netgen.capture.series.spec import NS
 
 #: Seconds from 1970 either way (to 2115) so that the difference of two times fits into int64 nanoseconds.
@@ -209,7 +208,7 @@ class Pcapng:
         captured = np.where(over, np.maximum(room, 0), captured)
         time_ns = np.zeros(len(at), np.int64)
         linktype = np.full(len(at), NO_INTERFACE, np.int64)
-        for number in unique(interface[interface < len(interfaces)]).tolist():
+        for number in np.unique(interface[interface < len(interfaces)]).tolist():
             rows = np.flatnonzero(interface == number)
             ticks = (ticks_high[rows].astype(np.uint64) << np.uint64(32)) | ticks_low[rows].astype(np.uint64)
             time_ns[rows] = ticks_to_ns(ticks, interfaces[number])

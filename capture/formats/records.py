@@ -9,10 +9,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from netgen.capture.native import compiled
-
-#: Records a chunk; fewer cost more calls, more do not stay in the cache, which compiled code looks at once.
-CHUNK = 131_072 if compiled.ready() else 32_768
+#: Records per chunk: fewer mean more calls, more overflow the cache.
+CHUNK = 131_072
 
 #: Longest record believed where the file does not promise more (libpcap's MAXIMUM_SNAPLEN).
 MAX_CAPTURED = 262_144

@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from netgen.capture.formats.records import RecordBatch
-from netgen.capture.headers import gather
+from netgen.capture.formats.records import Chunk
+from netgen.capture.headers import take
+from netgen.capture.native.layouts import HEADER_FIELDS
 
 #: A wire length from here on is not believed (CAPTURE.md, 4.2).
 MAX_WIRE = 1 << 18
@@ -193,7 +194,16 @@ class HeaderColumns:
         """Columns for so many rows."""
         return cls(**{name: np.zeros(count, kind) for name, kind in HEADER_COLUMNS.items()})
 
-    def put(self, here: np.ndarray, other: HeaderColumns) -> None:
+    @classmethod
+    def empty(cls, count: int) -> Fields:
+        """Return columns for so many rows, not initialised."""
+        return cls(**{name: np.empty(count, kind) for name, kind in FIELDS.items()})
+
+    def columns(self) -> list[np.ndarray]:
+        """Return the columns in the order of `FIELDS`."""
+        return [getattr(self, name) for name in FIELDS]
+
+    def put(self, here: np.ndarray, other: Fields) -> None:
         """Replace some rows, ascending, by those of another."""
         every = len(here) == len(self.size)
         for name in HEADER_COLUMNS:
@@ -209,15 +219,5 @@ class HeaderColumns:
         return HeaderColumns(**{name: getattr(self, name).take(here) for name in HEADER_COLUMNS})
 
 
-#: The columns of `HeaderColumns` and their types.
-HEADER_COLUMNS = {
-    "size": np.int64,
-    **dict.fromkeys(("version", "protocol", "flags"), np.uint8),
-    **dict.fromkeys(("src_high", "src_low", "dst_high", "dst_low"), np.uint64),
-    **dict.fromkeys(("src_port", "dst_port"), np.int32),
-    **dict.fromkeys(("payload_at", "payload_length"), np.int64),
-    "seq": np.uint32,
-    "fragment": np.uint8,
-    "fragment_id": np.uint32,
-    "fingerprint": np.uint32,
-}
+#: The columns of `Fields` and their types.
+FIELDS = HEADER_FIELDS

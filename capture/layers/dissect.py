@@ -1,7 +1,7 @@
 """Records to packets: link layer, IP and transport headers as columns, a chunk at a time.
 
 Link layers and tags are followed to IP (`netgen.capture.layers.links`); there the headers of the usual packets are
-read at once (`netgen.capture.layers.fast_path`) and the others step by step (`netgen.capture.layers.ip`). Each record is either
+read at once (`netgen.capture.native.packets.parse_headers`) and the others step by step (`netgen.capture.layers.ip`). Each record is either
 in the columns or in the account, with the reason why not.
 """
 
@@ -12,8 +12,7 @@ from collections import Counter
 
 import numpy as np
 
-from netgen.capture import native
-from netgen.capture.formats.records import RecordBatch
+from netgen.capture.formats.records import Chunk
 from netgen.capture.headers import LINKTYPE_ETHERNET
 from netgen.capture.layers.cursor import (
     FIRST_FRAGMENT,
@@ -143,9 +142,10 @@ class _Found:
 
 def _common(chunk: RecordBatch) -> _Found | None:
     """What compiled code finds at once where nearly all is plain packets on Ethernet; None: it is not the way to go."""
-    if not native.ready() or not len(chunk) or (chunk.linktype != LINKTYPE_ETHERNET).any():
+    if not len(chunk) or (chunk.linktype != LINKTYPE_ETHERNET).any():
         return None
-    fields, done, count = native_packets.plain(chunk.data, chunk.offset, chunk.captured)
+    fields = Fields.empty(len(chunk))
+    done, count = native_packets.parse_headers(chunk.data, chunk.offset, chunk.captured, None, fields.columns())
     vlan = np.full(len(chunk), -1, np.int32)
     if count == len(chunk):
         return _Found(None, fields, vlan, Counter(), Counter())
@@ -156,8 +156,8 @@ def _common(chunk: RecordBatch) -> _Found | None:
     vlan[kept], done[kept] = found.vlan, True
     if not found.skipped:
         return dataclasses.replace(found, keep=None, fields=fields, vlan=vlan)
-    *columns, vlan = native_packets.compact([*(getattr(fields, name) for name in HEADER_COLUMNS), vlan], done)
-    fields = HeaderColumns(**dict(zip(HEADER_COLUMNS, columns, strict=True)))
+    *columns, vlan = native_packets.compact_columns([*fields.columns(), vlan], done)
+    fields = Fields(**dict(zip(FIELDS, columns, strict=True)))
     return dataclasses.replace(found, keep=np.flatnonzero(done), fields=fields, vlan=vlan)
 
 

@@ -7,19 +7,10 @@ import numpy as np
 from netgen.capture import headers
 from netgen.capture.headers import gather, protocol_mask
 from netgen.capture.layers import tunnels
-from netgen.capture.layers.cursor import (
-    BAD_IP,
-    CUT,
-    FIRST_FRAGMENT,
-    LATER_FRAGMENT,
-    OK,
-    UNFRAGMENTED,
-    Cursor,
-    HeaderColumns,
-)
-from netgen.capture.layers.fast_path import halves, plain
+from netgen.capture.layers.cursor import BAD_IP, CUT, FIRST_FRAGMENT, LATER_FRAGMENT, OK, WHOLE, Fields, Rows
 from netgen.capture.layers.fingerprint import WORDS, fingerprint, transport_words
 from netgen.capture.layers.links import walk
+from netgen.capture.native.packets import parse_headers
 
 #: IPv6 extension headers followed before giving up.
 MAX_EXTENSIONS = 8
@@ -51,7 +42,8 @@ def internet(rows: Cursor, *, levels: int = 0) -> HeaderColumns:
     Fields
         Columns of shape (rows,), of no meaning for rows with a `reason`.
     """
-    fields, done = plain(rows)
+    fields = Fields.empty(len(rows))
+    done, _ = parse_headers(rows.data, rows.at, rows.end - rows.at, rows.kind, fields.columns())
     rest = np.flatnonzero(~done)
     if rest.size:
         part = rows.some(rest)
@@ -157,7 +149,7 @@ def _ipv6(rows: Cursor, fields: HeaderColumns, identification: np.ndarray) -> No
     fields.size[here] = length + headers.IPV6.itemsize
     fields.protocol[here] = head["next"]
     for side in ("src", "dst"):
-        high, low = halves(head[side])
+        high, low = np.ascontiguousarray(head[side]).view(">u8").reshape(-1, 2).T
         getattr(fields, f"{side}_high")[here] = high
         getattr(fields, f"{side}_low")[here] = low
     rows.end[here] = np.minimum(rows.end[here], at + length)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from netgen.capture import headers
-from netgen.capture.factorize import unique
 from netgen.capture.formats.records import NO_INTERFACE
 from netgen.capture.layers import wireless
 from netgen.capture.layers.cursor import LINK, LLC, NO_IDB, NONE, NOT_IP, OK, TYPES, UNKNOWN_LINK, Cursor
@@ -54,7 +53,7 @@ def walk(rows: Cursor) -> None:
         constant = bool((kinds == kinds[0]).all())
         if not constant:
             kinds[(kinds >= LLC) & (kinds < TYPES)] = LLC
-        for number in [int(kinds[0])] if constant else unique(kinds).tolist():
+        for number in [int(kinds[0])] if constant else np.unique(kinds).tolist():
             here = todo if constant else todo[kinds == number]
             step = LAYERS.get(LLC if LLC <= number < TYPES else number)
             if step is not None:

@@ -15,7 +15,6 @@ import re
 import numpy as np
 
 from netgen.capture import native
-from netgen.capture.factorize import unique
 from netgen.capture.headers import PROTOCOL_TCP, TCP_SYN
 from netgen.capture.layers.dissect import PacketColumns
 from netgen.capture.native import packets as native_packets
@@ -259,7 +258,7 @@ class TlsFinder:
         open_rows = [row for row, text in texts.items() if text is None]
         if open_rows or self._hellos:
             related = self._related(packets, rows, np.array(open_rows, np.int64))
-            found = self._follow(data, packets, unique(np.concatenate([starts, related])), texts)
+            found = self._follow(data, packets, np.unique(np.concatenate([starts, related])), texts)
         else:
             found = [(int(packets.number[row]), text) for row, text in texts.items() if text]
         last = int(packets.number[-1])
@@ -329,7 +328,7 @@ class TlsFinder:
 def _starts(data: np.ndarray, packets: PacketColumns, rows: np.ndarray) -> np.ndarray:
     """Those of `rows` whose payload begins as a ClientHello does, be it cut after the first byte."""
     if native.ready():
-        return native_packets.hellos(data, packets.protocol, packets.payload_at, packets.payload_length)
+        return native_packets.find_client_hellos(data, packets.protocol, packets.payload_at, packets.payload_length)
     rows = rows[data[packets.payload_at[rows]] == _HANDSHAKE]
     for place, value in ((1, 3), (_RECORD, _CLIENT_HELLO)):
         at = np.minimum(packets.payload_at[rows] + place, data.size - 1)
@@ -341,7 +340,7 @@ def _names(data: np.ndarray, packets: PacketColumns, rows: np.ndarray) -> dict[i
     """What the payload of each of some rows alone says, as `client_hello_name` has it."""
     if not native.ready():
         return {row: client_hello_name(payload(data, packets, row)) for row in rows.tolist()}
-    places, sizes = native_packets.server_names(data, packets.payload_at, packets.payload_length, rows, MAX_HELLO)
+    places, sizes = native_packets.find_server_names(data, packets.payload_at, packets.payload_length, rows, MAX_HELLO)
     return {
         row: client_hello_name(payload(data, packets, row)) if size < 0 else host_text(data[at : at + size].tobytes())
         for row, at, size in zip(rows.tolist(), places.tolist(), sizes.tolist(), strict=True)

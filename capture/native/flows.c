@@ -46,7 +46,7 @@ typedef struct {
 
 /* What the clock of netgen.capture.flows.clock shows at each packet. `state` has the latest time stamp, the block of packets, the
  * latest stamp in it, and what the clock shows; `block` is how many packets are looked at together, `never` no time. */
-i64 netgen_clock(const i64 *time_ns, const i64 *number, i64 count, i64 block, i64 never, i64 slack_ns, i64 stride_ns,
+i64 netgen_advance_clock(const i64 *time_ns, const i64 *number, i64 count, i64 block, i64 never, i64 slack_ns, i64 stride_ns,
                  i64 *state, i64 *shown) {
     i64 latest = state[0], here = state[1], in_block = state[2], now = state[3];
     for (i64 row = 0; row < count; row++) {
@@ -78,7 +78,7 @@ typedef struct {
     u8 seen, up, by, there;
 } Open;
 
-i64 netgen_open_size(void) { return sizeof(Open); }
+i64 netgen_open_flow_size(void) { return sizeof(Open); }
 
 static void take(Open *open, const Opened *opened, const Flows *flows, i64 slot) {
     open->flow = opened->flow[slot];
@@ -128,7 +128,7 @@ static void put(const Open *open, const Opened *opened, i64 slot) {
  * `active_ns` is -1 where flows may last. `open` has room for every key, zeroed before the first row.
  * `state` has the next row, the next SYN, how many flows there are, of which `flows` has room for `room`, and the packets
  * that came twice. Returns whether all is done: if not, there is no room for the next flow, and it is to be called again. */
-i64 netgen_assemble(const Packets *p, i64 count, i64 syns, i64 keys, const Opened *opened, const Flows *flows, i64 room,
+i64 netgen_assemble_flows(const Packets *p, i64 count, i64 syns, i64 keys, const Opened *opened, const Flows *flows, i64 room,
                     i64 capture, i64 idle_ns, i64 active_ns, i64 repeat_ns, Open *open, i64 *flow, i64 *state) {
     i64 next = state[1], rows = state[2];
     for (i64 row = state[0]; row < count; row++) {
@@ -200,7 +200,7 @@ i64 netgen_assemble(const Packets *p, i64 count, i64 syns, i64 keys, const Opene
 }
 
 /* The numbers of keys of six words in the table of netgen.capture.flows.key_index, -1 for one that is not there. */
-i64 netgen_find(const u64 *words, const u64 *mixed, i64 count, const i32 *table, i64 bits, const u64 *key,
+i64 netgen_find_keys(const u64 *words, const u64 *mixed, i64 count, const i32 *table, i64 bits, const u64 *key,
                 const u64 *hash, i64 *number) {
     enum { WORDS = KEY / 8 };
     for (i64 row = 0; row < count; row++) {
@@ -222,7 +222,7 @@ typedef struct {
 
 /* Packets in order of flow, and in their own within: sorted from the lowest digit on, from one of two arrays to the other.
  * `lowest` is the lowest flow, and `passes` digits of the others, less that, are not all 0. Returns which array it is. */
-i64 netgen_by_flow(const i64 *flow, const i64 *time_ns, const u32 *size, const u8 *forward, i64 count, i64 lowest,
+i64 netgen_sort_by_flow(const i64 *flow, const i64 *time_ns, const u32 *size, const u8 *forward, i64 count, i64 lowest,
                    i64 passes, Row *one, Row *other) {
     enum { BITS = 11, DIGITS = 1 << BITS };
     for (i64 row = 0; row < count; row++)

@@ -1,4 +1,4 @@
-"""Packets of a part to flows (`flows.c`)."""
+"""Packets to flows (`flows.c`)."""
 
 from __future__ import annotations
 
@@ -6,91 +6,116 @@ from collections.abc import Callable
 
 import numpy as np
 
-from netgen.capture.native.library import addresses, call
+from netgen.capture.native import plain
+from netgen.capture.native.layouts import Timeouts
+from netgen.capture.native.library import addresses, call, with_fallback
 
-#: Columns of what is open, and of flows, in the order in which `flows.c` has them.
-OPENED = ("flow", "clock", "seen", "seq_forward", "seq_back", "mark", "size", "time_ns")
-FLOWS = ("key", "start_ns", "end_ns", "packets", "bytes", "up", "by", "begun", "capture", "number")
-
-_DIGIT = 11  # bits that are sorted by at once
+_DIGIT_BITS = 11  # of a pass of the radix sort
 
 
-def assemble(
+@with_fallback(plain.assemble_flows)
+def assemble_flows(
     packets: list[np.ndarray],
     slot: np.ndarray,
-    opened: list[np.ndarray],
-    flows: Callable[[int], list[np.ndarray]],
+    open_flows: list[np.ndarray],
+    grow_flows: Callable[[int], list[np.ndarray]],
     *,
-    rows: int,
+    flow_count: int,
     capture: int,
-    idle_ns: int,
-    active_ns: int | None,
-    repeat_ns: int,
+    timeouts: Timeouts,
 ) -> tuple[np.ndarray, int, int]:
-    """Take packets into flows, as `netgen.capture.flows.assemble` does for whole columns.
+    """Assign packets to flows by the rules of ``docs/flows.md``, in the file's order.
 
     Parameters
     ----------
     packets : list of ndarray
-        Of each packet the row of its key, clock, time, number, size, fingerprint, direction and flags; rows
-        of SYNs, ascending, and their sequence numbers; the keys.
+        Of each packet the row of its key, clock, time, number, size, fingerprint, direction and TCP flags;
+        rows of the SYNs, ascending, and their sequence numbers; the keys.
     slot : ndarray of int64, shape (keys,)
-        Of each key, in `opened`.
-    opened : list of ndarray
-        The columns `OPENED`, changed in place.
-    flows : callable
-        The columns `FLOWS` with room for so many flows, changed in place too.
-    rows : int
+        Row of each key in `open_flows`.
+    open_flows : list of ndarray
+        `OPEN_COLUMNS`, changed in place: the flow of each key (number + 1; 0 is none), its clock, what was seen
+        of it, sequence number + 1 of the last SYN in each direction, and fingerprint, size and time of the last packet.
+    grow_flows : callable
+        Returns `FLOW_COLUMNS` with room for so many flows, new ones zero; changed in place too.
+    flow_count : int
         Flows so far.
     capture : int
         Number of the capture.
-    idle_ns, active_ns, repeat_ns : int
-        The timeouts, and the time within which a packet that comes twice does.
+    timeouts : Timeouts
+        Of flows and repeats.
 
     Returns
     -------
     ndarray of int64, int, int
-        The flow of each packet, flows now, and packets that came twice.
+        The flow of each packet, flows now, and packets that were repeats.
     """
-    packets = [np.ascontiguousarray(each) for each in packets]
+    packets = [np.ascontiguousarray(column) for column in packets]
     count, syns = len(packets[0]), len(packets[8])
-    flow, state = np.empty(count, np.int64), np.array([0, 0, rows, 0])
-    scratch = np.zeros((len(slot), call("open_size")), np.uint8)
-    known, ends = addresses([*packets, slot]), addresses(opened)
-    timeouts = idle_ns, -1 if active_ns is None else active_ns, repeat_ns
-    more, done = len(slot) + 1, 0  # a flow for each key, mostly
+    flow, state = np.empty(count, np.int64), np.array([0, 0, flow_count, 0])
+    scratch = np.zeros((len(slot), call("open_flow_size")), np.uint8)
+    packet_pointers, open_pointers = addresses([*packets, slot]), addresses(open_flows)
+    limits = timeouts.idle, -1 if timeouts.active is None else timeouts.active, timeouts.repeat
+    extra, done = len(slot) + 1, 0  # a flow for each key, mostly
     while not done:
-        room = rows + min(more, count)
-        more *= 2
-        held = addresses(flows(room))
-        given = known, count, syns, len(slot), ends, held, room, capture, *timeouts
-        done = call("assemble", *given, scratch, flow, state)
+        room = flow_count + min(extra, count)
+        extra *= 2
+        flow_pointers = addresses(grow_flows(room))
+        counts = count, syns, len(slot)
+        arguments = packet_pointers, *counts, open_pointers, flow_pointers, room, capture, *limits
+        done = call("assemble_flows", *arguments, scratch, flow, state)
     return flow, int(state[2]), int(state[3])
 
 
-def clock(
+@with_fallback(plain.advance_clock)
+def advance_clock(
     time_ns: np.ndarray, number: np.ndarray, state: np.ndarray, *, block: int, never: int, slack_ns: int, stride_ns: int
 ) -> np.ndarray:
-    """What the clock shows at each packet, as `netgen.capture.flows.clock` has it, whose `state` is changed in place."""
-    shown = np.empty(len(time_ns), np.int64)
+    """Return what the clock of a capture shows at each packet (`netgen.capture.flows.clock`).
+
+    Parameters
+    ----------
+    time_ns, number : ndarray of int64, shape (packets,)
+        Time stamps, and packet numbers, not descending.
+    state : ndarray of int64, shape (4,)
+        Latest time stamp, block of packets, latest stamp in it, and what the clock shows; changed in place.
+    block : int
+        Packets in a block.
+    never : int
+        Stands for no time stamp.
+    slack_ns : int
+        A block stamped further back than this sets the clock back.
+    stride_ns : int
+        Longest step of the clock.
+    """
+    clock = np.empty(len(time_ns), np.int64)
     times, numbers = np.ascontiguousarray(time_ns), np.ascontiguousarray(number)
-    call("clock", times, numbers, len(shown), block, never, slack_ns, stride_ns, state, shown)
-    return shown
+    call("advance_clock", times, numbers, len(clock), block, never, slack_ns, stride_ns, state, clock)
+    return clock
 
 
-def by_flow(flow: np.ndarray, time_ns: np.ndarray, size: np.ndarray, forward: np.ndarray, kind: np.dtype) -> np.ndarray:
-    """Packets in order of flow, and within in theirs, as rows of `kind` (`netgen.capture.flows.spill`)."""
-    lowest, highest = int(flow.min()), int(flow.max())
-    passes = -(-(highest - lowest).bit_length() // _DIGIT)
-    both = np.empty(len(flow), kind), np.empty(len(flow), kind)
-    columns = [np.ascontiguousarray(each) for each in (flow, time_ns, size, forward)]
-    return both[call("by_flow", *columns, len(flow), lowest, passes, *both)]
-
-
-def find(
-    words: np.ndarray, mixed: np.ndarray, table: np.ndarray, bits: int, key: np.ndarray, hashes: np.ndarray
+@with_fallback(plain.sort_by_flow)
+def sort_by_flow(
+    flow: np.ndarray, time_ns: np.ndarray, size: np.ndarray, forward: np.ndarray, kind: np.dtype
 ) -> np.ndarray:
-    """The numbers of keys, -1 for those that are not there; the twin of what `netgen.capture.flows.key_index` does."""
+    """Return packets in order of flow, those of a flow in their own, as rows of `netgen.capture.flows.spill.ROW`."""
+    lowest, highest = int(flow.min()), int(flow.max())
+    passes = -(-(highest - lowest).bit_length() // _DIGIT_BITS)
+    buffers = np.empty(len(flow), kind), np.empty(len(flow), kind)
+    columns = [np.ascontiguousarray(column) for column in (flow, time_ns, size, forward)]
+    return buffers[call("sort_by_flow", *columns, len(flow), lowest, passes, *buffers)]
+
+
+@with_fallback(plain.find_keys)
+def find_keys(
+    words: np.ndarray,
+    hashes: np.ndarray,
+    table: np.ndarray,
+    bits: int,
+    known_words: np.ndarray,
+    known_hashes: np.ndarray,
+) -> np.ndarray:
+    """Find the numbers of keys in the hash table of `netgen.capture.flows.key_index`; -1 for those not in it."""
     number = np.empty(len(words), np.int64)
-    call("find", words, mixed, len(words), table, bits, key, hashes, number)
+    call("find_keys", words, hashes, len(words), table, bits, known_words, known_hashes, number)
     return number

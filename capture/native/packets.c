@@ -53,7 +53,7 @@ static int likely(const Chain *chain, i64 at, u32 units, u32 low, u32 span) {
 
 /* The first place within `reach` bytes from each of `places` from which on `proof` records are likely ones, or -1.
  * Times are from `low` to `low` + `span`; a chain may end where the file does. */
-void netgen_guess(const u8 *data, i64 size, const i64 *places, i64 count, i64 reach, i64 record, i64 limit, i64 big,
+void netgen_guess_record_starts(const u8 *data, i64 size, const i64 *places, i64 count, i64 reach, i64 record, i64 limit, i64 big,
                   i64 units, i64 low, i64 span, i64 proof, i64 *found) {
     const Chain chain = {data, size, record, limit, big != 0};
     for (i64 place = 0; place < count; place++) {
@@ -75,7 +75,7 @@ void netgen_guess(const u8 *data, i64 size, const i64 *places, i64 count, i64 re
  * All chains from `heads`, ascending, of which only the first is sure, are followed side by side, so that each waits
  * for memory while the others do; one is believed if the one before it ends on its head, as lockstep.py has it.
  * `starts` has room for (stop - heads[0]) / record + chains. Returns how many; `after` is where the last one ends. */
-i64 netgen_scan(const u8 *data, i64 size, const i64 *heads, i64 chains, i64 stop, i64 record, i64 limit, i64 big,
+i64 netgen_scan_records(const u8 *data, i64 size, const i64 *heads, i64 chains, i64 stop, i64 record, i64 limit, i64 big,
                 i64 *starts, i64 *after) {
     enum { ABREAST = 16 };
     const Chain chain = {data, size, record, limit, big != 0};
@@ -122,7 +122,7 @@ i64 netgen_scan(const u8 *data, i64 size, const i64 *heads, i64 chains, i64 stop
 }
 
 /* Columns of records: where each packet begins, what of it was captured and was on the wire, its time. */
-void netgen_records(const u8 *data, i64 size, const i64 *starts, i64 count, i64 record, i64 unit, i64 big, i64 *offset,
+void netgen_read_records(const u8 *data, i64 size, const i64 *starts, i64 count, i64 record, i64 unit, i64 big, i64 *offset,
                     i64 *captured, i64 *length, i64 *time_ns) {
     for (i64 row = 0; row < count; row++) {
         if (row + AHEAD < count)
@@ -140,7 +140,7 @@ void netgen_records(const u8 *data, i64 size, const i64 *starts, i64 count, i64 
 
 enum { ETHERNET = 14, IPV4 = 20, IPV6 = 40, TCP_HEADER = 20, UDP_HEADER = 8, TCP = 6, UDP = 17 };
 
-/* Columns in the order of netgen.capture.layers.cursor.FIELDS. */
+/* Columns in the order of netgen.capture.native.layouts.HEADER_FIELDS. */
 typedef struct {
     i64 *size;
     u8 *version, *protocol, *flags;
@@ -162,19 +162,20 @@ static u32 fingerprint(u32 identification, const u32 *words, u32 protocol, u32 s
     return (first | identification) ? found : 0;
 }
 
-/* Packets of the common form, IP without options or extensions, whole, TCP or UDP, behind Ethernet without tags.
- * `done` says which are; the columns of the others are left as they are. Returns how many are. */
-i64 netgen_plain(const u8 *data, i64 size, const i64 *offset, const i64 *captured, i64 count, const Fields *f, u8 *done) {
-    i64 good = 0;
+/* Packets of the common form, IP without options or extensions, whole, TCP or UDP, where the IP header begins at `offset`
+ * or, without `ethertype`, behind Ethernet without tags. `done` says which are; the columns of the others are left as they are. Returns how many are. */
+i64 netgen_parse_headers(const u8 *data, i64 size, const i64 *offset, const i64 *captured, const i32 *ethertype, i64 count,
+                         const Fields *f, u8 *done) {
+    i64 good = 0, link = ethertype ? 0 : ETHERNET;
     for (i64 row = 0; row < count; row++) {
         if (row + AHEAD < count)
             __builtin_prefetch(data + offset[row + AHEAD]), __builtin_prefetch(data + offset[row + AHEAD] + 48);
         done[row] = 0;
-        i64 at = offset[row] + ETHERNET, end = offset[row] + captured[row];
+        i64 at = offset[row] + link, end = offset[row] + captured[row];
         if (at > end)
             continue;
         const u8 *ip = data + at;
-        u32 type = be16(ip - 2), protocol, identification = 0;
+        u32 type = ethertype ? (u32)ethertype[row] : be16(ip - 2), protocol, identification = 0;
         i64 header, length;
         if (type == 0x0800) {
             header = IPV4;
@@ -229,7 +230,7 @@ i64 netgen_plain(const u8 *data, i64 size, const i64 *offset, const i64 *capture
 }
 
 /* Move rows that are kept together, in each of `columns` arrays with elements of `size` bytes; returns how many. */
-i64 netgen_compact(u8 *const *column, const i64 *size, i64 columns, const u8 *keep, i64 count) {
+i64 netgen_compact_columns(u8 *const *column, const i64 *size, i64 columns, const u8 *keep, i64 count) {
     i64 kept = 0;
     for (i64 first = 0, last; first < count; first = last) {
         for (last = first; last < count && keep[last] == keep[first]; last++)
@@ -248,7 +249,7 @@ i64 netgen_compact(u8 *const *column, const i64 *size, i64 columns, const u8 *ke
 
 /* Ends of the IPv4 keys among packets as numbers, `a` the smaller, and the word beside them, one key behind the other;
  * whether such a packet goes from `a` to `b`. Returns how many they are. */
-i64 netgen_ends(const u64 *src, const i32 *src_port, const u64 *dst, const i32 *dst_port, const i32 *vlan,
+i64 netgen_ipv4_keys(const u64 *src, const i32 *src_port, const u64 *dst, const i32 *dst_port, const i32 *vlan,
                 const u8 *protocol, const u8 *version, i64 count, u64 *key, u8 *forward) {
     const u64 *first = key;
     for (i64 row = 0; row < count; row++) {
@@ -267,7 +268,7 @@ i64 netgen_ends(const u64 *src, const i32 *src_port, const u64 *dst, const i32 *
 /* -- names -------------------------------------------------------------------------------------------------------- */
 
 /* Rows of TCP whose payload begins as a ClientHello does, be it cut after the first byte; returns how many. */
-i64 netgen_hellos(const u8 *data, const u8 *protocol, const i64 *payload_at, const i64 *payload_length, i64 count,
+i64 netgen_find_client_hellos(const u8 *data, const u8 *protocol, const i64 *payload_at, const i64 *payload_length, i64 count,
                   i64 *rows) {
     i64 found = 0;
     for (i64 row = 0; row < count; row++) {
@@ -326,7 +327,7 @@ static i64 server_name(const u8 *payload, i64 length, i64 *name) {
 }
 
 /* The same for some rows, `limit` bytes of a payload at most; `at` is where the name is in `data`. */
-i64 netgen_server_names(const u8 *data, const i64 *payload_at, const i64 *payload_length, const i64 *rows, i64 count,
+i64 netgen_find_server_names(const u8 *data, const i64 *payload_at, const i64 *payload_length, const i64 *rows, i64 count,
                         i64 limit, i64 *at, i64 *size) {
     for (i64 each = 0; each < count; each++) {
         i64 row = rows[each], length = payload_length[row] < limit ? payload_length[row] : limit;

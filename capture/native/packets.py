@@ -1,100 +1,218 @@
-"""Records, headers, keys and names of a stretch of a capture (`packets.c`)."""
+"""Records, headers, keys and server names in the bytes of a capture (`packets.c`)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
-from netgen.capture.formats.records import Order
-from netgen.capture.layers.cursor import HEADER_COLUMNS, HeaderColumns
-from netgen.capture.native.library import addresses, call
+from netgen.capture.native import plain
+from netgen.capture.native.layouts import LikelyTimes, RecordLayout
+from netgen.capture.native.library import addresses, call, with_fallback
 
-if TYPE_CHECKING:
-    from netgen.capture.formats.lockstep import Layout
+#: Bytes between two guessed record starts.
+GUESS_STRIDE = 256 * 1024
+
+#: Bytes after such a position in which a record start is searched.
+GUESS_REACH = 2048
 
 
-def guess(
-    data: np.ndarray, places: np.ndarray, reach: int, layout: Layout, *, low: int, span: int, proof: int
+@with_fallback(plain.guess_record_starts)
+def guess_record_starts(
+    data: np.ndarray, positions: np.ndarray, reach: int, layout: RecordLayout, times: LikelyTimes
 ) -> np.ndarray:
-    """The first likely record start from each of `places` on; the twin of `netgen.capture.formats.lockstep.guesses`."""
-    found = np.empty(len(places), np.int64)
-    looked_at = data, data.size, np.ascontiguousarray(places, np.int64), len(places), reach
-    call("guess", *looked_at, *_chain(layout), layout.units, low, span, proof, found)
-    return found
+    """Find the first likely record start within `reach` bytes of each position.
 
+    A start is likely if four records in a row, or all up to the end of the data, have a time stamp, a
+    fraction of a second and lengths that can be.
 
-def scan(data: np.ndarray, heads: np.ndarray, stop: int, layout: Layout) -> tuple[np.ndarray, int]:
-    """Starts of records from the first of `heads` on, the others guessed, and where the last one ends.
+    Parameters
+    ----------
+    data : ndarray of uint8
+        The file.
+    positions : ndarray of int64, shape (positions,)
+        In ascending order.
+    reach : int
+        Bytes to search.
+    layout : RecordLayout
+        Of the file's records.
+    times : LikelyTimes
+        Of the file.
 
-    The twin of what `netgen.capture.formats.lockstep.scan` does with its guesses.
+    Returns
+    -------
+    ndarray of int64, shape (positions,)
+        -1 where there is none.
     """
-    starts = np.empty(max(stop - int(heads[0]), 0) // layout.record + len(heads), np.int64)
-    after = np.empty(1, np.int64)
-    count = call("scan", data, data.size, heads, len(heads), stop, *_chain(layout), starts, after)
-    return starts[:count].copy(), int(after[0])
+    starts = np.empty(len(positions), np.int64)
+    searched = data, data.size, np.ascontiguousarray(positions, np.int64), len(positions), reach
+    units, span = 10**9 // layout.unit_ns, times.last - times.first
+    call("guess_record_starts", *searched, *_chain(layout), units, times.first, span, plain.PROOF, starts)
+    return starts
 
 
-def _chain(layout: Layout) -> tuple[int, int, int]:
-    """What a chain of records is followed by: bytes of a record's header, most of a packet, byte order."""
-    return layout.record, layout.limit, layout.order == ">"
+@with_fallback(plain.scan_records)
+def scan_records(
+    data: np.ndarray, begin: int, stop: int, layout: RecordLayout, times: LikelyTimes
+) -> tuple[np.ndarray, int]:
+    """Find the starts of records from `begin` on that begin before `stop`.
 
+    A pcap is a linked list: followed from its head, each step waits for the memory that the last one
+    named. So likely record starts are guessed, their chains are followed side by side, and chain
+    ``i`` is believed only if chain ``i - 1`` ends exactly on its start. From the true first record on
+    that is a proof by induction; behind a wrong guess the records are walked one by one.
 
-def records(data: np.ndarray, starts: np.ndarray, *, order: Order, record: int, unit: int) -> list[np.ndarray]:
-    """Offset, captured and wire length and time in nanoseconds of records that begin at `starts`.
+    Parameters
+    ----------
+    data : ndarray of uint8
+        The file.
+    begin, stop : int
+        A record starts at `begin`.
+    layout, times
+        As in `guess_record_starts`.
 
-    The twin of what `netgen.capture.formats.pcap` does with columns.
+    Returns
+    -------
+    ndarray of int64, int
+        Record starts, and where the last of these records ends. The scan stops early at a record that
+        cannot be; the fallback finds none at all. The caller walks on from there.
     """
-    found = [np.empty(len(starts), np.int64) for _ in range(4)]
-    call("records", data, data.size, starts, len(starts), record, unit, order == ">", *found)
-    return found
+    positions = np.arange(begin + GUESS_STRIDE, stop - GUESS_REACH, GUESS_STRIDE)
+    guesses = guess_record_starts(data, positions, GUESS_REACH, layout, times)
+    heads = np.append(begin, guesses[guesses >= 0])  # ascending: positions are further apart than they reach
+    starts = np.empty(max(stop - begin, 0) // layout.header + len(heads), np.int64)
+    end = np.empty(1, np.int64)
+    count = call("scan_records", data, data.size, heads, len(heads), stop, *_chain(layout), starts, end)
+    return starts[:count].copy(), int(end[0])
 
 
-def plain(data: np.ndarray, offset: np.ndarray, captured: np.ndarray) -> tuple[HeaderColumns, np.ndarray, int]:
-    """Columns of Ethernet frames with a packet of the common form, which these are, and how many.
+def _chain(layout: RecordLayout) -> tuple[int, int, int]:
+    return layout.header, layout.limit, layout.order == ">"
 
-    The twin of `netgen.capture.layers.links.walk` and `netgen.capture.layers.fast_path.plain`; columns of the others mean nothing.
+
+@with_fallback(plain.read_records)
+def read_records(data: np.ndarray, starts: np.ndarray, layout: RecordLayout) -> list[np.ndarray]:
+    """Read the record headers at `starts`, all of which are inside `data`.
+
+    Returns
+    -------
+    list of ndarray of int64, shape (records,)
+        Offset of the packet in `data`, captured bytes (no more than `data` has), bytes on the wire, and
+        nanoseconds since 1970.
     """
-    count = len(offset)
-    columns = {name: np.empty(count, kind) for name, kind in HEADER_COLUMNS.items()}
-    done = np.empty(count, bool)
-    good = call("plain", data, data.size, offset, captured, count, addresses(columns.values()), done)
-    return HeaderColumns(**columns), done, good
+    columns = [np.empty(len(starts), np.int64) for _ in range(4)]
+    call(
+        "read_records",
+        *(data, data.size, starts, len(starts), layout.header, layout.unit_ns, layout.order == ">"),
+        *columns,
+    )
+    return columns
 
 
-def compact(columns: list[np.ndarray], keep: np.ndarray) -> list[np.ndarray]:
-    """The rows of some columns that a mask keeps, moved together in place."""
-    sizes = np.array([each.itemsize for each in columns], np.int64)
-    kept = call("compact", addresses(columns), sizes, len(columns), keep, len(keep))
-    return [each[:kept] for each in columns]
+@with_fallback(plain.parse_headers)
+def parse_headers(
+    data: np.ndarray,
+    offset: np.ndarray,
+    captured: np.ndarray,
+    ethertype: np.ndarray | None,
+    columns: Sequence[np.ndarray],
+) -> tuple[np.ndarray, int]:
+    """Parse the headers of packets of the common form: IP without options or extensions, whole, TCP or UDP.
 
+    Parameters
+    ----------
+    data : ndarray of uint8
+        The buffer.
+    offset, captured : ndarray of int64, shape (packets,)
+        Where each packet begins in it, and how many bytes of it are there.
+    ethertype : ndarray of int32, shape (packets,), optional
+        What begins there: IPv4 or IPv6. Without it, an Ethernet header begins there.
+    columns : sequence of ndarray, each of shape (packets,)
+        `netgen.capture.native.layouts.HEADER_FIELDS`, filled in place for the packets that were parsed.
 
-def ends(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keys of the IPv4 packets as three numbers, shape (keys, 3), and whether each goes from its end `a`, (packets,).
-
-    Columns are address and port of source and destination, VLAN, protocol and version, as of `PacketColumns`. The
-    twin of what `netgen.capture.flows.keys` does with them.
+    Returns
+    -------
+    ndarray of bool, shape (packets,), and int
+        Which packets were parsed, and how many; the others are left to the caller. The fallback parses none.
     """
-    count = len(columns[0])
-    key, forward = np.empty((count, 3), np.uint64), np.empty(count, bool)
-    found = call("ends", *(np.ascontiguousarray(each) for each in columns), count, key, forward)
-    return key[:found], forward
+    parsed = np.empty(len(offset), bool)
+    starts, lengths = np.ascontiguousarray(offset), np.ascontiguousarray(captured)
+    kinds = None if ethertype is None else np.ascontiguousarray(ethertype, np.int32)
+    count = call("parse_headers", data, data.size, starts, lengths, kinds, len(offset), addresses(columns), parsed)
+    return parsed, count
 
 
-def hellos(data: np.ndarray, protocol: np.ndarray, payload_at: np.ndarray, payload_length: np.ndarray) -> np.ndarray:
-    """Rows of TCP whose payload begins as a ClientHello does; the twin of what `netgen.capture.names.tls` looks at."""
+@with_fallback(plain.compact_columns)
+def compact_columns(columns: list[np.ndarray], keep: np.ndarray) -> list[np.ndarray]:
+    """Return the rows of columns that a mask keeps; the columns themselves are used as scratch space."""
+    sizes = np.array([column.itemsize for column in columns], np.int64)
+    count = call("compact_columns", addresses(columns), sizes, len(columns), keep, len(keep))
+    return [column[:count] for column in columns]
+
+
+@with_fallback(plain.ipv4_keys)
+def ipv4_keys(
+    src: np.ndarray,
+    src_port: np.ndarray,
+    dst: np.ndarray,
+    dst_port: np.ndarray,
+    vlan: np.ndarray,
+    protocol: np.ndarray,
+    version: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make the keys of the IPv4 packets among some.
+
+    Parameters
+    ----------
+    src, dst, src_port, dst_port, vlan, protocol, version : ndarray, shape (packets,)
+        Columns of `netgen.capture.layers.dissect.Packets`.
+
+    Returns
+    -------
+    ndarray of uint64, shape (IPv4 packets, 3)
+        The two ends, the smaller first, each as address << 17 | port + 1; VLAN + 1 << 8 | protocol.
+    ndarray of bool, shape (packets,)
+        Whether an IPv4 packet goes from the first end to the second; of no meaning for others.
+    """
+    columns = src, src_port, dst, dst_port, vlan, protocol, version
+    keys, forward = np.empty((len(src), 3), np.uint64), np.empty(len(src), bool)
+    count = call("ipv4_keys", *(np.ascontiguousarray(column) for column in columns), len(src), keys, forward)
+    return keys[:count], forward
+
+
+@with_fallback(plain.find_client_hellos)
+def find_client_hellos(
+    data: np.ndarray, protocol: np.ndarray, payload_at: np.ndarray, payload_length: np.ndarray
+) -> np.ndarray:
+    """Return the rows of TCP packets whose payload begins as a ClientHello does, even if it is cut after a byte."""
     rows = np.empty(len(protocol), np.int64)
-    count = call("hellos", data, protocol, payload_at, payload_length, len(protocol), rows)
+    count = call("find_client_hellos", data, protocol, payload_at, payload_length, len(protocol), rows)
     return rows[:count].copy()
 
 
-def server_names(
+@with_fallback(plain.find_server_names)
+def find_server_names(
     data: np.ndarray, payload_at: np.ndarray, payload_length: np.ndarray, rows: np.ndarray, limit: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the server names of such rows are, and their bytes: 0 for none, -1 where the first record does not tell.
+    """Find the server names in ClientHellos.
 
-    The twin of `netgen.capture.names.tls.client_hello_name`, of which so much as `limit` bytes of a payload are.
+    Parameters
+    ----------
+    data : ndarray of uint8
+        The buffer.
+    payload_at, payload_length : ndarray of int64, shape (packets,)
+        Where the payload of each packet is.
+    rows : ndarray of int64, shape (hellos,)
+        Packets that begin a ClientHello.
+    limit : int
+        Bytes of a payload that are searched.
+
+    Returns
+    -------
+    ndarray of int64, ndarray of int64, shape (hellos,)
+        Where in `data` each name is, and its bytes: 0 for no name, -1 where the first TLS record alone does not
+        tell (with the fallback, always) and the caller has to look.
     """
-    at, size = np.empty((2, len(rows)), np.int64)
-    call("server_names", data, payload_at, payload_length, rows, len(rows), limit, at, size)
-    return at, size
+    position, size = np.empty((2, len(rows)), np.int64)
+    call("find_server_names", data, payload_at, payload_length, rows, len(rows), limit, position, size)
+    return position, size

@@ -12,7 +12,7 @@ typedef int64_t i64;
 /* Which of the distinct values each is, of `words` numbers each, and the rows where these first occur.
  * `table` has a power of two places, at least twice as many as there are rows; `factors` are two odd numbers of the
  * process. Returns how many there are. */
-i64 netgen_groups(const u64 *value, i64 words, i64 count, const u64 *factors, i32 *table, i64 places, i32 *number,
+i64 netgen_group_rows(const u64 *value, i64 words, i64 count, const u64 *factors, i32 *table, i64 places, i32 *number,
                   i64 *first) {
     int shift = 64;
     i64 groups = 0;
@@ -43,7 +43,7 @@ i64 netgen_groups(const u64 *value, i64 words, i64 count, const u64 *factors, i3
 
 /* Numbers as runs of Parquet's hybrid encoding, nearly all of them 0: where the others are, ascending, and what they
  * are, in `width` bytes each. `out` has room for 5 + 1 + 2 * width bytes for each; returns how many were written. */
-i64 netgen_runs(const i64 *cell, const i64 *value, i64 count, i64 width, u8 *out) {
+i64 netgen_encode_runs(const i64 *cell, const i64 *value, i64 count, i64 width, u8 *out) {
     u8 *to = out;
     i64 before = -1;
     for (i64 each = 0; each < count; each++) {
@@ -74,7 +74,7 @@ static u8 *decimal(u8 *to, u32 byte) {
 
 /* IPv4 addresses as text, one behind the other, and the bytes of each; `text` has room for 15 each.
  * Returns how many bytes were written. */
-i64 netgen_dotted(const u64 *address, i64 count, u8 *text, i64 *length) {
+i64 netgen_ipv4_texts(const u64 *address, i64 count, u8 *text, i64 *length) {
     u8 *to = text;
     for (i64 row = 0; row < count; row++) {
         const u8 *begin = to;
@@ -96,7 +96,7 @@ typedef struct {
 /* Count packets into the cells of their flows: row times `length` plus the bin, one cell for those of it that follow each
  * other. Packets behind the last bin count in `cut` of their row. `found` says how many cells up and down there are;
  * returns whether both are in order, with no cell twice. */
-i64 netgen_bins(const i64 *flow, const i64 *offset_ns, const u32 *size, const u8 *up, i64 count, i64 bin_ns, i64 length,
+i64 netgen_count_bins(const i64 *flow, const i64 *offset_ns, const u32 *size, const u8 *up, i64 count, i64 bin_ns, i64 length,
                 i64 *cut, const Cells *cells, i64 *found) {
     i64 ordered = 1;
     found[0] = found[1] = 0;

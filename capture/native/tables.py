@@ -4,35 +4,68 @@ from __future__ import annotations
 
 import numpy as np
 
-from netgen.capture.native.library import addresses, call
+from netgen.capture.native import plain
+from netgen.capture.native.layouts import DirectionCells
+from netgen.capture.native.library import addresses, call, with_fallback
 
-_LONGEST, _RUN_OF_ONE, _ADDRESS = 5, 1, 15  # bytes of a run's length, and of an IPv4 address as text
+_LENGTH_BYTES = 5  # of a run, at most
+_TEXT_BYTES = 15  # of an IPv4 address, at most
 
 
-def groups(words: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What `netgen.capture.factorize.groups` returns, for rows of 64-bit words, shape (rows, words)."""
+@with_fallback(plain.group_rows)
+def group_rows(words: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the distinct rows of an array in the order in which they first occur.
+
+    Parameters
+    ----------
+    words : ndarray of uint64, shape (rows, words)
+        What is compared.
+    factors : ndarray of uint64, shape (2,)
+        Odd numbers for the hash.
+
+    Returns
+    -------
+    ndarray of int32, shape (rows,), and ndarray of int64, shape (distinct,)
+        Number of each row's group, and the first row of each group.
+    """
     count, width = words.shape
-    places = 1 << max(8, (2 * count).bit_length())
-    number, first = np.empty(count, np.int32), np.empty(count, np.int64)
-    found = call("groups", words, width, count, factors, np.empty(places, np.int32), places, number, first)
-    return number, first[:found].copy()
+    capacity = 1 << max(8, (2 * count).bit_length())
+    code, first = np.empty(count, np.int32), np.empty(count, np.int64)
+    groups = call("group_rows", words, width, count, factors, np.empty(capacity, np.int32), capacity, code, first)
+    return code, first[:groups].copy()
 
 
-def runs(cell: np.ndarray, value: np.ndarray, width: int) -> bytes:
-    """Numbers as runs, of zeros and of single others; the twin of what `netgen.capture.table.sparse_lists` does."""
-    out = np.empty(len(cell) * (_LONGEST + _RUN_OF_ONE + 2 * width), np.uint8)
-    size = call("runs", np.ascontiguousarray(cell), np.ascontiguousarray(value), len(cell), width, out)
+@with_fallback(plain.encode_runs)
+def encode_runs(cell: np.ndarray, value: np.ndarray, width: int) -> bytes:
+    """Encode mostly zero numbers as runs of Parquet's hybrid encoding.
+
+    Parameters
+    ----------
+    cell, value : ndarray of int64, shape (cells,)
+        Positions of the numbers that are not zero, ascending, and these.
+    width : int
+        Bytes of a number.
+
+    Returns
+    -------
+    bytes
+        A run of zeros and a run of one for each; zeros after the last are left to the caller.
+    """
+    out = np.empty(len(cell) * (_LENGTH_BYTES + 1 + 2 * width), np.uint8)
+    size = call("encode_runs", np.ascontiguousarray(cell), np.ascontiguousarray(value), len(cell), width, out)
     return out[:size].tobytes()
 
 
-def dotted(address: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """IPv4 addresses as text, one behind the other, and the length of each; see `netgen.capture.flows.addresses`."""
-    text, length = np.empty(_ADDRESS * len(address), np.uint8), np.empty(len(address), np.int64)
-    size = call("dotted", np.ascontiguousarray(address), len(address), text, length)
+@with_fallback(plain.ipv4_texts)
+def ipv4_texts(address: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return IPv4 addresses (uint64) as text, one after the other as bytes, and the length of each."""
+    text, length = np.empty(_TEXT_BYTES * len(address), np.uint8), np.empty(len(address), np.int64)
+    size = call("ipv4_texts", np.ascontiguousarray(address), len(address), text, length)
     return text[:size].copy(), length
 
 
-def bins(
+@with_fallback(plain.count_bins)
+def count_bins(
     flow: np.ndarray,
     offset_ns: np.ndarray,
     size: np.ndarray,
@@ -40,18 +73,33 @@ def bins(
     *,
     bin_ns: int,
     length: int,
-    cut: np.ndarray,
-) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], bool]:
-    """Cells of packets up and of those down, with bytes and packets, and whether these are in order and distinct.
+    truncated: np.ndarray,
+) -> tuple[list[DirectionCells], bool]:
+    """Count packets into the bins of their flows.
 
-    The twin of what `netgen.capture.series.bins.BinCounter` does; packets behind the last bin are added to `cut`.
+    Parameters
+    ----------
+    flow, offset_ns, size, up : ndarray, shape (packets,)
+        Row of the flow, time since its first packet, IP bytes, and whether the packet goes up.
+    bin_ns, length : int
+        Width of a bin, and bins of a flow.
+    truncated : ndarray of int64, shape (flows,)
+        Packets after the last bin, added in place.
+
+    Returns
+    -------
+    list of (cell, bytes, packets)
+        For the packets up and for those down: cells (flow * length + bin) with their bytes and packets.
+    bool
+        Whether the cells are in order, and none occurs twice.
     """
-    count = len(flow)
-    cells = [np.empty(count, np.int64) for _ in range(6)]
-    found = np.empty(2, np.int64)
+    columns = [np.empty(len(flow), np.int64) for _ in range(6)]
+    counts = np.empty(2, np.int64)
     kinds = (np.int64, np.int64, np.uint32, bool)
-    columns = [np.ascontiguousarray(each, kind) for each, kind in zip((flow, offset_ns, size, up), kinds, strict=True)]
-    ordered = call("bins", *columns, count, bin_ns, length, cut, addresses(cells), found)
-    up_cells, down_cells = found.tolist()
-    kept = [each[:number].copy() for each, number in zip(cells, 3 * [up_cells] + 3 * [down_cells], strict=True)]
-    return [(kept[0], kept[1], kept[2]), (kept[3], kept[4], kept[5])], bool(ordered)
+    inputs = [np.ascontiguousarray(array, kind) for array, kind in zip((flow, offset_ns, size, up), kinds, strict=True)]
+    ordered = call("count_bins", *inputs, len(flow), bin_ns, length, truncated, addresses(columns), counts)
+    up_count, down_count = counts.tolist()
+    cell, volume, packets, *down = (
+        column[:count].copy() for column, count in zip(columns, 3 * [up_count] + 3 * [down_count], strict=True)
+    )
+    return [(cell, volume, packets), (down[0], down[1], down[2])], bool(ordered)

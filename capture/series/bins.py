@@ -93,8 +93,8 @@ class BinCounter:
         """
         spec = self._spec
         if native.ready():
-            found, ordered = tables.bins(
-                flow, offset_ns, size, up, bin_ns=spec.bin_ns, length=spec.length, cut=self._cut
+            found, ordered = tables.count_bins(
+                flow, offset_ns, size, up, bin_ns=spec.bin_ns, length=spec.length, truncated=self._cut
             )
             ways = found if ordered else [_summed(*each) for each in found]
         else:

@@ -251,7 +251,7 @@ def _runs(cells: SparseChannel, width: int) -> bytes:
     zeros = cells.rows * cells.length - (int(cell[-1]) + 1 if count else 0)
     last = thrift.varint(zeros << 1) + bytes(width) if zeros else b""
     if native.ready():
-        return tables.runs(cell, cells.value, width) + last
+        return tables.encode_runs(cell, cells.value, width) + last
     length = (np.diff(cell, prepend=-1) - 1).astype(np.uint32) << np.uint32(1)  # of the zeros before each, in a run
     # all bytes there may be for a number, side by side, and which of them there are
     out = np.zeros((count, _LONGEST + 1 + 2 * width), np.uint8)

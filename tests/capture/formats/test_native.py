@@ -80,9 +80,9 @@ def run(script: Any, **environment: Any) -> Any:
 
 @needs_library
 def test_the_environment_can_leave_it_out() -> None:
-    said = "from capture import native, spare; print(native.ready(), spare.threads_here())"
-    assert run(said, NETGEN_COMPILED="1") == "True 2"
-    assert run(said, NETGEN_COMPILED="0") == "False 1"
+    said = "from netgen.capture import native; print(native.ready())"
+    assert run(said, NETGEN_COMPILED="1") == "True"
+    assert run(said, NETGEN_COMPILED="0") == "False"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x7fELF no library"])
@@ -92,8 +92,9 @@ def test_without_a_library_that_can_be_used_numpy_reads(tmp_path: Path, content:
     if content is not None:
         other.write_bytes(content)
     script = (
-        "import sys; from pathlib import Path; from capture import compiled; compiled.LIBRARY = Path(sys.argv[1])\n"
-        "from capture import native; from netgen.capture.extract import extract\n"
+        "import sys; from pathlib import Path\n"
+        "from netgen.capture.native import compiled; compiled.LIBRARY = Path(sys.argv[1])\n"
+        "from netgen.capture import native; from netgen.capture.extract import extract\n"
         "print(native.ready(), len(extract(sys.argv[2])))"
     )
     done = subprocess.run(
@@ -113,9 +114,9 @@ def test_a_library_of_other_sources_is_not_called(tmp_path: Path) -> None:
     other = tmp_path / "reader.so"
     command = ["gcc", "-shared", "-fPIC", f"-DSOURCES={compiled.fingerprint() ^ 1}u", "-o", other]
     subprocess.run([*command, *compiled.SOURCES], check=True)
-    said = f"from pathlib import Path; from capture import compiled; compiled.LIBRARY = Path({str(other)!r})\n"
-    said += "from capture import native, spare; print(native.ready(), spare.threads_here())"
-    assert run(said, NETGEN_COMPILED="1") == "False 1"
+    said = f"from pathlib import Path; from netgen.capture.native import compiled; compiled.LIBRARY = Path({str(other)!r})\n"
+    said += "from netgen.capture import native; print(native.ready())"
+    assert run(said, NETGEN_COMPILED="1") == "False"
 
 
 @pytest.fixture(scope="session")
@@ -148,8 +149,10 @@ def test_nothing_is_read_or_written_outside_its_place(watched: Any, tmp_path: Pa
         paths.append(tmp_path / f"cut {left}.pcap")
         paths[-1].write_bytes(gzip.compress(short[:-left]))
     script = (
-        "import sys; from pathlib import Path; from capture import compiled; compiled.LIBRARY = Path(sys.argv[1])\n"
-        "from capture import native; from netgen.capture.formats import lockstep; lockstep.WORTH = 64; lockstep.STRIDE = 512\n"
+        "import sys; from pathlib import Path\n"
+        "from netgen.capture.native import compiled; compiled.LIBRARY = Path(sys.argv[1])\n"
+        "from netgen.capture import native; from netgen.capture.formats import pcap; pcap.MIN_SCAN = 64\n"
+        "from netgen.capture.native import packets; packets.GUESS_STRIDE = 512\n"
         "from netgen.capture.errors import CaptureError; from netgen.capture.extract import extract\n"
         "assert native.ready()\n"
         "done = 0\n"

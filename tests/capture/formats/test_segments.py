@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from support import synthetic_captures as made
 
 from netgen.capture.extract import extract, extraction
-from netgen.capture.formats import lockstep, pcap, pcapng, reader
+from netgen.capture.formats import pcap, pcapng, reader
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.formats.source import Source
+from netgen.capture.native import packets
 from netgen.capture.segments import Options, follows, guessed_stretch, stretch_after, stretches
 
 pytestmark = pytest.mark.usefixtures("either_reader")
@@ -134,8 +135,9 @@ def test_the_table_is_the_same_from_pieces_of_any_size(
         patch.setattr(reader, "SEGMENT", segment)
         patch.setattr(pcap, "CHUNK", chunk)
         patch.setattr(pcapng, "CHUNK", chunk)
-        for setting, value in (("STRIDE", step), ("REACH", min(step, 2048)), ("WORTH", 2 * step), ("FEW", 1)):
-            patch.setattr(lockstep, setting, value)
+        patch.setattr(packets, "GUESS_STRIDE", step)
+        patch.setattr(packets, "GUESS_REACH", min(step, 2048))
+        patch.setattr(pcap, "MIN_SCAN", 2 * step)
         assert digest(path_of(name), tmp_path / "a.parquet") == expected
 
 

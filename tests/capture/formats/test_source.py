@@ -28,7 +28,7 @@ from support import mutate
 
 from netgen.capture.errors import CaptureError
 from netgen.capture.extract import extract
-from netgen.capture.formats import lockstep
+from netgen.capture.formats import pcap
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.formats.source import Source
 from netgen.capture.table.flow_table import FlowTable
@@ -331,8 +331,8 @@ def test_the_edge_of_a_piece_may_lie_anywhere_in_a_joined_files_header(
     tmp_path: Path, pcap_bytes: Any, plain: Any, frames: Any, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A header of which only some is there reads as a record of no bytes: more must be waited for."""
-    for name, value in (("STRIDE", step), ("WORTH", 8 * step), ("FEW", 1)):  # once many places are begun from
-        monkeypatch.setattr(lockstep, name, value)
+    monkeypatch.setattr("netgen.capture.native.packets.GUESS_STRIDE", step)
+    monkeypatch.setattr(pcap, "MIN_SCAN", 8 * step)
     path = tmp_path / "a"
     path.write_bytes(gzip.compress(plain + pcap_bytes(frames[:9]), 0))
     for more in range(60):

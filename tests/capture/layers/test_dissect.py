@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from support import record_batches as batches
 
 from netgen.capture.formats.reader import CaptureFile
-from netgen.capture.layers.cursor import HeaderColumns
 from netgen.capture.layers.dissect import dissect
+from netgen.capture.native import plain
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 
@@ -332,11 +332,10 @@ def test_reading_all_headers_at_once_and_one_after_the_other_is_the_same(
     chunk = chunk_of(frames, wire=[len(frame) + wire for frame in frames])
     quick = dissect(chunk, decapsulate=decapsulate)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "netgen.capture.layers.ip.plain", lambda rows: (HeaderColumns.zeros(len(rows)), np.zeros(len(rows), bool))
-        )
-        slow = dissect(chunk, decapsulate=decapsulate)
-    for name in batches.COLUMNS:
+        patch.setattr("netgen.capture.layers.ip.parse_headers", plain.parse_headers)
+        patch.setattr("netgen.capture.layers.dissect.native_packets.parse_headers", plain.parse_headers)
+        slow = dissect(chunk, inner=inner)
+    for name in chunks.COLUMNS:
         assert getattr(quick, name).tolist() == getattr(slow, name).tolist(), name
         assert getattr(quick, name).dtype == getattr(slow, name).dtype
     assert (quick.skipped, quick.notes) == (slow.skipped, slow.notes)
@@ -350,12 +349,10 @@ def test_real_packets_are_read_alike_at_once_and_one_after_the_other(
         for chunk in CaptureFile(path).chunks():
             quick = dissect(chunk, decapsulate=True)
             with monkeypatch.context() as patch:
-                patch.setattr(
-                    "netgen.capture.layers.ip.plain",
-                    lambda rows: (HeaderColumns.zeros(len(rows)), np.zeros(len(rows), bool)),
-                )
-                slow = dissect(chunk, decapsulate=True)
-            for name in batches.COLUMNS:
+                patch.setattr("netgen.capture.layers.ip.parse_headers", plain.parse_headers)
+                patch.setattr("netgen.capture.layers.dissect.native_packets.parse_headers", plain.parse_headers)
+                slow = dissect(chunk, inner=True)
+            for name in chunks.COLUMNS:
                 assert np.array_equal(getattr(quick, name), getattr(slow, name)), (path.name, name)
             assert (quick.skipped, quick.notes) == (slow.skipped, slow.notes)
             at_once += len(chunk)

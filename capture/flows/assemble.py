@@ -16,7 +16,7 @@ import numpy as np
 
 from netgen.capture import headers, native
 from netgen.capture.errors import InputError
-from netgen.capture.flows.batch import Part
+from netgen.capture.flows.batch import PacketBatch
 from netgen.capture.flows.clock import Clock
 from netgen.capture.flows.fragments import FragmentReassembler
 from netgen.capture.flows.growable import GrowableColumns

@@ -11,7 +11,7 @@ import numpy as np
 
 from netgen.capture import native
 from netgen.capture.factorize import factorize, group_rows
-from netgen.capture.layers.dissect import Packets
+from netgen.capture.layers.dissect import PacketColumns
 from netgen.capture.native import packets as native_packets
 
 #: What tells two flows apart, ends in canonical order: the smaller address and port is `a`.

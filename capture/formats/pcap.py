@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from netgen.capture import headers
-from netgen.capture.formats.records import CHUNK, MAX_CAPTURED, MAX_SNAPLEN, ORDERS, Chunk, Damage, Order
-from netgen.capture.headers import take
+from netgen.capture.formats.records import CHUNK, MAX_CAPTURED, MAX_SNAPLEN, ORDERS, Damage, Order, RecordBatch
+from netgen.capture.headers import gather
 from netgen.capture.native.layouts import LikelyTimes, RecordLayout
 from netgen.capture.native.packets import guess_record_starts, read_records, scan_records
 
@@ -199,7 +199,7 @@ class Pcap:
 
     # -- reading them -----------------------------------------------------------------------
 
-    def _columns(self, data: np.ndarray, starts: np.ndarray) -> Chunk:
+    def _columns(self, data: np.ndarray, starts: np.ndarray) -> RecordBatch:
         offset, captured, length, time_ns = read_records(data, starts, self._layout)
         number = np.arange(self.number, self.number + len(starts))
         self.number += len(starts)

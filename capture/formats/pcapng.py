@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from netgen.capture import headers
-from netgen.capture.formats.records import CHUNK, MAX_SNAPLEN, NO_INTERFACE, ORDERS, Chunk, Damage, Order, clipped
-from netgen.capture.headers import take
+from netgen.capture.formats.records import CHUNK, MAX_SNAPLEN, NO_INTERFACE, ORDERS, Damage, Order, RecordBatch, clipped
+from netgen.capture.headers import gather
 from netgen.capture.series.spec import NS
 
 #: Seconds from 1970 either way (to 2115) so that the difference of two times fits into int64 nanoseconds.

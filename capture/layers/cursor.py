@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from netgen.capture.formats.records import Chunk
+from netgen.capture.formats.records import RecordBatch
 from netgen.capture.headers import take
 from netgen.capture.native.layouts import HEADER_FIELDS
 
@@ -195,15 +195,15 @@ class HeaderColumns:
         return cls(**{name: np.zeros(count, kind) for name, kind in HEADER_COLUMNS.items()})
 
     @classmethod
-    def empty(cls, count: int) -> Fields:
+    def empty(cls, count: int) -> HeaderColumns:
         """Return columns for so many rows, not initialised."""
-        return cls(**{name: np.empty(count, kind) for name, kind in FIELDS.items()})
+        return cls(**{name: np.empty(count, kind) for name, kind in HEADER_COLUMNS.items()})
 
     def columns(self) -> list[np.ndarray]:
-        """Return the columns in the order of `FIELDS`."""
-        return [getattr(self, name) for name in FIELDS]
+        """Return the columns in the order of `HEADER_COLUMNS`."""
+        return [getattr(self, name) for name in HEADER_COLUMNS]
 
-    def put(self, here: np.ndarray, other: Fields) -> None:
+    def put(self, here: np.ndarray, other: HeaderColumns) -> None:
         """Replace some rows, ascending, by those of another."""
         every = len(here) == len(self.size)
         for name in HEADER_COLUMNS:
@@ -219,5 +219,5 @@ class HeaderColumns:
         return HeaderColumns(**{name: getattr(self, name).take(here) for name in HEADER_COLUMNS})
 
 
-#: The columns of `Fields` and their types.
-FIELDS = HEADER_FIELDS
+#: The columns of `HeaderColumns` and their types.
+HEADER_COLUMNS = HEADER_FIELDS

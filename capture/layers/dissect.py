@@ -12,7 +12,7 @@ from collections import Counter
 
 import numpy as np
 
-from netgen.capture.formats.records import Chunk
+from netgen.capture.formats.records import RecordBatch
 from netgen.capture.headers import LINKTYPE_ETHERNET
 from netgen.capture.layers.cursor import (
     FIRST_FRAGMENT,
@@ -144,7 +144,7 @@ def _common(chunk: RecordBatch) -> _Found | None:
     """What compiled code finds at once where nearly all is plain packets on Ethernet; None: it is not the way to go."""
     if not len(chunk) or (chunk.linktype != LINKTYPE_ETHERNET).any():
         return None
-    fields = Fields.empty(len(chunk))
+    fields = HeaderColumns.empty(len(chunk))
     done, count = native_packets.parse_headers(chunk.data, chunk.offset, chunk.captured, None, fields.columns())
     vlan = np.full(len(chunk), -1, np.int32)
     if count == len(chunk):
@@ -157,7 +157,7 @@ def _common(chunk: RecordBatch) -> _Found | None:
     if not found.skipped:
         return dataclasses.replace(found, keep=None, fields=fields, vlan=vlan)
     *columns, vlan = native_packets.compact_columns([*fields.columns(), vlan], done)
-    fields = Fields(**dict(zip(FIELDS, columns, strict=True)))
+    fields = HeaderColumns(**dict(zip(HEADER_COLUMNS, columns, strict=True)))
     return dataclasses.replace(found, keep=np.flatnonzero(done), fields=fields, vlan=vlan)
 
 

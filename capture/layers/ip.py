@@ -7,7 +7,16 @@ import numpy as np
 from netgen.capture import headers
 from netgen.capture.headers import gather, protocol_mask
 from netgen.capture.layers import tunnels
-from netgen.capture.layers.cursor import BAD_IP, CUT, FIRST_FRAGMENT, LATER_FRAGMENT, OK, WHOLE, Fields, Rows
+from netgen.capture.layers.cursor import (
+    BAD_IP,
+    CUT,
+    FIRST_FRAGMENT,
+    LATER_FRAGMENT,
+    OK,
+    UNFRAGMENTED,
+    Cursor,
+    HeaderColumns,
+)
 from netgen.capture.layers.fingerprint import WORDS, fingerprint, transport_words
 from netgen.capture.layers.links import walk
 from netgen.capture.native.packets import parse_headers
@@ -42,7 +51,7 @@ def internet(rows: Cursor, *, levels: int = 0) -> HeaderColumns:
     Fields
         Columns of shape (rows,), of no meaning for rows with a `reason`.
     """
-    fields = Fields.empty(len(rows))
+    fields = HeaderColumns.empty(len(rows))
     done, _ = parse_headers(rows.data, rows.at, rows.end - rows.at, rows.kind, fields.columns())
     rest = np.flatnonzero(~done)
     if rest.size:

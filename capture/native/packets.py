@@ -165,7 +165,7 @@ def ipv4_keys(
     Parameters
     ----------
     src, dst, src_port, dst_port, vlan, protocol, version : ndarray, shape (packets,)
-        Columns of `netgen.capture.layers.dissect.Packets`.
+        Columns of `netgen.capture.layers.dissect.PacketColumns`.
 
     Returns
     -------

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from netgen.capture.formats.records import RecordBatch
-from netgen.capture.headers import take
+from netgen.capture.headers import gather
 from netgen.capture.native.layouts import HEADER_FIELDS
 
 #: A wire length from here on is not believed (CAPTURE.md, 4.2).

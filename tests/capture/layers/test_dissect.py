@@ -335,7 +335,7 @@ def test_reading_all_headers_at_once_and_one_after_the_other_is_the_same(
         patch.setattr("netgen.capture.layers.ip.parse_headers", plain.parse_headers)
         patch.setattr("netgen.capture.layers.dissect.native_packets.parse_headers", plain.parse_headers)
         slow = dissect(chunk, decapsulate=decapsulate)
-    for name in chunks.COLUMNS:
+    for name in batches.COLUMNS:
         assert getattr(quick, name).tolist() == getattr(slow, name).tolist(), name
         assert getattr(quick, name).dtype == getattr(slow, name).dtype
     assert (quick.skipped, quick.notes) == (slow.skipped, slow.notes)
@@ -352,7 +352,7 @@ def test_real_packets_are_read_alike_at_once_and_one_after_the_other(
                 patch.setattr("netgen.capture.layers.ip.parse_headers", plain.parse_headers)
                 patch.setattr("netgen.capture.layers.dissect.native_packets.parse_headers", plain.parse_headers)
                 slow = dissect(chunk, decapsulate=True)
-            for name in chunks.COLUMNS:
+            for name in batches.COLUMNS:
                 assert np.array_equal(getattr(quick, name), getattr(slow, name)), (path.name, name)
             assert (quick.skipped, quick.notes) == (slow.skipped, slow.notes)
             at_once += len(chunk)

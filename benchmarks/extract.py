@@ -117,7 +117,7 @@ def netgen_tools(command: str) -> list[Tool]:
 def _netgen_seen(run: usage.Run, out: Path) -> peers.Seen:
     import pyarrow.parquet as pq
 
-    read_report = json.loads(pq.read_metadata(out.with_suffix(".parquet")).metadata[b"netgen"])["account"]
+    read_report = json.loads(pq.read_metadata(out.with_suffix(".parquet")).metadata[b"netgen"])["read_report"]
     return read_report["in_flows"], read_report["flows"]
 
 

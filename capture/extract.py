@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from netgen.capture.accounting import ReadReport
 from netgen.capture.errors import CaptureError, InputError
 from netgen.capture.extraction import Extraction
 from netgen.capture.flows.assemble import IDLE_TIMEOUT_NS, Assembler
@@ -18,6 +17,7 @@ from netgen.capture.formats.records import Damage
 from netgen.capture.inputs import HINT, Input, find_inputs
 from netgen.capture.labels.labeller import Labeller, LabelOptions
 from netgen.capture.parallel import read_captures
+from netgen.capture.read_report import ReadReport
 from netgen.capture.segments import Options
 from netgen.capture.series.spec import BINS, DEFAULT_LENGTH, SeriesSpec, spec_from_options
 from netgen.capture.table.flow_table import FlowTable

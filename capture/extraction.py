@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from netgen.capture.accounting import ReadReport
 from netgen.capture.errors import InputError
 from netgen.capture.flows.assemble import Assembler
 from netgen.capture.flows.rows import FlowRows, group_flows
@@ -23,6 +22,7 @@ from netgen.capture.headers import PROTOCOL_UDP
 from netgen.capture.inputs import Input
 from netgen.capture.labels.labeller import Labeller
 from netgen.capture.names.class_table import ClassTable
+from netgen.capture.read_report import ReadReport
 from netgen.capture.series.bins import BinCounter, SparseChannel, dense
 from netgen.capture.series.first_packets import PacketCounter, counter_of
 from netgen.capture.series.profile import KEY, ProfileCounter
@@ -176,7 +176,7 @@ class Extraction:
     def _about(self) -> dict[str, Any]:
         self._account.notes.update(self._labeller.notes())
         profile = self._profile.to_json()
-        return {"made_by": "extract", "account": self.read_report} | ({KEY: profile} if profile else {})
+        return {"made_by": "extract", "read_report": self.read_report} | ({KEY: profile} if profile else {})
 
     def _blocks(self) -> Iterator[tuple[list[SparseChannel], np.ndarray]]:
         """Channels and cut packets of the rows, in order, a block of rows at a time."""

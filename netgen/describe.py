@@ -58,7 +58,7 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
 
     table = extract([path], label_by="sni", length=4)  # the series are not shown
     facts = table.summary()
-    facts["account"]["notes"].pop(AFTER[BINS], None)  # of bins that are not shown
+    facts["read_report"]["warnings"].pop(AFTER[BINS], None)  # of bins that are not shown
     start = table.table["start_ns"].drop_null()
     names = sorted(set(table.table["name"].drop_null().to_pylist()))
     return {
@@ -67,11 +67,11 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
         "bytes_of_file": path.stat().st_size,
         "first_packet": _time(min(start.to_pylist())) if len(start) else None,
         "flows": facts["flows"],
-        "packets": facts["account"]["packets"],
+        "packets": facts["read_report"]["packets"],
         "ip_bytes": facts["bytes"],
         "server_names": names,
         "classes": facts["classes"],
-        "account": facts["account"],
+        "read_report": facts["read_report"],
     }
 
 

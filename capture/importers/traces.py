@@ -93,7 +93,7 @@ def import_traces(
     Returns
     -------
     FlowTable
-        With the account of packets in ``about["account"]``: those of the file, and those added by
+        With the account of packets in ``about["read_report"]``: those of the file, and those added by
         splitting (``notes[ADDED]``), are as many as ``in_flows`` and ``skipped`` together.
 
     Raises
@@ -114,7 +114,7 @@ def import_traces(
         "traces": len(packets.labels),
         "packets": len(packets.size),
         "skipped": {},
-        "notes": {},
+        "warnings": {},
     }
 
     if split is not None:
@@ -138,14 +138,14 @@ def import_traces(
     trace, time_ns, size, up = packets.trace[kept], packets.time_ns[kept], size[kept], packets.size[kept] > 0
     before = len(size)
     trace, time_ns, size, up, split_frames = _split_large(trace, time_ns, size, up)
-    read_report["notes"]["frames over the MTU, split into packets"] = split_frames
-    read_report["notes"][ADDED] = len(size) - before
+    read_report["warnings"]["frames over the MTU, split into packets"] = split_frames
+    read_report["warnings"][ADDED] = len(size) - before
 
     number = np.bincount(trace, minlength=len(packets.labels))
     enough = keep_trace & (number >= max(min_packets, 1))
     few = keep_trace & ~enough
     read_report["skipped"]["in traces of too few packets"] = int(number[few].sum())
-    read_report["notes"]["traces of too few packets"] = int(few.sum())
+    read_report["warnings"]["traces of too few packets"] = int(few.sum())
     if not enough.any():
         raise TableError(
             f"nothing is left of {path}: no trace has {max(min_packets, 1)} packets", "Lower --min-packets"
@@ -161,7 +161,7 @@ def import_traces(
     series, cut = count_packets(flow, time_ns - first[flow], size, up, len(rows), spec)
     read_report["in_flows"] = len(size)
     read_report["skipped"] = {reason: count for reason, count in read_report["skipped"].items() if count}
-    read_report["notes"] = {reason: count for reason, count in read_report["notes"].items() if count}
+    read_report["warnings"] = {reason: count for reason, count in read_report["warnings"].items() if count}
     names = [label or _renamed(packets.labels[row], relabel) for row in rows]
     return FlowTable.build(
         series,
@@ -172,7 +172,7 @@ def import_traces(
         packets=np.bincount(flow, minlength=len(rows)),
         bytes=np.bincount(flow, weights=size, minlength=len(rows)).astype(np.int64),
         truncated_packets=cut,
-        metadata={"made_by": "import", "sizes": size_unit, "account": read_report},
+        metadata={"made_by": "import", "sizes": size_unit, "read_report": read_report},
     )
 
 

@@ -73,7 +73,7 @@ def table_made(path: Path, summary: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps({"wrote": str(path), **summary}))
         return
     _class_table(summary["classes"])
-    _account(summary.get("account", {}))
+    _account(summary.get("read_report", {}))
     _say(f"series: {SeriesSpec.from_json(summary['series'])}")
     flows, unlabelled = summary["flows"], summary["unlabelled"]
     if unlabelled:
@@ -320,7 +320,7 @@ def described(facts: dict[str, Any], *, as_json: bool) -> None:
 
     rows = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        if name in ("classes", "conditions", "account", "profile") or value in (None, {}, []):
+        if name in ("classes", "conditions", "read_report", "profile") or value in (None, {}, []):
             continue
         rows.add_row(Text(visible(name.replace("_", " ")), style="bold"), visible(_plain(name, value)))
     if told := facts.get("conditions"):
@@ -330,7 +330,7 @@ def described(facts: dict[str, Any], *, as_json: bool) -> None:
     _show(rows)
     if isinstance(classes, list):
         _say("classes: " + ", ".join(classes))
-    _account(facts.get("account", {}))
+    _account(facts.get("read_report", {}))
 
 
 def _plain(name: str, value: Any) -> str:
@@ -371,7 +371,7 @@ def _account(read_report: dict[str, Any]) -> None:
     _say(f"read {read:,} packets{files}: {read_report['in_flows']:,} in flows" + "".join(
         f", {number:,} skipped ({reason})" for reason, number in read_report["skipped"].items()
     ))  # fmt: skip
-    for note, number in read_report.get("notes", {}).items():
+    for note, number in read_report.get("warnings", {}).items():
         _say(f"{number:,} {note}")
     for note, number in read_report.get("flows_dropped", {}).items():
         _say(f"{number:,} flows left out: {note}")

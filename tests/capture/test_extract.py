@@ -41,7 +41,7 @@ def frames(packet: Any) -> Any:
 
 def balanced(table: Any) -> Any:
     """The account of a table, checked."""
-    read_report = table.metadata["account"]
+    read_report = table.metadata["read_report"]
     assert read_report["packets"] == read_report["in_flows"] + sum(read_report["skipped"].values())
     assert read_report["in_flows"] == sum(table.table["packets"].to_pylist())
     assert read_report["flows"] == len(table)
@@ -75,7 +75,7 @@ def test_the_account_tells_what_became_of_every_packet(pcap_file: Any, frames: A
         "packets": 7,
         "in_flows": 5,
         "skipped": {"not IP": 1, "header cut short": 1},
-        "notes": {"over 1500 bytes (offload)": 1, "packets after the last bin": 1},
+        "warnings": {"over 1500 bytes (offload)": 1, "packets after the last bin": 1},
         "flows": 2,
         "flows_dropped": {},
         "damaged": [],
@@ -243,7 +243,7 @@ def test_a_capture_of_headers_only_is_an_empty_table(pcap_file: Any, tmp_path: P
         table = extract([pcap_file([])], group_by=group_by)
         assert len(table) == 0
         assert balanced(table)["files"] == 1
-        assert table.metadata["account"]["notes"] == {"captures without a flow": 1}
+        assert table.metadata["read_report"]["warnings"] == {"captures without a flow": 1}
     out = table.write(tmp_path / "a.parquet")
     assert len(FlowTable.read(out)) == 0
 

@@ -195,7 +195,7 @@ def test_a_damaged_capture_is_counted_and_what_could_be_read_is_kept(
     (here / "cut.pcap").write_bytes(whole[:-735])  # a packet is 742 bytes, and 16 of its record
     outcome = netgen_command("extract", "cut.pcap", "--json")
     assert (outcome.code, outcome.err) == (0, "")
-    read_report = json.loads(outcome.out)["account"]
+    read_report = json.loads(outcome.out)["read_report"]
     assert read_report["packets"] == read_report["in_flows"] + sum(read_report["skipped"].values())
     assert read_report["in_flows"] == sum(FlowTable.read("cut.flows.parquet").table["packets"].to_pylist()) == 8
     assert [damage["file"] for damage in read_report["damaged"]] == ["cut.pcap"]

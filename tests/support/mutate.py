@@ -244,7 +244,7 @@ def examine(path: Path, group_by: str = "flow") -> str:
     if table is None:
         assert "\n" not in said, f"not one line: {said}"
         return "refused"
-    read_report = table.metadata["account"]
+    read_report = table.metadata["read_report"]
     packets = table.table["packets"].to_pylist()
     accounted = read_report["in_flows"] + sum(read_report["skipped"].values())
     assert read_report["packets"] == accounted, "packets are neither in flows nor skipped"

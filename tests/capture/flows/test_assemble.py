@@ -55,7 +55,7 @@ def up_and_down(table: Any) -> Any:
 
 
 def notes(table: Any) -> Any:
-    return table.metadata["account"]["notes"]
+    return table.metadata["read_report"]["warnings"]
 
 
 def tcp(packet: Any, flags: Any, seq: Any = 1, side: Any = "A", payload: Any = b"", port: Any = 1000) -> Any:

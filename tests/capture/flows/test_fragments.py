@@ -77,7 +77,7 @@ def flows(path: Any, segment: Any = 1 << 25, **options: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SEGMENT", segment)
         table = extract(path, spec=WHOLE, **options)
-    read_report = table.metadata["account"]
+    read_report = table.metadata["read_report"]
     assert read_report["packets"] == read_report["in_flows"] == sum(table.table["packets"].to_pylist())
     return list(zip(table.table["src_port"].to_pylist(), table.table["packets"].to_pylist(), strict=True))
 

@@ -125,7 +125,7 @@ def test_rows_that_are_left_out_leave_no_packets_behind(
     packets = np.array(whole["flow"].table["packets"].to_pylist())
     assert 100 < len(few) < 1700
     assert (few.series() == whole["flow"].series()[packets >= 4]).all()
-    assert few.metadata["account"]["in_flows"] == packets[packets >= 4].sum()
+    assert few.metadata["read_report"]["in_flows"] == packets[packets >= 4].sum()
 
 
 def test_several_captures_do_not_get_mixed_up(

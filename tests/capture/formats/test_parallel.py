@@ -115,10 +115,10 @@ def test_any_number_of_processes_gives_the_same_bytes(folder: Any, short_segment
 
 
 def test_each_file_is_told_of_whoever_read_it(folder: Any, short_segments: Any) -> None:
-    read_report = extract(folder, workers=1).metadata["account"]
+    read_report = extract(folder, workers=1).metadata["read_report"]
     short_segments()
     seen = []
-    several = extract(folder, workers=2, progress=lambda done, total: seen.append(done)).metadata["account"]
+    several = extract(folder, workers=2, progress=lambda done, total: seen.append(done)).metadata["read_report"]
     assert several == read_report
     assert read_report["not_captures"] == ["captures/h.txt", "captures/small/empty.pcap"]
     assert [each["file"] for each in read_report["damaged"]] == ["captures/d.pcap"]

@@ -160,7 +160,7 @@ def test_a_stream_gives_the_same_table(tmp_path: Path, path_of: Any, name: Any, 
         found = extract(path, names="all")
     expected = extract(path_of(name), names="all")
     assert found.table.drop_columns("source").equals(expected.table.drop_columns("source"))
-    ours, theirs = (dict(table.metadata["account"]) for table in (found, expected))
+    ours, theirs = (dict(table.metadata["read_report"]) for table in (found, expected))
     for read_report in (ours, theirs):
         read_report["damaged"] = [(each["byte"], each["reason"].split(";")[0]) for each in read_report["damaged"]]
     assert ours == theirs
@@ -212,7 +212,7 @@ def test_damage_behind_a_joined_files_header_is_the_same_wherever_an_edge_is(tmp
     for segment in (1 << 25, *range(len(before) - 2, len(before) + 50)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(reader, "SEGMENT", segment)
-            found[segment] = extract(path).metadata["account"]
+            found[segment] = extract(path).metadata["read_report"]
     assert len(found[1 << 25]["damaged"]) == 1
     assert all(read_report == found[1 << 25] for read_report in found.values())
 

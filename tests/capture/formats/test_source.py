@@ -80,7 +80,7 @@ def plain(pcap_bytes: Any, frames: Any) -> Any:
 def read(path: Any) -> Any:
     """The table of a capture, and its account."""
     table = extract(path)
-    return table.table, table.metadata["account"]
+    return table.table, table.metadata["read_report"]
 
 
 def packets(path: Any) -> Any:
@@ -238,7 +238,7 @@ def test_a_cut_stream_keeps_what_came_out_and_says_so(
 def test_a_cut_stream_is_refused_if_nothing_may_be_lost(tmp_path: Path, plain: Any) -> None:
     path = tmp_path / "a"
     path.write_bytes(gzip.compress(plain)[:90_000])
-    read_report = extract(path).metadata["account"]
+    read_report = extract(path).metadata["read_report"]
     assert 100 < read_report["packets"] < 400
     assert len(read_report["damaged"]) == 1
     with pytest.raises(CaptureError, match="gzip data are cut"):
@@ -254,7 +254,7 @@ def test_a_corrupt_stream_is_said_to_be_one(tmp_path: Path, plain: Any, kind: An
     data[min(int(8 + at * len(data)), len(data) - 1)] ^= flip
     path.write_bytes(data)
     try:
-        read_report = extract(path).metadata["account"]
+        read_report = extract(path).metadata["read_report"]
     except CaptureError:
         return
     assert read_report["packets"] == read_report["in_flows"] + sum(read_report["skipped"].values())
@@ -359,7 +359,7 @@ def test_standard_input_is_read(tmp_path: Path, plain: Any, kind: str | None) ->
     expected, read_report = read(path)
     found = FlowTable.read(out)
     assert found.table.drop_columns("source").equals(expected.drop_columns("source"))
-    assert found.metadata["account"] == read_report
+    assert found.metadata["read_report"] == read_report
     assert set(found.table["source"].to_pylist()) == {"stdin"}
     assert json.loads(ran.stdout)["flows"] == 7
 
@@ -392,7 +392,7 @@ def test_a_named_pipe_is_read(tmp_path: Path, plain: Any, kind: str | None, jobs
     path.unlink()
     with pipe(path, PACK[kind](plain) if kind else plain):
         table = extract(path, workers=jobs)
-    assert (table.table, table.metadata["account"]) == expected
+    assert (table.table, table.metadata["read_report"]) == expected
 
 
 def test_a_pipe_and_files_are_read_in_the_order_they_were_named(tmp_path: Path, plain: Any) -> None:
@@ -412,7 +412,7 @@ def test_a_pipe_in_a_folder_is_no_capture(tmp_path: Path, plain: Any) -> None:
     """It would wait for whoever writes to it."""
     (tmp_path / "a").write_bytes(plain)
     os.mkfifo(tmp_path / "b")
-    assert extract(tmp_path).metadata["account"]["files"] == 1
+    assert extract(tmp_path).metadata["read_report"]["files"] == 1
 
 
 # -- what is refused -----------------------------------------------------------------------------

@@ -42,12 +42,12 @@ def traces(tmp_path: Path) -> Any:
 
 def balanced(table: Any) -> Any:
     """The account of a table, checked."""
-    read_report = table.metadata["account"]
-    added = read_report["notes"].get(ADDED, 0)
+    read_report = table.metadata["read_report"]
+    added = read_report["warnings"].get(ADDED, 0)
     assert read_report["packets"] + added == read_report["in_flows"] + sum(read_report["skipped"].values())
     assert read_report["in_flows"] == sum(table.table["packets"].to_pylist())
     assert all(read_report["skipped"].values())
-    assert all(read_report["notes"].values())
+    assert all(read_report["warnings"].values())
     inside = table.series()[:, 2:].sum() + sum(table.table["cut_packets"].to_pylist())
     assert inside == read_report["in_flows"]
     return read_report
@@ -69,7 +69,7 @@ def test_a_parquet_trace_becomes_a_flow(traces: Any) -> None:
     assert column(table, "start_ns") == column(table, "src") == [None] * 3
     assert table.series()[0].tolist() == [[100, 0, 0, 0], [1500, 200, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]
     assert table.series()[1].tolist() == [[40, 0, 0, 0], [0, 0, 40, 0], [1, 0, 0, 0], [0, 0, 1, 0]]
-    assert balanced(table) == {"traces": 3, "packets": 7, "skipped": {}, "notes": {}, "in_flows": 7}
+    assert balanced(table) == {"traces": 3, "packets": 7, "skipped": {}, "warnings": {}, "in_flows": 7}
 
 
 def test_the_same_traces_as_csv_are_the_same_flows(traces: Any, tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_frames_over_the_mtu_are_split_into_packets(tmp_path: Path) -> None:
         2 + full + 1,
     ]
     read_report = balanced(table)
-    assert read_report["notes"] == {"frames over the MTU, split into packets": 3, ADDED: 1 + 1 + full}
-    assert column(table, "bytes") == [1500 + 1501 + 2960 + 65535 + 40 * read_report["notes"][ADDED]]
+    assert read_report["warnings"] == {"frames over the MTU, split into packets": 3, ADDED: 1 + 1 + full}
+    assert column(table, "bytes") == [1500 + 1501 + 2960 + 65535 + 40 * read_report["warnings"][ADDED]]
 
 
 @given(st.integers(1501, 300_000))
@@ -189,7 +189,7 @@ def test_classes_are_renamed_or_all_made_one(traces: Any) -> None:
 def test_traces_of_too_few_packets_are_left_out_and_counted(traces: Any) -> None:
     read_report = balanced(import_traces(traces, min_packets=2, spec=SPEC))
     assert read_report["skipped"] == {"in traces of too few packets": 1}
-    assert read_report["notes"] == {"traces of too few packets": 1}
+    assert read_report["warnings"] == {"traces of too few packets": 1}
     with pytest.raises(TableError, match=r"no trace has 5 packets\. Lower --min-packets"):
         import_traces(traces, min_packets=5)
 
@@ -205,7 +205,7 @@ def test_rows_without_packets_are_no_flows(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "t.parquet", [None, [5], []], [[], [60], None])
     table = import_traces(path, spec=SPEC)
     assert column(table, "source") == ["t.parquet:1"]
-    assert balanced(table)["notes"] == {"traces of too few packets": 2}
+    assert balanced(table)["warnings"] == {"traces of too few packets": 2}
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_real_sets_are_imported_whole(name: Any, real_table: Any, shared_data: P
     read_report = balanced(table)
     assert (read_report["traces"], read_report["packets"]) == (raw.num_rows, len(sizes))
     assert column(table, "label") == raw["label"].to_pylist()
-    added = read_report["notes"].get(ADDED, 0)
+    added = read_report["warnings"].get(ADDED, 0)
     change = {"frame": -14, "ip": 0, "payload": 40}[table.metadata["sizes"]]
     header_only = sizes[sizes + change < 20]
     assert read_report["skipped"].get("smaller than an IP header", 0) == len(header_only)

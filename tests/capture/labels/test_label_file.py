@@ -344,7 +344,7 @@ def test_a_flow_that_no_row_matches_is_kept_without_a_class_and_the_account_says
     (tmp_path / "labels.csv").write_text(CIC_2017)
     table = extract(capture, labels=tmp_path / "labels.csv", labels_zone="-04:00", labels_offset="-1h")
     assert dict(zip(table.table["dst_port"].to_pylist(), table.labels, strict=True)) == {80: "DoS Hulk", 53: None}
-    notes = table.metadata["account"]["notes"]
+    notes = table.metadata["read_report"]["warnings"]
     assert notes["flows labelled by the labels file"] == 1
     assert notes["flows that no row of the labels file matches"] == 1
     assert notes["rows of the labels file that match no flow"] == 1

@@ -120,7 +120,7 @@ def test_extraction_keeps_the_account_and_the_totals(tmp_path: Path) -> None:
         assert long.table[name].to_pylist() == short.table[name].to_pylist()
     cut = np.array(short.table["cut_packets"].to_pylist())
     np.testing.assert_array_equal(cut, np.array(short.table["packets"].to_pylist()) - 4)
-    assert short.metadata["account"]["notes"]["packets after the last of a series"] == cut.sum() > 0
+    assert short.metadata["read_report"]["warnings"]["packets after the last of a series"] == cut.sum() > 0
     np.testing.assert_array_equal(short.series(), long.series()[:, :, :4])
 
 

@@ -37,7 +37,7 @@ GIVEN = {
 def table() -> Any:
     series = np.random.default_rng(0).integers(0, 2**40, (4, 4, 8))
     return FlowTable.build(
-        series, SPEC, metadata={"made_by": "test", "account": {"packets": 3, "skipped": {}}}, **GIVEN
+        series, SPEC, metadata={"made_by": "test", "read_report": {"packets": 3, "skipped": {}}}, **GIVEN
     )
 
 

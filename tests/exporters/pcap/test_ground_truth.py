@@ -81,7 +81,7 @@ def by_capture(captures: Any, truth: Any) -> Any:
     totals = zip(
         *(table.table[name].to_pylist() for name in ("packets", "bytes", "start_ns", "duration_ns")), strict=True
     )
-    return dict(zip(names, totals, strict=True)), table.metadata["account"]
+    return dict(zip(names, totals, strict=True)), table.metadata["read_report"]
 
 
 def test_these_are_the_files_that_the_truth_is_about(captures: Any, truth: Any) -> None:

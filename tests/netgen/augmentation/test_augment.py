@@ -39,7 +39,7 @@ def rare(tiny_flows: Any) -> Any:
     rows = np.flatnonzero(np.array([each != "dns-doh" for each in labels]) | (np.arange(60) < 25))
     table = FlowTable.build(
         tiny_flows.series(), tiny_flows.spec, label=labels.tolist(), src="10.0.0.1", source="a.pcap",
-        flow=7 + 3 * np.arange(60), metadata={"made_by": "extract", "account": {"packets": 9}},
+        flow=7 + 3 * np.arange(60), metadata={"made_by": "extract", "read_report": {"packets": 9}},
     )  # fmt: skip
     return table.take(rows)
 

@@ -218,7 +218,7 @@ def test_json_is_one_object_on_stdout_and_nothing_else(
 
     found = only_object(netgen_command("extract", captures, "--label-by", "folder", "-o", "e.parquet", "--json"))
     assert (found["wrote"], found["flows"], found["classes"]["video"]["flows"]) == ("e.parquet", 15, 9)
-    read_report = found["account"]
+    read_report = found["read_report"]
     assert read_report["packets"] == read_report["in_flows"] + sum(read_report["skipped"].values())
     assert SeriesSpec.from_json(found["series"]) == FlowTable.read("e.parquet").spec
     assert only_object(netgen_command("import", "t.csv", "--json"))["packets"] == 2

@@ -48,7 +48,7 @@ class ReadReport:
             "packets": self.packets,
             "in_flows": in_flows,
             "skipped": _sorted(self.skipped),
-            "notes": _sorted(self.notes),
+            "warnings": _sorted(self.notes),
             "flows": flows,
             "flows_dropped": _sorted(self.dropped),
             "damaged": self.damaged,

@@ -38,7 +38,7 @@ from support import external_tools as outside  # noqa: E402
 WAYS = {
     "zeros": CaptureOptions(rate=50),
     "TLS": CaptureOptions(seed=1, rate=50, payload="tls", sni="www.example.org"),
-    "IPv6": CaptureOptions(seed=2, rate=50, ip="6"),
+    "IPv6": CaptureOptions(seed=2, rate=50, ip_version="6"),
 }
 
 
@@ -60,7 +60,7 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
     report = write(table, path, options=options, force=True)
     truth = pq.read_table(folder / "x.labels.parquet").to_pylist()
     tcp = sum(row["protocol"] == 6 for row in truth)
-    planned = plan(table, seed=options.seed, ip=options.ip)
+    planned = plan(table, seed=options.seed, ip=options.ip_version)
     order = sorted(range(len(truth)), key=lambda row: (truth[row]["start_ns"], row))
     again = netgen.extract(path, spec_from=table, idle_timeout=1e9)
     same = (again.series() == planned.series[order]).all((1, 2)) if len(again) == len(table) else np.zeros(len(table))
@@ -83,7 +83,7 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
         "TCP, refused": became["refused"],
         "TCP, half-open": became["half-open"],
         "TCP, unanswered": became["unanswered"],
-        "flows whose series had to be changed": sum(row["mended"] for row in truth),
+        "flows whose series had to be changed": sum(row["repaired"] for row in truth),
         "flows with the series of the table": int((planned.series == table.series()).all((1, 2)).sum()),
         "packets": report.packets,
         "flows whose (changed) series comes back, integer for integer": int(same.sum()),
@@ -108,7 +108,7 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
         "tcptrace: packets out of order, or sent twice and no SYN": traced["out of order"]
         + abs(traced["sent twice"] - said["Notes"][outside.REPEATED]),
         "nfstream: flows with the truth's packets and bytes": (seen & wanted).total(),
-        "netgen verify: findings": len(verify(path).issues),
+        "netgen verify: issues": len(verify(path).issues),
     }
 
 

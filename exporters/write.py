@@ -49,11 +49,11 @@ class WriteResult:
         Packets in a capture; None for tables.
     bytes_written : int
         Size of the file.
-    mended : dict
+    repairs : dict
         Reason -> flows that had to be changed for it before packets could carry them.
     card : Path or None
         The data card beside it.
-    labels : tuple of Path
+    ground_truth : tuple of Path
         The truth about a capture beside it, as CSV and Parquet.
     connections : dict
         What became of a capture's TCP connections, one of `netgen.exporters.pcap.ground_truth.CONNECTIONS` -> flows.
@@ -64,9 +64,9 @@ class WriteResult:
     flows: int
     packets: int | None
     bytes_written: int
-    mended: dict[str, int] = dataclasses.field(default_factory=dict)
+    repairs: dict[str, int] = dataclasses.field(default_factory=dict)
     card: Path | None = None
-    labels: tuple[Path, ...] = ()
+    ground_truth: tuple[Path, ...] = ()
     connections: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class WriteResult:
             **dataclasses.asdict(self),
             "path": str(self.path),
             "card": str(self.card) if self.card else None,
-            "labels": [str(each) for each in self.labels],
+            "ground_truth": [str(each) for each in self.ground_truth],
         }
 
 
@@ -103,7 +103,9 @@ def is_capture(path: str | os.PathLike[str]) -> bool:
     return check_ending(path).startswith("pcap")
 
 
-def check_outputs(path: str | os.PathLike[str], *, card: bool = False, labels: bool = True, force: bool = False) -> str:
+def check_outputs(
+    path: str | os.PathLike[str], *, card: bool = False, ground_truth: bool = True, force: bool = False
+) -> str:
     """Refuse early what `write` would refuse; the format that the ending names.
 
     Raises
@@ -119,7 +121,7 @@ def check_outputs(path: str | os.PathLike[str], *, card: bool = False, labels: b
         if form != FORMATS[".parquet"]:
             raise OutputError(f"{path} cannot have a data card: only Parquet has one", "End the name in .parquet")
         check_output(data_card_path(path), force=force)
-    if labels and is_capture(path):
+    if ground_truth and is_capture(path):
         for beside in ground_truth_paths(path):
             check_output(beside, force=force)
     return form
@@ -133,7 +135,7 @@ def write(
     force: bool = False,
     start_ns: int | None = None,
     card: bool = False,
-    labels: bool = True,
+    ground_truth: bool = True,
     options: CaptureOptions | None = None,
     progress: Progress | None = None,
 ) -> WriteResult:
@@ -153,7 +155,7 @@ def write(
     card : bool
         Write a data card beside a Parquet file, ``NAME.card.md``: what is in it, how it was made,
         and what it is not.
-    labels : bool
+    ground_truth : bool
         Write the truth about a capture beside it, ``NAME.labels.csv`` and ``NAME.labels.parquet``.
     options : CaptureOptions, optional
         All that can be chosen of a capture; instead of `seed` and `start_ns`.
@@ -165,11 +167,11 @@ def write(
     OutputError
         If the ending names no format, or a file cannot be written there.
     """
-    form = check_outputs(path, card=card, labels=labels, force=force)
+    form = check_outputs(path, card=card, ground_truth=ground_truth, force=force)
     path = Path(path)
     if form.startswith("pcap"):
         chosen = CaptureOptions(seed=seed, start_ns=start_ns) if options is None else options
-        return _write_capture(table, path, form, chosen, labels, progress)
+        return _write_capture(table, path, form, chosen, ground_truth, progress)
     if isinstance(table, FlowFile):
         table = FlowTable.read(table.path)
     beside = data_card_path(path) if card else None
@@ -186,17 +188,22 @@ def write(
 
 
 def _write_capture(
-    table: FlowTable | FlowFile, path: Path, form: str, options: CaptureOptions, labels: bool, progress: Progress | None
+    table: FlowTable | FlowFile,
+    path: Path,
+    form: str,
+    options: CaptureOptions,
+    ground_truth: bool,
+    progress: Progress | None,
 ) -> WriteResult:
     kind, _, compression = form.partition(", ")
     how = Form(kind == "pcapng", compression or None)
     if str(path) == STDOUT:
         written = write_capture(table, None, options, how, progress=progress)
         return WriteResult(
-            path, form, len(table), written.packets, written.bytes, written.mended,
+            path, form, len(table), written.packets, written.bytes, written.repairs,
             connections=written.truth.connections,
         )  # fmt: skip
-    beside = ground_truth_paths(path) if labels else ()
+    beside = ground_truth_paths(path) if ground_truth else ()
     with contextlib.ExitStack() as stack:  # the capture appears last: what lies beside it is there when it is
         temporary = stack.enter_context(whole_file(path))
         truths = [stack.enter_context(whole_file(each)) for each in beside]
@@ -206,8 +213,8 @@ def _write_capture(
             raise output_error(path, error) from error
         if truths:
             rows = ground_truth_table(written.truth, table, written.ends, options.seed)
-            write_ground_truth(rows, {"capture": path.name, **capture_notes(table.metadata, options)}, *truths)
+            write_ground_truth(rows, {"capture": path.name, **capture_notes(table.about, options)}, *truths)
     return WriteResult(
-        path, form, len(table), written.packets, path.stat().st_size, written.mended, labels=tuple(beside),
+        path, form, len(table), written.packets, path.stat().st_size, written.repairs, ground_truth=tuple(beside),
         connections=written.truth.connections,
     )  # fmt: skip

@@ -93,7 +93,7 @@ def _labels(path: Path) -> dict[str, Any] | None:
         "first_packet": None if start is None else _time(start),
         "labels": _counts(rows, "label"),
         "connections": _counts(rows, "connection"),
-        "mended": pc.sum(rows["mended"]).as_py() or 0,
+        "repaired": pc.sum(rows["repaired"]).as_py() or 0,
     }
 
 

@@ -56,7 +56,7 @@ _UNSW_NB15 = (
 )
 
 #: Columns by which a labels file that netgen wrote is known, and those of it that say which flow has which class.
-_OWN_MARKS = ("community_id", "start_ns", "mended")
+_OWN_MARKS = ("community_id", "start_ns", "repaired")
 _OWN = ("label", "protocol", "src", "src_port", "dst", "dst_port")
 
 HINT = "Columns: src, dst, label and, if known, src_port, dst_port, protocol, start, end"

@@ -267,7 +267,7 @@ def read_metadata(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[st
             f"{path} is a Parquet file but no flow table: it has no netgen metadata",
             f"For labelled traces (columns label, t_us, signed_bytes) type: netgen import {path}",
         ) from error
-    if "truth" in meta:
+    if "ground_truth" in meta:
         raise TableError(
             f"{path} is no flow table, but what is known of a capture's flows",
             "Name that capture, or extract it with these labels: netgen extract CAPTURE --labels " + str(path),

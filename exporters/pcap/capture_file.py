@@ -28,7 +28,7 @@ from netgen.exporters.pcap.arrivals import start_times
 from netgen.exporters.pcap.constants import Ints
 from netgen.exporters.pcap.counter_rng import flow_keys, occurrences
 from netgen.exporters.pcap.flow_file import FlowFile
-from netgen.exporters.pcap.frames import Endpoints, ends, frames
+from netgen.exporters.pcap.frames import Ends, ends, frames
 from netgen.exporters.pcap.ground_truth import GroundTruth, connection_numbers
 from netgen.exporters.pcap.merge import Frames, Merger
 from netgen.exporters.pcap.options import CaptureOptions
@@ -40,7 +40,7 @@ from netgen.exporters.pcap.render import render
 
 SNAPLEN = 262_144  # tcpdump's; dpkt's 1500 makes tools call full frames truncated
 
-_BLOCK_FLOWS = 1024  # flows mended at a time
+_BLOCK_FLOWS = 1024  # flows planned at a time
 _BLOCK_PACKETS = 100_000  # packets laid out at a time, but for a flow that has more
 _PIECE_PACKETS = 1 << 16  # packets rendered at a time
 _PIECE_BYTES = 1 << 24
@@ -64,7 +64,7 @@ class Written:
     ----------
     packets, bytes : int
         Bytes before compression.
-    mended : dict
+    repairs : dict
         Reason -> flows that had to be changed for it.
     truth : Truth
     ends : Ends
@@ -72,9 +72,9 @@ class Written:
 
     packets: int
     bytes: int
-    mended: dict[str, int]
+    repairs: dict[str, int]
     truth: GroundTruth
-    ends: Endpoints
+    ends: Ends
 
 
 def write_capture(
@@ -116,7 +116,7 @@ def write_capture(
                 packets += len(piece)
                 if progress:
                     progress(packets, max(packets, total))
-    return Written(packets, size, export.mended, export.truth, export.ends)
+    return Written(packets, size, export.repairs, export.truth, export.ends)
 
 
 class _Export:
@@ -128,15 +128,15 @@ class _Export:
         self.occurrence = occurrences(number)
         keys = flow_keys(options.seed, number, self.occurrence)
         self.starts = start_times(table, keys, options)
-        protocol, _ = export_protocol(protocols_of(table), ip_overheads(table, options.ip)[0] > 0)
-        own, ports = capture_seed(options.seed, table.table, table.metadata), profiles(table).server_ports(keys)
+        protocol, _ = written_as(protocols_of(table), ip_extra(table, options.ip_version)[0] > 0)
+        own, ports = capture_seed(options.seed, table.table, table.about), profiles(table).server_ports(keys)
         self.ends = ends(keys, addresses(own, number, self.occurrence, protocol, ports))
         self.order = np.argsort(self.starts, kind="stable")
         if isinstance(table, FlowFile) and table.scattered(self.order, _BLOCK_FLOWS):
             table = FlowTable.read(table.path)
         self.table = table
         self.truth = GroundTruth.empty(self.starts, protocol)
-        self.mended: dict[str, int] = {}
+        self.repairs: dict[str, int] = {}
         self.merger = Merger()
 
     def in_order(self) -> Iterator[Frames]:
@@ -154,10 +154,13 @@ class _Export:
         for at in range(0, len(self.order), _BLOCK_FLOWS):
             rows = self.order[at : at + _BLOCK_FLOWS]
             planned = plan(
-                self.table.take(rows), seed=self.options.seed, ip=self.options.ip, occurrence=self.occurrence[rows]
+                self.table.take(rows),
+                seed=self.options.seed,
+                ip=self.options.ip_version,
+                occurrence=self.occurrence[rows],
             )
             for reason, number in planned.mended.items():
-                self.mended[reason] = self.mended.get(reason, 0) + number
+                self.repairs[reason] = self.repairs.get(reason, 0) + number
             block = planned.packet_counts.cumsum() // _BLOCK_PACKETS
             for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
                 yield rows[part], planned.take(part)
@@ -166,7 +169,7 @@ class _Export:
         """Write down the truth of some flows."""
         truth = self.truth
         truth.connection[rows], truth.v6[rows] = connection_numbers(planned.shape), planned.shape.extra > 0
-        truth.mended[rows] = planned.changed
+        truth.repaired[rows] = planned.changed
         truth.bytes[rows], truth.packets[rows] = planned.totals
         last = np.r_[flow[1:] != flow[:-1], True][: len(flow)]
         truth.end_ns[rows[flow[last]]] += offset_ns[last]

@@ -52,7 +52,9 @@ SCHEMA = pa.schema(
         pa.field("down_packets", pa.int64(), nullable=False),
         pa.field("up_bytes", pa.int64(), nullable=False),  # IP bytes, headers included
         pa.field("down_bytes", pa.int64(), nullable=False),
-        pa.field("mended", pa.bool_(), nullable=False),  # series or protocol had to be changed for packets to carry it
+        pa.field(
+            "repaired", pa.bool_(), nullable=False
+        ),  # series or protocol had to be changed for packets to carry it
         pa.field("source", pa.string()),
         pa.field("seed", pa.int64(), nullable=False),
     ]
@@ -143,7 +145,7 @@ class GroundTruth:
     protocol: Ints
     connection: NDArray[np.uint8]  # number in CONNECTIONS
     v6: Bools
-    mended: Bools
+    repaired: Bools
     start_ns: Ints
     end_ns: Ints
     packets: Ints
@@ -153,9 +155,9 @@ class GroundTruth:
     def empty(cls, start_ns: Ints, protocol: Ints) -> GroundTruth:
         """Of flows of which only the starts and protocols are known."""
         flows = len(start_ns)
-        v6, mended = (np.zeros(flows, dtype=bool) for _ in range(2))
+        v6, repaired = (np.zeros(flows, dtype=bool) for _ in range(2))
         packets, size = (np.zeros((flows, 2), np.int64) for _ in range(2))
-        return cls(protocol, np.zeros(flows, np.uint8), v6, mended, start_ns, start_ns.copy(), packets, size)
+        return cls(protocol, np.zeros(flows, np.uint8), v6, repaired, start_ns, start_ns.copy(), packets, size)
 
     @property
     def connections(self) -> dict[str, int]:
@@ -170,7 +172,7 @@ def connection_numbers(shape: Shape) -> NDArray[np.uint8]:
     return np.where(shape.tcp, ends, 0).astype(np.uint8)
 
 
-def ground_truth_table(truth: GroundTruth, table: FlowTable | FlowFile, both: Endpoints, seed: int) -> pa.Table:
+def ground_truth_table(truth: GroundTruth, table: FlowTable | FlowFile, both: Ends, seed: int) -> pa.Table:
     """The rows, in the order of the flow table."""
     protocol = truth.protocol
     where = both.where
@@ -201,7 +203,7 @@ def ground_truth_table(truth: GroundTruth, table: FlowTable | FlowFile, both: En
         "down_packets": truth.packets[:, 1],
         "up_bytes": truth.bytes[:, 0],
         "down_bytes": truth.bytes[:, 1],
-        "mended": truth.mended,
+        "repaired": truth.repaired,
         "source": table.table["source"],
         "seed": np.full(len(protocol), seed),
     }
@@ -214,8 +216,8 @@ def ground_truth_table(truth: GroundTruth, table: FlowTable | FlowFile, both: En
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def write_ground_truth(rows: pa.Table, metadata: dict[str, Any], csv: Path, parquet: Path) -> None:
+def write_ground_truth(rows: pa.Table, about: dict[str, Any], csv: Path, parquet: Path) -> None:
     """Write the truth as CSV, and as Parquet with notes on how the capture was made."""
     pyarrow.csv.write_csv(rows, csv)
-    meta = {METADATA_KEY: json.dumps({"format": FORMAT, "truth": metadata}).encode()}
+    meta = {METADATA_KEY: json.dumps({"format": FORMAT, "ground_truth": about}).encode()}
     pq.write_table(rows.replace_schema_metadata(meta), parquet, compression="zstd")

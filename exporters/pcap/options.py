@@ -38,7 +38,7 @@ class CaptureOptions:
         Server name in the hellos of ``"tls"``.
     headers_only : bool
         Keep the headers only, with the true lengths: for statistics, not for replay.
-    ip : str
+    ip_version : str
         ``"4"``, ``"6"``, or ``"auto"``: IPv6 for flows whose own addresses were, else IPv4.
     """
 
@@ -48,15 +48,15 @@ class CaptureOptions:
     payload: str = "zeros"
     sni: str | None = None
     headers_only: bool = False
-    ip: str = "auto"
+    ip_version: str = "auto"
 
     def __post_init__(self) -> None:
         if not -(2**63) <= self.seed < 2**63:
             raise InputError(f"seed {self.seed} is too large", "Take one of at most 18 digits: --seed 1")
         if self.payload not in PAYLOADS:
             raise InputError(f"payload {self.payload!r} is not known", f"Take one of {', '.join(PAYLOADS)}")
-        if self.ip not in IP_VERSIONS:
-            raise InputError(f"IP version {self.ip!r} is not known", f"Take one of {', '.join(IP_VERSIONS)}")
+        if self.ip_version not in IP_VERSIONS:
+            raise InputError(f"IP version {self.ip_version!r} is not known", f"Take one of {', '.join(IP_VERSIONS)}")
         if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
             raise InputError(f"a rate of {self.rate} flows a second is none", "Take a positive number: --rate 10")
         if self.start_ns is not None and not 0 <= self.start_ns < 10**9 << 32:

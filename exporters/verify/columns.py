@@ -144,7 +144,7 @@ def _wrong(total: np.ndarray) -> np.ndarray:
     return total != 0xFFFF
 
 
-def _packets(chunk: RecordBatch, found: IssueList) -> np.ndarray:
+def _packets(chunk: Chunk, found: IssueList) -> np.ndarray:
     """Packets that can be looked at further; findings of lengths and checksums."""
     data, at = chunk.data, chunk.offset
     frame = (chunk.linktype == LINKTYPE_ETHERNET) & (chunk.captured >= ETHERNET.itemsize + IPV4.itemsize)

@@ -28,16 +28,16 @@ class Verification:
     Parameters
     ----------
     path : Path
-    labels : Path or None
+    ground_truth : Path or None
         The truth that it was compared with.
     packets, others, flows, connections : int
         Packets of TCP, UDP, IGMP and ICMP echoes over IP over Ethernet; others; flows of the former; those of TCP.
-    findings : tuple of Finding
+    issues : tuple of Finding
         At most one a check; none where all holds.
     """
 
     path: Path
-    labels: Path | None
+    ground_truth: Path | None
     packets: int
     others: int
     flows: int
@@ -47,30 +47,30 @@ class Verification:
     @property
     def checked(self) -> list[str]:
         """The checks that were made."""
-        return [name for name in CHECKS if name != "truth" or self.labels is not None]
+        return [name for name in CHECKS if name != "truth" or self.ground_truth is not None]
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
         return {
             "file": str(self.path),
-            "labels": str(self.labels) if self.labels else None,
+            "ground_truth": str(self.ground_truth) if self.ground_truth else None,
             "packets": self.packets,
             "other_packets": self.others,
             "flows": self.flows,
             "tcp_connections": self.connections,
             "checked": self.checked,
-            "findings": [each.to_json() for each in self.issues],
+            "issues": [each.to_json() for each in self.issues],
         }
 
 
-def verify(path: PathLike, labels: PathLike | None = None) -> Verification:
+def verify(path: PathLike, ground_truth: PathLike | None = None) -> Verification:
     """Check a capture for what netgen promises of its own.
 
     Parameters
     ----------
     path : path
         A capture of any origin, compressed or not.
-    labels : path, optional
+    ground_truth : path, optional
         The truth about it, ``.parquet`` or ``.csv``; otherwise what lies beside it, if anything does.
 
     Raises
@@ -79,7 +79,7 @@ def verify(path: PathLike, labels: PathLike | None = None) -> Verification:
         If one of them cannot be read.
     """
     path, found = Path(path), IssueList()
-    beside = Path(labels) if labels is not None else next(iter(find_ground_truth(path)), None)
+    beside = Path(ground_truth) if ground_truth is not None else next(iter(find_ground_truth(path)), None)
     rows = read_ground_truth(beside).to_pylist() if beside is not None else None
     wire = read(CaptureFile(path), found)
     if wire.others and not len(wire.packets):

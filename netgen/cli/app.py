@@ -320,11 +320,11 @@ def synth(
     from netgen.exporters.write import check_outputs, write
 
     options = capture_options(
-        out, seed=seed, start=start, rate=rate, payload=payload, sni=sni, headers_only=headers_only, ip=ip
+        out, seed=seed, start=start, rate=rate, payload=payload, sni=sni, headers_only=headers_only, ip_version=ip
     )
     card = out.suffix.lower() == ".parquet" and not no_card
-    check_outputs(out, card=card, labels=not no_labels, force=force)
-    from netgen.capture.malloc import keep_freed_memory
+    check_outputs(out, card=card, ground_truth=not no_labels, force=force)
+    from netgen.capture.malloc import keep_freed
     from netgen.cli import output
     from netgen.cli import progress as bars
     from netgen.model.registry import find_model_for, load
@@ -337,7 +337,7 @@ def synth(
         table = loaded.sample(numbers, n, seed=seed, guidance=guidance, steps=steps, device=device, progress=progress)
     with bars.packets_bar() as progress:
         report = write(
-            table, out, force=force, card=card, labels=not no_labels, options=options, progress=progress
+            table, out, force=force, card=card, ground_truth=not no_labels, options=options, progress=progress
         )  # fmt: skip
     output.flows_drawn(table, report, loaded, as_json=as_json)
 
@@ -455,12 +455,12 @@ def export(
 
     out = out or Path(flows[0].name.removesuffix(".parquet").removesuffix(".flows") + ".pcap")
     options = capture_options(
-        out, seed=seed, start=start, rate=rate, payload=payload, sni=sni, headers_only=headers_only, ip=ip
+        out, seed=seed, start=start, rate=rate, payload=payload, sni=sni, headers_only=headers_only, ip_version=ip
     )
-    check_outputs(out, labels=not no_labels, force=force)
+    check_outputs(out, ground_truth=not no_labels, force=force)
     table = FlowFile(flows[0]) if len(flows) == 1 else concat(FlowTable.read(path) for path in flows)
     with bars.packets_bar() as progress:
-        report = write(table, out, force=force, labels=not no_labels, options=options, progress=progress)
+        report = write(table, out, force=force, ground_truth=not no_labels, options=options, progress=progress)
     output.flows_exported(report, as_json=as_json)
 
 

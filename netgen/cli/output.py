@@ -156,7 +156,7 @@ def _beside_stdout(report: WriteResult) -> contextlib.AbstractContextManager[Any
 
 
 def _written(report: WriteResult, flows: str, end: str) -> None:
-    for reason, number in report.mended.items():
+    for reason, number in report.repairs.items():
         _say(f"{number:,} of {report.flows:,} flows mended for the capture: {reason}")
     if report.connections:
         became = ", ".join(f"{number:,} {name}" for name, number in report.connections.items())
@@ -166,8 +166,8 @@ def _written(report: WriteResult, flows: str, end: str) -> None:
     _say("wrote ", _bold(report.path), f": {report.format}, {flows}{packets}, {size}{end}")
     if report.card:
         _say("its data card: ", _bold(report.card))
-    if report.labels:
-        _say("the truth about its flows: ", _bold(report.labels[0]), " and ", _bold(report.labels[1]))
+    if report.ground_truth:
+        _say("the truth about its flows: ", _bold(report.ground_truth[0]), " and ", _bold(report.ground_truth[1]))
 
 
 def verified(found: Verification, *, as_json: bool) -> None:
@@ -192,8 +192,8 @@ def verified(found: Verification, *, as_json: bool) -> None:
         f"{found.packets:,} packets of TCP, UDP, ICMP echo and IGMP{others}; {found.flows:,} flows, "
         f"{found.connections:,} of them TCP connections"
     )
-    if found.labels is not None:
-        _say("compared with ", _bold(found.labels))
+    if found.ground_truth is not None:
+        _say("compared with ", _bold(found.ground_truth))
     failing = len(found.issues)
     _say(f"{failing} of {len(found.checked)} checks failed" if failing else f"all {len(found.checked)} checks hold")
 

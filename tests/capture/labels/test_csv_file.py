@@ -350,7 +350,7 @@ def own_labels(rows: Any = 2, **columns: Any) -> Any:
         "flow": range(rows), "label": ["x, y", None] * (rows // 2), "community_id": ["1:a"] * rows,
         "protocol": [6, 17] * (rows // 2), "src": [A, B] * (rows // 2), "src_port": [52_108, 9] * (rows // 2),
         "dst": [B, A] * (rows // 2), "dst_port": [80, 53] * (rows // 2), "start_ns": range(rows),
-        "mended": [False] * rows, "source": ["here"] * rows,
+        "repaired": [False] * rows, "source": ["here"] * rows,
     }  # fmt: skip
     return pa.table({name: list(each) for name, each in {**names, **columns}.items()})
 

@@ -27,7 +27,7 @@ from netgen.exporters.write import WriteResult, write
 
 OPTIONS = {
     "plain": CaptureOptions(seed=3),
-    "ipv6": CaptureOptions(seed=4, ip="6", rate=200),
+    "ipv6": CaptureOptions(seed=4, ip_version="6", rate=200),
     "tls": CaptureOptions(seed=5, payload="tls", sni="www.example.org"),
 }
 
@@ -109,18 +109,18 @@ def truth(path: Path) -> list[dict[str, Any]]:
 
 def check_loop(sample: Sample) -> None:
     table, path, report, options = sample
-    again = netgen.extract(path, spec_from=table, idle_timeout=1e6)
-    planned = plan(table, seed=options.seed, ip=options.ip)
+    again = netgen.extract(path, like=table, idle_timeout=1e6)
+    planned = plan(table, seed=options.seed, ip=options.ip_version)
     rows = truth(path)
     order = sorted(range(len(rows)), key=lambda row: (rows[row]["start_ns"], row))
     np.testing.assert_array_equal(again.series(), planned.series[order])
     assert again.table["src_port"].to_pylist() == [rows[row]["src_port"] for row in order]
     assert report.packets == planned.packet_counts.sum()
-    assert report.mended == planned.mended
+    assert report.repairs == planned.mended
     whole = ~planned.changed
     assert whole.any()
     np.testing.assert_array_equal(planned.series[whole], table.series()[whole])
-    assert [row["mended"] for row in rows] == planned.changed.tolist()
+    assert [row["repaired"] for row in rows] == planned.changed.tolist()
 
 
 def became(path: Path) -> Counter[str]:
@@ -131,7 +131,7 @@ def became(path: Path) -> Counter[str]:
 def remarks(sample: Sample) -> dict[str, Counter[str]]:
     """What Wireshark has to say of the packets as they are planned."""
     table, path, _, options = sample
-    packets = plan(table, seed=options.seed, ip=options.ip).packets(np.arange(len(table)))
+    packets = plan(table, seed=options.seed, ip=options.ip_version).packets(np.arange(len(table)))
     found: dict[str, Counter[str]] = outside.remarks(packets, became(path)["closed"])
     return found
 
@@ -278,7 +278,7 @@ def test_truth_says_what_is_asked(tmp_path: Path) -> None:
     """CSV and Parquet have the same rows; seed, class and source stand in them; notes name options and model."""
     table = shipped_flows()
     report = write(table, tmp_path / "x.pcap.gz", options=CaptureOptions(seed=11, payload="tls"))
-    assert [each.name for each in report.labels] == ["x.labels.csv", "x.labels.parquet"]
+    assert [each.name for each in report.ground_truth] == ["x.labels.csv", "x.labels.parquet"]
     rows = pq.read_table(tmp_path / "x.labels.parquet")
     import pyarrow.csv
 

@@ -134,7 +134,7 @@ def test_the_export_command(tmp_path: Path) -> None:
     words = [COMMAND, "export", "t.flows.parquet", "--start", "2026-03-01T10:00:00+01:00", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
     said = json.loads(done.stdout)
-    assert (said["wrote"], said["flows"], said["labels"]) == ("t.pcap", 40, ["t.labels.csv", "t.labels.parquet"])
+    assert (said["wrote"], said["flows"], said["ground_truth"]) == ("t.pcap", 40, ["t.labels.csv", "t.labels.parquet"])
     rows = pq.read_table(tmp_path / "t.labels.parquet").to_pylist()
     assert {row["start_ns"] for row in rows} == {1_772_355_600 * 10**9}
     assert {row["src"][:7] for row in rows} == {"198.18."}

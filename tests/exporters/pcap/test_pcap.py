@@ -49,7 +49,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[FlowTable, Path]:
     table = flows(300)
     path = tmp_path_factory.mktemp("sample") / "sample.pcap"
     report = write(table, path)
-    assert report.mended == {}
+    assert report.repairs == {}
     assert report.bytes_written == path.stat().st_size
     return table, path
 
@@ -102,7 +102,7 @@ def test_the_closed_loop_after_mending(tmp_path: Path) -> None:
     table = flows(100, 3, mended=False)
     report = write(table, tmp_path / "x.pcap", seed=4)
     planned = plan(table, seed=4)
-    assert report.mended == planned.mended != {}
+    assert report.repairs == planned.mended != {}
     again = extract(tmp_path / "x.pcap", spec=table.spec, idle_timeout_ns=10**12)
     np.testing.assert_array_equal(again.series(), planned.series)
     assert report.packets == planned.packet_counts.sum()
@@ -250,7 +250,7 @@ def test_start_times(tmp_path: Path) -> None:
     assert starts[:2] == [2 * 10**18, 2 * 10**18]
     assert starts[2] == 2 * 10**18 + 7
     assert 2 * 10**18 < starts[3] < 2 * 10**18 + 10**10
-    write(table, tmp_path / "own.pcap", labels=False)
+    write(table, tmp_path / "own.pcap", ground_truth=False)
     assert extract(tmp_path / "own.pcap", spec=table.spec).table["start_ns"].to_pylist()[:2] == [10**18, 10**18 + 7]
     early = flows(1, start_ns=[-1])
     with pytest.raises(OutputError, match="flow 0 begins -1 ns after 1970"):

@@ -51,13 +51,13 @@ def flows(number: int, seed: int = 0, protocols: tuple[int, ...] = (ICMP, IGMP, 
 def test_what_each_protocol_is_written_as(tmp_path: Path, ip: str, written: list[int], why: dict[str, int]) -> None:
     """Their own, ICMP that of the IP version, and UDP where there is none; what is another is counted, and told."""
     table = flows(40, protocols=(ICMP, IGMP, ICMPV6, SCTP))
-    report = write(table, tmp_path / "x.pcap", options=CaptureOptions(ip=ip))
-    reasons = {reason: number for reason, number in report.mended.items() if reason in (OTHER_PROTOCOL, OTHER_ICMP)}
+    report = write(table, tmp_path / "x.pcap", options=CaptureOptions(ip_version=ip))
+    reasons = {reason: number for reason, number in report.repairs.items() if reason in (OTHER_PROTOCOL, OTHER_ICMP)}
     assert reasons == why
     truth = pq.read_table(tmp_path / "x.labels.parquet").sort_by("row").to_pylist()
     assert [row["protocol"] for row in truth] == written * 10
     changed = plan(table, ip=ip).changed
-    assert [row["mended"] for row in truth] == changed.tolist()
+    assert [row["repaired"] for row in truth] == changed.tolist()
     again = extract(tmp_path / "x.pcap", spec=SPEC, labels=tmp_path / "x.labels.csv")
     assert sorted(again.table["protocol"].to_pylist()) == sorted(written * 10)
     assert again.counts() == {"x": 40}
@@ -76,7 +76,9 @@ def test_the_series_comes_back(
 ) -> None:
     """Integer for integer, whatever is chosen of the capture."""
     table = flows(30, seed)
-    options = CaptureOptions(seed, ip=ip, payload="zeros" if headers_only else payload, headers_only=headers_only)
+    options = CaptureOptions(
+        seed, ip_version=ip, payload="zeros" if headers_only else payload, headers_only=headers_only
+    )
     path = tmp_path / f"x{ending}"
     write(table, path, options=options, force=True)
     again = extract(path, spec=SPEC)
@@ -209,7 +211,7 @@ def test_who_is_asked_does_not_speak_first(tmp_path: Path, protocol: int) -> Non
     count[0, 1, 0] = count[0, 0, 2] = 1
     table = FlowTable.build(np.concatenate([84 * count, count], axis=1), SPEC, protocol=[protocol])
     report = write(table, tmp_path / "x.pcap")
-    assert list(report.mended.values()) == [1]
+    assert list(report.repairs.values()) == [1]
     count[0, 0, 0] = 1
     np.testing.assert_array_equal(extract(tmp_path / "x.pcap", spec=SPEC).series()[:, 2:], count)
     assert verify(tmp_path / "x.pcap").issues == ()

@@ -55,7 +55,7 @@ def wire() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.external
 @pytest.mark.parametrize(
-    "options", [CaptureOptions(), CaptureOptions(payload="tls", ip="6")], ids=["plain", "tls, IPv6"]
+    "options", [CaptureOptions(), CaptureOptions(payload="tls", ip_version="6")], ids=["plain", "tls, IPv6"]
 )
 def test_what_is_replayed_arrives(wire: tuple[str, str], tmp_path: Path, options: CaptureOptions) -> None:
     """Every packet, whole, in its order. Times are those of the replaying machine and are not compared."""

@@ -14,7 +14,7 @@ import netgen.exporters.tables.csv_file
 import netgen.exporters.write
 from netgen.capture.errors import OutputError
 from netgen.capture.series.spec import SeriesSpec
-from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable
+from netgen.capture.table.flow_table import ABOUT, FlowTable
 from netgen.exporters.write import FORMATS, WriteResult, check_ending, write
 
 
@@ -32,7 +32,7 @@ def test_parquet_comes_back(table: FlowTable, tmp_path: Path) -> None:
     report = write(table, tmp_path / "x.parquet")
     again = FlowTable.read(tmp_path / "x.parquet")
     assert again.table.equals(table.table)
-    assert (again.spec, again.metadata) == (table.spec, table.metadata)
+    assert (again.spec, again.about) == (table.spec, table.about)
     assert report == WriteResult(
         tmp_path / "x.parquet", "Parquet flow table", 5, None, (tmp_path / "x.parquet").stat().st_size, {}
     )
@@ -84,7 +84,7 @@ def test_what_exists_is_kept_unless_forced(ending: str, table: FlowTable, tmp_pa
     assert report.bytes_written == path.stat().st_size > 4
     with pytest.raises(OutputError, match="mkdir -p"):
         write(table, tmp_path / "no" / path.name)
-    assert sorted(tmp_path.iterdir()) == sorted([path, *report.labels])
+    assert sorted(tmp_path.iterdir()) == sorted([path, *report.ground_truth])
 
 
 @pytest.mark.parametrize("ending", [".csv", ".pcap"])
@@ -118,8 +118,8 @@ def test_the_report_is_json(table: FlowTable, tmp_path: Path) -> None:
         "flows",
         "packets",
         "bytes_written",
-        "mended",
+        "repairs",
         "card",
-        "labels",
+        "ground_truth",
         "connections",
     }

@@ -265,7 +265,7 @@ def test_a_capture_as_it_was_written_has_no_finding(capture: Path) -> None:
     """Nothing is found in it, nor in a copy written by the test's own means; the truth was compared."""
     found = verify(capture)
     assert found.issues == ()
-    assert found.labels == capture.with_name("x.labels.parquet")
+    assert found.ground_truth == capture.with_name("x.labels.parquet")
     assert (found.flows, found.connections, found.others) == (3, 2, 0)
     assert found.checked == list(CHECKS)
     save(read(capture), capture)
@@ -366,5 +366,5 @@ def test_the_command_says_it_by_its_exit_code(capture: Path) -> None:
     done = subprocess.run([COMMAND, "verify", packed, "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     said = json.loads(done.stdout)
-    assert [each["check"] for each in said["findings"]] == ["order"]
-    assert said["labels"] is None
+    assert [each["check"] for each in said["issues"]] == ["order"]
+    assert said["ground_truth"] is None

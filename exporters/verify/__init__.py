@@ -1,1 +1,1 @@
-"""Checks a capture for what netgen promises of its own: order, checksums, whole connections, the truth beside it."""
+"""Check a capture for everything that netgen guarantees of its own captures."""

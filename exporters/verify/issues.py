@@ -1,76 +1,71 @@
-"""What was checked of a capture, and what was found."""
+"""The checks of `netgen verify`, and the issues they report."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
-#: Check -> what holds where it finds nothing.
+#: Check -> what it guarantees when it reports no issue.
 CHECKS = {
     "readable": "the file can be read to its end",
     "order": "no packet is older than the one before it",
-    "whole": "all of every packet was captured",
-    "length": "the IP length fits the frame",
-    "ip checksum": "IPv4 header checksums are right",
-    "checksum": "checksums of TCP, UDP, IGMP and ICMP echoes are right",
-    "handshake": "every TCP connection begins with SYN, SYN-ACK, ACK, or nobody accepts it",
+    "whole": "every packet was captured in full",
+    "length": "every IP length fits its frame",
+    "ip checksum": "IPv4 header checksums are correct",
+    "checksum": "checksums of TCP, UDP, IGMP and ICMP echoes are correct",
+    "handshake": "every TCP connection begins with SYN, SYN-ACK, ACK, or is never accepted",
     "closing": "every TCP connection ends with a FIN each way, both acknowledged, or with a reset",
     "sequence": "each TCP segment begins where the one before it ended",
-    "acknowledgement": "no segment acknowledges what was not sent, or less than before",
-    "duplicate": "every bare acknowledgement acknowledges something new or opens the window",
-    "window": "no side sends more than the other has room for",
-    "timestamps": "the TCP time stamps of a side never go back, and echo the other side's",
+    "acknowledgement": "no segment acknowledges data that was not sent, or less than the one before",
+    "duplicate": "every segment without data acknowledges something new or changes the window",
+    "window": "neither side sends more than the other has room for",
+    "timestamps": "the TCP timestamps of a side never decrease, and echo those of the other side",
     "tuple": "no two connections have the same addresses and ports",
-    "truth": "flows, packets, bytes and times are those of the labels file",
+    "ground truth": "flows, packets, bytes and times are those of the ground truth",
 }
 
 
 @dataclasses.dataclass
 class Issue:
-    """A promise that does not hold.
+    """A check that failed.
 
     Parameters
     ----------
     check : str
         One of `CHECKS`.
-    number : int
-        How often.
+    count : int
+        Number of failures.
     packet : int or None
-        Number of the first packet that breaks it, from 1.
-    what : str
-        What is wrong there.
+        Number of the first packet that fails, from 1.
+    message : str
+        What is wrong with that packet.
     """
 
     check: str
-    number: int
+    count: int
     packet: int | None
-    what: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The finding as JSON types."""
-        return dataclasses.asdict(self)
+    message: str
 
 
 class IssueList:
-    """Findings as they come up: one a check, with its first place."""
+    """Collects issues: one for each failed check, at its first packet."""
 
     def __init__(self) -> None:
-        self.found: dict[str, Issue] = {}
+        self._issues: dict[str, Issue] = {}
 
-    def add(self, check: str, number: int, packet: int | None, what: str) -> None:
-        """Count `number` breaches of a check of which the first is at `packet`."""
-        assert check in CHECKS
-        known = self.found.get(check)
-        if known is None:
-            self.found[check] = Issue(check, number, packet, what)
-            return
-        known.number += number
-        if packet is not None and (known.packet is None or packet < known.packet):
-            known.packet, known.what = packet, what
+    def add(self, check: str, count: int, packet: int | None, message: str) -> None:
+        """Add `count` failures of a check, of which the first is at `packet`."""
+        issue = self._issues.setdefault(check, Issue(check, 0, packet, message))
+        issue.count += count
+        if packet is not None and (issue.packet is None or packet < issue.packet):
+            issue.packet, issue.message = packet, message
 
-    def rows(self, check: str, bad: np.ndarray, packet: np.ndarray, what: str) -> None:
-        """Count the rows where `bad` is true."""
-        if bad.any():
-            self.add(check, int(bad.sum()), int(packet[bad].min()), what)
+    def add_rows(self, check: str, failed: np.ndarray, packet: np.ndarray, message: str) -> None:
+        """Add a failure for each row where `failed` is true; `packet` holds the rows' packet numbers."""
+        if failed.any():
+            self.add(check, int(failed.sum()), int(packet[failed].min()), message)
+
+    def in_order(self) -> tuple[Issue, ...]:
+        """Return the issues in the order of `CHECKS`."""
+        return tuple(self._issues[check] for check in CHECKS if check in self._issues)

@@ -1,4 +1,4 @@
-"""What the packets of a TCP connection must say of each other."""
+"""Group packets into flows, and check the packets of each TCP connection against one another."""
 
 from __future__ import annotations
 
@@ -10,277 +10,291 @@ import numpy as np
 from netgen.capture.headers import PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 from netgen.exporters.verify.issues import IssueList
 
-_OPENING = TCP_SYN | TCP_ACK
+_SYN_ACK = TCP_SYN | TCP_ACK
 
 
 @dataclasses.dataclass(frozen=True)
 class Streams:
-    """Flows of a capture: packets with equal ends, whichever way they go.
+    """Flows of a capture: the packets between two endpoints, in both directions.
 
     Parameters
     ----------
-    packets : ndarray of WIRE, shape (packets,)
-        By flow, and in each in the file's order.
+    packets : ndarray of PACKET, shape (packets,)
+        Ordered by flow, and in each flow as in the file.
     flow : ndarray of int64, shape (packets,)
-    first : ndarray of int64, shape (flows,)
-        Where each flow begins; flows in the order of their first packets.
     up : ndarray of bool, shape (packets,)
-        From the side that sent the flow's first packet.
+        From the endpoint that sent the flow's first packet.
     """
 
     packets: np.ndarray
     flow: np.ndarray
-    first: np.ndarray
     up: np.ndarray
 
+    @functools.cached_property
+    def first(self) -> np.ndarray:
+        """Row of each flow's first packet."""
+        return np.flatnonzero(_is_first(self.flow))
+
     @property
-    def count(self) -> np.ndarray:
-        """Packets of each flow."""
-        return np.diff(np.r_[self.first, len(self.flow)])
+    def last(self) -> np.ndarray:
+        """Row of each flow's last packet."""
+        return np.r_[self.first, len(self.packets)][1:] - 1
+
+    @property
+    def flags(self) -> np.ndarray:
+        """SYN, ACK, FIN and RST of each packet."""
+        return np.asarray(self.packets["flags"] & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST))
+
+    def has(self, flag: int) -> np.ndarray:
+        """Tell which packets have a TCP flag."""
+        return np.asarray((self.packets["flags"] & flag) > 0)
+
+    @property
+    def length(self) -> np.ndarray:
+        """Length of each packet in sequence numbers: its payload, plus one for SYN and for FIN."""
+        return self.packets["payload"].astype(np.int64) + self.has(TCP_SYN) + self.has(TCP_FIN)
+
+    @property
+    def is_tcp(self) -> np.ndarray:
+        """Flows of TCP, shape (flows,)."""
+        return np.asarray(self.packets["protocol"][self.first] == PROTOCOL_TCP)
+
+    def tcp(self) -> Streams:
+        """Select the flows of TCP."""
+        rows = self.packets["protocol"] == PROTOCOL_TCP
+        return Streams(self.packets[rows], np.cumsum(_is_first(self.flow[rows])) - 1, self.up[rows])
 
     @functools.cached_property
-    def tried(self) -> np.ndarray:
-        """Which flows are attempts at a TCP connection that nobody answered or accepted, bool (flows,)."""
-        return _attempts(self.packets, self.flow, self.up, self.first)
+    def is_attempt(self) -> np.ndarray:
+        """Flows that never became connections, shape (flows,).
+
+        They hold one SYN and its repeats, and either refusals (RST-ACK) or SYN-ACKs that the client leaves
+        unanswered or resets. All SYNs have one sequence number, and so have all SYN-ACKs. Refusals have 0, and no
+        refusal comes before the SYN that it refuses.
+        """
+        flags, seq, first = self.flags, self.packets["seq"], self.first
+        valid = np.zeros(len(flags), bool)
+        for sender, opening in ((self.up, TCP_SYN), (~self.up, _SYN_ACK)):
+            rows = np.flatnonzero(sender & (flags == opening))
+            initial_seq = np.zeros(len(first), np.int64)
+            initial_seq[self.flow[rows[::-1]]] = seq[rows[::-1]]  # the earliest is assigned last
+            valid[rows] = seq[rows] == initial_seq[self.flow[rows]]
+        accepted = np.zeros(len(first), bool)
+        accepted[self.flow[~self.up & (flags == _SYN_ACK)]] = True
+        refusal = ~self.up & (flags == TCP_RST | TCP_ACK)
+        excess = _cumsum_within(np.where(self.up, 1, np.where(refusal, -1, 0)), _is_first(self.flow))
+        valid |= refusal & ~accepted[self.flow] & (seq == 0) & (excess >= -1)  # the first SYN is not in the sum
+        reset = self.last[self.up[self.last] & (flags[self.last] == TCP_RST) & accepted]
+        valid[reset] = True
+        return np.asarray(np.logical_and.reduceat(valid & (self.packets["payload"] == 0), first))
 
 
-def talks(packets: np.ndarray) -> Streams:
-    """Group packets into flows."""
-    source, target = (_mixed(packets, *names) for names in (("src_high", "src_low", "src_port"),
-                                                           ("dst_high", "dst_low", "dst_port")))  # fmt: skip
+def group_streams(packets: np.ndarray) -> Streams:
+    """Group packets into flows, in the order of their first packets."""
+    source, target = (
+        _hash(_hash(_hash(packets[f"{end}_high"]) + packets[f"{end}_low"]) + packets[f"{end}_port"])
+        for end in ("src", "dst")
+    )
     low, high = np.minimum(source, target), np.maximum(source, target)
-    key = _mix(_mix(low) + high) ^ packets["protocol"].astype(np.uint64)
+    key = _hash(_hash(low) + high) ^ packets["protocol"].astype(np.uint64)
     _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    flow = rank[inverse]
+    flow = np.argsort(np.argsort(first))[inverse]
     order = np.argsort(flow, kind="stable")
-    flow, packets = flow[order], packets[order]
-    begin = np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]]) if len(flow) else np.zeros(0, np.int64)
-    up = source[order] == source[order][begin][flow]
-    return Streams(packets, flow, begin, up)
+    flow, source = flow[order], source[order]
+    return Streams(packets[order], flow, source == source[np.flatnonzero(_is_first(flow))][flow])
 
 
-def _mix(words: np.ndarray) -> np.ndarray:
-    """The finaliser of MurmurHash3 (Appleby), so that equal sums of words do not meet."""
-    words = (words ^ (words >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    words = (words ^ (words >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return words ^ (words >> np.uint64(33))
+def connection_states(streams: Streams) -> list[str | None]:
+    """Name what became of each flow's connection, as the ground truth does; None if it is not TCP.
 
-
-def _mixed(packets: np.ndarray, high: str, low: str, port: str) -> np.ndarray:
-    return _mix(_mix(_mix(packets[high]) + packets[low]) + packets[port])
-
-
-def check(all_talks: Streams, found: IssueList) -> None:
-    """Look at all TCP connections."""
-    tcp = all_talks.packets["protocol"] == PROTOCOL_TCP
-    packets, flow, up = all_talks.packets[tcp], all_talks.flow[tcp], all_talks.up[tcp]
-    if not len(packets):
-        return
-    flow = np.cumsum(np.r_[False, flow[1:] != flow[:-1]])
-    begin = np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]])
-    place = np.arange(len(packets)) - begin[flow]
-    flags, number = packets["flags"], packets["number"]
-    syn, fin = (flags & TCP_SYN) > 0, (flags & TCP_FIN) > 0
-    length = packets["payload"].astype(np.int64) + syn + fin
-    tried = all_talks.tried[all_talks.flow[tcp][begin]]
-    _handshake(packets, place, up, begin, tried, found)
-
-    repeat = tried[flow] & syn  # of the SYN or SYN-ACK, with its number
-    again = syn & ((flags & TCP_ACK) == 0) & (place > 0) & ~repeat
-    found.rows("tuple", again, number, "another connection begins with the same addresses and ports")
-
-    # numbers of each side counted on from its first, without wrapping
-    sent = np.zeros(len(packets), np.int64)  # where each packet begins in its side's own count
-    told = np.zeros(len(packets), np.int64)  # what it acknowledges, in the other side's count
-    origin = np.zeros((len(begin), 2), np.int64)  # first number of each side
-    spoke = np.zeros((len(begin), 2), bool)
-    for side, mine in enumerate((up, ~up)):
-        rows = np.flatnonzero(mine)
-        own = flow[rows]
-        new = np.r_[True, own[1:] != own[:-1]][: len(rows)]
-        step = _signed(np.diff(packets["seq"][rows], prepend=packets["seq"][rows[:1]]))
-        step[new] = 0
-        sent[rows] = _sums_within(step, new)
-        origin[own[new], side] = packets["seq"][rows[new]]
-        spoke[own[new], side] = True
-        follows = np.r_[False, (sent[rows][1:] == (sent + length)[rows][:-1])][: len(rows)] | new | repeat[rows]
-        found.rows("sequence", ~follows, number[rows], "it does not begin where its side's last segment ended")
-    ends = sent + length
-    most = [_running_max(np.where(side, ends, 0), flow) for side in (up, ~up)]  # sent so far, this packet counted
-    heard = np.where(up, most[1], most[0])  # by the other side; this packet is not its
-    other = np.where(up, 1, 0)
-    acks = (flags & TCP_ACK) > 0
-    ahead = _signed((packets["ack"].astype(np.int64) - origin[flow, other] - heard).astype(np.uint32))
-    known = acks & spoke[flow, other]
-    told = np.where(known, heard + ahead, 0)
-    reset = (flags & TCP_RST) > 0
-    asked = (flags[begin] & _OPENING) == TCP_SYN
-    answers = ~up & acks & (syn | tried[flow]) & asked[flow]
-    wrong = answers & (packets["ack"] != (origin[flow, 0] + 1 & 0xFFFFFFFF))
-    found.rows("acknowledgement", wrong, number, "it answers a SYN of another number")
-    found.rows("acknowledgement", known & (ahead > 0), number, "it acknowledges what was not sent before it")
-    for mine in (up, ~up):
-        rows = np.flatnonzero(mine & known)
-        same = np.r_[False, flow[rows][1:] == flow[rows][:-1]][: len(rows)]
-        step = np.diff(told[rows], prepend=0)
-        found.rows("acknowledgement", same & (step < 0), number[rows], "it acknowledges less than the one before")
-        bare = (length[rows] == 0) & ~reset[rows]
-        window = packets["window"][rows]
-        repeat = same & bare & (step == 0) & (np.diff(window.astype(np.int64), prepend=-1) == 0)
-        found.rows("duplicate", repeat, number[rows], "it is a duplicate acknowledgement")
-    _windows(packets, flow, up, begin, ends, told, known, found)
-    _stamps(packets, flow, up, found)
-    _closing(packets, flow, up, begin, ends, told, tried, found)
-
-
-def connections(all_talks: Streams) -> list[str | None]:
-    """What became of each flow's connection, as the truth calls it; none: not TCP.
-
-    One that breaks off is called closed here: that it is not is for `check` to find.
+    A connection that breaks off counts as closed: `check_connections` reports it.
 
     Returns
     -------
     list of str or None, length flows
     """
-    packets, up, begin = all_talks.packets, all_talks.up, all_talks.first
-    if not len(begin):
+    if not len(streams.first):
         return []
-    flags = packets["flags"]
-    last = np.r_[begin[1:], len(packets)] - 1
-    answered = np.logical_or.reduceat(~up, begin)
-    accepted = np.logical_or.reduceat(~up & ((flags & TCP_SYN) > 0), begin)
-    tried = np.where(accepted, "half-open", np.where(answered, "refused", "unanswered"))
-    names = np.where(all_talks.tried, tried, np.where((flags[last] & TCP_RST) > 0, "reset", "closed"))
-    tcp = packets["protocol"][begin] == PROTOCOL_TCP
-    return [str(name) if known else None for name, known in zip(names, tcp, strict=True)]
+    answered = np.logical_or.reduceat(~streams.up, streams.first)
+    accepted = np.logical_or.reduceat(~streams.up & streams.has(TCP_SYN), streams.first)
+    attempt = np.where(accepted, "half-open", np.where(answered, "refused", "unanswered"))
+    state = np.where(streams.has(TCP_RST)[streams.last], "reset", "closed")
+    state = np.where(streams.is_attempt, attempt, state)
+    return [str(name) if is_tcp else None for name, is_tcp in zip(state, streams.is_tcp, strict=True)]
 
 
-def _attempts(packets: np.ndarray, flow: np.ndarray, up: np.ndarray, begin: np.ndarray) -> np.ndarray:
-    """Flows that never became connections: a SYN and its repeats, and what refuses them or, in vain, accepts them.
+def check_connections(streams: Streams, issues: IssueList) -> None:
+    """Check all TCP connections."""
+    tcp = streams.tcp()
+    if not len(tcp.packets):
+        return
+    _check_handshakes(tcp, issues)
+    end, origin, has_sent = _check_sequence(tcp, issues)
+    acked, has_ack = _check_acknowledgements(tcp, end, origin, has_sent, issues)
+    _check_windows(tcp, end, acked, has_ack, issues)
+    _check_timestamps(tcp, issues)
+    _check_closing(tcp, end, acked, issues)
 
-    The client may reset the latter with its last packet. SYNs and SYN-ACKs each have one number, refusals have 0, and
-    there are no more of these than SYNs before them.
+
+def _check_handshakes(tcp: Streams, issues: IssueList) -> None:
+    flags, number = tcp.flags, tcp.packets["number"]
+    wrong = np.zeros(len(tcp.first), bool)
+    for index, (wanted, from_client) in enumerate(((TCP_SYN, True), (_SYN_ACK, False), (TCP_ACK, True))):
+        row = np.minimum(tcp.first + index, len(flags) - 1)
+        right = (flags[row] == wanted) | ((index == 2) & (flags[row] == TCP_ACK | TCP_FIN))
+        wrong |= (tcp.first + index > tcp.last) | ~right | (tcp.up[row] != from_client)
+    message = "its connection does not begin with a handshake"
+    issues.add_rows("handshake", wrong & ~tcp.is_attempt, number[tcp.first], message)
+    repeat = tcp.is_attempt[tcp.flow]
+    again = tcp.has(TCP_SYN) & ~tcp.has(TCP_ACK) & ~_is_first(tcp.flow) & ~repeat
+    issues.add_rows("tuple", again, number, "another connection begins with the same addresses and ports")
+
+
+def _check_sequence(tcp: Streams, issues: IssueList) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Check that each segment begins where its side's last one ended.
+
+    Returns
+    -------
+    end : ndarray of int64, shape (packets,)
+        Where each segment ends, counted from its side's first number, without wrapping.
+    origin : ndarray of int64, shape (flows, 2)
+        First sequence number of each side, up and down.
+    has_sent : ndarray of bool, shape (flows, 2)
     """
-    kind = packets["flags"] & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)
-    first = np.zeros((2, len(begin)), np.int64)
-    last = np.r_[begin[1:], len(packets)] - 1
-    right = np.zeros(len(packets), bool)
-    for side, (mine, opens) in enumerate(((up, TCP_SYN), (~up, _OPENING))):
-        rows = np.flatnonzero(mine & (kind == opens))[::-1]
-        first[side, flow[rows]] = packets["seq"][rows]  # the earliest stays
-        right |= mine & (kind == opens) & (packets["seq"] == first[side, flow])
-    accepted = np.zeros(len(begin), bool)
-    accepted[flow[~up & (kind == _OPENING)]] = True
-    refuses = ~up & (kind == TCP_RST | TCP_ACK)
-    new = np.zeros(len(packets), bool)
-    new[begin] = True
-    more = _sums_within(np.where(up, 1, np.where(refuses, -1, 0)), new)  # SYNs than refusals, but for the first SYN
-    right |= refuses & ~accepted[flow] & (packets["seq"] == 0) & (more >= -1)
-    ends = last[up[last] & (kind[last] == TCP_RST) & accepted]
-    right[ends] = True
-    right &= packets["payload"] == 0
-    return np.asarray(np.logical_and.reduceat(right, begin))
+    packets, flow, length = tcp.packets, tcp.flow, tcp.length
+    start = np.zeros(len(packets), np.int64)
+    origin, has_sent = np.zeros((len(tcp.first), 2), np.int64), np.zeros((len(tcp.first), 2), bool)
+    repeat = tcp.is_attempt[flow] & tcp.has(TCP_SYN)  # a SYN or SYN-ACK sent again, with the same number
+    for side, sender in enumerate((tcp.up, ~tcp.up)):
+        rows = np.flatnonzero(sender)
+        seq, new = packets["seq"][rows], _is_first(flow[rows])
+        step = _signed(np.diff(seq, prepend=seq[:1]))
+        step[new] = 0
+        start[rows] = _cumsum_within(step, new)
+        origin[flow[rows[new]], side] = seq[new]
+        has_sent[flow[rows], side] = True
+        follows = start[rows] == np.r_[0, (start + length)[rows]][:-1]
+        message = "it does not begin where its side's last segment ended"
+        issues.add_rows("sequence", ~(follows | new | repeat[rows]), packets["number"][rows], message)
+    return start + length, origin, has_sent
+
+
+def _check_acknowledgements(
+    tcp: Streams, end: np.ndarray, origin: np.ndarray, has_sent: np.ndarray, issues: IssueList
+) -> tuple[np.ndarray, np.ndarray]:
+    """Check acknowledgement numbers, and that none is repeated without need.
+
+    Returns
+    -------
+    acked : ndarray of int64, shape (packets,)
+        Where in the other side's sequence each acknowledgement points, counted as `end`.
+    has_ack : ndarray of bool, shape (packets,)
+    """
+    packets, flow, number = tcp.packets, tcp.flow, tcp.packets["number"]
+    sent_up, sent_down = (_running_max(np.where(sender, end, 0), flow) for sender in (tcp.up, ~tcp.up))
+    sent = np.where(tcp.up, sent_down, sent_up)  # by the other side, up to this packet
+    peer = np.where(tcp.up, 1, 0)
+    ahead = _signed((packets["ack"].astype(np.int64) - origin[flow, peer] - sent).astype(np.uint32))
+    is_ack = tcp.has(TCP_ACK)
+    has_ack = is_ack & has_sent[flow, peer]
+    acked = np.where(has_ack, sent + ahead, 0)
+    opened = (packets["flags"][tcp.first] & _SYN_ACK) == TCP_SYN
+    answers_syn = ~tcp.up & is_ack & (tcp.has(TCP_SYN) | tcp.is_attempt[flow]) & opened[flow]
+    wrong = answers_syn & (packets["ack"] != (origin[flow, 0] + 1 & 0xFFFFFFFF))
+    issues.add_rows("acknowledgement", wrong, number, "it answers a SYN that has another sequence number")
+    issues.add_rows(
+        "acknowledgement", has_ack & (ahead > 0), number, "it acknowledges data that was not sent before it"
+    )
+    for sender in (tcp.up, ~tcp.up):
+        rows = np.flatnonzero(sender & has_ack)
+        later = ~_is_first(flow[rows])
+        step = np.diff(acked[rows], prepend=0)
+        message = "it acknowledges less than the segment before it"
+        issues.add_rows("acknowledgement", later & (step < 0), number[rows], message)
+        bare = (tcp.length[rows] == 0) & ~tcp.has(TCP_RST)[rows]
+        same_window = np.diff(packets["window"][rows].astype(np.int64), prepend=-1) == 0
+        duplicate = later & bare & (step == 0) & same_window
+        issues.add_rows("duplicate", duplicate, number[rows], "it is a duplicate acknowledgement")
+    return acked, has_ack
+
+
+def _check_windows(tcp: Streams, end: np.ndarray, acked: np.ndarray, has_ack: np.ndarray, issues: IssueList) -> None:
+    """Check that no data exceeds the other side's window, in connections whose SYN and SYN-ACK were captured."""
+    packets, flow, syn = tcp.packets, tcp.flow, tcp.has(TCP_SYN)
+    side = np.where(tcp.up, 0, 1)
+    shift = np.full((len(tcp.first), 2), -2)  # -2: no SYN; -1: a SYN that does not offer to scale the window
+    shift[flow[syn], side[syn]] = packets["shift"][syn]
+    opened = (shift > -2).all(1)
+    scale = np.where((shift >= 0).all(1)[:, None], shift, 0)
+    window = packets["window"].astype(np.int64) << np.where(syn, 0, scale[flow, side])
+    edge = np.where(has_ack, np.maximum(acked + window, 0), 0)
+    for sender in (tcp.up, ~tcp.up):
+        limit = _running_max(np.where(sender, 0, edge), flow)
+        beyond = sender & opened[flow] & (limit > 0) & (packets["payload"] > 0) & (end > limit)
+        issues.add_rows("window", beyond, packets["number"], "its data exceeds the other side's window")
+
+
+def _check_timestamps(tcp: Streams, issues: IssueList) -> None:
+    packets, flow = tcp.packets, tcp.flow
+    stamped = packets["stamped"]
+    sides: tuple[np.ndarray, np.ndarray] = (tcp.up & stamped, ~tcp.up & stamped)
+    for sender in sides:
+        rows = np.flatnonzero(sender)
+        step = _signed(np.diff(packets["stamp"][rows], prepend=np.uint32(0)))
+        decreases = ~_is_first(flow[rows]) & (step < 0)
+        issues.add_rows("timestamps", decreases, packets["number"][rows], "its timestamp is lower than the one before")
+    for sender, peer in (sides, sides[::-1]):  # an echo is never later than the latest timestamp of the other side
+        latest = np.maximum.accumulate(np.where(peer, np.arange(len(packets)), -1))
+        rows = np.flatnonzero(sender & (latest >= 0) & tcp.has(TCP_ACK))
+        rows = rows[flow[latest[rows]] == flow[rows]]
+        early = _signed(packets["echo"][rows] - packets["stamp"][latest[rows]]) > 0
+        issues.add_rows("timestamps", early, packets["number"][rows], "it echoes a timestamp that was not sent before")
+
+
+def _check_closing(tcp: Streams, end: np.ndarray, acked: np.ndarray, issues: IssueList) -> None:
+    flow, number, last = tcp.flow, tcp.packets["number"], tcp.last
+    fin, reset = tcp.has(TCP_FIN), tcp.has(TCP_RST)
+    closed = np.ones(len(last), bool)
+    for sender in (tcp.up, ~tcp.up):
+        finished, acknowledged = np.zeros((2, len(last)), np.int64)
+        np.maximum.at(finished, flow[sender & fin], end[sender & fin])
+        np.maximum.at(acknowledged, flow[~sender], acked[~sender])
+        closed &= (finished > 0) & (acknowledged >= finished)
+    is_last = np.zeros(len(flow), bool)
+    is_last[last] = True
+    wrong = reset & ~tcp.is_attempt[flow] & (~is_last | (tcp.packets["payload"] > 0))
+    issues.add_rows("closing", wrong, number, "it resets the connection, but has data or is not the last packet")
+    closed |= tcp.is_attempt | reset[last]
+    issues.add_rows(
+        "closing", ~closed, number[last], "it is the last packet, but its connection is not closed both ways"
+    )
+
+
+def _hash(words: np.ndarray) -> np.ndarray:
+    """Hash 64-bit words by the finaliser of MurmurHash3 (Appleby)."""
+    words = (words ^ (words >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    words = (words ^ (words >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+    return words ^ (words >> np.uint64(33))
+
+
+def _is_first(flow: np.ndarray) -> np.ndarray:
+    """Tell which rows are the first of their flow; rows are ordered by flow."""
+    return np.r_[True, flow[1:] != flow[:-1]][: len(flow)]
 
 
 def _signed(words: np.ndarray) -> np.ndarray:
-    """32-bit differences as signed numbers: the nearer way around."""
+    """Read 32-bit differences as signed numbers."""
     return words.astype(np.uint32).view(np.int32).astype(np.int64)
 
 
-def _sums_within(step: np.ndarray, new: np.ndarray) -> np.ndarray:
+def _cumsum_within(step: np.ndarray, is_first: np.ndarray) -> np.ndarray:
+    """Sum up the steps since the first row of each flow, whose own step does not count."""
     total = step.cumsum()
-    first = np.flatnonzero(new)
+    first = np.flatnonzero(is_first)
     return total - np.repeat(total[first], np.diff(np.r_[first, len(step)]))
 
 
 def _running_max(values: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Largest value so far in each flow; values from 0 up to 2**40."""
+    """Find the largest value so far in each flow; values from 0 to 2**40."""
     lifted = values + (flow << 40)
     return np.maximum.accumulate(lifted) - (flow << 40)
-
-
-def _handshake(
-    packets: np.ndarray, place: np.ndarray, up: np.ndarray, begin: np.ndarray, tried: np.ndarray, found: IssueList
-) -> None:
-    flags = packets["flags"] & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)
-    bad = np.zeros(len(begin), bool)
-    count = np.diff(np.r_[begin, len(packets)])
-    for turn, (wanted, from_up) in enumerate(((TCP_SYN, True), (_OPENING, False), (TCP_ACK, True))):
-        at = np.minimum(begin + turn, len(packets) - 1)
-        right = (flags[at] == wanted) | ((turn == 2) & (flags[at] == TCP_ACK | TCP_FIN))
-        bad |= (count <= turn) | ~right | (up[at] != from_up)
-    found.rows("handshake", bad & ~tried, packets["number"][begin], "its connection begins otherwise")
-
-
-def _windows(
-    packets: np.ndarray,
-    flow: np.ndarray,
-    up: np.ndarray,
-    begin: np.ndarray,
-    ends: np.ndarray,
-    told: np.ndarray,
-    known: np.ndarray,
-    found: IssueList,
-) -> None:
-    """Data beyond the window that the other side has opened, in connections whose SYNs were seen."""
-    syn = (packets["flags"] & TCP_SYN) > 0
-    shift = np.full((len(begin), 2), -2)
-    rows = np.flatnonzero(syn)
-    shift[flow[rows], np.where(up[rows], 0, 1)] = packets["shift"][rows]
-    opened = np.asarray((shift > -2).all(1))
-    both = np.asarray((shift >= 0).all(1))
-    scale = np.where(both[:, None], shift, 0)
-    window = packets["window"].astype(np.int64)
-    side = np.where(up, 0, 1)
-    edge = np.where(known, told + (window << np.where(syn, 0, scale[flow, side])), 0)
-    for mine in (up, ~up):
-        reach = _running_max(np.where(~mine, np.maximum(edge, 0), 0), flow)
-        over = mine & opened[flow] & (reach > 0) & (packets["payload"] > 0) & (ends > reach)
-        found.rows("window", over, packets["number"], "it has more data than the other side has room for")
-
-
-def _stamps(packets: np.ndarray, flow: np.ndarray, up: np.ndarray, found: IssueList) -> None:
-    stamped = packets["stamped"]
-    sides: tuple[np.ndarray, np.ndarray] = (up & stamped, ~up & stamped)
-    for mine in sides:
-        rows = np.flatnonzero(mine)
-        same = np.r_[False, flow[rows][1:] == flow[rows][:-1]][: len(rows)]
-        step = _signed(np.diff(packets["stamp"][rows], prepend=np.uint32(0)))
-        found.rows("timestamps", same & (step < 0), packets["number"][rows], "its time stamp goes back")
-    # what it echoes was said by the other side before: never later than the latest
-    index = np.arange(len(packets))
-    for mine, theirs in (sides, sides[::-1]):
-        heard = np.maximum.accumulate(np.where(theirs, index, -1))
-        rows = np.flatnonzero(mine & (heard >= 0) & ((packets["flags"] & TCP_ACK) > 0))
-        rows = rows[flow[heard[rows]] == flow[rows]]
-        late = _signed(packets["echo"][rows] - packets["stamp"][heard[rows]]) > 0
-        found.rows("timestamps", late, packets["number"][rows], "it echoes a time stamp that was not sent before")
-
-
-def _closing(
-    packets: np.ndarray,
-    flow: np.ndarray,
-    up: np.ndarray,
-    begin: np.ndarray,
-    ends: np.ndarray,
-    told: np.ndarray,
-    tried: np.ndarray,
-    found: IssueList,
-) -> None:
-    fin = (packets["flags"] & TCP_FIN) > 0
-    whole = np.ones(len(begin), bool)
-    for mine in (up, ~up):
-        finished = np.zeros(len(begin), np.int64)
-        np.maximum.at(finished, flow[mine & fin], ends[mine & fin])
-        acknowledged = np.zeros(len(begin), np.int64)
-        np.maximum.at(acknowledged, flow[~mine], told[~mine])
-        whole &= (finished > 0) & (acknowledged >= finished)
-    last = np.r_[begin[1:], len(packets)] - 1
-    reset = (packets["flags"] & TCP_RST) > 0
-    goes_on = np.r_[flow[1:] == flow[:-1], False]
-    wrong = reset & ~tried[flow] & (goes_on | (packets["payload"] > 0))
-    found.rows("closing", wrong, packets["number"], "it resets the connection, and is not the bare end of it")
-    whole |= tried | reset[last]
-    found.rows("closing", ~whole, packets["number"][last], "its connection is not closed from both sides by then")

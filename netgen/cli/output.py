@@ -185,7 +185,7 @@ def verified(found: Verification, *, as_json: bool) -> None:
             rows.add_row(name, "-", CHECKS[name])
         else:
             where = f"packet {finding.packet:,}: " if finding.packet is not None else ""
-            rows.add_row(name, f"{finding.number:,}", where + finding.what)
+            rows.add_row(name, f"{finding.count:,}", where + finding.message)
     _show(rows)
     others = f" and {found.others:,} others, which were not looked into" if found.others else ""
     _say(

@@ -398,8 +398,8 @@ def test_another_word_in_the_truth_is_found(capture: Path) -> None:
     labels = capture.with_name("x.labels.csv")
     labels.write_text(labels.read_text().replace('"refused"', '"closed"'))
     said = verify(capture, labels).issues
-    assert [found.check for found in said] == ["truth"]
-    assert "refused, the labels file says closed" in said[0].what
+    assert [found.check for found in said] == ["ground truth"]
+    assert "is refused, the ground truth says closed" in said[0].message
 
 
 def test_labels_of_before_are_still_read(capture: Path) -> None:

@@ -185,7 +185,7 @@ def test_a_changed_byte_is_found(tmp_path: Path, protocol: int) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     found = verify(path)
-    assert [(each.check, each.number, each.packet) for each in found.issues] == [("checksum", 1, found.packets)]
+    assert [(each.check, each.count, each.packet) for each in found.issues] == [("checksum", 1, found.packets)]
     assert found.others == 0
 
 

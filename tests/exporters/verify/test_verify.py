@@ -303,7 +303,7 @@ def test_a_cut_file_is_found(capture: Path) -> None:
     """A file that ends within a packet, and then lacks flows and packets of the truth."""
     content = capture.read_bytes()
     capture.write_bytes(content[: len(content) * 2 // 3])
-    assert {"readable", "truth"} <= {each.check for each in verify(capture).issues}
+    assert {"readable", "ground truth"} <= {each.check for each in verify(capture).issues}
 
 
 TRUTH_FAULTS = {
@@ -329,7 +329,7 @@ def test_a_labels_file_that_is_not_the_captures_is_found(fault: str, capture: Pa
     TRUTH_FAULTS[fault](rows)
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
     found = verify(capture).issues
-    assert [each.check for each in found] == ["truth"]
+    assert [each.check for each in found] == ["ground truth"]
 
 
 def test_what_cannot_be_read_is_an_error(tmp_path: Path, capture: Path) -> None:
@@ -349,7 +349,7 @@ def test_what_is_not_looked_into_is_not_said_to_hold(tmp_path: Path) -> None:
     from scapy.all import ARP, Ether, wrpcap
 
     wrpcap(str(tmp_path / "arp.pcap"), [Ether() / ARP()] * 3)
-    with pytest.raises(InputError, match="no packet that is looked into, but 3 others"):
+    with pytest.raises(InputError, match="none of its 3 packets can be verified"):
         verify(tmp_path / "arp.pcap")
 
 

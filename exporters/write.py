@@ -213,7 +213,7 @@ def _write_capture(
             raise output_error(path, error) from error
         if truths:
             rows = ground_truth_table(written.truth, table, written.ends, options.seed)
-            write_ground_truth(rows, {"capture": path.name, **capture_notes(table.about, options)}, *truths)
+            write_ground_truth(rows, {"capture": path.name, **capture_notes(table.metadata, options)}, *truths)
     return WriteResult(
         path, form, len(table), written.packets, path.stat().st_size, written.repairs, ground_truth=tuple(beside),
         connections=written.truth.connections,

@@ -88,7 +88,7 @@ def _table(what: What, spec_from: SeriesSpec | None, options: dict[str, Any]) ->
     labels = None
     if options == {"by": "flow", "label_by": None}:
         labels = next((each for each in find_ground_truth(Path(what)) if is_ground_truth(each)), None)
-    table = extract(what, like=like, labels=labels, **options)
+    table = extract(what, spec_from=spec_from, labels=labels, **options)
     if labels is not None and not table.classes and LabelFile(labels).rows:
         raise InputError(
             f"{labels} lies beside {what}, but labels none of its flows",

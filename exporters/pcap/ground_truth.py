@@ -172,7 +172,7 @@ def connection_numbers(shape: Shape) -> NDArray[np.uint8]:
     return np.where(shape.tcp, ends, 0).astype(np.uint8)
 
 
-def ground_truth_table(truth: GroundTruth, table: FlowTable | FlowFile, both: Ends, seed: int) -> pa.Table:
+def ground_truth_table(truth: GroundTruth, table: FlowTable | FlowFile, both: Endpoints, seed: int) -> pa.Table:
     """The rows, in the order of the flow table."""
     protocol = truth.protocol
     where = both.where
@@ -216,8 +216,8 @@ def ground_truth_table(truth: GroundTruth, table: FlowTable | FlowFile, both: En
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def write_ground_truth(rows: pa.Table, about: dict[str, Any], csv: Path, parquet: Path) -> None:
+def write_ground_truth(rows: pa.Table, metadata: dict[str, Any], csv: Path, parquet: Path) -> None:
     """Write the truth as CSV, and as Parquet with notes on how the capture was made."""
     pyarrow.csv.write_csv(rows, csv)
-    meta = {METADATA_KEY: json.dumps({"format": FORMAT, "ground_truth": about}).encode()}
+    meta = {METADATA_KEY: json.dumps({"format": FORMAT, "ground_truth": metadata}).encode()}
     pq.write_table(rows.replace_schema_metadata(meta), parquet, compression="zstd")

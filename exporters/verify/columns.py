@@ -36,7 +36,7 @@ from netgen.exporters.verify.issues import IssueList
 _SPAN_BYTES = 1 << 23  # bytes of a file that are summed up at a time
 
 #: Protocols whose checksum covers no pseudo header over IPv4; over IPv6, ICMPv6's does.
-_NO_PSEUDO_HEADER = protocols(PROTOCOL_ICMP, PROTOCOL_IGMP)
+_NO_PSEUDO_HEADER = protocol_mask(PROTOCOL_ICMP, PROTOCOL_IGMP)
 
 #: The NOP, NOP, timestamps option that begins most TCP headers.
 _USUAL_OPTIONS = np.dtype([("start", ">u4"), ("stamp", ">u4"), ("echo", ">u4")])
@@ -98,7 +98,7 @@ def read_packets(capture: CaptureFile, issues: IssueList) -> tuple[np.ndarray, i
     return np.concatenate(parsed), others
 
 
-def _spans(chunk: Chunk) -> Iterator[Chunk]:
+def _spans(chunk: RecordBatch) -> Iterator[RecordBatch]:
     """Split a chunk into chunks of bounded size, whose data holds nothing but their packets."""
     ends = chunk.offset + chunk.captured
     begin = 0
@@ -117,7 +117,7 @@ def _spans(chunk: Chunk) -> Iterator[Chunk]:
 class _Parser:
     """Parses the packets of a chunk. All arrays have shape (packets of the chunk,); offsets point into its data."""
 
-    def __init__(self, chunk: Chunk) -> None:
+    def __init__(self, chunk: RecordBatch) -> None:
         self.chunk = chunk
         self.packets = np.zeros(len(chunk), PACKET)
         self.packets["number"], self.packets["time_ns"] = chunk.number, chunk.time_ns
@@ -141,7 +141,7 @@ class _Parser:
         known &= (self.transport + header <= chunk.offset + chunk.captured) & (ip_end >= self.transport + header)
 
         icmp = np.flatnonzero(known & no_ports & (protocol != PROTOCOL_IGMP))
-        fields = take(chunk.data, self.transport[icmp], ICMP)
+        fields = gather(chunk.data, self.transport[icmp], ICMP)
         packets["src_port"][icmp] = packets["dst_port"][icmp] = fields["id"]
         is_v4 = packets["version"][icmp] == 4
         known[icmp] = np.where(is_v4, np.isin(fields["type"], (0, 8)), np.isin(fields["type"], (128, 129)))
@@ -154,10 +154,10 @@ class _Parser:
         packets, chunk = self.packets, self.chunk
         is_frame = (chunk.linktype == LINKTYPE_ETHERNET) & (chunk.captured >= ETHERNET.itemsize + IPV4.itemsize)
         rows = np.flatnonzero(is_frame)
-        ethertype = take(chunk.data, chunk.offset[rows], ETHERNET)["type"]
+        ethertype = gather(chunk.data, chunk.offset[rows], ETHERNET)["type"]
 
         v4 = rows[ethertype == ETHERTYPE_IPV4]
-        fields = take(chunk.data, self.ip[v4], IPV4)
+        fields = gather(chunk.data, self.ip[v4], IPV4)
         packets["version"][v4] = 4
         packets["size"][v4], packets["protocol"][v4] = fields["length"], fields["protocol"]
         packets["src_low"][v4], packets["dst_low"][v4] = fields["src"], fields["dst"]
@@ -166,7 +166,7 @@ class _Parser:
 
         v6 = rows[ethertype == ETHERTYPE_IPV6]
         v6 = v6[chunk.captured[v6] >= ETHERNET.itemsize + IPV6.itemsize]
-        fields = take(chunk.data, self.ip[v6], IPV6)
+        fields = gather(chunk.data, self.ip[v6], IPV6)
         packets["version"][v6] = 6
         packets["size"][v6] = fields["length"].astype(np.int64) + IPV6.itemsize
         packets["protocol"][v6] = fields["next"]
@@ -180,7 +180,7 @@ class _Parser:
         for protocol, layout in ((PROTOCOL_TCP, TCP), (PROTOCOL_UDP, UDP)):
             rows = known[packets["protocol"][known] == protocol]
             begin = self.transport[rows]
-            fields = take(data, begin, layout)
+            fields = gather(data, begin, layout)
             packets["src_port"][rows], packets["dst_port"][rows] = fields["src_port"], fields["dst_port"]
             length = np.full(len(rows), layout.itemsize)
             if protocol == PROTOCOL_TCP:
@@ -203,7 +203,7 @@ class _Parser:
         addresses = self.ip[rows] + np.where(is_v4, 12, 8)
         pseudo_header = words.between(addresses, addresses + np.where(is_v4, 8, 32)) + protocol + (end - begin)
         total = np.where(_NO_PSEUDO_HEADER[protocol], 0, pseudo_header) + words.between(begin, end)
-        checksum = take(chunk.data, begin + 6, np.dtype([("checksum", ">u2")]))["checksum"]
+        checksum = gather(chunk.data, begin + 6, np.dtype([("checksum", ">u2")]))["checksum"]
         is_absent = (protocol == PROTOCOL_UDP) & is_v4 & (checksum == 0)  # allowed over IPv4 (RFC 768)
         message = "its TCP, UDP, IGMP or ICMP echo checksum is wrong"
         issues.add_rows("checksum", _is_wrong(total) & ~is_absent, chunk.number[rows], message)
@@ -242,7 +242,7 @@ def _read_tcp_options(
     long_enough = np.flatnonzero(
         (end - begin >= _USUAL_OPTIONS.itemsize) & (begin + _USUAL_OPTIONS.itemsize <= len(data))
     )
-    options = take(data, begin[long_enough], _USUAL_OPTIONS)
+    options = gather(data, begin[long_enough], _USUAL_OPTIONS)
     is_usual = options["start"] == _USUAL_START
     usual = rows[long_enough[is_usual]]
     packets["stamp"][usual], packets["echo"][usual] = options["stamp"][is_usual], options["echo"][is_usual]

@@ -324,7 +324,7 @@ def synth(
     )
     card = out.suffix.lower() == ".parquet" and not no_card
     check_outputs(out, card=card, ground_truth=not no_labels, force=force)
-    from netgen.capture.malloc import keep_freed
+    from netgen.capture.malloc import keep_freed_memory
     from netgen.cli import output
     from netgen.cli import progress as bars
     from netgen.model.registry import find_model_for, load

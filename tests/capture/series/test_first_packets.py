@@ -292,7 +292,7 @@ def test_the_closed_loop_of_packets(tmp_path: Path) -> None:
     assert (~planned.changed).mean() > 0.9
     report = netgen.write(table, tmp_path / "x.pcap")
     assert report.repairs == planned.mended
-    again = netgen.extract(tmp_path / "x.pcap", like=table, idle_timeout="10h")
+    again = netgen.extract(tmp_path / "x.pcap", spec_from=table, idle_timeout="10h")
     np.testing.assert_array_equal(again.series(), planned.series)
     assert again.table["protocol"].to_pylist() == table.table["protocol"].to_pylist()
 

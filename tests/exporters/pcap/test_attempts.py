@@ -178,7 +178,7 @@ def test_a_reset_needs_no_time_stamp(beside: int, size: int, tmp_path: Path) -> 
     roles.check_roles(planned, made, 0)
     write(table(series), tmp_path / "x.pcap")
     assert verify(tmp_path / "x.pcap").issues == ()
-    np.testing.assert_array_equal(netgen.extract(tmp_path / "x.pcap", like=table(series)).series()[0], series)
+    np.testing.assert_array_equal(netgen.extract(tmp_path / "x.pcap", spec_from=table(series)).series()[0], series)
 
 
 NOT_ATTEMPTS = {
@@ -269,7 +269,7 @@ def test_the_truth_says_what_became_of_it(capture: Path) -> None:
     assert [row["connection"] for row in rows] == [name for *_, name in KINDS.values()]
     flows = table(*(series_of(packets) for packets, *_ in KINDS.values()))
     order = sorted(range(len(rows)), key=lambda row: rows[row]["start_ns"])
-    np.testing.assert_array_equal(netgen.extract(capture, like=flows).series(), flows.series()[order])
+    np.testing.assert_array_equal(netgen.extract(capture, spec_from=flows).series(), flows.series()[order])
     assert verify(capture).issues == ()
 
 

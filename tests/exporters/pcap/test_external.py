@@ -109,7 +109,7 @@ def truth(path: Path) -> list[dict[str, Any]]:
 
 def check_loop(sample: Sample) -> None:
     table, path, report, options = sample
-    again = netgen.extract(path, like=table, idle_timeout=1e6)
+    again = netgen.extract(path, spec_from=table, idle_timeout=1e6)
     planned = plan(table, seed=options.seed, ip=options.ip_version)
     rows = truth(path)
     order = sorted(range(len(rows)), key=lambda row: (rows[row]["start_ns"], row))

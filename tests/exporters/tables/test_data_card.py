@@ -11,7 +11,7 @@ import yaml
 
 from netgen.capture.errors import OutputError
 from netgen.capture.series.spec import SeriesSpec
-from netgen.capture.table.flow_table import ABOUT, FlowTable, concat
+from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable, concat
 from netgen.exporters.tables.data_card import COLUMNS, SIZES, card, data_card_path
 from netgen.exporters.write import write
 

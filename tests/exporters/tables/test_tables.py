@@ -14,7 +14,7 @@ import netgen.exporters.tables.csv_file
 import netgen.exporters.write
 from netgen.capture.errors import OutputError
 from netgen.capture.series.spec import SeriesSpec
-from netgen.capture.table.flow_table import ABOUT, FlowTable
+from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable
 from netgen.exporters.write import FORMATS, WriteResult, check_ending, write
 
 
@@ -32,7 +32,7 @@ def test_parquet_comes_back(table: FlowTable, tmp_path: Path) -> None:
     report = write(table, tmp_path / "x.parquet")
     again = FlowTable.read(tmp_path / "x.parquet")
     assert again.table.equals(table.table)
-    assert (again.spec, again.about) == (table.spec, table.about)
+    assert (again.spec, again.metadata) == (table.spec, table.metadata)
     assert report == WriteResult(
         tmp_path / "x.parquet", "Parquet flow table", 5, None, (tmp_path / "x.parquet").stat().st_size, {}
     )

@@ -33,8 +33,8 @@ def main() -> int:
     parser.add_argument("--flows", type=int, default=10_000)
     number = parser.parse_args().flows
     traces = DATA / "series" / "tor_wikipedia.parquet"
-    every = netgen.import_traces(traces, sizes="payload", split="train")
-    held = netgen.import_traces(traces, sizes="payload", split="test", spec_from=every)
+    every = netgen.import_traces(traces, size_unit="payload", split="train")
+    held = netgen.import_traces(traces, size_unit="payload", split="test", spec_from=every)
     order = np.random.default_rng(0).permutation(len(every))
     real = every.take(np.sort(order[:number]))
     rows = np.sort(np.resize(order[::-1], number))

@@ -95,9 +95,9 @@ class Result:
 
 
 def netgen_tools(command: str) -> list[Tool]:
-    """netgen with one thread and with two, or as it is while it has no -j; and without its compiled part."""
+    """netgen with one thread and with two, or as it is while it has no --threads; and without its compiled part."""
     told = subprocess.run([command, "extract", "--help"], capture_output=True, text=True, check=True).stdout
-    modes: list[list[str]] = [["-j", "1"], ["-j", "2"]] if "-j" in told.split() else [[]]
+    modes: list[list[str]] = [["--threads", "1"], ["--threads", "2"]] if "--threads" in told.split() else [[]]
 
     def words(mode: list[str], folder: Path, capture: Path, out: Path) -> list[str]:
         return [command, "extract", str(capture), "-o", str(out.with_suffix(".parquet")), *mode]
@@ -268,7 +268,7 @@ def promises(results: list[Result], checks: dict[str, list[Result]], times: int)
         rows.append([what, needed, found, "yes" if good else "NO"])
 
     for processes, name, factor, kind in GOALS:
-        me, peer = by_name.get(f"netgen -j {processes}", by_name.get("netgen")), by_name.get(name)
+        me, peer = by_name.get(f"netgen --threads {processes}", by_name.get("netgen")), by_name.get(name)
         if me and peer:
             ratio = me.rate() / peer.rate()
             row(f"{me.tool.name} / {name}", f"{kind} be {factor}", f"{ratio:.3g}", ratio >= factor)

@@ -46,12 +46,12 @@ def main() -> int:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(exist_ok=True, parents=True)
         os.chdir(folder)
-        run("extract", str(CAPTURES / "train"), "--label-by", "folder", "--by", "capture", "-o", "iot.parquet")
+        run("extract", str(CAPTURES / "train"), "--label-by", "folder", "--group-by", "capture", "-o", "iot.parquet")
         run("train", "iot.parquet", "-o", "iot.safetensors", "--minutes", arguments.minutes,
             "--validation", "0")  # fmt: skip
         run("synth", "--model", "iot.safetensors", "--class", "all", "-n", arguments.n, "-o", "new.parquet")
         run("synth", "--model", "iot.safetensors", "--class", "all", "-n", arguments.n, "-o", "new.pcap")
-        run("extract", str(CAPTURES / "test"), "--label-by", "folder", "--by", "capture", "--like", "iot.parquet",
+        run("extract", str(CAPTURES / "test"), "--label-by", "folder", "--group-by", "capture", "--spec-from", "iot.parquet",
             "-o", "test.parquet")  # fmt: skip
         real, new, test = (netgen.FlowTable.read(f"{name}.parquet") for name in ("iot", "new", "test"))
     print(f"\nmachine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")

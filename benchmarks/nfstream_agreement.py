@@ -75,7 +75,7 @@ def nfstream_tables(python: str, paths: list[Path]) -> tuple[str, dict[Path, Cou
 
 def netgen_table(path: Path) -> Counter[Row]:
     """netgen's flows of a capture."""
-    table = netgen.extract([path], bin="1s", length=4).table
+    table = netgen.extract([path], bin_width="1s", length=4).table
     names = ("src", "src_port", "dst", "dst_port", "protocol", "packets", "bytes")
     return Counter(row(*each) for each in zip(*(table[name].to_pylist() for name in names), strict=True))
 

@@ -8,6 +8,9 @@ import ctypes
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 _LARGEST = 64 << 20
 
+#: Bytes of freed tensors to keep while a network runs: what a step of training makes and drops.
+TENSOR_BYTES = 512 << 20
+
 
 def keep_freed_memory(kept: int = 64 << 20) -> None:
     """Let the C library keep so many bytes that are freed, instead of giving them back at once.

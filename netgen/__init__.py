@@ -1,4 +1,4 @@
-"""netgen learns from network captures and makes more: labelled synthetic traffic.
+"""netgen learns from network captures and generates new, labelled traffic.
 
 >>> import netgen
 >>> flows = netgen.extract("captures/", label_by="folder")  # doctest: +SKIP
@@ -6,7 +6,7 @@
 >>> new = model.sample("netflix", 100, seed=0)  # doctest: +SKIP
 >>> X, y = new.to_numpy()  # doctest: +SKIP
 
-The words are the commands': see ``netgen --help``.
+Names and options are the same as on the command line: see ``netgen --help``.
 """
 
 from __future__ import annotations
@@ -17,63 +17,57 @@ from typing import TYPE_CHECKING, Any
 from netgen._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from netgen.api import extract, import_traces, like
+    from netgen.api import extract, extraction, import_traces, load
     from netgen.augmentation.augment import augment
-    from netgen.capture.errors import NetgenError
+    from netgen.capture.errors import (
+        CaptureError,
+        InputError,
+        ModelError,
+        NetgenError,
+        OutputError,
+        SpecMismatch,
+        TableError,
+    )
     from netgen.capture.series.spec import SeriesSpec
     from netgen.capture.table.flow_table import FlowTable, concat
     from netgen.evaluate_files import evaluate
     from netgen.evaluation.usefulness import usefulness
     from netgen.exporters.write import write
     from netgen.model.model import Model
-    from netgen.model.registry import bundled_models, load
+    from netgen.model.registry import shipped_models
     from netgen.torch_dataset import to_torch
     from netgen.training.train import train
 
-# name -> module; loaded when first asked for, so that `netgen --help` need not load torch and pyarrow
-_WHERE = {
-    "FlowTable": "netgen.capture.table.flow_table",
-    "Model": "netgen.model.model",
-    "NetgenError": "netgen.capture.errors",
-    "SeriesSpec": "netgen.capture.series.spec",
-    "augment": "netgen.augmentation.augment",
-    "concat": "netgen.capture.table.flow_table",
-    "evaluate": "netgen.evaluate_files",
-    "extract": "netgen.api",
-    "import_traces": "netgen.api",
-    "like": "netgen.api",
-    "load": "netgen.model.registry",
-    "bundled_models": "netgen.model.registry",
-    "to_torch": "netgen.torch_dataset",
-    "train": "netgen.training.train",
-    "usefulness": "netgen.evaluation.usefulness",
-    "write": "netgen.exporters.write",
-}
+#: Module -> names; loaded on first use, so that `netgen --help` does not load torch and pyarrow.
+_EXPORTS = {
+    "netgen.api": ("extract", "extraction", "import_traces", "load"),
+    "netgen.augmentation.augment": ("augment",),
+    "netgen.capture.errors": (
+        "CaptureError", "InputError", "ModelError", "NetgenError", "OutputError", "SpecMismatch", "TableError",
+    ),
+    "netgen.capture.series.spec": ("SeriesSpec",),
+    "netgen.capture.table.flow_table": ("FlowTable", "concat"),
+    "netgen.evaluate_files": ("evaluate",),
+    "netgen.evaluation.usefulness": ("usefulness",),
+    "netgen.exporters.write": ("write",),
+    "netgen.model.model": ("Model",),
+    "netgen.model.registry": ("shipped_models",),
+    "netgen.torch_dataset": ("to_torch",),
+    "netgen.training.train": ("train",),
+}  # fmt: skip
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
-    "FlowTable",
-    "Model",
-    "NetgenError",
-    "SeriesSpec",
-    "augment",
-    "concat",
-    "evaluate",
-    "extract",
-    "import_traces",
-    "like",
-    "load",
-    "bundled_models",
-    "to_torch",
-    "train",
-    "usefulness",
-    "write",
-]
+    "CaptureError", "FlowTable", "InputError", "Model", "ModelError", "NetgenError", "OutputError", "SeriesSpec",
+    "SpecMismatch", "TableError", "augment", "concat", "evaluate", "extract", "extraction", "import_traces", "load",
+    "shipped_models", "to_torch", "train", "usefulness", "write",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"module 'netgen' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from netgen import progress as bars
+from netgen.api import Flows, extract
 from netgen.capture.errors import InputError
 from netgen.capture.importers.foreign_tables import read_table
+from netgen.capture.labels.label_file import LabelFile
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
-from netgen.evaluation.evaluate import Evaluation, Progress
+from netgen.evaluation.evaluate import Evaluation
 from netgen.evaluation.evaluate import evaluate as run_evaluation
 from netgen.exporters.pcap.ground_truth import find_ground_truth, is_ground_truth
 
-#: Endings of files that hold tables; all others are captures, or folders of them.
-TABLES = (".parquet", ".csv")
+if TYPE_CHECKING:
+    from netgen import choices
 
-What = FlowTable | str | os.PathLike[str]
+#: Endings of files that hold flow tables; all others are captures, or folders of captures.
+TABLE_SUFFIXES = (".parquet", ".csv")
 
 
 def evaluate(
-    real: What,
-    synth: What,
+    real: Flows,
+    synth: Flows,
     *,
-    holdout: What | None = None,
+    holdout: Flows | None = None,
     seed: int = 0,
-    group_by: str = "flow",
-    label_by: str | None = None,
-    progress: Progress | None = None,
+    group_by: choices.GroupBy = "flow",
+    label_by: choices.LabelBy | None = None,
+    progress: bool | Callable[[str, int, int], None] = True,
 ) -> Evaluation:
-    """Measure how useful, how real and how private synthetic flows are.
+    """Measure how useful, how realistic and how private synthetic flows are.
 
     Parameters
     ----------
@@ -40,20 +45,20 @@ def evaluate(
     synth : FlowTable or path
         The synthetic flows.
     holdout : FlowTable or path, optional
-        Real flows that were held back. Without them the real ones are divided, by capture, and copies
-        can be told only in part.
+        Real flows that no synthetic flow was made from. Without them the real flows are split by capture, and
+        copies are harder to detect.
     seed : int
         Of all random choices.
-    by, label_by
-        How captures are read, as in `netgen.extract`. Flows of a capture with netgen's labels file beside it
-        have those classes, unless `group_by` or `label_by` says otherwise.
-    progress : callable, optional
-        Told what is done, how many steps are done, and of how many.
+    group_by, label_by
+        How captures are read, as in `netgen.extract`. By default flows of a capture take their classes from the
+        ground truth beside it, if there is one.
+    progress : bool or callable
+        True shows a bar in terminals and notebooks. A callable gets the present step, steps done, and steps in all.
 
     Returns
     -------
     Evaluation
-        Its ``verdict``, its ``rows`` of figures, and all of it by ``to_json()``.
+        Its ``verdict``, its ``rows`` of metrics, and all of it by ``to_json()``.
 
     Raises
     ------
@@ -62,36 +67,40 @@ def evaluate(
     """
     given = {"real": real, "synth": synth, "holdout": holdout}
     tables: dict[str, FlowTable] = {}
-    options = {"by": group_by, "label_by": label_by}
-    # tables first: captures are then cut as those are
-    for name, what in sorted(given.items(), key=lambda each: _is_capture(each[1])):
-        if what is not None:
-            spec_from = next((table.spec for table in tables.values()), None)
-            tables[name] = _table(what, spec_from, options)
-    return run_evaluation(tables["real"], tables["synth"], holdout=tables.get("holdout"), seed=seed, progress=progress)
+    spec: SeriesSpec | None = None
+    # captures last: they are cut as the tables are
+    for name, flows in sorted(given.items(), key=lambda item: _is_capture(item[1])):
+        if flows is not None:
+            tables[name] = _read(flows, spec, group_by, label_by)
+            spec = spec or tables[name].spec
+    with bars.reporting(progress, bars.steps_bar) as update:
+        return run_evaluation(
+            tables["real"], tables["synth"], holdout=tables.get("holdout"), seed=seed, progress=update
+        )
 
 
-def _is_capture(what: What | None) -> bool:
-    return what is not None and not isinstance(what, FlowTable) and Path(what).suffix.lower() not in TABLES
+def _is_capture(flows: Flows | None) -> bool:
+    return isinstance(flows, str | os.PathLike) and Path(flows).suffix.lower() not in TABLE_SUFFIXES
 
 
-def _table(what: What, spec_from: SeriesSpec | None, options: dict[str, Any]) -> FlowTable:
-    if isinstance(what, FlowTable):
-        return what
-    if not _is_capture(what):
-        return read_table(what, spec_from=spec_from)
-    if Path(what).suffix == ".safetensors":
-        raise InputError(f"{what} is a model, no flows", f"Draw some first: netgen synth --model {what} --class all")
-    from netgen.api import extract
-    from netgen.capture.labels.label_file import LabelFile
-
+def _read(
+    flows: Flows, spec: SeriesSpec | None, group_by: choices.GroupBy, label_by: choices.LabelBy | None
+) -> FlowTable:
+    if isinstance(flows, FlowTable):
+        return flows
+    if not _is_capture(flows):
+        return read_table(flows, like=spec)
+    if Path(flows).suffix == ".safetensors":
+        raise InputError(
+            f"{flows} is a model, not flows", f"Sample some first: netgen synth --model {flows} --class all"
+        )
     labels = None
-    if options == {"by": "flow", "label_by": None}:
-        labels = next((each for each in find_ground_truth(Path(what)) if is_ground_truth(each)), None)
-    table = extract(what, spec_from=spec_from, labels=labels, **options)
+    if group_by == "flow" and label_by is None:
+        labels = next((path for path in labels_beside(Path(flows)) if is_truth(path)), None)
+    table = extract(flows, spec_from=spec, labels=labels, group_by=group_by, label_by=label_by, progress=False)
     if labels is not None and not table.classes and LabelFile(labels).rows:
         raise InputError(
-            f"{labels} lies beside {what}, but labels none of its flows",
-            "Move it away if it is another capture's, or say where classes come from: --label-by folder",
+            f"{labels} lies beside {flows}, but labels none of its flows",
+            "If it belongs to another capture, move it; or choose where classes come from: --label-by folder",
         )
     return table

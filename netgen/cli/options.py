@@ -1,4 +1,4 @@
-"""Words of the command line: options that several commands share, and what is made of what was typed."""
+"""Options that several commands share, and the parsing of what was typed."""
 
 from __future__ import annotations
 
@@ -7,117 +7,147 @@ from typing import Annotated
 
 import typer
 
+from netgen import choices
 from netgen.capture.errors import InputError
 
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write.", show_default=False)]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Bin = Annotated[str, typer.Option("--bin", help="Width of a bin (0.25s, 40ms), or auto: 95 % of durations fit.")]
-Length = Annotated[
-    int | None, typer.Option("--length", help="Bins or packets of a series, a multiple of 4.", show_default="128")
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print how many flows, bytes and files would be written, and write nothing.")
 ]
-Kind = Annotated[
-    str | None,
+
+BinWidth = Annotated[
+    str,
+    typer.Option("--bin-width", metavar="TIME", help="Width of a bin, such as 0.25s or 40ms. auto fits 95 % of flows."),
+]
+Length = Annotated[
+    int | None,
+    typer.Option("--length", help="Number of bins or packets in a series, a multiple of 4.", show_default="128"),
+]
+View = Annotated[
+    choices.View | None,
     typer.Option(
-        "--kind", help="bins: bytes and packets over time; packets: size and gap of the first.", show_default="bins"
+        "--view", help="bins: bytes and packets over time; packets: size and gap of the first.", show_default="bins"
     ),
 ]
-Like = Annotated[
+SpecFrom = Annotated[
     str | None,
-    typer.Option("--like", metavar="FILE", help="Cut series as this flow table or model has.", show_default=False),
+    typer.Option(
+        "--spec-from", metavar="FILE", help="Take view, bin width and length from this flow table or model."
+    ),
+]  # fmt: skip
+MinPackets = Annotated[int, typer.Option("--min-packets", help="Leave out flows with fewer packets.")]
+LabelBy = Annotated[
+    choices.LabelBy | None,
+    typer.Option("--label-by", help="Label flows by the name of the folder or file, or by the server name (sni)."),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads.", show_default="chosen by a short trial")]
-Guidance = Annotated[float, typer.Option("--guidance", help="Over 1: more typical of the class, and less varied.")]
-NoCard = Annotated[bool, typer.Option("--no-card", help="Write no data card (FILE.card.md) beside a .parquet file.")]
-MinPackets = Annotated[int, typer.Option("--min-packets", help="Leave out what has fewer packets.")]
+GroupBy = Annotated[
+    choices.GroupBy, typer.Option("--group-by", help="One row per flow, per initiating host, or per capture.")
+]
 
+Flows = Annotated[list[Path], typer.Argument(metavar="FLOWS...", help="Flow tables with equal series.")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes",
+        show_default="10",
+        help="Training time, including time spent before --resume. Training stops earlier once every flow has been "
+        "seen 300 times.",
+    ),
+]
+TrainingSteps = Annotated[int | None, typer.Option("--training-steps", help="Stop after this many training steps.")]
+Validation = Annotated[
+    float, typer.Option("--validation", help="Fraction of flows held out to monitor usefulness and memorisation.")
+]
+Precision = Annotated[
+    choices.Precision, typer.Option("--precision", help="Floating-point numbers of training. auto runs a short trial.")
+]
+Device = Annotated[choices.Device, typer.Option("--device", help="Processor. auto takes a GPU where there is one.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="Number of CPU threads.", show_default="chosen by a short trial")
+]
+SamplingSteps = Annotated[
+    int | None,
+    typer.Option("--sampling-steps", help="Steps of the sampler; more take longer.", show_default="the model's, 10"),
+]
+Guidance = Annotated[
+    float, typer.Option("--guidance", help="Above 1, flows are more typical of their class and less varied.")
+]
+NoCard = Annotated[bool, typer.Option("--no-card", help="Write no data card (NAME.card.md) beside a Parquet file.")]
 
-Seed = Annotated[int, typer.Option("--seed", help="Of addresses, times and all else that a table has not.")]
+ExportSeed = Annotated[
+    int, typer.Option("--seed", help="Random seed of addresses, ports and times; the same seed gives the same capture.")
+]
 Rate = Annotated[
     float | None,
-    typer.Option("--rate", help="Flows of a capture that begin in a second.", show_default="as in the table, else 10"),
+    typer.Option("--rate", help="New flows a second in the capture.", show_default="times of the table, else 10"),
 ]
 Start = Annotated[
     str | None,
-    typer.Option(
-        "--start", metavar="TIME", help="When a capture begins: 2026-01-31T12:00:00, UTC.", show_default=False
-    ),
+    typer.Option("--start", metavar="TIME", help="Time of the first packet in UTC: 2026-01-31T12:00:00."),
 ]
 Payload = Annotated[
-    str, typer.Option("--payload", help="Of a capture: zeros; tls: hellos and records; random: for no parser.")
+    choices.Payload,
+    typer.Option("--payload", help="Payload bytes: zeros, TLS records behind a handshake, or random."),
 ]
-Sni = Annotated[
-    str | None, typer.Option("--sni", metavar="NAME", help="Server name for --payload tls.", show_default=False)
-]
+Sni = Annotated[str | None, typer.Option("--sni", metavar="NAME", help="Server name in --payload tls.")]
 HeadersOnly = Annotated[
-    bool, typer.Option("--headers-only", help="Leave payloads out: small, for statistics, not for replay.")
+    bool, typer.Option("--headers-only", help="Leave payloads out: a small file for statistics, not for replay.")
 ]
-IpVersion = Annotated[str, typer.Option("--ip", help="Of a capture: 4, 6, or auto: as the flow's own addresses.")]
-NoLabels = Annotated[
-    bool, typer.Option("--no-labels", help="Write no ground truth (FILE.labels.csv, .parquet) beside a capture.")
+IpVersion = Annotated[
+    choices.IpVersion, typer.Option("--ip-version", help="IP version of the packets. auto keeps each flow's own.")
+]
+NoGroundTruth = Annotated[
+    bool, typer.Option("--no-ground-truth", help="Write no NAME.labels.csv and NAME.labels.parquet beside a capture.")
 ]
 
 
-def table_name(paths: list[Path]) -> str:
-    """What the table of captures is called where no name is given."""
-    if len(paths) > 1:
-        return "captures.flows.parquet"
-    from netgen.capture.labels.labeller import file_stem
-
-    path = paths[0]
-    if not path.is_file() and not path.is_dir() and (str(path) == "-" or path.exists()):
-        return "stdin.flows.parquet" if str(path) == "-" else "pipe.flows.parquet"
-    stem = path.resolve().name if path.is_dir() else file_stem(path)
-    return f"{stem}.flows.parquet"
+def table_stem(flows: list[Path]) -> str:
+    """Name the outputs of a command after its first flow table: ``iot`` of ``iot.flows.parquet``."""
+    return flows[0].name.removesuffix(".parquet").removesuffix(".flows")
 
 
-def parquet_file(out: Path) -> Path:
-    """The output of a command that writes Parquet only."""
-    if out.suffix != ".parquet":
-        raise InputError(f"a flow table cannot be written to {out}", "Name it -o NAME.parquet")
+def require_suffix(out: Path, suffix: str, content: str) -> Path:
+    """Return `out` if it ends in `suffix`.
+
+    Raises
+    ------
+    InputError
+        If not; `content` says what would have been written.
+    """
+    if out.suffix != suffix:
+        raise InputError(f"{content} cannot be written to {out}", f"End the name in {suffix}: -o NAME{suffix}")
     return out
 
 
-def is_parquet(out: Path) -> bool:
-    """Whether the output of augment is Parquet; it may be CSV, but no capture."""
-    from netgen.exporters.write import FORMATS, check_ending
-
-    form = check_ending(out)
-    if form not in (FORMATS[".parquet"], FORMATS[".csv"]):
-        raise InputError(
-            f"{out} would be a capture, which does not say which of its flows are synthetic",
-            "End the name in .parquet; with --save-model FILE, netgen synth --model FILE writes a capture",
-        )
-    return form == FORMATS[".parquet"]
-
-
-def class_numbers(classes: list[str], n: int) -> dict[str, int] | str:
-    """Class -> flows of the words after --class; or ``"all"``."""
-    if n < 1:
-        raise InputError(f"{n} flows cannot be drawn", "Take a positive number: -n 100")
+def class_counts(classes: list[str], n_flows: int) -> dict[str, int] | str:
+    """Parse the values of --class: class -> number of flows, or ``"all"``."""
+    if n_flows < 1:
+        raise InputError(f"-n must be at least 1, got {n_flows}", "For example: -n 100")
     if classes == ["all"]:
         return "all"
-    numbers: dict[str, int] = {}
-    for each in classes:
-        name, equals, count = each.rpartition("=")
+    counts: dict[str, int] = {}
+    for word in classes:
+        name, equals, number = word.rpartition("=")
         if not equals:
-            name, count = each, str(n)
+            name, number = word, str(n_flows)
         if not name:
-            raise InputError(f"--class {each!r} names no class", "Write it like --class netflix, or netflix=50")
+            raise InputError(f"--class {word!r} names no class", "Write --class netflix, or --class netflix=50")
         if name == "all":
-            raise InputError(f"--class {each} cannot be combined with others", "Take --class all -n NUMBER alone")
-        if not count.isdecimal() or int(count) < 1:
-            raise InputError(f"--class {each}: {count!r} is no number of flows", "Write it like --class netflix=50")
-        if name in numbers:
-            raise InputError(f"--class {name} was given twice", f"Give it once, with the number: --class {name}=50")
-        numbers[name] = int(count)
-    return numbers
+            raise InputError(f"--class {word} cannot be combined with others", "Use --class all -n NUMBER alone")
+        if not number.isdecimal() or int(number) < 1:
+            raise InputError(f"--class {word}: {number!r} is not a number of flows", "Write --class netflix=50")
+        if name in counts:
+            raise InputError(f"--class {name} was given twice", f"Give it once, with its number: --class {name}=50")
+        counts[name] = int(number)
+    return counts
 
 
-def file_name(numbers: dict[str, int] | str) -> str:
-    """What drawn flows are called where no name is given, without ending."""
-    if isinstance(numbers, str):
-        return numbers
-    name = next(iter(numbers)) if len(numbers) == 1 else "synthetic"
+def flows_stem(counts: dict[str, int] | str) -> str:
+    """Name sampled flows after their class, without an ending."""
+    if isinstance(counts, str):
+        return counts
+    name = next(iter(counts)) if len(counts) == 1 else "synthetic"
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)

@@ -75,11 +75,11 @@ def files(folder: Any) -> Any:
 def commands(inputs: Any, out: Any) -> Any:
     """Each command that writes, and where to: name -> (words, file in `out`)."""
     model = inputs / "m.safetensors"
-    synth = ("synth", "-m", model, "-c", "web", "-n", 30, "--steps", 2)
+    synth = ("synth", "-m", model, "-c", "web", "-n", 30, "--sampling-steps", 2)
     return {
         "extract": (("extract", inputs / "a.pcap"), out / "x.parquet"),
         "import": (("import", inputs / "t.csv"), out / "x.parquet"),
-        "train": (("train", inputs / "t.parquet", "--steps", 3, *TRAIN), out / "x.safetensors"),
+        "train": (("train", inputs / "t.parquet", "--training-steps", 3, *TRAIN), out / "x.safetensors"),
         "synth to a table": (synth, out / "x.parquet"),
         "synth to csv": (synth, out / "x.csv"),
         "synth to a capture": (synth, out / "x.pcap"),
@@ -153,7 +153,7 @@ def test_a_model_of_another_version(command: str, inputs: Any, here: Any, fault:
         "synth": ("synth", "-m", "new.safetensors", "-c", "web"),
         "info": ("info", "new.safetensors"),
         "show": ("show", "new.safetensors"),
-        "extract": ("extract", inputs / "a.pcap", "--like", "new.safetensors"),
+        "extract": ("extract", inputs / "a.pcap", "--spec-from", "new.safetensors"),
     }[command]
     said = fault(*words)
     assert f"new.safetensors is a model of format {FORMAT + 1}; this netgen reads formats 3 to {FORMAT}" in said
@@ -344,7 +344,7 @@ def test_an_interrupted_training_goes_on_where_it_was(tiny_flows: Any, here: Any
     """Ctrl-C keeps a checkpoint and makes no model; --resume finishes it, and the model is the uninterrupted one's."""
     steps = 150
     tiny_flows.write("t.parquet")
-    words = ("train", "t.parquet", "-o", "m.safetensors", "--steps", steps, *TRAIN)
+    words = ("train", "t.parquet", "-o", "m.safetensors", "--training-steps", steps, *TRAIN)
     step = interrupted(words, here, signal.SIGINT)
     assert step < steps
 
@@ -372,7 +372,7 @@ def test_resuming_needs_the_same_flows_and_scale_and_a_checkpoint(
 ) -> None:
     tiny_flows.write("t.parquet")
     tiny_flows.take(range(40)).write("other.parquet")
-    words = ("train", "t.parquet", "-o", "m.safetensors", "--steps", 25, *TRAIN)
+    words = ("train", "t.parquet", "-o", "m.safetensors", "--training-steps", 25, *TRAIN)
     assert "there is no m.checkpoint.safetensors to resume from. Leave --resume out" in fault(*words, "--resume")
     with pytest.raises(netgen.NetgenError, match="interrupted at step 20"):
         netgen.train(
@@ -400,7 +400,7 @@ def test_a_training_that_the_disk_cannot_hold_is_refused_before_it_begins(
     tiny_flows.write("t.parquet")
     usage = shutil.disk_usage(here)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=3_000_000))
-    message = fault("train", "t.parquet", "-o", "m.safetensors", "--steps", 25, *TRAIN)
+    message = fault("train", "t.parquet", "-o", "m.safetensors", "--training-steps", 25, *TRAIN)
     assert "m.safetensors cannot be written: 3 MB are free there" in message
     assert files(here) == ["t.parquet"]
 

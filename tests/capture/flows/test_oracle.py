@@ -491,7 +491,7 @@ def test_real_captures_give_the_same_first_packets(shared_data: Path, folder: st
     """Signed sizes and gaps of the first packets of each flow, in order of time."""
     wrong = []
     for path in captures_of(shared_data, folder)[::4]:
-        table = netgen.extract([path], kind="packets", length=16)
+        table = netgen.extract([path], view="packets", length=16)
         theirs = Counter(first_packets(flow, 16) for flow in oracle.flows_of(path))
         if Counter(each.tobytes() for each in table.series()) != theirs:
             wrong.append(path.name)

@@ -20,7 +20,6 @@ from netgen.capture.errors import CaptureError, NetgenError
 from netgen.capture.extract import extract, extraction
 from netgen.capture.formats import reader
 from netgen.capture.native import compiled
-from netgen.cli.app import _helpers, _say_if_not_compiled
 
 COMMAND = Path(sys.executable).with_name("netgen")
 SEGMENT = 8192
@@ -261,7 +260,7 @@ def test_ctrl_c_ends_processes_that_are_at_work(folder: Any, short_segments: Any
     read_by_others = short_segments("time.sleep(600)")
     here = tmp_path / "here"
     here.mkdir()
-    interrupt(("extract", folder / "a.pcap", "-j", 3, "-o", "x.parquet"), lambda: read_by_others() == 3, here)
+    interrupt(("extract", folder / "a.pcap", "--threads", 3, "-o", "x.parquet"), lambda: read_by_others() == 3, here)
     assert list(here.iterdir()) == []
 
 
@@ -281,7 +280,7 @@ def test_ctrl_c_meets_processes_that_have_only_begun(
     here = tmp_path / "here"
     here.mkdir()
     os.mkfifo(here / "pipe")
-    words = ("extract", "pipe", folder / "a.pcap", "-j", 3, "-o", "x.parquet")  # waits for a writer to the pipe
+    words = ("extract", "pipe", folder / "a.pcap", "--threads", 3, "-o", "x.parquet")  # waits for a writer to the pipe
     interrupt(words, lambda: log.exists() and "begun" in log.read_text(), here)
     assert [path.name for path in here.iterdir()] == ["pipe"]
 
@@ -292,7 +291,7 @@ def test_a_process_ends_when_the_one_that_started_it_is_gone(folder: Any, short_
     here.mkdir()
     os.mkfifo(here / "pipe")
     short_segments()
-    words = [COMMAND, "extract", here / "pipe", folder / "a.pcap", "-j", "3", "-o", here / "x.parquet"]
+    words = [COMMAND, "extract", here / "pipe", folder / "a.pcap", "--threads", "3", "-o", here / "x.parquet"]
     with subprocess.Popen(list(map(str, words)), stderr=subprocess.DEVNULL) as process:
         writer = os.open(here / "pipe", os.O_WRONLY)
         started = children(process.pid)
@@ -324,24 +323,3 @@ def test_processes_started_early_are_taken_and_those_that_nobody_took_end(monkey
     assert [each.poll() is None for each in waiting] == [False, False]
     assert not spare._spare
     spare.close(taken[0])
-
-
-@pytest.mark.parametrize("built", [False, True])
-@pytest.mark.parametrize("big", [(), ("a",), ("a", "b")])
-def test_helpers_are_only_started_for_what_is_worth_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], big: Any, built: bool
-) -> None:
-    """And where a large capture is read by NumPy, although nobody asked for that, it is said."""
-    monkeypatch.setattr(compiled, "library", lambda: object() if built else None)
-    monkeypatch.delenv(compiled.SWITCH, raising=False)
-    for name in big:
-        with (tmp_path / name).open("wb") as file:
-            file.truncate(100 << 20)
-    paths = [tmp_path / name for name in (*big, "missing")]
-    expected = ([0, 0, 1] if built else [0, 1, 2]) if len(big) == 2 else [0, 0, 0]
-    assert [_helpers(jobs, paths) for jobs in (1, 2, 9)] == expected
-    _say_if_not_compiled(paths)
-    assert ("NumPy alone" in capsys.readouterr().err) == (len(big) == 2 and not built)
-    monkeypatch.setenv(compiled.SWITCH, "0")
-    _say_if_not_compiled(paths)
-    assert capsys.readouterr().err == ""

@@ -356,7 +356,7 @@ def test_a_flow_that_no_row_matches_is_kept_without_a_class_and_the_account_says
 def test_the_command_has_the_options_and_prints_the_account(capture: Any, tmp_path: Path, netgen_command: Any) -> None:
     (tmp_path / "labels.csv").write_text(CIC_2017.replace("Label", "Kind,Label").replace("DoS", "Hulk,DoS"))
     words = ["extract", capture, "--labels", tmp_path / "labels.csv", "-o", tmp_path / "a.parquet"]
-    more = ["--labels-zone", "Etc/GMT+5", "--labels-offset", "-2h", "--labels-times", "%d/%m/%Y %H:%M"]
+    more = ["--labels-zone", "Etc/GMT+5", "--labels-offset", "-2h", "--labels-time-format", "%d/%m/%Y %H:%M"]
     done = netgen_command(*words, *more, "--labels-column", "kind")
     assert done.code == 0, done.err
     assert FlowTable.read(tmp_path / "a.parquet").counts() == {"Hulk": 1}
@@ -369,7 +369,7 @@ def test_the_command_has_the_options_and_prints_the_account(capture: Any, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "option", [{"labels_zone": "-03:00"}, {"labels_offset": "1s"}, {"labels_times": "%c"}, {"labels_column": "x"}]
+    "option", [{"labels_zone": "-03:00"}, {"labels_offset": "1s"}, {"labels_time_format": "%c"}, {"labels_column": "x"}]
 )
 def test_options_for_a_labels_file_without_one_are_refused(capture: Any, option: Any) -> None:
     with pytest.raises(InputError, match="none was named"):

@@ -126,7 +126,7 @@ def test_extraction_keeps_the_account_and_the_totals(tmp_path: Path) -> None:
 
 def test_any_number_of_processes_gives_the_same_table(tmp_path: Path) -> None:
     netgen.write(FlowTable.build(talks(30), SeriesSpec.packets(16), label="a"), tmp_path / "x.pcap")
-    one, two = (netgen.extract(tmp_path / "x.pcap", view="packets", length=16, jobs=jobs) for jobs in (1, 2))
+    one, two = (netgen.extract(tmp_path / "x.pcap", view="packets", length=16, threads=jobs) for jobs in (1, 2))
     assert one.table.equals(two.table)
 
 
@@ -196,10 +196,10 @@ def test_kinds_are_never_mixed() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"kind": "packets", "bin": "0.1s"}, "Leave the bin width out"),
-        ({"kind": "cells"}, "Choose one of bins, packets"),
-        ({"kind": "packets", "length": 6}, "a series of 6 packets cannot be made"),
-        ({"kind": "packets", "like": SeriesSpec.packets()}, "Leave --kind, --bin and --length out"),
+        ({"view": "packets", "bin_width": "0.1s"}, "Leave the bin width out"),
+        ({"view": "cells"}, "Choose one of bins, packets"),
+        ({"view": "packets", "length": 6}, "a series of 6 packets cannot be made"),
+        ({"view": "packets", "spec_from": SeriesSpec.packets()}, "Leave out --view, --bin-width"),
     ],
 )
 def test_what_cannot_be_cut_is_refused_before_anything_is_read(options: Any, said: str) -> None:
@@ -411,14 +411,16 @@ def test_the_commands_from_capture_to_capture(learnt: Any, tmp_path: Path) -> No
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
-    said = run("extract", "real.pcap", "--kind", "packets", "--length", "8", "--label", "x", "-o", "f.parquet")
+    said = run("extract", "real.pcap", "--view", "packets", "--length", "8", "--label", "x", "-o", "f.parquet")
     assert "the first 8 packets" in said
-    run("train", "f.parquet", "-o", "m.safetensors", "--steps", "5", "--threads", "1", "--precision", "float32")
+    run(
+        "train", "f.parquet", "-o", "m.safetensors", "--training-steps", "5", "--threads", "1", "--precision", "float32"
+    )
     assert "8 packets" in run("info", "m.safetensors")
     run("synth", "-m", "m.safetensors", "--class", "x", "-n", "5", "-o", "s.pcap")
     run("synth", "-m", "m.safetensors", "--class", "x", "-n", "5", "-o", "s.parquet")
     assert "the size and the gap of each" in (tmp_path / "s.card.md").read_text()
-    run("extract", "s.pcap", "--like", "s.parquet", "--label", "x", "-o", "back.parquet")
+    run("extract", "s.pcap", "--spec-from", "s.parquet", "--label", "x", "-o", "back.parquet")
     assert len(FlowTable.read(tmp_path / "back.parquet")) == 5
 
 

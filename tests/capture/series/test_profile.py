@@ -49,9 +49,9 @@ def test_what_is_learnt(capture: Path) -> None:
     assert (len(profile["up_sizes"]), len(profile["gaps_ns"])) == (SIZES, GAPS)
     gaps = np.array(profile["gaps_ns"])
     assert ((abs(gaps / (20 * MS) - 1) < 0.05) | (abs(gaps / (5 * MS) - 1) < 0.05)).all()
-    assert netgen.extract(capture, label="call", jobs=2).metadata == table.metadata
-    assert KEY not in netgen.extract(capture).metadata
-    assert KEY not in netgen.extract(capture, label="call", group_by="host").metadata
+    assert netgen.extract(capture, label="call", threads=2).about == table.about
+    assert KEY not in netgen.extract(capture).about
+    assert KEY not in netgen.extract(capture, label="call", group_by="host").about
 
 
 def test_no_address_or_client_port_is_kept(capture: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_model_carries_it(capture: Path, tmp_path: Path) -> None:
 
 def test_exported_packets_look_like_the_class(capture: Path, tmp_path: Path) -> None:
     """Sizes and gaps come out as they were learnt, in a series whose bins do not tell them apart."""
-    table = netgen.extract(capture, label="call", bin="100ms", length=8)
+    table = netgen.extract(capture, label="call", bin_width="100ms", length=8)
     write(table, tmp_path / "x.pcap")
     again = netgen.extract(tmp_path / "x.pcap", label="call", spec_from=table)
     np.testing.assert_array_equal(again.series(), table.series())
@@ -140,7 +140,7 @@ def test_drawn_sizes_add_up(cells: list[tuple[int, float]], sizes: list[int], se
 
 def test_a_flow_with_a_profile_does_not_depend_on_the_others(capture: Path) -> None:
     """The same packets, alone or among others."""
-    table = netgen.extract(capture, label="call", bin="100ms", length=8)
+    table = netgen.extract(capture, label="call", bin_width="100ms", length=8)
     everyone = plan(table, seed=2).packets(np.arange(len(table)))
     alone = plan(table.take([7]), seed=2).packets(np.array([0]))
     mine = everyone.flow == 7

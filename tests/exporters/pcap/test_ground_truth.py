@@ -76,7 +76,7 @@ def columns(captures: Any) -> Any:
 @pytest.fixture(scope="module")
 def by_capture(captures: Any, truth: Any) -> Any:
     """What `netgen extract --by capture` says of each capture that has an IP packet, and of all."""
-    table = netgen.extract([captures], group_by="capture", bin="1s", length=4)
+    table = netgen.extract([captures], group_by="capture", bin_width="1s", length=4)
     names = [source.split("/", 1)[1] for source in table.table["source"].to_pylist()]
     totals = zip(
         *(table.table[name].to_pylist() for name in ("packets", "bytes", "start_ns", "duration_ns")), strict=True

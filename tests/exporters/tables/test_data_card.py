@@ -103,7 +103,7 @@ def test_the_cards_command_draws_the_same_flows(
     """What the card says to type gives the table again, byte for byte."""
     monkeypatch.chdir(tmp_path)
     words = ("synth", "-m", tiny_model_file, "-c", "web=2", "-c", "doh=1", "--seed", 3, "--guidance", 1.5)
-    assert netgen_command(*words, "--steps", 2, "-o", "a.parquet").code == 0
+    assert netgen_command(*words, "--sampling-steps", 2, "-o", "a.parquet").code == 0
     (line,) = re.findall(r"^netgen synth .*$", (tmp_path / "a.card.md").read_text("utf-8"), re.MULTILINE)
     typed = shlex.split(line)[1:]
     assert typed[typed.index("--model") + 1] == "tiny"
@@ -229,7 +229,7 @@ def test_synth_writes_a_card_beside_a_table_only(
 ) -> None:
     """The command says so, in tables and in JSON; `--no-card` leaves it out."""
     monkeypatch.chdir(tmp_path)
-    words = ("synth", "-m", tiny_model_file, "-c", "web=2", "--steps", 2)
+    words = ("synth", "-m", tiny_model_file, "-c", "web=2", "--sampling-steps", 2)
     assert "its data card: a.card.md\n" in netgen_command(*words, "-o", "a.parquet").out
     said = netgen_command(*words, "-o", "b.parquet", "--json").out
     assert '"card": "b.card.md"' in said

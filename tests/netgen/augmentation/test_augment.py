@@ -27,7 +27,7 @@ from netgen.model.model import Model
 
 QUICK = {"steps": 3, "precision": "float32", "validation": 0}
 FAST = Drawing(threads=1, steps=2)
-TRAIN = ("--steps", 3, "--threads", 1, "--precision", "float32", "--validation", 0, "--sampling-steps", 2)
+TRAIN = ("--training-steps", 3, "--threads", 1, "--precision", "float32", "--validation", 0, "--sampling-steps", 2)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -418,7 +418,7 @@ def refused(outcome: Any, message: Any) -> None:
 def test_the_command_tops_up_a_table(here: Any, netgen_command: Any) -> None:
     """Training on it; a table of classes, before and after, what has no label, the files."""
     outcome = netgen_command(
-        "augment", "mine.flows.parquet", "--to", 24, "--jitter", 0.5, *TRAIN, "--save-model", "m.safetensors"
+        "augment", "mine.flows.parquet", "--target", 24, "--jitter", 0.5, *TRAIN, "--save-model", "m.safetensors"
     )
     assert (outcome.code, outcome.err) == (0, "")
     cells = [re.findall(r"[\w-]+", line) for line in outcome.out.splitlines()]
@@ -452,7 +452,7 @@ def test_the_command_with_a_model_and_json(here: Any, rare: Any, tiny_model_file
 
 def test_the_command_says_when_nothing_was_to_be_done(here: Any, tiny_model_file: Path, netgen_command: Any) -> None:
     """And trains nothing."""
-    outcome = netgen_command("augment", "mine.flows.parquet", "--to", 5, "-o", "more.parquet", "--no-card")
+    outcome = netgen_command("augment", "mine.flows.parquet", "--target", 5, "-o", "more.parquet", "--no-card")
     assert outcome.code == 0
     assert "none was drawn, and the table is as it was" in outcome.out
     assert FlowTable.read("more.parquet").table.equals(FlowTable.read("mine.flows.parquet").table)
@@ -465,14 +465,14 @@ def test_the_command_says_when_nothing_was_to_be_done(here: Any, tiny_model_file
         (["-o", "x.pcap"], "x.pcap would be a capture, which does not say which of its flows are synthetic"),
         (["-o", "x.txt"], "the ending '.txt' names no format"),
         (["-o", "mine.flows.parquet"], "exists already"),
-        (["--to", "lots"], "cannot be topped up to 'lots' flows"),
+        (["--target", "lots"], "cannot be topped up to 'lots' flows"),
         (["--model", "tiny", "--minutes", 1], "--minutes cannot be heeded"),
         (["--save-model", "m.bin"], "a model cannot be written to m.bin"),
         (["--jitter", "lots"], "a share of lots of the new flows cannot be jittered"),
         (["--resume"], "only a training that keeps its model can be resumed"),
         (["--guidance", "-1"], "guidance -1.0 cannot be drawn with"),
         (["no.parquet"], "no.parquet does not exist"),
-        (["--steps", 0], "0 steps cannot be trained with"),
+        (["--training-steps", 0], "0 steps cannot be trained with"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )

@@ -196,8 +196,8 @@ def test_on_real_traces_a_test_split_scores_at_the_floor_a_copy_is_condemned_and
     monkeypatch.setattr(usefulness, "STEPS", 150)
     monkeypatch.setattr(realism, "TREES", 60)
     path = shared_data / "series" / f"{name}.parquet"
-    real = netgen.import_traces(path, sizes=sizes, split="train")
-    test = netgen.import_traces(path, sizes=sizes, split="test", spec_from=real)
+    real = netgen.import_traces(path, size_unit=sizes, split="train")
+    test = netgen.import_traces(path, size_unit=sizes, split="test", spec_from=real)
     as_synthetic = netgen.evaluate(real, test, seed=1)
     for row in as_synthetic.rows.values():
         if row.synth is None:

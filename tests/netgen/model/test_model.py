@@ -16,7 +16,7 @@ import netgen.training.train
 from netgen.capture.errors import InputError, ModelError, OutputError, SpecMismatchError, TableError
 from netgen.capture.series.feasible import PacketLimits, feasible
 from netgen.capture.table.flow_table import FlowTable
-from netgen.cli.output import model_made
+from netgen.cli.train import print_model
 from netgen.diffusion import model_file
 from netgen.model.model import FORMAT, Model, match_classes
 from netgen.model.registry import bundled_models, find_model, find_model_for, load
@@ -427,8 +427,8 @@ def test_a_training_by_the_clock_ends_where_there_is_no_more_to_learn(
     steps = model.training["steps"]
     assert steps == -(-4 * len(tiny_flows) // model.training["batch"]) > 3
     assert model.training["minutes"] < 30
-    model_made(model.save(tmp_path / "m.safetensors"), model, as_json=False)
-    assert "--steps" in "".join(capsys.readouterr())
+    print_model(model.save(tmp_path / "m.safetensors"), model)
+    assert "--training-steps" in "".join(capsys.readouterr())
     longer = netgen.train(tiny_flows, minutes=60, steps=steps + 2, **more)
     assert (longer.training["steps"], longer.training["enough"]) == (steps + 2, False)
     monkeypatch.setattr(netgen.training, "SEEN_ENOUGH", 0.01)

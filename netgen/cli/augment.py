@@ -1,0 +1,189 @@
+"""``netgen augment``: add synthetic flows to classes that have few."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from netgen import choices
+from netgen.capture.errors import InputError
+from netgen.cli import options as opt
+
+if TYPE_CHECKING:
+    from netgen.capture.table.flow_table import FlowTable
+    from netgen.exporters.write import WriteReport
+
+
+def augment(
+    flows: opt.Flows,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="NAME.parquet or .csv.", show_default="FLOWS.augmented.parquet"),
+    ] = None,
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", metavar="N|balance", help="Flows of each class afterwards; balance: as many as the largest."
+        ),
+    ] = "balance",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model file, or name of a bundled model.",
+            show_default="one trained on the real flows",
+        ),
+    ] = None,
+    minutes: opt.Minutes = None,
+    training_steps: opt.TrainingSteps = None,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of training and sampling.")] = 0,
+    device: opt.Device = "auto",
+    threads: opt.Threads = None,
+    precision: Annotated[
+        choices.Precision | None,
+        typer.Option("--precision", help="Floating-point numbers of training.", show_default="auto: a short trial"),
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(
+            "--validation",
+            help="Fraction of flows held out to monitor usefulness and memorisation.",
+            show_default="0.1",
+        ),
+    ] = None,
+    guidance: opt.Guidance = 1.0,
+    sampling_steps: opt.SamplingSteps = None,
+    jitter: Annotated[
+        str,
+        typer.Option(
+            "--jitter",
+            metavar="FRACTION|auto",
+            help="Fraction of the new flows that are copies of real flows with each number changed by about a tenth. "
+            "auto: 0.5 if a trial on the real flows shows that such copies help a classifier; 0 with --only-synthetic.",
+        ),
+    ] = "auto",
+    only_synthetic: Annotated[bool, typer.Option("--only-synthetic", help="Write the new flows alone.")] = False,
+    skip_missing: Annotated[
+        bool,
+        typer.Option("--skip-missing", help="Skip classes that the model lacks, or with too few flows to learn from."),
+    ] = False,
+    save_model: Annotated[
+        Path | None,
+        typer.Option("--save-model", metavar="FILE", help="Keep the trained model in this file."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint beside --save-model.")] = False,
+    no_card: opt.NoCard = False,
+    force: opt.Force = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Add synthetic flows to classes that have few; real flows stay as they are."""
+    out = out or Path(f"{opt.table_stem(flows)}.augmented.parquet")
+    card = _is_parquet(out) and not no_card
+    from netgen import progress
+    from netgen.augmentation.augment import Drawing
+    from netgen.augmentation.augment import augment as run
+    from netgen.capture.malloc import TENSOR_BYTES, keep_freed
+    from netgen.capture.table.flow_table import FlowTable
+    from netgen.cli import output
+    from netgen.exporters.write import check_outputs, write
+
+    check_outputs(out, card=card, force=force)
+    keep_freed(TENSOR_BYTES)
+    training: dict[str, Any] = {
+        "minutes": minutes, "steps": training_steps, "precision": precision, "validation": validation,
+        "resume": resume or None,
+    }  # fmt: skip
+    drawing = Drawing(seed=seed, device=device, threads=threads, guidance=guidance, steps=sampling_steps)
+    with progress.one_at_a_time(
+        not quiet, training=progress.training_bar, trial=progress.jitter_bar, sampling=progress.flows_bar
+    ) as callbacks:
+        table = run(
+            [FlowTable.read(path) for path in flows], target, model=model, drawing=drawing, jitter=jitter,
+            only_synthetic=only_synthetic, skip_missing=skip_missing, save_model=save_model, force=force,
+            training_progress=callbacks["training"], trial_progress=callbacks["trial"], progress=callbacks["sampling"],
+            **{name: value for name, value in training.items() if value is not None},
+        )  # fmt: skip
+    report = write(table, out, seed=seed, force=force, card=card)
+    saved = save_model if table.about["numbers"] else None
+    if as_json:
+        saved_name = str(saved) if saved else None
+        json_report = {"wrote": str(out), **report.to_json(), "saved_model": saved_name, **table.summary()}
+        output.print_json(json_report)
+    elif not quiet:
+        _print_augmented(table, report)
+        if saved:
+            output.print_line("model: ", output.bold(saved))
+
+
+def _is_parquet(out: Path) -> bool:
+    """Tell Parquet from CSV; refuse a capture."""
+    from netgen.exporters.write import FORMATS, check_ending
+
+    file_format = check_ending(out)
+    if file_format not in (FORMATS[".parquet"], FORMATS[".csv"]):
+        raise InputError(
+            f"{out}: a capture does not say which of its flows are synthetic",
+            "Write a .parquet file; then netgen export writes a capture of it",
+        )
+    return file_format == FORMATS[".parquet"]
+
+
+def _print_augmented(table: FlowTable, report: WriteReport) -> None:
+    """Print the flows of each class before and after, and why a class was skipped."""
+    from netgen.cli.output import bold, file_size, plural, print_line
+
+    metadata, summary = table.about, table.summary()
+    _print_counts(metadata)
+    for name, reason in metadata["left"].items():
+        print_line(f"{name} was skipped: {reason}")
+    if summary["unlabelled"]:
+        print_line(f"{plural(summary['unlabelled'], 'flow')} without a label were kept as they are")
+    if trial := metadata.get("jittered", {}).get("trial"):
+        print_line(_jitter_line(trial, metadata["jittered"]))
+    for reason, number in metadata.get("changed", {}).items():
+        print_line(f"{number} of {plural(summary['synthetic'], 'synthetic flow')}: {reason}")
+    if not metadata["numbers"]:
+        print_line("every class has enough flows: none was added")
+    origin = f", model {metadata['model']}, seed {metadata['seed']}" if metadata["numbers"] else ""
+    print_line(
+        "wrote ", bold(report.path), f": {report.format}, {plural(report.flows, 'flow')}, {summary['synthetic']} of "
+        f"them synthetic, {file_size(report.path)}{origin}",
+    )  # fmt: skip
+    if report.card:
+        print_line("data card: ", bold(report.card))
+
+
+def _print_counts(metadata: dict[str, Any]) -> None:
+    from netgen.cli.output import new_table, print_table
+
+    before, added = metadata["before"], metadata["numbers"]
+    jittered = metadata.get("jittered", {}).get("flows", {})
+    rows = {name: (number, added.get(name, 0), jittered.get(name, 0)) for name, number in before.items()}
+    table = new_table("class", numbers=("flows before", "sampled", "jittered", "flows after"))
+
+    def add_row(name: str, number: int, new: int, copies: int) -> None:
+        table.add_row(name, f"{number:,}", f"{new - copies:,}", f"{copies:,}", f"{number + new:,}")
+
+    for name, counts in rows.items():
+        add_row(name, *counts)
+    if len(rows) > 1:
+        table.add_section()
+        add_row("all", *(sum(column) for column in zip(*rows.values(), strict=True)))
+    print_table(table)
+
+
+def _jitter_line(trial: dict[str, Any], jittered: dict[str, Any]) -> str:
+    """Say what a trial of jittered flows measured, and how to overrule it."""
+    if not trial["flows"]:
+        return "no flow is jittered: a trial needs two classes or more with two real flows each"
+    result = (
+        f"in a trial, a random forest gives the true class of held-out real flows a probability of "
+        f"{trial['jittered']:.3f} with jittered flows and {trial['repeated']:.3f} with repeated ones"
+    )
+    if number := sum(jittered["flows"].values()):
+        return f"{number:,} of the new flows are jittered real ones: {result} (--jitter 0: none)"
+    return f"no flow is jittered: {result}" + ("" if jittered["share"] else " (--jitter 0.5: half)")

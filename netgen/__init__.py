@@ -43,7 +43,7 @@ _EXPORTS = {
     "netgen.api": ("extract", "extraction", "import_traces", "load"),
     "netgen.augmentation.augment": ("augment",),
     "netgen.capture.errors": (
-        "CaptureError", "InputError", "ModelError", "NetgenError", "OutputError", "SpecMismatch", "TableError",
+        "CaptureError", "InputError", "ModelError", "NetgenError", "OutputError", "SpecMismatchError", "TableError",
     ),
     "netgen.capture.series.spec": ("SeriesSpec",),
     "netgen.capture.table.flow_table": ("FlowTable", "concat"),
@@ -51,7 +51,7 @@ _EXPORTS = {
     "netgen.evaluation.usefulness": ("usefulness",),
     "netgen.exporters.write": ("write",),
     "netgen.model.model": ("Model",),
-    "netgen.model.registry": ("shipped_models",),
+    "netgen.model.registry": ("bundled_models",),
     "netgen.torch_dataset": ("to_torch",),
     "netgen.training.train": ("train",),
 }  # fmt: skip
@@ -59,8 +59,8 @@ _MODULES = {name: module for module, names in _EXPORTS.items() for name in names
 
 __all__ = [
     "CaptureError", "FlowTable", "InputError", "Model", "ModelError", "NetgenError", "OutputError", "SeriesSpec",
-    "SpecMismatch", "TableError", "augment", "concat", "evaluate", "extract", "extraction", "import_traces", "load",
-    "shipped_models", "to_torch", "train", "usefulness", "write",
+    "SpecMismatchError", "TableError", "augment", "bundled_models", "concat", "evaluate", "extract", "extraction",
+    "import_traces", "load", "to_torch", "train", "usefulness", "write",
 ]  # fmt: skip
 
 

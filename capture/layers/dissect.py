@@ -20,7 +20,6 @@ from netgen.capture.layers.cursor import (
     LATER_FRAGMENT,
     OK,
     REASONS,
-    UNFRAGMENTED,
     Cursor,
     HeaderColumns,
 )

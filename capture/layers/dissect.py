@@ -20,6 +20,7 @@ from netgen.capture.layers.cursor import (
     LATER_FRAGMENT,
     OK,
     REASONS,
+    UNFRAGMENTED,
     Cursor,
     HeaderColumns,
 )

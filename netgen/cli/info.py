@@ -11,7 +11,7 @@ from netgen.capture.errors import visible
 from netgen.cli import options as opt
 
 MAX_ITEMS = 8  # values of a list that are printed
-SEPARATE = ("classes", "conditions", "account", "profile")  # printed in a table of their own, or with --json only
+SEPARATE = ("classes", "conditions", "read_report", "profile")  # printed in a table of their own, or with --json only
 
 
 def info(
@@ -47,7 +47,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
     output.print_table(grid)
     if isinstance(classes, list):
         output.print_line("classes: " + ", ".join(classes))
-    output.print_read_report(facts.get("account", {}))
+    output.print_read_report(facts.get("read_report", {}))
 
 
 def _format(name: str, value: Any) -> str:

@@ -104,7 +104,7 @@ def print_summary(path: Path, summary: dict[str, Any]) -> None:
     from netgen.capture.series.spec import SeriesSpec
 
     print_classes(summary["classes"])
-    print_read_report(summary.get("account", {}))
+    print_read_report(summary.get("read_report", {}))
     print_line(f"series: {SeriesSpec.from_json(summary['series'])}")
     if unlabelled := summary["unlabelled"]:
         print_line(f"{unlabelled:,} of {plural(summary['flows'], 'flow')} have no label; train leaves them out")
@@ -132,7 +132,7 @@ def print_read_report(report: dict[str, Any]) -> None:
     files = f" in {plural(report['files'], 'file')}" if "files" in report else ""
     skipped = "".join(f", {number:,} skipped ({reason})" for reason, number in report["skipped"].items())
     print_line(f"read {plural(report['packets'], 'packet')}{files}: {report['in_flows']:,} in flows{skipped}")
-    for note, number in report.get("notes", {}).items():
+    for note, number in report.get("warnings", {}).items():
         print_line(f"{number:,} {note}")
     for reason, number in report.get("flows_dropped", {}).items():
         print_line(f"{plural(number, 'flow')} left out: {reason}")

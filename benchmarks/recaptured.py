@@ -41,7 +41,7 @@ def recaptured(flows: FlowTable, spec_from: FlowTable) -> FlowTable:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x.pcap")
         netgen.write(flows, path)
-        return netgen.extract(path, labels=Path(folder, "x.labels.csv"), spec_from=like).labelled()
+        return netgen.extract(path, labels=Path(folder, "x.labels.csv"), spec_from=spec_from).labelled()
 
 
 def main() -> int:

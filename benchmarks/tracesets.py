@@ -83,7 +83,7 @@ def load(name: str) -> tuple[FlowTable, FlowTable]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{name}.parquet")
         pq.write_table(pq.read_table(source.path, filters=wanted), path)
-        train = netgen.import_traces(path, size_unit=source.sizes, split="train", view=source.kind)
+        train = netgen.import_traces(path, size_unit=source.sizes, split="train", view=source.view)
         return train, netgen.import_traces(path, size_unit=source.sizes, split="test", spec_from=train)
 
 

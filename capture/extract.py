@@ -18,7 +18,7 @@ from netgen.capture.inputs import HINT, Input, find_inputs
 from netgen.capture.labels.labeller import Labeller, LabelOptions
 from netgen.capture.parallel import read_captures
 from netgen.capture.read_report import ReadReport
-from netgen.capture.segments import Options
+from netgen.capture.segments import ReadOptions
 from netgen.capture.series.spec import BINS, DEFAULT_LENGTH, SeriesSpec, spec_from_options
 from netgen.capture.table.flow_table import FlowTable
 
@@ -126,7 +126,7 @@ def extraction(
     read_report = ReadReport()
     inputs = find_inputs([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     wanted = "all" if names == "all" or label_by == "sni" else "tls"
-    options = Options(inner, wanted)
+    options = ReadOptions(inner, wanted)
     read = _read(inputs, assembler, read_report, options, strict=strict, workers=workers, progress=progress)
     if not read_report.files:
         where = ", ".join(str(path) for path in dict.fromkeys(each.path.parent for each in inputs)) or "what was named"
@@ -140,7 +140,7 @@ def _read(
     inputs: list[Input],
     assembler: Assembler,
     read_report: ReadReport,
-    options: Options,
+    options: ReadOptions,
     *,
     strict: bool,
     workers: int,

@@ -20,7 +20,7 @@ from netgen.capture.errors import CaptureError, NetgenError
 from netgen.capture.formats import reader
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.inputs import Input
-from netgen.capture.segments import Options, Stretch, follows, stretch_after, stretches
+from netgen.capture.segments import ReadOptions, Segment, follows, read_next_segment, read_segments
 from netgen.capture.worker import READY, FileResult, Reader
 
 #: Files up to this size are handed out whole, several at a time.
@@ -51,7 +51,7 @@ class Read:
 
     input: Input
     refused: CaptureError | None
-    stretches: Iterator[Stretch]
+    read_segments: Iterator[Segment]
     done: Callable[[], int]
 
 
@@ -66,7 +66,7 @@ class _Worker:
         assert self._process.stdout is not None
         self._process.stdout.read(len(READY))
 
-    def ask(self, options: Options, what: Any) -> Any:
+    def ask(self, options: ReadOptions, what: Any) -> Any:
         """Send a request and wait for the reply."""
         process = self._process
         assert process.stdin is not None
@@ -91,7 +91,7 @@ class _Worker:
 class _Pool:
     """Threads of this process and workers, that are asked in turn."""
 
-    def __init__(self, count: int, options: Options) -> None:
+    def __init__(self, count: int, options: ReadOptions) -> None:
         self._options = options
         self._workers: list[_Worker] = []
         self._free: SimpleQueue[_Worker | Reader] = SimpleQueue()
@@ -153,7 +153,7 @@ class _Results:
             self._next += 1
 
 
-def read_captures(inputs: list[Input], options: Options, workers: int) -> Iterator[Read]:
+def read_captures(inputs: list[Input], options: ReadOptions, workers: int) -> Iterator[Read]:
     """Read captures one after the other, with so many threads and processes in all."""
     tasks = sum(max(1, each.size // reader.SEGMENT) for each in inputs)
     if workers == 1 or tasks < 2:
@@ -173,7 +173,7 @@ def read_captures(inputs: list[Input], options: Options, workers: int) -> Iterat
         pool.close()
 
 
-def _alone(inputs: list[Input], before: int, options: Options) -> Iterator[Read]:
+def _alone(inputs: list[Input], before: int, options: ReadOptions) -> Iterator[Read]:
     for each in inputs:
         try:
             capture = CaptureFile(each.path)
@@ -199,7 +199,7 @@ def _groups(inputs: list[Input]) -> Iterator[list[Input]]:
         yield run
 
 
-def _small(group: list[Input], before: int, pool: _Pool, options: Options) -> Iterator[Read]:
+def _small(group: list[Input], before: int, pool: _Pool, options: ReadOptions) -> Iterator[Read]:
     if len(group) == 1:
         yield from _alone(group, before, options)
         return
@@ -221,7 +221,7 @@ def _small(group: list[Input], before: int, pool: _Pool, options: Options) -> It
                 yield Read(each, None, iter(result), _constant(before))
 
 
-def _big(each: Input, before: int, pool: _Pool, options: Options) -> Iterator[Read]:
+def _big(each: Input, before: int, pool: _Pool, options: ReadOptions) -> Iterator[Read]:
     try:
         capture = CaptureFile(each.path)
     except CaptureError as error:
@@ -234,32 +234,34 @@ def _big(each: Input, before: int, pool: _Pool, options: Options) -> Iterator[Re
     yield Read(each, None, _ordered(capture, each, pool, options, place), lambda: place[0])
 
 
-def _ordered(capture: CaptureFile, each: Input, pool: _Pool, options: Options, place: list[int]) -> Iterator[Stretch]:
+def _ordered(
+    capture: CaptureFile, each: Input, pool: _Pool, options: ReadOptions, place: list[int]
+) -> Iterator[Segment]:
     """The stretches of a big file, read by all of them, in order and without a gap."""
     before = place[0]
     edges = range(reader.SEGMENT, capture.size, reader.SEGMENT)
     tasks = [(each.path, start) for start in edges]
     results = _Results(pool, tasks)
-    last: Stretch | None = None
+    last: Segment | None = None
     while last is None or last.end < capture.size:
-        stretch: Stretch | None = None
+        stretch: Segment | None = None
         if last is not None and last.end >= reader.SEGMENT:
             stretch = results.take(last.end // reader.SEGMENT - 1)
         if last is None or stretch is None or not follows(stretch, last):
-            stretch = stretch_after(capture, last, options)
+            stretch = read_next_segment(capture, last, options)
         last = stretch
         yield last
         place[0] = before + last.end
         capture.source.forget(capture.size)
 
 
-def _counted(each: Input, capture: CaptureFile, options: Options, before: int) -> Read:
+def _counted(each: Input, capture: CaptureFile, options: ReadOptions, before: int) -> Read:
     """A capture that this process reads; bytes are told when their stretch is handed on, not when it is read ahead."""
     end: int | None = None
 
-    def pieces() -> Iterator[Stretch]:
+    def pieces() -> Iterator[Segment]:
         nonlocal end
-        for stretch in stretches(capture, options):
+        for stretch in read_segments(capture, options):
             if capture.source.whole is not None:
                 end = stretch.end
             yield stretch

@@ -27,7 +27,7 @@ _AHEAD = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Options:
+class ReadOptions:
     """How packets are to be read.
 
     Parameters
@@ -43,7 +43,7 @@ class Options:
 
 
 @dataclasses.dataclass(eq=False)
-class Stretch:
+class Segment:
     """What was read of a capture from one place to another.
 
     Parameters
@@ -78,7 +78,7 @@ def next_edge(position: int) -> int:
     return position - position % reader.SEGMENT + reader.SEGMENT
 
 
-def read_stretch(capture: CaptureFile, format: Pcap | Pcapng, until: int, options: Options) -> Stretch:
+def read_segment(capture: CaptureFile, format: Pcap | Pcapng, until: int, options: ReadOptions) -> Segment:
     """Read records of a plain file from where a fresh `format` stands up to `until`."""
     begin, before = format.position, format.state
     finder = NameFinder(options.names)
@@ -90,7 +90,7 @@ def read_stretch(capture: CaptureFile, format: Pcap | Pcapng, until: int, option
         while finder.waiting and ahead.position < capture.size and not ahead.damage:
             for chunk in ahead.chunks(capture.data, 0, ahead.position + _AHEAD, final=True):
                 part.names += finder.find(chunk.data, dissect(chunk, decapsulate=options.inner), new=False)
-    return Stretch(
+    return Segment(
         part=part,
         begin=begin,
         end=format.position,
@@ -104,48 +104,48 @@ def read_stretch(capture: CaptureFile, format: Pcap | Pcapng, until: int, option
     )
 
 
-def guessed_stretch(capture: CaptureFile, start: int, options: Options) -> Stretch | None:
+def guess_segment(capture: CaptureFile, start: int, options: ReadOptions) -> Segment | None:
     """Read the stretch from `start` to the next edge, its first record guessed; None: no guess."""
     until = next_edge(start)
     format = capture.reader_at(start, until)
-    return None if format is None else read_stretch(capture, format, until, options)
+    return None if format is None else read_segment(capture, format, until, options)
 
 
-def stretch_after(capture: CaptureFile, last: Stretch | None, options: Options) -> Stretch:
+def read_next_segment(capture: CaptureFile, last: Segment | None, options: ReadOptions) -> Segment:
     """Read the stretch behind another, or the first."""
     format = capture.format
     if last is not None:
         format = capture.format = format.at(last.after, last.end)
         format.last_ns = last.last_ns
-    return read_stretch(capture, format, next_edge(format.position), options)
+    return read_segment(capture, format, next_edge(format.position), options)
 
 
-def follows(stretch: Stretch, last: Stretch) -> bool:
+def is_contiguous(stretch: Segment, last: Segment) -> bool:
     """Whether a stretch whose beginning was guessed begins where the one before it ended."""
     return stretch.begin == last.end and stretch.before == last.after and not stretch.unsure
 
 
-def stretches(capture: CaptureFile, options: Options) -> Iterator[Stretch]:
+def read_segments(capture: CaptureFile, options: ReadOptions) -> Iterator[Segment]:
     """All of a capture, stretch by stretch, in this process."""
     if capture.source.whole is None:
         yield from _streamed(capture, options)
         return
-    before: Stretch | None = None
+    before: Segment | None = None
     while capture.size <= reader.SEGMENT and (before is None or before.end < capture.size):
-        before = stretch_after(capture, before, options)
+        before = read_next_segment(capture, before, options)
         yield before
     if before is not None:
         return
     with ThreadPoolExecutor(1) as thread:  # reads the next stretch while this one is made into flows
-        coming: Future[Stretch] | None = thread.submit(stretch_after, capture, None, options)
+        coming: Future[Segment] | None = thread.submit(read_next_segment, capture, None, options)
         while coming is not None:
             last = coming.result()
-            coming = thread.submit(stretch_after, capture, last, options) if last.end < capture.size else None
+            coming = thread.submit(read_next_segment, capture, last, options) if last.end < capture.size else None
             yield last
             capture.source.forget(last.end)
 
 
-def _streamed(capture: CaptureFile, options: Options) -> Iterator[Stretch]:
+def _streamed(capture: CaptureFile, options: ReadOptions) -> Iterator[Segment]:
     """A stream goes by once: names that are not whole are kept until they are."""
     finder = NameFinder(options.names)
     for chunks in capture.windows():
@@ -159,5 +159,5 @@ def _streamed(capture: CaptureFile, options: Options) -> Iterator[Stretch]:
     yield dataclasses.replace(rest, damage=capture.damage, notes=capture.notes)
 
 
-def _piece(part: PacketBatch) -> Stretch:
-    return Stretch(part, 0, 0, None, None, None, unsure=False, damage=[], notes=Counter())
+def _piece(part: PacketBatch) -> Segment:
+    return Segment(part, 0, 0, None, None, None, unsure=False, damage=[], notes=Counter())

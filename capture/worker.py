@@ -16,13 +16,13 @@ from typing import Any
 from netgen.capture.errors import CaptureError
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.malloc import keep_freed_memory
-from netgen.capture.segments import Options, Stretch, guessed_stretch, stretches
+from netgen.capture.segments import ReadOptions, Segment, guess_segment, read_segments
 
 #: What a worker writes first, once it can be asked.
 READY = b"ready"
 
 #: A file's stretches, or why it is no capture.
-FileResult = list[Stretch] | CaptureError
+FileResult = list[Segment] | CaptureError
 
 
 class Reader:
@@ -39,18 +39,18 @@ class Reader:
         self._path: Path | None = None
         self._capture: CaptureFile | None = None
 
-    def ask(self, options: Options, what: Any) -> Any:
+    def ask(self, options: ReadOptions, what: Any) -> Any:
         """A `FileResult` for each of a list of files, or the stretch at a pair of file and place (None: no guess)."""
         if isinstance(what, list):
             return self._files(what, options)
         path, start = what
         return self._stretch(path, start, options)
 
-    def _files(self, paths: list[Path], options: Options) -> list[FileResult]:
+    def _files(self, paths: list[Path], options: ReadOptions) -> list[FileResult]:
         found: list[FileResult] = []
         for path in paths:
             try:
-                pieces = stretches(CaptureFile(path), options)
+                pieces = read_segments(CaptureFile(path), options)
                 found.append(list(itertools.takewhile(lambda _: not self._stopped(), pieces)))
             except CaptureError as error:
                 found.append(error)
@@ -58,10 +58,10 @@ class Reader:
                 break
         return found
 
-    def _stretch(self, path: Path, start: int, options: Options) -> Stretch | None:
+    def _stretch(self, path: Path, start: int, options: ReadOptions) -> Segment | None:
         if self._capture is None or path != self._path:
             self._path, self._capture = path, CaptureFile(path)
-        found = guessed_stretch(self._capture, start, options)
+        found = guess_segment(self._capture, start, options)
         self._capture.source.forget(self._capture.size)
         return found
 

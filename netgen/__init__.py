@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         ModelError,
         NetgenError,
         OutputError,
-        SpecMismatch,
+        SpecMismatchError,
         TableError,
     )
     from netgen.capture.series.spec import SeriesSpec
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from netgen.evaluation.usefulness import usefulness
     from netgen.exporters.write import write
     from netgen.model.model import Model
-    from netgen.model.registry import shipped_models
+    from netgen.model.registry import bundled_models
     from netgen.torch_dataset import to_torch
     from netgen.training.train import train
 

@@ -261,10 +261,10 @@ def read_spec(source: Flows | SeriesSpec) -> SeriesSpec:
         return source.spec
     if Path(source).suffix == ".parquet":
         return FlowTable.read(source, rows=False).spec
-    from netgen.model.model import read_about
+    from netgen.model.model import read_model_metadata
     from netgen.model.registry import find_model
 
-    return SeriesSpec.from_json(read_about(find_model(source))["series"])
+    return SeriesSpec.from_json(read_model_metadata(find_model(source))["series"])
 
 
 def _series_options(

@@ -89,14 +89,14 @@ def _read(
     if isinstance(flows, FlowTable):
         return flows
     if not _is_capture(flows):
-        return read_table(flows, like=spec)
+        return read_table(flows, spec_from=spec)
     if Path(flows).suffix == ".safetensors":
         raise InputError(
             f"{flows} is a model, not flows", f"Sample some first: netgen synth --model {flows} --class all"
         )
     labels = None
     if group_by == "flow" and label_by is None:
-        labels = next((path for path in labels_beside(Path(flows)) if is_truth(path)), None)
+        labels = next((path for path in find_ground_truth(Path(flows)) if is_ground_truth(path)), None)
     table = extract(flows, spec_from=spec, labels=labels, group_by=group_by, label_by=label_by, progress=False)
     if labels is not None and not table.classes and LabelFile(labels).rows:
         raise InputError(

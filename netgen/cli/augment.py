@@ -13,7 +13,7 @@ from netgen.cli import options as opt
 
 if TYPE_CHECKING:
     from netgen.capture.table.flow_table import FlowTable
-    from netgen.exporters.write import WriteReport
+    from netgen.exporters.write import WriteResult
 
 
 def augment(
@@ -86,13 +86,13 @@ def augment(
     from netgen import progress
     from netgen.augmentation.augment import Drawing
     from netgen.augmentation.augment import augment as run
-    from netgen.capture.malloc import TENSOR_BYTES, keep_freed
+    from netgen.capture.malloc import TENSOR_BYTES, keep_freed_memory
     from netgen.capture.table.flow_table import FlowTable
     from netgen.cli import output
     from netgen.exporters.write import check_outputs, write
 
     check_outputs(out, card=card, force=force)
-    keep_freed(TENSOR_BYTES)
+    keep_freed_memory(TENSOR_BYTES)
     training: dict[str, Any] = {
         "minutes": minutes, "steps": training_steps, "precision": precision, "validation": validation,
         "resume": resume or None,
@@ -108,7 +108,7 @@ def augment(
             **{name: value for name, value in training.items() if value is not None},
         )  # fmt: skip
     report = write(table, out, seed=seed, force=force, card=card)
-    saved = save_model if table.about["numbers"] else None
+    saved = save_model if table.metadata["numbers"] else None
     if as_json:
         saved_name = str(saved) if saved else None
         json_report = {"wrote": str(out), **report.to_json(), "saved_model": saved_name, **table.summary()}
@@ -132,11 +132,11 @@ def _is_parquet(out: Path) -> bool:
     return file_format == FORMATS[".parquet"]
 
 
-def _print_augmented(table: FlowTable, report: WriteReport) -> None:
+def _print_augmented(table: FlowTable, report: WriteResult) -> None:
     """Print the flows of each class before and after, and why a class was skipped."""
     from netgen.cli.output import bold, file_size, plural, print_line
 
-    metadata, summary = table.about, table.summary()
+    metadata, summary = table.metadata, table.summary()
     _print_counts(metadata)
     for name, reason in metadata["left"].items():
         print_line(f"{name} was skipped: {reason}")

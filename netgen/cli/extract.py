@@ -100,10 +100,10 @@ def extract(
     """Extract flows from captures into a flow table with per-flow byte and packet series."""
     from netgen import api
     from netgen.capture.files import check_output
-    from netgen.capture.malloc import keep_freed
+    from netgen.capture.malloc import keep_freed_memory
     from netgen.cli import output
 
-    keep_freed()
+    keep_freed_memory()
     out = opt.require_suffix(out or Path(_table_name(paths)), ".parquet", "a flow table")
     if not list_names:
         check_output(out, force=force)
@@ -157,7 +157,7 @@ def _warn_if_slow(paths: list[Path]) -> None:
 def _no_flows(extraction: Extraction) -> InputError:
     from netgen.cli.output import format_reasons, plural
 
-    report = extraction.account
+    report = extraction.read_report
     packets, files = plural(report["packets"], "packet"), plural(report["files"], "file")
     return InputError(
         f"no flow in {packets} of {files}{format_reasons(report['skipped'])}",

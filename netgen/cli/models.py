@@ -10,7 +10,7 @@ from netgen.capture.errors import InputError
 from netgen.cli import options as opt
 
 if TYPE_CHECKING:
-    from netgen.model.registry import ShippedModel
+    from netgen.model.registry import BundledModel
 
 
 def models(
@@ -19,12 +19,12 @@ def models(
 ) -> None:
     """List the models that come with netgen, or print the card of one."""
     from netgen.cli import output
-    from netgen.model.registry import find_model, shipped_models
+    from netgen.model.registry import bundled_models, find_model
 
     if name is None:
-        listed = shipped_models()
+        listed = bundled_models()
         if as_json:
-            output.print_json({model.name: {**model.about, "bytes": model.path.stat().st_size} for model in listed})
+            output.print_json({model.name: {**model.metadata, "bytes": model.path.stat().st_size} for model in listed})
         else:
             _print_models(listed)
         return
@@ -37,17 +37,17 @@ def models(
         print(card.read_text("utf-8"))
 
 
-def _print_models(models: list[ShippedModel]) -> None:
+def _print_models(models: list[BundledModel]) -> None:
     from netgen.capture.series.spec import BINS, SeriesSpec, format_duration
     from netgen.cli.output import file_size, new_table, plural, print_line, print_table
 
     table = new_table("model", "class", "trained on", "series", "size")
     for model in models:
-        spec = SeriesSpec.from_json(model.about["series"])
+        spec = SeriesSpec.from_json(model.metadata["series"])
         series = f"{spec.length} x {format_duration(spec.bin_ns)}" if spec.kind == BINS else f"{spec.length} packets"
-        flows = model.about["training"].get("flows", {})
+        flows = model.metadata["training"].get("flows", {})
         first = (model.name, series, file_size(model.path))
-        for name in model.about["classes"]:
+        for name in model.metadata["classes"]:
             trained_on = plural(flows[name], "flow") if name in flows else "?"
             table.add_row(first[0], name, trained_on, *first[1:])
             first = ("", "", "")

@@ -15,7 +15,7 @@ from netgen.capture.errors import visible
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from netgen.exporters.write import WriteReport
+    from netgen.exporters.write import WriteResult
 
 LARGE_BYTES = 10**9  # a file over which the user is warned before it is written
 MAX_DAMAGES = 5  # damaged places that are printed one by one
@@ -145,7 +145,7 @@ def print_read_report(report: dict[str, Any]) -> None:
         print_line(f"{plural(len(others), 'file')} skipped as not a capture, such as {others[0]}")
 
 
-def print_written(report: WriteReport, flows: str, end: str = "") -> None:
+def print_written(report: WriteResult, flows: str, end: str = "") -> None:
     """Print what `netgen.write` wrote; `flows` counts them, `end` says how they were made."""
     for reason, number in report.mended.items():
         print_line(f"{number:,} of {plural(report.flows, 'flow')} repaired for the capture: {reason}")
@@ -161,6 +161,6 @@ def print_written(report: WriteReport, flows: str, end: str = "") -> None:
         print_line("ground truth: ", bold(report.labels[0]), " and ", bold(report.labels[1]))
 
 
-def beside_stdout(report: WriteReport) -> contextlib.AbstractContextManager[Any]:
+def beside_stdout(report: WriteResult) -> contextlib.AbstractContextManager[Any]:
     """Send what is printed to stderr if the capture itself went to stdout."""
     return contextlib.redirect_stdout(sys.stderr) if str(report.path) == "-" else contextlib.nullcontext()

@@ -12,7 +12,7 @@ from netgen.cli import options as opt
 
 if TYPE_CHECKING:
     from netgen.capture.table.flow_table import FlowTable
-    from netgen.exporters.write import WriteReport
+    from netgen.exporters.write import WriteResult
     from netgen.model.model import Model
 
 
@@ -69,12 +69,12 @@ def synth(
     card = out.suffix.lower() == ".parquet" and not no_card
     check_outputs(out, card=card, labels=not no_ground_truth, force=force)
     from netgen import progress
-    from netgen.capture.malloc import TENSOR_BYTES, keep_freed
+    from netgen.capture.malloc import TENSOR_BYTES, keep_freed_memory
     from netgen.cli import output
-    from netgen.model.registry import load, model_with
+    from netgen.model.registry import find_model_for, load
 
-    keep_freed(TENSOR_BYTES)
-    loaded = load(model if model is not None else model_with(list(counts)))
+    keep_freed_memory(TENSOR_BYTES)
+    loaded = load(model if model is not None else find_model_for(list(counts)))
     with progress.reporting(not quiet, progress.flows_bar) as update:
         table = loaded.sample(
             counts, n_flows, seed=seed, guidance=guidance, steps=sampling_steps, device=device, progress=update
@@ -88,14 +88,14 @@ def synth(
             _print_flows(table, report, loaded)
 
 
-def _print_flows(table: FlowTable, report: WriteReport, model: Model) -> None:
+def _print_flows(table: FlowTable, report: WriteResult, model: Model) -> None:
     """Print the classes, what was repaired, and the files."""
     from netgen.cli import output
 
     output.print_classes(table.summary()["classes"])
-    for reason, number in table.about["changed"].items():
+    for reason, number in table.metadata["changed"].items():
         output.print_line(f"{number} of {output.plural(len(table), 'flow')}: {reason}")
-    seed = table.about["seed"]
+    seed = table.metadata["seed"]
     hint = " (choose another with --seed for different flows)" if seed == 0 else ""
     flows = output.plural(report.flows, "synthetic flow")
     output.print_written(report, flows, f", model {model.name}, seed {seed}{hint}")

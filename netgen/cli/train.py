@@ -50,22 +50,22 @@ def train(
 ) -> None:
     """Train a class-conditional diffusion model on labelled flows."""
     from netgen import progress
-    from netgen.capture.malloc import TENSOR_BYTES, keep_freed
+    from netgen.capture.malloc import TENSOR_BYTES, keep_freed_memory
     from netgen.capture.table.flow_table import FlowTable
     from netgen.cli import output
     from netgen.training.train import train as run
 
     out = opt.require_suffix(out or Path(f"{opt.table_stem(flows)}.safetensors"), ".safetensors", "a model")
-    keep_freed(TENSOR_BYTES)
+    keep_freed_memory(TENSOR_BYTES)
     tables = [FlowTable.read(path) for path in flows]
     with progress.reporting(not quiet, progress.training_bar) as update:
         model = run(
             tables, out=out, minutes=minutes, steps=training_steps, seed=seed, device=device, threads=threads,
             precision=precision, preset=preset, encoder=encoder, name=name, validation=validation,
-            holds_flows=store_flows, resume=resume, force=force, progress=update,
+            store_flows=store_flows, resume=resume, force=force, progress=update,
         )  # fmt: skip
     if as_json:
-        output.print_json({"wrote": str(out), **model.about()})
+        output.print_json({"wrote": str(out), **model.metadata()})
     elif not quiet:
         print_model(out, model)
 

@@ -36,7 +36,7 @@ def verify(
         output.print_json(result.to_json())
     elif not quiet:
         _print_checks(result)
-    if result.findings:
+    if result.issues:
         raise typer.Exit(1)
 
 
@@ -45,7 +45,7 @@ def _print_checks(result: Verification) -> None:
     from netgen.cli.output import bold, new_table, plural, print_line, print_table
     from netgen.exporters.verify.issues import CHECKS
 
-    failed = {issue.check: issue for issue in result.findings}
+    failed = {issue.check: issue for issue in result.issues}
     table = new_table("check")
     table.add_column("issues", justify="right")
     table.add_column("rule, or the first packet that breaks it")

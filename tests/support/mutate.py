@@ -237,7 +237,7 @@ def examine(path: Path, group_by: str = "flow") -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # an overflow must not pass for a number
         try:
-            table = netgen.extract([path], group_by=by)
+            table = netgen.extract([path], group_by=group_by)
         except netgen.NetgenError as error:
             said = str(error)
             table = None

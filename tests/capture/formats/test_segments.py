@@ -20,13 +20,13 @@ from netgen.capture.formats import pcap, pcapng, reader
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.formats.source import Source
 from netgen.capture.native import packets
-from netgen.capture.segments import Options, follows, guessed_stretch, stretch_after, stretches
+from netgen.capture.segments import ReadOptions, guess_segment, is_contiguous, read_next_segment, read_segments
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 
 
 NS = 1_000_000_000
-ALL = Options(names="all")
+ALL = ReadOptions(names="all")
 _MANY = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 FRAMES = made.frames(1, 200)
@@ -96,19 +96,19 @@ def read_by_others(path: Any, segment: Any) -> Any:
         patch.setattr(reader, "SEGMENT", segment)
         capture = CaptureFile(path)
         guesses = {
-            start // segment: guessed_stretch(CaptureFile(path), start, ALL)
+            start // segment: guess_segment(CaptureFile(path), start, ALL)
             for start in range(segment, capture.size, segment)
         }
-        true = list(stretches(CaptureFile(path), ALL))
+        true = list(read_segments(CaptureFile(path), ALL))
         right = wrong = 0
         last = None
         for expected in true:
             guess = guesses.get(last.end // segment) if last is not None else None
-            if guess is not None and follows(guess, last):
+            if guess is not None and is_contiguous(guess, last):
                 found = guess
                 right += 1
             else:
-                found = stretch_after(capture, last, ALL)
+                found = read_next_segment(capture, last, ALL)
                 wrong += guess is not None and guess.begin != expected.begin
             equal(found, expected)
             last = found
@@ -248,7 +248,7 @@ def _packets(count: Any, size: Any = 40) -> Any:
 def _stretches(path: Any, segment: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SEGMENT", segment)
-        return list(stretches(CaptureFile(path), ALL)), read_by_others(path, segment)
+        return list(read_segments(CaptureFile(path), ALL)), read_by_others(path, segment)
 
 
 def test_a_packet_without_a_time_at_an_edge_has_the_time_of_the_one_before(tmp_path: Path) -> None:
@@ -266,9 +266,9 @@ def test_a_packet_without_a_time_at_an_edge_has_the_time_of_the_one_before(tmp_p
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(reader, "SEGMENT", segment)
             for last in found[:-1]:
-                guess = guessed_stretch(capture, last.end, ALL)
+                guess = guess_segment(capture, last.end, ALL)
                 begins_simple += guess is not None and guess.unsure
-                assert guess is None or not (guess.unsure and follows(guess, last))
+                assert guess is None or not (guess.unsure and is_contiguous(guess, last))
     assert begins_simple > 9
 
 

@@ -49,9 +49,9 @@ def test_what_is_learnt(capture: Path) -> None:
     assert (len(profile["up_sizes"]), len(profile["gaps_ns"])) == (SIZES, GAPS)
     gaps = np.array(profile["gaps_ns"])
     assert ((abs(gaps / (20 * MS) - 1) < 0.05) | (abs(gaps / (5 * MS) - 1) < 0.05)).all()
-    assert netgen.extract(capture, label="call", threads=2).about == table.about
-    assert KEY not in netgen.extract(capture).about
-    assert KEY not in netgen.extract(capture, label="call", group_by="host").about
+    assert netgen.extract(capture, label="call", threads=2).metadata == table.metadata
+    assert KEY not in netgen.extract(capture).metadata
+    assert KEY not in netgen.extract(capture, label="call", group_by="host").metadata
 
 
 def test_no_address_or_client_port_is_kept(capture: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_reset_needs_no_time_stamp(beside: int, size: int, tmp_path: Path) -> 
     assert set(made.headers[:-1]) == {52, 60}
     roles.check_roles(planned, made, 0)
     write(table(series), tmp_path / "x.pcap")
-    assert verify(tmp_path / "x.pcap").findings == ()
+    assert verify(tmp_path / "x.pcap").issues == ()
     np.testing.assert_array_equal(netgen.extract(tmp_path / "x.pcap", spec_from=table(series)).series()[0], series)
 
 
@@ -270,7 +270,7 @@ def test_the_truth_says_what_became_of_it(capture: Path) -> None:
     flows = table(*(series_of(packets) for packets, *_ in KINDS.values()))
     order = sorted(range(len(rows)), key=lambda row: rows[row]["start_ns"])
     np.testing.assert_array_equal(netgen.extract(capture, spec_from=flows).series(), flows.series()[order])
-    assert verify(capture).findings == ()
+    assert verify(capture).issues == ()
 
 
 def test_a_person_is_told(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def extraction(
     inner: bool = False,
     names: str = "tls",
     strict: bool = False,
-    workers: int = 1,
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> Extraction:
     """Read captures: their flows, with labels, ready to be counted into series.
@@ -115,8 +115,8 @@ def extraction(
         raise InputError(f"flows of at least {min_packets} packets cannot be asked for", "Take 1 or more")
     if names not in ("tls", "all"):
         raise InputError(f"there are no names {names!r} to look for", "Choose tls or all")
-    if workers < 1:
-        raise InputError(f"{workers} threads and processes cannot read", "Take 1 or more")
+    if threads < 1:
+        raise InputError(f"{threads} threads and processes cannot read", "Take 1 or more")
     spec = spec or spec_from_options(view, bin_ns, length)
     if group_by not in BY:
         raise InputError(f"flows cannot be made by {group_by!r}", f"Choose one of {', '.join(BY)}")
@@ -127,7 +127,7 @@ def extraction(
     inputs = find_inputs([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     wanted = "all" if names == "all" or label_by == "sni" else "tls"
     options = ReadOptions(inner, wanted)
-    read = _read(inputs, assembler, read_report, options, strict=strict, workers=workers, progress=progress)
+    read = _read(inputs, assembler, read_report, options, strict=strict, threads=threads, progress=progress)
     if not read_report.files:
         where = ", ".join(str(path) for path in dict.fromkeys(each.path.parent for each in inputs)) or "what was named"
         raise CaptureError(f"no capture was found among {len(inputs)} files in {where}", HINT)
@@ -143,7 +143,7 @@ def _read(
     options: ReadOptions,
     *,
     strict: bool,
-    workers: int,
+    threads: int,
     progress: Progress | None,
 ) -> list[Input]:
     """Read all captures into flows; which of the files they are."""
@@ -151,7 +151,7 @@ def _read(
     known = all(each.size for each in inputs)
     total = sum(each.size for each in inputs) if known else None
     finished = 0
-    for capture in read_captures(inputs, options, workers):
+    for capture in read_captures(inputs, options, threads):
         finished += capture.input.size
         if capture.refused is not None:
             if capture.input.named:

@@ -87,7 +87,7 @@ def short_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def digest(path: Any, out: Any, jobs: Any) -> Any:
-    extraction(path, workers=jobs, names="all").write(out, force=True)
+    extraction(path, threads=jobs, names="all").write(out, force=True)
     return hashlib.sha256(out.read_bytes()).hexdigest()
 
 
@@ -114,16 +114,16 @@ def test_any_number_of_processes_gives_the_same_bytes(folder: Any, short_segment
 
 
 def test_each_file_is_told_of_whoever_read_it(folder: Any, short_segments: Any) -> None:
-    read_report = extract(folder, workers=1).metadata["read_report"]
+    read_report = extract(folder, threads=1).metadata["read_report"]
     short_segments()
     seen = []
-    several = extract(folder, workers=2, progress=lambda done, total: seen.append(done)).metadata["read_report"]
+    several = extract(folder, threads=2, progress=lambda done, total: seen.append(done)).metadata["read_report"]
     assert several == read_report
     assert read_report["not_captures"] == ["captures/h.txt", "captures/small/empty.pcap"]
     assert [each["file"] for each in read_report["damaged"]] == ["captures/d.pcap"]
     assert seen == sorted(seen)
     with pytest.raises(CaptureError, match=r"h\.txt is no capture"):
-        extract([folder / "a.pcap", folder / "h.txt"], workers=2)
+        extract([folder / "a.pcap", folder / "h.txt"], threads=2)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -131,7 +131,7 @@ def test_progress_goes_on_with_each_stretch_up_to_the_end(folder: Any, short_seg
     short_segments()
     paths = [folder / name for name in ("a.pcap", "b.pcapng", "g.pcapng")]
     seen = []
-    extract(paths, workers=jobs, progress=lambda done, total: seen.append((done, total)))
+    extract(paths, threads=jobs, progress=lambda done, total: seen.append((done, total)))
     total = sum(path.stat().st_size for path in paths)
     assert seen == sorted(seen)
     assert seen[-1] == (total, total)
@@ -203,7 +203,7 @@ def test_a_process_that_ends_is_told_of_and_the_others_end_too(folder: Any, shor
     """As when memory is short and the kernel picks one."""
     short_segments("os._exit(7)")
     with pytest.raises(NetgenError, match="a process that read captures ended with code 7") as caught:
-        extract(folder / "a.pcap", workers=3)
+        extract(folder / "a.pcap", threads=3)
     assert "-j" in caught.value.hint
     del caught
     gc.collect()
@@ -213,7 +213,7 @@ def test_a_process_that_ends_is_told_of_and_the_others_end_too(folder: Any, shor
 def test_an_error_in_a_process_is_raised_here(folder: Any, short_segments: Any) -> None:
     short_segments("raise ZeroDivisionError('in a worker')")
     with pytest.raises(ZeroDivisionError, match="in a worker"):
-        extract(folder / "a.pcap", workers=2)
+        extract(folder / "a.pcap", threads=2)
     gc.collect()
     assert not children()
 
@@ -221,7 +221,7 @@ def test_an_error_in_a_process_is_raised_here(folder: Any, short_segments: Any) 
 def test_no_process_is_left_behind_when_a_capture_is_refused(folder: Any, short_segments: Any) -> None:
     short_segments()
     with pytest.raises(CaptureError, match="is damaged"):
-        extract([folder / "d.pcap", folder / "a.pcap"], workers=3, strict=True)
+        extract([folder / "d.pcap", folder / "a.pcap"], threads=3, strict=True)
     gc.collect()
     assert not children()
 

@@ -391,7 +391,7 @@ def test_a_named_pipe_is_read(tmp_path: Path, plain: Any, kind: str | None, jobs
     expected = read(path)
     path.unlink()
     with pipe(path, PACK[kind](plain) if kind else plain):
-        table = extract(path, workers=jobs)
+        table = extract(path, threads=jobs)
     assert (table.table, table.metadata["read_report"]) == expected
 
 

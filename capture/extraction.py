@@ -91,7 +91,7 @@ class Extraction:
         series = (
             np.concatenate([dense(each) for _, each in parts]) if parts else np.zeros((0, *self.spec.shape), np.int64)
         )
-        return FlowTable.of(columns.combine_chunks(), series, self.spec, self._about())
+        return FlowTable.of(columns.combine_chunks(), series, self.spec, self._metadata())
 
     def write(self, path: str | os.PathLike[str], *, force: bool = False) -> dict[str, Any]:
         """Write the table to a Parquet file, a block of rows at a time: whole or not at all.
@@ -106,8 +106,8 @@ class Extraction:
             for columns, cells in self._parts():
                 writer.write(columns, cells)
                 tally.add(columns)
-            writer.about = self._about()
-        return tally.summary(self.spec, writer.about)
+            writer.metadata = self._metadata()
+        return tally.summary(self.spec, writer.metadata)
 
     @property
     def read_report(self) -> dict[str, Any]:
@@ -118,9 +118,9 @@ class Extraction:
         """Server names of the rows, what said them, their class, and their traffic; the most bytes first."""
         totals: dict[tuple[str, str], list[int]] = {}
         for first in range(0, len(self), BLOCK):
-            about = self.rows.about(first, min(first + BLOCK, len(self)))
-            said = zip(about["name"].to_pylist(), about["name_from"].to_pylist(), strict=True)
-            for name, packets, volume in zip(said, about["packets"].tolist(), about["bytes"].tolist(), strict=True):
+            rows = self.rows.columns(first, min(first + BLOCK, len(self)))
+            names = zip(rows["server_name"].to_pylist(), rows["server_name_source"].to_pylist(), strict=True)
+            for name, packets, volume in zip(names, rows["packets"].tolist(), rows["bytes"].tolist(), strict=True):
                 if name[0] is not None:
                     total = totals.setdefault(name, [0, 0, 0])
                     total[:] = total[0] + 1, total[1] + packets, total[2] + volume
@@ -139,10 +139,10 @@ class Extraction:
         done = 0
         for cells, cut in self._blocks():
             last = done + len(cut)
-            about = self.rows.about(done, last)
-            labels, sources = self._labels(done, last, about)
+            rows = self.rows.columns(done, last)
+            labels, sources = self._labels(done, last, rows)
             if self._profiled:
-                self._profile.end(labels, numbers(about["protocol"]), numbers(about["dst_port"]))
+                self._profile.end(labels, numbers(rows["protocol"]), numbers(rows["dst_port"]))
             self._account.notes[AFTER[self.spec.view]] += int(cut.sum())
             columns = flow_columns(
                 last - done,
@@ -151,20 +151,20 @@ class Extraction:
                 source=sources,
                 synthetic=False,
                 truncated_packets=cut,
-                **about,
+                **rows,
             )
             self._assembler.release()
             yield columns, cells
             done = last
 
-    def _labels(self, first: int, last: int, about: dict[str, Any]) -> tuple[list[str | None], list[str]]:
+    def _labels(self, first: int, last: int, rows: dict[str, Any]) -> tuple[list[str | None], list[str]]:
         """The class of each of some rows, and the name of its capture."""
         labels, sources = list[str | None](), list[str]()
         capture = self.rows.capture[first:last]
         edges = [0, *(np.flatnonzero(np.diff(capture)) + 1).tolist(), len(capture)]
         for begin, end in itertools.pairwise(edges):
             here = self._inputs[int(capture[begin])]
-            labels += self._labeller(here.path, {name: column[begin:end] for name, column in about.items()})
+            labels += self._labeller(here.path, {name: column[begin:end] for name, column in rows.items()})
             sources += [here.source] * (end - begin)
         return labels, sources
 
@@ -173,7 +173,7 @@ class Extraction:
         # profiles are of classes, so nothing is counted where no row can have one
         return self.rows.are_flows and self._labeller.may_label
 
-    def _about(self) -> dict[str, Any]:
+    def _metadata(self) -> dict[str, Any]:
         self._account.notes.update(self._labeller.notes())
         profile = self._profile.to_json()
         return {"made_by": "extract", "read_report": self.read_report} | ({KEY: profile} if profile else {})

@@ -60,7 +60,7 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
     facts = table.summary()
     facts["read_report"]["warnings"].pop(AFTER[BINS], None)  # of bins that are not shown
     start = table.table["start_ns"].drop_null()
-    names = sorted(set(table.table["name"].drop_null().to_pylist()))
+    names = sorted(set(table.table["server_name"].drop_null().to_pylist()))
     return {
         "file": str(path),
         "kind": "capture",

@@ -174,7 +174,9 @@ def real_table(shared_data: Path) -> "Callable[[str], FlowTable]":
     """Function: the name of a real set to its flow table, with the automatic bin width; each read once."""
     from netgen.capture.importers.traces import import_traces
 
-    return functools.cache(lambda name: import_traces(shared_data / "series" / f"{name}.parquet", sizes=SIZES[name]))
+    return functools.cache(
+        lambda name: import_traces(shared_data / "series" / f"{name}.parquet", size_unit=SIZES[name])
+    )
 
 
 @pytest.fixture

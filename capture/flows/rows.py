@@ -17,7 +17,7 @@ from netgen.capture.flows.assemble import Assembler, Flows
 from netgen.capture.table.arrow_utils import arrow, few_strings, numbers, strings
 
 #: Columns that tell what a row is, as in the flow table.
-ABOUT = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "name", "name_from")
+FLOW_COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "server_name", "server_name_source")
 
 
 @dataclasses.dataclass(eq=False)
@@ -55,8 +55,8 @@ class FlowRows:
         """Whether each row is one flow."""
         return self._columns is None
 
-    def about(self, first: int, last: int) -> dict[str, Any]:
-        """Columns that tell what rows `first` to `last` - 1 are: those of `ABOUT`, start, duration and totals."""
+    def columns(self, first: int, last: int) -> dict[str, Any]:
+        """Columns that tell what rows `first` to `last` - 1 are: those of `FLOW_COLUMNS`, start, duration and totals."""
         here = slice(first, last)
         columns: dict[str, Any] = {name: getattr(self, name)[here] for name in ("start_ns", "packets", "bytes")}
         columns["duration_ns"] = self.end_ns[here] - columns["start_ns"]
@@ -69,7 +69,7 @@ class FlowRows:
         at = np.searchsorted(which, self._named[begin:end])
         at = at[which[at] == self._named[begin:end]]
         names = [self._names[flow] for flow in which[at].tolist()]
-        for place, name in enumerate(("name", "name_from")):
+        for place, name in enumerate(("server_name", "server_name_source")):
             columns[name] = few_strings(len(which), at, [each[place] for each in names])
         return columns
 
@@ -134,7 +134,7 @@ def _ends(flows: Flows) -> dict[str, pa.Array]:
         columns[f"{name}_port"] = arrow(np.maximum(port, 0).astype(np.uint16), port < 0)
     vlan = key["vlan"]
     columns["vlan"] = arrow((vlan & 0xFFF).astype(np.uint16), vlan < 0)
-    return {name: columns[name] for name in ABOUT[:6]}
+    return {name: columns[name] for name in FLOW_COLUMNS[:6]}
 
 
 def _told(flows: Flows, assembler: Assembler) -> Iterator[tuple[int, str]]:
@@ -180,7 +180,7 @@ def _merged(
     merged = {name: pa.nulls(count, column.type) for name, column in columns.items()}
     lowest, highest = (reduced(how, flows.key["protocol"]) for how in (np.minimum, np.maximum))
     merged["protocol"] = arrow(lowest, lowest != highest)
-    for place, name in enumerate(("name", "name_from")):
+    for place, name in enumerate(("server_name", "server_name_source")):
         merged[name] = strings([each[place] for each in loudest])
     if group_by == "host":
         merged["src"] = columns["src"].take(arrow(order[first]))

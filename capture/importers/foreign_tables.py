@@ -25,7 +25,7 @@ from netgen.capture.table.flow_table import FLOW_COLUMNS, METADATA_KEY, FlowTabl
 LABELS = ("label", "class")
 
 #: Columns that are taken over as they are.
-_KEPT = ("source", "start_ns", "src", "dst", "name")
+_KEPT = ("source", "start_ns", "src", "dst", "server_name")
 
 _NEED = (
     f"It needs the columns {', '.join(CHANNELS)}, or {' and '.join(VIEWS[PACKETS])}, each with a list of numbers "
@@ -62,12 +62,12 @@ def read_table(path: str | os.PathLike[str], *, spec_from: SeriesSpec | None = N
     except (pa.ArrowException, OSError, ValueError) as error:
         raise TableError(f"{path} is no flow table: {str(error).splitlines()[0]}", _NEED) from error
     try:
-        kind = PACKETS if _has(table, VIEWS[PACKETS]) and not _has(table, CHANNELS) else BINS
-        series = np.stack([_channel(table, channel) for channel in VIEWS[kind]], axis=1)
+        view = PACKETS if _has(table, VIEWS[PACKETS]) and not _has(table, CHANNELS) else BINS
+        series = np.stack([_channel(table, channel) for channel in VIEWS[view]], axis=1)
     except (KeyError, ValueError, pa.ArrowException) as error:
         what = error.args[0] if error.args else "?"
         raise TableError(f"{path} is no flow table: {str(what).splitlines()[0]}", _NEED) from error
-    whole = series if kind == BINS else series[:, 1:]
+    whole = series if view == BINS else series[:, 1:]
     if whole.size and whole.min() < 0:
         raise TableError(
             f"{path} has negative numbers in its series", "Bytes and packets of a bin, and gaps, are 0 or more"
@@ -76,7 +76,7 @@ def read_table(path: str | os.PathLike[str], *, spec_from: SeriesSpec | None = N
     series = np.pad(series, ((0, 0), (0, 0), (0, short)))
     width = spec_from.bin_ns if spec_from is not None and spec_from.view == BINS else NS
     length = series.shape[2]
-    spec = SeriesSpec(bin_ns=width, length=length) if kind == BINS else SeriesSpec.packets(length)
+    spec = SeriesSpec(bin_ns=width, length=length) if view == BINS else SeriesSpec.packets(length)
     known = {name: table[name] for name in _KEPT if name in table.column_names}
     columns = {name: _taken(column, FLOW_COLUMNS.field(name).type) for name, column in known.items()}
     label = next((name for name in table.column_names if name.lower() in LABELS), None)

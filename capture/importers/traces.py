@@ -77,7 +77,7 @@ def import_traces(
         Parquet with columns ``label, t_us, signed_bytes`` (lists; ``split`` and ``sample_id`` if
         there), or CSV with columns ``time`` (seconds), ``size`` and, unless sizes are signed,
         ``direction``; ``trace`` numbers the traces of one file and ``label`` names their class.
-    sizes : {"ip", "frame", "payload"}
+    size_unit : {"ip", "frame", "payload"}
         What the sizes count. IP bytes are stored: frames lose 14, payloads gain 40.
     split : str or sequence of str, optional
         Only the rows of these splits.
@@ -102,7 +102,7 @@ def import_traces(
         If the file is none of these, or nothing is left of it.
     """
     if size_unit not in SIZES:
-        raise InputError(f"sizes {size_unit!r} are not known", f"Take one of: {', '.join(SIZES)}")
+        raise InputError(f"size_unit {size_unit!r} is not known", f"Take one of: {', '.join(SIZES)}")
     for name in (label, *(relabel or {}).values()):
         check_label(name)
     spec = spec or spec_from_options(view, bin_ns, length)
@@ -172,7 +172,7 @@ def import_traces(
         packets=np.bincount(flow, minlength=len(rows)),
         bytes=np.bincount(flow, weights=size, minlength=len(rows)).astype(np.int64),
         truncated_packets=cut,
-        metadata={"made_by": "import", "sizes": size_unit, "read_report": read_report},
+        metadata={"made_by": "import", "size_unit": size_unit, "read_report": read_report},
     )
 
 

@@ -89,29 +89,29 @@ class Labeller:
             self.file = LabelFile(labels, options)
         self.classes = ClassTable(sni_table) if label_by == "sni" else None
 
-    def __call__(self, path: Path, about: dict[str, Any]) -> list[str | None]:
+    def __call__(self, path: Path, columns: dict[str, Any]) -> list[str | None]:
         """The class of each of some rows of a capture, or None.
 
         Parameters
         ----------
         path : Path
             The capture.
-        about : dict
-            What the rows are, as `netgen.capture.flows.rows.Rows.about` tells it.
+        columns : dict
+            What the rows are, as `netgen.capture.flows.rows.Rows.columns` tells it.
         """
         choices: list[list[str | None]] = []
-        count = len(about["start_ns"])
+        count = len(columns["start_ns"])
         if self.file is None and self.label_by is None:
             return [self.label] * count
         if self.file is not None:
-            ends = (about[name].to_pylist() for name in ("src", "src_port", "dst", "dst_port", "protocol"))
-            choices.append(self.file.classes_of(*ends, about["start_ns"].tolist(), about["duration_ns"].tolist()))
+            ends = (columns[name].to_pylist() for name in ("src", "src_port", "dst", "dst_port", "protocol"))
+            choices.append(self.file.classes_of(*ends, columns["start_ns"].tolist(), columns["duration_ns"].tolist()))
         if self.label_by == "folder":
             choices.append([folder_name(path)] * count)
         elif self.label_by == "file":
             choices.append([file_stem(path)] * count)
         elif self.classes is not None:
-            choices.append([self.classes.class_of(name) for name in about["name"].to_pylist()])
+            choices.append([self.classes.class_of(name) for name in columns["server_name"].to_pylist()])
         return first_known(*choices, [self.label] * count)
 
     @property

@@ -130,7 +130,7 @@ def read_profiles(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The profiles in the notes of a table, or of the tables that it was joined of."""
     if KEY in metadata:
         return dict(metadata[KEY])
-    return merged(read_profiles(part) for part in metadata.get("parts", ()) if isinstance(part, Mapping))
+    return merged(read_profiles(part) for part in metadata.get("tables", ()) if isinstance(part, Mapping))
 
 
 def merged(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class SeriesSpec:
     def __post_init__(self) -> None:
         if VIEWS.get(self.view) != tuple(self.channels):
             raise InputError(
-                f"a series of kind {self.view!r} with channels {self.channels} is not known here",
+                f"a {self.view!r} series with channels {self.channels} is not known here",
                 "Make the file anew with this version of netgen",
             )
         if not 4 <= self.length <= 4096 or self.length % 4:
@@ -124,7 +124,7 @@ class SeriesSpec:
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON types, with the unit of each channel."""
         return {
-            "kind": self.view,
+            "view": self.view,
             "length": self.length,
             **({"bin_ns": self.bin_ns} if self.view == BINS else {}),
             "channels": list(self.channels),
@@ -134,10 +134,11 @@ class SeriesSpec:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> SeriesSpec:
         """The spec that `to_json` wrote."""
+        view = data["view"] if "view" in data else data["kind"]  # models of format 5 and before say "kind"
         return cls(
-            bin_ns=int(data["bin_ns"]) if data["kind"] == BINS else 0,
+            bin_ns=int(data["bin_ns"]) if view == BINS else 0,
             length=int(data["length"]),
-            view=data["kind"],
+            view=view,
             channels=tuple(data["channels"]),
         )
 
@@ -164,7 +165,7 @@ def spec_from_options(view: str, bin_ns: int | None, length: int) -> SeriesSpec 
         If there is none such.
     """
     if view not in VIEWS:
-        raise InputError(f"there are no series of kind {view!r}", f"Choose one of {', '.join(VIEWS)}")
+        raise InputError(f"there are no series of {view!r}", f"Choose one of {', '.join(VIEWS)}")
     if view == PACKETS:
         if bin_ns is not None:
             raise InputError("a series of packets has no bins", "Leave the bin width out, or take --kind bins")

@@ -54,11 +54,11 @@ FLOW_COLUMNS = pa.schema(
         pa.field("dst", pa.string()),
         pa.field("dst_port", pa.uint16()),
         pa.field("vlan", pa.uint16()),
-        pa.field("name", pa.string()),  # name of the server, where the capture shows it
-        pa.field("name_from", pa.string()),  # what said it: tls, quic or dns
+        pa.field("server_name", pa.string()),  # name of the server, where the capture shows it
+        pa.field("server_name_source", pa.string()),  # what said it: tls, quic or dns
         pa.field("packets", pa.int64(), nullable=False),  # of the whole flow
         pa.field("bytes", pa.int64(), nullable=False),  # IP bytes of the whole flow
-        pa.field("cut_packets", pa.int64(), nullable=False),  # of those, after the last that the series holds
+        pa.field("truncated_packets", pa.int64(), nullable=False),  # of those, after the last that the series holds
     ]
 )
 
@@ -108,7 +108,7 @@ class FlowTable:
         given = dict(columns)
         given.setdefault("flow", np.arange(rows))
         given.setdefault("synthetic", False)
-        given.setdefault("cut_packets", 0)
+        given.setdefault("truncated_packets", 0)
         for name, values in totals_of(series, spec).items():
             given.setdefault(name, values)
         return cls.of(flow_columns(rows, **given), series, spec, metadata)
@@ -283,7 +283,7 @@ def read_metadata(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[st
 class TableSummary:
     """Counts what a table holds, some rows at a time."""
 
-    _TOTALS = ("packets", "bytes", "cut_packets")
+    _TOTALS = ("packets", "bytes", "truncated_packets")
 
     def __init__(self) -> None:
         self._classes: dict[str | None, dict[str, int]] = {}
@@ -448,7 +448,7 @@ def concat(tables: Iterable[FlowTable]) -> FlowTable:
     joined = pa.concat_tables([each.table for each in tables]).combine_chunks()
     joined = joined.set_column(0, FLOW_COLUMNS.field("flow"), arrow(np.arange(joined.num_rows)))
     return FlowTable(
-        joined, first.spec, dict(first.metadata) if len(tables) == 1 else {"parts": [t.metadata for t in tables]}
+        joined, first.spec, dict(first.metadata) if len(tables) == 1 else {"tables": [t.metadata for t in tables]}
     )
 
 

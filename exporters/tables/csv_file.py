@@ -29,6 +29,6 @@ def write_csv(table: FlowTable, path: Path) -> None:
         for at in range(0, len(table), _BLOCK):
             part = FlowTable(table.table.slice(at, _BLOCK), table.spec)
             flat = part.series().reshape(len(part), -1)
-            metadata = [part.table[name].combine_chunks() for name in FLOW_COLUMNS.names]
-            columns = [*metadata, *(pa.array(column) for column in flat.T.copy())]
+            leading = [part.table[name].combine_chunks() for name in FLOW_COLUMNS.names]
+            columns = [*leading, *(pa.array(column) for column in flat.T.copy())]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))

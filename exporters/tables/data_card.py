@@ -41,11 +41,11 @@ COLUMNS = {
     "dst": "address of the other side",
     "dst_port": "its port",
     "vlan": "VLAN number",
-    "name": "name of the server",
-    "name_from": "what said it: tls, quic or dns",
+    "server_name": "name of the server",
+    "server_name_source": "what said it: tls, quic or dns",
     "packets": "packets of the whole flow",
     "bytes": "IP bytes of the whole flow",
-    "cut_packets": "packets after the last that the series holds",
+    "truncated_packets": "packets after the last that the series holds",
 }
 
 #: Notes of a table drawn from a model, and what they are called here.
@@ -174,8 +174,8 @@ def _making(metadata: dict[str, Any], name: str) -> list[str]:
     """What the table's notes say of where it comes from."""
     if metadata.get("made_by") == "augment":
         return _topped_up(metadata)
-    if "parts" in metadata:
-        said = [f"* {_brief(part)}" for part in metadata["parts"]]
+    if "tables" in metadata:
+        said = [f"* {_brief(part)}" for part in metadata["tables"]]
         return ["Joined of these tables:\n", *said, ""]
     if metadata.get("made_by") != "synth":
         return [_brief(metadata) + ".\n"]
@@ -201,7 +201,7 @@ def _topped_up(metadata: dict[str, Any]) -> list[str]:
     facts = [(what, metadata[key]) for key, what in FACTS.items() if key in metadata]
     facts += [("steps of training", metadata["training"]["steps"])] if "steps" in metadata.get("training", {}) else []
     origin = (
-        _brief(metadata["parts"][0]).replace("Made by", "That table was made by").replace("The table", "That table")
+        _brief(metadata["tables"][0]).replace("Made by", "That table was made by").replace("The table", "That table")
     )
     jitter = metadata.get("jittered", {})
     near, share = jitter.get("flows", {}), f" --jitter {jitter['share']:g}" if jitter and "trial" not in jitter else ""
@@ -229,8 +229,8 @@ def _changed(metadata: dict[str, Any]) -> list[str]:
 
 
 def _brief(metadata: dict[str, Any]) -> str:
-    if "made_by" not in metadata and "parts" in metadata:
-        return f"The table was joined of {len(metadata['parts'])} tables"
+    if "made_by" not in metadata and "tables" in metadata:
+        return f"The table was joined of {len(metadata['tables'])} tables"
     if "made_by" not in metadata:
         return "The table does not say how it was made"
     facts = [f"{what} {metadata[key]}" for key, what in FACTS.items() if key in metadata]

@@ -227,7 +227,7 @@ class Augmentation:
                 f"no class has fewer flows than {most}: there is no synthetic flow to write",
                 "Ask for more: --to NUMBER",
             )
-        return dataclasses.replace(self.flows, metadata={**self._about(), "parts": [self.flows.metadata]})
+        return dataclasses.replace(self.flows, metadata={**self._about(), "tables": [self.flows.metadata]})
 
     def fill(
         self,
@@ -260,7 +260,7 @@ class Augmentation:
                 "jittered": close,
                 **{key: drawn.metadata[key] for key in facts},
                 "training": {key: model.training[key] for key in KEPT if key in model.training},
-                "parts": [self.flows.metadata, drawn.metadata],
+                "tables": [self.flows.metadata, drawn.metadata],
             },
         )
 

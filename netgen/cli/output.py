@@ -118,11 +118,14 @@ def print_classes(classes: dict[str, dict[str, int]]) -> None:
     keys = ("flows", "packets", "bytes", "cut_packets")
     table = new_table("class", numbers=("flows", "packets", "bytes", "truncated packets"))
     for name, row in classes.items():
-        table.add_row(name, *(f"{row[key]:,}" for key in keys))
+        rows.add_row(name, *(f"{row[key]:,}" for key in ("flows", "packets", "bytes", "truncated_packets")))
     if len(classes) > 1:
-        table.add_section()
-        table.add_row("all", *(f"{sum(row[key] for row in classes.values()):,}" for key in keys))
-    print_table(table)
+        rows.add_section()
+        totals = [
+            sum(row[key] for row in classes.values()) for key in ("flows", "packets", "bytes", "truncated_packets")
+        ]
+        rows.add_row("all", *(f"{total:,}" for total in totals))
+    _show(rows)
 
 
 def print_read_report(report: dict[str, Any]) -> None:

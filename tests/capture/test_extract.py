@@ -55,7 +55,7 @@ def rows(table: Any, *names: Any) -> Any:
 
 def test_a_capture_becomes_flows_with_series(pcap_file: Any, frames: Any) -> None:
     table = extract([pcap_file(frames)], bin_ns=NS, length=8)
-    assert rows(table, "src", "src_port", "dst", "dst_port", "protocol", "packets", "bytes", "cut_packets") == [
+    assert rows(table, "src", "src_port", "dst", "dst_port", "protocol", "packets", "bytes", "truncated_packets") == [
         (A, 1000, B, 443, 6, 4, 40 + 40 + 1500 + 2040, 1),
         (A, 5000, C, 53, 17, 1, 40, 0),
     ]
@@ -100,7 +100,7 @@ def test_the_bin_width_is_given_or_another_tables_or_fits_the_flows(pcap_file: A
     auto = extract([path], group_by="capture")
     assert auto.spec.length == 128
     assert 9 * NS < auto.spec.span_ns < 10 * NS
-    assert auto.table["cut_packets"].to_pylist() == [0]
+    assert auto.table["truncated_packets"].to_pylist() == [0]
 
 
 def test_the_same_series_come_out_whether_the_width_is_given_or_found(pcap_file: Any, frames: Any) -> None:
@@ -192,12 +192,12 @@ def test_server_names_are_columns_and_labels(pcap_file: Any, packet: Any, tmp_pa
         ]
     )
     table = extract([path], label_by="sni", label="rest")
-    assert rows(table, "name", "label") == [
+    assert rows(table, "server_name", "label") == [
         ("a.nflxvideo.net", "netflix"),
         ("www.example.org", "rest"),
         (None, "rest"),
     ]
-    assert rows(extract([path], group_by="capture", label_by="sni"), "name", "label") == [
+    assert rows(extract([path], group_by="capture", label_by="sni"), "server_name", "label") == [
         ("a.nflxvideo.net", "netflix")
     ]
     mine = tmp_path / "mine.csv"
@@ -251,7 +251,7 @@ def test_a_capture_of_headers_only_is_an_empty_table(pcap_file: Any, tmp_path: P
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"by": "packet"}, "by 'packet'"),
+        ({"group_by": "packet"}, "by 'packet'"),
         ({"label_by": "colour"}, "by 'colour'"),
         ({"min_packets": 0}, "at least 0 packets"),
         ({"length": 3}, "3 bins"),
@@ -259,7 +259,7 @@ def test_a_capture_of_headers_only_is_an_empty_table(pcap_file: Any, tmp_path: P
         ({"idle_timeout_ns": -1}, "idle timeout"),
         ({"labels": "none.csv"}, "none.csv"),
         ({"sni_table": "none.csv"}, "not used"),
-        ({"labels": "none.csv", "by": "capture"}, "cannot label a capture"),
+        ({"labels": "none.csv", "group_by": "capture"}, "cannot label a capture"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused_before_reading(options: Any, said: str) -> None:
@@ -324,7 +324,7 @@ def test_real_folders_have_a_balanced_account_and_their_classes(shared_data: Pat
     assert read_report["packets"] == sum(
         each["dpkt_packets"] for name, each in truth.items() if "iot_setup/test/" in name
     )
-    inside = table.series()[:, 2:].sum(axis=(1, 2)) + np.array(table.table["cut_packets"].to_pylist())
+    inside = table.series()[:, 2:].sum(axis=(1, 2)) + np.array(table.table["truncated_packets"].to_pylist())
     assert inside.tolist() == table.table["packets"].to_pylist()
 
 

@@ -252,7 +252,9 @@ def examine(path: Path, group_by: str = "flow") -> str:
     assert read_report["flows"] == len(table), "the table has other flows than the account"
     series = table.series()
     assert (series >= 0).all(), "less than nothing in a bin"
-    assert series[:, 2:].sum() + sum(table.table["cut_packets"].to_pylist()) == sum(packets), "series lack packets"
+    assert series[:, 2:].sum() + sum(table.table["truncated_packets"].to_pylist()) == sum(packets), (
+        "series lack packets"
+    )
     assert min(table.table["duration_ns"].to_pylist(), default=0) >= 0, "a flow ends before it begins"
     return "damaged" if read_report["damaged"] else "whole"
 

@@ -77,7 +77,7 @@ def talk(packet: Any, *steps: Any) -> Any:
 def test_both_directions_are_one_flow_and_up_is_from_the_initiator(packet: Any, flows_of: Any) -> None:
     steps = talk(packet, (0, "A", SYN), (1, "B", SYN | ACK), (2, "A", ACK), (3, "B", ACK, 2, 100))
     table = flows_of(steps, spec=SeriesSpec(NS, 8))
-    assert rows(table, "protocol", "src", "src_port", "dst", "dst_port", "vlan", "name") == [
+    assert rows(table, "protocol", "src", "src_port", "dst", "dst_port", "vlan", "server_name") == [
         (6, A, 1000, B, 80, None, None)
     ]
     assert rows(table, "start_ns", "duration_ns", "packets", "bytes") == [(T, 3 * NS, 4, 260)]
@@ -360,21 +360,21 @@ def test_only_the_initiator_says_a_flows_name_and_says_it_once(packet: Any, flow
         (7, from_a(1, film, port=2)),
         (8, from_b(1, b"")),
     ]
-    assert rows(flows_of(steps), "name", "name_from") == [
+    assert rows(flows_of(steps), "server_name", "server_name_source") == [
         ("a.nflxvideo.net", "tls"),
         ("www.example.org", "tls"),
         ("a.nflxvideo.net", "tls"),
     ]
-    assert rows(flows_of(steps[1:2]), "name") == ["www.example.org"]  # whoever sent the first packet
+    assert rows(flows_of(steps[1:2]), "server_name") == ["www.example.org"]  # whoever sent the first packet
 
 
 def test_who_is_the_initiator_may_become_known_after_the_name(packet: Any, flows_of: Any) -> None:
     """B's hello comes first, then A's SYN: it was a server's after all."""
     hello = hellos.hello(b"www.example.org")
     steps = [(0, tcp(packet, ACK, 5, "B", hello)), (1, tcp(packet, SYN, 1))]
-    assert rows(flows_of(steps), "src", "name") == [(A, None)]
+    assert rows(flows_of(steps), "src", "server_name") == [(A, None)]
     steps = [(0, tcp(packet, ACK, 2, "A", hello)), (1, tcp(packet, SYN | ACK, 1, "B"))]
-    assert rows(flows_of(steps), "src", "name") == [(A, "www.example.org")]
+    assert rows(flows_of(steps), "src", "server_name") == [(A, "www.example.org")]
 
 
 def dns(packet: Any, name: Any, *addresses: Any, client: Any = A) -> Any:
@@ -399,7 +399,7 @@ def test_dns_names_later_flows_between_the_client_and_the_address(packet: Any, f
         (9, packet.udp4(7, 443, quic, A, B)),
         (10, tcp(packet, ACK, 1, "A", hellos.hello(b"tls.example.org"))),
     ]
-    asked = ("src_port", "name", "name_from")
+    asked = ("src_port", "server_name", "server_name_source")
     named = {port: (name, source) for port, name, source in rows(flows_of(steps, names="all"), *asked) if port != 53}
     assert named == {
         1: (None, None),
@@ -418,9 +418,9 @@ def test_dns_names_later_flows_between_the_client_and_the_address(packet: Any, f
 def test_dns_of_one_capture_names_no_flow_of_another(packet: Any, pcap_file: Any) -> None:
     one = pcap_file([(T, dns(packet, "one.example.org", B))], "a.pcap")
     two = pcap_file([(T + NS, packet.udp4(2, 9, b"", A, B))], "b.pcap")
-    assert rows(extract([one, two], names="all"), "name")[1:] == [None]
+    assert rows(extract([one, two], names="all"), "server_name")[1:] == [None]
     both = pcap_file([(T, dns(packet, "one.example.org", B)), (T + NS, packet.udp4(2, 9, b"", A, B))], "c.pcap")
-    assert rows(extract(both, names="all"), "name")[1:] == ["one.example.org"]
+    assert rows(extract(both, names="all"), "server_name")[1:] == ["one.example.org"]
 
 
 # -- put together ----------------------------------------------------------------------------------

@@ -235,7 +235,7 @@ def test_a_hello_over_an_edge_keeps_its_name(
     assert right > 0 or segment > 400
     monkeypatch.setattr(reader, "SEGMENT", segment)
     table = extract(path)
-    assert table.table["name"].to_pylist() == ["www.example.org", None]
+    assert table.table["server_name"].to_pylist() == ["www.example.org", None]
 
 
 # -- pcapng: what only the file so far can tell ----------------------------------------------------

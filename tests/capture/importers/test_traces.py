@@ -48,7 +48,7 @@ def balanced(table: Any) -> Any:
     assert read_report["in_flows"] == sum(table.table["packets"].to_pylist())
     assert all(read_report["skipped"].values())
     assert all(read_report["warnings"].values())
-    inside = table.series()[:, 2:].sum() + sum(table.table["cut_packets"].to_pylist())
+    inside = table.series()[:, 2:].sum() + sum(table.table["truncated_packets"].to_pylist())
     assert inside == read_report["in_flows"]
     return read_report
 
@@ -64,7 +64,7 @@ def test_a_parquet_trace_becomes_a_flow(traces: Any) -> None:
     assert column(table, "source") == ["t.parquet:x1", "t.parquet:x2", "t.parquet:x3"]
     assert column(table, "packets") == [4, 2, 1]
     assert column(table, "bytes") == [1860, 80, 1000]
-    assert column(table, "cut_packets") == [1, 0, 0]
+    assert column(table, "truncated_packets") == [1, 0, 0]
     assert column(table, "duration_ns") == [5000 * US, 2001 * US, 0]
     assert column(table, "start_ns") == column(table, "src") == [None] * 3
     assert table.series()[0].tolist() == [[100, 0, 0, 0], [1500, 200, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]
@@ -84,7 +84,7 @@ def test_the_same_traces_as_csv_are_the_same_flows(traces: Any, tmp_path: Path) 
     for name in ("t.csv", "t.tsv"):
         table = import_traces(tmp_path / name, spec=SPEC)
         np.testing.assert_array_equal(table.series(), parquet.series())
-        for what in ("label", "packets", "bytes", "cut_packets", "duration_ns"):
+        for what in ("label", "packets", "bytes", "truncated_packets", "duration_ns"):
             assert column(table, what) == column(parquet, what)
         assert column(table, "source") == [f"{name}:x{number}" for number in (1, 2, 3)]
         balanced(table)
@@ -104,11 +104,11 @@ def test_a_csv_without_traces_and_labels_is_one_unlabelled_flow(tmp_path: Path) 
 def test_sizes_become_ip_bytes(sizes: str, volume: Any, packets: Any, skipped: int, tmp_path: Path) -> None:
     """Frames lose 14 bytes, payloads gain 40; what is then smaller than an IP header is skipped and counted."""
     path = write_parquet(tmp_path / "t.parquet", [[0], [0], [0], [0]], [[60], [-34], [20], [-19]])
-    table = import_traces(path, sizes=sizes, spec=SPEC)
+    table = import_traces(path, size_unit=sizes, spec=SPEC)
     assert (column(table, "bytes"), column(table, "packets")) == (volume, packets)
     read_report = balanced(table)
     assert read_report["skipped"] == ({"smaller than an IP header": skipped} if skipped else {})
-    assert table.metadata["sizes"] == sizes
+    assert table.metadata["size_unit"] == sizes
 
 
 @given(
@@ -130,7 +130,7 @@ def test_the_account_balances_whatever_the_traces_hold(
         split=splits[: len(sizes_of)],
     )
     try:
-        table = import_traces(path, sizes=kind, min_packets=min_packets, split=split, spec=SPEC)
+        table = import_traces(path, size_unit=kind, min_packets=min_packets, split=split, spec=SPEC)
     except TableError as error:
         assert "nothing is left" in str(error) or "no split test" in str(error)  # noqa: PT017
         return
@@ -267,7 +267,7 @@ def test_files_that_are_no_traces_are_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_kind_of_size_is_refused_with_those_known(traces: Any) -> None:
     with pytest.raises(InputError, match=r"'wire' are not known\. Take one of: frame, ip, payload"):
-        import_traces(traces, sizes="wire")
+        import_traces(traces, size_unit="wire")
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -280,11 +280,11 @@ def test_real_sets_are_imported_whole(name: Any, real_table: Any, shared_data: P
     assert (read_report["traces"], read_report["packets"]) == (raw.num_rows, len(sizes))
     assert column(table, "label") == raw["label"].to_pylist()
     added = read_report["warnings"].get(ADDED, 0)
-    change = {"frame": -14, "ip": 0, "payload": 40}[table.metadata["sizes"]]
+    change = {"frame": -14, "ip": 0, "payload": 40}[table.metadata["size_unit"]]
     header_only = sizes[sizes + change < 20]
     assert read_report["skipped"].get("smaller than an IP header", 0) == len(header_only)
     volume = int(sizes.sum() + change * len(sizes) - (header_only + change).sum() + 40 * added)
     assert sum(column(table, "bytes")) == volume
     assert (added > 0) == (name == "video_platform")  # the one set with offloaded frames
-    cut = np.array(column(table, "cut_packets")) > 0
+    cut = np.array(column(table, "truncated_packets")) > 0
     assert cut.mean() <= 0.06  # the automatic bins hold 95 % of the traces

@@ -118,7 +118,7 @@ def test_extraction_keeps_the_account_and_the_totals(tmp_path: Path) -> None:
     long, short = (netgen.extract(tmp_path / "x.pcap", view="packets", length=each) for each in (64, 4))
     for name in ("packets", "bytes", "duration_ns", "start_ns"):
         assert long.table[name].to_pylist() == short.table[name].to_pylist()
-    cut = np.array(short.table["cut_packets"].to_pylist())
+    cut = np.array(short.table["truncated_packets"].to_pylist())
     np.testing.assert_array_equal(cut, np.array(short.table["packets"].to_pylist()) - 4)
     assert short.metadata["read_report"]["warnings"]["packets after the last of a series"] == cut.sum() > 0
     np.testing.assert_array_equal(short.series(), long.series()[:, :, :4])
@@ -196,10 +196,10 @@ def test_kinds_are_never_mixed() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"view": "packets", "bin_width": "0.1s"}, "Leave the bin width out"),
+        ({"view": "packets", "bin": "0.1s"}, "Leave the bin width out"),
         ({"view": "cells"}, "Choose one of bins, packets"),
         ({"view": "packets", "length": 6}, "a series of 6 packets cannot be made"),
-        ({"view": "packets", "spec_from": SeriesSpec.packets()}, "Leave out --view, --bin-width"),
+        ({"view": "packets", "spec_from": SeriesSpec.packets()}, "Leave --kind, --bin and --length out"),
     ],
 )
 def test_what_cannot_be_cut_is_refused_before_anything_is_read(options: Any, said: str) -> None:

@@ -29,7 +29,7 @@ GIVEN = {
     "src": ["10.0.0.1", "::1", None, "x"],
     "src_port": [0, 65535, None, 1],
     "vlan": [None, 0, 4095, 1],
-    "name": [None, "a.b", "", "ä"],
+    "server_name": [None, "a.b", "", "ä"],
 }
 
 
@@ -139,7 +139,7 @@ def test_joined_tables_keep_their_rows_and_are_numbered_anew(table: Any) -> None
     assert joined.labels.tolist() == ["a", None, "b", "a", "a", None]
     assert joined.table["flow"].to_pylist() == list(range(6))
     np.testing.assert_array_equal(joined.series(), table.series()[[0, 1, 2, 3, 3, 1]])
-    assert joined.metadata == {"parts": [table.metadata] * 3}
+    assert joined.metadata == {"tables": [table.metadata] * 3}
     assert concat([table]).metadata == table.metadata
 
 
@@ -164,7 +164,7 @@ def test_pandas_polars_and_duckdb_read_the_same_numbers(table: Any, tmp_path: Pa
         assert np.array_equal(np.stack(by_pandas[channel]), series[:, index])
         assert by_polars[channel].to_list() == series[:, index].tolist()
         assert [list(row[names.index(channel)]) for row in by_duckdb] == series[:, index].tolist()
-    for name in ("packets", "bytes", "cut_packets", "duration_ns"):
+    for name in ("packets", "bytes", "truncated_packets", "duration_ns"):
         expected = table.table[name].to_pylist()
         assert by_pandas[name].tolist() == by_polars[name].to_list() == expected
         assert [row[names.index(name)] for row in by_duckdb] == expected
@@ -278,7 +278,7 @@ def test_the_columns_are_those_that_are_documented() -> None:
     schema = FlowTable.build(np.zeros((1, 4, 8)), SPEC).table.schema
     assert schema.names == [*FLOW_COLUMNS.names, *CHANNELS]
     required = {field.name for field in schema if not field.nullable}
-    assert required == {"flow", "synthetic", "duration_ns", "packets", "bytes", "cut_packets", *CHANNELS}
+    assert required == {"flow", "synthetic", "duration_ns", "packets", "bytes", "truncated_packets", *CHANNELS}
 
 
 def test_writing_needs_no_room_twice(table: Any, small_disk: Any) -> None:

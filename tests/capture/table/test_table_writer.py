@@ -33,7 +33,7 @@ def columns() -> Any:
         start_ns=T + rng.integers(0, NS, ROWS),
         duration_ns=rng.integers(0, NS, ROWS),
         protocol=17,
-        name=names,
+        server_name=names,
         packets=rng.integers(1, 9, ROWS),
         bytes=rng.integers(1, 9999, ROWS),
         truncated_packets=0,

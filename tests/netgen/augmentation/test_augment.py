@@ -83,8 +83,8 @@ def test_the_notes_say_what_was_done(rare: Any, tiny_model: Model) -> None:
     assert metadata["numbers"] == {"Web-TLS": 2, "dns-doh": 16, "dns-plain": 1}
     assert metadata["weights_sha256"] == tiny_model.weights_sha256()
     assert metadata["training"]["steps"] == 30
-    assert metadata["parts"][0] == rare.metadata
-    assert metadata["parts"][1]["made_by"] == "synth"
+    assert metadata["tables"][0] == rare.metadata
+    assert metadata["tables"][1]["made_by"] == "synth"
 
 
 def test_a_model_is_trained_on_the_real_flows_of_the_table(rare: Any, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_topping_up_in_two_steps_is_topping_up_at_once(share: float | int, rare:
     again = augment(once, 24, model=tiny_model)
     assert again.table.equals(once.table)
     assert again.metadata["numbers"] == {}
-    assert again.metadata["parts"] == [once.metadata]
+    assert again.metadata["tables"] == [once.metadata]
     assert augment(once).table.equals(once.table)  # and no model is trained for it
 
 

@@ -174,7 +174,7 @@ def test_samples_are_labelled_flows_that_packets_can_make(tiny_model: Model) -> 
 def test_samples_carry_no_address_time_or_name(tiny_model: Model) -> None:
     """Whatever tells flows of a class apart is in their series."""
     table = tiny_model.sample("all", 6).table
-    for name in ("start_ns", "protocol", "src", "src_port", "dst", "dst_port", "vlan", "name"):
+    for name in ("start_ns", "protocol", "src", "src_port", "dst", "dst_port", "vlan", "server_name"):
         assert table[name].null_count == len(table)
 
 
@@ -350,7 +350,7 @@ def test_nothing_but_the_series_reaches_the_model(tiny_flows: Any) -> None:
         tiny_flows.series(), tiny_flows.spec, metadata={"made_by": "somebody else"}, label=tiny_flows.labels,
         source=[f"host{row}.pcap" for row in range(rows)], start_ns=np.arange(rows) * 10**9, protocol=6,
         src=[f"10.0.0.{row}" for row in range(rows)], src_port=np.arange(rows) + 1024, dst="203.0.113.7", dst_port=443,
-        vlan=7, name="www.example.org", flow=np.arange(rows)[::-1], packets=7, bytes=7, duration_ns=7, truncated_packets=7,
+        vlan=7, server_name="www.example.org", flow=np.arange(rows)[::-1], packets=7, bytes=7, duration_ns=7, truncated_packets=7,
     )  # fmt: skip
     # whole captures are held back to validate on, so with validation their names decide which flows those are
     one, two = (netgen.train(table, **QUICK, validation=0) for table in (tiny_flows, other))

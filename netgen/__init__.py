@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from netgen._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from netgen.api import extract, import_traces, load_spec
+    from netgen.api import extract, extraction, import_traces, load
     from netgen.augmentation.augment import augment
     from netgen.capture.errors import (
         CaptureError,
@@ -38,44 +38,30 @@ if TYPE_CHECKING:
     from netgen.torch_dataset import to_torch
     from netgen.training.train import train
 
-# name -> module; loaded when first asked for, so that `netgen --help` need not load torch and pyarrow
-_WHERE = {
-    "FlowTable": "netgen.capture.table.flow_table",
-    "Model": "netgen.model.model",
-    "NetgenError": "netgen.capture.errors",
-    "SeriesSpec": "netgen.capture.series.spec",
-    "augment": "netgen.augmentation.augment",
-    "concat": "netgen.capture.table.flow_table",
-    "evaluate": "netgen.evaluate_files",
-    "extract": "netgen.api",
-    "import_traces": "netgen.api",
-    "load_spec": "netgen.api",
-    "load": "netgen.model.registry",
-    "bundled_models": "netgen.model.registry",
-    "to_torch": "netgen.torch_dataset",
-    "train": "netgen.training.train",
-    "usefulness": "netgen.evaluation.usefulness",
-    "write": "netgen.exporters.write",
-}
+#: Module -> names; loaded on first use, so that `netgen --help` does not load torch and pyarrow.
+_EXPORTS = {
+    "netgen.api": ("extract", "extraction", "import_traces", "load"),
+    "netgen.augmentation.augment": ("augment",),
+    "netgen.capture.errors": (
+        "CaptureError", "InputError", "ModelError", "NetgenError", "OutputError", "SpecMismatchError", "TableError",
+    ),
+    "netgen.capture.series.spec": ("SeriesSpec",),
+    "netgen.capture.table.flow_table": ("FlowTable", "concat"),
+    "netgen.evaluate_files": ("evaluate",),
+    "netgen.evaluation.usefulness": ("usefulness",),
+    "netgen.exporters.write": ("write",),
+    "netgen.model.model": ("Model",),
+    "netgen.model.registry": ("bundled_models",),
+    "netgen.torch_dataset": ("to_torch",),
+    "netgen.training.train": ("train",),
+}  # fmt: skip
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
-    "FlowTable",
-    "Model",
-    "NetgenError",
-    "SeriesSpec",
-    "augment",
-    "bundled_models",
-    "concat",
-    "evaluate",
-    "extract",
-    "import_traces",
-    "load",
-    "load_spec",
-    "to_torch",
-    "train",
-    "usefulness",
-    "write",
-]
+    "CaptureError", "FlowTable", "InputError", "Model", "ModelError", "NetgenError", "OutputError", "SeriesSpec",
+    "SpecMismatchError", "TableError", "augment", "bundled_models", "concat", "evaluate", "extract", "extraction",
+    "import_traces", "load", "to_torch", "train", "usefulness", "write",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

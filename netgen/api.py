@@ -22,8 +22,18 @@ PathLike = str | os.PathLike[str]
 Flows = FlowTable | PathLike
 
 
-def load_spec(path: PathLike) -> SeriesSpec:
-    """The series of a flow table or model, or of the shipped model of that name.
+def load(name: PathLike) -> Any:
+    """Read a flow table or a model.
+
+    Parameters
+    ----------
+    name : path or str
+        A ``.parquet`` flow table, a ``.safetensors`` model, or the name of a bundled model.
+
+    Returns
+    -------
+    FlowTable or Model
+        Typed as ``Any``; `FlowTable.read` and `Model.load` have exact types.
 
     Raises
     ------
@@ -130,7 +140,7 @@ def extract(
     """
     return extraction(
         paths, label=label, label_by=label_by, labels=labels, labels_zone=labels_zone, labels_offset=labels_offset,
-        labels_time_format=labels_time_format, labels_column=labels_column, sni_table=sni_table, group_by=group_by,
+        labels_time_format=labels_time_format, labels_column=labels_column, sni_table=sni_table, group_group_by=group_by,
         bin_width=bin_width, length=length, view=view, spec_from=spec_from, min_packets=min_packets,
         idle_timeout=idle_timeout, active_timeout=active_timeout, decapsulate=decapsulate, name_sources=name_sources,
         threads=threads, strict=strict, progress=progress,
@@ -164,30 +174,7 @@ def extraction(
 ) -> Extraction:
     """Read captures, to write a flow table that may be larger than memory.
 
-    Parameters
-    ----------
-    paths : path or iterable of paths
-        Capture files, and folders of them.
-    bin : str or float
-        Width of a bin, ``"0.25s"`` or seconds; ``"auto"``: the 95th percentile of durations fits.
-    length : int, optional
-        Bins or packets of a series, 128 if not given.
-    kind : {"bins", "packets"}, optional
-        What a series is of: equal bins in time, if not given, or the first packets, each by its size and gap.
-    like : path, SeriesSpec or FlowTable, optional
-        Cut series like these instead.
-    idle_timeout : str or float
-        A flow that is silent for longer ends.
-    active_timeout : str or float, optional
-        A flow that lasts longer ends, and begins anew.
-    labels_offset : str or float
-        Added to the times of the labels file to get the capture's: ``"2.5s"``, ``"-1h"`` or seconds.
-    jobs : int
-        Threads and processes that read; the flows are the same for any number.
-    **options
-        ``group_by``, ``label``, ``label_by``, ``labels``, ``labels_zone``, ``labels_times``,
-        ``labels_column``, ``sni_table``, ``min_packets``, ``inner``, ``names``, ``strict``, ``progress``: see
-        `netgen.capture.extract.extraction`.
+    Takes what `extract` takes.
 
     Returns
     -------
@@ -197,7 +184,7 @@ def extraction(
     with bars.reporting(progress, bars.bytes_bar) as update:
         return read_captures(
             [paths] if isinstance(paths, str | os.PathLike) else list(paths),
-            by=group_by, label=label, label_by=label_by, labels=labels, labels_zone=labels_zone,
+            group_by=group_by, label=label, label_by=label_by, labels=labels, labels_zone=labels_zone,
             labels_offset_ns=parse_offset(labels_offset), labels_times=labels_time_format, labels_column=labels_column,
             sni_table=sni_table, min_packets=min_packets, idle_timeout_ns=parse_duration(idle_timeout),
             active_timeout_ns=None if active_timeout is None else parse_duration(active_timeout), inner=decapsulate,
@@ -221,13 +208,35 @@ def import_traces(
 ) -> FlowTable:
     """Import labelled traces that are not captures.
 
-    `bin`, `length`, `view` and `spec_from` as in `extract`; ``size_unit``, ``split``, ``label``, ``relabel`` and
-    ``min_packets``: see `netgen.capture.importers.traces.import_traces`.
+    Parameters
+    ----------
+    path : path
+        Parquet with the columns ``label``, ``t_us``, ``signed_bytes``, or CSV with ``time``, ``size``, ``direction``
+        (`netgen.capture.importers.traces`).
+    size_unit : {"ip", "frame", "payload"}
+        What the sizes count. 14 bytes are subtracted from frames, 40 added to payloads.
+    split : str or sequence of str, optional
+        Import the rows of these splits only.
+    label : str, optional
+        Class of all traces, instead of the file's.
+    relabel : mapping, optional
+        New names of classes: ``{"youtube-480": "youtube"}``.
+    bin_width, length, view, spec_from, min_packets
+        As in `extract`.
+
+    Returns
+    -------
+    FlowTable
+
+    Raises
+    ------
+    TableError
+        If the file holds no traces, or none is left.
     """
     from netgen.capture.importers.traces import import_traces as run  # loads modules that extract does not need
 
     return run(
-        path, sizes=size_unit, split=split, label=label, relabel=relabel, min_packets=min_packets,
+        path, size_unit=size_unit, split=split, label=label, relabel=relabel, min_packets=min_packets,
         **_series_options(bin_width, length, view, spec_from),
     )  # fmt: skip
 
@@ -261,12 +270,12 @@ def read_spec(source: Flows | SeriesSpec) -> SeriesSpec:
 def _series_options(
     bin_width: str | float, length: int | None, view: str | None, spec_from: Flows | SeriesSpec | None
 ) -> dict[str, Any]:
-    if spec_from is not None:
-        if bin != "auto" or length is not None or view is not None:
-            raise InputError("--like gives kind, bin width and length already", "Leave --kind, --bin and --length out")
-        if isinstance(spec_from, FlowTable):
-            return {"spec": spec_from.spec}
-        return {"spec": spec_from if isinstance(spec_from, SeriesSpec) else load_spec(spec_from)}
-    number = DEFAULT_LENGTH if length is None else length
-    width = None if bin == "auto" else parse_duration(bin)
-    return {"bin_ns": width, "length": number, "view": BINS if view is None else view}
+    """Turn the parameters of a series into those of `netgen.capture`."""
+    if spec_from is None:
+        width = None if bin_width == "auto" else parse_duration(bin_width)
+        return {"bin_ns": width, "length": DEFAULT_LENGTH if length is None else length, "view": view or BINS}
+    if bin_width != "auto" or length is not None or view is not None:
+        raise InputError(
+            "--spec-from already sets view, bin width and length", "Leave out --view, --bin-width and --length"
+        )
+    return {"spec": read_spec(spec_from)}

@@ -67,13 +67,16 @@ def evaluate(
     """
     given = {"real": real, "synth": synth, "holdout": holdout}
     tables: dict[str, FlowTable] = {}
-    options = {"group_by": group_by, "label_by": label_by}
-    # tables first: captures are then cut as those are
-    for name, what in sorted(given.items(), key=lambda each: _is_capture(each[1])):
-        if what is not None:
-            spec_from = next((table.spec for table in tables.values()), None)
-            tables[name] = _table(what, spec_from, options)
-    return run_evaluation(tables["real"], tables["synth"], holdout=tables.get("holdout"), seed=seed, progress=progress)
+    spec: SeriesSpec | None = None
+    # captures last: they are cut as the tables are
+    for name, flows in sorted(given.items(), key=lambda item: _is_capture(item[1])):
+        if flows is not None:
+            tables[name] = _read(flows, spec, group_by, label_by)
+            spec = spec or tables[name].spec
+    with bars.reporting(progress, bars.steps_bar) as update:
+        return run_evaluation(
+            tables["real"], tables["synth"], holdout=tables.get("holdout"), seed=seed, progress=update
+        )
 
 
 def _is_capture(flows: Flows | None) -> bool:
@@ -92,9 +95,9 @@ def _read(
             f"{flows} is a model, not flows", f"Sample some first: netgen synth --model {flows} --class all"
         )
     labels = None
-    if options == {"group_by": "flow", "label_by": None}:
-        labels = next((each for each in find_ground_truth(Path(what)) if is_ground_truth(each)), None)
-    table = extract(what, spec_from=spec_from, labels=labels, **options)
+    if group_by == "flow" and label_by is None:
+        labels = next((path for path in find_ground_truth(Path(flows)) if is_ground_truth(path)), None)
+    table = extract(flows, spec_from=spec, labels=labels, group_by=group_by, label_by=label_by, progress=False)
     if labels is not None and not table.classes and LabelFile(labels).rows:
         raise InputError(
             f"{labels} lies beside {flows}, but labels none of its flows",

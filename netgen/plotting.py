@@ -86,7 +86,7 @@ def show(
                 mine = np.flatnonzero(table.labels == name)
                 flow = table.take([int(np.random.default_rng([seed, row]).choice(mine))])
                 series = flow.series()
-                origin = "synthetic" if flow.table["synthetic"][0].as_py() else "real"
+                view = "synthetic" if flow.table["synthetic"][0].as_py() else "real"
                 left, right = axes[row, 2 * column], axes[row, 2 * column + 1]
                 size = series[0, 0]
                 curves = series[0, :2] if spec.view == BINS else np.stack([np.maximum(size, 0), np.minimum(size, 0)])
@@ -95,7 +95,7 @@ def show(
                 left.set_yscale("symlog", linthresh=100)
                 most = max(float(scale.top[: 2 if spec.view == BINS else 1].max()), 1000) * 1.5
                 left.set_ylim(0 if spec.view == BINS else -most, most)
-                left.set_title(f"{name}, {origin}", fontsize=9)
+                left.set_title(f"{name}, {view}", fontsize=9)
                 left.set_xlabel(shown.across, fontsize=7)
                 bins = f"IP bytes in {format_duration(spec.bin_ns)}" if spec.view == BINS else shown.value
                 left.set_ylabel(bins, fontsize=7)

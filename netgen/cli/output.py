@@ -115,17 +115,14 @@ def print_classes(classes: dict[str, dict[str, int]]) -> None:
     """Print flows, packets and bytes of each class."""
     if not classes:
         return
-    keys = ("flows", "packets", "bytes", "cut_packets")
+    keys = ("flows", "packets", "bytes", "truncated_packets")
     table = new_table("class", numbers=("flows", "packets", "bytes", "truncated packets"))
     for name, row in classes.items():
-        rows.add_row(name, *(f"{row[key]:,}" for key in ("flows", "packets", "bytes", "truncated_packets")))
+        table.add_row(name, *(f"{row[key]:,}" for key in keys))
     if len(classes) > 1:
-        rows.add_section()
-        totals = [
-            sum(row[key] for row in classes.values()) for key in ("flows", "packets", "bytes", "truncated_packets")
-        ]
-        rows.add_row("all", *(f"{total:,}" for total in totals))
-    _show(rows)
+        table.add_section()
+        table.add_row("all", *(f"{sum(row[key] for row in classes.values()):,}" for key in keys))
+    print_table(table)
 
 
 def print_read_report(report: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from netgen.capture.errors import CaptureError, NetgenError
 from netgen.capture.formats import reader
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.inputs import Input
-from netgen.capture.segments import ReadOptions, Segment, follows, read_next_segment, read_segments
+from netgen.capture.segments import ReadOptions, Segment, is_contiguous, read_next_segment, read_segments
 from netgen.capture.worker import READY, FileResult, Reader
 
 #: Files up to this size are handed out whole, several at a time.
@@ -247,7 +247,7 @@ def _ordered(
         stretch: Segment | None = None
         if last is not None and last.end >= reader.SEGMENT:
             stretch = results.take(last.end // reader.SEGMENT - 1)
-        if last is None or stretch is None or not follows(stretch, last):
+        if last is None or stretch is None or not is_contiguous(stretch, last):
             stretch = read_next_segment(capture, last, options)
         last = stretch
         yield last

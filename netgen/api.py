@@ -188,7 +188,7 @@ def extraction(
             labels_offset_ns=parse_offset(labels_offset), labels_times=labels_time_format, labels_column=labels_column,
             sni_table=sni_table, min_packets=min_packets, idle_timeout_ns=parse_duration(idle_timeout),
             active_timeout_ns=None if active_timeout is None else parse_duration(active_timeout), inner=decapsulate,
-            names=name_sources, strict=strict, workers=threads, progress=update,
+            names=name_sources, strict=strict, threads=threads, progress=update,
             **_series_options(bin_width, length, view, spec_from),
         )  # fmt: skip
 

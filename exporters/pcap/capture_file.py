@@ -29,7 +29,7 @@ from netgen.exporters.pcap.constants import Ints
 from netgen.exporters.pcap.counter_rng import flow_keys, occurrences
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.frames import Endpoints, ends, frames
-from netgen.exporters.pcap.ground_truth import GroundTruth, connection_numbers
+from netgen.exporters.pcap.ground_truth import Truth, connection_numbers
 from netgen.exporters.pcap.merge import Frames, Merger
 from netgen.exporters.pcap.options import CaptureOptions
 from netgen.exporters.pcap.payload import payload_of
@@ -72,8 +72,8 @@ class Written:
 
     packets: int
     bytes: int
-    repairs: dict[str, int]
-    truth: GroundTruth
+    mended: dict[str, int]
+    truth: Truth
     ends: Endpoints
 
 
@@ -128,8 +128,8 @@ class _Export:
         self.occurrence = occurrences(number)
         keys = flow_keys(options.seed, number, self.occurrence)
         self.starts = start_times(table, keys, options)
-        protocol, _ = export_protocol(protocols_of(table), ip_overheads(table, options.ip_version)[0] > 0)
-        own, ports = capture_seed(options.seed, table.table, table.metadata), profiles(table).server_ports(keys)
+        protocol, _ = export_protocol(protocols_of(table), ip_overheads(table, options.ip)[0] > 0)
+        own, ports = capture_seed(options.seed, table.table, table.about), profiles(table).server_ports(keys)
         self.ends = ends(keys, addresses(own, number, self.occurrence, protocol, ports))
         self.order = np.argsort(self.starts, kind="stable")
         if isinstance(table, FlowFile) and table.scattered(self.order, _BLOCK_FLOWS):

@@ -118,9 +118,7 @@ def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, both: Endpo
     out["ack"], out["window"] = talk.ack, talk.window
     out["stamp"], out["echo"] = talk.stamp, talk.echo
     number = _numbers(flow, up)
-    first = np.stack([random_bits(plan.keys, _ID + side) & np.uint64(0xFFFF) for side in (0, 1)], axis=1).astype(
-        np.int64
-    )
+    first = np.stack([random_bits(plan.keys, _ID + side) & np.uint64(0xFFFF) for side in (0, 1)], axis=1).astype(np.int64)
     out["id"] = first[flow, np.where(up, 0, 1)] + number & 0xFFFF
     echo, grouped = ECHOES[plan.protocol], plan.protocol == PROTOCOL_IGMP
     out["seq"] = np.where(echo[flow], number + 1 & 0xFFFF, talk.seq)

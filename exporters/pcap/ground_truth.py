@@ -172,7 +172,7 @@ def connection_numbers(shape: Shape) -> NDArray[np.uint8]:
     return np.where(shape.tcp, ends, 0).astype(np.uint8)
 
 
-def ground_truth_table(truth: GroundTruth, table: FlowTable | FlowFile, both: Endpoints, seed: int) -> pa.Table:
+def truth_table(truth: Truth, table: FlowTable | FlowFile, both: Endpoints, seed: int) -> pa.Table:
     """The rows, in the order of the flow table."""
     protocol = truth.protocol
     where = both.where

@@ -24,9 +24,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from netgen.capture.headers import PROTOCOL_IGMP
-from netgen.exporters.pcap.constants import Ints
 from netgen.exporters.pcap.counter_rng import random_bits
-from netgen.exporters.pcap.protocols import PORTLESS
+from netgen.exporters.pcap.packets import PORTLESS, Ints
 
 CLIENT_NET = (198 << 24) | (18 << 16)
 SERVER_NET = (198 << 24) | (19 << 16)

@@ -7,10 +7,10 @@ import numpy as np
 from netgen.capture.errors import OutputError
 from netgen.capture.series.spec import NS
 from netgen.capture.table.flow_table import FlowTable
-from netgen.exporters.pcap.constants import Ints
 from netgen.exporters.pcap.counter_rng import Words, random_bits, uniform
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.options import CaptureOptions
+from netgen.exporters.pcap.packets import Ints
 
 #: 2026-01-01T00:00:00Z: a fixed time, so that the same seed gives the same bytes.
 EPOCH_NS = 1_767_225_600 * NS

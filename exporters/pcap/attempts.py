@@ -14,12 +14,12 @@ import dataclasses
 
 import numpy as np
 
-from netgen.exporters.pcap.constants import (
+from netgen.exporters.pcap.packets import (
     DOWN,
-    SMALL_MAX,
-    STAMPED_HEADERS,
-    STAMPED_SYN,
+    MAX_BARE_SIZE,
     TCP_HEADERS,
+    TIMESTAMP_HEADERS,
+    TIMESTAMP_SYN_SIZE,
     UP,
     Bools,
     Ints,
@@ -73,7 +73,7 @@ def attempts(count: Ints, size: Ints, tcp: Bools) -> Attempts:
     syn_before = _each_alike(rest, syns)
     aborted = (syns[:, 0] > 0) & (last_bin(up) >= last_bin(down)) & (syn_before > 0)
     # a SYN of 60 bytes and an acknowledgement of 52 in one bin look like two of 56: an open connection
-    open_ = (up[:, 0] == 2) & (size[:, UP, 0] == STAMPED_SYN + STAMPED_HEADERS)
+    open_ = (up[:, 0] == 2) & (size[:, UP, 0] == TIMESTAMP_SYN_SIZE + TIMESTAMP_HEADERS)
     in_vain = ((syn >= SYN_LEAST) | ((syn > 0) & (up.sum(1) == 1))) & ~open_
     half = (answer >= SYN_LEAST) & (aborted | in_vain)
 
@@ -101,9 +101,9 @@ def fitting(found: Attempts, count: Ints, size: Ints) -> tuple[Bools, Bools]:
     rest = np.where(found.reset[:, None], rest, size[:, UP])
     down, answer = count[:, DOWN], size[:, DOWN]
     fits = (size % 4 == 0).all((1, 2))
-    fits &= _each(rest, syns, TCP_HEADERS, SMALL_MAX) & _each(answer, down, TCP_HEADERS, SMALL_MAX)
-    stamped = _each(rest, syns, STAMPED_SYN, SMALL_MAX)
-    stamped &= (found.kind != HALF_OPEN) | _each(answer, down, STAMPED_SYN, SMALL_MAX)
+    fits &= _each(rest, syns, TCP_HEADERS, MAX_BARE_SIZE) & _each(answer, down, TCP_HEADERS, MAX_BARE_SIZE)
+    stamped = _each(rest, syns, TIMESTAMP_SYN_SIZE, MAX_BARE_SIZE)
+    stamped &= (found.kind != HALF_OPEN) | _each(answer, down, TIMESTAMP_SYN_SIZE, MAX_BARE_SIZE)
     return (found.kind > NONE) & fits, stamped
 
 

@@ -25,17 +25,16 @@ from netgen.capture.headers import (
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.addresses import addresses, capture_seed
 from netgen.exporters.pcap.arrivals import start_times
-from netgen.exporters.pcap.constants import Ints
 from netgen.exporters.pcap.counter_rng import flow_keys, occurrences
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.frames import Endpoints, ends, frames
 from netgen.exporters.pcap.ground_truth import Truth, connection_numbers
 from netgen.exporters.pcap.merge import Frames, Merger
 from netgen.exporters.pcap.options import CaptureOptions
+from netgen.exporters.pcap.packets import Ints, export_protocol
 from netgen.exporters.pcap.payload import payload_of
 from netgen.exporters.pcap.plan import Plan, ip_overheads, plan, protocols_of
 from netgen.exporters.pcap.profiles import profiles
-from netgen.exporters.pcap.protocols import export_protocol
 from netgen.exporters.pcap.render import render
 
 SNAPLEN = 262_144  # tcpdump's; dpkt's 1500 makes tools call full frames truncated
@@ -128,7 +127,7 @@ class _Export:
         self.occurrence = occurrences(number)
         keys = flow_keys(options.seed, number, self.occurrence)
         self.starts = start_times(table, keys, options)
-        protocol, _ = export_protocol(protocols_of(table), ip_overheads(table, options.ip)[0] > 0)
+        protocol = export_protocol(protocols_of(table), ip_overheads(table, options.ip)[0] > 0)
         own, ports = capture_seed(options.seed, table.table, table.about), profiles(table).server_ports(keys)
         self.ends = ends(keys, addresses(own, number, self.occurrence, protocol, ports))
         self.order = np.argsort(self.starts, kind="stable")

@@ -7,15 +7,15 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from netgen.exporters.pcap.constants import (
+from netgen.exporters.pcap.packets import (
     CLOSE_NS,
     DOWN,
-    SMALL_MAX,
+    MAX_BARE_SIZE,
     SYN_WINDOW,
     UP,
     Bools,
     Ints,
-    add,
+    add_packets,
     last_bin,
     nth_bin,
 )
@@ -88,19 +88,19 @@ def _fins(count: Ints, size: Ints, side: int, headers: Ints, mtu: Ints, begins: 
     end = _end(count)
     row = np.arange(len(count))
     rows = np.flatnonzero(count[row, side, end] == 0)
-    add(count, size, rows, side, end[rows], 1, headers)
+    add_packets(count, size, rows, side, end[rows], 1, headers)
     other_end = last_bin(count[:, other])
     # X's packets after Y's FIN: just one, small, and soon
     after = (count[:, side] * (np.arange(bins) > other_end[:, None])).sum(1)
     lasts = begins[row, end + 1] - begins[row, np.maximum(other_end, 0)]
-    late = (other_end < end) & ((after != 1) | (size[row, side, end] > SMALL_MAX) | (lasts > CLOSE_NS))
+    late = (other_end < end) & ((after != 1) | (size[row, side, end] > MAX_BARE_SIZE) | (lasts > CLOSE_NS))
     short = np.maximum(other_least - count[:, other].sum(1), late)
     rows = np.flatnonzero(short > 0)
-    add(count, size, rows, other, end[rows], short[rows], headers)
+    add_packets(count, size, rows, other, end[rows], short[rows], headers)
     other_end = nth_bin(count[:, other], 1, from_end=True)
     short = mine_least - count[:, side].sum(1)
     rows = np.flatnonzero(short > 0)
-    add(count, size, rows, side, other_end[rows], short[rows], headers)
+    add_packets(count, size, rows, side, other_end[rows], short[rows], headers)
     # among equals, the side whose FIN is nearer to the end, and not in the handshake
     early = (end - nth_bin(count[:, side], 2, from_end=True)) / bins + (count[:, side].sum(1) == 3)
     return _closing(count, size, side, end, count.sum((1, 2)) - before, mtu, early / 8, reset=False)
@@ -114,7 +114,7 @@ def _reset(count: Ints, size: Ints, side: int, headers: Ints, mtu: Ints) -> Clos
     least = 3 if side == UP else 2  # SYN, acknowledgement, RST; SYN-ACK, RST
     short = np.maximum(least - count[:, side].sum(1), count[np.arange(len(count)), side, end] == 0)
     rows = np.flatnonzero(short > 0)
-    add(count, size, rows, side, end[rows], short[rows], headers)
+    add_packets(count, size, rows, side, end[rows], short[rows], headers)
     cost = np.full(len(count), _RESET_COST)
     return _closing(count, size, side, end, count.sum((1, 2)) - before, mtu, cost, reset=True)
 
@@ -131,7 +131,7 @@ def _closing(
     row = np.arange(len(count))
     last_count, last_size = count[row, side, end], size[row, side, end]
     smalls = 1 + (nth_bin(count[:, side], 1) == end)  # beside the last, SYN or SYN-ACK
-    split = last_size > SMALL_MAX * smalls + mtu * (last_count - smalls)
+    split = last_size > MAX_BARE_SIZE * smalls + mtu * (last_count - smalls)
     odd = (last_count == 1) & (last_size % 4 > 0)
     cost = added + split + 0.5 * odd + cost
     return Closing(count, size, added, cost, np.full(len(count), side), np.full(len(count), reset))

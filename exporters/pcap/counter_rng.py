@@ -1,8 +1,8 @@
-"""Random numbers by counter: what a flow draws depends on the seed and the flow, never on the others.
+"""Counter-based random numbers: those of a flow depend on the seed and the flow, not on other flows.
 
-A generator that is walked along would give flow 17 other numbers whenever flow 16 changes. Here a
-number is a hash of (seed, flow, occurrence, stream, counter), by the finaliser of SplitMix64
-(Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+With a sequential generator, flow 17 would change whenever flow 16 does. Here a number is a hash of
+(seed, flow, occurrence, stream, counter), by the finaliser of SplitMix64 (Steele, Lea and Flood,
+"Fast splittable pseudorandom number generators", OOPSLA 2014).
 """
 
 from __future__ import annotations
@@ -15,30 +15,29 @@ Words = NDArray[np.uint64]
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _mix(words: Words) -> Words:
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
-
-
 def random_bits(key: Words, stream: int, counter: NDArray[np.int64] | int = 0) -> Words:
-    """64 random bits for each key.
+    """Return 64 random bits for each key.
 
     Parameters
     ----------
     key : ndarray of uint64, shape (n,)
-        Keys of `flow_keys`.
+        Keys from `flow_keys`.
     stream : int
-        What the numbers are for; two streams are independent.
+        Purpose of the numbers; streams are independent.
     counter : int or ndarray of int, shape (n,)
-        Number within the stream.
+        Position within the stream.
     """
     step = np.atleast_1d(counter).astype(np.uint64) * _GAMMA + np.uint64((stream * 0xD1342543DE82EF95) % 2**64)
     return _mix(_mix(key + step) + _GAMMA)
 
 
+def uniform(bits: Words) -> NDArray[np.float64]:
+    """Map random bits to numbers in [0, 1)."""
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
 def flow_keys(seed: int, number: NDArray[np.int64], occurrence: NDArray[np.int64]) -> Words:
-    """One key a flow, from the seed, the flow's number and how often that number came before.
+    """Return a key for each flow, from the seed, the flow's number and how often that number came before.
 
     Returns
     -------
@@ -49,16 +48,15 @@ def flow_keys(seed: int, number: NDArray[np.int64], occurrence: NDArray[np.int64
 
 
 def occurrences(number: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How often each number came before, shape (n,): all zero where no number comes twice."""
+    """Count how often each number came before, shape (n,): all zero if no number is repeated."""
     order = np.argsort(number, kind="stable")
     ranked = number[order]
-    first = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(ranked) else np.zeros(0, np.int64)
-    run = np.repeat(first, np.diff(np.r_[first, len(ranked)]))
     out = np.empty(len(number), dtype=np.int64)
-    out[order] = np.arange(len(number)) - run
+    out[order] = np.arange(len(number)) - np.searchsorted(ranked, ranked)
     return out
 
 
-def uniform(bits: Words) -> NDArray[np.float64]:
-    """Random bits as numbers in [0, 1)."""
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+def _mix(words: Words) -> Words:
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 
 from netgen.capture.headers import PROTOCOL_IGMP
 from netgen.exporters.pcap.addresses import Addresses
-from netgen.exporters.pcap.constants import Bools, Ints
 from netgen.exporters.pcap.counter_rng import Words, random_bits
-from netgen.exporters.pcap.packets import Packets
+from netgen.exporters.pcap.packets import ECHO_PROTOCOLS, Bools, Ints, Packets
 from netgen.exporters.pcap.plan import Plan
-from netgen.exporters.pcap.protocols import ECHOES
 from netgen.exporters.pcap.tcp import tcp_fields
 
 #: `kind` is a sum of the flags below; `flow` a row of `Endpoints`.
@@ -118,9 +116,11 @@ def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, both: Endpo
     out["ack"], out["window"] = talk.ack, talk.window
     out["stamp"], out["echo"] = talk.stamp, talk.echo
     number = _numbers(flow, up)
-    first = np.stack([random_bits(plan.keys, _ID + side) & np.uint64(0xFFFF) for side in (0, 1)], axis=1).astype(np.int64)
+    first = np.stack([random_bits(plan.keys, _ID + side) & np.uint64(0xFFFF) for side in (0, 1)], axis=1).astype(
+        np.int64
+    )
     out["id"] = first[flow, np.where(up, 0, 1)] + number & 0xFFFF
-    echo, grouped = ECHOES[plan.protocol], plan.protocol == PROTOCOL_IGMP
+    echo, grouped = ECHO_PROTOCOLS[plan.protocol], plan.protocol == PROTOCOL_IGMP
     out["seq"] = np.where(echo[flow], number + 1 & 0xFFFF, talk.seq)
     out["seq"] = np.where(grouped[flow], both.where.server[out["flow"]] & 0xFFFF, out["seq"])
     own = np.where(plan.shape.tcp, TCP, 0) | np.where(plan.shape.extra > 0, V6, 0)

@@ -24,9 +24,9 @@ from netgen.capture.headers import PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_IGMP
 from netgen.capture.table.flow_table import METADATA_KEY, FlowTable
 from netgen.exporters.pcap.addresses import v6_addresses
 from netgen.exporters.pcap.attempts import NONE
-from netgen.exporters.pcap.constants import Bools, Ints
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.frames import Endpoints
+from netgen.exporters.pcap.packets import Bools, Ints
 from netgen.exporters.pcap.repair import Shape
 
 FORMAT = 2  # 1 had no column `connection`

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from netgen.capture.headers import TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN
 from netgen.exporters.pcap.attempts import HALF_OPEN, NONE, REFUSED, even_sizes
-from netgen.exporters.pcap.constants import DOWN, MTU, TCP_HEADERS, UP, Bools, Ints
 from netgen.exporters.pcap.counter_rng import random_bits
 from netgen.exporters.pcap.packet_sizes import data_packets, datagram_sizes, share, stream_sizes
-from netgen.exporters.pcap.packets import Packets
+from netgen.exporters.pcap.packets import DOWN, MTU, TCP_HEADERS, UP, Bools, Ints, Packets
 from netgen.exporters.pcap.profiles import profile_sizes
 from netgen.exporters.pcap.repair import small_packets
 from netgen.exporters.pcap.timing import Sequence, given_times, offsets, paths

@@ -10,17 +10,17 @@ import dataclasses
 
 import numpy as np
 
-from netgen.exporters.pcap.constants import (
-    SMALL_MAX,
-    STAMPED_HEADERS,
-    STAMPED_SYN,
+from netgen.exporters.pcap.counter_rng import Words, random_bits, uniform
+from netgen.exporters.pcap.packets import (
+    MAX_BARE_SIZE,
     SYN_SIZE,
     TCP_HEADERS,
+    TIMESTAMP_HEADERS,
+    TIMESTAMP_SYN_SIZE,
     UDP_HEADERS,
     Bools,
     Ints,
 )
-from netgen.exporters.pcap.counter_rng import Words, random_bits, uniform
 
 _JITTER = 33  # stream of `random_bits`
 
@@ -58,23 +58,23 @@ def share(size: Ints, free: Ints, first: Ints, last: Ints, headers: Ints, last_l
     mtu : ndarray of int64, shape (cells,)
         Bytes of the largest packet.
     """
-    stamped = headers == STAMPED_HEADERS
-    first_default = np.where(stamped, STAMPED_SYN, SYN_SIZE)
-    first_least = np.where(stamped, STAMPED_SYN, TCP_HEADERS)
+    stamped = headers == TIMESTAMP_HEADERS
+    first_default = np.where(stamped, TIMESTAMP_SYN_SIZE, SYN_SIZE)
+    first_least = np.where(stamped, TIMESTAMP_SYN_SIZE, TCP_HEADERS)
     rest = size - first * first_default - last * headers
 
     # small packets shrink where the others would fall short of their headers, and grow where they burst
     lack = -(-np.maximum(headers * free - rest, 0) // 4) * 4
     burst = -(-np.maximum(rest - mtu * free, 0) // 4) * 4
-    first_size = first * np.clip(first_default - lack + burst, first_least, SMALL_MAX)
+    first_size = first * np.clip(first_default - lack + burst, first_least, MAX_BARE_SIZE)
     lack = -(-np.maximum(headers * free - (size - first_size - last * headers), 0) // 4) * 4
     least = np.maximum(headers - lack, last_least)
-    last_size = last * np.clip(size - first_size - mtu * free + 3 & ~3, least, SMALL_MAX)
+    last_size = last * np.clip(size - first_size - mtu * free + 3 & ~3, least, MAX_BARE_SIZE)
     # with no free packet in the cell the two share its bytes
     alone = (free == 0) & (first > 0)
     first_size = np.where(
         alone & (last > 0),
-        np.clip(first_default, size - SMALL_MAX, size - last_least),
+        np.clip(first_default, size - MAX_BARE_SIZE, size - last_least),
         np.where(alone, size, first_size),
     )
     last_size = np.where((free == 0) & (last > 0), size - first_size, last_size)

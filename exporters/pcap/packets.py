@@ -1,4 +1,7 @@
-"""Packets in columns: what stands between a plan of flows and the frames of a capture."""
+"""Packets in columns, with their header sizes and IP protocols: the ground floor of the capture exporter.
+
+Counts and bytes of flows are arrays of shape (flows, 2, bins), the client's direction (up) first.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,35 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from netgen.exporters.pcap.constants import Bools, Ints
+from netgen.capture.headers import PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_IGMP, PROTOCOL_TCP, PROTOCOL_UDP, protocols
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+UP = 0  # from the client, which sends a flow's first packet
+DOWN = 1
+
+MTU = 1500
+IPV6_OVERHEAD = 20  # bytes of an IPv6 header beyond those of IPv4
+UDP_HEADERS = 28  # bytes of IPv4 and UDP headers; ICMP and IGMP headers are as long
+TCP_HEADERS = 40  # bytes of IPv4 and TCP headers without options
+TIMESTAMP_HEADERS = 52  # bytes with the TCP timestamps option (RFC 7323)
+SYN_SIZE = 52  # bytes of a SYN with maximum segment size, window scale and SACK permitted
+TIMESTAMP_SYN_SIZE = 60  # bytes of a SYN with timestamps as well
+MAX_BARE_SIZE = 80  # bytes of a TCP packet without data: its header has room for 40 bytes of options
+SYN_WINDOW = 64_240  # bytes, the window of Linux's SYN
+CLOSE_NS = 5_000_000_000  # flow meters forget a closed connection after this time (Zeek: tcp_close_delay)
+
+#: Protocols with echo requests and replies, over IPv4 and IPv6 (RFC 792, RFC 4443).
+ECHO_PROTOCOLS = protocols(PROTOCOL_ICMP, PROTOCOL_ICMPV6)
+
+#: Protocols without ports.
+PORTLESS = ECHO_PROTOCOLS | protocols(PROTOCOL_IGMP)
 
 
 @dataclasses.dataclass(frozen=True)
 class Packets:
-    """Packets in columns, in the order of the flows and, in each, of time; all of shape (packets,).
+    """Packets in columns, ordered by flow and then by time; arrays of shape (packets,).
 
     Parameters
     ----------
@@ -21,13 +47,13 @@ class Packets:
     offset_ns : ndarray of int64
         Time since the flow's first packet.
     up : ndarray of bool
-        From the initiator.
+        Sent by the initiator.
     size : ndarray of int64
         IP bytes.
     headers : ndarray of int64
-        Of those, all headers from IP on, with their options.
+        Bytes of all headers from IP on, options included.
     flags : ndarray of uint8
-        TCP flags; 0 for all else.
+        TCP flags; 0 for other protocols.
     """
 
     flow: Ints
@@ -39,3 +65,47 @@ class Packets:
 
     def __len__(self) -> int:
         return len(self.flow)
+
+
+def export_protocol(protocol: Ints, v6: Bools) -> Ints:
+    """Choose the IP protocol that each flow is written as, shape (flows,).
+
+    TCP, UDP, ICMP and IGMP are written as themselves, ICMP as that of the IP version, and all others as UDP.
+
+    Parameters
+    ----------
+    protocol : ndarray of int64, shape (flows,)
+        The flows' own protocols.
+    v6 : ndarray of bool, shape (flows,)
+        Whether a flow is written over IPv6, which has no IGMP.
+    """
+    kept = np.isin(protocol, (PROTOCOL_TCP, PROTOCOL_UDP)) | ((protocol == PROTOCOL_IGMP) & ~v6)
+    icmp = np.where(v6, PROTOCOL_ICMPV6, PROTOCOL_ICMP)
+    return np.where(kept, protocol, np.where(ECHO_PROTOCOLS[protocol], icmp, PROTOCOL_UDP))
+
+
+def nth_bin(count: Ints, n: int, *, from_end: bool = False) -> Ints:
+    """Find the bin of each flow's n-th packet (n from 1), or the number of bins if there are fewer packets.
+
+    Parameters
+    ----------
+    count : ndarray of int64, shape (flows, bins)
+    """
+    if from_end:
+        bins = count.shape[1]
+        behind = nth_bin(count[:, ::-1], n)
+        return np.asarray(np.where(behind < bins, bins - 1 - behind, bins))
+    return np.asarray((count.cumsum(1) < n).sum(1))
+
+
+def last_bin(count: Ints) -> Ints:
+    """Find the bin of each flow's last packet, -1 if it has none."""
+    return count.shape[1] - 1 - nth_bin(count[:, ::-1], 1)
+
+
+def add_packets(
+    count: Ints, size: Ints, rows: Ints, side: int, where: Ints | int, number: Ints | int, each: Ints
+) -> None:
+    """Add `number` packets of `each[row]` bytes to the cells (rows, side, where), in place."""
+    count[rows, side, where] += number
+    size[rows, side, where] += number * each[rows]

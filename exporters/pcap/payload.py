@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netgen.exporters.pcap import tls
-from netgen.exporters.pcap.constants import Ints
 from netgen.exporters.pcap.counter_rng import random_bits
 from netgen.exporters.pcap.frames import ECHO, IGMP, TCP, UP, Endpoints
 from netgen.exporters.pcap.options import CaptureOptions
+from netgen.exporters.pcap.packets import Ints
 
 Bytes = NDArray[np.uint8]
 Frames = NDArray[np.void]

@@ -17,14 +17,15 @@ from netgen.capture.headers import PROTOCOL_ICMPV6, PROTOCOL_TCP
 from netgen.capture.series.first_packets import as_bins, count_packets
 from netgen.capture.series.spec import GAP_NS, PACKETS, SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
-from netgen.exporters.pcap.constants import IPV6_EXTRA, Bools, Ints
 from netgen.exporters.pcap.counter_rng import Words, flow_keys, occurrences
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.layout import Layout
-from netgen.exporters.pcap.packets import Packets
+from netgen.exporters.pcap.packets import ECHO_PROTOCOLS, IPV6_OVERHEAD, Bools, Ints, Packets, export_protocol
 from netgen.exporters.pcap.profiles import Profiles, profiles
-from netgen.exporters.pcap.protocols import export_protocol
 from netgen.exporters.pcap.repair import DISAGREE, NO_PACKET, Shape, mend
+
+OTHER_PROTOCOL = "a protocol of which no packets are made over this IP version: written as UDP"
+OTHER_ICMP = "ICMP of the other IP version"
 
 #: What is said of bins, in words of packets.
 _OF_PACKETS = {
@@ -141,7 +142,10 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
         If a bin has more packets than nanoseconds, or a microsecond of a series of packets.
     """
     (extra, own), series = ip_overheads(table, ip), table.series()
-    protocol, reasons = export_protocol(protocols_of(table), extra > 0)
+    own_protocol = protocols_of(table)
+    protocol = export_protocol(own_protocol, extra > 0)
+    echo = ECHO_PROTOCOLS[own_protocol]
+    reasons = {OTHER_PROTOCOL: (protocol != own_protocol) & ~echo, OTHER_ICMP: (protocol != own_protocol) & echo}
     tcp = protocol == PROTOCOL_TCP
     given = _begins(series) if table.spec.view == PACKETS else None
     series = as_bins(series, table.spec)
@@ -186,8 +190,8 @@ def ip_overheads(table: FlowTable | FlowFile, ip: str) -> tuple[Ints, Ints]:
     """
     src = table.table["src"]
     six, unknown = (each.to_numpy() for each in (pc.match_substring(src, ":").fill_null(False), src.is_null()))
-    own = np.where(six | (unknown & (protocols_of(table) == PROTOCOL_ICMPV6)), IPV6_EXTRA, 0)
-    return own if ip == "auto" else np.full_like(own, IPV6_EXTRA if ip == "6" else 0), own
+    own = np.where(six | (unknown & (protocols_of(table) == PROTOCOL_ICMPV6)), IPV6_OVERHEAD, 0)
+    return own if ip == "auto" else np.full_like(own, IPV6_OVERHEAD if ip == "6" else 0), own
 
 
 def _begins(series: Ints) -> Ints:

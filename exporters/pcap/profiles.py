@@ -11,9 +11,9 @@ from netgen.capture.headers import PROTOCOL_UDP
 from netgen.capture.series.profile import GAPS, SIZES, read_profiles
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.addresses import FIRST_PORT, SERVER_PORT
-from netgen.exporters.pcap.constants import UDP_HEADERS, Ints
 from netgen.exporters.pcap.counter_rng import Words, random_bits, uniform
 from netgen.exporters.pcap.flow_file import FlowFile
+from netgen.exporters.pcap.packets import UDP_HEADERS, Ints
 
 #: Server ports that are kept beside the dynamic ones: no tool takes zeros or random bytes there for a damaged protocol.
 KNOWN_PORTS = (443, 3478, 8801)

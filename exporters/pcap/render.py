@@ -31,8 +31,8 @@ from netgen.capture.headers import (
 from netgen.capture.headers import TCP as TCP_LAYOUT
 from netgen.capture.series.spec import NS
 from netgen.exporters.pcap.addresses import v6_addresses
-from netgen.exporters.pcap.constants import Ints
-from netgen.exporters.pcap.frames import ECHO, FRAME, IGMP, SCALED, TIMESTAMPS, TCP, UP, V6, Endpoints
+from netgen.exporters.pcap.frames import ECHO, FRAME, IGMP, SCALED, TCP, TIMESTAMPS, UP, V6, Endpoints
+from netgen.exporters.pcap.packets import Ints
 from netgen.exporters.pcap.payload import Payload
 from netgen.exporters.pcap.tcp import WINDOW_SHIFT
 

@@ -29,20 +29,20 @@ import numpy as np
 
 from netgen.exporters.pcap.attempts import NONE, attempts, fitting
 from netgen.exporters.pcap.closing import cheapest
-from netgen.exporters.pcap.constants import (
+from netgen.exporters.pcap.packets import (
     DOWN,
+    MAX_BARE_SIZE,
     MTU,
-    SMALL_MAX,
-    STAMPED_HEADERS,
-    STAMPED_SYN,
     SYN_SIZE,
     SYN_WINDOW,
     TCP_HEADERS,
+    TIMESTAMP_HEADERS,
+    TIMESTAMP_SYN_SIZE,
     UDP_HEADERS,
     UP,
     Bools,
     Ints,
-    add,
+    add_packets,
     nth_bin,
 )
 
@@ -119,7 +119,7 @@ class Shape:
     @property
     def stamped(self) -> Bools:
         """Flows that use the time stamps option, shape (flows,)."""
-        return np.asarray(self.headers == STAMPED_HEADERS)
+        return np.asarray(self.headers == TIMESTAMP_HEADERS)
 
     @property
     def series(self) -> Ints:
@@ -158,15 +158,15 @@ def mend(series: Ints, tcp: Bools, begins: Ints, extra: Ints | None = None, own:
     as_given = count.copy(), size.copy()
 
     # time stamps if every packet has room for them: the additions below then have it too
-    stamped = tcp & (size >= STAMPED_HEADERS * count).all((1, 2))
-    headers = np.where(stamped, STAMPED_HEADERS, np.where(tcp, TCP_HEADERS, UDP_HEADERS)).astype(np.int64)
-    syn_size = np.where(stamped, STAMPED_SYN, np.where(tcp, SYN_SIZE, UDP_HEADERS)).astype(np.int64)
+    stamped = tcp & (size >= TIMESTAMP_HEADERS * count).all((1, 2))
+    headers = np.where(stamped, TIMESTAMP_HEADERS, np.where(tcp, TCP_HEADERS, UDP_HEADERS)).astype(np.int64)
+    syn_size = np.where(stamped, TIMESTAMP_SYN_SIZE, np.where(tcp, SYN_SIZE, UDP_HEADERS)).astype(np.int64)
 
     silent = count[:, UP, 0] == 0
     server_first = silent & (count[:, DOWN, 0] > 0)
     reasons[SERVER_FIRST] = server_first
     reasons[NO_PACKET] = silent & ~server_first
-    add(count, size, np.flatnonzero(silent), UP, 0, 1, syn_size)
+    add_packets(count, size, np.flatnonzero(silent), UP, 0, 1, syn_size)
     reasons[NO_HANDSHAKE], split = _handshake(count, size, tcp, headers, syn_size, mtu)
 
     closer, reset, closed = (np.zeros(len(count), kind) for kind in (np.int64, bool, bool))
@@ -229,7 +229,7 @@ def _leave_attempts(shape: Shape, count: Ints, size: Ints, before: Ints) -> None
     for reason, flows in shape.reasons.items():
         flows[rows] &= reason in own
     shape.count[rows], shape.size[rows] = count[rows], size[rows]
-    shape.headers[rows] = np.where(stamped[rows], STAMPED_HEADERS, TCP_HEADERS)
+    shape.headers[rows] = np.where(stamped[rows], TIMESTAMP_HEADERS, TCP_HEADERS)
     shape.attempt[rows], shape.closer[rows], shape.reset[rows] = found.kind[rows], UP, found.reset[rows]
     shape.last_bin[rows] = nth_bin(count[rows, UP], 1, from_end=True)
 
@@ -239,13 +239,13 @@ def _headers(count: Ints, size: Ints, tcp: Bools, syn_ack_bin: Ints, rst: tuple[
 
     `rst` is where RSTs are: flows, sides and bins.
     """
-    least = STAMPED_HEADERS * count
-    least[:, UP, 0] += STAMPED_SYN - STAMPED_HEADERS
+    least = TIMESTAMP_HEADERS * count
+    least[:, UP, 0] += TIMESTAMP_SYN_SIZE - TIMESTAMP_HEADERS
     rows = np.flatnonzero(tcp)
-    least[rows, DOWN, syn_ack_bin[rows]] += STAMPED_SYN - STAMPED_HEADERS
-    least[rst] -= STAMPED_HEADERS - TCP_HEADERS
+    least[rows, DOWN, syn_ack_bin[rows]] += TIMESTAMP_SYN_SIZE - TIMESTAMP_HEADERS
+    least[rst] -= TIMESTAMP_HEADERS - TCP_HEADERS
     stamped = tcp & (size >= least).all((1, 2))
-    return np.where(stamped, STAMPED_HEADERS, np.where(tcp, TCP_HEADERS, UDP_HEADERS)).astype(np.int64)
+    return np.where(stamped, TIMESTAMP_HEADERS, np.where(tcp, TCP_HEADERS, UDP_HEADERS)).astype(np.int64)
 
 
 def _make_room_to_scale(count: Ints, size: Ints, tcp: Bools, syn_ack_bin: Ints) -> Bools:
@@ -265,7 +265,7 @@ def _answer(count: Ints, size: Ints, tcp: Bools, headers: Ints, mtu: Ints, syn_a
     """Let neither side send much, in place, before the other has sent a little."""
     row = np.arange(len(count))
     spare = size - headers[:, None, None] * count
-    options = np.where(headers == STAMPED_HEADERS, STAMPED_SYN, SYN_SIZE) - headers
+    options = np.where(headers == TIMESTAMP_HEADERS, TIMESTAMP_SYN_SIZE, SYN_SIZE) - headers
     spare[:, UP, 0] -= options
     spare[row, DOWN, syn_ack_bin] -= options
     sent = np.maximum(spare, 0).cumsum(2)
@@ -315,7 +315,7 @@ def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Int
     split = _split(count, size, syn, mtu)
     third = nth_bin(count[:, UP], 2)
     late = tcp & ((nth_bin(count[:, DOWN], 1) > third) | (count[:, DOWN].sum(1) == 0))
-    add(count, size, np.flatnonzero(late), DOWN, 0, 1, syn_size)
+    add_packets(count, size, np.flatnonzero(late), DOWN, 0, 1, syn_size)
     answer = nth_bin(count[:, DOWN], 1)
     syn_ack = np.zeros(count.shape, dtype=np.int64)
     syn_ack[tcp, DOWN, answer[tcp]] = 1
@@ -323,7 +323,7 @@ def _handshake(count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Int
     # the server may not go on before the client has answered; a connection needs that answer anyway
     unanswered = tcp & ((nth_bin(count[:, DOWN], 2) < third) | (third == bins))
     rows = np.flatnonzero(unanswered)
-    add(count, size, rows, UP, answer[rows], 1, headers)
+    add_packets(count, size, rows, UP, answer[rows], 1, headers)
     return late | unanswered, split
 
 
@@ -335,7 +335,7 @@ def _smalls(small: Ints) -> Ints:
 def _split(count: Ints, size: Ints, small: Ints, mtu: Ints) -> Bools:
     """Give cells with small packets, in place, as many others as their bytes need; which flows needed it."""
     smalls = _smalls(small)
-    needed = -(-(size - SMALL_MAX * smalls) // mtu[:, None, None])
+    needed = -(-(size - MAX_BARE_SIZE * smalls) // mtu[:, None, None])
     split = (smalls > 0) & (needed > count - smalls)
     count[split] = (needed + smalls)[split]
     return _any(split)

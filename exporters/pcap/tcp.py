@@ -11,9 +11,8 @@ import numpy as np
 
 from netgen.capture.headers import TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 from netgen.exporters.pcap.attempts import NONE
-from netgen.exporters.pcap.constants import SYN_WINDOW, TCP_HEADERS, Bools, Ints
 from netgen.exporters.pcap.counter_rng import random_bits
-from netgen.exporters.pcap.packets import Packets
+from netgen.exporters.pcap.packets import SYN_WINDOW, TCP_HEADERS, Bools, Ints, Packets
 from netgen.exporters.pcap.plan import Plan
 
 WINDOW_SHIFT = 7

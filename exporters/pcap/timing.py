@@ -14,8 +14,8 @@ import numpy as np
 
 from netgen.capture.errors import OutputError
 from netgen.capture.series.spec import GAP_NS
-from netgen.exporters.pcap.constants import Bools, Ints
 from netgen.exporters.pcap.counter_rng import Words, random_bits, uniform
+from netgen.exporters.pcap.packets import Bools, Ints
 
 RTT_NS = 20_000_000  # median of the round trips drawn
 RTT_SPREAD = 0.8  # standard deviation of their logarithm

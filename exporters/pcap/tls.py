@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from netgen.exporters.pcap.constants import Ints
+from netgen.exporters.pcap.packets import Ints
 
 HELLO = 517  # bytes of a ClientHello that is padded, as browsers do (RFC 7685)
 RECORD = 5 + (1 << 14) + 17  # a full record: its header, the most of plaintext, its type and tag

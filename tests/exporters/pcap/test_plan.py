@@ -12,9 +12,8 @@ from netgen.capture.errors import OutputError
 from netgen.capture.headers import TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
-from netgen.exporters.pcap.constants import MTU
-from netgen.exporters.pcap.plan import Plan, plan
-from netgen.exporters.pcap.protocols import OTHER_PROTOCOL
+from netgen.exporters.pcap.packets import MTU
+from netgen.exporters.pcap.plan import OTHER_PROTOCOL, Plan, plan
 from netgen.exporters.pcap.repair import (
     DISAGREE,
     NO_CLOSING,

@@ -19,8 +19,7 @@ from netgen.exporters.pcap.addresses import addresses
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.ground_truth import community_id
 from netgen.exporters.pcap.options import CaptureOptions
-from netgen.exporters.pcap.plan import plan
-from netgen.exporters.pcap.protocols import OTHER_ICMP, OTHER_PROTOCOL
+from netgen.exporters.pcap.plan import OTHER_ICMP, OTHER_PROTOCOL, plan
 from netgen.exporters.verify.verify import verify
 from netgen.exporters.write import write
 

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 import netgen
 from netgen.capture.table.flow_table import FlowTable
+from netgen.exporters.pcap.layout import lay_out, written_series
 from netgen.exporters.pcap.options import CaptureOptions
 from netgen.exporters.pcap.plan import plan
 from netgen.exporters.verify.verify import verify
@@ -62,11 +63,15 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
     tcp = sum(row["protocol"] == 6 for row in truth)
     planned = plan(table, seed=options.seed, ip=options.ip_version)
     order = sorted(range(len(truth)), key=lambda row: (truth[row]["start_ns"], row))
-    again = netgen.extract(path, spec_from=table, idle_timeout=1e9)
-    same = (again.series() == planned.series[order]).all((1, 2)) if len(again) == len(table) else np.zeros(len(table))
+    again = netgen.extract(path, like=table, idle_timeout=1e9)
+    same = (
+        (again.series() == written_series(planned)[order]).all((1, 2))
+        if len(again) == len(table)
+        else np.zeros(len(table))
+    )
     expert = outside.wireshark(path)
     became = Counter(row["connection"] for row in truth)
-    said = outside.remarks(planned.packets(np.arange(len(table))), became["closed"])
+    said = outside.remarks(lay_out(planned, np.arange(len(table))), became["closed"])
     eve = outside.suricata(path, folder, patience=10**8)
     ids, ids_seen = {row["community_id"] for row in truth}, {each["community_id"] for each in eve["flows"]}
     wanted = Counter(map(outside.as_nfstream, truth))
@@ -83,8 +88,8 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
         "TCP, refused": became["refused"],
         "TCP, half-open": became["half-open"],
         "TCP, unanswered": became["unanswered"],
-        "flows whose series had to be changed": sum(row["repaired"] for row in truth),
-        "flows with the series of the table": int((planned.series == table.series()).all((1, 2)).sum()),
+        "flows whose series had to be changed": sum(row["mended"] for row in truth),
+        "flows with the series of the table": int((written_series(planned) == table.series()).all((1, 2)).sum()),
         "packets": report.packets,
         "flows whose (changed) series comes back, integer for integer": int(same.sum()),
         "Wireshark: errors": sum(expert.get("Errors", Counter()).values()),

@@ -27,15 +27,16 @@ from netgen.exporters.pcap.addresses import addresses, capture_seed
 from netgen.exporters.pcap.arrivals import start_times
 from netgen.exporters.pcap.counter_rng import flow_keys, occurrences
 from netgen.exporters.pcap.flow_file import FlowFile
-from netgen.exporters.pcap.frames import Endpoints, ends, frames
+from netgen.exporters.pcap.frames import Endpoints, frames
 from netgen.exporters.pcap.ground_truth import Truth, connection_numbers
+from netgen.exporters.pcap.layout import lay_out
 from netgen.exporters.pcap.merge import Frames, Merger
 from netgen.exporters.pcap.options import CaptureOptions
 from netgen.exporters.pcap.packets import Ints, export_protocol
 from netgen.exporters.pcap.payload import payload_of
 from netgen.exporters.pcap.plan import Plan, ip_overheads, plan, protocols_of
-from netgen.exporters.pcap.profiles import profiles
 from netgen.exporters.pcap.render import render
+from netgen.exporters.pcap.sizes_and_times import load_profiles
 
 SNAPLEN = 262_144  # tcpdump's; dpkt's 1500 makes tools call full frames truncated
 
@@ -128,8 +129,8 @@ class _Export:
         keys = flow_keys(options.seed, number, self.occurrence)
         self.starts = start_times(table, keys, options)
         protocol = export_protocol(protocols_of(table), ip_overheads(table, options.ip)[0] > 0)
-        own, ports = capture_seed(options.seed, table.table, table.about), profiles(table).server_ports(keys)
-        self.ends = ends(keys, addresses(own, number, self.occurrence, protocol, ports))
+        own, ports = capture_seed(options.seed, table.table, table.about), load_profiles(table).server_ports(keys)
+        self.ends = Endpoints.at(addresses(own, number, self.occurrence, protocol, ports), keys)
         self.order = np.argsort(self.starts, kind="stable")
         if isinstance(table, FlowFile) and table.scattered(self.order, _BLOCK_FLOWS):
             table = FlowTable.read(table.path)
@@ -142,7 +143,7 @@ class _Export:
         """Frames of all flows in order of time; at the same time, the flow that began earlier first."""
         for rows, planned in self._blocks():
             yield from self.merger.before(int(self.starts[rows].min()))
-            packets = planned.packets(np.arange(len(rows)))
+            packets = lay_out(planned, np.arange(len(rows)))
             self._note(rows, planned, packets.offset_ns, packets.flow)
             self.merger.add(frames(planned, packets, self.starts[rows], rows, self.ends))
             del packets
@@ -158,8 +159,8 @@ class _Export:
                 ip=self.options.ip_version,
                 occurrence=self.occurrence[rows],
             )
-            for reason, number in planned.mended.items():
-                self.repairs[reason] = self.repairs.get(reason, 0) + number
+            for reason, number in planned.repairs.items():
+                self.mended[reason] = self.mended.get(reason, 0) + number
             block = planned.packet_counts.cumsum() // _BLOCK_PACKETS
             for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
                 yield rows[part], planned.take(part)
@@ -167,9 +168,10 @@ class _Export:
     def _note(self, rows: Ints, planned: Plan, offset_ns: Ints, flow: Ints) -> None:
         """Write down the truth of some flows."""
         truth = self.truth
-        truth.connection[rows], truth.v6[rows] = connection_numbers(planned.shape), planned.shape.extra > 0
-        truth.repaired[rows] = planned.changed
-        truth.bytes[rows], truth.packets[rows] = planned.totals
+        truth.connection[rows], truth.v6[rows] = connection_numbers(planned), planned.ip_overhead > 0
+        truth.mended[rows] = planned.repaired
+        totals = planned.series.sum(2)
+        truth.bytes[rows], truth.packets[rows] = totals[:, :2], totals[:, 2:]
         last = np.r_[flow[1:] != flow[:-1], True][: len(flow)]
         truth.end_ns[rows[flow[last]]] += offset_ns[last]
 

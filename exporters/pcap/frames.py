@@ -1,7 +1,8 @@
-"""Packets -> frames: all that differs from one packet of a flow to the next, in 40 bytes each.
+"""Packets -> frames: what differs from one packet of a flow to the next, in 40 bytes each.
 
-Frames stand alone: they can be sorted, put by in a file, and joined with those of other flows. What
-all packets of a flow share is in `Endpoints`.
+Frames are self-contained: they can be sorted, spilled to a file, and merged with those of other
+flows. What all packets of a flow share is in `Endpoints`. Sequence numbers, acknowledgements,
+windows and timestamps follow from the packets in order of time.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from netgen.capture.headers import PROTOCOL_IGMP
+from netgen.capture.headers import PROTOCOL_IGMP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 from netgen.exporters.pcap.addresses import Addresses
 from netgen.exporters.pcap.counter_rng import Words, random_bits
-from netgen.exporters.pcap.packets import ECHO_PROTOCOLS, Bools, Ints, Packets
+from netgen.exporters.pcap.packets import ECHO_PROTOCOLS, SYN_WINDOW, TCP_HEADERS, Bools, Ints, Packets
 from netgen.exporters.pcap.plan import Plan
-from netgen.exporters.pcap.tcp import tcp_fields
 
 #: `kind` is a sum of the flags below; `flow` a row of `Endpoints`.
 FRAME = np.dtype(
@@ -39,57 +39,46 @@ FRAME = np.dtype(
 
 UP, TCP, V6, TIMESTAMPS, SCALED, ECHO, IGMP = 1, 2, 4, 8, 16, 32, 64
 
-_TTL, _MAC, _ID = 64, 66, 68  # streams of `random_bits`
+WINDOW_SHIFT = 7
+SYN_ACK_WINDOW = 65_160  # bytes, as Linux offers at a maximum segment size of 1460
+MIN_WINDOW = 502  # smallest sampled window, in units of 128 bytes
+WINDOW_UPDATES = 64  # window updates after which the window starts again
+MAX_WINDOW = 65535 - WINDOW_UPDATES
+
+_ISN, _CLOCK, _WINDOW, _TTL, _MAC, _ID = 48, 50, 52, 64, 66, 68  # streams of `random_bits`
 
 
 @dataclasses.dataclass(frozen=True)
 class Endpoints:
-    """What lies at both ends of each flow, and what its payload needs.
-
-    Parameters
-    ----------
-    where : Addresses
-    keys : ndarray of uint64, shape (flows,)
-    mac : ndarray of uint32, shape (flows, 2)
-        Last four bytes of the client's and of the router's MAC address.
-    hops : ndarray of uint8, shape (flows,)
-        Hops from the server to the client, where the capture is taken.
-    first_seq : ndarray of uint32, shape (flows, 2)
-        Sequence number of the first payload byte, up and down; filled in by `frames`.
-    streams : ndarray of int64, shape (flows, 2)
-        Payload bytes up and down; filled in by `frames`.
-    early : ndarray of int64, shape (flows,)
-        Payload bytes that the client sends before the server sends any; filled in by `frames`.
-    """
+    """Both ends of each flow, and what its payload needs; `frames` fills in the last three."""
 
     where: Addresses
-    keys: Words
-    mac: NDArray[np.uint32]
-    hops: NDArray[np.uint8]
-    first_seq: NDArray[np.uint32]
-    streams: Ints
-    early: Ints
+    keys: Words  # (flows,)
+    mac: NDArray[np.uint32]  # (flows, 2): last four bytes of the client's and of the router's MAC address
+    hops: NDArray[np.uint8]  # (flows,): from the server to the client, where the capture is taken
+    first_seq: NDArray[np.uint32]  # (flows, 2): sequence number of the first payload byte, up and down
+    streams: Ints  # (flows, 2): payload bytes up and down
+    early: Ints  # (flows,): payload bytes that the client sends before the server sends any
+
+    @classmethod
+    def at(cls, where: Addresses, keys: Words) -> Endpoints:
+        """Sample the endpoints of flows at these addresses from their keys."""
+        return cls(
+            where=where,
+            keys=keys,
+            mac=_bits_of_both_sides(keys, _MAC, 32).astype(np.uint32),
+            hops=(5 + random_bits(keys, _TTL) % np.uint64(16)).astype(np.uint8),
+            first_seq=np.zeros((len(keys), 2), np.uint32),
+            streams=np.zeros((len(keys), 2), np.int64),
+            early=np.zeros(len(keys), np.int64),
+        )
 
     def __len__(self) -> int:
         return len(self.keys)
 
 
-def ends(keys: Words, where: Addresses) -> Endpoints:
-    """Ends of flows at these addresses; all else is drawn by the flows' keys alone."""
-    mac = np.stack([random_bits(keys, _MAC + side) & np.uint64(0xFFFFFFFF) for side in (0, 1)], axis=1)
-    return Endpoints(
-        where=where,
-        keys=keys,
-        mac=mac.astype(np.uint32),
-        hops=(5 + random_bits(keys, _TTL) % np.uint64(16)).astype(np.uint8),
-        first_seq=np.zeros((len(keys), 2), np.uint32),
-        streams=np.zeros((len(keys), 2), np.int64),
-        early=np.zeros(len(keys), np.int64),
-    )
-
-
-def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, both: Endpoints) -> NDArray[np.void]:
-    """Frames of packets, in their order.
+def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, endpoints: Endpoints) -> NDArray[np.void]:
+    """Make frames of packets, in their order.
 
     Parameters
     ----------
@@ -99,56 +88,148 @@ def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, both: Endpo
     start_ns : ndarray of int64, shape (flows of the plan,)
         Time of each flow's first packet, ns since 1970.
     rows : ndarray of int64, shape (flows of the plan,)
-        Row of each flow in `both`.
-    both : Ends
-        Gets the flows' first sequence numbers and lengths of streams.
+        Row of each flow in `endpoints`.
+    endpoints : Endpoints
+        The flows' first sequence numbers and lengths of streams are filled in.
 
     Returns
     -------
     ndarray of FRAME, shape (packets,)
     """
     flow, up = packets.flow, packets.up
-    talk = tcp_fields(plan, packets)
-    out = np.empty(len(packets), FRAME)
+    tcp = tcp_fields(plan, packets)
+    out = np.zeros(len(packets), FRAME)
     out["time_ns"] = start_ns[flow] + packets.offset_ns
     out["flow"] = rows[flow]
     out["size"], out["headers"], out["flags"] = packets.size, packets.headers, packets.flags
-    out["ack"], out["window"] = talk.ack, talk.window
-    out["stamp"], out["echo"] = talk.stamp, talk.echo
-    number = _numbers(flow, up)
-    first = np.stack([random_bits(plan.keys, _ID + side) & np.uint64(0xFFFF) for side in (0, 1)], axis=1).astype(
-        np.int64
-    )
-    out["id"] = first[flow, np.where(up, 0, 1)] + number & 0xFFFF
-    echo, grouped = ECHO_PROTOCOLS[plan.protocol], plan.protocol == PROTOCOL_IGMP
-    out["seq"] = np.where(echo[flow], number + 1 & 0xFFFF, talk.seq)
-    out["seq"] = np.where(grouped[flow], both.where.server[out["flow"]] & 0xFFFF, out["seq"])
-    own = np.where(plan.shape.tcp, TCP, 0) | np.where(plan.shape.extra > 0, V6, 0)
-    own |= np.where(echo, ECHO, 0) | np.where(grouped, IGMP, 0)
-    own |= np.where(plan.shape.stamped, TIMESTAMPS, 0) | np.where(talk.scaled, SCALED, 0)
-    out["kind"] = own.astype(np.uint8)[flow] | up
-    out["spare"] = b"\0\0\0"
-    seen = np.unique(flow)
-    both.first_seq[rows[seen]] = talk.first_seq[seen]
+    out["ack"], out["window"], out["stamp"], out["echo"] = tcp.ack, tcp.window, tcp.stamp, tcp.echo
+    number = np.zeros(len(flow), dtype=np.int64)  # packets of the same flow and direction before this one
+    for side in (up, ~up):
+        number[side] = _rank_in_run(flow[side])
+    out["id"] = _bits_of_both_sides(plan.keys, _ID, 16)[flow, np.where(up, 0, 1)] + number & 0xFFFF
+    echo, igmp = ECHO_PROTOCOLS[plan.protocol], plan.protocol == PROTOCOL_IGMP
+    out["seq"] = np.where(echo[flow], number + 1 & 0xFFFF, tcp.seq)
+    out["seq"] = np.where(igmp[flow], endpoints.where.server[out["flow"]] & 0xFFFF, out["seq"])
+    kind = np.where(plan.tcp, TCP, 0) | np.where(plan.ip_overhead > 0, V6, 0)
+    kind |= np.where(echo, ECHO, 0) | np.where(igmp, IGMP, 0)
+    kind |= np.where(plan.has_timestamps, TIMESTAMPS, 0) | np.where(tcp.scaled, SCALED, 0)
+    out["kind"] = kind.astype(np.uint8)[flow] | up
+    used = np.unique(flow)
+    endpoints.first_seq[rows[used]] = tcp.first_seq[used]
     payload = packets.size - packets.headers
-    answer = ~up & (payload > 0)
-    place = np.arange(len(flow))
+    answers = np.flatnonzero(~up & (payload > 0))
     first_answer = np.full(len(plan), len(flow))
-    np.minimum.at(first_answer, flow[answer], place[answer])
-    for target, chosen in (
-        (both.streams[:, 0], up),
-        (both.streams[:, 1], ~up),
-        (both.early, up & (place < first_answer[flow])),
-    ):
-        target[rows[seen]] = np.bincount(flow[chosen], payload[chosen], len(plan)).astype(np.int64)[seen]
+    np.minimum.at(first_answer, flow[answers], answers)
+    early = up & (np.arange(len(flow)) < first_answer[flow])
+    for total, counted in ((endpoints.streams[:, 0], up), (endpoints.streams[:, 1], ~up), (endpoints.early, early)):
+        total[rows[used]] = np.bincount(flow[counted], payload[counted], len(plan)).astype(np.int64)[used]
     return out
 
 
-def _numbers(flow: Ints, up: Bools) -> Ints:
-    """How many packets of its flow and direction came before each, shape (packets,)."""
-    numbers = np.zeros(len(flow), dtype=np.int64)
-    for mine in (up, ~up):
-        own = flow[mine]
-        new = np.flatnonzero(np.r_[True, own[1:] != own[:-1]]) if len(own) else np.zeros(0, dtype=np.int64)
-        numbers[mine] = np.arange(len(own)) - np.repeat(new, np.diff(np.r_[new, len(own)]))
-    return numbers
+@dataclasses.dataclass(frozen=True)
+class TcpFields:
+    """Header fields that depend on the packets before; int64 of shape (packets,) unless stated otherwise."""
+
+    seq: Ints  # modulo 2**32, as `ack`
+    ack: Ints
+    window: Ints  # value in the header, that is, before scaling
+    scaled: Bools  # (flows of the plan,): SYN and SYN-ACK both have room for the window scale option
+    first_seq: Ints  # (flows of the plan, 2): sequence number of the first payload byte, up and down
+    stamp: Ints  # TSval of RFC 7323, in milliseconds
+    echo: Ints  # TSecr of RFC 7323, in milliseconds
+
+
+def tcp_fields(plan: Plan, packets: Packets) -> TcpFields:
+    """Compute sequence numbers and all fields that depend on them.
+
+    Parameters
+    ----------
+    plan : Plan
+    packets : Packets
+        Whole flows, each in order of time. Fields of other protocols have no meaning.
+    """
+    flow, up = packets.flow, packets.up
+    begin = _run_starts(flow)
+    syn, fin, reset = ((packets.flags & flag) > 0 for flag in (TCP_SYN, TCP_FIN, TCP_RST))
+    payload = packets.size - packets.headers
+    length = payload + syn + fin  # in sequence space
+    sent = []  # by each side before this packet
+    for side in (up, ~up):
+        own = np.where(side, length, 0)
+        total = own.cumsum() - own
+        sent.append(total - total[begin])
+    first = _bits_of_both_sides(plan.keys, _ISN, 32)
+    isn_up, isn_down = first[flow].T
+    seq = np.where(up, sent[0] + isn_up, sent[1] + isn_down)
+    ack = np.where(up, sent[1] + isn_down, sent[0] + isn_up)
+    # RFC 9293, 3.10.7: what refuses a SYN has number 0; what resets a SYN-ACK has the number that it acknowledged
+    attempt = plan.is_attempt[flow]
+    seq = np.where(attempt & syn, np.where(up, isn_up, isn_down), np.where(attempt & reset, (isn_up + 1) * up, seq))
+    ack = np.where(attempt & ~up, isn_up + 1, ack)
+    ack[(packets.flags & TCP_ACK) == 0] = 0
+
+    # both sides scale their windows or neither does
+    scaled = np.ones(len(plan), dtype=bool)
+    scaled[flow[syn & (packets.headers - plan.ip_overhead[flow] < TCP_HEADERS + 8)]] = False
+    window = np.zeros(len(flow), dtype=np.int64)
+    for side, own in enumerate((up, ~up)):
+        # a FIN does not move the window's edge for Suricata 7, so what came before it must suffice
+        needed = _max_in_flight(sent[1 - side], length, own & ~fin, begin)
+        sampled = MIN_WINDOW + (random_bits(plan.keys, _WINDOW + side) % np.uint64(1500)).astype(np.int64)[flow]
+        base = np.where(scaled[flow], np.maximum(sampled, (needed >> WINDOW_SHIFT) + 2), MAX_WINDOW)
+        bare = (payload == 0) & ~syn & ~fin
+        window[own] = np.minimum(base, MAX_WINDOW)[own] + _window_update_offset(flow[own], ack[own], bare[own])
+    window[syn] = np.where(up, SYN_WINDOW, SYN_ACK_WINDOW)[syn]
+    window[reset] = 0
+
+    # each side echoes the other side's latest timestamp; each side's clock began at its own time
+    clock = [(random_bits(plan.keys, _CLOCK + side) >> np.uint64(33)).astype(np.int64)[flow] for side in (0, 1)]
+    stamp = packets.offset_ns // 1_000_000 + np.where(up, clock[0], clock[1])
+    index = np.arange(len(flow))
+    latest = [np.maximum.accumulate(np.where(side, index, -1)) for side in (~up, up)]
+    heard = np.where(up, *latest)
+    echo = np.where((heard >= begin) & ~(syn & up), stamp[heard], 0)
+    seq, ack, first, stamp, echo = (field & 0xFFFFFFFF for field in (seq, ack, first + 1, stamp, echo))
+    return TcpFields(seq, ack, window, scaled, first, stamp, echo)
+
+
+def _bits_of_both_sides(keys: Words, stream: int, bits: int) -> Ints:
+    """Sample random bits for both sides of each flow, shape (flows, 2)."""
+    words = np.stack([random_bits(keys, stream + side) for side in (0, 1)], axis=1)
+    return (words & np.uint64((1 << bits) - 1)).astype(np.int64)
+
+
+def _run_starts(flow: Ints) -> Ints:
+    """Find where the run of equal flows begins that each packet is in, shape (packets,)."""
+    new = np.r_[True, flow[1:] != flow[:-1]][: len(flow)]
+    return np.maximum.accumulate(np.where(new, np.arange(len(flow)), 0))
+
+
+def _rank_in_run(flow: Ints) -> Ints:
+    """Count the packets before each one in its run of equal flows, shape (packets,)."""
+    return np.arange(len(flow)) - _run_starts(flow)
+
+
+def _max_in_flight(sent: Ints, length: Ints, receiver: Bools, begin: Ints) -> Ints:
+    """Find the most bytes that the flow's sender had sent to `receiver` without an acknowledgement, shape (packets,)."""
+    if not len(sent):
+        return sent
+    # within a flow `sent` only grows, so an offset for each flow makes one running maximum serve all
+    starts = np.unique(begin)
+    offset = np.zeros(len(sent), dtype=np.int64)
+    offset[starts[1:]] = (sent + length)[starts[1:] - 1]
+    offset = offset.cumsum()
+    acked = np.maximum.accumulate(np.where(receiver, sent + offset, offset)) - offset
+    in_flight = np.where(receiver, 0, sent + length - acked)
+    return np.repeat(np.maximum.reduceat(in_flight, starts), np.diff(np.r_[starts, len(sent)]))
+
+
+def _window_update_offset(flow: Ints, ack: Ints, bare: Bools) -> Ints:
+    """Return what to add to the windows of one side so that bare packets without a new ACK are window updates.
+
+    Such a packet with the same window would be a duplicate acknowledgement, the sign of a loss.
+    """
+    begin = _run_starts(flow)
+    repeated = bare & (begin < np.arange(len(flow))) & (ack == np.r_[0, ack][: len(flow)])
+    updates = repeated.cumsum()
+    return (updates - updates[begin]) % WINDOW_UPDATES

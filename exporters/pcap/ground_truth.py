@@ -23,15 +23,14 @@ from netgen.capture.errors import InputError
 from netgen.capture.headers import PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_IGMP
 from netgen.capture.table.flow_table import METADATA_KEY, FlowTable
 from netgen.exporters.pcap.addresses import v6_addresses
-from netgen.exporters.pcap.attempts import NONE
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.frames import Endpoints
 from netgen.exporters.pcap.packets import Bools, Ints
-from netgen.exporters.pcap.repair import Shape
+from netgen.exporters.pcap.plan import Plan
 
 FORMAT = 2  # 1 had no column `connection`
 
-#: What became of a TCP connection; none: not TCP. The last three are `netgen.exporters.pcap.attempts`' kinds, in their order.
+#: What became of a TCP connection; none: not TCP. The last three are `netgen.exporters.pcap.tcp_lifecycle`'s kinds, in their order.
 CONNECTIONS = (None, "closed", "reset", "unanswered", "refused", "half-open")
 
 SCHEMA = pa.schema(
@@ -166,10 +165,10 @@ class GroundTruth:
         return {name: number for name, number in zip(CONNECTIONS, many, strict=True) if name and number}
 
 
-def connection_numbers(shape: Shape) -> NDArray[np.uint8]:
+def connection_numbers(plan: Plan) -> NDArray[np.uint8]:
     """What becomes of each flow's connection: numbers in `CONNECTIONS`, shape (flows,)."""
-    ends = np.where(shape.attempt > NONE, 2 + shape.attempt, 1 + shape.reset)
-    return np.where(shape.tcp, ends, 0).astype(np.uint8)
+    ends = np.where(plan.is_attempt, 2 + plan.attempt, 1 + plan.reset)
+    return np.where(plan.tcp, ends, 0).astype(np.uint8)
 
 
 def truth_table(truth: Truth, table: FlowTable | FlowFile, both: Endpoints, seed: int) -> pa.Table:

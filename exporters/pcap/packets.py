@@ -38,30 +38,14 @@ PORTLESS = ECHO_PROTOCOLS | protocols(PROTOCOL_IGMP)
 
 @dataclasses.dataclass(frozen=True)
 class Packets:
-    """Packets in columns, ordered by flow and then by time; arrays of shape (packets,).
+    """Packets in columns, ordered by flow and then by time; arrays of shape (packets,)."""
 
-    Parameters
-    ----------
-    flow : ndarray of int64
-        Row of the plan.
-    offset_ns : ndarray of int64
-        Time since the flow's first packet.
-    up : ndarray of bool
-        Sent by the initiator.
-    size : ndarray of int64
-        IP bytes.
-    headers : ndarray of int64
-        Bytes of all headers from IP on, options included.
-    flags : ndarray of uint8
-        TCP flags; 0 for other protocols.
-    """
-
-    flow: Ints
-    offset_ns: Ints
-    up: Bools
-    size: Ints
-    headers: Ints
-    flags: NDArray[np.uint8]
+    flow: Ints  # row of the plan
+    offset_ns: Ints  # time since the flow's first packet
+    up: Bools  # sent by the initiator
+    size: Ints  # IP bytes
+    headers: Ints  # bytes of all headers from IP on, options included
+    flags: NDArray[np.uint8]  # TCP flags; 0 for other protocols
 
     def __len__(self) -> int:
         return len(self.flow)
@@ -104,8 +88,8 @@ def last_bin(count: Ints) -> Ints:
 
 
 def add_packets(
-    count: Ints, size: Ints, rows: Ints, side: int, where: Ints | int, number: Ints | int, each: Ints
+    count: Ints, size: Ints, rows: Ints, side: int, where: Ints | int, number: Ints | int, packet_size: Ints
 ) -> None:
-    """Add `number` packets of `each[row]` bytes to the cells (rows, side, where), in place."""
+    """Add `number` packets of `packet_size[row]` bytes to the cells (rows, side, where), in place."""
     count[rows, side, where] += number
-    size[rows, side, where] += number * each[rows]
+    size[rows, side, where] += number * packet_size[rows]

@@ -31,10 +31,9 @@ from netgen.capture.headers import (
 from netgen.capture.headers import TCP as TCP_LAYOUT
 from netgen.capture.series.spec import NS
 from netgen.exporters.pcap.addresses import v6_addresses
-from netgen.exporters.pcap.frames import ECHO, FRAME, IGMP, SCALED, TCP, TIMESTAMPS, UP, V6, Endpoints
+from netgen.exporters.pcap.frames import ECHO, FRAME, IGMP, SCALED, TCP, TIMESTAMPS, UP, V6, WINDOW_SHIFT, Endpoints
 from netgen.exporters.pcap.packets import Ints
 from netgen.exporters.pcap.payload import Payload
-from netgen.exporters.pcap.tcp import WINDOW_SHIFT
 
 DONT_FRAGMENT = 0x4000
 MAX_SEGMENT = 1460  # of IPv4; 20 less with IPv6

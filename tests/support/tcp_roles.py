@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from netgen.capture.headers import TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
-from netgen.exporters.pcap.attempts import HALF_OPEN, REFUSED, UNANSWERED
 from netgen.exporters.pcap.packets import Packets
 from netgen.exporters.pcap.plan import Plan
+from netgen.exporters.pcap.tcp_lifecycle import HALF_OPEN, REFUSED, UNANSWERED
 
 
 def recount(packets: Packets, flows: int, bins: int, bin_ns: int) -> np.ndarray:
@@ -24,14 +24,14 @@ def check_roles(planned: Plan, packets: Packets, flow: int) -> None:
     """The flags of a flow's packets are those of a connection, of an attempt at one, or of datagrams."""
     mine = packets.flow == flow
     flags, up, bare = packets.flags[mine], packets.up[mine], (packets.size == packets.headers)[mine]
-    if not planned.shape.tcp[flow]:
+    if not planned.tcp[flow]:
         assert not flags.any()
-    elif planned.shape.attempt[flow]:
-        size = packets.size[mine] - planned.shape.extra[flow]
-        check_attempt(flags, up, size, int(planned.shape.attempt[flow]))
+    elif planned.attempt[flow]:
+        size = packets.size[mine] - planned.ip_overhead[flow]
+        check_attempt(flags, up, size, int(planned.attempt[flow]))
         assert bare.all()
     else:
-        check_connection(flags, up, bare, reset=bool(planned.shape.reset[flow]))
+        check_connection(flags, up, bare, reset=bool(planned.reset[flow]))
 
 
 def check_connection(flags: np.ndarray, up: np.ndarray, bare: np.ndarray, *, reset: bool) -> None:

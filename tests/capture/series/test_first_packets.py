@@ -25,6 +25,7 @@ from netgen.capture.series.spec import NS, SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.encoders.decoding.packet_scaler import PacketScaler
 from netgen.evaluation.report.sections import write_report
+from netgen.exporters.pcap.layout import written_series
 from netgen.exporters.pcap.plan import plan
 from netgen.exporters.verify.verify import verify
 from netgen.plotting import show
@@ -285,15 +286,15 @@ def test_any_numbers_become_packets_that_a_flow_can_have(seed: int) -> None:
 def test_the_closed_loop_of_packets(tmp_path: Path) -> None:
     """extract(export(flows)) == flows, packet for packet and microsecond for microsecond, TCP and UDP."""
     series = talks(60)
-    series = plan(FlowTable.build(series, SeriesSpec.packets(16), protocol=[6, 17] * 30)).series
+    series = written_series(plan(FlowTable.build(series, SeriesSpec.packets(16), protocol=[6, 17] * 30)))
     table = FlowTable.build(series, SeriesSpec.packets(16), protocol=[6, 17] * 30)
     planned = plan(table)
-    np.testing.assert_array_equal(planned.series[~planned.changed], series[~planned.changed])
-    assert (~planned.changed).mean() > 0.9
+    np.testing.assert_array_equal(written_series(planned)[~planned.repaired], series[~planned.repaired])
+    assert (~planned.repaired).mean() > 0.9
     report = netgen.write(table, tmp_path / "x.pcap")
-    assert report.repairs == planned.mended
-    again = netgen.extract(tmp_path / "x.pcap", spec_from=table, idle_timeout="10h")
-    np.testing.assert_array_equal(again.series(), planned.series)
+    assert report.mended == planned.repairs
+    again = netgen.extract(tmp_path / "x.pcap", like=table, idle_timeout="10h")
+    np.testing.assert_array_equal(again.series(), written_series(planned))
     assert again.table["protocol"].to_pylist() == table.table["protocol"].to_pylist()
 
 
@@ -302,8 +303,8 @@ def test_whole_connections_need_no_mending() -> None:
     whole = talks(40, 32)
     whole = whole[(whole[:, 0] != 0).sum(1) < 32]
     planned = plan(FlowTable.build(whole, SeriesSpec.packets(32), protocol=6))
-    assert planned.mended == {}
-    np.testing.assert_array_equal(planned.series, whole)
+    assert planned.repairs == {}
+    np.testing.assert_array_equal(written_series(planned), whole)
 
 
 def test_packets_of_one_microsecond_keep_their_order(tmp_path: Path) -> None:

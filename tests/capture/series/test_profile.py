@@ -17,8 +17,9 @@ from netgen.capture.series.profile import GAPS, KEY, SIZES, merged, read_profile
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable, concat
 from netgen.exporters.pcap.counter_rng import flow_keys
+from netgen.exporters.pcap.layout import lay_out
 from netgen.exporters.pcap.plan import plan
-from netgen.exporters.pcap.profiles import KNOWN_PORTS, profile_sizes, profiles
+from netgen.exporters.pcap.sizes_and_times import KNOWN_PORTS, load_profiles, profile_sizes
 from netgen.exporters.write import write
 
 MS = 1_000_000
@@ -106,7 +107,7 @@ def test_ports_of_other_protocols_are_not_used() -> None:
         series, SeriesSpec(bin_ns=10**8, length=8), metadata={KEY: {"a": profile}}, label="a", protocol=17
     )
     number = np.arange(400)
-    ports = profiles(table).server_ports(flow_keys(0, number, number * 0)).tolist()
+    ports = load_profiles(table).server_ports(flow_keys(0, number, number * 0)).tolist()
     assert set(ports) == {443, 3478, 50000}
     assert set(ports) - {50000} <= set(KNOWN_PORTS)
     assert ports.count(443) > ports.count(3478) > ports.count(50000) > 0
@@ -132,7 +133,7 @@ def test_drawn_sizes_add_up(cells: list[tuple[int, float]], sizes: list[int], se
     index = np.arange(len(which)) - np.repeat(many.cumsum() - many, many)
     zeros = np.zeros(len(cells), np.int64)
     keys = flow_keys(seed, np.arange(len(cells)), zeros)
-    found = profile_sizes(profiles(table), zeros, zeros, index, which, many, rest, zeros + 1500, keys)
+    found = profile_sizes(load_profiles(table), zeros, zeros, index, which, many, rest, zeros + 1500, keys)
     assert np.bincount(which, found).astype(int).tolist() == rest.tolist()
     assert found.min() >= 28
     assert found.max() <= 1500
@@ -140,9 +141,9 @@ def test_drawn_sizes_add_up(cells: list[tuple[int, float]], sizes: list[int], se
 
 def test_a_flow_with_a_profile_does_not_depend_on_the_others(capture: Path) -> None:
     """The same packets, alone or among others."""
-    table = netgen.extract(capture, label="call", bin_width="100ms", length=8)
-    everyone = plan(table, seed=2).packets(np.arange(len(table)))
-    alone = plan(table.take([7]), seed=2).packets(np.array([0]))
+    table = netgen.extract(capture, label="call", bin="100ms", length=8)
+    everyone = lay_out(plan(table, seed=2), np.arange(len(table)))
+    alone = lay_out(plan(table.take([7]), seed=2), np.array([0]))
     mine = everyone.flow == 7
     for name in ("offset_ns", "up", "size"):
         np.testing.assert_array_equal(getattr(alone, name), getattr(everyone, name)[mine])

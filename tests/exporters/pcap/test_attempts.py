@@ -23,10 +23,10 @@ import netgen
 from netgen.capture.headers import TCP_ACK, TCP_RST, TCP_SYN
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
-from netgen.exporters.pcap.attempts import HALF_OPEN, MOST, NONE, REFUSED, SYN_LEAST, UNANSWERED
+from netgen.exporters.pcap.layout import lay_out, written_series
 from netgen.exporters.pcap.options import CaptureOptions
-from netgen.exporters.pcap.plan import Plan, plan
-from netgen.exporters.pcap.repair import DISAGREE
+from netgen.exporters.pcap.plan import Plan, Repair, plan
+from netgen.exporters.pcap.tcp_lifecycle import HALF_OPEN, MAX_ATTEMPT_PACKETS, MIN_SYN_SIZE, NONE, REFUSED, UNANSWERED
 from netgen.exporters.verify.verify import verify
 from netgen.exporters.write import write
 
@@ -85,7 +85,7 @@ def table(*series: np.ndarray, **columns: object) -> FlowTable:
 
 
 def flags(planned: Plan, flow: int = 0) -> list[int]:
-    return list(planned.packets(np.array([flow])).flags)
+    return list(lay_out(planned, np.array([flow])).flags)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -93,15 +93,15 @@ def test_an_attempt_is_written_as_it_was(name: str) -> None:
     """Its packets have their flags, sizes and order, its series needs no change, and nothing is added."""
     packets, kind, _ = KINDS[name]
     planned = plan(table(series_of(packets)))
-    assert planned.mended == {}
-    assert planned.shape.attempt.tolist() == [kind]
-    made = planned.packets(np.array([0]))
+    assert planned.repairs == {}
+    assert planned.attempt.tolist() == [kind]
+    made = lay_out(planned, np.array([0]))
     found = zip(made.offset_ns // SECOND, made.up, made.size, made.flags, strict=True)
     assert [tuple(map(int, each)) for each in found] == packets
 
 
 syn_sizes = st.sampled_from([40, 44, 48, 52, 60, 64])
-bins = st.lists(st.integers(0, BINS - 1), min_size=0, max_size=MOST - 1)
+bins = st.lists(st.integers(0, BINS - 1), min_size=0, max_size=MAX_ATTEMPT_PACKETS - 1)
 
 
 @st.composite
@@ -116,11 +116,11 @@ def attempts(draw: st.DrawFn) -> list[tuple[int, int, int, int]]:
         sent += [(where, 0, 40, REFUSAL) for where in times]
     if kind == HALF_OPEN:
         accepted = draw(st.integers(0, BINS - 1))
-        sent = [each for each in sent if each[0] <= accepted][: MOST - 1]
+        sent = [each for each in sent if each[0] <= accepted][: MAX_ATTEMPT_PACKETS - 1]
         answer = draw(st.sampled_from([44, 52, 60]))
         again = sorted([accepted, *draw(st.lists(st.integers(accepted, BINS - 1), max_size=3))])
         sent += [(where, 0, answer, OPENING) for where in again]
-        if syn < SYN_LEAST or draw(st.booleans()):
+        if syn < MIN_SYN_SIZE or draw(st.booleans()):
             sent.append((draw(st.integers(again[-1], BINS - 1)), 1, 40, RST))
     return sorted(sent, key=lambda each: each[0])
 
@@ -131,13 +131,13 @@ def test_attempts_of_any_kind_keep_their_series(drawn: list[list[tuple[int, int,
     """Whatever SYNs are sent when, and whatever of them is refused or accepted: packets add up to the series."""
     series = [series_of(each) for each in drawn]
     planned = plan(table(*series, protocol=protocol))
-    packets = planned.packets(np.arange(len(drawn)))
-    assert planned.mended == {}
+    packets = lay_out(planned, np.arange(len(drawn)))
+    assert planned.repairs == {}
     np.testing.assert_array_equal(roles.recount(packets, len(drawn), BINS, SECOND), np.stack(series))
     for flow, each in enumerate(drawn):
         roles.check_roles(planned, packets, flow)
         # two SYNs of 44 bytes that are accepted are one of 48 and an RST as well
-        if planned.shape.attempt[flow] in (UNANSWERED, REFUSED):
+        if planned.attempt[flow] in (UNANSWERED, REFUSED):
             assert sorted(flags(planned, flow)) == sorted(number for *_, number in each)
 
 
@@ -153,9 +153,9 @@ def test_a_connection_that_is_reset_needs_no_closing(seed: int, down: bool) -> N
     count[1, 0], size[1, 0] = 2, 60 + 1000
     count[int(down), 6:], size[int(down), 6:] = 1, [300, 52]
     planned = plan(table(np.concatenate([size, count])))
-    assert planned.mended == {}
-    assert planned.shape.reset.tolist() == [True]
-    packets = planned.packets(np.array([0]))
+    assert planned.repairs == {}
+    assert planned.reset.tolist() == [True]
+    packets = lay_out(planned, np.array([0]))
     np.testing.assert_array_equal(roles.recount(packets, 1, BINS, SECOND)[0], np.concatenate([size, count]))
     roles.check_roles(planned, packets, 0)
     assert bool(packets.up[-1]) is not down
@@ -168,10 +168,10 @@ def test_a_reset_needs_no_time_stamp(beside: int, size: int, tmp_path: Path) -> 
     opened = [(0, 1, 60), (0, 0, 60), (0, 1, 52), (0, 1, 352), (1, 0, 52), (1, 0, 1500), (1, 1, 52)]
     series = series_of([(*each, 0) for each in [*opened, (6, 1, 352), *[(7, 1, 52)] * beside, (7, 1, size)]])
     planned = plan(table(series))
-    assert planned.mended == {}
-    assert planned.shape.reset.tolist() == [True]
-    assert planned.shape.headers.tolist() == [52]
-    made = planned.packets(np.array([0]))
+    assert planned.repairs == {}
+    assert planned.reset.tolist() == [True]
+    assert planned.headers.tolist() == [52]
+    made = lay_out(planned, np.array([0]))
     np.testing.assert_array_equal(roles.recount(made, 1, BINS, SECOND)[0], series)
     assert (made.size[-1], made.headers[-1]) == (size, size)
     assert set(made.headers[:-1]) == {52, 60}
@@ -184,7 +184,7 @@ def test_a_reset_needs_no_time_stamp(beside: int, size: int, tmp_path: Path) -> 
 NOT_ATTEMPTS = {
     "data": [(0, 1, 41, 0)],
     "larger than any SYN": [(0, 1, 84, 0)],
-    "more than any kernel repeats": [(at % BINS, 1, 60, 0) for at in range(MOST + 1)],
+    "more than any kernel repeats": [(at % BINS, 1, 60, 0) for at in range(MAX_ATTEMPT_PACKETS + 1)],
     "SYNs of two sizes": [(0, 1, 60, 0), (1, 1, 52, 0)],
     "a whole connection with a small answer": [
         *((0, up, 40, 0) for up in (0, 0, 1, 1, 1)),
@@ -202,14 +202,14 @@ NOT_ATTEMPTS = {
 def test_what_is_no_attempt_becomes_a_connection(name: str) -> None:
     """Flows with data, or with packets that no attempt has, still get a handshake and a closing."""
     planned = plan(table(series_of(NOT_ATTEMPTS[name])))
-    assert planned.shape.attempt.tolist() == [NONE]
-    roles.check_roles(planned, planned.packets(np.array([0])), 0)
+    assert planned.attempt.tolist() == [NONE]
+    roles.check_roles(planned, lay_out(planned, np.array([0])), 0)
 
 
 def test_datagrams_are_no_attempts() -> None:
     """UDP of the same packets and bytes stays UDP."""
     planned = plan(table(series_of(KINDS["Linux asks in vain"][0]), protocol=17))
-    assert planned.shape.attempt.tolist() == [NONE]
+    assert planned.attempt.tolist() == [NONE]
     assert flags(planned) == [0] * 4
 
 
@@ -225,16 +225,16 @@ def test_an_attempt_over_another_ip(name: str) -> None:
     made_v4 = () if packets[-1][-1] == RST else ((was_v6, "4"),)  # no room to tell the RST from the SYN
     for flows, ip in ((table(series), "6"), (was_v6, "auto"), (was_v6, "6"), *made_v4):
         planned = plan(flows, ip=ip)
-        assert planned.shape.attempt.tolist() == [kind]
-        made = planned.packets(np.array([0]))
+        assert planned.attempt.tolist() == [kind]
+        made = lay_out(planned, np.array([0]))
         assert list(made.flags) == list(same)
         np.testing.assert_array_equal(roles.recount(made, 1, BINS, SECOND), planned.series)
         roles.check_roles(planned, made, 0)
         if flows is was_v6:
-            assert planned.mended == {}
+            assert planned.repairs == {}
             np.testing.assert_array_equal(planned.series[0], own)
         else:
-            assert set(planned.mended) <= {DISAGREE}
+            assert set(planned.repairs) <= {Repair.DISAGREE}
             np.testing.assert_array_equal(planned.series[0, 2:], series[2:])
 
 
@@ -246,9 +246,9 @@ def test_attempts_packet_by_packet() -> None:
         row[0, : len(packets)] = [size if up else -size for _, up, size, _ in packets]
         row[1, 1 : len(packets)] = 1000
     planned = plan(FlowTable.build(series, spec, protocol=6))
-    assert planned.mended == {}
-    assert planned.shape.attempt.tolist() == [kind for _, kind, _ in KINDS.values()]
-    np.testing.assert_array_equal(planned.series, series)
+    assert planned.repairs == {}
+    assert planned.attempt.tolist() == [kind for _, kind, _ in KINDS.values()]
+    np.testing.assert_array_equal(written_series(planned), series)
     for flow, (packets, *_) in enumerate(KINDS.values()):
         assert flags(planned, flow) == [number for *_, number in packets]
 

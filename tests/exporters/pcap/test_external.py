@@ -21,6 +21,7 @@ from support import external_tools as outside
 import netgen
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
+from netgen.exporters.pcap.layout import lay_out, written_series
 from netgen.exporters.pcap.options import CaptureOptions
 from netgen.exporters.pcap.plan import plan
 from netgen.exporters.write import WriteResult, write
@@ -113,14 +114,14 @@ def check_loop(sample: Sample) -> None:
     planned = plan(table, seed=options.seed, ip=options.ip_version)
     rows = truth(path)
     order = sorted(range(len(rows)), key=lambda row: (rows[row]["start_ns"], row))
-    np.testing.assert_array_equal(again.series(), planned.series[order])
+    np.testing.assert_array_equal(again.series(), written_series(planned)[order])
     assert again.table["src_port"].to_pylist() == [rows[row]["src_port"] for row in order]
     assert report.packets == planned.packet_counts.sum()
-    assert report.repairs == planned.mended
-    whole = ~planned.changed
+    assert report.mended == planned.repairs
+    whole = ~planned.repaired
     assert whole.any()
-    np.testing.assert_array_equal(planned.series[whole], table.series()[whole])
-    assert [row["repaired"] for row in rows] == planned.changed.tolist()
+    np.testing.assert_array_equal(written_series(planned)[whole], table.series()[whole])
+    assert [row["mended"] for row in rows] == planned.repaired.tolist()
 
 
 def became(path: Path) -> Counter[str]:
@@ -131,7 +132,7 @@ def became(path: Path) -> Counter[str]:
 def remarks(sample: Sample) -> dict[str, Counter[str]]:
     """What Wireshark has to say of the packets as they are planned."""
     table, path, _, options = sample
-    packets = plan(table, seed=options.seed, ip=options.ip_version).packets(np.arange(len(table)))
+    packets = lay_out(plan(table, seed=options.seed, ip=options.ip), np.arange(len(table)))
     found: dict[str, Counter[str]] = outside.remarks(packets, became(path)["closed"])
     return found
 

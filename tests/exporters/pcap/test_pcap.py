@@ -102,7 +102,7 @@ def test_the_closed_loop_after_mending(tmp_path: Path) -> None:
     table = flows(100, 3, mended=False)
     report = write(table, tmp_path / "x.pcap", seed=4)
     planned = plan(table, seed=4)
-    assert report.repairs == planned.mended != {}
+    assert report.mended == planned.repairs != {}
     again = extract(tmp_path / "x.pcap", spec=table.spec, idle_timeout_ns=10**12)
     np.testing.assert_array_equal(again.series(), planned.series)
     assert report.packets == planned.packet_counts.sum()
@@ -174,9 +174,9 @@ def test_wireshark_finds_nothing_wrong(sample: tuple[FlowTable, Path]) -> None:
     checks = [word for name in ("ip", "tcp", "udp") for word in ("-o", f"{name}.check_checksum:TRUE")]
     expert = tool("tshark", "-q", "-r", path, *checks, "-z", "expert")
     assert "Errors" not in expert
-    shape = plan(table).shape
-    assert not shape.attempt.any()
-    tcp, resets = int(shape.tcp.sum()), int(shape.reset.sum())
+    planned = plan(table)
+    assert not planned.attempt.any()
+    tcp, resets = int(planned.tcp.sum()), int(planned.reset.sum())
     assert 0 < resets < tcp
     notes = re.findall(r"^ *(\d+) +\w+ +TCP +(.*)", expert.split("Warns")[1].split("Chats")[0], re.MULTILINE)
     assert sorted(notes) == sorted(

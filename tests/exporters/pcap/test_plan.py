@@ -12,18 +12,9 @@ from netgen.capture.errors import OutputError
 from netgen.capture.headers import TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
+from netgen.exporters.pcap.layout import lay_out
 from netgen.exporters.pcap.packets import MTU
-from netgen.exporters.pcap.plan import OTHER_PROTOCOL, Plan, plan
-from netgen.exporters.pcap.repair import (
-    DISAGREE,
-    NO_CLOSING,
-    NO_HANDSHAKE,
-    NO_PACKET,
-    ODD_SIZE,
-    OVERSIZE,
-    SERVER_FIRST,
-    TOO_LARGE,
-)
+from netgen.exporters.pcap.plan import Plan, Repair, plan
 
 BIN = 250_000_000
 
@@ -83,7 +74,7 @@ def test_packets_add_up_to_the_mended_series(
         count = np.where(size % 3 == 0, 0, count)
         size = count * (40 + size % 1461)
     planned = plan(table(np.concatenate([size, count], axis=1), protocol, bin_ns))
-    packets = planned.packets(np.arange(len(drawn)))
+    packets = lay_out(planned, np.arange(len(drawn)))
     np.testing.assert_array_equal(roles.recount(packets, len(drawn), 8, bin_ns), planned.series)
     assert (packets.size <= MTU).all()
     assert (packets.size >= packets.headers).all()
@@ -103,7 +94,7 @@ def test_a_mended_series_needs_no_mending(drawn: list[list[tuple[int, int]]], pr
     cell = np.array(drawn, dtype=np.int64).reshape(len(drawn), 2, 8, 2)
     first = plan(table(np.concatenate([cell[..., 1], cell[..., 0]], axis=1), protocol))
     again = plan(table(first.series, protocol))
-    assert again.mended == {}
+    assert again.repairs == {}
     np.testing.assert_array_equal(again.series, first.series)
 
 
@@ -112,12 +103,12 @@ def test_series_of_whole_connections_pass_unmended(seed: int) -> None:
     """Series of plausible TCP connections need no change, so the closed loop is exact for them."""
     series = simulate(100, seed)
     planned = plan(table(series))
-    assert planned.mended == {}
+    assert planned.repairs == {}
     np.testing.assert_array_equal(planned.series, series)
-    packets = planned.packets(np.arange(100))
+    packets = lay_out(planned, np.arange(100))
     np.testing.assert_array_equal(roles.recount(packets, 100, 32, BIN), series)
-    assert not planned.shape.attempt.any()
-    assert not planned.shape.reset.any()
+    assert not planned.attempt.any()
+    assert not planned.reset.any()
     for flow in range(100):
         roles.check_roles(planned, packets, flow)
 
@@ -125,8 +116,8 @@ def test_series_of_whole_connections_pass_unmended(seed: int) -> None:
 def test_the_shortest_connection() -> None:
     """SYN, SYN-ACK, the client's FIN, the server's FIN, the last ACK: five packets are enough."""
     planned = one([132], [92], [3], [2])
-    assert planned.mended == {}
-    packets = planned.packets(np.array([0]))
+    assert planned.repairs == {}
+    packets = lay_out(planned, np.array([0]))
     assert packets.up.tolist() == [True, False, True, False, True]
     assert packets.flags.tolist() == [TCP_SYN, TCP_SYN | TCP_ACK, TCP_FIN | TCP_ACK, TCP_FIN | TCP_ACK, TCP_ACK]
 
@@ -135,11 +126,11 @@ def test_a_client_that_takes_much_opens_its_window() -> None:
     """A SYN's window is not scaled: who sends SYN, FIN and ACK takes no more than it offers; SYN, ACK and RST do."""
     few = one([132], [52 + 40 * 1500, 40], [3], [41, 1])
     assert few.packet_counts[0] == 45
-    assert not few.shape.reset[0]
+    assert not few.reset[0]
     many = one([132], [52 + 50 * 1500], [3], [51])
-    assert many.mended == {}
-    assert many.shape.reset[0]
-    assert many.packets(np.array([0])).flags[[0, 1, 2, -1]].tolist() == [
+    assert many.repairs == {}
+    assert many.reset[0]
+    assert lay_out(many, np.array([0])).flags[[0, 1, 2, -1]].tolist() == [
         TCP_SYN,
         TCP_SYN | TCP_ACK,
         TCP_ACK,
@@ -149,27 +140,27 @@ def test_a_client_that_takes_much_opens_its_window() -> None:
 
 def test_the_handshake_ends_with_a_bare_packet_where_others_carry_the_data() -> None:
     """SYN, SYN-ACK, an acknowledgement and then the question; without room for it, the acknowledgement carries it."""
-    packets = one([60 + 52 + 552, 104], [1560, 52], [3, 2], [2, 1]).packets(np.array([0]))
+    packets = lay_out(one([60 + 52 + 552, 104], [1560, 52], [3, 2], [2, 1]), np.array([0]))
     assert (packets.size - packets.headers)[packets.up].tolist() == [0, 0, 500, 0, 0]
-    packets = one([60 + 552, 104], [1560, 52], [2, 2], [2, 1]).packets(np.array([0]))
+    packets = lay_out(one([60 + 552, 104], [1560, 52], [2, 2], [2, 1]), np.array([0]))
     assert (packets.size - packets.headers)[packets.up].tolist() == [0, 500, 0, 0]
 
 
 def test_time_stamps_where_every_packet_has_room() -> None:
     """A flow whose packets all have 52 bytes uses the time stamps option; one with a 40-byte packet does not."""
-    assert one([60 + 52 + 52], [60 + 52], [3], [2]).shape.headers.tolist() == [52]
-    assert one([60 + 52 + 52], [60 + 40], [3], [2]).shape.headers.tolist() == [40]
+    assert one([60 + 52 + 52], [60 + 52], [3], [2]).headers.tolist() == [52]
+    assert one([60 + 52 + 52], [60 + 40], [3], [2]).headers.tolist() == [40]
 
 
 MENDS = {
-    SERVER_FIRST: ([0, 132], [1500], [0, 3], [1]),
-    NO_PACKET: ([0, 132], [0, 92], [0, 3], [0, 2]),
-    DISAGREE: ([100], [92], [3], [2]),
-    OVERSIZE: ([132], [9000], [3], [3]),
-    TOO_LARGE: ([1000, 92], [52, 40], [1, 2], [1, 1]),
-    ODD_SIZE: ([53, 92], [52, 40], [1, 2], [1, 1]),
-    NO_HANDSHAKE: ([132, 92], [0, 92], [3, 2], [0, 2]),
-    NO_CLOSING: ([132], [92, 1500], [3], [2, 1]),
+    Repair.SERVER_FIRST: ([0, 132], [1500], [0, 3], [1]),
+    Repair.NO_PACKET: ([0, 132], [0, 92], [0, 3], [0, 2]),
+    Repair.DISAGREE: ([100], [92], [3], [2]),
+    Repair.OVERSIZE: ([132], [9000], [3], [3]),
+    Repair.TOO_LARGE: ([1000, 92], [52, 40], [1, 2], [1, 1]),
+    Repair.ODD_SIZE: ([53, 92], [52, 40], [1, 2], [1, 1]),
+    Repair.NO_HANDSHAKE: ([132, 92], [0, 92], [3, 2], [0, 2]),
+    Repair.NO_CLOSING: ([132], [92, 1500], [3], [2, 1]),
 }
 
 
@@ -177,7 +168,7 @@ MENDS = {
 def test_each_reason_for_mending_is_counted(reason: str, given: tuple[list[int], ...]) -> None:
     """Each way in which a series cannot be a connection is found, named, and mended by a packet or two."""
     planned = one(*given)
-    assert planned.mended.get(reason) == 1
+    assert planned.repairs.get(reason) == 1
     before = sum(sum(values) for values in given[2:])
     assert abs(int(planned.packet_counts[0]) - before) <= 5
 
@@ -187,29 +178,29 @@ def test_protocols() -> None:
     series = np.zeros((4, 4, 8), dtype=np.int64)
     series[:, 0, 0], series[:, 1, 0], series[:, 2, 0], series[:, 3, 0] = 132, 92, 3, 2
     planned = plan(FlowTable.build(series, SeriesSpec(bin_ns=BIN, length=8), protocol=[6, 17, None, 47]))
-    assert planned.shape.tcp.tolist() == [True, False, True, False]
-    assert planned.mended == {OTHER_PROTOCOL: 1}
+    assert planned.tcp.tolist() == [True, False, True, False]
+    assert planned.repairs == {Repair.OTHER_PROTOCOL: 1}
     np.testing.assert_array_equal(planned.series, series)
 
 
 def test_a_single_datagram_is_a_flow() -> None:
     """UDP needs no second packet."""
     planned = one([61], [], [1], [], protocol=17)
-    assert planned.mended == {}
-    assert planned.packets(np.array([0])).size.tolist() == [61]
+    assert planned.repairs == {}
+    assert lay_out(planned, np.array([0])).size.tolist() == [61]
 
 
 def test_a_flow_does_not_depend_on_the_others() -> None:
     """The same flow, alone or among others, in whatever order they are asked for, has the same packets."""
     whole = table(simulate(30, 7), protocol=[6, 17] * 15)
     planned = plan(whole, seed=5)
-    everyone = planned.packets(np.arange(29, -1, -1))
+    everyone = lay_out(planned, np.arange(29, -1, -1))
     for row in (0, 1, 17, 29):
         alone = plan(whole.take([row]), seed=5)
-        packets, mine = alone.packets(np.array([0])), everyone.flow == row
+        packets, mine = lay_out(alone, np.array([0])), everyone.flow == row
         for name in ("offset_ns", "up", "size", "headers", "flags"):
             np.testing.assert_array_equal(getattr(packets, name), getattr(everyone, name)[mine])
-    other = plan(whole, seed=6).packets(np.arange(29, -1, -1))
+    other = lay_out(plan(whole, seed=6), np.arange(29, -1, -1))
     assert (other.offset_ns != everyone.offset_ns).any()
 
 
@@ -217,4 +208,4 @@ def test_a_bin_without_time_for_its_packets_is_refused() -> None:
     """Every packet has its own nanosecond; where there are too few, the message names flow and bin."""
     with pytest.raises(OutputError, match="flow 0 has 5 packets in bin 0"):
         one([132], [92], [3], [2], bin_ns=5)
-    assert one([132], [92], [3], [2], bin_ns=6).packets(np.array([0])).offset_ns.tolist() == [0, 1, 2, 3, 5]
+    assert lay_out(one([132], [92], [3], [2], bin_ns=6), np.array([0])).offset_ns.tolist() == [0, 1, 2, 3, 5]

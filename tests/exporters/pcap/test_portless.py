@@ -19,7 +19,7 @@ from netgen.exporters.pcap.addresses import addresses
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.ground_truth import community_id
 from netgen.exporters.pcap.options import CaptureOptions
-from netgen.exporters.pcap.plan import OTHER_ICMP, OTHER_PROTOCOL, plan
+from netgen.exporters.pcap.plan import Repair, plan
 from netgen.exporters.verify.verify import verify
 from netgen.exporters.write import write
 
@@ -42,21 +42,25 @@ def flows(number: int, seed: int = 0, protocols: tuple[int, ...] = (ICMP, IGMP, 
 @pytest.mark.parametrize(
     ("ip", "written", "why"),
     [
-        ("auto", [ICMP, IGMP, ICMPV6, UDP], {OTHER_PROTOCOL: 10}),
-        ("4", [ICMP, IGMP, ICMP, UDP], {OTHER_PROTOCOL: 10, OTHER_ICMP: 10}),
-        ("6", [ICMPV6, UDP, ICMPV6, UDP], {OTHER_PROTOCOL: 20, OTHER_ICMP: 10}),
+        ("auto", [ICMP, IGMP, ICMPV6, UDP], {Repair.OTHER_PROTOCOL: 10}),
+        ("4", [ICMP, IGMP, ICMP, UDP], {Repair.OTHER_PROTOCOL: 10, Repair.OTHER_ICMP: 10}),
+        ("6", [ICMPV6, UDP, ICMPV6, UDP], {Repair.OTHER_PROTOCOL: 20, Repair.OTHER_ICMP: 10}),
     ],
 )
 def test_what_each_protocol_is_written_as(tmp_path: Path, ip: str, written: list[int], why: dict[str, int]) -> None:
     """Their own, ICMP that of the IP version, and UDP where there is none; what is another is counted, and told."""
     table = flows(40, protocols=(ICMP, IGMP, ICMPV6, SCTP))
-    report = write(table, tmp_path / "x.pcap", options=CaptureOptions(ip_version=ip))
-    reasons = {reason: number for reason, number in report.repairs.items() if reason in (OTHER_PROTOCOL, OTHER_ICMP)}
+    report = write(table, tmp_path / "x.pcap", options=CaptureOptions(ip=ip))
+    reasons = {
+        reason: number
+        for reason, number in report.mended.items()
+        if reason in (Repair.OTHER_PROTOCOL, Repair.OTHER_ICMP)
+    }
     assert reasons == why
     truth = pq.read_table(tmp_path / "x.labels.parquet").sort_by("row").to_pylist()
     assert [row["protocol"] for row in truth] == written * 10
-    changed = plan(table, ip=ip).changed
-    assert [row["repaired"] for row in truth] == changed.tolist()
+    changed = plan(table, ip=ip).repaired
+    assert [row["mended"] for row in truth] == changed.tolist()
     again = extract(tmp_path / "x.pcap", spec=SPEC, labels=tmp_path / "x.labels.csv")
     assert sorted(again.table["protocol"].to_pylist()) == sorted(written * 10)
     assert again.counts() == {"x": 40}

@@ -17,8 +17,7 @@ from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.describe import describe
 from netgen.diffusion import model_file
-from netgen.exporters.pcap.plan import plan
-from netgen.exporters.pcap.repair import NO_HANDSHAKE
+from netgen.exporters.pcap.plan import Repair, plan
 from netgen.exporters.write import write
 from netgen.model.strata import FEWEST, Stratum, assign_strata, fit_strata, sample_strata
 
@@ -193,7 +192,7 @@ def test_a_drawn_flow_looks_like_its_protocol(device: FlowTable, model: netgen.M
     question = drawn.series()[udp]
     assert (question[:, :, 0] == [61, 77, 1, 1]).all(1).mean() >= 0.9
     assert (drawn.series()[~udp, 2:].sum((1, 2)) >= 7).all()
-    assert NO_HANDSHAKE not in plan(drawn).mended
+    assert Repair.NO_HANDSHAKE not in plan(drawn).repairs
 
 
 def test_drawn_flows_of_another_protocol_are_written_as_what_they_are(device: FlowTable, tmp_path: Path) -> None:

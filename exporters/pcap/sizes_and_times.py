@@ -1,0 +1,364 @@
+"""Sizes and times of packets: TCP as a byte stream, datagrams as in their class's profile.
+
+A *cell* is a (flow, bin, direction) with packets, and the sizes of its packets add up to its bytes
+exactly. Its *bare* packets (SYN, SYN-ACK, the last acknowledgement or RST) are headers only; the
+others, its *free* packets, share the rest of its bytes.
+
+A gap between two packets has a fixed component: a round trip from what the client sends to what the
+server answers, a reaction between what comes in and what goes out, the time on the wire within a
+train. The rest of a bin is think time: before the bin's first packet, between bursts, before the
+closing, and after the last packet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netgen.capture.errors import OutputError
+from netgen.capture.headers import PROTOCOL_UDP
+from netgen.capture.series.profile import GAPS, SIZES, profiles_of
+from netgen.capture.series.spec import GAP_NS
+from netgen.capture.table.flow_table import FlowTable
+from netgen.exporters.pcap.addresses import FIRST_PORT, SERVER_PORT
+from netgen.exporters.pcap.counter_rng import Words, random_bits, uniform
+from netgen.exporters.pcap.flow_file import FlowFile
+from netgen.exporters.pcap.packets import (
+    MAX_BARE_SIZE,
+    SYN_SIZE,
+    TCP_HEADERS,
+    TIMESTAMP_HEADERS,
+    TIMESTAMP_SYN_SIZE,
+    UDP_HEADERS,
+    Bools,
+    Ints,
+)
+
+#: Server ports kept as they are, like dynamic ones: there no tool takes zeros or random bytes for a damaged protocol.
+KNOWN_PORTS = (443, 3478, 8801)
+
+RTT_NS = 20_000_000  # median round trip
+RTT_SPREAD = 0.8  # standard deviation of its logarithm
+RTT_RANGE_NS = (500_000, 300_000_000)
+REACTION_NS = 25_000  # mean, of the client's kernel
+RATE = 100e6  # bits per second at the bottleneck, median
+RATE_SPREAD = 1.0  # standard deviation of its logarithm
+
+_GAP, _JITTER, _REST, _PATH, _PORT, _SIZE = 32, 33, 35, 40, 100, 101  # streams of `random_bits`
+_TILTS = np.exp(np.linspace(-3, 3, 41))  # exponents of the uniform numbers that choose a quantile
+_GRID = 256  # points at which the mean of a tilted distribution is computed
+_SCALE = 1 << 16  # exponential numbers as integers, since the sum of floats depends on their order
+
+
+@dataclasses.dataclass(frozen=True)
+class Profiles:
+    """Profiles of the classes of flows (`netgen.capture.series.profile`), as tables."""
+
+    row: Ints  # (flows,): profile of each flow; -1 if none, as for all protocols but UDP
+    sizes: Ints  # (profiles, 2, SIZES): quantiles of the packets' IP bytes, up and down
+    gaps: Ints  # (profiles, GAPS): quantiles of the gaps, ns; all zero where none are known
+    ports: list[Ints]  # of each profile, server ports, repeated by how often they occur
+    means: NDArray[np.float64]  # (profiles, 2, tilts): mean of the sizes sampled with each of `_TILTS`
+
+    def take(self, rows: Ints) -> Profiles:
+        """Select flows, in the order given."""
+        return dataclasses.replace(self, row=self.row[rows])
+
+    def server_ports(self, keys: Words) -> Ints:
+        """Choose a server port for each flow, shape (flows,)."""
+        out = np.full(len(keys), SERVER_PORT, dtype=np.int64)
+        for index, ports in enumerate(self.ports):
+            rows = np.flatnonzero(self.row == index)
+            out[rows] = ports[(random_bits(keys[rows], _PORT) % np.uint64(len(ports))).astype(np.int64)]
+        return out
+
+
+def load_profiles(table: FlowTable | FlowFile) -> Profiles:
+    """Read the profiles of a table's UDP flows from its metadata; what is not a profile is ignored."""
+    tables: list[tuple[Ints, Ints, Ints, Ints]] = []
+    udp = table.table["protocol"].fill_null(0).to_numpy() == PROTOCOL_UDP
+    row = np.full(len(table), -1, dtype=np.int64)
+    labels = np.array(table.table["label"].to_pylist(), dtype=object)
+    for name, profile in profiles_of(table.about).items():
+        members = udp & (labels == name)
+        up, down = (profile.get(f"{direction}_sizes") or [] for direction in ("up", "down"))
+        if members.any() and (up or down):
+            row[members] = len(tables)
+            gaps = _resample(profile.get("gaps_ns") or [0], GAPS)
+            tables.append((_resample(up or down, SIZES), _resample(down or up, SIZES), gaps, _server_ports(profile)))
+    sizes = np.array([(up, down) for up, down, _, _ in tables], dtype=np.int64).reshape(-1, 2, SIZES)
+    quantile = (((np.arange(_GRID) + 0.5) / _GRID)[:, None] ** _TILTS * SIZES).astype(np.int64)
+    return Profiles(
+        row=row,
+        sizes=sizes,
+        gaps=np.array([gaps for _, _, gaps, _ in tables], dtype=np.int64).reshape(-1, GAPS),
+        ports=[ports for _, _, _, ports in tables],
+        means=sizes[:, :, quantile].mean(axis=2),
+    )
+
+
+def _resample(values: list[int], number: int) -> Ints:
+    """Turn quantiles into `number` quantiles."""
+    ordered = np.sort(np.array(values, dtype=np.int64))
+    return ordered[np.arange(number) * len(ordered) // number]
+
+
+def _server_ports(profile: dict[str, Any]) -> Ints:
+    counts = {int(port): int(number) for port, number in (profile.get("ports") or {}).items()}
+    total = max(sum(counts.values()), 1)
+    ports = [
+        port if port in KNOWN_PORTS or port >= FIRST_PORT else SERVER_PORT
+        for port, number in counts.items()
+        for _ in range(max(round(64 * number / total), 1))
+    ]
+    return np.array(ports or [SERVER_PORT], dtype=np.int64)
+
+
+def profile_sizes(
+    profiles: Profiles,
+    profile: Ints,
+    side: Ints,
+    index: Ints,
+    cell: Ints,
+    count: Ints,
+    size: Ints,
+    mtu: Ints,
+    keys: Words,
+) -> Ints:
+    """Sample sizes of datagrams like those of their class, which add up to the bytes of each cell.
+
+    The chosen quantiles are tilted so that their mean is near the cell's mean; the difference that
+    is left changes as few packets as possible.
+
+    Parameters
+    ----------
+    profiles : Profiles
+    profile, side : ndarray of int64, shape (cells,)
+        Index of the profile, and direction.
+    index, cell : ndarray of int64, shape (packets,)
+        Position of the packet in its cell, and the cell; packets of a cell are consecutive.
+    count, size, mtu : ndarray of int64, shape (cells,)
+        Packets of the cell, their bytes, and the bytes of the largest packet.
+    keys : ndarray of uint64, shape (cells,)
+    """
+    tilt = np.abs(profiles.means[profile, side] - (size / count)[:, None]).argmin(1)
+    quantile = uniform(random_bits(keys[cell], _SIZE, index)) ** _TILTS[tilt][cell]
+    sizes = profiles.sizes[profile[cell], side[cell], np.minimum((quantile * SIZES).astype(np.int64), SIZES - 1)]
+    sizes = np.clip(sizes, UDP_HEADERS, mtu[cell])
+    lack = size - np.bincount(cell, sizes, len(count)).astype(np.int64)
+    grow = lack[cell] > 0
+    room = np.where(grow, mtu[cell] - sizes, sizes - UDP_HEADERS)
+    before = room.cumsum() - room
+    before -= before[np.flatnonzero(index == 0)][cell]
+    change = np.clip(np.abs(lack)[cell] - before, 0, room)
+    return sizes + np.where(grow, change, -change)
+
+
+def datagram_sizes(index: Ints, cell: Ints, count: Ints, size: Ints, mtu: Ints, keys: Words) -> Ints:
+    """Sample sizes of a datagram protocol without a profile: equal but for a jitter that cancels out in pairs.
+
+    Parameters are those of `profile_sizes`.
+    """
+    mean, remainder = np.divmod(size, np.maximum(count, 1))
+    pair = index >> 1
+    has_partner = (pair * 2 + 1 < count[cell]) & (index >= 0)
+    # the larger of a pair must still fit, and the smaller keep its headers
+    room = np.minimum(np.minimum(mean - UDP_HEADERS, mtu - 1 - mean), mean >> 3)
+    shift = (uniform(random_bits(keys[cell], _JITTER, pair + 1)) * (np.maximum(room, 0)[cell] + 1)).astype(np.int64)
+    return mean[cell] + (index < remainder[cell]) + np.where(has_partner, np.where(index & 1, -shift, shift), 0)
+
+
+def bare_sizes(
+    size: Ints, free: Ints, first: Ints, last: Ints, headers: Ints, min_last: Ints, mtu: Ints
+) -> tuple[Ints, Ints]:
+    """Give the bare packets their bytes: the usual number, or as many as the free packets leave over.
+
+    Parameters
+    ----------
+    size, free : ndarray of int64, shape (cells,)
+        Bytes, and number of free packets.
+    first, last : ndarray of int64, shape (cells,)
+        Number of bare packets at the beginning and the end, 0 or 1.
+    headers : ndarray of int64, shape (cells,)
+        Header bytes of a free packet.
+    min_last : ndarray of int64, shape (cells,)
+        Header bytes of the bare packet at the end, without timestamps in an RST.
+    mtu : ndarray of int64, shape (cells,)
+        Bytes of the largest packet.
+
+    Returns
+    -------
+    first_size, last_size : ndarray of int64, shape (cells,)
+        0 where there is no such packet.
+    """
+    has_timestamps = headers == TIMESTAMP_HEADERS
+    usual = np.where(has_timestamps, TIMESTAMP_SYN_SIZE, SYN_SIZE)
+    rest = size - first * usual - last * headers
+    # bare packets shrink where the others would lack their headers, and grow where the others would exceed the MTU
+    lack = -(-np.maximum(headers * free - rest, 0) // 4) * 4
+    excess = -(-np.maximum(rest - mtu * free, 0) // 4) * 4
+    min_first = np.where(has_timestamps, TIMESTAMP_SYN_SIZE, TCP_HEADERS)
+    first_size = first * np.clip(usual - lack + excess, min_first, MAX_BARE_SIZE)
+    lack = -(-np.maximum(headers * free - (size - first_size - last * headers), 0) // 4) * 4
+    min_size = np.maximum(headers - lack, min_last)
+    last_size = last * np.clip(size - first_size - mtu * free + 3 & ~3, min_size, MAX_BARE_SIZE)
+    # without free packets the bare ones share all bytes
+    both = np.clip(usual, size - MAX_BARE_SIZE, size - min_last)
+    first_size = np.where((free == 0) & (first > 0), np.where(last > 0, both, size), first_size)
+    return first_size, np.where((free == 0) & (last > 0), size - first_size, last_size)
+
+
+def data_packets(free: Ints, data: Ints, room: Ints, other: Ints, other_free: Ints, other_data: Ints) -> Ints:
+    """Choose how many of a cell's free packets carry data; the others are bare acknowledgements.
+
+    As few as their bytes allow, but no more acknowledgements than the other side has data packets
+    to be acknowledged.
+
+    Parameters
+    ----------
+    free, data : ndarray of int64, shape (cells,)
+        Free packets and payload bytes.
+    room : ndarray of int64, shape (cells,)
+        Payload bytes that a packet can carry.
+    other, other_free, other_data : ndarray of int64, shape (cells,)
+        Smallest number of data packets, free packets and payload bytes in the bin's other direction.
+    """
+    fewest = -(-data // room)
+    # up and down together need as many data packets as the busier side has packets
+    lack = np.maximum(np.maximum(free, other_free) - fewest - other, 0)
+    spare, other_spare = np.minimum(free, data) - fewest, np.minimum(other_free, other_data) - other
+    both = spare + other_spare
+    added = np.where(both > 0, -(-lack * spare // np.maximum(both, 1)), 0)
+    return fewest + np.minimum(added, spare)
+
+
+def stream_sizes(index: Ints, cell: Ints, carriers: Ints, data: Ints, room: Ints) -> Ints:
+    """Divide the payload of a byte stream: full packets as long as there are bytes, the rest equal.
+
+    Parameters
+    ----------
+    index, cell : ndarray of int64, shape (packets,)
+        Position of the data packet among those of its cell, in order of time, and the cell.
+    carriers, data, room : ndarray of int64, shape (cells,)
+        Data packets, payload bytes, and payload bytes that a packet can carry.
+    """
+    full = np.where(carriers > 0, np.minimum(data // room, (data - carriers) // np.maximum(room - 1, 1)), 0)
+    quotient, remainder = np.divmod(data - full * room, np.maximum(carriers - full, 1))
+    return np.where(index < full[cell], room[cell], quotient[cell] + (index - full[cell] < remainder[cell]))
+
+
+def sample_paths(keys: Words, bin_ns: int) -> tuple[Ints, Ints]:
+    """Sample a round trip and a bottleneck for each flow, log-normally.
+
+    A round trip is at most a quarter of a bin: longer ones are in the series themselves.
+
+    Returns
+    -------
+    rtt_ns : ndarray of int64, shape (flows,)
+    byte_time : ndarray of int64, shape (flows,)
+        Time of a byte at the bottleneck, in 1/1024 ns.
+    """
+    low, high = RTT_RANGE_NS
+    high = max(min(high, bin_ns // 4), 1)
+    rtt = RTT_NS * np.exp(RTT_SPREAD * _normal(keys, 0))
+    rate = RATE * np.exp(RATE_SPREAD * _normal(keys, 1))
+    return np.clip(rtt, min(low, high), high).astype(np.int64), np.maximum(8e9 * 1024 / rate, 1).astype(np.int64)
+
+
+def _normal(keys: Words, stream: int) -> np.ndarray:
+    """Sample standard normal numbers (Box and Muller 1958)."""
+    first, second = (uniform(random_bits(keys, _PATH + stream, counter)) for counter in (0, 1))
+    return np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequence:
+    """What the times of packets depend on; arrays of shape (packets,), in order of time."""
+
+    flow: Ints
+    bin: Ints
+    start: Ints  # position of the first packet of the same bin
+    up: Bools  # sent by the client
+    asks: Bools  # has data, SYN or FIN, which the other side answers
+    pause: Ints  # think time before the packet in sixteenths; 0 if it follows immediately
+    answers: Bools  # the server begins to answer with it, a round trip later if the packet before asks
+    size: Ints
+    profile: Ints  # profile from which gaps within a bin are sampled; -1 if none
+
+
+def sample_times(packets: Sequence, keys: Words, paths: tuple[Ints, Ints], gaps: Ints, bin_ns: int) -> Ints:
+    """Sample times since the flow's first packet, strictly increasing and strictly inside the bins; shape (packets,).
+
+    `gaps` are those of `Profiles`.
+    """
+    flow, bins, start = packets.flow, packets.bin, packets.start
+    if not len(flow):
+        return flow
+    rtt_ns, byte_time = paths
+    rank = np.arange(len(flow)) - start
+    ends = np.flatnonzero(np.r_[start[1:] != start[:-1], True])
+    group = np.repeat(np.arange(len(ends)), rank[ends] + 1)
+    initial = bins == 0  # the first packet of bin 0 is at 0, and the rest of the bin follows it
+
+    word = random_bits(keys[flow], _GAP, bins * (1 << 32) + rank)
+    think = (-np.log1p(-uniform(word)) * (_SCALE >> 4)).astype(np.int64) * packets.pause
+    think[initial & (rank == 0)] = 0
+    jitter = 768 + (word & np.uint64(511)).astype(np.int64)  # 0.75 to 1.25, in 1/1024
+    turned = np.r_[False, packets.up[1:] != packets.up[:-1]]
+    asked = np.r_[False, packets.asks[:-1]] & turned & packets.answers
+    wire = packets.size * byte_time[flow] >> 10
+    fixed = np.where(asked, rtt_ns[flow], np.where(turned & packets.up, REACTION_NS, wire))
+    fixed = fixed * jitter >> 10
+    if gaps.any():  # as between the packets of real flows, without questions and answers
+        rows = packets.profile >= 0
+        sampled = gaps[packets.profile[rows], (uniform(word[rows]) * gaps.shape[1]).astype(np.int64)]
+        fixed[rows] = np.minimum(sampled, bin_ns)
+        think[rows & (rank > 0)] = 0
+    fixed[rank == 0] = 0
+
+    spent, paused = _cumsum_in_bins(fixed, start), _cumsum_in_bins(think, start)
+    last = random_bits(keys[flow[ends]], _REST, bins[ends])
+    thinking = paused[ends] + (-np.log1p(-uniform(last)) * _SCALE).astype(np.int64) + 1
+    room = bin_ns - 1 - (rank[ends] + 1 - initial[ends])  # every packet has a nanosecond of its own
+    used = np.minimum(spent[ends], room - (room >> 3))
+    inside = spent * (used / np.maximum(spent[ends], 1))[group] + paused * ((room - used) / thinking)[group]
+    inside = np.minimum(inside.astype(np.int64), room[group]) + rank + 1 - initial
+    return bins * bin_ns + np.where(initial & (rank == 0), 0, inside)
+
+
+def space_out(flow: Ints, times: Ints, number: Ints) -> Ints:
+    """Put packets of the same time a nanosecond apart, in their order.
+
+    Parameters
+    ----------
+    flow, times : ndarray of int64, shape (packets,)
+        Flow, and time since its first packet in ns; ordered by flow and time.
+    number : ndarray of int64, shape (flows,)
+        Number of each flow in its table.
+
+    Raises
+    ------
+    OutputError
+        If a microsecond has a thousand packets, too many for a nanosecond each.
+    """
+    new = np.r_[True, (flow[1:] != flow[:-1]) | (times[1:] != times[:-1])][: len(flow)]
+    start = np.flatnonzero(new)
+    rank = np.arange(len(flow)) - np.repeat(start, np.diff(start, append=len(flow)))
+    if len(rank) and rank.max() >= GAP_NS:
+        at = int(rank.argmax())
+        raise OutputError(
+            f"flow {int(number[flow[at]])} has more than {GAP_NS} packets in one microsecond, {int(times[at]) // GAP_NS} "
+            "microseconds after its first, counting those into which packets over 1500 bytes are split: they cannot all "
+            "have their own time",
+            "Leave this flow out, or extract it in bins: --view bins",
+        )
+    return times + rank
+
+
+def _cumsum_in_bins(values: Ints, start: Ints) -> Ints:
+    """Add up values within each bin."""
+    total = values.cumsum()
+    return total - (total - values)[start]

@@ -61,9 +61,9 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
     report = write(table, path, options=options, force=True)
     truth = pq.read_table(folder / "x.labels.parquet").to_pylist()
     tcp = sum(row["protocol"] == 6 for row in truth)
-    planned = plan(table, seed=options.seed, ip=options.ip_version)
+    planned = plan(table, seed=options.seed, ip_version=options.ip_version)
     order = sorted(range(len(truth)), key=lambda row: (truth[row]["start_ns"], row))
-    again = netgen.extract(path, like=table, idle_timeout=1e9)
+    again = netgen.extract(path, spec_from=table, idle_timeout=1e9)
     same = (
         (again.series() == written_series(planned)[order]).all((1, 2))
         if len(again) == len(table)
@@ -88,7 +88,7 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
         "TCP, refused": became["refused"],
         "TCP, half-open": became["half-open"],
         "TCP, unanswered": became["unanswered"],
-        "flows whose series had to be changed": sum(row["mended"] for row in truth),
+        "flows whose series had to be changed": sum(row["repaired"] for row in truth),
         "flows with the series of the table": int((written_series(planned) == table.series()).all((1, 2)).sum()),
         "packets": report.packets,
         "flows whose (changed) series comes back, integer for integer": int(same.sum()),

@@ -28,7 +28,7 @@ from netgen.exporters.pcap.arrivals import start_times
 from netgen.exporters.pcap.counter_rng import flow_keys, occurrences
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.frames import Endpoints, frames
-from netgen.exporters.pcap.ground_truth import Truth, connection_numbers
+from netgen.exporters.pcap.ground_truth import GroundTruth, connection_numbers
 from netgen.exporters.pcap.layout import lay_out
 from netgen.exporters.pcap.merge import Frames, Merger
 from netgen.exporters.pcap.options import CaptureOptions
@@ -72,8 +72,8 @@ class Written:
 
     packets: int
     bytes: int
-    mended: dict[str, int]
-    truth: Truth
+    repairs: dict[str, int]
+    truth: GroundTruth
     ends: Endpoints
 
 
@@ -128,8 +128,8 @@ class _Export:
         self.occurrence = occurrences(number)
         keys = flow_keys(options.seed, number, self.occurrence)
         self.starts = start_times(table, keys, options)
-        protocol = export_protocol(protocols_of(table), ip_overheads(table, options.ip)[0] > 0)
-        own, ports = capture_seed(options.seed, table.table, table.about), load_profiles(table).server_ports(keys)
+        protocol = export_protocol(protocols_of(table), ip_overheads(table, options.ip_version)[0] > 0)
+        own, ports = capture_seed(options.seed, table.table, table.metadata), load_profiles(table).server_ports(keys)
         self.ends = Endpoints.at(addresses(own, number, self.occurrence, protocol, ports), keys)
         self.order = np.argsort(self.starts, kind="stable")
         if isinstance(table, FlowFile) and table.scattered(self.order, _BLOCK_FLOWS):
@@ -156,11 +156,11 @@ class _Export:
             planned = plan(
                 self.table.take(rows),
                 seed=self.options.seed,
-                ip=self.options.ip_version,
+                ip_version=self.options.ip_version,
                 occurrence=self.occurrence[rows],
             )
             for reason, number in planned.repairs.items():
-                self.mended[reason] = self.mended.get(reason, 0) + number
+                self.repairs[reason] = self.repairs.get(reason, 0) + number
             block = planned.packet_counts.cumsum() // _BLOCK_PACKETS
             for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
                 yield rows[part], planned.take(part)
@@ -169,7 +169,7 @@ class _Export:
         """Write down the truth of some flows."""
         truth = self.truth
         truth.connection[rows], truth.v6[rows] = connection_numbers(planned), planned.ip_overhead > 0
-        truth.mended[rows] = planned.repaired
+        truth.repaired[rows] = planned.repaired
         totals = planned.series.sum(2)
         truth.bytes[rows], truth.packets[rows] = totals[:, :2], totals[:, 2:]
         last = np.r_[flow[1:] != flow[:-1], True][: len(flow)]

@@ -154,9 +154,8 @@ def tcp_fields(plan: Plan, packets: Packets) -> TcpFields:
     payload = packets.size - packets.headers
     length = payload + syn + fin  # in sequence space
     sent = []  # by each side before this packet
-    for side in (up, ~up):
-        own = np.where(side, length, 0)
-        total = own.cumsum() - own
+    for own in (up, ~up):
+        total = np.where(own, length, 0).cumsum() - np.where(own, length, 0)
         sent.append(total - total[begin])
     first = _bits_of_both_sides(plan.keys, _ISN, 32)
     isn_up, isn_down = first[flow].T
@@ -172,10 +171,10 @@ def tcp_fields(plan: Plan, packets: Packets) -> TcpFields:
     scaled = np.ones(len(plan), dtype=bool)
     scaled[flow[syn & (packets.headers - plan.ip_overhead[flow] < TCP_HEADERS + 8)]] = False
     window = np.zeros(len(flow), dtype=np.int64)
-    for side, own in enumerate((up, ~up)):
+    for sender, own in enumerate((up, ~up)):
         # a FIN does not move the window's edge for Suricata 7, so what came before it must suffice
-        needed = _max_in_flight(sent[1 - side], length, own & ~fin, begin)
-        sampled = MIN_WINDOW + (random_bits(plan.keys, _WINDOW + side) % np.uint64(1500)).astype(np.int64)[flow]
+        needed = _max_in_flight(sent[1 - sender], length, own & ~fin, begin)
+        sampled = MIN_WINDOW + (random_bits(plan.keys, _WINDOW + sender) % np.uint64(1500)).astype(np.int64)[flow]
         base = np.where(scaled[flow], np.maximum(sampled, (needed >> WINDOW_SHIFT) + 2), MAX_WINDOW)
         bare = (payload == 0) & ~syn & ~fin
         window[own] = np.minimum(base, MAX_WINDOW)[own] + _window_update_offset(flow[own], ack[own], bare[own])
@@ -232,4 +231,4 @@ def _window_update_offset(flow: Ints, ack: Ints, bare: Bools) -> Ints:
     begin = _run_starts(flow)
     repeated = bare & (begin < np.arange(len(flow))) & (ack == np.r_[0, ack][: len(flow)])
     updates = repeated.cumsum()
-    return (updates - updates[begin]) % WINDOW_UPDATES
+    return np.asarray((updates - updates[begin]) % WINDOW_UPDATES)

@@ -171,7 +171,7 @@ def connection_numbers(plan: Plan) -> NDArray[np.uint8]:
     return np.where(plan.tcp, ends, 0).astype(np.uint8)
 
 
-def truth_table(truth: Truth, table: FlowTable | FlowFile, both: Endpoints, seed: int) -> pa.Table:
+def ground_truth_table(truth: GroundTruth, table: FlowTable | FlowFile, both: Endpoints, seed: int) -> pa.Table:
     """The rows, in the order of the flow table."""
     protocol = truth.protocol
     where = both.where

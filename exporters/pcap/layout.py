@@ -367,4 +367,4 @@ def _answers(burst: Ints, start: Ints, up: Bools) -> Bools:
     new = np.r_[True, (start[1:] != start[:-1]) | (burst[1:] != burst[:-1])]
     down = np.cumsum(~up)
     first: Bools = down - (down - ~up)[np.flatnonzero(new)][np.cumsum(new) - 1] == 1
-    return ~up & (first | (burst < 0) | (burst == _CLOSING))
+    return np.asarray(~up & (first | (burst < 0) | (burst == _CLOSING)))

@@ -10,7 +10,14 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from netgen.capture.headers import PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_IGMP, PROTOCOL_TCP, PROTOCOL_UDP, protocols
+from netgen.capture.headers import (
+    PROTOCOL_ICMP,
+    PROTOCOL_ICMPV6,
+    PROTOCOL_IGMP,
+    PROTOCOL_TCP,
+    PROTOCOL_UDP,
+    protocol_mask,
+)
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -30,10 +37,10 @@ SYN_WINDOW = 64_240  # bytes, the window of Linux's SYN
 CLOSE_NS = 5_000_000_000  # flow meters forget a closed connection after this time (Zeek: tcp_close_delay)
 
 #: Protocols with echo requests and replies, over IPv4 and IPv6 (RFC 792, RFC 4443).
-ECHO_PROTOCOLS = protocols(PROTOCOL_ICMP, PROTOCOL_ICMPV6)
+ECHO_PROTOCOLS = protocol_mask(PROTOCOL_ICMP, PROTOCOL_ICMPV6)
 
 #: Protocols without ports.
-PORTLESS = ECHO_PROTOCOLS | protocols(PROTOCOL_IGMP)
+PORTLESS = ECHO_PROTOCOLS | protocol_mask(PROTOCOL_IGMP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Packets:
     up: Bools  # sent by the initiator
     size: Ints  # IP bytes
     headers: Ints  # bytes of all headers from IP on, options included
-    flags: NDArray[np.uint8]  # TCP flags; 0 for other protocols
+    flags: NDArray[np.uint8]  # TCP flags; 0 for other protocol_mask
 
     def __len__(self) -> int:
         return len(self.flow)
@@ -84,7 +91,7 @@ def nth_bin(count: Ints, n: int, *, from_end: bool = False) -> Ints:
 
 def last_bin(count: Ints) -> Ints:
     """Find the bin of each flow's last packet, -1 if it has none."""
-    return count.shape[1] - 1 - nth_bin(count[:, ::-1], 1)
+    return np.asarray(count.shape[1] - 1 - nth_bin(count[:, ::-1], 1))
 
 
 def add_packets(

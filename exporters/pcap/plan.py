@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow.compute as pc
@@ -115,7 +115,7 @@ class RepairedSeries:
     @property
     def is_attempt(self) -> Bools:
         """TCP connections that never opened, shape (flows,)."""
-        return self.attempt > NONE
+        return np.asarray(self.attempt > NONE)
 
     @property
     def opened(self) -> Bools:
@@ -175,12 +175,14 @@ class Plan(RepairedSeries):
 
     def take(self, rows: Ints) -> Self:
         """Select flows, in the order given."""
-        arrays = {name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        arrays: dict[str, Any] = {
+            name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
         reasons = {reason: flows[rows] for reason, flows in self.reasons.items()}
         return dataclasses.replace(self, **arrays, reasons=reasons, profiles=self.profiles.take(rows))
 
 
-def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints | None = None) -> Plan:
+def plan(table: FlowTable, *, seed: int = 0, ip_version: str = "auto", occurrence: Ints | None = None) -> Plan:
     """Repair the series of all flows, and fix what every packet will be.
 
     A flow without a protocol becomes TCP; see `netgen.exporters.pcap.packets.export_protocol` for others. The packets
@@ -190,7 +192,7 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
     ----------
     table : FlowTable
     seed : int
-    ip : str
+    ip_version : str
         See `netgen.exporters.pcap.options.CaptureOptions`.
     occurrence : ndarray of int64, shape (flows,), optional
         How often each flow's number came before, where the table is a section of a larger one.
@@ -201,12 +203,12 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
         If a bin has more packets than nanoseconds.
     """
     spec, series = table.spec, table.series()
-    overhead, original_overhead = ip_overheads(table, ip)
+    overhead, original_overhead = ip_overheads(table, ip_version)
     original_protocol = protocols_of(table)
     protocol = export_protocol(original_protocol, overhead > 0)
     times = None
     edges = np.arange(spec.length + 1)[None] * spec.bin_ns
-    if spec.kind == PACKETS:
+    if spec.view == PACKETS:
         times = series[:, 1].cumsum(1) * GAP_NS
         times = edges = np.concatenate([times, times[:, -1:]], axis=1)
     repaired = repair_series(as_bins(series, spec), protocol == PROTOCOL_TCP, edges, overhead, original_overhead)
@@ -238,22 +240,23 @@ def plan(table: FlowTable, *, seed: int = 0, ip: str = "auto", occurrence: Ints 
 
 def protocols_of(table: FlowTable | FlowFile) -> Ints:
     """Return the flows' own IP protocols, TCP where none is known, shape (flows,)."""
-    return table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy().astype(np.int64)
+    return np.asarray(table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy().astype(np.int64))
 
 
-def ip_overheads(table: FlowTable | FlowFile, ip: str) -> tuple[Ints, Ints]:
+def ip_overheads(table: FlowTable | FlowFile, ip_version: str) -> tuple[Ints, Ints]:
     """Return the bytes of each flow's IP headers beyond those of IPv4, as written and as captured; shape (flows,) each.
 
     Parameters
     ----------
     table : FlowTable or FlowFile
-    ip : str
+    ip_version : str
         See `netgen.exporters.pcap.options.CaptureOptions`.
     """
     src = table.table["src"]
     v6, unknown = pc.match_substring(src, ":").fill_null(False).to_numpy(), src.is_null().to_numpy()
     original = np.where(v6 | (unknown & (protocols_of(table) == PROTOCOL_ICMPV6)), IPV6_OVERHEAD, 0)
-    return original if ip == "auto" else np.full_like(original, IPV6_OVERHEAD if ip == "6" else 0), original
+    written = original if ip_version == "auto" else np.full_like(original, IPV6_OVERHEAD if ip_version == "6" else 0)
+    return written, original
 
 
 def repair_series(series: Ints, tcp: Bools, bin_edges: Ints, overhead: Ints, original_overhead: Ints) -> RepairedSeries:
@@ -282,7 +285,7 @@ def repair_series(series: Ints, tcp: Bools, bin_edges: Ints, overhead: Ints, ori
     add_packets(count, size, np.flatnonzero(silent), UP, 0, 1, syn_size)
     reasons[Repair.NO_HANDSHAKE], split = make_room_to_open(count, size, tcp, headers, syn_size, mtu)
 
-    closer, reset, closed = (np.zeros(len(count), kind) for kind in (np.int64, bool, bool))
+    closer, reset, closed = (np.zeros(len(count), view) for view in (np.int64, bool, bool))
     rows = np.flatnonzero(tcp)
     edges = np.broadcast_to(bin_edges, (len(count), bin_edges.shape[1]))[rows]
     closing, closer[rows], reset[rows] = cheapest_closing(count[rows], size[rows], headers[rows], mtu[rows], edges)
@@ -355,7 +358,11 @@ def _restore_attempts(repaired: RepairedSeries, count: Ints, size: Ints, origina
         flows[rows] = False
     repaired.count[rows], repaired.size[rows] = count[rows], size[rows]
     repaired.headers[rows] = np.where(has_timestamps[rows], TIMESTAMP_HEADERS, TCP_HEADERS)
-    repaired.attempt[rows], repaired.closer[rows], repaired.reset[rows] = attempts.kind[rows], UP, attempts.reset[rows]
+    repaired.attempt[rows], repaired.closer[rows], repaired.reset[rows] = (
+        attempts.outcome[rows],
+        UP,
+        attempts.reset[rows],
+    )
     repaired.closing_bin[rows] = nth_bin(count[rows, UP], 1, from_end=True)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from netgen.capture.errors import OutputError
 from netgen.capture.headers import PROTOCOL_UDP
-from netgen.capture.series.profile import GAPS, SIZES, profiles_of
+from netgen.capture.series.profile import GAPS, SIZES, read_profiles
 from netgen.capture.series.spec import GAP_NS
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.addresses import FIRST_PORT, SERVER_PORT
@@ -82,7 +82,7 @@ def load_profiles(table: FlowTable | FlowFile) -> Profiles:
     udp = table.table["protocol"].fill_null(0).to_numpy() == PROTOCOL_UDP
     row = np.full(len(table), -1, dtype=np.int64)
     labels = np.array(table.table["label"].to_pylist(), dtype=object)
-    for name, profile in profiles_of(table.about).items():
+    for name, profile in read_profiles(table.metadata).items():
         members = udp & (labels == name)
         up, down = (profile.get(f"{direction}_sizes") or [] for direction in ("up", "down"))
         if members.any() and (up or down):
@@ -154,7 +154,7 @@ def profile_sizes(
     before = room.cumsum() - room
     before -= before[np.flatnonzero(index == 0)][cell]
     change = np.clip(np.abs(lack)[cell] - before, 0, room)
-    return sizes + np.where(grow, change, -change)
+    return np.asarray(sizes + np.where(grow, change, -change))
 
 
 def datagram_sizes(index: Ints, cell: Ints, count: Ints, size: Ints, mtu: Ints, keys: Words) -> Ints:
@@ -232,7 +232,7 @@ def data_packets(free: Ints, data: Ints, room: Ints, other: Ints, other_free: In
     spare, other_spare = np.minimum(free, data) - fewest, np.minimum(other_free, other_data) - other
     both = spare + other_spare
     added = np.where(both > 0, -(-lack * spare // np.maximum(both, 1)), 0)
-    return fewest + np.minimum(added, spare)
+    return np.asarray(fewest + np.minimum(added, spare))
 
 
 def stream_sizes(index: Ints, cell: Ints, carriers: Ints, data: Ints, room: Ints) -> Ints:
@@ -271,7 +271,7 @@ def sample_paths(keys: Words, bin_ns: int) -> tuple[Ints, Ints]:
 def _normal(keys: Words, stream: int) -> np.ndarray:
     """Sample standard normal numbers (Box and Muller 1958)."""
     first, second = (uniform(random_bits(keys, _PATH + stream, counter)) for counter in (0, 1))
-    return np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)
+    return np.asarray(np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,7 +54,7 @@ _RESET_COST = 0.9
 class Attempts:
     """Flows that are connections which never opened; arrays of shape (flows,)."""
 
-    kind: Ints  # `NONE` for connections and other protocols, or `UNANSWERED`, `REFUSED`, `HALF_OPEN`
+    outcome: Ints  # `NONE` for connections and other protocols, or `UNANSWERED`, `REFUSED`, `HALF_OPEN`
     reset: Bools  # half-open, and ended by the client's RST
     certain: Bools  # more plausible than a connection, even if one could have the same packets and bytes
 
@@ -105,10 +105,10 @@ def check_attempt_sizes(attempts: Attempts, count: Ints, size: Ints) -> tuple[Bo
     up = np.where(attempts.reset[:, None], up, count[:, UP])
     up_size = np.where(attempts.reset[:, None], up_size, size[:, UP])
     down, down_size = count[:, DOWN], size[:, DOWN]
-    fits = (attempts.kind > NONE) & (size % 4 == 0).all((1, 2))
+    fits = (attempts.outcome > NONE) & (size % 4 == 0).all((1, 2))
     fits &= _sizes_fit(up_size, up, TCP_HEADERS) & _sizes_fit(down_size, down, TCP_HEADERS)
     has_timestamps = _sizes_fit(up_size, up, TIMESTAMP_SYN_SIZE)
-    has_timestamps &= (attempts.kind != HALF_OPEN) | _sizes_fit(down_size, down, TIMESTAMP_SYN_SIZE)
+    has_timestamps &= (attempts.outcome != HALF_OPEN) | _sizes_fit(down_size, down, TIMESTAMP_SYN_SIZE)
     return fits, has_timestamps
 
 
@@ -346,5 +346,4 @@ def _priced_closing(
     bare = 1 + (nth_bin(count[:, side], 1) == end)  # the last packet, and SYN or SYN-ACK if it is in the same bin
     split = last_size > MAX_BARE_SIZE * bare + mtu * (last_count - bare)
     odd = (last_count == 1) & (last_size % 4 > 0)
-    cost = added + split + 0.5 * odd + cost
-    return Closing(count, size, added, cost)
+    return Closing(count, size, added, added + split + 0.5 * odd + cost)

@@ -292,8 +292,8 @@ def test_the_closed_loop_of_packets(tmp_path: Path) -> None:
     np.testing.assert_array_equal(written_series(planned)[~planned.repaired], series[~planned.repaired])
     assert (~planned.repaired).mean() > 0.9
     report = netgen.write(table, tmp_path / "x.pcap")
-    assert report.mended == planned.repairs
-    again = netgen.extract(tmp_path / "x.pcap", like=table, idle_timeout="10h")
+    assert report.repairs == planned.repairs
+    again = netgen.extract(tmp_path / "x.pcap", spec_from=table, idle_timeout="10h")
     np.testing.assert_array_equal(again.series(), written_series(planned))
     assert again.table["protocol"].to_pylist() == table.table["protocol"].to_pylist()
 

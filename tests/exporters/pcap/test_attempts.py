@@ -224,7 +224,7 @@ def test_an_attempt_over_another_ip(name: str) -> None:
     same = np.array([number for *_, number in packets])
     made_v4 = () if packets[-1][-1] == RST else ((was_v6, "4"),)  # no room to tell the RST from the SYN
     for flows, ip in ((table(series), "6"), (was_v6, "auto"), (was_v6, "6"), *made_v4):
-        planned = plan(flows, ip=ip)
+        planned = plan(flows, ip_version=ip)
         assert planned.attempt.tolist() == [kind]
         made = lay_out(planned, np.array([0]))
         assert list(made.flags) == list(same)

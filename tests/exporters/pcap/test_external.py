@@ -111,17 +111,17 @@ def truth(path: Path) -> list[dict[str, Any]]:
 def check_loop(sample: Sample) -> None:
     table, path, report, options = sample
     again = netgen.extract(path, spec_from=table, idle_timeout=1e6)
-    planned = plan(table, seed=options.seed, ip=options.ip_version)
+    planned = plan(table, seed=options.seed, ip_version=options.ip_version)
     rows = truth(path)
     order = sorted(range(len(rows)), key=lambda row: (rows[row]["start_ns"], row))
     np.testing.assert_array_equal(again.series(), written_series(planned)[order])
     assert again.table["src_port"].to_pylist() == [rows[row]["src_port"] for row in order]
     assert report.packets == planned.packet_counts.sum()
-    assert report.mended == planned.repairs
+    assert report.repairs == planned.repairs
     whole = ~planned.repaired
     assert whole.any()
     np.testing.assert_array_equal(written_series(planned)[whole], table.series()[whole])
-    assert [row["mended"] for row in rows] == planned.repaired.tolist()
+    assert [row["repaired"] for row in rows] == planned.repaired.tolist()
 
 
 def became(path: Path) -> Counter[str]:
@@ -132,7 +132,7 @@ def became(path: Path) -> Counter[str]:
 def remarks(sample: Sample) -> dict[str, Counter[str]]:
     """What Wireshark has to say of the packets as they are planned."""
     table, path, _, options = sample
-    packets = lay_out(plan(table, seed=options.seed, ip=options.ip), np.arange(len(table)))
+    packets = lay_out(plan(table, seed=options.seed, ip_version=options.ip_version), np.arange(len(table)))
     found: dict[str, Counter[str]] = outside.remarks(packets, became(path)["closed"])
     return found
 

@@ -50,17 +50,17 @@ def flows(number: int, seed: int = 0, protocols: tuple[int, ...] = (ICMP, IGMP, 
 def test_what_each_protocol_is_written_as(tmp_path: Path, ip: str, written: list[int], why: dict[str, int]) -> None:
     """Their own, ICMP that of the IP version, and UDP where there is none; what is another is counted, and told."""
     table = flows(40, protocols=(ICMP, IGMP, ICMPV6, SCTP))
-    report = write(table, tmp_path / "x.pcap", options=CaptureOptions(ip=ip))
+    report = write(table, tmp_path / "x.pcap", options=CaptureOptions(ip_version=ip))
     reasons = {
         reason: number
-        for reason, number in report.mended.items()
+        for reason, number in report.repairs.items()
         if reason in (Repair.OTHER_PROTOCOL, Repair.OTHER_ICMP)
     }
     assert reasons == why
     truth = pq.read_table(tmp_path / "x.labels.parquet").sort_by("row").to_pylist()
     assert [row["protocol"] for row in truth] == written * 10
-    changed = plan(table, ip=ip).repaired
-    assert [row["mended"] for row in truth] == changed.tolist()
+    changed = plan(table, ip_version=ip).repaired
+    assert [row["repaired"] for row in truth] == changed.tolist()
     again = extract(tmp_path / "x.pcap", spec=SPEC, labels=tmp_path / "x.labels.csv")
     assert sorted(again.table["protocol"].to_pylist()) == sorted(written * 10)
     assert again.counts() == {"x": 40}
@@ -85,7 +85,7 @@ def test_the_series_comes_back(
     path = tmp_path / f"x{ending}"
     write(table, path, options=options, force=True)
     again = extract(path, spec=SPEC)
-    wanted = plan(table, seed=seed, ip=ip).series
+    wanted = plan(table, seed=seed, ip_version=ip).series
     if ip != "6":
         np.testing.assert_array_equal(wanted, table.series())
     truth = pq.read_table(tmp_path / "x.labels.parquet").to_pylist()

@@ -160,7 +160,7 @@ def _read(
             continue
         before, packets = assembler.flows, 0
         damage = list[Damage]()
-        for stretch in capture.stretches:
+        for stretch in capture.read_segments:
             part = stretch.part
             packets += part.records
             assembler.add(part)

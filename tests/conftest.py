@@ -235,7 +235,7 @@ def bundled_folder(tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.Mo
     folder.mkdir()
     shutil.copy(tiny_model_file, folder)
     (folder / "tiny.md").write_text("# tiny\nWhere it comes from.\n")
-    monkeypatch.setattr(netgen.shipped, "FOLDER", folder)
+    monkeypatch.setattr(netgen.model.registry, "FOLDER", folder)
     return folder
 
 

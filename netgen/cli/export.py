@@ -43,12 +43,19 @@ def export(
 
     out = out or Path(f"{opt.table_stem(flows)}.pcap")
     options = capture_options(
-        out, seed=seed, start=start, rate=rate, payload=payload, sni=sni, headers_only=headers_only, ip=ip_version
+        out,
+        seed=seed,
+        start=start,
+        rate=rate,
+        payload=payload,
+        sni=sni,
+        headers_only=headers_only,
+        ip_version=ip_version,
     )
-    check_outputs(out, labels=not no_ground_truth, force=force)
+    check_outputs(out, ground_truth=not no_ground_truth, force=force)
     table = FlowFile(flows[0]) if len(flows) == 1 else concat(FlowTable.read(path) for path in flows)
     with progress.reporting(not quiet, progress.packets_bar) as update:
-        report = write(table, out, force=force, labels=not no_ground_truth, options=options, progress=update)
+        report = write(table, out, force=force, ground_truth=not no_ground_truth, options=options, progress=update)
     with output.beside_stdout(report):
         if as_json:
             output.print_json({"wrote": str(report.path), **report.to_json()})

@@ -44,7 +44,7 @@ def _print_models(models: list[BundledModel]) -> None:
     table = new_table("model", "class", "trained on", "series", "size")
     for model in models:
         spec = SeriesSpec.from_json(model.metadata["series"])
-        series = f"{spec.length} x {format_duration(spec.bin_ns)}" if spec.kind == BINS else f"{spec.length} packets"
+        series = f"{spec.length} x {format_duration(spec.bin_ns)}" if spec.view == BINS else f"{spec.length} packets"
         flows = model.metadata["training"].get("flows", {})
         first = (model.name, series, file_size(model.path))
         for name in model.metadata["classes"]:

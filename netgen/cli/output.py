@@ -147,7 +147,7 @@ def print_read_report(report: dict[str, Any]) -> None:
 
 def print_written(report: WriteResult, flows: str, end: str = "") -> None:
     """Print what `netgen.write` wrote; `flows` counts them, `end` says how they were made."""
-    for reason, number in report.mended.items():
+    for reason, number in report.repairs.items():
         print_line(f"{number:,} of {plural(report.flows, 'flow')} repaired for the capture: {reason}")
     if report.connections:
         kinds = ", ".join(f"{number:,} {name}" for name, number in report.connections.items())
@@ -157,8 +157,8 @@ def print_written(report: WriteResult, flows: str, end: str = "") -> None:
     print_line("wrote ", bold(report.path), f": {report.format}, {flows}{packets}, {size}{end}")
     if report.card:
         print_line("data card: ", bold(report.card))
-    if report.labels:
-        print_line("ground truth: ", bold(report.labels[0]), " and ", bold(report.labels[1]))
+    if report.ground_truth:
+        print_line("ground truth: ", bold(report.ground_truth[0]), " and ", bold(report.ground_truth[1]))
 
 
 def beside_stdout(report: WriteResult) -> contextlib.AbstractContextManager[Any]:

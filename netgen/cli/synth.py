@@ -64,10 +64,17 @@ def synth(
     from netgen.exporters.write import check_outputs, write
 
     options = capture_options(
-        out, seed=seed, start=start, rate=rate, payload=payload, sni=sni, headers_only=headers_only, ip=ip_version
+        out,
+        seed=seed,
+        start=start,
+        rate=rate,
+        payload=payload,
+        sni=sni,
+        headers_only=headers_only,
+        ip_version=ip_version,
     )
     card = out.suffix.lower() == ".parquet" and not no_card
-    check_outputs(out, card=card, labels=not no_ground_truth, force=force)
+    check_outputs(out, card=card, ground_truth=not no_ground_truth, force=force)
     from netgen import progress
     from netgen.capture.malloc import TENSOR_BYTES, keep_freed_memory
     from netgen.cli import output
@@ -80,7 +87,9 @@ def synth(
             counts, n_flows, seed=seed, guidance=guidance, steps=sampling_steps, device=device, progress=update
         )
     with progress.reporting(not quiet, progress.packets_bar) as update:
-        report = write(table, out, force=force, card=card, labels=not no_ground_truth, options=options, progress=update)
+        report = write(
+            table, out, force=force, card=card, ground_truth=not no_ground_truth, options=options, progress=update
+        )
     with output.beside_stdout(report):
         if as_json:
             output.print_json({"wrote": str(report.path), **report.to_json(), **table.summary()})

@@ -55,14 +55,14 @@ def _print_checks(result: Verification) -> None:
             table.add_row(name, "-", CHECKS[name])
         else:
             where = f"packet {issue.packet:,}: " if issue.packet is not None else ""
-            table.add_row(name, f"{issue.number:,}", where + issue.what)
+            table.add_row(name, f"{issue.count:,}", where + issue.message)
     print_table(table)
     others = f" ({plural(result.others, 'other packet')} not checked)" if result.others else ""
     print_line(
         f"{plural(result.packets, 'packet')} of TCP, UDP, ICMP echo and IGMP{others}; "
         f"{plural(result.flows, 'flow')}, {result.connections:,} of them TCP connections"
     )
-    if result.labels is not None:
-        print_line("compared with ", bold(result.labels))
+    if result.ground_truth is not None:
+        print_line("compared with ", bold(result.ground_truth))
     checks = len(result.checked)
     print_line(f"{len(failed)} of {checks} checks failed" if failed else f"all {checks} checks passed")

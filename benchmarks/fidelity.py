@@ -39,7 +39,7 @@ from netgen import FlowTable, NetgenError
 from netgen.evaluation import distances
 from netgen.evaluation.evaluate import Evaluation, evaluate
 from netgen.evaluation.feature_spaces import LogSpace
-from netgen.evaluation.split import Flows, alike
+from netgen.evaluation.split import FlowSet, match_mixture
 from netgen.evaluation.usefulness import CLASSIFIERS, ratios, scores
 
 #: Draws of flows that an earth mover's distance is the mean of.
@@ -168,8 +168,8 @@ def earth_movers(found: Evaluation) -> dict[str, dict[str, float]]:
     number = min(len(sets.train), len(sets.held), len(sets.synth))
     space = LogSpace.of(np.concatenate([sets.train.series, sets.held.series]))
 
-    def some(flows: Flows) -> np.ndarray:
-        return space(alike(flows, sets.mixture, number, generator).series)
+    def some(flows: FlowSet) -> np.ndarray:
+        return space(match_mixture(flows, sets.mixture, number, generator).series)
 
     sides = {"synth": sets.synth, "floor": sets.train}
     sums = {side: np.zeros(len(found.spec.channels)) for side in sides}

@@ -78,7 +78,7 @@ def real(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Drawn:
     return Drawn(train)
 
 
-def _of_real_flows(how: Callable[..., ids.Flows]) -> Generator:
+def _of_real_flows(how: Callable[..., ids.FlowSet]) -> Generator:
     """Real flows again, as one of `ids`' ways has it."""
 
     def draw(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Drawn:

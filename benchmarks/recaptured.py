@@ -23,7 +23,7 @@ from tracesets import OF_CAPTURES, load
 import netgen
 from netgen import FlowTable
 from netgen.evaluation.evaluate import evaluate
-from netgen.evaluation.metrics import Row
+from netgen.evaluation.metrics import MetricRow
 from netgen.exporters.pcap.plan import plan
 
 #: Figure -> its name in the table.
@@ -72,7 +72,7 @@ def main() -> int:
     return 0
 
 
-def _cell(row: Row) -> str:
+def _cell(row: MetricRow) -> str:
     """A figure, and in brackets what real flows have, unless that is 1."""
     floor = "" if row.floor is None or row.floor.value == 1 else f" ({row.floor.value:.3f})"
     return "-" if row.synth is None else f"{row.synth.value:.3f}{floor}"

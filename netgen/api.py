@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from netgen import choices
 
 PathLike = str | os.PathLike[str]
-Flows = FlowTable | PathLike
+FlowSet = FlowTable | PathLike
 
 
 def load(name: PathLike) -> Any:
@@ -62,7 +62,7 @@ def extract(
     bin_width: str | float = "auto",
     length: int | None = None,
     view: choices.View | None = None,
-    spec_from: Flows | SeriesSpec | None = None,
+    spec_from: FlowSet | SeriesSpec | None = None,
     min_packets: int = 1,
     idle_timeout: str | float = "120s",
     active_timeout: str | float | None = None,
@@ -162,7 +162,7 @@ def extraction(
     bin_width: str | float = "auto",
     length: int | None = None,
     view: choices.View | None = None,
-    spec_from: Flows | SeriesSpec | None = None,
+    spec_from: FlowSet | SeriesSpec | None = None,
     min_packets: int = 1,
     idle_timeout: str | float = "120s",
     active_timeout: str | float | None = None,
@@ -203,7 +203,7 @@ def import_traces(
     bin_width: str | float = "auto",
     length: int | None = None,
     view: choices.View | None = None,
-    spec_from: Flows | SeriesSpec | None = None,
+    spec_from: FlowSet | SeriesSpec | None = None,
     min_packets: int = 1,
 ) -> FlowTable:
     """Import labelled traces that are not captures.
@@ -241,13 +241,13 @@ def import_traces(
     )  # fmt: skip
 
 
-def as_tables(flows: Flows | Sequence[Flows]) -> list[FlowTable]:
+def as_tables(flows: FlowSet | Sequence[FlowSet]) -> list[FlowTable]:
     """Read the tables that are given as paths."""
     given = [flows] if isinstance(flows, FlowTable | str | os.PathLike) else flows
     return [table if isinstance(table, FlowTable) else FlowTable.read(table) for table in given]
 
 
-def read_spec(source: Flows | SeriesSpec) -> SeriesSpec:
+def read_spec(source: FlowSet | SeriesSpec) -> SeriesSpec:
     """Return the series specification of a table, a flow table's file, a model's file, or a bundled model.
 
     Raises
@@ -268,7 +268,7 @@ def read_spec(source: Flows | SeriesSpec) -> SeriesSpec:
 
 
 def _series_options(
-    bin_width: str | float, length: int | None, view: str | None, spec_from: Flows | SeriesSpec | None
+    bin_width: str | float, length: int | None, view: str | None, spec_from: FlowSet | SeriesSpec | None
 ) -> dict[str, Any]:
     """Turn the parameters of a series into those of `netgen.capture`."""
     if spec_from is None:

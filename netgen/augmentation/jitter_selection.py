@@ -18,7 +18,7 @@ from netgen.augmentation.jitter import changed, picked
 from netgen.capture.table.flow_table import FlowTable
 from netgen.diffusion.sampler import sample_seed
 from netgen.evaluation.feature_spaces import cumulative
-from netgen.evaluation.usefulness import chances
+from netgen.evaluation.usefulness import forest_probabilities
 
 #: Instead of a share: half where the trial finds that jittered flows help, and none otherwise.
 AUTO = "auto"
@@ -124,6 +124,6 @@ def _logarithms(points: np.ndarray, labels: np.ndarray, held: np.ndarray, truth:
     """Of the likelihood of each flow held back, by Laplace's rule: each class has a vote more than trees gave it."""
     if not len(held):
         return np.empty(0)
-    classes, likely = chances(points, labels, held, seed=seed % 2**32, trees=TREES)
+    classes, likely = forest_probabilities(points, labels, held, seed=seed % 2**32, trees=TREES)
     votes: np.ndarray = TREES * likely[np.arange(len(held)), np.searchsorted(classes, truth)]
     return np.log((votes + 1) / (TREES + len(classes)))

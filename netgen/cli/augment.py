@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def augment(
-    flows: opt.Flows,
+    flows: opt.FlowSet,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="NAME.parquet or .csv.", show_default="FLOWS.augmented.parquet"),

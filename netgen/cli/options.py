@@ -47,7 +47,7 @@ GroupBy = Annotated[
     choices.GroupBy, typer.Option("--group-by", help="One row per flow, per initiating host, or per capture.")
 ]
 
-Flows = Annotated[list[Path], typer.Argument(metavar="FLOWS...", help="Flow tables with equal series.")]
+FlowSet = Annotated[list[Path], typer.Argument(metavar="FLOWS...", help="Flow tables with equal series.")]
 Minutes = Annotated[
     float | None,
     typer.Option(

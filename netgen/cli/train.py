@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    flows: opt.Flows,
+    flows: opt.FlowSet,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Model to write.", show_default="FLOWS.safetensors")
     ] = None,
@@ -98,6 +98,6 @@ def _validation_line(validation: dict[str, Any]) -> str:
         return f"{line}; too few steps to check on them"
     line += (
         f": macro F1 {kept['macro_f1']:.3f} (real flows: {kept['real_macro_f1']:.3f}), closest-record share "
-        f"{kept['closest_share']:.2f} (0.5 is ideal) at step {kept['step']}"
+        f"{kept['closest_record_share']:.2f} (0.5 is ideal) at step {kept['step']}"
     )
     return f"{line}; stopped, since {validation['stopped']}" if validation["stopped"] else line

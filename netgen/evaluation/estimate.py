@@ -12,12 +12,12 @@ import numpy as np
 #: Standard errors on either side of a value that hold 95 % of a normal distribution.
 NORMAL_95 = 1.96
 
-#: Groups of rows that are left out in turn by `left_out`; Student's 97.5 % point for one less.
+#: Groups of rows that are left out in turn by `jackknife`; Student's 97.5 % point for one less.
 GROUPS, STUDENT_95 = 10, 2.26
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A value with its 95 % interval.
 
     Parameters
@@ -33,21 +33,21 @@ class Figure:
     high: float
 
     @classmethod
-    def about(cls, value: float, error: float, lowest: float = -math.inf, highest: float = math.inf) -> Figure:
+    def about(cls, value: float, error: float, lowest: float = -math.inf, highest: float = math.inf) -> Estimate:
         """A value with its standard error, within the range that it can have."""
         reach = NORMAL_95 * error
         return cls(float(value), float(max(value - reach, lowest)), float(min(value + reach, highest)))
 
-    def over(self, other: float) -> Figure:
+    def over(self, other: float) -> Estimate:
         """This figure in units of another, taken as exact."""
-        return Figure(self.value / other, self.low / other, self.high / other)
+        return Estimate(self.value / other, self.low / other, self.high / other)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
-def mean(values: np.ndarray, count: float | None = None) -> Figure:
+def mean(values: np.ndarray, count: float | None = None) -> Estimate:
     """The mean of numbers between 0 and 1, such as hits.
 
     The interval is Wilson's, which does not shrink to nothing where all are 0 or all are 1.
@@ -61,14 +61,14 @@ def mean(values: np.ndarray, count: float | None = None) -> Figure:
     count = len(values) if count is None else count
     share = float(np.mean(values)) if len(values) else math.nan
     if not len(values):
-        return Figure(share, 0.0, 1.0)
+        return Estimate(share, 0.0, 1.0)
     z = NORMAL_95**2 / count
     centre = (share + z / 2) / (1 + z)
     reach = NORMAL_95 * math.sqrt(max(share * (1 - share), 0) / count + z / (4 * count)) / (1 + z)
-    return Figure(share, max(0.0, min(share, centre - reach)), min(1.0, max(share, centre + reach)))
+    return Estimate(share, max(0.0, min(share, centre - reach)), min(1.0, max(share, centre + reach)))
 
 
-def area(scores_no: np.ndarray, scores_yes: np.ndarray) -> Figure:
+def area(scores_no: np.ndarray, scores_yes: np.ndarray) -> Estimate:
     """Area under the ROC curve: how often a yes scores above a no; ties count half.
 
     The interval is that of Hanley & McNeil (Radiology 143, 1982).
@@ -80,10 +80,10 @@ def area(scores_no: np.ndarray, scores_yes: np.ndarray) -> Figure:
     found = float((below + upto).mean() / (2 * n))
     q1, q2 = found / (2 - found), 2 * found**2 / (1 + found)
     spread = found * (1 - found) + (m - 1) * (q1 - found**2) + (n - 1) * (q2 - found**2)
-    return Figure.about(found, math.sqrt(max(spread, 0) / (n * m)), 0.0, 1.0)
+    return Estimate.about(found, math.sqrt(max(spread, 0) / (n * m)), 0.0, 1.0)
 
 
-def left_out(measure: Callable[..., float], *sides: np.ndarray, lowest: float = 0.0) -> Figure:
+def jackknife(measure: Callable[..., float], *sides: np.ndarray, lowest: float = 0.0) -> Estimate:
     """A figure of several sets of rows, with an interval from leaving a tenth of each out in turn.
 
     A bootstrap would repeat rows, which distances between distributions take for a difference.
@@ -98,11 +98,11 @@ def left_out(measure: Callable[..., float], *sides: np.ndarray, lowest: float = 
     value = measure(*sides)
     groups = min(GROUPS, *(len(side) for side in sides))
     if groups < 3:
-        return Figure(value, lowest, math.inf)
+        return Estimate(value, lowest, math.inf)
     parts = [np.arange(len(side)) % groups for side in sides]
     found = np.array(
         [measure(*(side[part != group] for side, part in zip(sides, parts, strict=True))) for group in range(groups)]
     )
     error = math.sqrt((groups - 1) / groups * float(np.square(found - found.mean()).sum()))
     reach = STUDENT_95 * error
-    return Figure(value, max(value - reach, lowest), value + reach)
+    return Estimate(value, max(value - reach, lowest), value + reach)

@@ -11,11 +11,11 @@ import numpy as np
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.evaluation import distances, privacy
-from netgen.evaluation.estimate import Figure, left_out, mean
+from netgen.evaluation.estimate import Estimate, jackknife, mean
 from netgen.evaluation.feature_spaces import FixedEncoder, LogSpace
-from netgen.evaluation.metrics import MEASURES, Row
-from netgen.evaluation.realism import told_apart
-from netgen.evaluation.split import Flows, Sets, alike, copycat, sets_of, shuffle
+from netgen.evaluation.metrics import METRICS, MetricRow
+from netgen.evaluation.realism import real_or_fake_auc
+from netgen.evaluation.split import EvaluationSplit, FlowSet, make_split, match_mixture, resample, shuffle
 from netgen.evaluation.usefulness import CLASSIFIERS, macro_f1, ratios, scores
 from netgen.evaluation.verdict import Verdict, verdict
 
@@ -48,9 +48,9 @@ class Evaluation:
         Of all choices.
     """
 
-    rows: dict[str, Row]
+    rows: dict[str, MetricRow]
     verdict: Verdict
-    sets: Sets
+    sets: EvaluationSplit
     said: dict[str, dict[str, np.ndarray]]
     spec: SeriesSpec
     seed: int
@@ -108,11 +108,11 @@ def evaluate(
         If the tables cannot be compared.
     """
     generator = np.random.default_rng(seed)
-    sets = _bounded(sets_of(real, synth, holdout, seed=seed), generator)
+    sets = _bounded(make_split(real, synth, holdout, seed=seed), generator)
     run = _Run(sets, seed, generator)
     if not anchors:
         run.sides = {name: run.sides[name] for name in ("synth", "floor")}
-    found: dict[str, dict[str, Figure]] = {}
+    found: dict[str, dict[str, Estimate]] = {}
     steps = list(run.steps())
     for done, (text, side, step) in enumerate(steps):
         if progress is not None:
@@ -120,11 +120,11 @@ def evaluate(
         found.setdefault(side, {}).update(step())
     if progress is not None:
         progress("Done", len(steps), len(steps))
-    rows = {measure.name: Row.of(measure, found) for measure in MEASURES}
+    rows = {measure.name: MetricRow.of(measure, found) for measure in METRICS}
     return Evaluation(rows, verdict(rows, sets), sets, run.said, real.spec, seed)
 
 
-def _bounded(sets: Sets, generator: np.random.Generator) -> Sets:
+def _bounded(sets: EvaluationSplit, generator: np.random.Generator) -> EvaluationSplit:
     """At most `MOST` flows of each set."""
     notes = list(sets.notes)
     cut = {}
@@ -139,18 +139,18 @@ def _bounded(sets: Sets, generator: np.random.Generator) -> Sets:
 class _Run:
     """The measurements, in steps."""
 
-    def __init__(self, sets: Sets, seed: int, generator: np.random.Generator) -> None:
+    def __init__(self, sets: EvaluationSplit, seed: int, generator: np.random.Generator) -> None:
         self.sets, self.seed = sets, seed
         self.said: dict[str, dict[str, np.ndarray]] = {}
         # as many of each, in the hold-out's mixture of classes: distances grow as flows get fewer
         number = min(len(sets.train), len(sets.held), len(sets.synth))
-        train, synth = (alike(flows, sets.mixture, number, generator) for flows in (sets.train, sets.synth))
-        self.held = alike(sets.held, sets.mixture, number, generator)
+        train, synth = (match_mixture(flows, sets.mixture, number, generator) for flows in (sets.train, sets.synth))
+        self.held = match_mixture(sets.held, sets.mixture, number, generator)
         self.sides = {
             "synth": synth,
             "floor": train,
             "shuffled": shuffle(train, generator),
-            "copycat": alike(copycat(sets.train, generator), sets.mixture, number, generator),
+            "copycat": match_mixture(resample(sets.train, generator), sets.mixture, number, generator),
         }
         self.space = LogSpace.of(np.concatenate([sets.train.series, sets.held.series]))
         self.encoder = FixedEncoder(self.space(self.held.series))
@@ -158,7 +158,7 @@ class _Run:
         order = generator.permutation(len(sets.held))
         self.halves = (sets.held.take(order[:half]), sets.held.take(order[half:]))
 
-    def steps(self) -> Iterator[tuple[str, str, Callable[[], dict[str, Figure]]]]:
+    def steps(self) -> Iterator[tuple[str, str, Callable[[], dict[str, Estimate]]]]:
         """What is done, for which side, and how."""
         if self.sets.labelled:
             for name in CLASSIFIERS:
@@ -171,7 +171,7 @@ class _Run:
 
     # -- usefulness -------------------------------------------------------------------------
 
-    def _useful(self, name: str, side: str) -> dict[str, Figure]:
+    def _useful(self, name: str, side: str) -> dict[str, Estimate]:
         """Trained on these flows, and on these and the real ones; the floor is trained on the real ones."""
         sets, learn = self.sets, CLASSIFIERS[name]
         truth = sets.held.labels
@@ -180,7 +180,7 @@ class _Run:
             "floor": real,
             "synth": self._some(sets.synth),
             "shuffled": shuffle(real, np.random.default_rng(self.seed)),
-            "copycat": copycat(real, np.random.default_rng(self.seed)),
+            "copycat": resample(real, np.random.default_rng(self.seed)),
         }[side]
         said = learn(other.series, other.labels, sets.held.series, seed=self.seed)
         known = self.said.setdefault(name, {})
@@ -197,29 +197,29 @@ class _Run:
         found[f"{name}_added_macro_f1"] = scores(truth, added, seed=self.seed)["macro_f1"]
         return found
 
-    def _some(self, flows: Flows) -> Flows:
+    def _some(self, flows: FlowSet) -> FlowSet:
         if len(flows) <= LEARN:
             return flows
         return flows.take(np.sort(np.random.default_rng(self.seed).permutation(len(flows))[:LEARN]))
 
     # -- realism and coverage ---------------------------------------------------------------
 
-    def _realism(self, side: str) -> dict[str, Figure]:
+    def _realism(self, side: str) -> dict[str, Estimate]:
         flows = self.sides[side]
-        return {"told_apart": told_apart(self.held.series[:TELL], flows.series[:TELL], seed=self.seed)}
+        return {"told_apart": real_or_fake_auc(self.held.series[:TELL], flows.series[:TELL], seed=self.seed)}
 
-    def _coverage(self, side: str) -> dict[str, Figure]:
+    def _coverage(self, side: str) -> dict[str, Estimate]:
         flows, held = self.sides[side], self.held
         points, others = self.space(flows.series), self.space(held.series)
         features, real = self.encoder(points), self.encoder(others)
         precise, recalled, density, covered = distances.coverage(real, features)
-        reach = Figure.about(float(density.mean()), float(density.std() / len(density) ** 0.5), 0.0)
+        reach = Estimate.about(float(density.mean()), float(density.std() / len(density) ** 0.5), 0.0)
         return {
-            "earth_mover": left_out(lambda a, b: float(distances.earth_mover(a, b).mean()), points, others),
-            "totals": left_out(distances.totals_distance, flows.series, held.series),
-            "autocorrelation": left_out(distances.autocorrelation_distance, points, others),
-            "runs": left_out(distances.runs_distance, points, others),
-            "frechet": left_out(distances.frechet, features, real),
+            "earth_mover": jackknife(lambda a, b: float(distances.earth_mover(a, b).mean()), points, others),
+            "totals": jackknife(distances.totals_distance, flows.series, held.series),
+            "autocorrelation": jackknife(distances.autocorrelation_distance, points, others),
+            "runs": jackknife(distances.runs_distance, points, others),
+            "frechet": jackknife(distances.frechet, features, real),
             "precision": mean(precise),
             "recall": mean(recalled),
             "density": reach,
@@ -228,7 +228,7 @@ class _Run:
 
     # -- privacy ----------------------------------------------------------------------------
 
-    def _privacy(self, side: str) -> dict[str, Figure]:
+    def _privacy(self, side: str) -> dict[str, Estimate]:
         sets, space = self.sets, self.space
         held = sets.held
         if side == "floor":  # real flows that nothing was learnt from, against the other half of them

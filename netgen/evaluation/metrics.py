@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from netgen.evaluation.estimate import Figure
+from netgen.evaluation.estimate import Estimate
 
 #: The new flows, and what stands beside them.
 SIDES = ("synth", "floor", "shuffled", "copycat")
@@ -15,7 +15,7 @@ Better = Literal["high", "low", "half"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Measure:
+class Metric:
     """One figure.
 
     Parameters
@@ -39,22 +39,22 @@ class Measure:
     text: str
 
 
-def _classifier_measures() -> list[Measure]:
+def _classifier_measures() -> list[Metric]:
     found = []
     for name, long in (("forest", "random forest"), ("network", "small convolutional network")):
         title = name.capitalize()
         text = f"A {long} is trained on these flows and tested on the hold-out"
         found += [
-            Measure(f"{name}_accuracy", "usefulness", f"{title}: accuracy", "high", f"{text}."),
-            Measure(
+            Metric(f"{name}_accuracy", "usefulness", f"{title}: accuracy", "high", f"{text}."),
+            Metric(
                 f"{name}_ratio", "usefulness", f"{title}: accuracy over real", "high",
                 f"{text}; its accuracy over that of one trained on as many real flows. 1: as useful as real ones.",
             ),
-            Measure(
+            Metric(
                 f"{name}_macro_f1", "usefulness", f"{title}: macro F1", "high",
                 f"{text}; F1 averaged over the classes, rare ones counting as much as common ones.",
             ),
-            Measure(
+            Metric(
                 f"{name}_added_macro_f1", "usefulness", f"{title}: macro F1, with real", "high",
                 f"A {long} is trained on all real flows and these together. Floor: on the real ones alone.",
             ),
@@ -62,40 +62,40 @@ def _classifier_measures() -> list[Measure]:
     return found
 
 
-MEASURES = (
+METRICS = (
     *_classifier_measures(),
-    Measure("told_apart", "realism", "Real-or-fake AUC", "half",
+    Metric("told_apart", "realism", "Real-or-fake AUC", "half",
             "How well a random forest tells these flows from held-back real ones. 0.5: not at all, 1: at once."),
-    Measure("earth_mover", "realism", "Earth mover's distance", "low",
+    Metric("earth_mover", "realism", "Earth mover's distance", "low",
             "How much would have to be moved, and how far, to make the values of each bin those of the hold-out: "
             "a share of the largest value, on a logarithmic scale."),
-    Measure("totals", "realism", "Distance of totals", "low",
+    Metric("totals", "realism", "Distance of totals", "low",
             "Earth mover's distance of the flows' total bytes and packets, in natural logarithms: "
             "0.1 is a tenth more or less."),
-    Measure("autocorrelation", "realism", "Autocorrelation distance", "low",
+    Metric("autocorrelation", "realism", "Autocorrelation distance", "low",
             "Difference of the mean autocorrelations at lags of 1 to 32 bins: the rhythm of the flows."),
-    Measure("runs", "realism", "Run-length distance", "low",
+    Metric("runs", "realism", "Run-length distance", "low",
             "Earth mover's distance of the lengths of bursts and of idle runs, in octaves."),
-    Measure("frechet", "realism", "Frechet distance", "low",
+    Metric("frechet", "realism", "Frechet distance", "low",
             "Distance of the features of a fixed encoder of random convolutions, taken for normally distributed. "
             "It is larger where flows are few: compare it with the floor, of as many flows."),
-    Measure("precision", "coverage", "Precision", "high",
+    Metric("precision", "coverage", "Precision", "high",
             "Share of these flows that lie where real ones lie."),
-    Measure("recall", "coverage", "Recall", "high",
+    Metric("recall", "coverage", "Recall", "high",
             "Share of real flows that lie where these flows lie."),
-    Measure("density", "coverage", "Density", "high",
+    Metric("density", "coverage", "Density", "high",
             "In how many real neighbourhoods a flow lies, over 5: 1 where both are alike."),
-    Measure("coverage", "coverage", "Coverage", "high",
+    Metric("coverage", "coverage", "Coverage", "high",
             "Share of real flows that have one of these in their neighbourhood: what is missing is not covered."),
-    Measure("exact_copies", "privacy", "Exact copies", "low",
+    Metric("exact_copies", "privacy", "Exact copies", "low",
             "Share of flows that have the very numbers of a real one. Real flows repeat, too: see the floor."),
-    Measure("shifted_copies", "privacy", "Shifted copies", "low",
+    Metric("shifted_copies", "privacy", "Shifted copies", "low",
             "Share of flows that are a real one moved by 1 to 3 bins, of those with 3 busy bins or more."),
-    Measure("near_share", "privacy", "Suspiciously near", "low",
+    Metric("near_share", "privacy", "Suspiciously near", "low",
             "Share of flows nearer to a training flow than 99 % of unseen real flows are."),
-    Measure("closest_share", "privacy", "Closest-record share", "half",
+    Metric("closest_share", "privacy", "Closest-record share", "half",
             "Share of flows nearer to a training flow than to a held-back one, of as many. 0.5 is ideal, 1 a copy."),
-    Measure("membership", "privacy", "Membership inference AUC", "half",
+    Metric("membership", "privacy", "Membership inference AUC", "half",
             "How well an attacker tells from these flows whether a real one was learnt from. 0.5: not at all."),
 )  # fmt: skip
 
@@ -108,17 +108,17 @@ GROUPS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class MetricRow:
     """A measure of the new flows and of each anchor; None where it has no meaning or could not be had."""
 
-    measure: Measure
-    synth: Figure | None
-    floor: Figure | None
-    shuffled: Figure | None
-    copycat: Figure | None
+    measure: Metric
+    synth: Estimate | None
+    floor: Estimate | None
+    shuffled: Estimate | None
+    resample: Estimate | None
 
     @classmethod
-    def of(cls, measure: Measure, found: Mapping[str, Mapping[str, Figure]]) -> Row:
+    def of(cls, measure: Metric, found: Mapping[str, Mapping[str, Estimate]]) -> MetricRow:
         """The row of a measure, of what was found on each side."""
         return cls(measure, *(found.get(side, {}).get(measure.name) for side in SIDES))
 

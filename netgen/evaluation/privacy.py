@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from netgen.evaluation.estimate import Figure, area, mean
+from netgen.evaluation.estimate import Estimate, area, mean
 from netgen.evaluation.feature_spaces import LogSpace
 
 #: Bins by which a flow may be shifted and still be looked for.
@@ -90,7 +90,7 @@ def _squared(points: np.ndarray, others: np.ndarray) -> Iterator[tuple[int, np.n
         yield first, least
 
 
-def closest_share(new: np.ndarray, train: np.ndarray, held: np.ndarray) -> Figure:
+def closest_record_share(new: np.ndarray, train: np.ndarray, held: np.ndarray) -> Estimate:
     """The share of flows that lie nearer to a training flow than to a held-back one, as if of as many.
 
     0.5 is ideal: training flows are then no more like the new ones than other real flows are. 1 is
@@ -107,7 +107,7 @@ def closest_share(new: np.ndarray, train: np.ndarray, held: np.ndarray) -> Figur
     return closer(nearest(points, space(train)), nearest(points, space(held)))
 
 
-def closer(train: Nearest, held: Nearest) -> Figure:
+def closer(train: Nearest, held: Nearest) -> Estimate:
     """The same from the nearest training flow and the nearest held-back flow of each new one.
 
     Some real flows lie nearest to many new ones, and which side those are on is chance. So the new
@@ -117,7 +117,7 @@ def closer(train: Nearest, held: Nearest) -> Figure:
     n, m = len(train.back), len(held.back)
     differ = train.forth != held.forth
     if not differ.any():
-        return Figure(0.5 if len(differ) else math.nan, 0.0, 1.0)
+        return Estimate(0.5 if len(differ) else math.nan, 0.0, 1.0)
     decided = float(differ.mean())
     by_train = (train.forth < held.forth)[differ]
     neighbour = np.where(by_train, train.which[differ], n + held.which[differ])
@@ -128,10 +128,10 @@ def closer(train: Nearest, held: Nearest) -> Figure:
         # flows that have their like on both sides say nothing, however many more there are on one
         return decided * share * m / (share * m + (1 - share) * n) + (1 - decided) / 2
 
-    return Figure(fair(found.value), fair(found.low), fair(found.high))
+    return Estimate(fair(found.value), fair(found.low), fair(found.high))
 
 
-def membership(train: np.ndarray, held: np.ndarray) -> Figure:
+def membership(train: np.ndarray, held: np.ndarray) -> Estimate:
     """Membership inference: how well nearness to the new flows tells training flows from others.
 
     Parameters
@@ -147,7 +147,7 @@ def membership(train: np.ndarray, held: np.ndarray) -> Figure:
     return area(-held, -train)
 
 
-def near_share(new: np.ndarray, held: np.ndarray) -> tuple[Figure, Figure]:
+def near_share(new: np.ndarray, held: np.ndarray) -> tuple[Estimate, Estimate]:
     """The share of flows nearer to a training flow than 99 % of unseen real flows are.
 
     Parameters

@@ -6,14 +6,14 @@ import numpy as np
 
 from netgen.capture.errors import TableError
 from netgen.capture.table.flow_table import FlowTable
-from netgen.evaluation.estimate import Figure, area
+from netgen.evaluation.estimate import Estimate, area
 from netgen.evaluation.feature_spaces import cumulative
 from netgen.evaluation.privacy import exact_copies
 
 TREES, FOLDS = 200, 3
 
 
-def told_apart(series: np.ndarray, others: np.ndarray, *, seed: int = 0, trees: int | None = None) -> Figure:
+def real_or_fake_auc(series: np.ndarray, others: np.ndarray, *, seed: int = 0, trees: int | None = None) -> Estimate:
     """Area under the ROC curve of a random forest that tells two sets of flows apart, in 3-fold validation.
 
     0.5: they cannot be told apart; 1.0: at once. Sets should be of equal size and mixture.
@@ -30,7 +30,7 @@ def told_apart(series: np.ndarray, others: np.ndarray, *, seed: int = 0, trees: 
 
 
 def real_or_fake(real: FlowTable, other: FlowTable, *, seed: int = 0, trees: int | None = None) -> float:
-    """How well a random forest tells `other` from `real`: see `told_apart`.
+    """How well a random forest tells `other` from `real`: see `real_or_fake_auc`.
 
     Classes are drawn alike from both, so that the mixture gives nothing away; compare the figure
     with that of real against held-out real.
@@ -51,7 +51,7 @@ def real_or_fake(real: FlowTable, other: FlowTable, *, seed: int = 0, trees: int
     if not rows[0] or sum(len(each) for each in rows[0]) < 2 * FOLDS:
         raise TableError("the two tables share too few flows of a class", "Give both the same classes")
     ours, theirs = (table.take(np.concatenate(side)).series() for table, side in zip((real, other), rows, strict=True))
-    return told_apart(ours, theirs, seed=seed, trees=trees).value
+    return real_or_fake_auc(ours, theirs, seed=seed, trees=trees).value
 
 
 def copies(real: FlowTable, other: FlowTable) -> int:

@@ -25,7 +25,7 @@ NO_LABEL = ""
 
 
 @dataclasses.dataclass(frozen=True)
-class Flows:
+class FlowSet:
     """Series and labels of a set.
 
     Parameters
@@ -43,17 +43,17 @@ class Flows:
     def __len__(self) -> int:
         return len(self.series)
 
-    def take(self, rows: np.ndarray) -> Flows:
+    def take(self, rows: np.ndarray) -> FlowSet:
         """Some of the flows."""
-        return Flows(self.series[rows], self.labels[rows], self.sources[rows])
+        return FlowSet(self.series[rows], self.labels[rows], self.sources[rows])
 
-    def __add__(self, other: Flows) -> Flows:
+    def __add__(self, other: FlowSet) -> FlowSet:
         pairs = [(getattr(self, each.name), getattr(other, each.name)) for each in dataclasses.fields(self)]
-        return Flows(*(np.concatenate(pair) for pair in pairs))
+        return FlowSet(*(np.concatenate(pair) for pair in pairs))
 
 
 @dataclasses.dataclass(frozen=True)
-class Sets:
+class EvaluationSplit:
     """What is compared.
 
     Parameters
@@ -68,9 +68,9 @@ class Sets:
         What a reader must know of how they came about.
     """
 
-    train: Flows
-    held: Flows
-    synth: Flows
+    train: FlowSet
+    held: FlowSet
+    synth: FlowSet
     labelled: bool
     unseen: bool
     notes: list[str]
@@ -87,7 +87,7 @@ class Sets:
         return sorted(set(self.mixture) - set(self.synth.labels.tolist()))
 
 
-def sets_of(real: FlowTable, synth: FlowTable, holdout: FlowTable | None, *, seed: int = 0) -> Sets:
+def make_split(real: FlowTable, synth: FlowTable, holdout: FlowTable | None, *, seed: int = 0) -> EvaluationSplit:
     """Check tables against each other, and divide the real flows where no hold-out was given.
 
     Raises
@@ -111,13 +111,13 @@ def sets_of(real: FlowTable, synth: FlowTable, holdout: FlowTable | None, *, see
         held = None
     unseen = held is not None
     if held is None:
-        kept, back, how = divide(train, 0.5, seed)
+        kept, back, how = split_by_capture(train, 0.5, seed)
         notes.append(how)
         train, held = train.take(kept), train.take(back)
     for name, each in (("real", train), ("held-back real", held), ("synthetic", new)):
         if len(each) < LEAST:
             raise TableError(f"{len(each)} {name} flows are too few to evaluate", f"Give {LEAST} or more of each")
-    sets = Sets(train, held, new, labelled, unseen, notes)
+    sets = EvaluationSplit(train, held, new, labelled, unseen, notes)
     if labelled and len(sets.missing) == len(sets.mixture):
         raise TableError(
             "the synthetic flows have none of the real flows' classes: "
@@ -132,7 +132,7 @@ def sets_of(real: FlowTable, synth: FlowTable, holdout: FlowTable | None, *, see
     return sets
 
 
-def _no_holdout(train: Flows, held: Flows, new: Flows) -> str:
+def _no_holdout(train: FlowSet, held: FlowSet, new: FlowSet) -> str:
     """Why a hold-out is none; nothing if it is one. Flows that recur, on all sides, say neither."""
     if len(held) < LEAST:  # an error of its own
         return ""
@@ -145,16 +145,16 @@ def _no_holdout(train: Flows, held: Flows, new: Flows) -> str:
     return ""
 
 
-def _flows(table: FlowTable, labelled: bool, name: str, notes: list[str]) -> Flows:
+def _flows(table: FlowTable, labelled: bool, name: str, notes: list[str]) -> FlowSet:
     kept = table.labelled() if labelled else table
     if len(kept) < len(table):
         notes.append(f"{len(table) - len(kept)} of {len(table)} {name} flows have no label and were left out.")
     sources = np.array([each or "" for each in kept.table["source"].to_pylist()], str)
     labels = kept.labels.astype(str) if labelled else np.full(len(kept), NO_LABEL)
-    return Flows(kept.series(), labels, sources)
+    return FlowSet(kept.series(), labels, sources)
 
 
-def divide(flows: Flows, share: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
+def split_by_capture(flows: FlowSet, share: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
     """Hold back a share of each class's flows: whole captures where it has several.
 
     Returns
@@ -191,7 +191,7 @@ def divide(flows: Flows, share: float, seed: int) -> tuple[np.ndarray, np.ndarra
     return np.flatnonzero(~held), np.flatnonzero(held), how
 
 
-def alike(flows: Flows, mixture: dict[str, float], number: int, generator: np.random.Generator) -> Flows:
+def match_mixture(flows: FlowSet, mixture: dict[str, float], number: int, generator: np.random.Generator) -> FlowSet:
     """At most so many flows, with the classes in a given mixture as far as there are enough of each."""
     rows = []
     for name, share in mixture.items():
@@ -200,13 +200,13 @@ def alike(flows: Flows, mixture: dict[str, float], number: int, generator: np.ra
     return flows.take(generator.permutation(np.concatenate(rows)))
 
 
-def shuffle(flows: Flows, generator: np.random.Generator) -> Flows:
+def shuffle(flows: FlowSet, generator: np.random.Generator) -> FlowSet:
     """Each flow with its bins in another order, the same for all channels."""
     order = np.argsort(generator.random((len(flows), flows.series.shape[-1])), axis=1)
     return dataclasses.replace(flows, series=np.take_along_axis(flows.series, order[:, None, :], axis=2))
 
 
-def copycat(flows: Flows, generator: np.random.Generator) -> Flows:
+def resample(flows: FlowSet, generator: np.random.Generator) -> FlowSet:
     """As many flows, drawn from these with repetition, class by class."""
     rows = np.empty(len(flows), np.int64)
     for name in np.unique(flows.labels):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from netgen.capture.table.flow_table import FlowTable
-from netgen.evaluation.estimate import Figure
+from netgen.evaluation.estimate import Estimate
 from netgen.evaluation.feature_spaces import LogSpace, cumulative, one_thread
 
 #: Trees of a forest; batches that the convolutional network is trained on.
@@ -72,7 +72,7 @@ def forest(
     return said
 
 
-def chances(
+def forest_probabilities(
     points: np.ndarray, labels: np.ndarray, test: np.ndarray, *, seed: int = 0, trees: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """How likely each class is to such a forest, of points as `cumulative` makes them.
@@ -182,12 +182,12 @@ def confusion(truth: np.ndarray, said: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return names, table
 
 
-def scores(truth: np.ndarray, said: np.ndarray, *, seed: int = 0) -> dict[str, Figure]:
+def scores(truth: np.ndarray, said: np.ndarray, *, seed: int = 0) -> dict[str, Estimate]:
     """Accuracy and macro F1, with intervals over draws of the test flows."""
     return {name: _drawn(how, seed, truth, said) for name, how in _HOW.items()}
 
 
-def ratios(truth: np.ndarray, said: np.ndarray, by_real: np.ndarray, *, seed: int = 0) -> dict[str, Figure]:
+def ratios(truth: np.ndarray, said: np.ndarray, by_real: np.ndarray, *, seed: int = 0) -> dict[str, Estimate]:
     """The same over those of a classifier that was trained on real flows, on the same draws."""
     return {
         name: _drawn(lambda t, a, b, how=how: how(t, a) / max(how(t, b), 1e-9), seed, truth, said, by_real)
@@ -202,10 +202,10 @@ def _accuracy(truth: np.ndarray, said: np.ndarray) -> float:
 _HOW = {"accuracy": _accuracy, "macro_f1": macro_f1}
 
 
-def _drawn(how: Any, seed: int, *sides: np.ndarray) -> Figure:
+def _drawn(how: Any, seed: int, *sides: np.ndarray) -> Estimate:
     generator = np.random.default_rng(seed)
     codes = np.unique(np.concatenate(sides), return_inverse=True)[1].reshape(len(sides), -1)  # numbers sort faster
     rows = generator.integers(0, codes.shape[1], (DRAWS, codes.shape[1]))
     low, high = np.quantile([how(*codes[:, each]) for each in rows], [0.025, 0.975])
     value = how(*codes)
-    return Figure(value, float(min(low, value)), float(max(high, value)))
+    return Estimate(value, float(min(low, value)), float(max(high, value)))

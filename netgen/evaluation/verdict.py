@@ -9,9 +9,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from netgen.evaluation.estimate import Figure
-from netgen.evaluation.metrics import Row
-from netgen.evaluation.split import Sets
+from netgen.evaluation.estimate import Estimate
+from netgen.evaluation.metrics import MetricRow
+from netgen.evaluation.split import EvaluationSplit
 
 #: Accuracy trained on new flows, over that trained on real ones, of both classifiers on average:
 #: from here on they can be trained on in place of real ones; from here on they are of use beside them.
@@ -83,7 +83,7 @@ class Verdict:
         return {"verdict": dataclasses.asdict(self) | {"reasons": self.reasons}, "reasons": self.reasons}
 
 
-def verdict(rows: Mapping[str, Row], sets: Sets) -> Verdict:
+def verdict(rows: Mapping[str, MetricRow], sets: EvaluationSplit) -> Verdict:
     """Judge the figures.
 
     Parameters
@@ -106,7 +106,7 @@ def verdict(rows: Mapping[str, Row], sets: Sets) -> Verdict:
     return Verdict(use, share, text, reasons)
 
 
-def _use(rows: Mapping[str, Row], sets: Sets) -> tuple[str, list[str]]:
+def _use(rows: Mapping[str, MetricRow], sets: EvaluationSplit) -> tuple[str, list[str]]:
     found = [rows[f"{name}_ratio"].synth for name in ("forest", "network")]
     known = [each for each in found if each is not None]
     if not known:
@@ -134,7 +134,7 @@ def _use(rows: Mapping[str, Row], sets: Sets) -> tuple[str, list[str]]:
     return "no", reasons
 
 
-def _realism(rows: Mapping[str, Row]) -> list[str]:
+def _realism(rows: Mapping[str, MetricRow]) -> list[str]:
     row = rows["told_apart"]
     if row.synth is None or row.floor is None:
         return []
@@ -147,7 +147,7 @@ def _realism(rows: Mapping[str, Row]) -> list[str]:
     ]
 
 
-def _leaks(rows: Mapping[str, Row]) -> list[str]:
+def _leaks(rows: Mapping[str, MetricRow]) -> list[str]:
     """What says that training flows were copied, the plainest first."""
     found = []
     for name, text in (
@@ -172,5 +172,5 @@ def _leaks(rows: Mapping[str, Row]) -> list[str]:
     return found
 
 
-def _pair(row: Row) -> tuple[Figure | None, float]:
+def _pair(row: MetricRow) -> tuple[Estimate | None, float]:
     return row.synth, 0.0 if row.floor is None else row.floor.value

@@ -13,7 +13,7 @@ from netgen.encoders.decoding.marginals import Marginals
 from netgen.encoders.decoding.recurring import Recurring
 from netgen.encoders.decoding.repeats import Repeats
 from netgen.encoders.decoding.shares import Shares
-from netgen.evaluation.realism import FOLDS, told_apart
+from netgen.evaluation.realism import FOLDS, real_or_fake_auc
 from netgen.evaluation.usefulness import forest, macro_f1
 from netgen.model.model import Model
 from netgen.model.sampling import choose_device, concat_batches, sample_scaled
@@ -147,7 +147,7 @@ class _Beside:
 
     def told(self) -> float:
         """Real-or-fake AUC."""
-        return told_apart(self.real, self.drawn, trees=TREES).value if len(self.real) >= 2 * FOLDS else 1.0
+        return real_or_fake_auc(self.real, self.drawn, trees=TREES).value if len(self.real) >= 2 * FOLDS else 1.0
 
 
 def _beside(

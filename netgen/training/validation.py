@@ -19,8 +19,8 @@ from torch import Tensor
 from netgen.capture.table.flow_table import FlowTable
 from netgen.diffusion.network import BandTransformer
 from netgen.diffusion.train import TrainState
-from netgen.evaluation.privacy import closest_share
-from netgen.evaluation.split import Flows, divide
+from netgen.evaluation.privacy import closest_record_share
+from netgen.evaluation.split import FlowSet, split_by_capture
 from netgen.evaluation.usefulness import forest, macro_f1
 from netgen.model.model import Model
 
@@ -46,10 +46,10 @@ def train_val_split(table: FlowTable, share: float, seed: int) -> tuple[np.ndarr
     Whole captures are held back where a class has several.
     """
     sources = np.array([each or "" for each in table.table["source"].to_pylist()], str)
-    flows = Flows(table.series(), table.labels.astype(str), sources)
+    flows = FlowSet(table.series(), table.labels.astype(str), sources)
     names, count = np.unique(flows.labels, return_counts=True)
     large = np.flatnonzero(np.isin(flows.labels, names[count >= LEAST]))
-    held = large[divide(flows.take(large), share, seed)[1]] if share and len(large) else np.zeros(0, np.int64)
+    held = large[split_by_capture(flows.take(large), share, seed)[1]] if share and len(large) else np.zeros(0, np.int64)
     return np.setdiff1d(np.arange(len(table)), held), held
 
 
@@ -70,7 +70,7 @@ class Check:
     step: int
     macro_f1: float
     real_macro_f1: float
-    closest_share: float
+    closest_record_share: float
     closest_low: float
 
     def to_json(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Validator:
         drawn = self._model_of(copy.deepcopy(state.average)).sample(self._numbers, seed=self._seed, steps=STEPS)
         series = drawn.series()
         said = forest(series, drawn.labels.astype(str), self._held, seed=self._seed, trees=TREES)
-        near = closest_share(series, self._learnt, self._held)
+        near = closest_record_share(series, self._learnt, self._held)
         found = Check(state.step, macro_f1(self._truth, said), self._real, near.value, near.low)
         self.history.append(found)
         if [each.closest_low > MEMORISED for each in self.history[-2:]] == [True, True]:

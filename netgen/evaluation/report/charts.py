@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from netgen.evaluation.report.series_labels import Shown
+from netgen.evaluation.report.series_labels import SeriesLabels
 
 #: Okabe & Ito's colours, told apart by the colour-blind, on white and on black.
 REAL, SYNTH, THIRD = "#0072b2", "#d55e00", "#009e73"
@@ -73,7 +73,7 @@ def svg(
     return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
-def series(axes: Any, real: np.ndarray, synth: np.ndarray, shown: Shown) -> None:
+def series(axes: Any, real: np.ndarray, synth: np.ndarray, shown: SeriesLabels) -> None:
     """What is shown of each side: the median, and where 8 of 10 flows lie."""
     for values, colour, name in ((real, REAL, "real"), (synth, SYNTH, "synthetic")):
         if len(values):
@@ -140,7 +140,7 @@ def cloud(axes: Any, real: np.ndarray, synth: np.ndarray) -> None:
     axes.legend()
 
 
-def pair(axes: Any, synth: np.ndarray, near: np.ndarray, shown: Shown) -> None:
+def pair(axes: Any, synth: np.ndarray, near: np.ndarray, shown: SeriesLabels) -> None:
     """A synthetic flow, and the training flow nearest to it."""
     axes.step(shown.places, near, where="post", color=REAL, linewidth=2, label="nearest training flow")
     axes.step(shown.places, synth, where="post", color=SYNTH, linewidth=1, label="synthetic")

@@ -16,14 +16,14 @@ from netgen.capture.files import check_output, whole_file
 from netgen.encoders.gasf import GasfEncoder
 from netgen.encoders.log_scale import LogScale
 from netgen.evaluation import distances, privacy
-from netgen.evaluation.estimate import Figure
+from netgen.evaluation.estimate import Estimate
 from netgen.evaluation.evaluate import Evaluation, class_table
 from netgen.evaluation.feature_spaces import FixedEncoder, LogSpace
 from netgen.evaluation.metrics import GROUPS
 from netgen.evaluation.report import charts
 from netgen.evaluation.report.page import figure, page, table
-from netgen.evaluation.report.series_labels import Shown
-from netgen.evaluation.split import Flows
+from netgen.evaluation.report.series_labels import SeriesLabels
+from netgen.evaluation.split import FlowSet
 from netgen.evaluation.usefulness import confusion
 from netgen.evaluation.verdict import THRESHOLDS
 
@@ -100,7 +100,7 @@ def _figures(evaluation: Evaluation) -> str:
     parts = []
     for group, question in GROUPS.items():
         rows = [
-            (row.measure.title, _value(row.synth), *map(_bare, (row.floor, row.shuffled, row.copycat)),
+            (row.measure.title, _value(row.synth), *map(_bare, (row.floor, row.shuffled, row.resample)),
              _BETTER[row.measure.better], row.measure.text)
             for row in evaluation.rows.values() if row.measure.group == group
         ]  # fmt: skip
@@ -113,15 +113,15 @@ def _figures(evaluation: Evaluation) -> str:
     return f"<p>{text}</p>" + "".join(parts)
 
 
-def _value(found: Figure | None) -> str:
+def _value(found: Estimate | None) -> str:
     return "–" if found is None else f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-def _bare(found: Figure | None) -> str:
+def _bare(found: Estimate | None) -> str:
     return "–" if found is None else f"{found.value:.3f}"
 
 
-def _of(flows: Flows, name: str) -> np.ndarray:
+def _of(flows: FlowSet, name: str) -> np.ndarray:
     chosen: np.ndarray = flows.series[flows.labels == name]
     return chosen
 
@@ -151,7 +151,7 @@ def _class_charts(
     evaluation: Evaluation, key: str, name: str, real: np.ndarray, synth: np.ndarray, space: LogSpace, scale: LogScale
 ) -> str:
     title = escape(name, quote=True)
-    shown = Shown.of(evaluation.spec)
+    shown = SeriesLabels.of(evaluation.spec)
     drawn = [shown.of_flows(each) for each in (real, synth)]
     medians = [np.median(each, axis=0) for each in drawn]
     totals = [shown.totals(each) for each in (real, synth)]
@@ -251,7 +251,7 @@ def _nearest(evaluation: Evaluation) -> str:
     space = LogSpace.of(np.concatenate([sets.train.series, sets.held.series]))
     train = space(sets.train.series)
     found, unseen = privacy.nearest(space(sets.synth.series), train), privacy.nearest(space(sets.held.series), train)
-    shown = Shown.of(evaluation.spec)
+    shown = SeriesLabels.of(evaluation.spec)
     limit = float(np.quantile(unseen.forth, 0.01, method="higher"))
     shares = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
     rows = [(share, *(float(np.quantile(each.forth, share)) for each in (unseen, found))) for share in shares]

@@ -10,7 +10,7 @@ from netgen.capture.series.spec import PACKETS, SeriesSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
+class SeriesLabels:
     """One number a place of the series, over time or over packets.
 
     Parameters
@@ -42,7 +42,7 @@ class Shown:
     unsigned: str
 
     @classmethod
-    def of(cls, spec: SeriesSpec) -> Shown:
+    def of(cls, spec: SeriesSpec) -> SeriesLabels:
         """Of series of a kind."""
         if spec.view == PACKETS:
             number = np.arange(1, spec.length + 1)

@@ -14,7 +14,7 @@ from netgen.augmentation.jitter_selection import NONE, tried
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.evaluation.feature_spaces import cumulative
-from netgen.evaluation.usefulness import chances, forest
+from netgen.evaluation.usefulness import forest, forest_probabilities
 
 SPEC = SeriesSpec(bin_ns=10**8, length=16)
 CLASSES = 5
@@ -154,7 +154,9 @@ def test_chances_are_those_of_the_forest_that_decides() -> None:
     """The class that is likeliest is what the forest says; rows add up to 1, and columns are sorted classes."""
     real = of_sizes(rough)
     labels = real.labels.astype(str)
-    classes, likely = chances(cumulative(real.series()[::2]), labels[::2], cumulative(real.series()[1::2]), trees=20)
+    classes, likely = forest_probabilities(
+        cumulative(real.series()[::2]), labels[::2], cumulative(real.series()[1::2]), trees=20
+    )
     assert classes.tolist() == sorted(set(labels))
     np.testing.assert_allclose(likely.sum(1), 1)
     said = forest(real.series()[::2], labels[::2], real.series()[1::2], trees=20)

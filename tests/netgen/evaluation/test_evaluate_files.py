@@ -13,9 +13,9 @@ from support.paths import ROOT
 import netgen
 from netgen.capture.table.flow_table import FlowTable
 from netgen.evaluation import realism, usefulness, verdict
-from netgen.evaluation.estimate import Figure
-from netgen.evaluation.metrics import MEASURES, Row
-from netgen.evaluation.split import Flows, Sets
+from netgen.evaluation.estimate import Estimate
+from netgen.evaluation.metrics import METRICS, MetricRow
+from netgen.evaluation.split import EvaluationSplit, FlowSet
 
 PAGE = ROOT / "docs" / "evaluation.md"
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_evaluated_is_said_in_a_line(
 
 def test_the_page_names_every_figure_and_every_threshold() -> None:
     text = PAGE.read_text("utf-8")
-    for measure in MEASURES:
+    for measure in METRICS:
         assert f"| `{measure.name}` |" in text
         assert measure.text in text
     for name, value in verdict.THRESHOLDS.items():
@@ -149,19 +149,19 @@ def test_the_page_names_every_figure_and_every_threshold() -> None:
 
 
 def _rows(**synth: Any) -> Any:
-    good = {measure.name: 0.5 if measure.better == "half" else 1.0 for measure in MEASURES}
+    good = {measure.name: 0.5 if measure.better == "half" else 1.0 for measure in METRICS}
     good |= {"exact_copies": 0.0, "shifted_copies": 0.0, "near_share": 0.01, "told_apart": 0.5}
     rows = {}
-    for measure in MEASURES:
+    for measure in METRICS:
         value = synth.get(measure.name, good[measure.name])
         floor = good[measure.name]
-        rows[measure.name] = Row(
-            measure, Figure(value, value - 0.005, value + 0.005), Figure(floor, floor, floor), None, None
+        rows[measure.name] = MetricRow(
+            measure, Estimate(value, value - 0.005, value + 0.005), Estimate(floor, floor, floor), None, None
         )
     return rows
 
 
-FLOWS = Flows(np.ones((20, 4, 8), int), np.repeat(["a", "b"], 10), np.full(20, "x"))
+FLOWS = FlowSet(np.ones((20, 4, 8), int), np.repeat(["a", "b"], 10), np.full(20, "x"))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ FLOWS = Flows(np.ones((20, 4, 8), int), np.repeat(["a", "b"], 10), np.full(20, "
     ],
 )
 def test_verdicts_follow_from_the_thresholds(figures: Any, use: str, share: str) -> None:
-    found = verdict.verdict(_rows(**figures), Sets(FLOWS, FLOWS, FLOWS, True, True, []))
+    found = verdict.verdict(_rows(**figures), EvaluationSplit(FLOWS, FLOWS, FLOWS, True, True, []))
     assert (found.use, found.share) == (use, share)
     assert ("do not share" in found.text) == (share == "no")
 

@@ -13,7 +13,7 @@ from netgen.capture.table.flow_table import FlowTable, concat
 from netgen.evaluation import evaluate as evaluation
 from netgen.evaluation import realism, usefulness
 from netgen.evaluation.evaluate import class_table, evaluate
-from netgen.evaluation.metrics import MEASURES, SIDES
+from netgen.evaluation.metrics import METRICS, SIDES
 from netgen.evaluation.privacy import shifted
 
 SPEC = SeriesSpec(bin_ns=10**8, length=32)
@@ -130,9 +130,9 @@ def test_shuffled_real_flows_are_told_at_once_and_a_copycat_is_caught(clean: Any
     assert rows["told_apart"].shuffled.low > 0.95
     for name in ("earth_mover", "autocorrelation", "runs", "frechet"):
         assert rows[name].shuffled.low > rows[name].floor.high, name
-    assert rows["exact_copies"].copycat.value == rows["near_share"].copycat.value == 1
-    assert rows["closest_share"].copycat.low > 0.9
-    assert rows["membership"].copycat.low > 0.6
+    assert rows["exact_copies"].resample.value == rows["near_share"].resample.value == 1
+    assert rows["closest_share"].resample.low > 0.9
+    assert rows["membership"].resample.low > 0.6
 
 
 @pytest.mark.parametrize("spoil", SPOILT, ids=lambda each: each.__name__)
@@ -234,7 +234,7 @@ def test_the_json_holds_the_verdict_its_reasons_and_every_figure_with_its_floor(
     found = json.loads(json.dumps(clean.to_json(), allow_nan=False))
     assert found["verdict"]["use"] == "replace"
     assert found["reasons"] == clean.verdict.reasons
-    assert list(found["figures"]) == [measure.name for measure in MEASURES]
+    assert list(found["figures"]) == [measure.name for measure in METRICS]
     for name, figure in found["figures"].items():
         assert {"value", "low", "high", *SIDES[1:]} <= set(figure), name
         assert figure["low"] <= figure["value"] <= figure["high"], name
@@ -254,7 +254,7 @@ def test_without_anchors_the_other_figures_are_the_same(clean: Any) -> None:
     for name, row in clean.rows.items():
         found = bare.rows[name]
         assert (found.synth, found.floor) == (row.synth, row.floor)
-        assert (found.shuffled, found.copycat) == (None, None)
+        assert (found.shuffled, found.resample) == (None, None)
     assert bare.verdict == clean.verdict
 
 

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, roc_auc_
 
 from netgen.evaluation import distances, estimate, privacy, usefulness
 from netgen.evaluation.feature_spaces import FixedEncoder, LogSpace
-from netgen.evaluation.split import Flows, alike, copycat, divide, shuffle
+from netgen.evaluation.split import FlowSet, match_mixture, resample, shuffle, split_by_capture
 
 DRAW = np.random.default_rng(0)
 
@@ -51,13 +51,13 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
         assert np.mean([each.low <= share <= each.high for each in held]) > 0.9
     areas = [estimate.area(draw.normal(0, 1, 60), draw.normal(1, 1, 60)) for _ in range(300)]
     assert np.mean([each.low <= 0.7602 <= each.high for each in areas]) > 0.9
-    means = [estimate.left_out(lambda a: float(a.mean()), draw.normal(5, 1, 50)) for _ in range(300)]
+    means = [estimate.jackknife(lambda a: float(a.mean()), draw.normal(5, 1, 50)) for _ in range(300)]
     assert np.mean([each.low <= 5 <= each.high for each in means]) > 0.88
 
 
 def test_nothing_is_no_share_and_few_rows_no_interval() -> None:
     assert estimate.mean(np.zeros(0)).high == 1
-    assert estimate.left_out(lambda a: 1.0, np.zeros(2)).high == np.inf
+    assert estimate.jackknife(lambda a: 1.0, np.zeros(2)).high == np.inf
 
 
 # -- distances -----------------------------------------------------------------------------------
@@ -152,7 +152,8 @@ def test_a_copy_is_no_distance_away_though_it_moved_by_a_bin(shift: int) -> None
 @pytest.mark.parametrize(("train", "held"), [(60, 60), (150, 40), (40, 150)])
 def test_fresh_flows_have_a_closest_share_of_a_half_whatever_the_sizes(train: int, held: int) -> None:
     found = [
-        privacy.closest_share(some(100, seed=s), some(train, seed=s + 50), some(held, seed=s + 99)) for s in range(20)
+        privacy.closest_record_share(some(100, seed=s), some(train, seed=s + 50), some(held, seed=s + 99))
+        for s in range(20)
     ]
     assert np.mean([each.low <= 0.5 <= each.high for each in found]) > 0.85
     assert np.mean([each.value for each in found]) == pytest.approx(0.5, abs=0.06)
@@ -166,14 +167,14 @@ def test_flows_that_stand_on_both_sides_have_a_closest_share_of_a_half_whatever_
     again = some(30, seed=1)
     learnt, other = (np.concatenate([some(number, seed=seed), again]) for number, seed in ((train, 2), (held, 3)))
     new = np.concatenate([some(60, seed=4), *[again] * 8])
-    assert privacy.closest_share(new, learnt, other).value == pytest.approx(0.5, abs=0.08)
+    assert privacy.closest_record_share(new, learnt, other).value == pytest.approx(0.5, abs=0.08)
 
 
 def test_copies_have_a_closest_share_of_one_and_flows_equally_near_to_both_of_a_half() -> None:
     train, held = some(60, seed=1), some(40, seed=2)
-    assert privacy.closest_share(train, train, held).value == 1
-    assert privacy.closest_share(held, train, held).value == 0
-    assert privacy.closest_share(train, train, train).value == 0.5
+    assert privacy.closest_record_share(train, train, held).value == 1
+    assert privacy.closest_record_share(held, train, held).value == 0
+    assert privacy.closest_record_share(train, train, train).value == 0.5
 
 
 @given(seed=st.integers(0, 99), shift=st.integers(-4, 4))
@@ -240,8 +241,8 @@ def test_many_classes_of_one_flow_each_are_no_reason_to_warn() -> None:
     seed=st.integers(0, 9),
 )
 def test_what_is_held_back_is_whole_captures_where_that_can_be(classes: Any, captures: Any, seed: int) -> None:
-    flows = Flows(np.zeros((len(classes), 4, 4), int), np.array(classes), np.array(captures[: len(classes)]))
-    kept, held, how = divide(flows, 0.5, seed)
+    flows = FlowSet(np.zeros((len(classes), 4, 4), int), np.array(classes), np.array(captures[: len(classes)]))
+    kept, held, how = split_by_capture(flows, 0.5, seed)
     assert sorted([*kept.tolist(), *held.tolist()]) == list(range(len(classes)))
     for name in set(classes):
         number = classes.count(name)
@@ -253,15 +254,15 @@ def test_what_is_held_back_is_whole_captures_where_that_can_be(classes: Any, cap
 
 
 def test_anchors_keep_what_they_should() -> None:
-    flows = Flows(some(40), np.repeat(["a", "b"], 20), np.full(40, "x"))
+    flows = FlowSet(some(40), np.repeat(["a", "b"], 20), np.full(40, "x"))
     draw = np.random.default_rng(0)
     mixed = shuffle(flows, draw)
     assert (np.sort(mixed.series) == np.sort(flows.series)).all()
     assert (mixed.series != flows.series).any()
     told = (flows.series != 0).sum((1, 2)).tolist()
     assert (mixed.series != 0).sum((1, 2)).tolist() == told
-    copied = copycat(flows, draw)
+    copied = resample(flows, draw)
     assert privacy.exact_copies(flows.series, copied.series).all()
     assert (copied.labels == flows.labels).all()
-    part = alike(flows, {"a": 0.75, "b": 0.25}, 20, draw)
+    part = match_mixture(flows, {"a": 0.75, "b": 0.25}, 20, draw)
     assert ((part.labels == "a").sum(), (part.labels == "b").sum()) == (15, 5)

@@ -14,7 +14,7 @@ from netgen.capture.series.spec import BINS, format_duration
 from netgen.capture.table.flow_table import FlowTable
 from netgen.encoders.gasf import GasfEncoder
 from netgen.encoders.log_scale import LogScale
-from netgen.evaluation.report.series_labels import Shown
+from netgen.evaluation.report.series_labels import SeriesLabels
 from netgen.model.model import match_classes
 from netgen.model.registry import load
 
@@ -58,7 +58,7 @@ def show(
     for other, name in zip(tables[1:], files[1:], strict=True):
         tables[0].spec.require_equal(other.spec, str(files[0]), str(name))
     spec = tables[0].spec
-    channel = channel or spec.channels[Shown.of(spec).channel]
+    channel = channel or spec.channels[SeriesLabels.of(spec).channel]
     if channel not in spec.channels:
         raise InputError(f"there is no channel {channel!r}", f"Take one of: {', '.join(spec.channels)}")
     common = [name for name in tables[0].classes if all(name in table.classes for table in tables)]
@@ -73,7 +73,7 @@ def show(
 
     scale = LogScale.of(np.abs(np.concatenate([table.series() for table in tables])))
     place = spec.channels.index(channel)
-    shown = Shown.of(spec)
+    shown = SeriesLabels.of(spec)
     places = shown.places
     both = (("up", "#b45f06"), ("down", "#1c4587"))
     figure, axes = pyplot.subplots(

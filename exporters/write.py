@@ -1,23 +1,31 @@
-"""One call for every format: the ending of the path says which."""
+"""Write flows to a file: the ending of its name chooses the format."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 from netgen.capture.errors import OutputError
 from netgen.capture.files import check_output, output_error, whole_file
+from netgen.capture.importers.foreign_tables import read_table
 from netgen.capture.table.flow_table import FlowTable
-from netgen.exporters.pcap.capture_file import Form, Progress, capture_notes, write_capture
+from netgen.exporters.pcap.capture_file import (
+    CaptureSummary,
+    FileFormat,
+    Progress,
+    capture_metadata,
+    estimate_capture_bytes,
+    write_capture,
+)
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.ground_truth import ground_truth_paths, ground_truth_table, write_ground_truth
 from netgen.exporters.pcap.options import CaptureOptions
 from netgen.exporters.tables.csv_file import write_csv
-from netgen.exporters.tables.data_card import card as card_of
-from netgen.exporters.tables.data_card import data_card_path
+from netgen.exporters.tables.data_card import data_card, data_card_path
 
 #: Ending -> format.
 FORMATS = {
@@ -31,13 +39,18 @@ FORMATS = {
     ".pcapng.zst": "pcapng, zstd",
 }
 
-#: Instead of a path: a pcap to standard output.
+#: Instead of a path: write a pcap to standard output.
 STDOUT = "-"
+
+#: `write` warns of captures that will be larger.
+LARGE_CAPTURE_BYTES = 10**9
+
+Flows = FlowTable | FlowFile | str | os.PathLike[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class WriteResult:
-    """What was written.
+    """What `write` wrote.
 
     Parameters
     ----------
@@ -46,15 +59,15 @@ class WriteResult:
         One of the values of `FORMATS`.
     flows : int
     packets : int or None
-        Packets in a capture; None for tables.
+        Packets of a capture; None for tables.
     bytes_written : int
         Size of the file.
     repairs : dict
-        Reason -> flows that had to be changed for it before packets could carry them.
+        Kind of repair -> number of flows that were repaired so that packets can carry them.
     card : Path or None
-        The data card beside it.
+        The data card.
     ground_truth : tuple of Path
-        The truth about a capture beside it, as CSV and Parquet.
+        The ground truth of a capture, as CSV and Parquet.
     connections : dict
         What became of a capture's TCP connections, one of `netgen.exporters.pcap.ground_truth.CONNECTIONS` -> flows.
     """
@@ -70,22 +83,22 @@ class WriteResult:
     connections: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON types."""
+        """Convert to JSON types."""
         return {
             **dataclasses.asdict(self),
             "path": str(self.path),
             "card": str(self.card) if self.card else None,
-            "ground_truth": [str(each) for each in self.ground_truth],
+            "ground_truth": [str(path) for path in self.ground_truth],
         }
 
 
 def check_ending(path: str | os.PathLike[str]) -> str:
-    """The format that the ending of `path` names.
+    """Return the format that the ending of `path` stands for.
 
     Raises
     ------
     OutputError
-        If it names none.
+        If no format has this ending.
     """
     path = Path(path)
     if str(path) == STDOUT:
@@ -94,127 +107,139 @@ def check_ending(path: str | os.PathLike[str]) -> str:
         ending = "".join(path.suffixes[-count:]).lower()
         if ending in FORMATS:
             return FORMATS[ending]
-    found = f"the ending {path.suffix.lower()!r}" if path.suffix else "no ending"
-    raise OutputError(f"cannot write {path}: {found} names no format", f"End the name in one of {', '.join(FORMATS)}")
+    problem = f"unknown ending {path.suffix.lower()!r}" if path.suffix else "its name has no ending"
+    raise OutputError(f"cannot write {path}: {problem}", f"End the name in one of {', '.join(FORMATS)}")
 
 
 def is_capture(path: str | os.PathLike[str]) -> bool:
-    """Whether the ending of `path` names a capture."""
+    """Tell whether `path` has the ending of a capture."""
     return check_ending(path).startswith("pcap")
 
 
 def check_outputs(
     path: str | os.PathLike[str], *, card: bool = False, ground_truth: bool = True, force: bool = False
 ) -> str:
-    """Refuse early what `write` would refuse; the format that the ending names.
+    """Check early that `write` can write, and return the format that the ending stands for.
 
     Raises
     ------
     OutputError
-        If the ending names no format or none that has a card, or a file cannot be written there.
+        If the ending is unknown, the format has no data card, or a file exists or cannot be written.
     """
-    form = check_ending(path)
+    file_format = check_ending(path)
     if str(path) == STDOUT:
-        return form
+        return file_format
     path = check_output(path, force=force)
     if card:
-        if form != FORMATS[".parquet"]:
-            raise OutputError(f"{path} cannot have a data card: only Parquet has one", "End the name in .parquet")
+        if file_format != FORMATS[".parquet"]:
+            raise OutputError(
+                f"{path} cannot have a data card: only Parquet files have one", "End the name in .parquet"
+            )
         check_output(data_card_path(path), force=force)
     if ground_truth and is_capture(path):
-        for beside in ground_truth_paths(path):
-            check_output(beside, force=force)
-    return form
+        for truth_path in ground_truth_paths(path):
+            check_output(truth_path, force=force)
+    return file_format
 
 
 def write(
-    table: FlowTable | FlowFile,
+    flows: Flows,
     path: str | os.PathLike[str],
     *,
-    seed: int = 0,
     force: bool = False,
-    start_ns: int | None = None,
     card: bool = False,
     ground_truth: bool = True,
     options: CaptureOptions | None = None,
     progress: Progress | None = None,
 ) -> WriteResult:
-    """Write a flow table as Parquet, CSV or a capture, whole or not at all.
+    """Write flows as Parquet, CSV or a capture. If it fails, no file is left behind.
 
     Parameters
     ----------
-    table : FlowTable or FlowFile
+    flows : FlowTable or path
+        A table, or a Parquet or CSV file that holds one.
     path : path
-        Ends in one of `FORMATS`; ``-``: a pcap to standard output.
-    seed : int
-        Of addresses, times and all else that a capture has and a table has not.
+        Ends in one of `FORMATS`; ``-`` writes a pcap to standard output.
     force : bool
         Replace files that exist.
-    start_ns : int, optional
-        When the capture's first flow begins, ns since 1970.
     card : bool
-        Write a data card beside a Parquet file, ``NAME.card.md``: what is in it, how it was made,
-        and what it is not.
+        Write the data card of a Parquet file, ``NAME.card.md``.
     ground_truth : bool
-        Write the truth about a capture beside it, ``NAME.labels.csv`` and ``NAME.labels.parquet``.
+        Write the ground truth of a capture, ``NAME.labels.csv`` and ``NAME.labels.parquet``.
     options : CaptureOptions, optional
-        All that can be chosen of a capture; instead of `seed` and `start_ns`.
+        Seed, times, payload and addresses of a capture.
     progress : callable, optional
-        Told (packets written, packets in all), of captures.
+        Called with (packets written, packets in total) while a capture is written.
+
+    Returns
+    -------
+    WriteResult
 
     Raises
     ------
     OutputError
-        If the ending names no format, or a file cannot be written there.
+        If the ending is unknown, or a file exists or cannot be written.
+
+    Warns
+    -----
+    UserWarning
+        If an uncompressed capture will be larger than `LARGE_CAPTURE_BYTES`.
     """
-    form = check_outputs(path, card=card, ground_truth=ground_truth, force=force)
+    file_format = check_outputs(path, card=card, ground_truth=ground_truth, force=force)
     path = Path(path)
-    if form.startswith("pcap"):
-        chosen = CaptureOptions(seed=seed, start_ns=start_ns) if options is None else options
-        return _write_capture(table, path, form, chosen, ground_truth, progress)
-    if isinstance(table, FlowFile):
-        table = FlowTable.read(table.path)
-    beside = data_card_path(path) if card else None
-    if form == FORMATS[".parquet"]:
-        # the card appears when the table has: neither is there without the other
-        with whole_file(beside) if beside else contextlib.nullcontext() as temporary:
+    if file_format.startswith("pcap"):
+        if not isinstance(flows, FlowTable | FlowFile):
+            flows = FlowFile(flows) if Path(flows).suffix.lower() == ".parquet" else read_table(flows)
+        return _write_capture(flows, path, file_format, options or CaptureOptions(), ground_truth, progress)
+    if not isinstance(flows, FlowTable):
+        flows = read_table(flows.path if isinstance(flows, FlowFile) else flows)
+    card_path = data_card_path(path) if card else None
+    if file_format == FORMATS[".parquet"]:
+        # the card is moved into place after the table: neither exists without the other
+        with whole_file(card_path) if card_path else contextlib.nullcontext() as temporary:
             if temporary:
-                temporary.write_bytes(card_of(table, path.name).encode("utf-8", "backslashreplace"))
-            table.write(path, force=force)
+                temporary.write_bytes(data_card(flows, path.name).encode("utf-8", "backslashreplace"))
+            flows.write(path, force=force)
     else:
         with whole_file(path) as temporary:
-            write_csv(table, temporary)
-    return WriteResult(path, form, len(table), None, path.stat().st_size, card=beside)
+            write_csv(flows, temporary)
+    return WriteResult(path, file_format, len(flows), None, path.stat().st_size, card=card_path)
 
 
 def _write_capture(
-    table: FlowTable | FlowFile,
+    flows: FlowTable | FlowFile,
     path: Path,
-    form: str,
+    file_format: str,
     options: CaptureOptions,
     ground_truth: bool,
     progress: Progress | None,
 ) -> WriteResult:
-    kind, _, compression = form.partition(", ")
-    how = Form(kind == "pcapng", compression or None)
-    if str(path) == STDOUT:
-        written = write_capture(table, None, options, how, progress=progress)
+    kind, _, compression = file_format.partition(", ")
+    container = FileFormat(kind == "pcapng", compression or None)
+    size = 0 if compression else estimate_capture_bytes(flows, options)
+    if size > LARGE_CAPTURE_BYTES:
+        message = f"{path} will take about {size / 10**9:.1f} GB; a name that ends in .zst compresses it"
+        warnings.warn(message, stacklevel=3)
+
+    def result(capture: CaptureSummary, bytes_written: int, truth_paths: tuple[Path, ...] = ()) -> WriteResult:
         return WriteResult(
-            path, form, len(table), written.packets, written.bytes, written.repairs,
-            connections=written.truth.connections,
+            path, file_format, len(flows), capture.packets, bytes_written, capture.repairs,
+            ground_truth=truth_paths, connections=capture.ground_truth.connections,
         )  # fmt: skip
-    beside = ground_truth_paths(path) if ground_truth else ()
-    with contextlib.ExitStack() as stack:  # the capture appears last: what lies beside it is there when it is
+
+    if str(path) == STDOUT:
+        capture = write_capture(flows, None, options, container, progress=progress)
+        return result(capture, capture.bytes)
+    truth_paths = ground_truth_paths(path) if ground_truth else ()
+    with contextlib.ExitStack() as stack:  # the capture is moved into place last, after its ground truth
         temporary = stack.enter_context(whole_file(path))
-        truths = [stack.enter_context(whole_file(each)) for each in beside]
+        truth_files = [stack.enter_context(whole_file(truth_path)) for truth_path in truth_paths]
         try:
-            written = write_capture(table, temporary, options, how, progress=progress)
-        except OSError as error:  # else it would be said of what lies beside it
+            capture = write_capture(flows, temporary, options, container, progress=progress)
+        except OSError as error:  # otherwise the error would name the ground truth
             raise output_error(path, error) from error
-        if truths:
-            rows = ground_truth_table(written.truth, table, written.ends, options.seed)
-            write_ground_truth(rows, {"capture": path.name, **capture_notes(table.metadata, options)}, *truths)
-    return WriteResult(
-        path, form, len(table), written.packets, path.stat().st_size, written.repairs, ground_truth=tuple(beside),
-        connections=written.truth.connections,
-    )  # fmt: skip
+        if truth_files:
+            rows = ground_truth_table(capture.ground_truth, flows, capture.ends, options.seed)
+            metadata = {"capture": path.name, **capture_metadata(flows.metadata, options)}
+            write_ground_truth(rows, metadata, *truth_files)
+    return result(capture, path.stat().st_size, truth_paths)

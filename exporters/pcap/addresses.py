@@ -62,7 +62,7 @@ def capture_seed(seed: int, rows: pa.Table, metadata: Mapping[str, Any]) -> int:
         The table's notes.
     """
     held = [sorted(map(json.dumps, rows[name].unique().to_pylist())) for name in ("label", "source")]
-    drawn = [metadata.get(name) for name in ("weights_sha256", "guidance", "steps")]
+    drawn = [metadata.get(name) for name in ("weights_sha256", "guidance", "sampling_steps")]
     text = json.dumps([seed, drawn, *held]).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 

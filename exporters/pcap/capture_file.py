@@ -15,16 +15,20 @@ import numpy as np
 import pyarrow as pa
 
 from netgen.capture.headers import (
+    ETHERNET,
     LINKTYPE_ETHERNET,
     PCAP_FILE,
     PCAP_MAGIC_NS,
+    PCAP_RECORD,
     PCAPNG_BYTE_ORDER,
     PCAPNG_INTERFACE,
     PCAPNG_SECTION,
+    PROTOCOL_TCP,
 )
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.addresses import addresses, capture_seed
 from netgen.exporters.pcap.arrivals import start_times
+from netgen.exporters.pcap.constants import IPV6_EXTRA, STAMPED_HEADERS, UDP_HEADERS, Ints
 from netgen.exporters.pcap.counter_rng import flow_keys, occurrences
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.frames import Endpoints, frames
@@ -49,16 +53,16 @@ Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
-    """The kind of file: pcap or pcapng, plain or compressed with ``"gzip"`` or ``"zstd"``."""
+class FileFormat:
+    """Format of a capture file: pcap or pcapng, plain or compressed with ``"gzip"`` or ``"zstd"``."""
 
     pcapng: bool = False
     compression: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Written:
-    """What went into a capture.
+class CaptureSummary:
+    """What was written to a capture.
 
     Parameters
     ----------
@@ -73,7 +77,7 @@ class Written:
     packets: int
     bytes: int
     repairs: dict[str, int]
-    truth: GroundTruth
+    ground_truth: GroundTruth
     ends: Endpoints
 
 
@@ -81,10 +85,10 @@ def write_capture(
     table: FlowTable | FlowFile,
     path: Path | None,
     options: CaptureOptions,
-    form: Form,
+    file_format: FileFormat,
     *,
     progress: Progress | None = None,
-) -> Written:
+) -> CaptureSummary:
     """Write all flows of a table to `path`, or to standard output.
 
     Memory holds one block of flows, and packets that wait for their turn as far as `Merger` keeps
@@ -95,28 +99,41 @@ def write_capture(
     table : FlowTable or FlowFile
     path : Path or None
     options : CaptureOptions
-    form : Form
+    file_format : FileFormat
     progress : callable, optional
-        Told (packets written, about as many as there will be).
+        Called with (packets written, estimate of all packets).
     """
     export = _Export(table, options)
     payload = payload_of(options)
     total, packets, size = int(np.sum(table.table["packets"].to_numpy())) if progress else 0, 0, 0
-    with contextlib.closing(export.merger), _sink(path, form.compression) as stream:
-        head = _section(table.metadata, options) if form.pcapng else _file_header()
+    with contextlib.closing(export.merger), _sink(path, file_format.compression) as stream:
+        head = _section(table.metadata, options) if file_format.pcapng else _file_header()
         stream.write(head)
         size += len(head)
         for batch in export.in_order():
             for piece in _pieces(batch):
                 records = render(
-                    piece, export.ends, payload=payload, headers_only=options.headers_only, pcapng=form.pcapng
+                    piece, export.ends, payload=payload, headers_only=options.headers_only, pcapng=file_format.pcapng
                 )
                 stream.write(records.data)
                 size += len(records)
                 packets += len(piece)
                 if progress:
                     progress(packets, max(packets, total))
-    return Written(packets, size, export.repairs, export.truth, export.ends)
+    return CaptureSummary(packets, size, export.repairs, export.truth, export.ends)
+
+
+def estimate_capture_bytes(table: FlowTable | FlowFile, options: CaptureOptions) -> int:
+    """Estimate the size of an uncompressed pcap file of these flows, before any repairs."""
+    packets = table.table["packets"].to_numpy()
+    kept = packets - table.table["cut_packets"].to_numpy()
+    size = table.table["bytes"].to_numpy() * kept / np.maximum(packets, 1)
+    if options.headers_only:
+        tcp = table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy() == PROTOCOL_TCP
+        headers = np.where(tcp, STAMPED_HEADERS, UDP_HEADERS) + IPV6_EXTRA * (options.ip_version == "6")
+        size = np.minimum(size, headers * kept)
+    overhead = PCAP_RECORD.itemsize + ETHERNET.itemsize
+    return PCAP_FILE.itemsize + int((size + overhead * kept).sum())
 
 
 class _Export:
@@ -196,7 +213,7 @@ def _section(metadata: dict[str, Any], options: CaptureOptions) -> bytes:
     """The blocks of a pcapng file before its packets: section header and interface, times in nanoseconds."""
     wrote = f"netgen {importlib.metadata.version('netgen')}"
     comment = "Not real traffic: written by netgen from a table of flows. " + json.dumps(
-        capture_notes(metadata, options)
+        capture_metadata(metadata, options)
     )
     section = np.array([PCAPNG_BYTE_ORDER], "<u4").tobytes() + bytes([1, 0, 0, 0]) + b"\xff" * 8
     section += _option(1, comment.encode()) + _option(4, wrote.encode()) + _option(0, b"")
@@ -215,9 +232,9 @@ def _block(kind: int, body: bytes) -> bytes:
     return np.array([kind], "<u4").tobytes() + length + body + length
 
 
-def capture_notes(metadata: dict[str, Any], options: CaptureOptions) -> dict[str, Any]:
+def capture_metadata(metadata: dict[str, Any], options: CaptureOptions) -> dict[str, Any]:
     """How a capture was made, as JSON types."""
-    keys = ("made_by", "model", "weights_sha256", "guidance", "steps")
+    keys = ("made_by", "model", "weights_sha256", "guidance", "sampling_steps")
     notes = {key: metadata[key] for key in keys if key in metadata}
     if "seed" in metadata:
         notes["model_seed"] = metadata["seed"]

@@ -1,4 +1,4 @@
-"""What can be chosen of a capture beside its flows."""
+"""Options of a capture: everything that its flows leave open."""
 
 from __future__ import annotations
 
@@ -8,38 +8,37 @@ import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from netgen.capture.errors import InputError
 
 PAYLOADS = ("zeros", "tls", "random")
 IP_VERSIONS = ("auto", "4", "6")
 
-_HOST = r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*"  # names that hosts have, not those that RFC 1123 allows them
+_HOST = r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*"  # names as hosts have them; RFC 1123 forbids the underscore
 
 
 @dataclasses.dataclass(frozen=True)
 class CaptureOptions:
-    """How flows become a capture.
+    """Options of a capture.
 
     Parameters
     ----------
     seed : int
-        Of addresses, times and all else that a capture has and a table has not.
+        Random seed of addresses, times and everything else that a table does not hold.
     start_ns : int, optional
-        When the first flow begins, ns since 1970; otherwise flows keep the times they have, and
-        others begin at a fixed time.
+        Time of the first flow, ns since 1970. By default, flows keep their times, and flows without a time begin at a
+        fixed one.
     rate : float, optional
-        Flows that arrive in a second, as a Poisson process. If given, the times that flows have are
-        not kept; otherwise ten a second for the flows that have none.
+        Flows a second, which arrive as a Poisson process. By default, flows keep their times, and flows without a time
+        arrive at 10 a second.
     payload : str
-        ``"zeros"``; ``"tls"``: TLS records behind hellos; ``"random"``: bytes without a meaning.
+        ``"zeros"``, ``"tls"`` (TLS records after a handshake) or ``"random"`` (random bytes).
     sni : str, optional
-        Server name in the hellos of ``"tls"``.
+        Server name in the handshakes of ``"tls"``.
     headers_only : bool
-        Keep the headers only, with the true lengths: for statistics, not for replay.
+        Store the headers only, with the true lengths: for statistics, not for replay.
     ip_version : str
-        ``"4"``, ``"6"``, or ``"auto"``: IPv6 for flows whose own addresses were, else IPv4.
+        ``"4"``, ``"6"``, or ``"auto"``: IPv6 for flows that had IPv6 addresses, IPv4 for all others.
     """
 
     seed: int = 0
@@ -52,59 +51,77 @@ class CaptureOptions:
 
     def __post_init__(self) -> None:
         if not -(2**63) <= self.seed < 2**63:
-            raise InputError(f"seed {self.seed} is too large", "Take one of at most 18 digits: --seed 1")
+            raise InputError(f"--seed must have at most 18 digits, got {self.seed}", "Type --seed 1")
         if self.payload not in PAYLOADS:
-            raise InputError(f"payload {self.payload!r} is not known", f"Take one of {', '.join(PAYLOADS)}")
+            raise InputError(f"--payload must be one of {', '.join(PAYLOADS)}, got {self.payload!r}")
         if self.ip_version not in IP_VERSIONS:
-            raise InputError(f"IP version {self.ip_version!r} is not known", f"Take one of {', '.join(IP_VERSIONS)}")
+            raise InputError(f"--ip-version must be one of {', '.join(IP_VERSIONS)}, got {self.ip_version!r}")
         if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
-            raise InputError(f"a rate of {self.rate} flows a second is none", "Take a positive number: --rate 10")
+            raise InputError(
+                f"--rate must be greater than 0, got {self.rate:g}", "Type --rate 10 for 10 flows a second"
+            )
         if self.start_ns is not None and not 0 <= self.start_ns < 10**9 << 32:
             raise InputError(
-                f"a start {self.start_ns / 10**9:g} s after 1970 is one which a pcap file cannot hold",
-                "Take a time from 1970 to 2106: --start 2026-01-31",
+                f"--start must lie between 1970 and 2106, got {self.start_ns / 10**9:.0f} s after 1970",
+                "pcap files hold no other times. Type --start 2026-01-31",
             )
-        if self.sni is not None:
-            if self.payload != "tls":
-                raise InputError("a server name stands in TLS hellos only", "Add --payload tls")
-            if len(self.sni) > 253 or not re.fullmatch(_HOST, self.sni):
-                raise InputError(
-                    f"server name {self.sni!r} cannot stand in a TLS hello", "Take a host name: --sni www.example.org"
-                )
+        if self.sni is not None and self.payload != "tls":
+            raise InputError("--sni needs TLS handshakes to stand in", "Add --payload tls")
+        if self.sni is not None and (len(self.sni) > 253 or not re.fullmatch(_HOST, self.sni)):
+            raise InputError(f"--sni must be a host name, got {self.sni!r}", "Type --sni www.example.org")
         if self.headers_only and self.payload != "zeros":
-            raise InputError("with headers only there is no payload to choose", "Leave --payload out")
+            raise InputError(f"--headers-only stores no payload, got --payload {self.payload}", "Leave one of them out")
 
 
-def capture_options(path: str | os.PathLike[str], *, seed: int, start: str | None, **chosen: Any) -> CaptureOptions:
-    """Options of a capture as they are typed.
+def capture_options(
+    path: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    start: str | None = None,
+    rate: float | None = None,
+    payload: str = "zeros",
+    sni: str | None = None,
+    headers_only: bool = False,
+    ip_version: str = "auto",
+) -> CaptureOptions:
+    """Make the options of a capture from what the user typed.
 
     Parameters
     ----------
     path : path
-        What will be written; where it is no capture, options that only a capture has are refused.
+        The file to be written. If it is a table, options that apply to captures only are errors.
     start : str, optional
-        Date and time in ISO 8601, UTC where it names no zone, or seconds since 1970.
-    **chosen
-        See `CaptureOptions`.
+        Date and time in ISO 8601, in UTC unless it names a zone, or seconds since 1970.
+    seed, rate, payload, sni, headers_only, ip_version
+        As in `CaptureOptions`.
+
+    Raises
+    ------
+    InputError
+        If a value is not allowed.
     """
-    table = Path(path).suffix.lower() in (".parquet", ".csv")
-    usual = {field.name: field.default for field in dataclasses.fields(CaptureOptions)}
-    given = [name for name, value in chosen.items() if value != usual[name]] + ["start"] * (start is not None)
-    if table and given:
-        words = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise InputError(f"{words}: {path} is no capture", "Name a capture (-o FILE.pcap), or leave these options out")
-    return CaptureOptions(seed=seed, start_ns=None if start is None else _parse_time(start), **chosen)
+    options = CaptureOptions(seed, _parse_time(start), rate, payload, sni, headers_only, ip_version)
+    if Path(path).suffix.lower() in (".parquet", ".csv"):
+        defaults = dataclasses.asdict(CaptureOptions(seed=seed))
+        given = [name for name, value in dataclasses.asdict(options).items() if value != defaults[name]]
+        if given:
+            words = ", ".join("--" + name.removesuffix("_ns").replace("_", "-") for name in given)
+            raise InputError(
+                f"{words}: only for captures, and {path} is a table", "Type -o FILE.pcap, or leave them out"
+            )
+    return options
 
 
-def _parse_time(text: str) -> int:
-    """ns since 1970."""
+def _parse_time(text: str | None) -> int | None:
+    """Parse a time to ns since 1970."""
+    if text is None:
+        return None
     try:
         if text.replace(".", "", 1).isdecimal():
-            seconds, _, part = text.partition(".")
-            return int(seconds) * 10**9 + int(part[:9].ljust(9, "0"))
-        when = datetime.fromisoformat(text)
+            seconds, _, fraction = text.partition(".")
+            return int(seconds) * 10**9 + int(fraction[:9].ljust(9, "0"))
+        time = datetime.fromisoformat(text)
     except ValueError:
-        raise InputError(f"--start {text!r} is no time", "Write it like 2026-01-31T12:00:00") from None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    whole = when.replace(microsecond=0)
-    return int(whole.timestamp()) * 10**9 + when.microsecond * 1000
+        raise InputError(f"--start must be a date and time, got {text!r}", "Type --start 2026-01-31T12:00:00") from None
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return int(time.replace(microsecond=0).timestamp()) * 10**9 + time.microsecond * 1000

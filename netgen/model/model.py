@@ -282,8 +282,8 @@ class Model:
             {
                 "seed": seed,
                 "guidance": guidance,
-                "steps": steps,
-                "numbers": asked,
+                "sampling_steps": steps,
+                "n_flows": asked,
             },
         )
 
@@ -296,7 +296,7 @@ class Model:
         asked: dict[str, Any],
     ) -> FlowTable:
         series, changed = FEASIBLE[self.spec.view](series, told, self.limits)
-        profile = {name: self.profile[name] for name in asked["numbers"] if name in self.profile}
+        profile = {name: self.profile[name] for name in asked["n_flows"] if name in self.profile}
         return FlowTable.build(
             series,
             self.spec,

@@ -22,6 +22,7 @@ from netgen.capture.extract import extract
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.arrivals import EPOCH_NS
+from netgen.exporters.pcap.options import CaptureOptions
 from netgen.exporters.pcap.plan import plan
 from netgen.exporters.write import write
 
@@ -100,7 +101,7 @@ def test_extraction_gives_back_the_flows(sample: tuple[FlowTable, Path]) -> None
 def test_the_closed_loop_after_mending(tmp_path: Path) -> None:
     """Where series had to be mended, what is extracted is the mended series, and the report counts the flows."""
     table = flows(100, 3, mended=False)
-    report = write(table, tmp_path / "x.pcap", seed=4)
+    report = write(table, tmp_path / "x.pcap", options=CaptureOptions(seed=4))
     planned = plan(table, seed=4)
     assert report.repairs == planned.repairs != {}
     again = extract(tmp_path / "x.pcap", spec=table.spec, idle_timeout_ns=10**12)
@@ -216,7 +217,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     table = flows(40)
     digests = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        write(table, tmp_path / f"{name}.pcap", seed=seed)
+        write(table, tmp_path / f"{name}.pcap", options=CaptureOptions(seed=seed))
         digests.append(hashlib.sha256((tmp_path / f"{name}.pcap").read_bytes()).hexdigest())
     assert digests[0] == digests[1] != digests[2]
 
@@ -234,8 +235,8 @@ def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_flow_is_the_same_alone(tmp_path: Path) -> None:
     """Flow 17 has the same packets whether it is exported alone or among others like it; only its start moves."""
     table = flows(30)
-    write(table, tmp_path / "all.pcap", seed=9)
-    write(table.take([17]), tmp_path / "one.pcap", seed=9)
+    write(table, tmp_path / "all.pcap", options=CaptureOptions(seed=9))
+    write(table.take([17]), tmp_path / "one.pcap", options=CaptureOptions(seed=9))
     ((tuple_, alone),) = read_slowly(tmp_path / "one.pcap").items()
     among = read_slowly(tmp_path / "all.pcap")[tuple_]
     assert [bytes(ip) for *_, ip in among] == [bytes(ip) for *_, ip in alone]
@@ -244,7 +245,7 @@ def test_a_flow_is_the_same_alone(tmp_path: Path) -> None:
 def test_start_times(tmp_path: Path) -> None:
     """A flow keeps its own time if it has one; others arrive one after the other; the first begin at a start given."""
     table = flows(4, start_ns=[10**18 + 7, None, None, 10**18])
-    write(table, tmp_path / "x.pcap", start_ns=2 * 10**18 // 10**9 * 10**9)
+    write(table, tmp_path / "x.pcap", options=CaptureOptions(start_ns=2 * 10**18 // 10**9 * 10**9))
     again = extract(tmp_path / "x.pcap", spec=table.spec)
     starts = again.table["start_ns"].to_pylist()
     assert starts[:2] == [2 * 10**18, 2 * 10**18]
@@ -290,8 +291,8 @@ def test_captures_of_other_classes_or_models_share_no_ends(tmp_path: Path) -> No
     ):  # fmt: skip
         made[name] = flows(200, seed=ord(name), label=[label] * 200, source=[source] * 200)
         made[name] = dataclasses.replace(made[name], metadata={"weights_sha256": weights})
-        write(made[name], tmp_path / f"{name}.pcap", seed=3)
-    write(made["a"].take(range(50)), tmp_path / "fewer.pcap", seed=3)
+        write(made[name], tmp_path / f"{name}.pcap", options=CaptureOptions(seed=3))
+    write(made["a"].take(range(50)), tmp_path / "fewer.pcap", options=CaptureOptions(seed=3))
     both = extract([tmp_path / f"{name}.pcap" for name in made], spec=made["a"].spec)
     names = ("src", "src_port", "dst", "dst_port", "protocol")
     ends = set(zip(*(both.table[name].to_pylist() for name in names), strict=True))

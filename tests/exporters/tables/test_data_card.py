@@ -12,7 +12,7 @@ import yaml
 from netgen.capture.errors import OutputError
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable, concat
-from netgen.exporters.tables.data_card import COLUMNS, SIZES, card, data_card_path
+from netgen.exporters.tables.data_card import COLUMNS, SIZE_CATEGORIES, data_card, data_card_path
 from netgen.exporters.write import write
 
 ABOUT_SYNTH = {
@@ -21,8 +21,8 @@ ABOUT_SYNTH = {
     "weights_sha256": "ab" * 32,
     "seed": 7,
     "guidance": 1.5,
-    "steps": 18,
-    "numbers": {"a b": 2, "c|d": 1},
+    "sampling_steps": 18,
+    "n_flows": {"a b": 2, "c|d": 1},
     "changed": {"bytes and packets of a bin made to agree": 2},
 }
 
@@ -53,7 +53,7 @@ def rows(body: Any, heading: Any) -> Any:
 
 def test_the_head_is_what_hugging_face_reads(table: Any) -> None:
     """Licence left open, task, tags, size and the file, in YAML."""
-    head, _ = halves(card(table, "new.parquet"))
+    head, _ = halves(data_card(table, "new.parquet"))
     assert head == {
         "pretty_name": "Synthetic network flows: a b, c|d",
         "license": "unknown",
@@ -66,7 +66,7 @@ def test_the_head_is_what_hugging_face_reads(table: Any) -> None:
 
 def test_the_text_says_how_the_flows_were_made(table: Any) -> None:
     """Model, weights, seed, guidance, steps, changes, classes, series: all that the table's notes hold."""
-    _, body = halves(card(table, "new.parquet"))
+    _, body = halves(data_card(table, "new.parquet"))
     assert "3 flows of network traffic, all of them synthetic, in `new.parquet`" in body
     made = dict(rows(body, "How it was made"))
     assert made == {
@@ -75,25 +75,25 @@ def test_the_text_says_how_the_flows_were_made(table: Any) -> None:
         "seed": "7",
         "guidance": "1.5",
         "sampling steps": "18",
-        "what was changed": "flows",
+        "repair": "flows",
         "---": "---",
         "bytes and packets of a bin made to agree": "2",
     }
     assert rows(body, "Classes") == [["a b", "2"], [r"c\|d", "1"]]
-    assert "4 series of 8 bins of 0.25s, 2s in all" in body
+    assert "4 series of 8 bins of 0.25s, 2s in total" in body
     assert rows(body, "Series")[0] == ["`up_bytes`", "IP bytes from the initiator"]
     assert "They are not evidence" in body
-    assert "no guarantee of privacy" in body
+    assert "does not guarantee privacy" in body
     assert "come from real traffic" not in body
 
 
 def test_every_column_is_described(table: Any) -> None:
     """With its type; those of the series too."""
-    _, body = halves(card(table, "new.parquet"))
+    _, body = halves(data_card(table, "new.parquet"))
     names = [row[0].strip("`") for row in rows(body, "Columns")]
     assert names == table.table.column_names
     assert list(COLUMNS) == FLOW_COLUMNS.names
-    assert rows(body, "Columns")[0] == ["`flow`", "int64", "number of the row"]
+    assert rows(body, "Columns")[0] == ["`flow`", "int64", "number of the flow when the table was made"]
     assert rows(body, "Columns")[-1] == ["`down_packets`", "list of 8 int64", "one number a bin"]
 
 
@@ -144,7 +144,7 @@ def test_any_name_of_a_class_leaves_the_card_whole() -> None:
     names = ['"', "\\", "a\nb", "---", "c\x00\x85d", "😀", "# x", "'{[: "]
     table = make(names, synthetic=True)
     for part in (table, table.take([0, 2, 5]), table.take([3])):
-        text = card(part, "x\udcff.parquet").encode("utf-8", "backslashreplace").decode()
+        text = data_card(part, "x\udcff.parquet").encode("utf-8", "backslashreplace").decode()
         head, body = halves(text)
         assert head["license"] == "unknown"
         assert len(rows(body, "Classes")) == len(part)
@@ -153,16 +153,16 @@ def test_any_name_of_a_class_leaves_the_card_whole() -> None:
 
 def test_the_size_is_that_of_the_table(table: Any) -> None:
     """The largest category below which the number of rows lies."""
-    assert [name for _, name in SIZES][:2] == ["n<1K", "1K<n<10K"]
+    assert SIZE_CATEGORIES[:2] == ("n<1K", "1K<n<10K")
     for number, size in ((0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10_000, "10K<n<100K")):
-        head, _ = halves(card(make(["a"] * number), "x.parquet"))
+        head, _ = halves(data_card(make(["a"] * number), "x.parquet"))
         assert head["size_categories"] == [size]
 
 
 def test_real_flows_are_not_called_synthetic(table: Any) -> None:
     """A card of real or mixed flows warns of what real ones may hold, and names all parts."""
     real = make(["a b", None], metadata={"made_by": "extract"}, src="10.0.0.1")
-    head, body = halves(card(real, "flows.parquet"))
+    head, body = halves(data_card(real, "flows.parquet"))
     assert head["pretty_name"] == "Network flows: a b"
     assert "synthetic" not in head["tags"]
     assert "come from real traffic" in body
@@ -170,15 +170,15 @@ def test_real_flows_are_not_called_synthetic(table: Any) -> None:
     assert "1 flows have no class" in body
     assert "Made by `netgen extract`" in body
 
-    head, body = halves(card(concat([real, table]), "both.parquet"))
+    head, body = halves(data_card(concat([real, table]), "both.parquet"))
     assert head["pretty_name"] == "Network flows: a b, c|d"
     assert "synthetic" in head["tags"]
     assert "5 flows of network traffic, 3 of them synthetic" in body
     assert "come from real traffic" in body
     assert "They are not evidence" in body
-    assert "* Made by `netgen extract`\n" in body
-    assert f"* Made by `netgen synth`, model tiny, sha256 of its weights {'ab' * 32}, seed 7" in body
-    assert "does not say how it was made" in halves(card(make(["a"]), "x.parquet"))[1]
+    assert "* made by `netgen extract`\n" in body
+    assert f"* made by `netgen synth`, model tiny, sha256 of its weights {'ab' * 32}, seed 7" in body
+    assert "Origin unknown" in halves(data_card(make(["a"]), "x.parquet"))[1]
 
 
 def test_a_card_lies_beside_the_file_on_request(table: Any, tmp_path: Path) -> None:
@@ -187,13 +187,13 @@ def test_a_card_lies_beside_the_file_on_request(table: Any, tmp_path: Path) -> N
     report = write(table, tmp_path / "b.c.parquet", card=True)
     assert report.card == data_card_path(report.path) == tmp_path / "b.c.card.md"
     assert report.to_json()["card"] == str(report.card)
-    assert report.card.read_text("utf-8") == card(table, "b.c.parquet")
+    assert report.card.read_text("utf-8") == data_card(table, "b.c.parquet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "b.c.card.md", "b.c.parquet"]
 
 
 @pytest.mark.parametrize("ending", [".csv", ".pcap"])
 def test_only_parquet_has_a_card(ending: str, table: Any, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="only Parquet has one"):
+    with pytest.raises(OutputError, match="only Parquet files have one"):
         write(table, tmp_path / f"x{ending}", card=True)
     assert list(tmp_path.iterdir()) == []
 
@@ -207,7 +207,7 @@ def test_a_card_that_exists_is_kept_unless_forced(table: Any, tmp_path: Path) ->
     assert [each.name for each in tmp_path.iterdir()] == ["x.card.md"]
     assert path.read_text() == "mine"
     write(table, tmp_path / "x.parquet", card=True, force=True)
-    assert path.read_text("utf-8") == card(table, "x.parquet")
+    assert path.read_text("utf-8") == data_card(table, "x.parquet")
 
 
 def test_a_table_that_cannot_be_written_leaves_no_card(

@@ -40,7 +40,7 @@ def test_parquet_comes_back(table: FlowTable, tmp_path: Path) -> None:
 
 def test_csv_is_one_row_a_flow(table: FlowTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns of what is known of a flow, then its bins, channel by channel; read back by csv and pandas."""
-    monkeypatch.setattr(netgen.exporters.tables.csv_file, "_BLOCK", 2)
+    monkeypatch.setattr(netgen.exporters.tables.csv_file, "_BLOCK_ROWS", 2)
     report = write(table, tmp_path / "x.CSV")
     assert (report.format, report.flows, report.packets) == ("CSV", 5, None)
     with (tmp_path / "x.CSV").open(newline="", encoding="utf-8") as stream:
@@ -67,7 +67,7 @@ def test_an_unknown_ending_is_refused(name: str, table: FlowTable, tmp_path: Pat
     """The message names the endings known, and nothing is written."""
     with pytest.raises(OutputError, match=r"\.parquet, \.csv, \.pcap"):
         check_ending(tmp_path / name)
-    with pytest.raises(OutputError, match="names no format"):
+    with pytest.raises(OutputError, match="has no ending|unknown ending"):
         write(table, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 

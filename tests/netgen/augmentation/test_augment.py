@@ -22,7 +22,7 @@ from netgen.augmentation.jitter_selection import Trial
 from netgen.capture.errors import InputError, ModelError, NetgenError, SpecMismatchError, TableError
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable, concat
-from netgen.exporters.tables.data_card import card
+from netgen.exporters.tables.data_card import data_card
 from netgen.model.model import Model
 
 QUICK = {"steps": 3, "precision": "float32", "validation": 0}
@@ -77,7 +77,7 @@ def test_the_notes_say_what_was_done(rare: Any, tiny_model: Model) -> None:
     """Numbers of each class, model, seed, and the accounts of both parts; all of it JSON."""
     metadata = augment(rare, 21, model=tiny_model, drawing=Drawing(seed=5, threads=1, steps=2, guidance=1.5)).metadata
     assert json.loads(json.dumps(metadata)) == metadata
-    said = [metadata[key] for key in ("made_by", "to", "seed", "steps", "guidance")]
+    said = [metadata[key] for key in ("made_by", "to", "seed", "sampling_steps", "guidance")]
     assert said == ["augment", 21, 5, 2, 1.5]
     assert metadata["before"] == rare.counts()
     assert metadata["numbers"] == {"Web-TLS": 2, "dns-doh": 16, "dns-plain": 1}
@@ -195,8 +195,8 @@ def test_no_trial_is_made_where_no_class_could_be_jittered(
 
 def test_the_card_names_the_share_that_was_asked_for(rare: Any, tiny_model: Model) -> None:
     """Or none, where a trial chose it: so the command that it names does the same again."""
-    for share, words in ((0, "--to 22 --jitter 0`"), (0.5, "--to 22 --jitter 0.5`"), ("auto", "--to 22`")):
-        assert words in card(augment(rare, 22, model=tiny_model, drawing=FAST, jitter=share), "x.parquet")
+    for share, words in ((0, "--target 22 --jitter 0`"), (0.5, "--target 22 --jitter 0.5`"), ("auto", "--target 22`")):
+        assert words in data_card(augment(rare, 22, model=tiny_model, drawing=FAST, jitter=share), "x.parquet")
 
 
 def test_the_command_says_what_the_trial_found(
@@ -433,7 +433,7 @@ def test_the_command_tops_up_a_table(here: Any, netgen_command: Any) -> None:
     table = FlowTable.read("mine.augmented.parquet")
     again = augment(FlowTable.read("mine.flows.parquet"), "24", model="m.safetensors", drawing=FAST, jitter=0.5)
     assert table.table.equals(again.table)
-    assert "netgen augment --to 24" in (here / "mine.augmented.card.md").read_text()
+    assert "netgen augment --target 24" in (here / "mine.augmented.card.md").read_text()
 
 
 def test_the_command_with_a_model_and_json(here: Any, rare: Any, tiny_model_file: Path, netgen_command: Any) -> None:
@@ -511,19 +511,19 @@ def test_an_interrupted_training_goes_on(here: Any, netgen_command: Any, monkeyp
 
 def test_the_card_says_what_is_real_and_what_was_drawn(rare: Any, tiny_model: Model) -> None:
     table = augment(rare, model=tiny_model, drawing=FAST)
-    text = card(table, "more.parquet")
+    text = data_card(table, "more.parquet")
     assert f"{len(table)} flows of network traffic, 16 of them synthetic" in text
-    assert "That table was made by `netgen extract`" in text
+    assert "Original table: made by `netgen extract`" in text
     assert f"| sha256 of its weights | {tiny_model.weights_sha256()} |" in text
     assert "| dns-doh | 5 | 15 | 0 |  |" in text
     assert "come from real traffic" in text
-    assert "They follow the flows of that table" in text
-    alone = card(augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True), "more.parquet")
-    assert "They follow" not in alone
-    joined = card(augment(concat([rare, rare]), model=tiny_model, drawing=FAST), "more.parquet")
-    assert "That table was joined of 2 tables" in joined
+    assert "The flows of the original table come first" in text
+    alone = data_card(augment(rare, model=tiny_model, drawing=FAST, only_synthetic=True), "more.parquet")
+    assert "come first" not in alone
+    joined = data_card(augment(concat([rare, rare]), model=tiny_model, drawing=FAST), "more.parquet")
+    assert "Original table: joined from 2 tables" in joined
     unknown = FlowTable.build(rare.series(), rare.spec, label=rare.labels.tolist())
-    assert "That table does not say how it was made" in card(augment(unknown, 3, model=tiny_model), "more.parquet")
+    assert "Original table: origin unknown" in data_card(augment(unknown, 3, model=tiny_model), "more.parquet")
     assert "come from real traffic" not in alone
 
 

@@ -181,7 +181,7 @@ def test_samples_carry_no_address_time_or_name(tiny_model: Model) -> None:
 def test_the_notes_say_how_to_draw_the_same_again(tiny_model: Model) -> None:
     metadata = tiny_model.sample({"doh": 3}, seed=7, guidance=1.5, steps=4).metadata
     assert json.loads(json.dumps(metadata)) == metadata
-    wanted = {"model": "tiny", "seed": 7, "guidance": 1.5, "steps": 4, "numbers": {"dns-doh": 3}}
+    wanted = {"model": "tiny", "seed": 7, "guidance": 1.5, "sampling_steps": 4, "n_flows": {"dns-doh": 3}}
     assert {key: metadata[key] for key in wanted} == wanted
     assert metadata["weights_sha256"] == tiny_model.weights_sha256()
     assert 0 <= metadata["distance_from_field_rms"]["mean"] <= metadata["distance_from_field_rms"]["max"]

@@ -193,17 +193,17 @@ def write(
         return _write_capture(flows, path, file_format, options or CaptureOptions(), ground_truth, progress)
     if not isinstance(flows, FlowTable):
         flows = read_table(flows.path if isinstance(flows, FlowFile) else flows)
-    card_path = data_card_path(path) if card else None
+    data_card_path = data_card_path(path) if card else None
     if file_format == FORMATS[".parquet"]:
         # the card is moved into place after the table: neither exists without the other
-        with whole_file(card_path) if card_path else contextlib.nullcontext() as temporary:
+        with whole_file(data_card_path) if data_card_path else contextlib.nullcontext() as temporary:
             if temporary:
                 temporary.write_bytes(data_card(flows, path.name).encode("utf-8", "backslashreplace"))
             flows.write(path, force=force)
     else:
         with whole_file(path) as temporary:
             write_csv(flows, temporary)
-    return WriteResult(path, file_format, len(flows), None, path.stat().st_size, card=card_path)
+    return WriteResult(path, file_format, len(flows), None, path.stat().st_size, card=data_card_path)
 
 
 def _write_capture(

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+from netgen.exporters.pcap.constants import IPV6_EXTRA, STAMPED_HEADERS, UDP_HEADERS, Ints
 
 from netgen.capture.headers import (
     ETHERNET,
@@ -28,7 +29,6 @@ from netgen.capture.headers import (
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.addresses import addresses, capture_seed
 from netgen.exporters.pcap.arrivals import start_times
-from netgen.exporters.pcap.constants import IPV6_EXTRA, STAMPED_HEADERS, UDP_HEADERS, Ints
 from netgen.exporters.pcap.counter_rng import flow_keys, occurrences
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.frames import Endpoints, frames

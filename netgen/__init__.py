@@ -39,46 +39,31 @@ if TYPE_CHECKING:
     from netgen.torch_dataset import to_torch
     from netgen.training.train import train
 
-# name -> module; loaded when first asked for, so that `netgen --help` need not load torch and pyarrow
-_WHERE = {
-    "CaptureOptions": "netgen.exporters.pcap.options",
-    "FlowTable": "netgen.capture.table.flow_table",
-    "Model": "netgen.model.model",
-    "NetgenError": "netgen.capture.errors",
-    "SeriesSpec": "netgen.capture.series.spec",
-    "augment": "netgen.augmentation.augment",
-    "concat": "netgen.capture.table.flow_table",
-    "evaluate": "netgen.evaluate_files",
-    "extract": "netgen.api",
-    "import_traces": "netgen.api",
-    "like": "netgen.api",
-    "load": "netgen.model.registry",
-    "bundled_models": "netgen.model.registry",
-    "to_torch": "netgen.torch_dataset",
-    "train": "netgen.training.train",
-    "usefulness": "netgen.evaluation.usefulness",
-    "write": "netgen.exporters.write",
-}
+#: Module -> names; loaded on first use, so that `netgen --help` does not load torch and pyarrow.
+_EXPORTS = {
+    "netgen.api": ("extract", "extraction", "import_traces", "load"),
+    "netgen.augmentation.augment": ("augment",),
+    "netgen.capture.errors": (
+        "CaptureError", "InputError", "ModelError", "NetgenError", "OutputError", "SpecMismatchError", "TableError",
+    ),
+    "netgen.capture.series.spec": ("SeriesSpec",),
+    "netgen.capture.table.flow_table": ("FlowTable", "concat"),
+    "netgen.evaluate_files": ("evaluate",),
+    "netgen.evaluation.usefulness": ("usefulness",),
+    "netgen.exporters.pcap.options": ("CaptureOptions",),
+    "netgen.exporters.write": ("write",),
+    "netgen.model.model": ("Model",),
+    "netgen.model.registry": ("bundled_models",),
+    "netgen.torch_dataset": ("to_torch",),
+    "netgen.training.train": ("train",),
+}  # fmt: skip
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
-    "CaptureOptions",
-    "FlowTable",
-    "Model",
-    "NetgenError",
-    "SeriesSpec",
-    "augment",
-    "concat",
-    "evaluate",
-    "extract",
-    "import_traces",
-    "like",
-    "load",
-    "bundled_models",
-    "to_torch",
-    "train",
-    "usefulness",
-    "write",
-]
+    "CaptureError", "CaptureOptions", "FlowTable", "InputError", "Model", "ModelError", "NetgenError", "OutputError", "SeriesSpec",
+    "SpecMismatchError", "TableError", "augment", "bundled_models", "concat", "evaluate", "extract", "extraction",
+    "import_traces", "load", "to_torch", "train", "usefulness", "write",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-from netgen.exporters.pcap.constants import IPV6_EXTRA, STAMPED_HEADERS, UDP_HEADERS, Ints
 
 from netgen.capture.headers import (
     ETHERNET,
@@ -36,7 +35,7 @@ from netgen.exporters.pcap.ground_truth import GroundTruth, connection_numbers
 from netgen.exporters.pcap.layout import lay_out
 from netgen.exporters.pcap.merge import Frames, Merger
 from netgen.exporters.pcap.options import CaptureOptions
-from netgen.exporters.pcap.packets import Ints, export_protocol
+from netgen.exporters.pcap.packets import IPV6_OVERHEAD, TIMESTAMP_HEADERS, UDP_HEADERS, Ints, export_protocol
 from netgen.exporters.pcap.payload import payload_of
 from netgen.exporters.pcap.plan import Plan, ip_overheads, plan, protocols_of
 from netgen.exporters.pcap.render import render
@@ -130,7 +129,7 @@ def estimate_capture_bytes(table: FlowTable | FlowFile, options: CaptureOptions)
     size = table.table["bytes"].to_numpy() * kept / np.maximum(packets, 1)
     if options.headers_only:
         tcp = table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy() == PROTOCOL_TCP
-        headers = np.where(tcp, STAMPED_HEADERS, UDP_HEADERS) + IPV6_EXTRA * (options.ip_version == "6")
+        headers = np.where(tcp, TIMESTAMP_HEADERS, UDP_HEADERS) + IPV6_OVERHEAD * (options.ip_version == "6")
         size = np.minimum(size, headers * kept)
     overhead = PCAP_RECORD.itemsize + ETHERNET.itemsize
     return PCAP_FILE.itemsize + int((size + overhead * kept).sum())

@@ -107,7 +107,7 @@ def augment(
             training_progress=callbacks["training"], trial_progress=callbacks["trial"], progress=callbacks["sampling"],
             **{name: value for name, value in training.items() if value is not None},
         )  # fmt: skip
-    report = write(table, out, seed=seed, force=force, card=card)
+    report = write(table, out, force=force, card=card)
     saved = save_model if table.metadata["numbers"] else None
     if as_json:
         saved_name = str(saved) if saved else None

@@ -37,7 +37,6 @@ def export(
     from netgen import progress
     from netgen.capture.table.flow_table import FlowTable, concat
     from netgen.cli import output
-    from netgen.exporters.pcap.flow_file import FlowFile
     from netgen.exporters.pcap.options import capture_options
     from netgen.exporters.write import check_outputs, write
 
@@ -53,7 +52,7 @@ def export(
         ip_version=ip_version,
     )
     check_outputs(out, ground_truth=not no_ground_truth, force=force)
-    table = FlowFile(flows[0]) if len(flows) == 1 else concat(FlowTable.read(path) for path in flows)
+    table = flows[0] if len(flows) == 1 else concat(FlowTable.read(path) for path in flows)
     with progress.reporting(not quiet, progress.packets_bar) as update:
         report = write(table, out, force=force, ground_truth=not no_ground_truth, options=options, progress=update)
     with output.beside_stdout(report):

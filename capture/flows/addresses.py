@@ -10,7 +10,7 @@ import pyarrow as pa
 from netgen.capture import native
 from netgen.capture.factorize import factorize
 from netgen.capture.native import tables
-from netgen.capture.table.arrow_utils import joined_strings
+from netgen.capture.table.arrow_utils import join_strings
 
 # for each byte its digits and a dot, four bytes as one number, and which of these are there
 _DIGITS = np.array([f"{number}.".ljust(4).encode() for number in range(256)], "S4").view(np.uint32)
@@ -31,7 +31,7 @@ def address_texts(high: np.ndarray, low: np.ndarray, version: np.ndarray) -> pa.
     """
     old = version == 4
     if old.all():
-        return joined_strings(*_dotted(low))
+        return join_strings(*_dotted(low))
     new = np.flatnonzero(~old)
     row, few = factorize(np.stack([high[new], low[new]], axis=1).astype(">u8").view("V16").ravel())
     texts = [socket.inet_ntop(socket.AF_INET6, each).encode() for each in few.tolist()]
@@ -42,7 +42,7 @@ def address_texts(high: np.ndarray, low: np.ndarray, version: np.ndarray) -> pa.
     is_old = np.repeat(old, length)
     out[is_old] = text
     out[~is_old] = np.frombuffer(b"".join([texts[each] for each in row.tolist()]), np.uint8)
-    return joined_strings(out, length)
+    return join_strings(out, length)
 
 
 def _dotted(addresses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from netgen.capture.flows.addresses import address_texts
 from netgen.capture.flows.assemble import Assembler, Flows
-from netgen.capture.table.arrow_utils import arrow, few_strings, numbers, strings
+from netgen.capture.table.arrow_utils import numbers, sparse_string_array, strings, to_arrow
 
 #: Columns that tell what a row is, as in the flow table.
 FLOW_COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "server_name", "server_name_source")
@@ -70,7 +70,7 @@ class FlowRows:
         at = at[which[at] == self._named[begin:end]]
         names = [self._names[flow] for flow in which[at].tolist()]
         for place, name in enumerate(("server_name", "server_name_source")):
-            columns[name] = few_strings(len(which), at, [each[place] for each in names])
+            columns[name] = sparse_string_array(len(which), at, [each[place] for each in names])
         return columns
 
     @functools.cached_property
@@ -84,7 +84,7 @@ class FlowRows:
         totals = {name: getattr(self, name)[wanted] for name in ("capture", "start_ns", "end_ns", "packets", "bytes")}
         if self._columns is not None:
             assert self.row is not None
-            columns = self._columns.filter(arrow(wanted))
+            columns = self._columns.filter(to_arrow(wanted))
             return FlowRows(number[self.row], self.flows, **totals, _names=self._names, _columns=columns)
         return FlowRows(number[:-1], self.flows, **totals, _names=self._names, _flow=np.flatnonzero(wanted))
 
@@ -125,15 +125,15 @@ def group_flows(assembler: Assembler, group_by: str) -> FlowRows:
 def _ends(flows: Flows) -> dict[str, pa.Array]:
     """Addresses and ports of initiator and responder, VLAN and protocol."""
     key, up = flows.key, flows.up
-    columns: dict[str, pa.Array] = {"protocol": arrow(key["protocol"])}
+    columns: dict[str, pa.Array] = {"protocol": to_arrow(key["protocol"])}
     for name, ours, theirs in (("src", "a", "b"), ("dst", "b", "a")):
         high, low, port = (
             np.where(up, key[f"{ours}_{field}"], key[f"{theirs}_{field}"]) for field in ("high", "low", "port")
         )
         columns[name] = address_texts(high, low, key["version"])
-        columns[f"{name}_port"] = arrow(np.maximum(port, 0).astype(np.uint16), port < 0)
+        columns[f"{name}_port"] = to_arrow(np.maximum(port, 0).astype(np.uint16), port < 0)
     vlan = key["vlan"]
-    columns["vlan"] = arrow((vlan & 0xFFF).astype(np.uint16), vlan < 0)
+    columns["vlan"] = to_arrow((vlan & 0xFFF).astype(np.uint16), vlan < 0)
     return {name: columns[name] for name in FLOW_COLUMNS[:6]}
 
 
@@ -179,11 +179,11 @@ def _merged(
 
     merged = {name: pa.nulls(count, column.type) for name, column in columns.items()}
     lowest, highest = (reduced(how, flows.key["protocol"]) for how in (np.minimum, np.maximum))
-    merged["protocol"] = arrow(lowest, lowest != highest)
+    merged["protocol"] = to_arrow(lowest, lowest != highest)
     for place, name in enumerate(("server_name", "server_name_source")):
         merged[name] = strings([each[place] for each in loudest])
     if group_by == "host":
-        merged["src"] = columns["src"].take(arrow(order[first]))
+        merged["src"] = columns["src"].take(to_arrow(order[first]))
     return FlowRows(
         row,
         flows,

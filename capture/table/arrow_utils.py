@@ -39,24 +39,24 @@ def strings(values: Sequence[str | None]) -> pa.Array:
     if sum(map(len, encoded)) >= 2**31:
         return pa.array(values, pa.string())  # says what is wrong with that
     there = np.array([each is not None for each in values], bool) if None in values else None
-    return joined_strings(b"".join(encoded), np.array([*map(len, encoded)], np.int64), there)
+    return join_strings(b"".join(encoded), np.array([*map(len, encoded)], np.int64), there)
 
 
 def _repeated(text: bytes, rows: int) -> pa.Array:
     if len(text) * rows >= 2**31:
         raise pa.ArrowCapacityError(f"{rows} texts of {len(text)} bytes do not fit into one array")
-    return joined_strings(text * rows, np.full(rows, len(text)))
+    return join_strings(text * rows, np.full(rows, len(text)))
 
 
-def few_strings(rows: int, at: np.ndarray, texts: Sequence[str]) -> pa.Array:
+def sparse_string_array(rows: int, at: np.ndarray, texts: Sequence[str]) -> pa.Array:
     """An Arrow array of so many strings, null but at some rows, given in ascending order."""
     encoded = [each.encode() for each in texts]
     length, there = np.zeros(rows, np.int64), np.zeros(rows, bool)
     length[at], there[at] = [*map(len, encoded)], True
-    return joined_strings(b"".join(encoded), length, there)
+    return join_strings(b"".join(encoded), length, there)
 
 
-def joined_strings(text: np.ndarray | bytes, length: np.ndarray, there: np.ndarray | None = None) -> pa.Array:
+def join_strings(text: np.ndarray | bytes, length: np.ndarray, there: np.ndarray | None = None) -> pa.Array:
     """Texts of these lengths, one behind the other in bytes of UTF-8, as an Arrow array.
 
     Parameters

@@ -25,7 +25,7 @@ from netgen.capture.files import check_output, whole_file
 from netgen.capture.series.bins import SparseChannel
 from netgen.capture.series.spec import GAP_NS, PACKETS, SeriesSpec
 from netgen.capture.table.arrow_utils import arrow, numbers, strings
-from netgen.capture.table.sparse_lists import ListWriter
+from netgen.capture.table.sparse_lists import SparseListWriter
 
 if TYPE_CHECKING:
     import pandas
@@ -350,7 +350,9 @@ class TableWriter:
     def __enter__(self) -> TableWriter:
         with contextlib.ExitStack() as stack:  # on a full disk, not even the beginning can be written
             temporary = stack.enter_context(whole_file(self.path))
-            self._lists = ListWriter(stack.enter_context(temporary.open("w+b")), self._schema, len(FLOW_COLUMNS), MANY)
+            self._lists = SparseListWriter(
+                stack.enter_context(temporary.open("w+b")), self._schema, len(FLOW_COLUMNS), MANY
+            )
             stack.push(self._finish)
             self._stack = stack.pop_all()
         return self

@@ -43,7 +43,7 @@ _MAGIC = b"PAR1"
 _OPTIONS: dict[str, Any] = {"compression": "zstd"}
 
 
-class ListWriter:
+class SparseListWriter:
     """Writes a Parquet file whose last columns are such lists, a group of rows at a time.
 
     pyarrow writes the other columns, and says what the schema is; the lists and the footer are

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netgen.capture.factorize import factorize, group_rows
-from netgen.capture.table.arrow_utils import arrow, numbers, strings
+from netgen.capture.table.arrow_utils import numbers, string_array, to_arrow
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 
@@ -26,20 +26,20 @@ def test_numbers_with_and_without_nulls_are_those_that_pyarrow_makes(values: Any
     array = np.array(values, kind)
     missing = np.array(data.draw(st.lists(st.booleans(), min_size=len(array), max_size=len(array))), bool)
     for mask in (None, missing):
-        made = arrow(array, mask)
+        made = to_arrow(array, mask)
         made.validate(full=True)
         assert made.equals(pa.array(array, mask=mask))
 
 
 def test_columns_of_a_wider_array_are_copied_together() -> None:
     wide = np.arange(12).reshape(4, 3)
-    assert arrow(wide[:, 1]).to_pylist() == [1, 4, 7, 10]
-    assert numbers(arrow(np.arange(5))[2:4]).tolist() == [2, 3]
+    assert to_arrow(wide[:, 1]).to_pylist() == [1, 4, 7, 10]
+    assert numbers(to_arrow(np.arange(5))[2:4]).tolist() == [2, 3]
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=5)), max_size=30))
 def test_texts_are_those_that_pyarrow_makes(values: Any) -> None:
-    made = strings(values)
+    made = string_array(values)
     made.validate(full=True)
     assert made.equals(pa.array(values, pa.string()))
 

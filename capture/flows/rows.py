@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from netgen.capture.flows.addresses import address_texts
 from netgen.capture.flows.assemble import Assembler, Flows
-from netgen.capture.table.arrow_utils import numbers, sparse_string_array, strings, to_arrow
+from netgen.capture.table.arrow_utils import numbers, sparse_string_array, string_array, to_arrow
 
 #: Columns that tell what a row is, as in the flow table.
 FLOW_COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "server_name", "server_name_source")
@@ -181,7 +181,7 @@ def _merged(
     lowest, highest = (reduced(how, flows.key["protocol"]) for how in (np.minimum, np.maximum))
     merged["protocol"] = to_arrow(lowest, lowest != highest)
     for place, name in enumerate(("server_name", "server_name_source")):
-        merged[name] = strings([each[place] for each in loudest])
+        merged[name] = string_array([each[place] for each in loudest])
     if group_by == "host":
         merged["src"] = columns["src"].take(to_arrow(order[first]))
     return FlowRows(

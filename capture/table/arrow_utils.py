@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 
-def arrow(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
+def to_arrow(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
     """Numbers or booleans, shape (rows,), as an Arrow array that shares their memory.
 
     Parameters
@@ -31,7 +31,7 @@ def arrow(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(held)])
 
 
-def strings(values: Sequence[str | None]) -> pa.Array:
+def string_array(values: Sequence[str | None]) -> pa.Array:
     """Texts, or None, as an Arrow array."""
     if len(set(values)) == 1:  # as when no row has a label
         return pa.nulls(len(values), pa.string()) if values[0] is None else _repeated(values[0].encode(), len(values))

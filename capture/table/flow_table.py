@@ -24,7 +24,7 @@ from netgen.capture.errors import InputError, TableError
 from netgen.capture.files import check_output, whole_file
 from netgen.capture.series.bins import SparseChannel
 from netgen.capture.series.spec import GAP_NS, PACKETS, SeriesSpec
-from netgen.capture.table.arrow_utils import arrow, numbers, strings
+from netgen.capture.table.arrow_utils import numbers, string_array, to_arrow
 from netgen.capture.table.sparse_lists import SparseListWriter
 
 if TYPE_CHECKING:
@@ -422,7 +422,7 @@ def flow_columns(rows: int, **given: Any) -> pa.Table:
 
 def _cells(values: np.ndarray, cell: pa.DataType) -> pa.Array:
     """A channel of series, (flows, bins), as a column of lists."""
-    return pa.FixedSizeListArray.from_arrays(arrow(values.reshape(-1)), type=cell)
+    return pa.FixedSizeListArray.from_arrays(to_arrow(values.reshape(-1)), type=cell)
 
 
 def _lists(column: pa.ChunkedArray, length: int) -> np.ndarray:
@@ -448,7 +448,7 @@ def concat(tables: Iterable[FlowTable]) -> FlowTable:
             other.spec, "the first table", f"table {number}", hint="Cut all like one of them: --like FILE"
         )
     joined = pa.concat_tables([each.table for each in tables]).combine_chunks()
-    joined = joined.set_column(0, FLOW_COLUMNS.field("flow"), arrow(np.arange(joined.num_rows)))
+    joined = joined.set_column(0, FLOW_COLUMNS.field("flow"), to_arrow(np.arange(joined.num_rows)))
     return FlowTable(
         joined, first.spec, dict(first.metadata) if len(tables) == 1 else {"tables": [t.metadata for t in tables]}
     )
@@ -458,13 +458,13 @@ def _column(values: Any, kind: pa.DataType, rows: int) -> pa.Array:
     if values is None:
         return pa.nulls(rows, kind)
     if isinstance(values, str):
-        return strings([values] * rows)
+        return string_array([values] * rows)
     if isinstance(values, bool | int | np.integer):
-        return arrow(np.full(rows, values, kind.to_pandas_dtype()))
+        return to_arrow(np.full(rows, values, kind.to_pandas_dtype()))
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if isinstance(values, np.ndarray):
-        values = arrow(values) if values.dtype.kind in "biu" else pa.array(values, from_pandas=True)
+        values = to_arrow(values) if values.dtype.kind in "biu" else pa.array(values, from_pandas=True)
     elif not isinstance(values, pa.Array):
-        values = strings(list(values)) if kind == pa.string() else pa.array(list(values), kind)
+        values = string_array(list(values)) if kind == pa.string() else pa.array(list(values), kind)
     return values if values.type == kind else values.cast(kind)

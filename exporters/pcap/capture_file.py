@@ -125,7 +125,7 @@ def write_capture(
 def estimate_capture_bytes(table: FlowTable | FlowFile, options: CaptureOptions) -> int:
     """Estimate the size of an uncompressed pcap file of these flows, before any repairs."""
     packets = table.table["packets"].to_numpy()
-    kept = packets - table.table["cut_packets"].to_numpy()
+    kept = packets - table.table["truncated_packets"].to_numpy()
     size = table.table["bytes"].to_numpy() * kept / np.maximum(packets, 1)
     if options.headers_only:
         tcp = table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy() == PROTOCOL_TCP

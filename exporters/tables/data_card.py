@@ -34,11 +34,11 @@ COLUMNS = {
     "dst": "address of the other host",
     "dst_port": "port of the other host",
     "vlan": "VLAN number",
-    "name": "name of the server",
-    "name_from": "where the name comes from: tls, quic or dns",
+    "server_name": "name of the server",
+    "server_name_source": "where the name comes from: tls, quic or dns",
     "packets": "packets of the flow",
     "bytes": "IP bytes of the flow",
-    "cut_packets": "packets beyond the end of the series",
+    "truncated_packets": "packets beyond the end of the series",
 }
 
 #: Metadata of a sampled table, and how the card names it.

@@ -1,15 +1,13 @@
-"""Where each record of a chunk stands while it is taken apart, and what was found in it.
+"""A reading position in each record of a batch, and the columns that the headers fill.
 
-Each step works on the rows that need it: it reads a header where the row stands, moves the row
-behind it, and says what kind of header comes there. A row that cannot go on gets the reason why.
+A step works on the rows that stand at one kind of header: it reads the header, moves the rows behind
+it, and sets the kind of the next header. A row that cannot go on gets a reason.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections import Counter
-from collections.abc import Callable
 
 import numpy as np
 
@@ -17,10 +15,10 @@ from netgen.capture.formats.records import RecordBatch
 from netgen.capture.headers import gather
 from netgen.capture.native.layouts import HEADER_FIELDS
 
-#: A wire length from here on is not believed (CAPTURE.md, 4.2).
-MAX_WIRE = 1 << 18
+#: Lengths on the wire from here on, in bytes, are taken for damage.
+MAX_WIRE_LENGTH = 1 << 18
 
-# why a record is no IP packet; OK means it may yet be one
+# why a record is not an IP packet; OK means that it may still be one
 OK, UNKNOWN_LINK, NO_IDB, NOT_IP, ENCRYPTED, CUT, BAD_IP = range(7)
 REASONS = {
     NO_IDB: "interface not declared",
@@ -30,47 +28,45 @@ REASONS = {
     BAD_IP: "bad IP header",
 }
 
-# what part of an IP datagram a packet is
+# which part of an IP datagram a packet is
 UNFRAGMENTED, FIRST_FRAGMENT, LATER_FRAGMENT = range(3)
 
-#: Kinds of header are EtherTypes; below 0x600 these are lengths, and an LLC header follows.
-LLC, TYPES = 0, 0x600
+#: A kind of header is an EtherType. A smaller number is a length, and an LLC header follows.
+LLC, MIN_ETHERTYPE = 0, 0x600
 NONE = -1
 
-#: From here on, a kind is a link type: one link layer inside another.
+#: Added to a link type, to make a kind of header of it: one link layer inside another.
 LINK = 0x20000
 
 
 class Cursor:
-    """Rows of a chunk, on their way from the link layer to what IP carries.
+    """Rows of a batch on their way from the link layer to the transport header.
 
     Parameters
     ----------
     data : ndarray of uint8, shape (bytes,)
         The buffer.
     at, end : ndarray of int64, shape (rows,)
-        Where each row stands in it, and where what was captured of it ends.
-    wire_end : callable
-        Makes the column `wire_end` when it is asked for.
+        Position of each row in the buffer, and the end of its captured bytes.
+    wire_end : ndarray of int64, shape (rows,)
+        Where each row ended on the wire, as far as the capture tells.
 
     Attributes
     ----------
     kind : ndarray of int32, shape (rows,)
-        The header at `at`: an EtherType, `LLC`, `LINK` + link type, or `NONE`. One of IP stands for
-        a row without a fault.
+        The header at `at`: an EtherType, `LLC`, `LINK` + link type, or `NONE`.
     reason : ndarray of uint8, shape (rows,)
-        Why a row is no IP packet.
+        Why a row is not an IP packet.
     vlan : ndarray of int32, shape (rows,)
-        As in `PacketColumns`.
+        As in `netgen.capture.layers.dissect.PacketColumns`.
     unread : Counter
-        Rows whose link type is not read, by link type.
+        Rows whose link type netgen does not read, by link type.
     notes : Counter
         Oddities that lost nothing.
     """
 
-    def __init__(self, data: np.ndarray, at: np.ndarray, end: np.ndarray, wire_end: Callable[[], np.ndarray]) -> None:
-        self.data, self.at, self.end = data, at, end
-        self._wire_end = wire_end
+    def __init__(self, data: np.ndarray, at: np.ndarray, end: np.ndarray, wire_end: np.ndarray) -> None:
+        self.data, self.at, self.end, self.wire_end = data, at, end, wire_end
         self.kind = np.full(len(at), NONE, np.int32)
         self.reason = np.zeros(len(at), np.uint8)
         self.vlan = np.full(len(at), -1, np.int32)
@@ -78,99 +74,114 @@ class Cursor:
         self.notes: Counter[str] = Counter()
 
     @classmethod
-    def of(cls, chunk: RecordBatch) -> Cursor:
-        """The records of a chunk, before their link layers."""
-
-        def wire_end() -> np.ndarray:
-            believed = np.where(chunk.length < MAX_WIRE, chunk.length, 0)
-            found: np.ndarray = chunk.offset + np.maximum(chunk.captured, believed)
-            return found
-
-        rows = cls(chunk.data, chunk.offset.copy(), chunk.offset + chunk.captured, wire_end)
-        rows.kind = (chunk.linktype + LINK).astype(np.int32)
-        return rows
+    def of(cls, batch: RecordBatch, rows: np.ndarray | None = None) -> Cursor:
+        """Return a cursor at the link layer of all records of a batch, or of `rows`."""
+        every = slice(None) if rows is None else rows
+        start, captured, length = batch.offset[every], batch.captured[every], batch.length[every]
+        wire_length = np.maximum(captured, np.where(length < MAX_WIRE_LENGTH, length, 0))
+        cursor = cls(batch.data, start.copy(), start + captured, start + wire_length)
+        cursor.kind = (batch.linktype[every] + LINK).astype(np.int32)
+        return cursor
 
     def __len__(self) -> int:
         return len(self.at)
 
-    @functools.cached_property
-    def wire_end(self) -> np.ndarray:
-        """Where each row ended on the wire, as far as the capture tells; shape (rows,), int64."""
-        return self._wire_end()
+    def take(self, rows: np.ndarray) -> Cursor:
+        """Return a cursor over some of the rows, without the counts."""
+        taken = Cursor(self.data, self.at.take(rows), self.end.take(rows), self.wire_end.take(rows))
+        taken.kind, taken.reason, taken.vlan = self.kind.take(rows), self.reason.take(rows), self.vlan.take(rows)
+        return taken
 
-    def some(self, here: np.ndarray) -> Cursor:
-        """Some of the rows, as rows of their own."""
-        part = Cursor(self.data, self.at.take(here), self.end.take(here), lambda: self.wire_end.take(here))
-        part.kind, part.reason, part.vlan = self.kind.take(here), self.reason.take(here), self.vlan.take(here)
-        return part
-
-    def head(self, here: np.ndarray, layout: np.dtype, *, move: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """The header at each of some rows, and the rows that have one; the others are cut short.
+    def read_header(self, rows: np.ndarray, layout: np.dtype, *, advance: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Read the header at each of some rows.
 
         Parameters
         ----------
-        here : ndarray of int64
-            Rows, ascending.
+        rows : ndarray of int64
+            In ascending order.
         layout : dtype
             The header's layout.
-        move : bool
-            Whether the rows go on behind it.
+        advance : bool
+            Whether to move the rows behind the header.
 
         Returns
         -------
         ndarray of int64, ndarray of `layout`
-            Rows and their headers.
+            The rows whose header was captured as a whole, and their headers. The others get the reason `CUT`.
         """
-        here, at = self._whole(here, layout, move)
-        return here, gather(self.data, at, layout)
+        rows, at = self._pass(rows, layout, advance)
+        return rows, gather(self.data, at, layout)
 
-    def number(self, here: np.ndarray, layout: np.dtype, field: str) -> tuple[np.ndarray, np.ndarray]:
-        """The same for one field of one or two bytes, which alone is read; its numbers are of int32."""
-        kind, place = layout.fields[field][:2]  # type: ignore[index]
-        here, at = self._whole(here, layout, True)
-        # bytes on their own are read twice as fast as together with what lies around them
-        found = self.data.take(at + place).astype(np.int32)
+    def read_field(self, rows: np.ndarray, layout: np.dtype, field: str) -> tuple[np.ndarray, np.ndarray]:
+        """Read one field of one or two bytes of a header as int32, and move the rows behind the header."""
+        kind, offset = layout.fields[field][:2]  # type: ignore[index]
+        rows, at = self._pass(rows, layout, True)
+        # twice as fast as to gather the whole header
+        number = self.data.take(at + offset).astype(np.int32)
         if kind.itemsize == 2:
-            found <<= 8
-            found |= self.data.take(at + (place + 1))
-        return here, found
+            number <<= 8
+            number |= self.data.take(at + (offset + 1))
+        return rows, number
 
-    def _whole(self, here: np.ndarray, layout: np.dtype, move: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Of some rows those at which all of a header was captured, and where they stood."""
-        every = len(here) == len(self.at)
-        at = self.at if every else self.at[here]
+    def _pass(self, rows: np.ndarray, layout: np.dtype, advance: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows with a complete header and its position; the others are cut short."""
+        is_all = len(rows) == len(self.at)
+        at = self.at if is_all else self.at[rows]
         behind = at + layout.itemsize
-        whole = behind <= (self.end if every else self.end[here])
-        if not whole.all():
-            cut = here[~whole]
+        complete = behind <= (self.end if is_all else self.end[rows])
+        if not complete.all():
+            cut = rows[~complete]
             self.reason[cut], self.kind[cut] = CUT, NONE
-            here, at, behind, every = here[whole], at[whole], behind[whole], False
-        if move and every:
+            rows, at, behind, is_all = rows[complete], at[complete], behind[complete], False
+        if advance and is_all:
             self.at = behind
-        elif move:
-            self.at[here] = behind
-        return here, at
+        elif advance:
+            self.at[rows] = behind
+        return rows, at
 
-    def trim(self, here: np.ndarray, size: int) -> None:
-        """Leave out bytes behind the packet, such as a frame check sequence."""
-        self.wire_end[here] -= size
-        self.end[here] = np.minimum(self.end[here], self.wire_end[here])
+    def trim(self, rows: np.ndarray, size: int) -> None:
+        """Remove bytes at the end of a frame, such as a frame check sequence."""
+        self.wire_end[rows] -= size
+        self.end[rows] = np.minimum(self.end[rows], self.wire_end[rows])
 
-    def skip(self, here: np.ndarray, size: int | np.ndarray) -> None:
-        """Move some rows on by bytes that need not be looked at."""
-        self.at[here] += size
+    def advance(self, rows: np.ndarray, size: int | np.ndarray) -> None:
+        """Move some rows ahead by bytes that are not read."""
+        self.at[rows] += size
 
-    def expect(self, here: np.ndarray, kind: int | np.ndarray) -> None:
-        """Say what comes next at some rows."""
-        if len(here) == len(self.kind) and isinstance(kind, np.ndarray):
+    def set_next(self, rows: np.ndarray, kind: int | np.ndarray) -> None:
+        """Set the kind of the next header of some rows."""
+        if len(rows) == len(self.kind) and isinstance(kind, np.ndarray):
             self.kind = kind.astype(np.int32, copy=False)
         else:
-            self.kind[here] = kind
+            self.kind[rows] = kind
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class HeaderColumns:
-    """What the headers of IP and of its transport say, as columns of shape (rows,); see `PacketColumns`."""
+    """Fields of the IP and transport headers, each of shape (packets,).
+
+    Parameters
+    ----------
+    size : ndarray of int64
+        IP bytes, whether or not they were captured.
+    version, protocol, flags : ndarray of uint8
+        IP version, IP protocol, TCP flags (0 for other protocols).
+    src_high, src_low, dst_high, dst_low : ndarray of uint64
+        Addresses; an IPv4 address is the low 32 bits.
+    src_port, dst_port : ndarray of int32
+        Ports of TCP, UDP, UDP-Lite, SCTP and DCCP; both the identifier of an ICMP echo; -1 for a later
+        fragment, else 0.
+    payload_at, payload_length : ndarray of int64
+        Position of the TCP or UDP payload in the buffer, and how many bytes of it were captured.
+    seq : ndarray of uint32
+        TCP sequence number (0 for other protocols).
+    fragment : ndarray of uint8
+        `UNFRAGMENTED`, `FIRST_FRAGMENT` or `LATER_FRAGMENT`.
+    fragment_id : ndarray of uint32
+        IP identification of a fragment, else 0.
+    fingerprint : ndarray of uint32
+        As in `netgen.capture.layers.fingerprint`.
+    """
 
     size: np.ndarray
     version: np.ndarray
@@ -191,33 +202,28 @@ class HeaderColumns:
 
     @classmethod
     def zeros(cls, count: int) -> HeaderColumns:
-        """Columns for so many rows."""
-        return cls(**{name: np.zeros(count, kind) for name, kind in HEADER_COLUMNS.items()})
+        """Return columns of zeros."""
+        return HeaderColumns(*(np.zeros(count, kind) for kind in HEADER_FIELDS.values()))
 
     @classmethod
     def empty(cls, count: int) -> HeaderColumns:
-        """Return columns for so many rows, not initialised."""
-        return cls(**{name: np.empty(count, kind) for name, kind in HEADER_COLUMNS.items()})
+        """Return columns that are not initialised."""
+        return HeaderColumns(*(np.empty(count, kind) for kind in HEADER_FIELDS.values()))
 
     def columns(self) -> list[np.ndarray]:
-        """Return the columns in the order of `HEADER_COLUMNS`."""
-        return [getattr(self, name) for name in HEADER_COLUMNS]
+        """Return the columns in the order of `HEADER_FIELDS`."""
+        return [getattr(self, name) for name in HEADER_FIELDS]
 
-    def put(self, here: np.ndarray, other: HeaderColumns) -> None:
-        """Replace some rows, ascending, by those of another."""
-        every = len(here) == len(self.size)
-        for name in HEADER_COLUMNS:
-            if every:
-                setattr(self, name, getattr(other, name))
+    def assign(self, rows: np.ndarray, other: HeaderColumns) -> None:
+        """Replace some rows, in ascending order, by those of another."""
+        for name, new in zip(HEADER_FIELDS, other.columns(), strict=True):
+            if len(rows) == len(new) == len(getattr(self, name)):
+                setattr(self, name, new)
             else:
-                getattr(self, name)[here] = getattr(other, name)
+                getattr(self, name)[rows] = new
 
-    def some(self, here: np.ndarray) -> HeaderColumns:
-        """Some of the rows, ascending; these themselves if it is all of them."""
-        if len(here) == len(self.size):
+    def take(self, rows: np.ndarray) -> HeaderColumns:
+        """Return some of the rows, in ascending order; the columns themselves if it is all of them."""
+        if len(rows) == len(self.size):
             return self
-        return HeaderColumns(**{name: getattr(self, name).take(here) for name in HEADER_COLUMNS})
-
-
-#: The columns of `HeaderColumns` and their types.
-HEADER_COLUMNS = HEADER_FIELDS
+        return HeaderColumns(*(column.take(rows) for column in self.columns()))

@@ -1,8 +1,8 @@
-"""Records to packets: link layer, IP and transport headers as columns, a chunk at a time.
+"""Records to packets: link layer, IP and transport headers as columns, a batch of records at a time.
 
-Link layers and tags are followed to IP (`netgen.capture.layers.links`); there the headers of the usual packets are
-read at once (`netgen.capture.native.packets.parse_headers`) and the others step by step (`netgen.capture.layers.ip`). Each record is either
-in the columns or in the account, with the reason why not.
+netgen follows link layers and tags to IP (`netgen.capture.layers.links`). It parses the headers of usual
+packets at once (`netgen.capture.native.packets.parse_headers`), the others step by step
+(`netgen.capture.layers.ip`). Each record becomes a packet or is counted with the reason why not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from netgen.capture.formats.records import RecordBatch
 from netgen.capture.headers import LINKTYPE_ETHERNET
 from netgen.capture.layers.cursor import (
     FIRST_FRAGMENT,
-    HEADER_COLUMNS,
     LATER_FRAGMENT,
     OK,
     REASONS,
@@ -24,20 +23,20 @@ from netgen.capture.layers.cursor import (
     Cursor,
     HeaderColumns,
 )
-from netgen.capture.layers.ip import internet
-from netgen.capture.layers.links import walk
+from netgen.capture.layers.ip import read_ip
+from netgen.capture.layers.links import walk_link_layers
 from netgen.capture.layers.tunnels import MAX_TUNNELS
 from netgen.capture.native import packets as native_packets
 
 __all__ = ["FIRST_FRAGMENT", "LATER_FRAGMENT", "UNFRAGMENTED", "PacketColumns", "dissect"]
 
-#: IP bytes above which a packet was put together by the network card (offload).
+#: IP bytes above which the network card put a packet together (offload).
 MTU = 1500
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class PacketColumns:
-    """The IP packets of a chunk as columns, each of shape (packets,); some may be the chunk's own.
+@dataclasses.dataclass(slots=True, eq=False)
+class PacketColumns(HeaderColumns):
+    """The IP packets of a batch as columns, each of shape (packets,); some may be the batch's own.
 
     Parameters
     ----------
@@ -45,51 +44,15 @@ class PacketColumns:
         Packet number in the file.
     time_ns : ndarray of int64
         Nanoseconds since 1970.
-    size : ndarray of int64
-        IP bytes, whatever was captured of them.
-    version, protocol, flags : ndarray of uint8
-        IP version, IP protocol, TCP flags (0 where there are none).
     vlan : ndarray of int32
-        Outer VLAN number plus 4096 times the inner one, -1 for none.
-    src_high, src_low, dst_high, dst_low : ndarray of uint64
-        Addresses; an IPv4 address is the low 32 bits.
-    src_port, dst_port : ndarray of int32
-        Ports of TCP, UDP, UDP-Lite, SCTP and DCCP; the id of an ICMP echo, twice; -1 for a later
-        fragment, else 0.
-    payload_at, payload_length : ndarray of int64
-        Where in the chunk's data the payload of TCP or UDP is, and how much of it was captured.
-    seq : ndarray of uint32
-        TCP sequence number (0 where there is none).
-    fragment : ndarray of uint8
-        `UNFRAGMENTED`, `FIRST_FRAGMENT` or `LATER_FRAGMENT`.
-    fragment_id : ndarray of uint32
-        IP identification of a fragment, else 0.
-    fingerprint : ndarray of uint32
-        The same for two records of one packet, whatever became of its link layer and TTL between
-        them; mostly not for two packets of a flow. 0 where a packet has nothing to be told by.
+        Outer VLAN plus 4096 times the inner one, -1 for none.
     skipped, notes : Counter
-        Records that are no such packet, by reason; oddities that lost nothing.
+        Records that are not such a packet, by reason; oddities that lost nothing.
     """
 
     number: np.ndarray
     time_ns: np.ndarray
-    size: np.ndarray
-    version: np.ndarray
-    protocol: np.ndarray
-    flags: np.ndarray
     vlan: np.ndarray
-    src_high: np.ndarray
-    src_low: np.ndarray
-    dst_high: np.ndarray
-    dst_low: np.ndarray
-    src_port: np.ndarray
-    dst_port: np.ndarray
-    payload_at: np.ndarray
-    payload_length: np.ndarray
-    seq: np.ndarray
-    fragment: np.ndarray
-    fragment_id: np.ndarray
-    fingerprint: np.ndarray
     skipped: Counter[str]
     notes: Counter[str]
 
@@ -97,95 +60,78 @@ class PacketColumns:
         return len(self.number)
 
 
-def dissect(chunk: RecordBatch, *, decapsulate: bool = False) -> PacketColumns:
-    """The IP packets among a chunk's records, and why the others are none.
+def dissect(batch: RecordBatch, *, decapsulate: bool = False) -> PacketColumns:
+    """Find the IP packets among a batch of records.
 
     Parameters
     ----------
-    chunk : Chunk
-        Records as `netgen.capture.formats.reader.CaptureFile.chunks` yields them.
-    inner : bool
-        Whether the packet inside a tunnel (IP in IP, GRE, VXLAN, Geneve, GTP-U, Teredo; up to four in
-        each other) takes the place of the one around it. `PacketColumns.notes` counts them, and those whose
-        inside is cut or no IP, which stay as they are.
+    batch : RecordBatch
+        Records as `netgen.capture.formats.reader.CaptureFile` yields them.
+    decapsulate : bool
+        Whether to take the packet inside a tunnel in place of the one around it (IP in IP, GRE, VXLAN,
+        Geneve, GTP-U, Teredo; up to four levels). `PacketColumns.notes` counts these packets, and
+        tunnels without a complete IP packet inside, which stay as they are.
 
     Returns
     -------
-    Packets
-        One row a packet; ``len(packets) + packets.skipped.total() == len(chunk)``.
+    PacketColumns
+        One row a packet; ``len(packets) + packets.skipped.total() == len(batch)``.
     """
-    found = None if decapsulate else _common(chunk)
-    if found is None:
-        found = _any(Cursor.of(chunk), MAX_TUNNELS if decapsulate else 0)
-    keep, fields = found.keep, found.fields
-    found.notes["over 1500 bytes (offload)"] += int(np.count_nonzero(fields.size > MTU))
+    if decapsulate or not len(batch) or (batch.linktype != LINKTYPE_ETHERNET).any():
+        kept, columns, vlan, skipped, notes = _read(Cursor.of(batch), MAX_TUNNELS if decapsulate else 0)
+    else:
+        kept, columns, vlan, skipped, notes = _read_ethernet(batch)
+    notes["over 1500 bytes (offload)"] += int(np.count_nonzero(columns.size > MTU))
     return PacketColumns(
-        number=chunk.number if keep is None else chunk.number.take(keep),
-        time_ns=chunk.time_ns if keep is None else chunk.time_ns.take(keep),
-        vlan=found.vlan,
-        skipped=found.skipped,
-        notes=+found.notes,
-        **{name: getattr(fields, name) for name in HEADER_COLUMNS},
+        *columns.columns(),
+        number=batch.number if kept is None else batch.number.take(kept),
+        time_ns=batch.time_ns if kept is None else batch.time_ns.take(kept),
+        vlan=vlan,
+        skipped=skipped,
+        notes=+notes,
     )
 
 
-@dataclasses.dataclass(slots=True, eq=False)
-class _Found:
-    """Those of some rows that are packets (None: all), what they say, and what became of the others."""
-
-    keep: np.ndarray | None
-    fields: HeaderColumns
-    vlan: np.ndarray
-    skipped: Counter[str]
-    notes: Counter[str]
+#: Rows that are packets (None: all), their columns and VLANs; reasons of the others, and notes.
+_Result = tuple[np.ndarray | None, HeaderColumns, np.ndarray, Counter[str], Counter[str]]
 
 
-def _common(chunk: RecordBatch) -> _Found | None:
-    """What compiled code finds at once where nearly all is plain packets on Ethernet; None: it is not the way to go."""
-    if not len(chunk) or (chunk.linktype != LINKTYPE_ETHERNET).any():
-        return None
-    fields = HeaderColumns.empty(len(chunk))
-    done, count = native_packets.parse_headers(chunk.data, chunk.offset, chunk.captured, None, fields.columns())
-    vlan = np.full(len(chunk), -1, np.int32)
-    if count == len(chunk):
-        return _Found(None, fields, vlan, Counter(), Counter())
-    others = np.flatnonzero(~done)
-    found = _any(Cursor.of(chunk).some(others), 0)
-    kept = others if found.keep is None else others[found.keep]
-    fields.put(kept, found.fields)
-    vlan[kept], done[kept] = found.vlan, True
-    if not found.skipped:
-        return dataclasses.replace(found, keep=None, fields=fields, vlan=vlan)
-    *columns, vlan = native_packets.compact_columns([*fields.columns(), vlan], done)
-    fields = HeaderColumns(**dict(zip(HEADER_COLUMNS, columns, strict=True)))
-    return dataclasses.replace(found, keep=np.flatnonzero(done), fields=fields, vlan=vlan)
+def _read_ethernet(batch: RecordBatch) -> _Result:
+    """Parse usual packets at once, and read the others step by step."""
+    columns = HeaderColumns.empty(len(batch))
+    parsed, count = native_packets.parse_headers(batch.data, batch.offset, batch.captured, None, columns.columns())
+    vlan = np.full(len(batch), -1, np.int32)
+    if count == len(batch):
+        return None, columns, vlan, Counter(), Counter()
+    others = np.flatnonzero(~parsed)
+    kept, other_columns, other_vlan, skipped, notes = _read(Cursor.of(batch, others), 0)
+    rows = others if kept is None else others[kept]
+    columns.assign(rows, other_columns)
+    vlan[rows], parsed[rows] = other_vlan, True
+    if not skipped:
+        return None, columns, vlan, skipped, notes
+    *compact, vlan = native_packets.compact_columns([*columns.columns(), vlan], parsed)
+    return np.flatnonzero(parsed), HeaderColumns(*compact), vlan, skipped, notes
 
 
-def _any(rows: Cursor, levels: int) -> _Found:
-    """What is found step by step, whatever the link layers, with so many tunnels inside each other entered."""
-    walk(rows)
-    skipped = _skipped(rows)
-    keep = np.flatnonzero(rows.reason == OK) if skipped else None
-    ip = rows if keep is None else rows.some(keep)
-    fields = internet(ip, levels=levels)
+def _read(cursor: Cursor, levels: int) -> _Result:
+    """Read headers step by step, behind any link layer, with so many levels of tunnels."""
+    walk_link_layers(cursor)
+    skipped = _skipped(cursor)
+    kept = np.flatnonzero(cursor.reason == OK) if skipped else None
+    ip = cursor if kept is None else cursor.take(kept)
+    columns = read_ip(ip, levels=levels)
     vlan = ip.vlan
     bad = _skipped(ip)
     if bad:
         good = np.flatnonzero(ip.reason == OK)
-        fields, vlan = fields.some(good), vlan.take(good)
-        keep = good if keep is None else keep[good]
-    notes = rows.notes if ip is rows else rows.notes + ip.notes
-    return _Found(keep, fields, vlan, skipped + bad, notes)
+        columns, vlan = columns.take(good), vlan.take(good)
+        kept = good if kept is None else kept[good]
+    return kept, columns, vlan, skipped + bad, cursor.notes if ip is cursor else cursor.notes + ip.notes
 
 
-def _skipped(rows: Cursor) -> Counter[str]:
-    """Rows that are no IP packet, by reason."""
-    skipped: Counter[str] = Counter()
-    if rows.reason.any():
-        for number, count in rows.unread.items():
-            skipped[f"link type {number} is not read"] += count
-        count_of = np.bincount(rows.reason).tolist()
-        for reason, text in REASONS.items():
-            if reason < len(count_of) and count_of[reason]:
-                skipped[text] += count_of[reason]
-    return skipped
+def _skipped(cursor: Cursor) -> Counter[str]:
+    """Count the rows that are not IP packets by reason."""
+    counts = dict(enumerate(np.bincount(cursor.reason).tolist()))
+    skipped = Counter({f"link type {number} is not read": count for number, count in cursor.unread.items()})
+    return +(skipped + Counter({text: counts.get(reason, 0) for reason, text in REASONS.items()}))

@@ -1,4 +1,4 @@
-"""IP and its transport: what the headers of each packet say, and what is inside a tunnel."""
+"""IP and transport headers, and the packets inside tunnels."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from netgen.capture.layers.cursor import (
     Cursor,
     HeaderColumns,
 )
-from netgen.capture.layers.fingerprint import WORDS, fingerprint, transport_words
-from netgen.capture.layers.links import walk
+from netgen.capture.layers.fingerprint import fingerprint, transport_words
+from netgen.capture.layers.links import walk_link_layers
 from netgen.capture.native.packets import parse_headers
 
-#: IPv6 extension headers followed before giving up.
+#: IPv6 extension headers in a packet, at most.
 MAX_EXTENSIONS = 8
 
-# extension headers of IPv6; what may be inside a packet whose length is left to the network card
 _EXTENSIONS = protocol_mask(
     headers.PROTOCOL_HOP_BY_HOP,
     headers.PROTOCOL_ROUTING,
@@ -32,201 +31,194 @@ _EXTENSIONS = protocol_mask(
     headers.PROTOCOL_AH,
     headers.PROTOCOL_DESTINATION,
 )
+#: What an IPv6 packet may carry that leaves its length to the network card.
 _OFFLOADED = protocol_mask(headers.PROTOCOL_HOP_BY_HOP, headers.PROTOCOL_TCP, headers.PROTOCOL_UDP)
 
 
-def internet(rows: Cursor, *, levels: int = 0) -> HeaderColumns:
-    """What IP and transport say at each of some rows.
+def read_ip(cursor: Cursor, *, levels: int = 0) -> HeaderColumns:
+    """Read the IP and transport headers of all rows.
 
     Parameters
     ----------
-    rows : Rows
-        Each at a header of IP. Those that are no good get their `reason`, those replaced by a packet
-        inside another its `vlan`.
+    cursor : Cursor
+        Each row at an IP header. Bad rows get a `reason`, rows replaced by a packet inside them its `vlan`.
     levels : int
-        Tunnels inside each other that are entered.
+        Levels of tunnels to enter.
 
     Returns
     -------
-    Fields
-        Columns of shape (rows,), of no meaning for rows with a `reason`.
+    HeaderColumns
+        Of no meaning for rows with a `reason`.
     """
-    fields = HeaderColumns.empty(len(rows))
-    done, _ = parse_headers(rows.data, rows.at, rows.end - rows.at, rows.kind, fields.columns())
-    rest = np.flatnonzero(~done)
-    if rest.size:
-        part = rows.some(rest)
+    columns = HeaderColumns.empty(len(cursor))
+    captured = cursor.end - cursor.at
+    parsed, _ = parse_headers(cursor.data, cursor.at, captured, cursor.kind, columns.columns())
+    others = np.flatnonzero(~parsed)
+    if others.size:
+        part = cursor.take(others)
         start = part.at.copy()
-        found = stepwise(part)
+        part_columns = read_stepwise(part)
         if levels:
-            _enter(part, found, start, levels)
-        _put(rows, fields, rest, part, found)
-    tunnelled = np.flatnonzero(done & tunnels.by_port(fields)) if levels else rest[:0]
+            _decapsulate(part, part_columns, start, levels)
+        _assign(cursor, columns, others, part, part_columns)
+    tunnelled = np.flatnonzero(parsed & tunnels.has_tunnel_port(columns)) if levels else others[:0]
     if tunnelled.size:
-        part, found = rows.some(tunnelled), fields.some(tunnelled)
+        part, part_columns = cursor.take(tunnelled), columns.take(tunnelled)
         start = part.at
-        part.end = np.minimum(part.end, start + found.size)
-        part.at = found.payload_at - headers.UDP.itemsize
-        _enter(part, found, start, levels)
-        _put(rows, fields, tunnelled, part, found)
-    return fields
+        part.end = np.minimum(part.end, start + part_columns.size)
+        part.at = part_columns.payload_at - headers.UDP.itemsize
+        _decapsulate(part, part_columns, start, levels)
+        _assign(cursor, columns, tunnelled, part, part_columns)
+    return columns
 
 
-def _put(rows: Cursor, fields: HeaderColumns, here: np.ndarray, part: Cursor, found: HeaderColumns) -> None:
-    """Put what was found at some rows, taken apart on their own, back among the others."""
-    fields.put(here, found)
-    rows.reason[here], rows.vlan[here] = part.reason, part.vlan
-    rows.notes += part.notes
+def _assign(
+    cursor: Cursor, columns: HeaderColumns, rows: np.ndarray, part: Cursor, part_columns: HeaderColumns
+) -> None:
+    """Write the results of some rows, read on their own, back to the whole."""
+    columns.assign(rows, part_columns)
+    cursor.reason[rows], cursor.vlan[rows] = part.reason, part.vlan
+    cursor.notes += part.notes
 
 
-def _enter(rows: Cursor, fields: HeaderColumns, start: np.ndarray, levels: int) -> None:
-    """Replace packets by those inside them; they stand at what IP carries, and their IP headers at `start`."""
-    rows.wire_end = np.minimum(rows.wire_end, start + fields.size)
-    for name, here, inside in tunnels.inside(rows, fields):
-        walk(inside)
-        ip = np.flatnonzero(inside.reason == OK)
-        inside = inside.some(ip)
+def _decapsulate(cursor: Cursor, columns: HeaderColumns, start: np.ndarray, levels: int) -> None:
+    """Replace packets by those inside; rows are behind their IP header, which began at `start`."""
+    cursor.wire_end = np.minimum(cursor.wire_end, start + columns.size)
+    for name, rows, inside in tunnels.open_tunnels(cursor, columns):
+        walk_link_layers(inside)
+        is_ip = np.flatnonzero(inside.reason == OK)
+        inside = inside.take(is_ip)
         room = inside.wire_end - inside.at
-        found = internet(inside, levels=levels - 1)
-        # a packet that claims to be longer than what is around it is none
-        good = np.flatnonzero((inside.reason == OK) & (found.size <= room))
-        replaced = here[ip[good]]
-        fields.put(replaced, found.some(good))
-        rows.vlan[replaced] = inside.vlan[good]
-        rows.notes += inside.notes
-        rows.notes[f"inside {name}"] += len(good)
-        rows.notes[f"{name} without an IP packet inside"] += len(here) - len(good)
+        inside_columns = read_ip(inside, levels=levels - 1)
+        # a packet that claims to be longer than the one around it is not a packet
+        good = np.flatnonzero((inside.reason == OK) & (inside_columns.size <= room))
+        replaced = rows[is_ip[good]]
+        columns.assign(replaced, inside_columns.take(good))
+        cursor.vlan[replaced] = inside.vlan[good]
+        cursor.notes += inside.notes
+        cursor.notes[f"inside {name}"] += len(good)
+        cursor.notes[f"{name} without an IP packet inside"] += len(rows) - len(good)
 
 
-def stepwise(rows: Cursor) -> HeaderColumns:
-    """The same as `internet`, for any packet, header by header; tunnels are not entered.
+def read_stepwise(cursor: Cursor) -> HeaderColumns:
+    """Read the headers of any packets, one header after the other, without entering tunnels.
 
-    Afterwards rows without a `reason` stand at what IP carries, and end where it does.
+    Afterwards rows without a `reason` are behind their IP header, and end where IP does.
     """
-    fields = HeaderColumns.zeros(len(rows))
-    identification = np.zeros(len(rows), np.uint32)
-    _ipv4(rows, fields, identification)
-    _ipv6(rows, fields, identification)
-    _transport(rows, fields)
-    there = np.flatnonzero((rows.reason == OK) & (fields.fragment != LATER_FRAGMENT))
-    words = np.zeros((WORDS, len(rows)), np.uint32)
-    words[:, there] = transport_words(rows.data, rows.at[there], rows.end[there], fields.protocol[there])
-    fields.fingerprint = fingerprint(identification, list(words), fields.protocol, fields.size)
-    return fields
+    columns = HeaderColumns.zeros(len(cursor))
+    identification = np.zeros(len(cursor), np.uint32)
+    _read_ipv4(cursor, columns, identification)
+    _read_ipv6(cursor, columns, identification)
+    _read_transport(cursor, columns)
+    has_transport = (cursor.reason == OK) & (columns.fragment != LATER_FRAGMENT)
+    words = transport_words(cursor.data, cursor.at, np.where(has_transport, cursor.end, 0), columns.protocol)
+    columns.fingerprint = fingerprint(identification, words, columns.protocol, columns.size)
+    return columns
 
 
-def _ipv4(rows: Cursor, fields: HeaderColumns, identification: np.ndarray) -> None:
-    here, head = rows.head(np.flatnonzero(rows.kind == headers.ETHERTYPE_IPV4), headers.IPV4, move=False)
-    at = rows.at[here]
-    header = (head["version_ihl"] & 15).astype(np.int64) * 4
-    length = head["length"].astype(np.int64)
-    # a length of 0 is left to the network card (segmentation offload): take what was on the wire
-    unknown = length == 0
-    if unknown.any():
-        length = np.where(unknown, rows.wire_end[here] - at, length)
-    rows.reason[here[at + header > rows.end[here]]] = CUT
-    rows.reason[here[(head["version_ihl"] >> 4 != 4) | (header < headers.IPV4.itemsize) | (length < header)]] = BAD_IP
-    rows.notes["IP length 0 (offload)"] += int(np.count_nonzero(unknown & (rows.reason[here] == OK)))
-    fields.version[here] = 4
-    fields.size[here] = length
-    fields.protocol[here] = head["protocol"]
-    fields.src_low[here] = head["src"]
-    fields.dst_low[here] = head["dst"]
-    place = head["fragment"].astype(np.uint32)
-    # offset, and the bit that says that more follow
-    kind = np.where(place & 0x1FFF, LATER_FRAGMENT, np.where(place & 0x2000, FIRST_FRAGMENT, UNFRAGMENTED))
-    fields.fragment[here] = kind
-    fields.fragment_id[here] = np.where(kind == UNFRAGMENTED, 0, head["id"])
-    identification[here] = head["id"] | (place & 0x1FFF) << np.uint32(16)
-    rows.at[here] = at + header
-    rows.end[here] = np.minimum(rows.end[here], at + length)  # what follows is padding
+def _read_ipv4(cursor: Cursor, columns: HeaderColumns, identification: np.ndarray) -> None:
+    rows = np.flatnonzero(cursor.kind == headers.ETHERTYPE_IPV4)
+    rows, header = cursor.read_header(rows, headers.IPV4, advance=False)
+    at = cursor.at[rows]
+    header_size = (header["version_ihl"] & 15).astype(np.int64) * 4
+    # a length of 0 is left to the network card (segmentation offload): take the bytes on the wire
+    offloaded = header["length"] == 0
+    length = np.where(offloaded, cursor.wire_end[rows] - at, header["length"])
+    cursor.reason[rows[at + header_size > cursor.end[rows]]] = CUT
+    bad = (header["version_ihl"] >> 4 != 4) | (header_size < headers.IPV4.itemsize) | (length < header_size)
+    cursor.reason[rows[bad]] = BAD_IP
+    _note_offload(cursor, rows[offloaded])
+    columns.version[rows] = 4
+    columns.size[rows] = length
+    columns.protocol[rows] = header["protocol"]
+    columns.src_low[rows] = header["src"]
+    columns.dst_low[rows] = header["dst"]
+    # offset, and the bit that says that more fragments follow
+    field = header["fragment"].astype(np.uint32)
+    fragment = np.where(field & 0x1FFF, LATER_FRAGMENT, np.where(field & 0x2000, FIRST_FRAGMENT, UNFRAGMENTED))
+    columns.fragment[rows] = fragment
+    columns.fragment_id[rows] = np.where(fragment == UNFRAGMENTED, 0, header["id"])
+    identification[rows] = header["id"] | (field & 0x1FFF) << np.uint32(16)
+    cursor.at[rows] = at + header_size
+    cursor.end[rows] = np.minimum(cursor.end[rows], at + length)  # padding follows
 
 
-def _ipv6(rows: Cursor, fields: HeaderColumns, identification: np.ndarray) -> None:
-    here, head = rows.head(np.flatnonzero(rows.kind == headers.ETHERTYPE_IPV6), headers.IPV6)
-    if not here.size:
-        return
-    at = rows.at[here]
-    length = head["length"].astype(np.int64)
+def _read_ipv6(cursor: Cursor, columns: HeaderColumns, identification: np.ndarray) -> None:
+    rows, header = cursor.read_header(np.flatnonzero(cursor.kind == headers.ETHERTYPE_IPV6), headers.IPV6)
+    at = cursor.at[rows]
     # a jumbogram (RFC 2675), or left to the network card
-    unknown = (length == 0) & _OFFLOADED[head["next"]]
-    if unknown.any():
-        length = np.where(unknown, rows.wire_end[here] - at, length)
-    rows.reason[here[head["version_class_flow"] >> 28 != 6]] = BAD_IP
-    rows.notes["IP length 0 (offload)"] += int(np.count_nonzero(unknown & (rows.reason[here] == OK)))
-    fields.version[here] = 6
-    fields.size[here] = length + headers.IPV6.itemsize
-    fields.protocol[here] = head["next"]
+    offloaded = (header["length"] == 0) & _OFFLOADED[header["next"]]
+    length = np.where(offloaded, cursor.wire_end[rows] - at, header["length"])
+    cursor.reason[rows[header["version_class_flow"] >> 28 != 6]] = BAD_IP
+    _note_offload(cursor, rows[offloaded])
+    columns.version[rows] = 6
+    columns.size[rows] = length + headers.IPV6.itemsize
+    columns.protocol[rows] = header["next"]
     for side in ("src", "dst"):
-        high, low = np.ascontiguousarray(head[side]).view(">u8").reshape(-1, 2).T
-        getattr(fields, f"{side}_high")[here] = high
-        getattr(fields, f"{side}_low")[here] = low
-    rows.end[here] = np.minimum(rows.end[here], at + length)
+        halves = np.ascontiguousarray(header[side]).view(">u8").reshape(-1, 2)
+        getattr(columns, f"{side}_high")[rows], getattr(columns, f"{side}_low")[rows] = halves.T
+    cursor.end[rows] = np.minimum(cursor.end[rows], at + length)
     for _ in range(MAX_EXTENSIONS):
-        here = here[_extended(rows, fields, here)]
-        if not here.size:
+        rows = rows[_has_extension(cursor, columns, rows)]
+        if not rows.size:
             return
-        here, head = rows.head(here, headers.IPV6_EXTENSION, move=False)
-        kind = fields.protocol[here]
-        units = head["length"].astype(np.int64)
-        step = np.where(kind == headers.PROTOCOL_AH, (units + 2) * 4, (units + 1) * 8)
-        fragment = kind == headers.PROTOCOL_FRAGMENT
-        place = head["fragment"]
-        found = np.where(place >> 3, LATER_FRAGMENT, np.where(place & 1, FIRST_FRAGMENT, UNFRAGMENTED))
-        fields.fragment[here] = np.where(fragment, found, fields.fragment[here])
-        fields.fragment_id[here] = np.where(fragment & (found != UNFRAGMENTED), head["id"], fields.fragment_id[here])
-        identification[here] = np.where(fragment, head["id"] ^ (place >> 3), identification[here])
-        rows.at[here] += np.where(fragment, 8, step)
-        fields.protocol[here] = head["next"]
-        rows.reason[here[rows.at[here] > rows.end[here]]] = CUT
-    rows.reason[here[_extended(rows, fields, here)]] = BAD_IP
+        rows, header = cursor.read_header(rows, headers.IPV6_EXTENSION, advance=False)
+        kind, units = columns.protocol[rows], header["length"].astype(np.int64)
+        size = np.where(kind == headers.PROTOCOL_AH, (units + 2) * 4, (units + 1) * 8)
+        is_fragment, offset = kind == headers.PROTOCOL_FRAGMENT, header["fragment"] >> 3
+        fragment = np.where(offset, LATER_FRAGMENT, np.where(header["fragment"] & 1, FIRST_FRAGMENT, UNFRAGMENTED))
+        numbered = rows[is_fragment & (fragment != UNFRAGMENTED)]
+        columns.fragment[rows[is_fragment]] = fragment[is_fragment]
+        columns.fragment_id[numbered] = header["id"][is_fragment & (fragment != UNFRAGMENTED)]
+        identification[rows[is_fragment]] = (header["id"] ^ offset)[is_fragment]
+        cursor.at[rows] += np.where(is_fragment, 8, size)
+        columns.protocol[rows] = header["next"]
+        cursor.reason[rows[cursor.at[rows] > cursor.end[rows]]] = CUT
+    cursor.reason[rows[_has_extension(cursor, columns, rows)]] = BAD_IP
 
 
-def _extended(rows: Cursor, fields: HeaderColumns, here: np.ndarray) -> np.ndarray:
-    """At which of some rows an extension header of IPv6 is next."""
-    more = _EXTENSIONS[fields.protocol[here]] & (fields.fragment[here] != LATER_FRAGMENT)
-    found: np.ndarray = more & (rows.reason[here] == OK)
-    return found
+def _note_offload(cursor: Cursor, rows: np.ndarray) -> None:
+    cursor.notes["IP length 0 (offload)"] += int(np.count_nonzero(cursor.reason[rows] == OK))
 
 
-def _transport(rows: Cursor, fields: HeaderColumns) -> None:
-    good = rows.reason == OK
-    later = fields.fragment == LATER_FRAGMENT
-    ported = headers.HAS_PORTS[fields.protocol]
-    if later.any():
-        rows.notes["later fragments"] += int((good & later).sum())
-        fields.src_port[later] = fields.dst_port[later] = -1
-        good &= ~later
-    here, head = rows.head(np.flatnonzero(good & ported), headers.PORTS, move=False)
-    if here.size:
-        fields.src_port[here] = head["src_port"]
-        fields.dst_port[here] = head["dst_port"]
-        protocol = fields.protocol[here]
-        _udp(rows, fields, here[protocol == headers.PROTOCOL_UDP])
-        _tcp(rows, fields, here[protocol == headers.PROTOCOL_TCP])
-    # ICMP counts in IPv4, ICMPv6 in IPv6 only
-    v4 = fields.version == 4
-    icmp = fields.protocol == np.where(v4, headers.PROTOCOL_ICMP, headers.PROTOCOL_ICMPV6)
-    here = np.flatnonzero(good & icmp & (rows.at + headers.ICMP.itemsize <= rows.end))
-    if here.size:
-        head = gather(rows.data, rows.at[here], headers.ICMP)
-        echo = np.where(v4[here], (head["type"] & 0xF7) == 0, (head["type"] & 0xFE) == 128)
-        fields.src_port[here[echo]] = fields.dst_port[here[echo]] = head["id"][echo]
+def _has_extension(cursor: Cursor, columns: HeaderColumns, rows: np.ndarray) -> np.ndarray:
+    """Return which of some rows are at an IPv6 extension header."""
+    is_extension = _EXTENSIONS[columns.protocol[rows]] & (columns.fragment[rows] != LATER_FRAGMENT)
+    return is_extension & (cursor.reason[rows] == OK)
 
 
-def _udp(rows: Cursor, fields: HeaderColumns, here: np.ndarray) -> None:
-    at = rows.at[here] + headers.UDP.itemsize
-    fields.payload_at[here] = at
-    fields.payload_length[here] = np.maximum(rows.end[here] - at, 0)
+def _read_transport(cursor: Cursor, columns: HeaderColumns) -> None:
+    good = cursor.reason == OK
+    is_later = columns.fragment == LATER_FRAGMENT
+    cursor.notes["later fragments"] += int((good & is_later).sum())
+    columns.src_port[is_later] = columns.dst_port[is_later] = -1
+    good &= ~is_later
+    rows = np.flatnonzero(good & headers.HAS_PORTS[columns.protocol])
+    rows, header = cursor.read_header(rows, headers.PORTS, advance=False)
+    columns.src_port[rows], columns.dst_port[rows] = header["src_port"], header["dst_port"]
+    protocol = columns.protocol[rows]
+    udp = rows[protocol == headers.PROTOCOL_UDP]
+    _set_payload(cursor, columns, udp, cursor.at[udp] + headers.UDP.itemsize)
+    _read_tcp(cursor, columns, rows[protocol == headers.PROTOCOL_TCP])
+    # ICMP counts in IPv4 only, ICMPv6 in IPv6 only
+    is_v4 = columns.version == 4
+    is_icmp = columns.protocol == np.where(is_v4, headers.PROTOCOL_ICMP, headers.PROTOCOL_ICMPV6)
+    rows = np.flatnonzero(good & is_icmp & (cursor.at + headers.ICMP.itemsize <= cursor.end))
+    header = gather(cursor.data, cursor.at[rows], headers.ICMP)
+    is_echo = np.where(is_v4[rows], (header["type"] & 0xF7) == 0, (header["type"] & 0xFE) == 128)
+    echo = rows[is_echo]
+    columns.src_port[echo] = columns.dst_port[echo] = header["id"][is_echo]
 
 
-def _tcp(rows: Cursor, fields: HeaderColumns, here: np.ndarray) -> None:
-    whole = rows.at[here] + headers.TCP_START.itemsize <= rows.end[here]
-    rows.notes["TCP without its flags"] += int((~whole).sum())
-    here = here[whole]
-    head = gather(rows.data, rows.at[here], headers.TCP_START)
-    fields.flags[here] = head["flags"]
-    fields.seq[here] = head["seq"]
-    at = rows.at[here] + (head["offset"] >> 4).astype(np.int64) * 4
-    fields.payload_at[here] = at
-    fields.payload_length[here] = np.maximum(rows.end[here] - at, 0)
+def _read_tcp(cursor: Cursor, columns: HeaderColumns, rows: np.ndarray) -> None:
+    complete = cursor.at[rows] + headers.TCP_START.itemsize <= cursor.end[rows]
+    cursor.notes["TCP without its flags"] += int((~complete).sum())
+    rows = rows[complete]
+    header = gather(cursor.data, cursor.at[rows], headers.TCP_START)
+    columns.flags[rows], columns.seq[rows] = header["flags"], header["seq"]
+    _set_payload(cursor, columns, rows, cursor.at[rows] + (header["offset"] >> 4).astype(np.int64) * 4)
+
+
+def _set_payload(cursor: Cursor, columns: HeaderColumns, rows: np.ndarray, at: np.ndarray) -> None:
+    columns.payload_at[rows] = at
+    columns.payload_length[rows] = np.maximum(cursor.end[rows] - at, 0)

@@ -1,4 +1,4 @@
-"""IEEE 802.11 frames, and what monitor mode puts before them."""
+"""IEEE 802.11 frames, and the headers that monitor mode puts before them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROTECTED, _ORDER = 0x4000, 0x8000
 _LATER_FRAGMENT = 0x000F  # of the sequence control
 _AGGREGATE = 0x0080  # of the QoS control
 
-# radiotap: bits of the presence word, and of the field of flags
+# radiotap: bits of the presence word, and of the flags field
 _HAS_TIME, _HAS_FLAGS, _HAS_MORE = 1 << 0, 1 << 1, 1 << 31
 _FCS, _PADDED = 0x10, 0x20
 _FCS_SIZE = 4
@@ -30,76 +30,71 @@ _AVS_MAGIC = 0x80211000
 _WORD = np.dtype("<u4")
 
 
-def wlan(rows: Cursor, here: np.ndarray, *, padded: bool = False) -> None:
-    """Data frames, to their LLC header; management, control and empty frames carry no IP.
+def wlan(cursor: Cursor, rows: np.ndarray, *, padded: bool = False) -> None:
+    """Read data frames up to LLC; management, control and empty frames carry no IP.
 
     Parameters
     ----------
-    rows : Rows
-        Rows of a chunk.
-    here : ndarray of int64
-        Those at an 802.11 header.
+    cursor : Cursor
+        Rows of a batch.
+    rows : ndarray of int64
+        The rows at an 802.11 header.
     padded : bool
         Whether the header is padded to a multiple of 4 bytes.
     """
-    here, head = rows.head(here, headers.WLAN_QOS, move=False)  # control frames have little more
-    control = head["control"]
-    here = here[(control & (_TYPE | _EMPTY)) == _DATA]
-    here, head = rows.head(here, headers.WLAN, move=False)
-    control = head["control"].astype(np.uint16)
-    encrypted = (control & _PROTECTED) != 0
-    rows.reason[here[encrypted]] = ENCRYPTED
-    going = ~encrypted & ((head["sequence"] & _LATER_FRAGMENT) == 0)
-    here, control = here[going], control[going]
-    qos = (control & _QOS) != 0
-    rows.skip(here, headers.WLAN.itemsize + 6 * ((control & _FOUR_ADDRESSES) == _FOUR_ADDRESSES))
-    with_qos, quality = rows.head(here[qos], headers.WLAN_QOS)
-    aggregate = with_qos[(quality["control"] & _AGGREGATE) != 0]
-    # HT control
-    rows.skip(here[qos & ((control & _ORDER) != 0)], 4)
-    if padded:
-        # every part of the header has an even length
-        rows.skip(here[qos ^ ((control & _FOUR_ADDRESSES) == _FOUR_ADDRESSES)], 2)
-    rows.notes["802.11 aggregate, first packet read"] += len(aggregate)
-    rows.skip(aggregate, headers.ETHERNET.itemsize)  # addresses and length of the first part
-    rows.expect(here, LLC)
+    rows, header = cursor.read_header(rows, headers.WLAN_QOS, advance=False)  # control frames have little more
+    rows = rows[(header["control"] & (_TYPE | _EMPTY)) == _DATA]
+    rows, header = cursor.read_header(rows, headers.WLAN, advance=False)
+    control = header["control"].astype(np.uint16)
+    is_encrypted = (control & _PROTECTED) != 0
+    cursor.reason[rows[is_encrypted]] = ENCRYPTED
+    readable = ~is_encrypted & ((header["sequence"] & _LATER_FRAGMENT) == 0)
+    rows, control = rows[readable], control[readable]
+    has_qos = (control & _QOS) != 0
+    has_fourth = (control & _FOUR_ADDRESSES) == _FOUR_ADDRESSES
+    cursor.advance(rows, headers.WLAN.itemsize + 6 * has_fourth)
+    with_qos, qos = cursor.read_header(rows[has_qos], headers.WLAN_QOS)
+    aggregate = with_qos[(qos["control"] & _AGGREGATE) != 0]
+    cursor.advance(rows[has_qos & ((control & _ORDER) != 0)], 4)  # HT control
+    if padded:  # each part of the header has an even length
+        cursor.advance(rows[has_qos ^ has_fourth], 2)
+    cursor.notes["802.11 aggregate, first packet read"] += len(aggregate)
+    cursor.advance(aggregate, headers.ETHERNET.itemsize)  # addresses and length of the first part
+    cursor.set_next(rows, LLC)
 
 
-def radiotap(rows: Cursor, here: np.ndarray) -> None:
-    """A radiotap header, of whose fields only the flags count: padding, frame check sequence."""
-    here, head = rows.head(here, headers.RADIOTAP, move=False)
-    good = (head["version"] == 0) & (head["length"] >= headers.RADIOTAP.itemsize)
-    here, head = here[good], head[good]
-    present, length = head["present"].astype(np.uint32), head["length"].astype(np.int64)
-    start = rows.at[here]
-    stop = np.minimum(start + length, rows.end[here])
-    behind = start + headers.RADIOTAP.itemsize
-    more = np.flatnonzero(present & _HAS_MORE)
+def radiotap(cursor: Cursor, rows: np.ndarray) -> None:
+    """Read a radiotap header; of its fields only the flags count: padding, frame check sequence."""
+    rows, header = cursor.read_header(rows, headers.RADIOTAP, advance=False)
+    good = (header["version"] == 0) & (header["length"] >= headers.RADIOTAP.itemsize)
+    rows, header = rows[good], header[good]
+    present, length = header["present"].astype(np.uint32), header["length"].astype(np.int64)
+    start = cursor.at[rows]
+    stop = np.minimum(start + length, cursor.end[rows])
+    at = start + headers.RADIOTAP.itemsize
+    unfinished = np.flatnonzero(present & _HAS_MORE)
     for _ in range(MAX_WORDS):
-        more = more[behind[more] + _WORD.itemsize <= stop[more]]
-        if not more.size:
-            break
-        word = gather(rows.data, behind[more], _WORD)
-        behind[more] += _WORD.itemsize
-        more = more[(word & _HAS_MORE) != 0]
-    # the time, if there, comes before the flags, aligned to its 8 bytes
-    behind += np.where(present & _HAS_TIME, -(behind - start) % 8 + 8, 0)
-    flagged = np.flatnonzero(((present & _HAS_FLAGS) != 0) & (behind < stop))
-    flags = np.zeros(len(here), np.uint8)
-    flags[flagged] = rows.data[behind[flagged]]
-    rows.skip(here, length)
-    rows.trim(here[(flags & _FCS) != 0], _FCS_SIZE)
-    padded = (flags & _PADDED) != 0
-    rows.expect(here, LINK + headers.LINKTYPE_WLAN)
-    if padded.any():
-        rows.expect(here[padded], NONE)
-        wlan(rows, here[padded], padded=True)
+        unfinished = unfinished[at[unfinished] + _WORD.itemsize <= stop[unfinished]]
+        word = gather(cursor.data, at[unfinished], _WORD)
+        at[unfinished] += _WORD.itemsize
+        unfinished = unfinished[(word & _HAS_MORE) != 0]
+    # a time stamp may precede the flags, aligned to its 8 bytes
+    at += np.where(present & _HAS_TIME, -(at - start) % 8 + 8, 0)
+    flagged = np.flatnonzero(((present & _HAS_FLAGS) != 0) & (at < stop))
+    flags = np.zeros(len(rows), np.uint8)
+    flags[flagged] = cursor.data[at[flagged]]
+    cursor.advance(rows, length)
+    cursor.trim(rows[(flags & _FCS) != 0], _FCS_SIZE)
+    cursor.set_next(rows, LINK + headers.LINKTYPE_WLAN)
+    padded = rows[(flags & _PADDED) != 0]
+    cursor.set_next(padded, NONE)
+    wlan(cursor, padded, padded=True)
 
 
-def prism(rows: Cursor, here: np.ndarray) -> None:
-    """A Prism header, of fixed size; some drivers write an AVS header under its link type."""
-    here, head = rows.head(here, headers.AVS, move=False)
-    avs = (head["version"] & 0xFFFFF000) == _AVS_MAGIC
-    rows.expect(here[avs], LINK + headers.LINKTYPE_AVS)
-    rows.skip(here[~avs], _PRISM_SIZE)
-    rows.expect(here[~avs], LINK + headers.LINKTYPE_WLAN)
+def prism(cursor: Cursor, rows: np.ndarray) -> None:
+    """Read a Prism header, of fixed size; some drivers write an AVS header under its link type."""
+    rows, header = cursor.read_header(rows, headers.AVS, advance=False)
+    is_avs = (header["version"] & 0xFFFFF000) == _AVS_MAGIC
+    cursor.set_next(rows[is_avs], LINK + headers.LINKTYPE_AVS)
+    cursor.advance(rows[~is_avs], _PRISM_SIZE)
+    cursor.set_next(rows[~is_avs], LINK + headers.LINKTYPE_WLAN)

@@ -37,12 +37,7 @@ def uniform(bits: Words) -> NDArray[np.float64]:
 
 
 def flow_keys(seed: int, number: NDArray[np.int64], occurrence: NDArray[np.int64]) -> Words:
-    """Return a key for each flow, from the seed, the flow's number and how often that number came before.
-
-    Returns
-    -------
-    ndarray of uint64, shape (flows,)
-    """
+    """Return a key for each flow, from the seed, the flow's number and how often that number came before."""
     root = np.full(len(number), seed % 2**64, dtype=np.uint64)
     return random_bits(random_bits(root, 1, number), 2, occurrence)
 

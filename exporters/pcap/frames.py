@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from netgen.capture.headers import PROTOCOL_IGMP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 from netgen.exporters.pcap.addresses import Addresses
 from netgen.exporters.pcap.counter_rng import Words, random_bits
-from netgen.exporters.pcap.packets import ECHO_PROTOCOLS, SYN_WINDOW, TCP_HEADERS, Bools, Ints, Packets
+from netgen.exporters.pcap.packets import (
+    ECHO_PROTOCOLS,
+    SYN_WINDOW,
+    TCP_HEADERS,
+    Bools,
+    Ints,
+    Packets,
+    cumsum_in_runs,
+    run_starts,
+)
 from netgen.exporters.pcap.plan import Plan
 
 #: `kind` is a sum of the flags below; `flow` a row of `Endpoints`.
@@ -97,25 +106,24 @@ def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, endpoints: 
     ndarray of FRAME, shape (packets,)
     """
     flow, up = packets.flow, packets.up
-    tcp = tcp_fields(plan, packets)
     out = np.zeros(len(packets), FRAME)
+    scaled, first_seq = fill_tcp_fields(plan, packets, out)
     out["time_ns"] = start_ns[flow] + packets.offset_ns
     out["flow"] = rows[flow]
     out["size"], out["headers"], out["flags"] = packets.size, packets.headers, packets.flags
-    out["ack"], out["window"], out["stamp"], out["echo"] = tcp.ack, tcp.window, tcp.stamp, tcp.echo
     number = np.zeros(len(flow), dtype=np.int64)  # packets of the same flow and direction before this one
     for side in (up, ~up):
-        number[side] = _rank_in_run(flow[side])
+        number[side] = np.arange(side.sum()) - run_starts(flow[side])
     out["id"] = _bits_of_both_sides(plan.keys, _ID, 16)[flow, np.where(up, 0, 1)] + number & 0xFFFF
     echo, igmp = ECHO_PROTOCOLS[plan.protocol], plan.protocol == PROTOCOL_IGMP
-    out["seq"] = np.where(echo[flow], number + 1 & 0xFFFF, tcp.seq)
+    out["seq"] = np.where(echo[flow], number + 1 & 0xFFFF, out["seq"])
     out["seq"] = np.where(igmp[flow], endpoints.where.server[out["flow"]] & 0xFFFF, out["seq"])
     kind = np.where(plan.tcp, TCP, 0) | np.where(plan.ip_overhead > 0, V6, 0)
     kind |= np.where(echo, ECHO, 0) | np.where(igmp, IGMP, 0)
-    kind |= np.where(plan.has_timestamps, TIMESTAMPS, 0) | np.where(tcp.scaled, SCALED, 0)
+    kind |= np.where(plan.has_timestamps, TIMESTAMPS, 0) | np.where(scaled, SCALED, 0)
     out["kind"] = kind.astype(np.uint8)[flow] | up
     used = np.unique(flow)
-    endpoints.first_seq[rows[used]] = tcp.first_seq[used]
+    endpoints.first_seq[rows[used]] = first_seq[used]
     payload = packets.size - packets.headers
     answers = np.flatnonzero(~up & (payload > 0))
     first_answer = np.full(len(plan), len(flow))
@@ -126,37 +134,32 @@ def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, endpoints: 
     return out
 
 
-@dataclasses.dataclass(frozen=True)
-class TcpFields:
-    """Header fields that depend on the packets before; int64 of shape (packets,) unless stated otherwise."""
-
-    seq: Ints  # modulo 2**32, as `ack`
-    ack: Ints
-    window: Ints  # value in the header, that is, before scaling
-    scaled: Bools  # (flows of the plan,): SYN and SYN-ACK both have room for the window scale option
-    first_seq: Ints  # (flows of the plan, 2): sequence number of the first payload byte, up and down
-    stamp: Ints  # TSval of RFC 7323, in milliseconds
-    echo: Ints  # TSecr of RFC 7323, in milliseconds
-
-
-def tcp_fields(plan: Plan, packets: Packets) -> TcpFields:
-    """Compute sequence numbers and all fields that depend on them.
+def fill_tcp_fields(plan: Plan, packets: Packets, out: NDArray[np.void]) -> tuple[Bools, Ints]:
+    """Fill in sequence numbers and the fields that depend on them; those of other protocols have no meaning.
 
     Parameters
     ----------
     plan : Plan
     packets : Packets
-        Whole flows, each in order of time. Fields of other protocols have no meaning.
+        Whole flows, each in order of time.
+    out : ndarray of FRAME, shape (packets,)
+        Gets `seq`, `ack`, `window` (before scaling), and `stamp` and `echo`, TSval and TSecr of RFC 7323 in ms.
+
+    Returns
+    -------
+    scaled : ndarray of bool, shape (flows of the plan,)
+        SYN and SYN-ACK both have room for the window scale option.
+    first_seq : ndarray of int64, shape (flows of the plan, 2)
+        Sequence number of the first payload byte, up and down.
     """
     flow, up = packets.flow, packets.up
-    begin = _run_starts(flow)
+    begin = run_starts(flow)
     syn, fin, reset = ((packets.flags & flag) > 0 for flag in (TCP_SYN, TCP_FIN, TCP_RST))
     payload = packets.size - packets.headers
     length = payload + syn + fin  # in sequence space
     sent = []  # by each side before this packet
-    for own in (up, ~up):
-        total = np.where(own, length, 0).cumsum() - np.where(own, length, 0)
-        sent.append(total - total[begin])
+    for own in (np.where(up, length, 0), np.where(up, 0, length)):
+        sent.append(cumsum_in_runs(own, begin) - own)
     first = _bits_of_both_sides(plan.keys, _ISN, 32)
     isn_up, isn_down = first[flow].T
     seq = np.where(up, sent[0] + isn_up, sent[1] + isn_down)
@@ -188,8 +191,9 @@ def tcp_fields(plan: Plan, packets: Packets) -> TcpFields:
     latest = [np.maximum.accumulate(np.where(side, index, -1)) for side in (~up, up)]
     heard = np.where(up, *latest)
     echo = np.where((heard >= begin) & ~(syn & up), stamp[heard], 0)
-    seq, ack, first, stamp, echo = (field & 0xFFFFFFFF for field in (seq, ack, first + 1, stamp, echo))
-    return TcpFields(seq, ack, window, scaled, first, stamp, echo)
+    for name, field in (("seq", seq), ("ack", ack), ("window", window), ("stamp", stamp), ("echo", echo)):
+        out[name] = field & 0xFFFFFFFF
+    return scaled, first + 1 & 0xFFFFFFFF
 
 
 def _bits_of_both_sides(keys: Words, stream: int, bits: int) -> Ints:
@@ -198,19 +202,8 @@ def _bits_of_both_sides(keys: Words, stream: int, bits: int) -> Ints:
     return (words & np.uint64((1 << bits) - 1)).astype(np.int64)
 
 
-def _run_starts(flow: Ints) -> Ints:
-    """Find where the run of equal flows begins that each packet is in, shape (packets,)."""
-    new = np.r_[True, flow[1:] != flow[:-1]][: len(flow)]
-    return np.maximum.accumulate(np.where(new, np.arange(len(flow)), 0))
-
-
-def _rank_in_run(flow: Ints) -> Ints:
-    """Count the packets before each one in its run of equal flows, shape (packets,)."""
-    return np.arange(len(flow)) - _run_starts(flow)
-
-
 def _max_in_flight(sent: Ints, length: Ints, receiver: Bools, begin: Ints) -> Ints:
-    """Find the most bytes that the flow's sender had sent to `receiver` without an acknowledgement, shape (packets,)."""
+    """Find the most bytes that were on the way to `receiver` without an acknowledgement in each packet's flow."""
     if not len(sent):
         return sent
     # within a flow `sent` only grows, so an offset for each flow makes one running maximum serve all
@@ -228,7 +221,6 @@ def _window_update_offset(flow: Ints, ack: Ints, bare: Bools) -> Ints:
 
     Such a packet with the same window would be a duplicate acknowledgement, the sign of a loss.
     """
-    begin = _run_starts(flow)
+    begin = run_starts(flow)
     repeated = bare & (begin < np.arange(len(flow))) & (ack == np.r_[0, ack][: len(flow)])
-    updates = repeated.cumsum()
-    return np.asarray((updates - updates[begin]) % WINDOW_UPDATES)
+    return cumsum_in_runs(repeated, begin) % WINDOW_UPDATES

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from netgen.capture.headers import TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN
 from netgen.capture.series.first_packets import count_packets
 from netgen.exporters.pcap.counter_rng import random_bits
-from netgen.exporters.pcap.packets import DOWN, MTU, TCP_HEADERS, UP, Bools, Ints, Packets
+from netgen.exporters.pcap.packets import DOWN, MTU, TCP_HEADERS, UP, Bools, Ints, Packets, cumsum_in_runs, run_starts
 from netgen.exporters.pcap.plan import Plan
 from netgen.exporters.pcap.sizes_and_times import (
     Sequence,
@@ -362,9 +362,5 @@ def _pauses(burst: Ints, start: Ints) -> Ints:
 
 def _answers(burst: Ints, start: Ints, up: Bools) -> Bools:
     """Find the packets with which the server begins to answer: the first of a burst, any of handshake and closing."""
-    if not len(burst):
-        return up
-    new = np.r_[True, (start[1:] != start[:-1]) | (burst[1:] != burst[:-1])]
-    down = np.cumsum(~up)
-    first: Bools = down - (down - ~up)[np.flatnonzero(new)][np.cumsum(new) - 1] == 1
+    first = cumsum_in_runs(~up, run_starts(start, burst)) == 1
     return np.asarray(~up & (first | (burst < 0) | (burst == _CLOSING)))

@@ -59,29 +59,31 @@ class Packets:
 
 
 def export_protocol(protocol: Ints, v6: Bools) -> Ints:
-    """Choose the IP protocol that each flow is written as, shape (flows,).
+    """Choose the IP protocol that each flow is written as from its own and from whether it is written over IPv6.
 
-    TCP, UDP, ICMP and IGMP are written as themselves, ICMP as that of the IP version, and all others as UDP.
-
-    Parameters
-    ----------
-    protocol : ndarray of int64, shape (flows,)
-        The flows' own protocols.
-    v6 : ndarray of bool, shape (flows,)
-        Whether a flow is written over IPv6, which has no IGMP.
+    TCP, UDP, ICMP and IGMP are written as themselves, ICMP as that of the IP version, and all others as UDP, as is
+    IGMP over IPv6. All arrays have shape (flows,).
     """
     kept = np.isin(protocol, (PROTOCOL_TCP, PROTOCOL_UDP)) | ((protocol == PROTOCOL_IGMP) & ~v6)
     icmp = np.where(v6, PROTOCOL_ICMPV6, PROTOCOL_ICMP)
     return np.where(kept, protocol, np.where(ECHO_PROTOCOLS[protocol], icmp, PROTOCOL_UDP))
 
 
-def nth_bin(count: Ints, n: int, *, from_end: bool = False) -> Ints:
-    """Find the bin of each flow's n-th packet (n from 1), or the number of bins if there are fewer packets.
+def run_starts(*columns: Ints) -> Ints:
+    """Find where the run of rows with equal values begins that each row is in, shape (rows,)."""
+    index = np.arange(len(columns[0]))
+    same = np.all([column[1:] == column[:-1] for column in columns], axis=0)
+    return np.maximum.accumulate(np.where(np.r_[False, same][: len(index)], 0, index))
 
-    Parameters
-    ----------
-    count : ndarray of int64, shape (flows, bins)
-    """
+
+def cumsum_in_runs(values: Ints | Bools, start: Ints) -> Ints:
+    """Add up the values so far of each run of rows; `start` is where the run of a row begins."""
+    total = values.cumsum()
+    return np.asarray(total - (total - values)[start])
+
+
+def nth_bin(count: Ints, n: int, *, from_end: bool = False) -> Ints:
+    """Find the bin of each flow's n-th packet (n from 1) from `count` (flows, bins); the number of bins if none."""
     if from_end:
         bins = count.shape[1]
         behind = nth_bin(count[:, ::-1], n)

@@ -288,8 +288,8 @@ def repair_series(series: Ints, tcp: Bools, bin_edges: Ints, overhead: Ints, ori
     closer, reset, closed = (np.zeros(len(count), view) for view in (np.int64, bool, bool))
     rows = np.flatnonzero(tcp)
     edges = np.broadcast_to(bin_edges, (len(count), bin_edges.shape[1]))[rows]
-    closing, closer[rows], reset[rows] = cheapest_closing(count[rows], size[rows], headers[rows], mtu[rows], edges)
-    count[rows], size[rows], closed[rows] = closing.count, closing.size, closing.added > 0
+    closing = cheapest_closing(count[rows], size[rows], headers[rows], mtu[rows], edges)
+    count[rows], size[rows], closed[rows], closer[rows], reset[rows] = closing
     reasons[Repair.NO_CLOSING] = closed
 
     syn_ack_bin = nth_bin(count[:, DOWN], 1)
@@ -306,16 +306,15 @@ def repair_series(series: Ints, tcp: Bools, bin_edges: Ints, overhead: Ints, ori
     third_bin = nth_bin(count[:, UP], 2)
     rst = (np.flatnonzero(reset), closer[reset], closing_bin[reset])
     reasons[Repair.ONE_SIDED] = np.zeros(len(count), dtype=bool)
-    headers = _header_sizes(tcp, _room_for_timestamps(count, size, tcp, syn_ack, rst))
     for _ in range(2):  # the added bytes may be the room that timestamps lacked
-        reasons[Repair.ONE_SIDED] |= limit_lead(count, size, tcp, headers, mtu, syn_ack, third_bin)
         headers = _header_sizes(tcp, _room_for_timestamps(count, size, tcp, syn_ack, rst))
+        reasons[Repair.ONE_SIDED] |= limit_lead(count, size, tcp, headers, mtu, syn_ack, third_bin)
     repaired = RepairedSeries(
         count=count,
         size=size,
         ip_overhead=overhead,
         tcp=tcp,
-        headers=headers,
+        headers=_header_sizes(tcp, _room_for_timestamps(count, size, tcp, syn_ack, rst)),
         attempt=np.full(len(count), NONE),
         closer=closer,
         reset=reset,
@@ -372,7 +371,7 @@ def _header_sizes(tcp: Bools, has_timestamps: Bools) -> Ints:
 
 
 def _room_for_timestamps(count: Ints, size: Ints, tcp: Bools, syn_ack_bin: Ints, rst: tuple[Ints, Ints, Ints]) -> Bools:
-    """Tell which flows have room for timestamps in every packet but RSTs, the flows, sides and bins of which are `rst`."""
+    """Tell which flows have room for timestamps in every packet but RSTs, which are in the cells `rst`."""
     needed = TIMESTAMP_HEADERS * count
     needed[:, UP, 0] += TIMESTAMP_SYN_SIZE - TIMESTAMP_HEADERS
     rows = np.flatnonzero(tcp)

@@ -4,6 +4,14 @@ A *cell* is a (flow, bin, direction) with packets, and the sizes of its packets 
 exactly. Its *bare* packets (SYN, SYN-ACK, the last acknowledgement or RST) are headers only; the
 others, its *free* packets, share the rest of its bytes.
 
+Parameters of the functions on sizes, all int64 unless stated otherwise:
+
+* of shape (cells,): `size`, bytes; `count`, packets; `free`, free packets; `headers`, header bytes of
+  a free packet; `mtu`, bytes of the largest packet; `data`, payload bytes; `room`, payload bytes that a
+  packet can carry; `keys`, uint64 from `counter_rng`;
+* of shape (packets,): `cell`, and `index`, the packet's position in it; packets of a cell are
+  consecutive, in order of time.
+
 A gap between two packets has a fixed component: a round trip from what the client sends to what the
 server answers, a reaction between what comes in and what goes out, the time on the wire within a
 train. The rest of a bin is think time: before the bin's first packet, between bursts, before the
@@ -35,6 +43,8 @@ from netgen.exporters.pcap.packets import (
     UDP_HEADERS,
     Bools,
     Ints,
+    cumsum_in_runs,
+    run_starts,
 )
 
 #: Server ports kept as they are, like dynamic ones: there no tool takes zeros or random bytes for a damaged protocol.
@@ -78,25 +88,24 @@ class Profiles:
 
 def load_profiles(table: FlowTable | FlowFile) -> Profiles:
     """Read the profiles of a table's UDP flows from its metadata; what is not a profile is ignored."""
-    tables: list[tuple[Ints, Ints, Ints, Ints]] = []
+    sizes: list[tuple[Ints, Ints]] = []
+    gaps: list[Ints] = []
+    ports: list[Ints] = []
     udp = table.table["protocol"].fill_null(0).to_numpy() == PROTOCOL_UDP
-    row = np.full(len(table), -1, dtype=np.int64)
     labels = np.array(table.table["label"].to_pylist(), dtype=object)
+    row = np.full(len(table), -1, dtype=np.int64)
     for name, profile in read_profiles(table.metadata).items():
         members = udp & (labels == name)
-        up, down = (profile.get(f"{direction}_sizes") or [] for direction in ("up", "down"))
+        up, down = profile.get("up_sizes"), profile.get("down_sizes")
         if members.any() and (up or down):
-            row[members] = len(tables)
-            gaps = _resample(profile.get("gaps_ns") or [0], GAPS)
-            tables.append((_resample(up or down, SIZES), _resample(down or up, SIZES), gaps, _server_ports(profile)))
-    sizes = np.array([(up, down) for up, down, _, _ in tables], dtype=np.int64).reshape(-1, 2, SIZES)
-    quantile = (((np.arange(_GRID) + 0.5) / _GRID)[:, None] ** _TILTS * SIZES).astype(np.int64)
+            row[members] = len(sizes)
+            sizes.append((_resample(up or down, SIZES), _resample(down or up, SIZES)))
+            gaps.append(_resample(profile.get("gaps_ns") or [0], GAPS))
+            ports.append(_server_ports(profile))
+    quantiles = np.array(sizes, dtype=np.int64).reshape(-1, 2, SIZES)
+    tilted = (((np.arange(_GRID) + 0.5) / _GRID)[:, None] ** _TILTS * SIZES).astype(np.int64)
     return Profiles(
-        row=row,
-        sizes=sizes,
-        gaps=np.array([gaps for _, _, gaps, _ in tables], dtype=np.int64).reshape(-1, GAPS),
-        ports=[ports for _, _, _, ports in tables],
-        means=sizes[:, :, quantile].mean(axis=2),
+        row, quantiles, np.array(gaps, dtype=np.int64).reshape(-1, GAPS), ports, quantiles[:, :, tilted].mean(axis=2)
     )
 
 
@@ -131,18 +140,8 @@ def profile_sizes(
     """Sample sizes of datagrams like those of their class, which add up to the bytes of each cell.
 
     The chosen quantiles are tilted so that their mean is near the cell's mean; the difference that
-    is left changes as few packets as possible.
-
-    Parameters
-    ----------
-    profiles : Profiles
-    profile, side : ndarray of int64, shape (cells,)
-        Index of the profile, and direction.
-    index, cell : ndarray of int64, shape (packets,)
-        Position of the packet in its cell, and the cell; packets of a cell are consecutive.
-    count, size, mtu : ndarray of int64, shape (cells,)
-        Packets of the cell, their bytes, and the bytes of the largest packet.
-    keys : ndarray of uint64, shape (cells,)
+    is left changes as few packets as possible. `profile` and `side` have the profile's index and the direction of
+    each cell.
     """
     tilt = np.abs(profiles.means[profile, side] - (size / count)[:, None]).argmin(1)
     quantile = uniform(random_bits(keys[cell], _SIZE, index)) ** _TILTS[tilt][cell]
@@ -158,10 +157,7 @@ def profile_sizes(
 
 
 def datagram_sizes(index: Ints, cell: Ints, count: Ints, size: Ints, mtu: Ints, keys: Words) -> Ints:
-    """Sample sizes of a datagram protocol without a profile: equal but for a jitter that cancels out in pairs.
-
-    Parameters are those of `profile_sizes`.
-    """
+    """Sample sizes of a datagram protocol without a profile: equal but for a jitter that cancels out in pairs."""
     mean, remainder = np.divmod(size, np.maximum(count, 1))
     pair = index >> 1
     has_partner = (pair * 2 + 1 < count[cell]) & (index >= 0)
@@ -176,23 +172,8 @@ def bare_sizes(
 ) -> tuple[Ints, Ints]:
     """Give the bare packets their bytes: the usual number, or as many as the free packets leave over.
 
-    Parameters
-    ----------
-    size, free : ndarray of int64, shape (cells,)
-        Bytes, and number of free packets.
-    first, last : ndarray of int64, shape (cells,)
-        Number of bare packets at the beginning and the end, 0 or 1.
-    headers : ndarray of int64, shape (cells,)
-        Header bytes of a free packet.
-    min_last : ndarray of int64, shape (cells,)
-        Header bytes of the bare packet at the end, without timestamps in an RST.
-    mtu : ndarray of int64, shape (cells,)
-        Bytes of the largest packet.
-
-    Returns
-    -------
-    first_size, last_size : ndarray of int64, shape (cells,)
-        0 where there is no such packet.
+    `first` and `last` are 1 in cells that begin or end with a bare packet, else 0. `min_last` are the header bytes of
+    that at the end, an RST's without timestamps. Returns the bytes of both, 0 where there is none.
     """
     has_timestamps = headers == TIMESTAMP_HEADERS
     usual = np.where(has_timestamps, TIMESTAMP_SYN_SIZE, SYN_SIZE)
@@ -215,16 +196,7 @@ def data_packets(free: Ints, data: Ints, room: Ints, other: Ints, other_free: In
     """Choose how many of a cell's free packets carry data; the others are bare acknowledgements.
 
     As few as their bytes allow, but no more acknowledgements than the other side has data packets
-    to be acknowledged.
-
-    Parameters
-    ----------
-    free, data : ndarray of int64, shape (cells,)
-        Free packets and payload bytes.
-    room : ndarray of int64, shape (cells,)
-        Payload bytes that a packet can carry.
-    other, other_free, other_data : ndarray of int64, shape (cells,)
-        Smallest number of data packets, free packets and payload bytes in the bin's other direction.
+    to be acknowledged. `other` is the smallest number of data packets in the bin's other direction.
     """
     fewest = -(-data // room)
     # up and down together need as many data packets as the busier side has packets
@@ -238,12 +210,7 @@ def data_packets(free: Ints, data: Ints, room: Ints, other: Ints, other_free: In
 def stream_sizes(index: Ints, cell: Ints, carriers: Ints, data: Ints, room: Ints) -> Ints:
     """Divide the payload of a byte stream: full packets as long as there are bytes, the rest equal.
 
-    Parameters
-    ----------
-    index, cell : ndarray of int64, shape (packets,)
-        Position of the data packet among those of its cell, in order of time, and the cell.
-    carriers, data, room : ndarray of int64, shape (cells,)
-        Data packets, payload bytes, and payload bytes that a packet can carry.
+    `index` counts the data packets of a cell only; `carriers` is their number.
     """
     full = np.where(carriers > 0, np.minimum(data // room, (data - carriers) // np.maximum(room - 1, 1)), 0)
     quotient, remainder = np.divmod(data - full * room, np.maximum(carriers - full, 1))
@@ -319,7 +286,7 @@ def sample_times(packets: Sequence, keys: Words, paths: tuple[Ints, Ints], gaps:
         think[rows & (rank > 0)] = 0
     fixed[rank == 0] = 0
 
-    spent, paused = _cumsum_in_bins(fixed, start), _cumsum_in_bins(think, start)
+    spent, paused = cumsum_in_runs(fixed, start), cumsum_in_runs(think, start)
     last = random_bits(keys[flow[ends]], _REST, bins[ends])
     thinking = paused[ends] + (-np.log1p(-uniform(last)) * _SCALE).astype(np.int64) + 1
     room = bin_ns - 1 - (rank[ends] + 1 - initial[ends])  # every packet has a nanosecond of its own
@@ -330,35 +297,20 @@ def sample_times(packets: Sequence, keys: Words, paths: tuple[Ints, Ints], gaps:
 
 
 def space_out(flow: Ints, times: Ints, number: Ints) -> Ints:
-    """Put packets of the same time a nanosecond apart, in their order.
-
-    Parameters
-    ----------
-    flow, times : ndarray of int64, shape (packets,)
-        Flow, and time since its first packet in ns; ordered by flow and time.
-    number : ndarray of int64, shape (flows,)
-        Number of each flow in its table.
+    """Put packets of the same time (ns since the flow's first) a nanosecond apart; `number` is the flows' in the table.
 
     Raises
     ------
     OutputError
         If a microsecond has a thousand packets, too many for a nanosecond each.
     """
-    new = np.r_[True, (flow[1:] != flow[:-1]) | (times[1:] != times[:-1])][: len(flow)]
-    start = np.flatnonzero(new)
-    rank = np.arange(len(flow)) - np.repeat(start, np.diff(start, append=len(flow)))
+    rank = np.arange(len(flow)) - run_starts(flow, times)
     if len(rank) and rank.max() >= GAP_NS:
         at = int(rank.argmax())
         raise OutputError(
-            f"flow {int(number[flow[at]])} has more than {GAP_NS} packets in one microsecond, {int(times[at]) // GAP_NS} "
-            "microseconds after its first, counting those into which packets over 1500 bytes are split: they cannot all "
-            "have their own time",
+            f"flow {int(number[flow[at]])} has more than {GAP_NS} packets in one microsecond, "
+            f"{int(times[at]) // GAP_NS} microseconds after its first: each packet needs a nanosecond of its own, and "
+            "packets over 1500 bytes are split",
             "Leave this flow out, or extract it in bins: --view bins",
         )
     return times + rank
-
-
-def _cumsum_in_bins(values: Ints, start: Ints) -> Ints:
-    """Add up values within each bin."""
-    total = values.cumsum()
-    return total - (total - values)[start]

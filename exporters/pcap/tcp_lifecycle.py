@@ -1,6 +1,9 @@
 """How TCP connections open, close, or fail to open, and the packets and bytes which that takes from a flow.
 
-Arrays of counts and bytes have shape (flows, 2, bins), the client's direction (up) first; sizes are those of IPv4.
+Unless stated otherwise, `count` and `size` are packets and their bytes with IPv4, int64 of shape (flows, 2, bins) with
+the client's direction (up) first, and all other arrays have shape (flows,): `tcp` tells the TCP flows, `headers` and
+`mtu` are the bytes of a packet's headers and of the largest packet. Functions that make room change `count` and `size`
+in place, and return the flows that they changed.
 
 A connection that fails to open (an *attempt*, as scans leave them) consists of headers only, and repeats are as
 large as the packet they repeat:
@@ -60,13 +63,7 @@ class Attempts:
 
 
 def find_attempts(count: Ints, size: Ints, tcp: Bools) -> Attempts:
-    """Find the flows with the packets and bytes of a connection that never opened.
-
-    Parameters
-    ----------
-    count, size : ndarray of int64, shape (flows, 2, bins)
-    tcp : ndarray of bool, shape (flows,)
-    """
+    """Find the flows with the packets and bytes of a connection that never opened."""
     up, down = count[:, UP], count[:, DOWN]
     possible = tcp & (up[:, 0] > 0) & (count >= 0).all((1, 2)) & (count.sum(2) <= MAX_ATTEMPT_PACKETS).all(1)
     syn, answer = _common_size(size[:, UP], up), _common_size(size[:, DOWN], down)
@@ -91,15 +88,7 @@ def find_attempts(count: Ints, size: Ints, tcp: Bools) -> Attempts:
 def check_attempt_sizes(attempts: Attempts, count: Ints, size: Ints) -> tuple[Bools, Bools]:
     """Tell which attempts can be written with bare headers, and which of them have room for timestamps.
 
-    Parameters
-    ----------
-    attempts : Attempts
-    count, size : ndarray of int64, shape (flows, 2, bins)
-        As they will be written. After a change of IP version, sizes differ from those given to `find_attempts`.
-
-    Returns
-    -------
-    fits, has_timestamps : ndarray of bool, shape (flows,)
+    After a change of IP version, `size` differs from that given to `find_attempts`.
     """
     up, up_size = _without_reset(count[:, UP], size[:, UP])
     up = np.where(attempts.reset[:, None], up, count[:, UP])
@@ -113,16 +102,10 @@ def check_attempt_sizes(attempts: Attempts, count: Ints, size: Ints) -> tuple[Bo
 
 
 def attempt_sizes(size: Ints, count: Ints, index: Ints, reset: Bools) -> Ints:
-    """Divide the bytes of cells with bare packets: as equal as multiples of 4 can be.
+    """Divide the bytes of cells with bare packets: as equal as multiples of 4 can be; all of shape (packets,).
 
-    Parameters
-    ----------
-    size, count : ndarray of int64, shape (packets,)
-        Bytes, a multiple of 4, and packets of each packet's cell.
-    index : ndarray of int64, shape (packets,)
-        Position of the packet in its cell.
-    reset : ndarray of bool, shape (packets,)
-        Whether the last packet of its cell is the client's RST.
+    `size` and `count` are those of the packet's cell, `index` is its position there, and `reset` tells the cells that
+    end with the client's RST.
     """
     quotient, remainder = np.divmod((size - TCP_HEADERS * reset) >> 2, np.maximum(count - reset, 1))
     return np.where(reset & (index == count - 1), TCP_HEADERS, 4 * (quotient + (index < remainder)))
@@ -152,12 +135,9 @@ def _common_size(size: Ints, count: Ints) -> Ints:
 def make_room_to_open(
     count: Ints, size: Ints, tcp: Bools, headers: Ints, syn_size: Ints, mtu: Ints
 ) -> tuple[Bools, Bools]:
-    """Make room, in place, for SYN, SYN-ACK and the client's second packet.
+    """Make room for SYN, SYN-ACK and the client's second packet.
 
-    Returns
-    -------
-    added, split : ndarray of bool, shape (flows,)
-        Flows that got packets, and flows whose SYN or SYN-ACK had data, which needed another packet.
+    The flows that got packets are returned apart from those whose SYN or SYN-ACK had data, which took another packet.
     """
     bare = np.zeros_like(count)
     bare[tcp, UP, 0] = 1
@@ -177,13 +157,7 @@ def make_room_to_open(
 
 
 def make_room_to_scale(count: Ints, size: Ints, tcp: Bools, syn_ack_bin: Ints) -> Bools:
-    """Give SYN and SYN-ACK, in place, room for the window scale option where a side sends more than an unscaled window.
-
-    Returns
-    -------
-    ndarray of bool, shape (flows,)
-        Flows that got bytes.
-    """
+    """Make room for the window scale option in SYN and SYN-ACK where a side sends more than an unscaled window."""
     changed = np.zeros(len(count), dtype=bool)
     rows = np.flatnonzero(tcp & (size.sum(2).max(1) > SYN_WINDOW))
     for cell in ((rows, UP, 0), (rows, DOWN, syn_ack_bin[rows])):
@@ -196,13 +170,7 @@ def make_room_to_scale(count: Ints, size: Ints, tcp: Bools, syn_ack_bin: Ints) -
 def limit_lead(
     count: Ints, size: Ints, tcp: Bools, headers: Ints, mtu: Ints, syn_ack_bin: Ints, third_bin: Ints
 ) -> Bools:
-    """Give a silent side, in place, a little data to send before the other side has sent too much.
-
-    Returns
-    -------
-    ndarray of bool, shape (flows,)
-        Flows that got data.
-    """
+    """Make room for a little data of a silent side before the other side has sent too much."""
     row = np.arange(len(count))
     data = size - headers[:, None, None] * count
     options = np.where(headers == TIMESTAMP_HEADERS, TIMESTAMP_SYN_SIZE, SYN_SIZE) - headers
@@ -244,51 +212,36 @@ def bare_packets(
 
 
 def split_off_data(count: Ints, size: Ints, bare: Ints, mtu: Ints) -> Bools:
-    """Give cells with `bare` packets, in place, as many others as their bytes need; returns the flows that needed it."""
+    """Make room for data that cells with `bare` packets have: as many other packets as their bytes need."""
     needed = -(-(size - MAX_BARE_SIZE * bare) // mtu[:, None, None])
     split = (bare > 0) & (needed > count - bare)
     count[split] = (needed + bare)[split]
     return np.asarray(split.any((1, 2)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Closing:
-    """Counts and bytes, shape (flows, 2, bins), with room for a closing; other arrays of shape (flows,)."""
-
-    count: Ints
-    size: Ints
-    added: Ints  # packets
-    cost: NDArray[np.float64]  # of the changes and of a reset
+#: Counts and bytes with room for a closing, the number of packets added, and the cost of changes and a reset.
+Closing = tuple[Ints, Ints, Ints, NDArray[np.float64]]
 
 
-def cheapest_closing(count: Ints, size: Ints, headers: Ints, mtu: Ints, bin_edges: Ints) -> tuple[Closing, Ints, Bools]:
-    """Find, for each flow, the closing that changes least.
+def cheapest_closing(
+    count: Ints, size: Ints, headers: Ints, mtu: Ints, bin_edges: Ints
+) -> tuple[Ints, Ints, Bools, Ints, Bools]:
+    """Find the closing that changes least, for connections that have room for a handshake.
 
-    Parameters
-    ----------
-    count, size : ndarray of int64, shape (flows, 2, bins)
-        Packets and IP bytes of connections that have room for a handshake.
-    headers, mtu : ndarray of int64, shape (flows,)
-        Bytes of a packet's headers, and of the largest packet.
-    bin_edges : ndarray of int64, shape (flows, bins + 1)
-        Start of each bin and end of the last one, ns.
+    `bin_edges` are the start of each bin and the end of the last one in ns, shape (flows, bins + 1).
 
     Returns
     -------
-    closing : Closing
-    closer : ndarray of int64, shape (flows,)
-        Side X, which sends the first FIN or the RST, and the last packet (0 up, 1 down).
-    reset : ndarray of bool, shape (flows,)
-        Whether the last packet is an RST; there are no FINs then.
+    count, size, changed
+        With room for the closing; the flows that got packets.
+    closer, reset
+        Side X (0 up, 1 down), which sends the last packet and the first FIN; whether it sends an RST instead of a FIN.
     """
     ways = [_close_by_fins(count, size, side, headers, mtu, bin_edges) for side in (UP, DOWN)]
     ways += [_close_by_reset(count, size, side, headers, mtu) for side in (UP, DOWN)]
-    way = np.argmin([closing.cost for closing in ways], axis=0)
-    chosen = [
-        np.stack([getattr(closing, field.name) for closing in ways])[way, np.arange(len(count))]
-        for field in dataclasses.fields(Closing)
-    ]
-    return Closing(*chosen), way % 2, way >= 2
+    counts, sizes, added, costs = zip(*ways, strict=True)
+    way, row = np.argmin(costs, axis=0), np.arange(len(count))
+    return np.stack(counts)[way, row], np.stack(sizes)[way, row], np.stack(added)[way, row] > 0, way % 2, way >= 2
 
 
 def _close_by_fins(count: Ints, size: Ints, side: int, headers: Ints, mtu: Ints, bin_edges: Ints) -> Closing:
@@ -346,4 +299,4 @@ def _priced_closing(
     bare = 1 + (nth_bin(count[:, side], 1) == end)  # the last packet, and SYN or SYN-ACK if it is in the same bin
     split = last_size > MAX_BARE_SIZE * bare + mtu * (last_count - bare)
     odd = (last_count == 1) & (last_size % 4 > 0)
-    return Closing(count, size, added, added + split + 0.5 * odd + cost)
+    return count, size, added, added + split + 0.5 * odd + cost

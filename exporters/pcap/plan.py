@@ -135,7 +135,7 @@ class RepairedSeries:
     @property
     def repaired(self) -> Bools:
         """Flows that needed any repair, shape (flows,)."""
-        return np.any([np.zeros(len(self.tcp), dtype=bool), *self.reasons.values()], axis=0)
+        return np.asarray(np.any([np.zeros(len(self.tcp), dtype=bool), *self.reasons.values()], axis=0))
 
     @property
     def repairs(self) -> dict[str, int]:
@@ -156,9 +156,7 @@ class Plan(RepairedSeries):
     number: Ints  # the flow's number in the table
     occurrence: Ints  # how often that number came before
     profiles: Profiles  # of the classes of its UDP flows
-    times: Ints | None = (
-        None  # in a view of packets: ns since the flow's first, the last one twice; (flows, packets + 1)
-    )
+    times: Ints | None = None  # of packets in their view: ns since the first, the last one twice; (flows, packets + 1)
 
     def __len__(self) -> int:
         return len(self.number)
@@ -246,11 +244,7 @@ def protocols_of(table: FlowTable | FlowFile) -> Ints:
 def ip_overheads(table: FlowTable | FlowFile, ip_version: str) -> tuple[Ints, Ints]:
     """Return the bytes of each flow's IP headers beyond those of IPv4, as written and as captured; shape (flows,) each.
 
-    Parameters
-    ----------
-    table : FlowTable or FlowFile
-    ip_version : str
-        See `netgen.exporters.pcap.options.CaptureOptions`.
+    `ip_version` is that of `netgen.exporters.pcap.options.CaptureOptions`.
     """
     src = table.table["src"]
     v6, unknown = pc.match_substring(src, ":").fill_null(False).to_numpy(), src.is_null().to_numpy()

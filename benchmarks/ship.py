@@ -39,22 +39,22 @@ def video_flows(split: str) -> FlowTable:
     relabel = {f"{name}-{lines}": name for name in ("youtube", "twitch", "bilibili") for lines in (480, 720)}
     tables = [
         netgen.import_traces(
-            SERIES / "video_platform.parquet", size_unit="frame", split=split, relabel=relabel, bin=BIN["video"]
+            SERIES / "video_platform.parquet", size_unit="frame", split=split, relabel=relabel, bin_width=BIN["video"]
         )
     ]
     if split == "train":  # there is no other netflix session to test on
-        tables.append(netgen.import_traces(SERIES / "netflix_session.parquet", size_unit="frame", bin=BIN["video"]))
+        tables.append(netgen.import_traces(SERIES / "netflix_session.parquet", size_unit="frame", bin_width=BIN["video"]))
     return concat(tables)
 
 
 def base_flows(split: str) -> FlowTable:
     """Attacks, tunnels and streams (certta), voice commands, devices' set-up, pages over Tor."""
-    tor = netgen.import_traces(SERIES / "tor_wikipedia.parquet", size_unit="payload", split=split, bin=BIN["base"])
+    tor = netgen.import_traces(SERIES / "tor_wikipedia.parquet", size_unit="payload", split=split, bin_width=BIN["base"])
     pages = tor.labels
     keep = np.concatenate([np.flatnonzero(pages == page)[:TOR_LOADS_A_PAGE] for page in tor.classes])
     return concat(
         [
-            netgen.import_traces(SERIES / "certta_flows.parquet", size_unit="ip", split=split, bin=BIN["base"]),
+            netgen.import_traces(SERIES / "certta_flows.parquet", size_unit="ip", split=split, bin_width=BIN["base"]),
             named("alexa", "alexa_voice", "ip", split),
             named("iot-setup", "iot_setup", "frame", split),
             relabelled(tor.take(np.sort(keep)), "tor-web"),
@@ -63,7 +63,7 @@ def base_flows(split: str) -> FlowTable:
 
 
 def named(label: str, file: str, sizes: str, split: str) -> FlowTable:
-    return netgen.import_traces(SERIES / f"{file}.parquet", size_unit=sizes, split=split, label=label, bin=BIN["base"])
+    return netgen.import_traces(SERIES / f"{file}.parquet", size_unit=sizes, split=split, label=label, bin_width=BIN["base"])
 
 
 def relabelled(table: FlowTable, label: str) -> FlowTable:

@@ -140,7 +140,7 @@ def extract(
     """
     return extraction(
         paths, label=label, label_by=label_by, labels=labels, labels_zone=labels_zone, labels_offset=labels_offset,
-        labels_time_format=labels_time_format, labels_column=labels_column, sni_table=sni_table, group_group_by=group_by,
+        labels_time_format=labels_time_format, labels_column=labels_column, sni_table=sni_table, group_by=group_by,
         bin_width=bin_width, length=length, view=view, spec_from=spec_from, min_packets=min_packets,
         idle_timeout=idle_timeout, active_timeout=active_timeout, decapsulate=decapsulate, name_sources=name_sources,
         threads=threads, strict=strict, progress=progress,

@@ -141,7 +141,7 @@ def test_drawn_sizes_add_up(cells: list[tuple[int, float]], sizes: list[int], se
 
 def test_a_flow_with_a_profile_does_not_depend_on_the_others(capture: Path) -> None:
     """The same packets, alone or among others."""
-    table = netgen.extract(capture, label="call", bin="100ms", length=8)
+    table = netgen.extract(capture, label="call", bin_width="100ms", length=8)
     everyone = lay_out(plan(table, seed=2), np.arange(len(table)))
     alone = lay_out(plan(table.take([7]), seed=2), np.array([0]))
     mine = everyone.flow == 7

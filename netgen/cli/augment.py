@@ -19,14 +19,10 @@ if TYPE_CHECKING:
 def augment(
     flows: opt.FlowSet,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="NAME.parquet or .csv.", show_default="FLOWS.augmented.parquet"),
+        Path | None, typer.Option("--out", "-o", help="NAME.parquet or .csv.", show_default="FLOWS.augmented.parquet")
     ] = None,
     target: Annotated[
-        str,
-        typer.Option(
-            "--target", metavar="N|balance", help="Flows of each class afterwards; balance: as many as the largest."
-        ),
+        str, typer.Option(metavar="N|balance", help="Flows of each class afterwards; balance: as many as the largest.")
     ] = "balance",
     model: Annotated[
         str | None,
@@ -39,27 +35,22 @@ def augment(
     ] = None,
     minutes: opt.Minutes = None,
     training_steps: opt.TrainingSteps = None,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed of training and sampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of training and sampling.")] = 0,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     precision: Annotated[
         choices.Precision | None,
-        typer.Option("--precision", help="Floating-point numbers of training.", show_default="auto: a short trial"),
+        typer.Option(help="Floating-point numbers of training.", show_default="auto: a short trial"),
     ] = None,
     validation: Annotated[
         float | None,
-        typer.Option(
-            "--validation",
-            help="Fraction of flows held out to monitor usefulness and memorisation.",
-            show_default="0.1",
-        ),
+        typer.Option(help="Fraction of flows held out to monitor usefulness and memorisation.", show_default="0.1"),
     ] = None,
     guidance: opt.Guidance = 1.0,
     sampling_steps: opt.SamplingSteps = None,
     jitter: Annotated[
         str,
         typer.Option(
-            "--jitter",
             metavar="FRACTION|auto",
             help="Fraction of the new flows that are copies of real flows with each number changed by about a tenth. "
             "auto: 0.5 if a trial on the real flows shows that such copies help a classifier; 0 with --only-synthetic.",
@@ -71,8 +62,7 @@ def augment(
         typer.Option("--skip-missing", help="Skip classes that the model lacks, or with too few flows to learn from."),
     ] = False,
     save_model: Annotated[
-        Path | None,
-        typer.Option("--save-model", metavar="FILE", help="Keep the trained model in this file."),
+        Path | None, typer.Option(metavar="FILE", help="Keep the trained model in this file.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint beside --save-model.")] = False,
     no_card: opt.NoCard = False,

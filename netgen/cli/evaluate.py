@@ -17,30 +17,21 @@ _ARROWS = {"high": "↑", "low": "↓", "half": "½"}
 
 
 def evaluate(
-    real: Annotated[
-        Path,
-        typer.Option("--real", metavar="FILE", help="The flows that the synthetic ones were made from."),
-    ],
-    synth: Annotated[
-        Path, typer.Option("--synth", metavar="FILE", help="The synthetic flows: a table, a capture or a folder.")
-    ],
+    real: Annotated[Path, typer.Option(metavar="FILE", help="The flows that the synthetic ones were made from.")],
+    synth: Annotated[Path, typer.Option(metavar="FILE", help="The synthetic flows: a table, a capture or a folder.")],
     holdout: Annotated[
         Path | None,
         typer.Option(
-            "--holdout",
-            metavar="FILE",
-            help="Real flows that no synthetic flow was made from.",
-            show_default="half of --real",
+            metavar="FILE", help="Real flows that no synthetic flow was made from.", show_default="half of --real"
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Report to write, NAME.html.")] = None,
     training: Annotated[
-        Path | None,
-        typer.Option("--training", metavar="FILE", help="NAME.metrics.jsonl of netgen train, to plot in the report."),
+        Path | None, typer.Option(metavar="FILE", help="NAME.metrics.jsonl of netgen train, to plot in the report.")
     ] = None,
     group_by: opt.GroupBy = "flow",
     label_by: opt.LabelBy = None,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed; the same seed gives the same numbers.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same numbers.")] = 0,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,

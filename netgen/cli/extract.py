@@ -28,37 +28,25 @@ def extract(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Flow table to write.", show_default="CAPTURE.flows.parquet")
     ] = None,
-    label: Annotated[str | None, typer.Option("--label", help="Class of every flow that no other rule labels.")] = None,
+    label: Annotated[str | None, typer.Option(help="Class of every flow that no other rule labels.")] = None,
     label_by: opt.LabelBy = None,
     labels: Annotated[
-        Path | None,
-        typer.Option("--labels", metavar="FILE", help="Label file: CSV of an IDS data set, or netgen's own."),
+        Path | None, typer.Option(metavar="FILE", help="Label file: CSV of an IDS data set, or netgen's own.")
     ] = None,
     labels_zone: Annotated[
-        str,
-        typer.Option(
-            "--labels-zone", metavar="ZONE", help="Time zone of the label file: UTC, -03:00 or Europe/Berlin."
-        ),
+        str, typer.Option(metavar="ZONE", help="Time zone of the label file: UTC, -03:00 or Europe/Berlin.")
     ] = "UTC",
     labels_offset: Annotated[
-        str,
-        typer.Option(
-            "--labels-offset", metavar="TIME", help="Added to times of the label file to match the capture: 2.5s, -1h."
-        ),
+        str, typer.Option(metavar="TIME", help="Added to times of the label file to match the capture: 2.5s, -1h.")
     ] = "0s",
     labels_time_format: Annotated[
-        str | None,
-        typer.Option(
-            "--labels-time-format", metavar="FORMAT", help="Times of the label file, for strptime: '%d/%m/%Y %I:%M'."
-        ),
+        str | None, typer.Option(metavar="FORMAT", help="Times of the label file, for strptime: '%d/%m/%Y %I:%M'.")
     ] = None,
     labels_column: Annotated[
-        str | None,
-        typer.Option("--labels-column", metavar="NAME", help="Column of the label file with the class."),
+        str | None, typer.Option(metavar="NAME", help="Column of the label file with the class.")
     ] = None,
     sni_table: Annotated[
-        Path | None,
-        typer.Option("--sni-table", metavar="CSV", help="Rows of suffix,class that come before the built-in ones."),
+        Path | None, typer.Option(metavar="CSV", help="Rows of suffix,class that come before the built-in ones.")
     ] = None,
     group_by: opt.GroupBy = "flow",
     bin_width: opt.BinWidth = "auto",
@@ -66,30 +54,22 @@ def extract(
     view: opt.View = None,
     spec_from: opt.SpecFrom = None,
     min_packets: opt.MinPackets = 1,
-    idle_timeout: Annotated[
-        str, typer.Option("--idle-timeout", metavar="TIME", help="A silence longer than this ends a flow.")
-    ] = "120s",
+    idle_timeout: Annotated[str, typer.Option(metavar="TIME", help="A silence longer than this ends a flow.")] = "120s",
     active_timeout: Annotated[
         str | None,
-        typer.Option(
-            "--active-timeout",
-            metavar="TIME",
-            help="A flow older than this ends, and a new one begins.",
-            show_default="none",
-        ),
+        typer.Option(metavar="TIME", help="A flow older than this ends, and a new one begins.", show_default="none"),
     ] = None,
     decapsulate: Annotated[
         bool,
         typer.Option("--decapsulate", help="Count the packet inside a tunnel (IP-in-IP, GRE, VXLAN, GTP-U) instead."),
     ] = False,
     name_sources: Annotated[
-        choices.NameSources,
-        typer.Option("--name-sources", help="Protocols to read server names from. all adds QUIC and DNS."),
+        choices.NameSources, typer.Option(help="Protocols to read server names from. all adds QUIC and DNS.")
     ] = "tls",
     list_names: Annotated[
         bool, typer.Option("--list-names", help="Print the server names in the captures and write nothing.")
     ] = False,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Number of threads that read.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads that read.")] = 1,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if a capture is damaged. Without it, the readable packets are kept.")
     ] = False,

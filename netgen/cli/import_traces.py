@@ -24,20 +24,11 @@ def import_traces(
     ] = None,
     size_unit: Annotated[
         choices.SizeUnit,
-        typer.Option(
-            "--size-unit",
-            help="What sizes count: IP bytes, Ethernet frames (netgen subtracts 14), or payload (adds 40).",
-        ),
+        typer.Option(help="What sizes count: IP bytes, Ethernet frames (netgen subtracts 14), or payload (adds 40)."),
     ] = "ip",
-    split: Annotated[
-        list[str] | None,
-        typer.Option("--split", help="Import the rows of this split only; repeatable."),
-    ] = None,
-    label: Annotated[str | None, typer.Option("--label", help="Class of all traces, instead of the file's.")] = None,
-    relabel: Annotated[
-        list[str] | None,
-        typer.Option("--relabel", metavar="OLD=NEW", help="Rename a class; repeatable."),
-    ] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Import the rows of this split only; repeatable.")] = None,
+    label: Annotated[str | None, typer.Option(help="Class of all traces, instead of the file's.")] = None,
+    relabel: Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a class; repeatable.")] = None,
     bin_width: opt.BinWidth = "auto",
     length: opt.Length = None,
     view: opt.View = None,

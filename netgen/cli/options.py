@@ -19,86 +19,64 @@ DryRun = Annotated[
 ]
 
 BinWidth = Annotated[
-    str,
-    typer.Option("--bin-width", metavar="TIME", help="Width of a bin, such as 0.25s or 40ms. auto fits 95 % of flows."),
+    str, typer.Option(metavar="TIME", help="Width of a bin, such as 0.25s or 40ms. auto fits 95 % of flows.")
 ]
 Length = Annotated[
-    int | None,
-    typer.Option("--length", help="Number of bins or packets in a series, a multiple of 4.", show_default="128"),
+    int | None, typer.Option(help="Number of bins or packets in a series, a multiple of 4.", show_default="128")
 ]
 View = Annotated[
     choices.View | None,
-    typer.Option(
-        "--view", help="bins: bytes and packets over time; packets: size and gap of the first.", show_default="bins"
-    ),
+    typer.Option(help="bins: bytes and packets over time; packets: size and gap of the first.", show_default="bins"),
 ]
 SpecFrom = Annotated[
-    str | None,
-    typer.Option(
-        "--spec-from", metavar="FILE", help="Take view, bin width and length from this flow table or model."
-    ),
-]  # fmt: skip
-MinPackets = Annotated[int, typer.Option("--min-packets", help="Leave out flows with fewer packets.")]
+    str | None, typer.Option(metavar="FILE", help="Take view, bin width and length from this flow table or model.")
+]
+MinPackets = Annotated[int, typer.Option(help="Leave out flows with fewer packets.")]
 LabelBy = Annotated[
     choices.LabelBy | None,
-    typer.Option("--label-by", help="Label flows by the name of the folder or file, or by the server name (sni)."),
+    typer.Option(help="Label flows by the name of the folder or file, or by the server name (sni)."),
 ]
-GroupBy = Annotated[
-    choices.GroupBy, typer.Option("--group-by", help="One row per flow, per initiating host, or per capture.")
-]
+GroupBy = Annotated[choices.GroupBy, typer.Option(help="One row per flow, per initiating host, or per capture.")]
 
 FlowSet = Annotated[list[Path], typer.Argument(metavar="FLOWS...", help="Flow tables with equal series.")]
 Minutes = Annotated[
     float | None,
     typer.Option(
-        "--minutes",
         show_default="10",
         help="Training time, including time spent before --resume. Training stops earlier once every flow has been "
         "seen 300 times.",
     ),
 ]
-TrainingSteps = Annotated[int | None, typer.Option("--training-steps", help="Stop after this many training steps.")]
-Validation = Annotated[
-    float, typer.Option("--validation", help="Fraction of flows held out to monitor usefulness and memorisation.")
-]
+TrainingSteps = Annotated[int | None, typer.Option(help="Stop after this many training steps.")]
+Validation = Annotated[float, typer.Option(help="Fraction of flows held out to monitor usefulness and memorisation.")]
 Precision = Annotated[
-    choices.Precision, typer.Option("--precision", help="Floating-point numbers of training. auto runs a short trial.")
+    choices.Precision, typer.Option(help="Floating-point numbers of training. auto runs a short trial.")
 ]
-Device = Annotated[choices.Device, typer.Option("--device", help="Processor. auto takes a GPU where there is one.")]
-Threads = Annotated[
-    int | None, typer.Option("--threads", help="Number of CPU threads.", show_default="chosen by a short trial")
-]
+Device = Annotated[choices.Device, typer.Option(help="Processor. auto takes a GPU where there is one.")]
+Threads = Annotated[int | None, typer.Option(help="Number of CPU threads.", show_default="chosen by a short trial")]
 SamplingSteps = Annotated[
-    int | None,
-    typer.Option("--sampling-steps", help="Steps of the sampler; more take longer.", show_default="the model's, 10"),
+    int | None, typer.Option(help="Steps of the sampler; more take longer.", show_default="the model's, 10")
 ]
-Guidance = Annotated[
-    float, typer.Option("--guidance", help="Above 1, flows are more typical of their class and less varied.")
-]
+Guidance = Annotated[float, typer.Option(help="Above 1, flows are more typical of their class and less varied.")]
 NoCard = Annotated[bool, typer.Option("--no-card", help="Write no data card (NAME.card.md) beside a Parquet file.")]
 
 ExportSeed = Annotated[
-    int, typer.Option("--seed", help="Random seed of addresses, ports and times; the same seed gives the same capture.")
+    int, typer.Option(help="Random seed of addresses, ports and times; the same seed gives the same capture.")
 ]
 Rate = Annotated[
-    float | None,
-    typer.Option("--rate", help="New flows a second in the capture.", show_default="times of the table, else 10"),
+    float | None, typer.Option(help="New flows a second in the capture.", show_default="times of the table, else 10")
 ]
 Start = Annotated[
-    str | None,
-    typer.Option("--start", metavar="TIME", help="Time of the first packet in UTC: 2026-01-31T12:00:00."),
+    str | None, typer.Option(metavar="TIME", help="Time of the first packet in UTC: 2026-01-31T12:00:00.")
 ]
 Payload = Annotated[
-    choices.Payload,
-    typer.Option("--payload", help="Payload bytes: zeros, TLS records behind a handshake, or random."),
+    choices.Payload, typer.Option(help="Payload bytes: zeros, TLS records behind a handshake, or random.")
 ]
-Sni = Annotated[str | None, typer.Option("--sni", metavar="NAME", help="Server name in --payload tls.")]
+Sni = Annotated[str | None, typer.Option(metavar="NAME", help="Server name in --payload tls.")]
 HeadersOnly = Annotated[
     bool, typer.Option("--headers-only", help="Leave payloads out: a small file for statistics, not for replay.")
 ]
-IpVersion = Annotated[
-    choices.IpVersion, typer.Option("--ip-version", help="IP version of the packets. auto keeps each flow's own.")
-]
+IpVersion = Annotated[choices.IpVersion, typer.Option(help="IP version of the packets. auto keeps each flow's own.")]
 NoGroundTruth = Annotated[
     bool, typer.Option("--no-ground-truth", help="Write no NAME.labels.csv and NAME.labels.parquet beside a capture.")
 ]

@@ -22,10 +22,9 @@ def show(
         list[str] | None, typer.Option("--class", "-c", help="Class to plot; repeatable.", show_default="the first 4")
     ] = None,
     channel: Annotated[
-        str | None,
-        typer.Option("--channel", help="Channel to plot as an image.", show_default="down_bytes, or size"),
+        str | None, typer.Option(help="Channel to plot as an image.", show_default="down_bytes, or size")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed that picks the flows.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed that picks the flows.")] = 0,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
 ) -> None:

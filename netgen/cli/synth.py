@@ -41,7 +41,7 @@ def synth(
     ] = None,
     guidance: opt.Guidance = 1.0,
     sampling_steps: opt.SamplingSteps = None,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed; the same seed gives the same flows.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same flows.")] = 0,
     device: opt.Device = "auto",
     no_card: opt.NoCard = False,
     no_ground_truth: opt.NoGroundTruth = False,

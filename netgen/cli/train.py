@@ -21,20 +21,16 @@ def train(
     ] = None,
     minutes: opt.Minutes = None,
     training_steps: opt.TrainingSteps = None,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed of weights, batches and noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of weights, batches and noise.")] = 0,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     precision: opt.Precision = "auto",
-    preset: Annotated[
-        choices.Preset, typer.Option("--preset", help="Size of the network; base needs a GPU.")
-    ] = "small",
+    preset: Annotated[choices.Preset, typer.Option(help="Size of the network; base needs a GPU.")] = "small",
     encoder: Annotated[
         choices.Encoder,
-        typer.Option("--encoder", help="Representation that the model learns: the series itself, or an image of it."),
+        typer.Option(help="Representation that the model learns: the series itself, or an image of it."),
     ] = "series",
-    name: Annotated[
-        str | None, typer.Option("--name", help="Name of the model.", show_default="that of the file")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model.", show_default="that of the file")] = None,
     validation: opt.Validation = 0.1,
     store_flows: Annotated[
         bool,

@@ -18,10 +18,7 @@ def verify(
     ground_truth: Annotated[
         Path | None,
         typer.Option(
-            "--ground-truth",
-            metavar="FILE",
-            help="Labels and 5-tuples of its flows.",
-            show_default="NAME.labels.parquet beside it",
+            metavar="FILE", help="Labels and 5-tuples of its flows.", show_default="NAME.labels.parquet beside it"
         ),
     ] = None,
     quiet: opt.Quiet = False,

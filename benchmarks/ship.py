@@ -43,13 +43,17 @@ def video_flows(split: str) -> FlowTable:
         )
     ]
     if split == "train":  # there is no other netflix session to test on
-        tables.append(netgen.import_traces(SERIES / "netflix_session.parquet", size_unit="frame", bin_width=BIN["video"]))
+        tables.append(
+            netgen.import_traces(SERIES / "netflix_session.parquet", size_unit="frame", bin_width=BIN["video"])
+        )
     return concat(tables)
 
 
 def base_flows(split: str) -> FlowTable:
     """Attacks, tunnels and streams (certta), voice commands, devices' set-up, pages over Tor."""
-    tor = netgen.import_traces(SERIES / "tor_wikipedia.parquet", size_unit="payload", split=split, bin_width=BIN["base"])
+    tor = netgen.import_traces(
+        SERIES / "tor_wikipedia.parquet", size_unit="payload", split=split, bin_width=BIN["base"]
+    )
     pages = tor.labels
     keep = np.concatenate([np.flatnonzero(pages == page)[:TOR_LOADS_A_PAGE] for page in tor.classes])
     return concat(
@@ -63,7 +67,9 @@ def base_flows(split: str) -> FlowTable:
 
 
 def named(label: str, file: str, sizes: str, split: str) -> FlowTable:
-    return netgen.import_traces(SERIES / f"{file}.parquet", size_unit=sizes, split=split, label=label, bin_width=BIN["base"])
+    return netgen.import_traces(
+        SERIES / f"{file}.parquet", size_unit=sizes, split=split, label=label, bin_width=BIN["base"]
+    )
 
 
 def relabelled(table: FlowTable, label: str) -> FlowTable:

@@ -27,8 +27,11 @@ from netgen.capture.series.bins import BinCounter, SparseChannel, dense
 from netgen.capture.series.first_packets import PacketCounter, counter_of
 from netgen.capture.series.profile import KEY, ProfileCounter
 from netgen.capture.series.spec import BINS, PACKETS, SeriesSpec
-from netgen.capture.table.arrow_utils import numbers
-from netgen.capture.table.flow_table import FlowTable, TableSummary, TableWriter, flow_columns
+from netgen.capture.table.arrow_utils import to_numpy
+from netgen.capture.table.flow_table import FlowTable
+from netgen.capture.table.schema import flow_columns
+from netgen.capture.table.summary import TableSummary
+from netgen.capture.table.writer import TableWriter
 
 _TOO_FEW = "in flows under min_packets"
 
@@ -91,7 +94,7 @@ class Extraction:
         series = (
             np.concatenate([dense(each) for _, each in parts]) if parts else np.zeros((0, *self.spec.shape), np.int64)
         )
-        return FlowTable.of(columns.combine_chunks(), series, self.spec, self._metadata())
+        return FlowTable.from_columns(columns.combine_chunks(), series, self.spec, self._metadata())
 
     def write(self, path: str | os.PathLike[str], *, force: bool = False) -> dict[str, Any]:
         """Write the table to a Parquet file, a block of rows at a time: whole or not at all.
@@ -142,7 +145,7 @@ class Extraction:
             rows = self.rows.columns(done, last)
             labels, sources = self._labels(done, last, rows)
             if self._profiled:
-                self._profile.end(labels, numbers(rows["protocol"]), numbers(rows["dst_port"]))
+                self._profile.end(labels, to_numpy(rows["protocol"]), to_numpy(rows["dst_port"]))
             self._account.notes[AFTER[self.spec.view]] += int(cut.sum())
             columns = flow_columns(
                 last - done,

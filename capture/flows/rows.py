@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from netgen.capture.flows.addresses import address_texts
 from netgen.capture.flows.assemble import Assembler, Flows
-from netgen.capture.table.arrow_utils import numbers, sparse_string_array, string_array, to_arrow
+from netgen.capture.table.arrow_utils import sparse_string_array, string_array, to_arrow, to_numpy
 
 #: Columns that tell what a row is, as in the flow table.
 FLOW_COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "server_name", "server_name_source")
@@ -115,7 +115,7 @@ def group_flows(assembler: Assembler, group_by: str) -> FlowRows:
         group = flows.capture
     else:
         host = columns["src"].dictionary_encode()
-        group = flows.capture * (len(host.dictionary) + 1) + numbers(host.indices)
+        group = flows.capture * (len(host.dictionary) + 1) + to_numpy(host.indices)
     _, first, row = np.unique(group, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))  # rows in the order in which they first occur

@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from netgen.capture.errors import TableError
 from netgen.capture.series.spec import BINS, CHANNELS, NS, PACKETS, VIEWS, SeriesSpec
-from netgen.capture.table.arrow_utils import numbers
-from netgen.capture.table.flow_table import FLOW_COLUMNS, METADATA_KEY, FlowTable
+from netgen.capture.table.arrow_utils import to_numpy
+from netgen.capture.table.flow_table import FlowTable
+from netgen.capture.table.schema import FLOW_COLUMNS, METADATA_KEY
 
 #: Names of the column that holds the class, in any case.
 LABELS = ("label", "class")
@@ -60,13 +61,13 @@ def read_table(path: str | os.PathLike[str], *, spec_from: SeriesSpec | None = N
                 return FlowTable.read(path)
             table = pq.read_table(path)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise TableError(f"{path} is no flow table: {str(error).splitlines()[0]}", _NEED) from error
+        raise TableError(f"{path} is not a flow table: {str(error).splitlines()[0]}", _NEED) from error
     try:
         view = PACKETS if _has(table, VIEWS[PACKETS]) and not _has(table, CHANNELS) else BINS
         series = np.stack([_channel(table, channel) for channel in VIEWS[view]], axis=1)
     except (KeyError, ValueError, pa.ArrowException) as error:
         what = error.args[0] if error.args else "?"
-        raise TableError(f"{path} is no flow table: {str(what).splitlines()[0]}", _NEED) from error
+        raise TableError(f"{path} is not a flow table: {str(what).splitlines()[0]}", _NEED) from error
     whole = series if view == BINS else series[:, 1:]
     if whole.size and whole.min() < 0:
         raise TableError(
@@ -112,7 +113,7 @@ def _channel(table: pa.Table, channel: str) -> np.ndarray:
             raise ValueError(f"its column {channel} has empty fields")
         if lengths is not None and lengths.to_pylist() != [bins] * len(column):
             raise ValueError(f"the lists of its column {channel} are of several lengths")
-        return numbers(_whole(flat, channel)).reshape(len(column), bins)
+        return to_numpy(_whole(flat, channel)).reshape(len(column), bins)
     found = sorted(
         (int(match[1]), name)
         for name in table.column_names
@@ -123,7 +124,7 @@ def _channel(table: pa.Table, channel: str) -> np.ndarray:
     columns = [table[name].combine_chunks() for _, name in found]
     if any(column.null_count for column in columns):
         raise ValueError(f"its columns {channel}_... have empty fields")
-    return np.stack([numbers(_whole(column, channel)) for column in columns], axis=1)
+    return np.stack([to_numpy(_whole(column, channel)) for column in columns], axis=1)
 
 
 def _whole(array: pa.Array, channel: str) -> pa.Array:

@@ -1,18 +1,16 @@
-"""The flow table: the one thing that passes between the rooms.
+"""The flow table: one row a flow, with its label, addresses, totals and series.
 
-A row is a flow (or a whole capture, or one host), with its label, its addresses where it has any,
-its totals, and its series: one fixed-size list a channel. The `SeriesSpec` and the account of how
-the table came about travel as JSON in the Parquet metadata under the key ``netgen``.
+A row may also be a host or a whole capture. The series is one fixed-size list a channel. The
+`SeriesSpec` and the metadata are JSON in the Parquet file's metadata, under the key ``netgen``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
+import difflib
+import html
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,57 +19,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from netgen.capture.errors import InputError, TableError
-from netgen.capture.files import check_output, whole_file
-from netgen.capture.series.bins import SparseChannel
-from netgen.capture.series.spec import GAP_NS, PACKETS, SeriesSpec
-from netgen.capture.table.arrow_utils import numbers, string_array, to_arrow
-from netgen.capture.table.sparse_lists import SparseListWriter
+from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.table.arrow_utils import lists_to_numpy, to_arrow
+from netgen.capture.table.schema import FLOW_COLUMNS, decode_metadata, flow_columns, series_totals, table_schema
+from netgen.capture.table.summary import TableSummary
+from netgen.capture.table.writer import TableWriter
 
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = 1
-
-#: Columns with a value of its own in nearly every row, and whether differences from row to row are shorter.
-MANY = {"flow": True, "start_ns": True, "duration_ns": True, "src_port": False, "bytes": True}
-
-#: Rows that are written together.
-ROW_GROUP = 16_384
-METADATA_KEY = b"netgen"
-
-#: Columns before the series' channels: what a flow is, apart from its traffic.
-FLOW_COLUMNS = pa.schema(
-    [
-        pa.field("flow", pa.int64(), nullable=False),  # number of the row when the table was made
-        pa.field("label", pa.string()),  # the class; null: not labelled
-        pa.field("source", pa.string()),  # capture file, trace file or model it comes from
-        pa.field("synthetic", pa.bool_(), nullable=False),
-        pa.field("start_ns", pa.int64()),  # time of the first packet, ns since 1970; null: unknown
-        pa.field("duration_ns", pa.int64(), nullable=False),  # last packet - first packet
-        pa.field("protocol", pa.uint8()),  # IP protocol number
-        pa.field("src", pa.string()),  # the initiator
-        pa.field("src_port", pa.uint16()),
-        pa.field("dst", pa.string()),
-        pa.field("dst_port", pa.uint16()),
-        pa.field("vlan", pa.uint16()),
-        pa.field("server_name", pa.string()),  # name of the server, where the capture shows it
-        pa.field("server_name_source", pa.string()),  # what said it: tls, quic or dns
-        pa.field("packets", pa.int64(), nullable=False),  # of the whole flow
-        pa.field("bytes", pa.int64(), nullable=False),  # IP bytes of the whole flow
-        pa.field("truncated_packets", pa.int64(), nullable=False),  # of those, after the last that the series holds
-    ]
-)
+_MAKE_AGAIN = "Make it again with netgen extract or netgen import"
 
 
-def table_schema(spec: SeriesSpec) -> pa.Schema:
-    """The Arrow schema of a flow table with series of `spec`."""
-    cell = pa.list_(pa.field("element", pa.int64(), nullable=False), spec.length)
-    return pa.schema([*FLOW_COLUMNS, *(pa.field(channel, cell, nullable=False) for channel in spec.channels)])
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class FlowTable:
-    """A table of flows with equal series, and what is known of its making.
+    """A table of flows with series of one specification.
+
+    ``flows["netflix"]`` selects a class, ``flows[3]`` a flow; slices, boolean masks and arrays of
+    indices work too. Each gives a FlowTable.
 
     Parameters
     ----------
@@ -79,8 +44,8 @@ class FlowTable:
         Columns of `table_schema`.
     spec : SeriesSpec
         What the series' numbers mean.
-    about : dict
-        JSON-able notes on the making: the command, the account of packets, the model and seed.
+    metadata : dict
+        How the table was made, as JSON types: the command, the read report, the model and seed.
     """
 
     table: pa.Table
@@ -96,38 +61,63 @@ class FlowTable:
         metadata: dict[str, Any] | None = None,
         **columns: Any,
     ) -> FlowTable:
-        """A table from series of shape (flows, channels, bins) and columns of `FLOW_COLUMNS`.
+        """Make a table from series, shape (flows, channels, bins), and columns of `FLOW_COLUMNS`.
 
-        A column may be a sequence, an Arrow array, or one value for all rows; what is not given is
-        derived from the series (``packets``, ``bytes``, ``duration_ns``) or null.
+        A column may be a sequence, an Arrow array, or one value for all rows. A missing one is
+        computed from the series (``packets``, ``bytes``, ``duration_ns``) or null.
         """
         series = np.ascontiguousarray(series, dtype=np.int64)
         rows = len(series)
         if series.shape != (rows, *spec.shape):
             raise InputError(f"series of shape {series.shape} do not fit {spec}")
-        given = dict(columns)
-        given.setdefault("flow", np.arange(rows))
-        given.setdefault("synthetic", False)
-        given.setdefault("truncated_packets", 0)
-        for name, values in totals_of(series, spec).items():
-            given.setdefault(name, values)
-        return cls.of(flow_columns(rows, **given), series, spec, metadata)
+        defaults = {"flow": np.arange(rows), "synthetic": False, "truncated_packets": 0, **series_totals(series, spec)}
+        return cls.from_columns(flow_columns(rows, **{**defaults, **columns}), series, spec, metadata)
 
     @classmethod
-    def of(
+    def from_columns(
         cls, columns: pa.Table, series: np.ndarray, spec: SeriesSpec, metadata: dict[str, Any] | None = None
     ) -> FlowTable:
-        """A table from all columns of `FLOW_COLUMNS`, and series of shape (flows, channels, bins)."""
+        """Make a table from all columns of `FLOW_COLUMNS`, and series of shape (flows, channels, bins)."""
         schema = table_schema(spec)
-        cell = schema.field(len(FLOW_COLUMNS)).type
-        arrays = [*columns.columns, *(_cells(series[:, index], cell) for index in range(len(spec.channels)))]
-        return cls(pa.Table.from_arrays(arrays, schema=schema), spec, dict(metadata or {}))
+        list_type = schema.field(len(FLOW_COLUMNS)).type
+        channels = [to_arrow(series[:, channel].reshape(-1)) for channel in range(len(spec.channels))]
+        lists = [pa.FixedSizeListArray.from_arrays(values, type=list_type) for values in channels]
+        return cls(pa.Table.from_arrays([*columns.columns, *lists], schema=schema), spec, dict(metadata or {}))
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def __repr__(self) -> str:
         return f"FlowTable({len(self)} flows, {len(self.classes)} classes, {self.spec})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, *(f"{row[key]:,}" for key in ("flows", "packets", "bytes")))
+            for name, row in self.summary()["classes"].items()
+        ]
+        cells = ("".join(f"<td>{html.escape(text)}</td>" for text in row) for row in rows)
+        body = "".join(f"<tr>{row}</tr>" for row in cells)
+        return (
+            f"<p>{html.escape(repr(self))}</p><table>"
+            "<thead><tr><th>class</th><th>flows</th><th>packets</th><th>bytes</th></tr></thead>"
+            f"<tbody>{body}</tbody></table>"
+        )
+
+    def __getitem__(self, key: str | int | slice | np.ndarray | Sequence[int] | Sequence[bool]) -> FlowTable:
+        """Select the flows of a class, or by number, slice, boolean mask or indices.
+
+        Raises
+        ------
+        InputError
+            If no flow has this class.
+        """
+        if not isinstance(key, str):
+            return self.take(np.atleast_1d(np.arange(len(self))[key]))
+        if key not in self.classes:
+            close = difflib.get_close_matches(key, self.classes, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"Its classes: {', '.join(self.classes) or 'none'}"
+            raise InputError(f"no flow of this table has the class {key!r}", hint)
+        return self.take(self.labels == key)
 
     @property
     def labels(self) -> np.ndarray:
@@ -140,40 +130,44 @@ class FlowTable:
         return sorted({label for label in self.table["label"].to_pylist() if label is not None})
 
     def counts(self) -> dict[str, int]:
-        """Flows a class, in the order of `classes`; flows without a label are not counted."""
-        names, number = np.unique([label for label in self.labels if label is not None], return_counts=True)
-        return {str(name): int(n) for name, n in zip(names, number, strict=True)}
+        """Count the flows of each class, in the order of `classes`; flows without a label are not counted."""
+        names, counts = np.unique([label for label in self.labels if label is not None], return_counts=True)
+        return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
 
     def series(self) -> np.ndarray:
-        """The series, int64, shape (flows, channels, bins)."""
-        out = np.empty((len(self), *self.spec.shape), dtype=np.int64)
+        """Return the series, int64, shape (flows, channels, bins)."""
+        series = np.empty((len(self), *self.spec.shape), dtype=np.int64)
         for index, channel in enumerate(self.spec.channels):
-            out[:, index] = _lists(self.table[channel], self.spec.length)
-        return out
+            series[:, index] = lists_to_numpy(self.table[channel], self.spec.length)
+        return series
 
     def to_numpy(self) -> tuple[np.ndarray, np.ndarray]:
-        """Series and labels: ``X`` int64 (flows, channels, bins) and ``y`` object (flows,)."""
+        """Return series and labels: ``X`` int64 (flows, channels, bins) and ``y`` object (flows,)."""
         return self.series(), self.labels
 
-    def summary(self) -> dict[str, Any]:
-        """What the table holds, as JSON types: classes with their totals, totals of all, series, and `metadata`."""
-        tally = TableSummary()
-        tally.add(self.table)
-        return tally.summary(self.spec, self.metadata)
-
     def to_pandas(self) -> pandas.DataFrame:
-        """The table as a pandas DataFrame (pandas must be installed)."""
+        """Return the table as a pandas DataFrame (pandas must be installed)."""
         return self.table.to_pandas()
 
+    def summary(self) -> dict[str, Any]:
+        """Return classes with their totals, totals of all flows, the specification and `metadata`, as JSON types."""
+        summary = TableSummary()
+        summary.add(self.table)
+        return summary.summary(self.spec, self.metadata)
+
     def take(self, rows: np.ndarray | Sequence[int]) -> FlowTable:
-        """The rows of a boolean mask or of indices, in that order."""
+        """Return the rows of a boolean mask or of indices, in that order."""
         rows = np.asarray(rows)
         if rows.dtype == bool:
             rows = np.flatnonzero(rows)
         return dataclasses.replace(self, table=self.table.take(pa.array(rows, pa.int64())))
 
+    def head(self, n: int = 5) -> FlowTable:
+        """Return the first `n` flows."""
+        return self[:n]
+
     def labelled(self) -> FlowTable:
-        """The rows that have a label.
+        """Return the rows that have a label.
 
         Raises
         ------
@@ -190,21 +184,20 @@ class FlowTable:
         return self if keep.all() else self.take(keep)
 
     def write(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-        """Write the table as Parquet: whole or not at all."""
+        """Write the table as Parquet; the file appears when it is complete."""
         with TableWriter(path, self.spec, force=force) as writer:
             writer.metadata = self.metadata
-            for batch in range(0, len(self), ROW_GROUP):
-                writer.write_table(self.table.slice(batch, ROW_GROUP))
+            writer.write_table(self.table)
         return writer.path
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], *, rows: bool = True) -> FlowTable:
-        """Read what `write` wrote; without `rows`, all but them.
+        """Read what `write` wrote; without `rows`, everything but the rows.
 
         Raises
         ------
         TableError
-            If the file is no flow table, or one of another version.
+            If the file is not a flow table, or one of another version.
         """
         path = Path(path)
         if not path.is_file():
@@ -214,229 +207,31 @@ class FlowTable:
             )
         try:
             table = pq.read_table(path) if rows else pq.read_schema(path).empty_table()
-            meta = read_metadata(pq.read_metadata(path).metadata, path)
-            columns = set(table.column_names)
-        except (pa.ArrowException, ValueError, OSError) as error:  # ValueError: a name that is no UTF-8
+            names = set(table.column_names)
+            spec, metadata = decode_metadata(pq.read_metadata(path).metadata, path)
+        except (pa.ArrowException, ValueError, OSError) as error:  # ValueError: a column name that is not UTF-8
             raise TableError(
-                f"{path} is no flow table: {str(error).splitlines()[0]}",
+                f"{path} is not a flow table: {str(error).splitlines()[0]}",
                 "Make one with: netgen extract CAPTURE -o FILE.parquet",
             ) from error
-        try:
-            spec = SeriesSpec.from_json(meta["series"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise TableError(
-                f"{path} does not say what its series are", "Make it anew with netgen extract or netgen import"
-            ) from error
-        expected = table_schema(spec)
-        missing = set(expected.names) - columns
+        schema = table_schema(spec)
+        missing = [name for name in schema.names if name not in names]
         if missing:
-            raise TableError(
-                f"{path} lacks the columns {', '.join(sorted(missing))}",
-                "Make it anew with netgen extract or netgen import",
-            )
+            raise TableError(f"{path} lacks the columns {', '.join(sorted(missing))}", _MAKE_AGAIN)
         try:
-            table = table.select(expected.names).cast(expected)
+            return cls(table.select(schema.names).cast(schema), spec, metadata)
         except (pa.ArrowException, ValueError) as error:
             raise TableError(
-                f"{path} has columns of another type: {str(error).splitlines()[0]}",
-                "Make it anew with netgen extract or netgen import",
+                f"{path} has columns of another type: {str(error).splitlines()[0]}", _MAKE_AGAIN
             ) from error
-        metadata = {key: value for key, value in meta.items() if key not in ("format", "series")}
-        return cls(table, spec, metadata)
-
-
-def totals_of(series: np.ndarray, spec: SeriesSpec) -> dict[str, np.ndarray]:
-    """Bytes, packets and duration of flows of which there is nothing but their series; int64 (flows,) each."""
-    if spec.view == PACKETS:
-        size, gap = series[:, 0], series[:, 1]
-        volume, number, duration = np.abs(size).sum(1), (size != 0).sum(1), gap.sum(1) * GAP_NS
-    else:
-        busy = (series != 0).any(axis=1)
-        last = np.where(busy.any(axis=1), spec.length - 1 - busy[:, ::-1].argmax(axis=1), 0)
-        volume, number, duration = series[:, :2].sum((1, 2)), series[:, 2:].sum((1, 2)), last * spec.bin_ns
-    return {"bytes": volume, "packets": number, "duration_ns": duration}
-
-
-def read_metadata(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[str, Any]:
-    """netgen's own part of a Parquet file's metadata, checked for its version."""
-    try:
-        meta: dict[str, Any] = json.loads((metadata or {})[METADATA_KEY])
-        version = meta["format"]
-    except (KeyError, ValueError, TypeError) as error:
-        raise TableError(
-            f"{path} is a Parquet file but no flow table: it has no netgen metadata",
-            f"For labelled traces (columns label, t_us, signed_bytes) type: netgen import {path}",
-        ) from error
-    if "ground_truth" in meta:
-        raise TableError(
-            f"{path} is no flow table, but what is known of a capture's flows",
-            "Name that capture, or extract it with these labels: netgen extract CAPTURE --labels " + str(path),
-        )
-    if version != FORMAT:
-        raise TableError(
-            f"{path} is a flow table of format {version}; this netgen reads format {FORMAT}",
-            "Extract it anew, or use the netgen that wrote it",
-        )
-    return meta
-
-
-class TableSummary:
-    """Counts what a table holds, some rows at a time."""
-
-    _TOTALS = ("packets", "bytes", "truncated_packets")
-
-    def __init__(self) -> None:
-        self._classes: dict[str | None, dict[str, int]] = {}
-        self._synthetic = 0
-
-    def add(self, table: pa.Table) -> None:
-        """Count rows; `table` has the columns of `FLOW_COLUMNS`."""
-        column = table["label"]
-        labels = [None] * len(table) if column.null_count == len(table) else column.to_pylist()
-        names = list(dict.fromkeys(labels))
-        row = {name: number for number, name in enumerate(names)}
-        only = len(names) == 1
-        which = np.zeros(len(labels), np.int64) if only else np.array([row[label] for label in labels], np.int64)
-        none = np.zeros(0, np.int64)
-        totals = {name: np.concatenate([none, *map(numbers, table[name].chunks)]) for name in self._TOTALS}
-        for name, number in row.items():
-            mine = self._classes.setdefault(name, dict.fromkeys(("flows", *self._TOTALS), 0))
-            rows = which == number
-            mine["flows"] += int(rows.sum())
-            for total in self._TOTALS:
-                mine[total] += int(totals[total][rows].sum())
-        self._synthetic += sum(_trues(each) for each in table["synthetic"].chunks)
-
-    def summary(self, spec: SeriesSpec, metadata: dict[str, Any]) -> dict[str, Any]:
-        """See `FlowTable.summary`."""
-        rows = self._classes
-        totals = {name: sum(row[name] for row in rows.values()) for name in ("flows", *self._TOTALS)}
-        return {
-            "flows": totals.pop("flows"),
-            "classes": {name: rows[name] for name in sorted(each for each in rows if each is not None)},
-            "unlabelled": rows[None]["flows"] if None in rows else 0,
-            "synthetic": self._synthetic,
-            **totals,
-            "series": spec.to_json(),
-            **metadata,
-        }
-
-
-class TableWriter:
-    """Writes a flow table to a Parquet file, some rows at a time: whole or not at all.
-
-    Parameters
-    ----------
-    path : str or Path
-        Where to; refused where it exists, unless `force`.
-    spec : SeriesSpec
-        Of the series to come.
-
-    Attributes
-    ----------
-    about : dict
-        Written at the end, see `FlowTable`.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], spec: SeriesSpec, *, force: bool = False) -> None:
-        self.path = check_output(path, force=force)
-        self.spec = spec
-        self.metadata: dict[str, Any] = {}
-        self._schema = table_schema(spec)
-        self._stack = contextlib.ExitStack()
-        self._thread = ThreadPoolExecutor(1)
-        self._writing: Future[None] | None = None
-
-    def __enter__(self) -> TableWriter:
-        with contextlib.ExitStack() as stack:  # on a full disk, not even the beginning can be written
-            temporary = stack.enter_context(whole_file(self.path))
-            self._lists = SparseListWriter(
-                stack.enter_context(temporary.open("w+b")), self._schema, len(FLOW_COLUMNS), MANY
-            )
-            stack.push(self._finish)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-
-    def _finish(self, kind: type[BaseException] | None, *_: Any) -> None:
-        try:
-            with self._thread:
-                if kind is None:
-                    self._wait()
-            if kind is None:
-                meta = {"format": FORMAT, "series": self.spec.to_json(), **self.metadata}
-                self._lists.finish({METADATA_KEY: json.dumps(meta).encode()})
-        finally:
-            self._lists.abandon()
-
-    def write(self, columns: pa.Table, series: np.ndarray | Sequence[SparseChannel]) -> None:
-        """Rows of all columns of `FLOW_COLUMNS`, and their series, (flows, channels, bins) or each channel's `SparseChannel`.
-
-        They are written while the caller makes the next ones.
-        """
-        cells = (
-            [SparseChannel.of(series[:, channel]) for channel in range(len(self.spec.channels))]
-            if isinstance(series, np.ndarray)
-            else series
-        )
-        for each in cells:
-            if (each.rows, each.length) != (len(columns), self.spec.length):
-                raise InputError(
-                    f"series of {each.rows} rows of {each.length} bins do not fit {len(columns)} rows of {self.spec}"
-                )
-        self._wait()
-        self._writing = self._thread.submit(self._write, columns, cells)
-
-    def write_table(self, table: pa.Table) -> None:
-        """Rows of a table of `table_schema`."""
-        lists = [_lists(table[channel], self.spec.length) for channel in self.spec.channels]
-        self.write(table.select(FLOW_COLUMNS.names), [SparseChannel.of(each) for each in lists])
-
-    def _write(self, columns: pa.Table, cells: Sequence[SparseChannel]) -> None:
-        for first in range(0, len(columns), ROW_GROUP):
-            last = min(first + ROW_GROUP, len(columns))
-            self._lists.write(columns.slice(first, ROW_GROUP), [each.slice(first, last) for each in cells])
-
-    def _wait(self) -> None:
-        if self._writing is not None:
-            self._writing.result()
-
-
-def _trues(column: pa.BooleanArray) -> int:
-    """How many are true of a column without nulls."""
-    bits = np.frombuffer(column.buffers()[1] or b"", np.uint8)
-    return int(np.unpackbits(bits, count=column.offset + len(column), bitorder="little")[column.offset :].sum())
-
-
-def flow_columns(rows: int, **given: Any) -> pa.Table:
-    """Columns of `FLOW_COLUMNS`: a sequence, an Arrow array, or one value for all rows; null where not given."""
-    unknown = set(given) - set(FLOW_COLUMNS.names)
-    if unknown:
-        raise InputError(f"a flow table has no column {sorted(unknown)}")
-    return pa.Table.from_arrays(
-        [_column(given.get(field.name), field.type, rows) for field in FLOW_COLUMNS], schema=FLOW_COLUMNS
-    )
-
-
-def _cells(values: np.ndarray, cell: pa.DataType) -> pa.Array:
-    """A channel of series, (flows, bins), as a column of lists."""
-    return pa.FixedSizeListArray.from_arrays(to_arrow(values.reshape(-1)), type=cell)
-
-
-def _lists(column: pa.ChunkedArray, length: int) -> np.ndarray:
-    """A column of lists as numbers, (rows, length)."""
-    parts = [each.flatten().to_numpy() for each in column.chunks]
-    return (np.concatenate(parts) if parts else np.zeros(0, np.int64)).reshape(-1, length)
 
 
 def concat(tables: Iterable[FlowTable]) -> FlowTable:
-    """Tables of equal series as one, rows numbered anew.
+    """Join tables of equal series, with rows numbered from 0.
 
     Raises
     ------
-    SpecMismatch
+    SpecMismatchError
         If their series differ.
     """
     tables = list(tables)
@@ -445,26 +240,9 @@ def concat(tables: Iterable[FlowTable]) -> FlowTable:
     first = tables[0]
     for number, other in enumerate(tables[1:], start=2):
         first.spec.require_equal(
-            other.spec, "the first table", f"table {number}", hint="Cut all like one of them: --like FILE"
+            other.spec, "the first table", f"table {number}", hint="Give all the same series: --spec-from FILE"
         )
-    joined = pa.concat_tables([each.table for each in tables]).combine_chunks()
+    joined = pa.concat_tables([table.table for table in tables]).combine_chunks()
     joined = joined.set_column(0, FLOW_COLUMNS.field("flow"), to_arrow(np.arange(joined.num_rows)))
-    return FlowTable(
-        joined, first.spec, dict(first.metadata) if len(tables) == 1 else {"tables": [t.metadata for t in tables]}
-    )
-
-
-def _column(values: Any, kind: pa.DataType, rows: int) -> pa.Array:
-    if values is None:
-        return pa.nulls(rows, kind)
-    if isinstance(values, str):
-        return string_array([values] * rows)
-    if isinstance(values, bool | int | np.integer):
-        return to_arrow(np.full(rows, values, kind.to_pandas_dtype()))
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    if isinstance(values, np.ndarray):
-        values = to_arrow(values) if values.dtype.kind in "biu" else pa.array(values, from_pandas=True)
-    elif not isinstance(values, pa.Array):
-        values = string_array(list(values)) if kind == pa.string() else pa.array(list(values), kind)
-    return values if values.type == kind else values.cast(kind)
+    metadata = dict(first.metadata) if len(tables) == 1 else {"tables": [table.metadata for table in tables]}
+    return FlowTable(joined, first.spec, metadata)

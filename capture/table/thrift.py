@@ -1,102 +1,84 @@
 """Thrift's compact protocol, as far as Parquet's footer and page headers need it.
 
-A struct is a dict from field numbers to pairs of type and value, so that what is read is written
-again as it was, known or not (https://github.com/apache/thrift, doc/specs/thrift-compact-protocol.md).
+A struct is a dict from field numbers to pairs of type and value, so that unknown fields are written
+as they were read (https://github.com/apache/thrift, doc/specs/thrift-compact-protocol.md).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
+TRUE, FALSE, BYTE = 1, 2, 3
+I16, I32, I64 = 4, 5, 6
+BINARY, LIST, STRUCT = 8, 9, 12
 
-#: Fields by number: type and value. A list is the type of its elements and these.
+#: Fields by number: type and value. The value of a list is the type of its elements, and these.
 Struct = dict[int, tuple[int, Any]]
 
 _INTEGERS = (I16, I32, I64)
 
 
 def dumps(struct: Struct) -> bytes:
-    """A struct as bytes."""
+    """Encode a struct."""
     out = bytearray()
-    _write_struct(out, struct)
+    last = 0
+    for number, (field_type, value) in sorted(struct.items()):
+        if 0 < number - last < 16:
+            out.append((number - last) << 4 | field_type)
+        else:
+            out.append(field_type)
+            out += varint(number << 1)
+        last = number
+        if field_type not in (TRUE, FALSE):
+            out += _encode(field_type, value)
+    out.append(0)
     return bytes(out)
 
 
 def loads(data: bytes) -> Struct:
-    """The struct that some bytes begin with."""
+    """Decode the struct that `data` begins with."""
     return _Reader(data).struct()
 
 
 def varint(number: int) -> bytes:
-    """A number that is not negative, seven bits a byte."""
+    """Encode a number that is not negative, seven bits a byte."""
     out = bytearray()
-    _write_varint(out, number)
-    return bytes(out)
-
-
-def _write_varint(out: bytearray, number: int) -> None:
     while number >= 0x80:
         out.append(number & 0x7F | 0x80)
         number >>= 7
     out.append(number)
+    return bytes(out)
 
 
-def _write_struct(out: bytearray, struct: Struct) -> None:
-    last = 0
-    for number, (kind, value) in sorted(struct.items()):
-        if 0 < number - last < 16:
-            out.append((number - last) << 4 | kind)
-        else:
-            out.append(kind)
-            _write_varint(out, number << 1)
-        last = number
-        if kind not in (TRUE, FALSE):
-            _write(out, kind, value)
-    out.append(0)
-
-
-def _write(out: bytearray, kind: int, value: Any) -> None:
-    if kind in _INTEGERS:
-        _write_varint(out, value << 1 if value >= 0 else (-value << 1) - 1)
-    elif kind == BINARY:
-        _write_varint(out, len(value))
-        out += value
-    elif kind == STRUCT:
-        _write_struct(out, value)
-    elif kind in (LIST, SET):
-        inner, elements = value
-        if len(elements) < 15:
-            out.append(len(elements) << 4 | inner)
-        else:
-            out.append(0xF0 | inner)
-            _write_varint(out, len(elements))
-        for each in elements:
-            _write(out, inner, each)
-    elif kind in (BYTE, TRUE, FALSE):  # the latter in a list
-        out.append(value & 0xFF)
-    elif kind == DOUBLE:
-        out += value
-    else:
-        raise ValueError(f"thrift type {kind} is not written")
+def _encode(field_type: int, value: Any) -> bytes:
+    if field_type in _INTEGERS:
+        return varint(value << 1 if value >= 0 else (-value << 1) - 1)
+    if field_type == BINARY:
+        return varint(len(value)) + value
+    if field_type == STRUCT:
+        return dumps(value)
+    if field_type == LIST:
+        element_type, elements = value
+        size = len(elements)
+        header = bytes([size << 4 | element_type]) if size < 15 else bytes([0xF0 | element_type]) + varint(size)
+        return header + b"".join(_encode(element_type, element) for element in elements)
+    if field_type == BYTE:
+        return bytes([value & 0xFF])
+    raise ValueError(f"Thrift type {field_type} is not supported")
 
 
 class _Reader:
     def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
-
-    def _byte(self) -> int:
-        self._at += 1
-        return self._data[self._at - 1]
+        self._data, self._position = data, 0
 
     def _bytes(self, count: int) -> bytes:
-        self._at += count
-        return self._data[self._at - count : self._at]
+        self._position += count
+        return self._data[self._position - count : self._position]
 
     def _varint(self) -> int:
         number = shift = 0
         while True:
-            byte = self._byte()
+            byte = self._bytes(1)[0]
             number |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return number
@@ -107,27 +89,25 @@ class _Reader:
         return number >> 1 ^ -(number & 1)
 
     def struct(self) -> Struct:
-        found: Struct = {}
+        fields: Struct = {}
         last = 0
-        while head := self._byte():
-            kind = head & 15
-            last = last + (head >> 4) if head >> 4 else self._integer()
-            found[last] = kind, self._value(kind) if kind not in (TRUE, FALSE) else None
-        return found
+        while header := self._bytes(1)[0]:
+            field_type = header & 15
+            last = last + (header >> 4) if header >> 4 else self._integer()
+            fields[last] = field_type, None if field_type in (TRUE, FALSE) else self._value(field_type)
+        return fields
 
-    def _value(self, kind: int) -> Any:
-        if kind in _INTEGERS:
+    def _value(self, field_type: int) -> Any:
+        if field_type in _INTEGERS:
             return self._integer()
-        if kind == BINARY:
+        if field_type == BINARY:
             return self._bytes(self._varint())
-        if kind == STRUCT:
+        if field_type == STRUCT:
             return self.struct()
-        if kind in (LIST, SET):
-            head = self._byte()
-            count = head >> 4 if head >> 4 < 15 else self._varint()
-            return head & 15, [self._value(head & 15) for _ in range(count)]
-        if kind in (BYTE, TRUE, FALSE):
-            return self._byte()
-        if kind == DOUBLE:
-            return self._bytes(8)
-        raise ValueError(f"thrift type {kind} is not read")
+        if field_type == LIST:
+            header = self._bytes(1)[0]
+            count = header >> 4 if header >> 4 < 15 else self._varint()
+            return header & 15, [self._value(header & 15) for _ in range(count)]
+        if field_type == BYTE:
+            return self._bytes(1)[0]
+        raise ValueError(f"Thrift type {field_type} is not supported")

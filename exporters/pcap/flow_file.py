@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable
+from netgen.capture.table.flow_table import FlowTable
+from netgen.capture.table.schema import FLOW_COLUMNS
 
 _KEPT = 1  # row groups that are kept in memory
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from netgen.capture.errors import InputError
 from netgen.capture.headers import PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_IGMP
-from netgen.capture.table.flow_table import METADATA_KEY, FlowTable
+from netgen.capture.table.flow_table import FlowTable
+from netgen.capture.table.schema import METADATA_KEY
 from netgen.exporters.pcap.addresses import v6_addresses
 from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.frames import Endpoints

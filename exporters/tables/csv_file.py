@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 
-from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable
+from netgen.capture.table.flow_table import FlowTable
+from netgen.capture.table.schema import FLOW_COLUMNS
 
 _BLOCK_ROWS = 8192  # rows converted at a time
 

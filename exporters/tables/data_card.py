@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from netgen.capture.series.spec import BINS, UNITS, SeriesSpec, format_duration
-from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable
+from netgen.capture.series.spec import BINS, PACKETS, UNITS, SeriesSpec, format_duration
+from netgen.capture.table.flow_table import FlowTable
+from netgen.capture.table.schema import FLOW_COLUMNS
 
 #: Size categories of Hugging Face: below 1,000 rows, below 10,000, and so on.
 SIZE_CATEGORIES = (

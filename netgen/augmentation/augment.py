@@ -21,7 +21,8 @@ from netgen.augmentation.jitter import SOURCE, SPREAD, is_jittered, jittered
 from netgen.augmentation.jitter_selection import AUTO, Trial, tried
 from netgen.capture.errors import InputError, ModelError, TableError
 from netgen.capture.table.arrow_utils import to_arrow
-from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable, concat
+from netgen.capture.table.flow_table import FlowTable, concat
+from netgen.capture.table.schema import FLOW_COLUMNS
 from netgen.diffusion.train import Progress
 from netgen.model.model import Model
 from netgen.model.registry import load
@@ -248,7 +249,7 @@ class Augmentation:
         new = pa.concat_tables([each.table for each in both]).take(pa.array(_places(lacks, drawn.labels)))
         begin = max(self.flows.table["flow"].to_pylist()) + 1
         new = new.combine_chunks().set_column(0, FLOW_COLUMNS.field("flow"), to_arrow(begin + np.arange(len(new))))
-        facts = ("model", "weights_sha256", "seed", "guidance", "sampling_steps", "changed")
+        facts = ("model", "weights_sha256", "seed", "guidance", "steps", "changed")
         close: dict[str, Any] = {"share": jitter, "spread": SPREAD, "flows": {name: len(near[name]) for name in near}}
         close |= {} if trial is None else {"trial": trial.to_json()}
         return FlowTable(

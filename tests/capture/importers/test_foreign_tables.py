@@ -73,5 +73,5 @@ def test_what_is_wrong_with_a_table_is_said(plain: Any, tmp_path: Path, change: 
 @pytest.mark.parametrize("text", ["", "a,b\n1\n", "label,up_bytes_0,up_bytes_2\nx,1,2\n"])
 def test_other_csv_files_are_refused_in_a_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(TableError, match=r"a\.csv is no flow table"):
+    with pytest.raises(TableError, match=r"a\.csv is not a flow table"):
         read_table(tmp_path / "a.csv")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netgen.capture.factorize import factorize, group_rows
-from netgen.capture.table.arrow_utils import numbers, string_array, to_arrow
+from netgen.capture.table.arrow_utils import string_array, to_arrow, to_numpy
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 
@@ -34,7 +34,7 @@ def test_numbers_with_and_without_nulls_are_those_that_pyarrow_makes(values: Any
 def test_columns_of_a_wider_array_are_copied_together() -> None:
     wide = np.arange(12).reshape(4, 3)
     assert to_arrow(wide[:, 1]).to_pylist() == [1, 4, 7, 10]
-    assert numbers(to_arrow(np.arange(5))[2:4]).tolist() == [2, 3]
+    assert to_numpy(to_arrow(np.arange(5))[2:4]).tolist() == [2, 3]
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=5)), max_size=30))
@@ -51,7 +51,7 @@ def test_values_are_told_apart_in_the_order_in_which_they_occur(values: Any, kin
     given_values = np.frombuffer(b"".join(bytes(size - 1) + bytes([each]) for each in values), kind)
     with pytest.MonkeyPatch.context() as patch:
         if clash:
-            patch.setattr("netgen.capture.factorize._MIXERS", np.ones(2, np.uint64))
+            patch.setattr("netgen.capture.factorize._FACTORS", np.ones(2, np.uint64))
         row, unlike = factorize(given_values)
         rows, first = group_rows(given_values)
     assert unlike.tobytes() == b"".join(dict.fromkeys(given_values.view(f"V{size}").tolist()))

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from netgen.capture.series.bins import BinCounter, SparseChannel, dense
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table import sparse_lists, thrift
-from netgen.capture.table.flow_table import FlowTable, TableWriter, flow_columns
+from netgen.capture.table.flow_table import FlowTable
+from netgen.capture.table.schema import flow_columns
+from netgen.capture.table.writer import TableWriter
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 
@@ -88,25 +90,25 @@ def test_lists_come_back_whatever_the_pages_and_groups(
     series = sparse(seed, rows, length, share)
     path, table = tmp_path / "a.parquet", table_of(series, length)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse_lists, "_PAGE", page)
+        patch.setattr(sparse_lists, "_MAX_PAGE", page)
         patch.setattr(sparse_lists, "_PLAIN_PAGE", plain)
-        patch.setattr("netgen.capture.table.flow_table.ROW_GROUP", group)
+        patch.setattr("netgen.capture.table.writer.ROW_GROUP", group)
         table.write(path, force=True)
     assert pq.read_table(path).equals(table.table)
     assert (np.array(pl.read_parquet(path)["up_packets"].to_list()).reshape(rows, length) == series[:, 2]).all()
     pq.write_table(table.table, tmp_path / "b.parquet")
-    ours, theirs = pq.ParquetFile(path), pq.ParquetFile(tmp_path / "b.parquet")
-    assert ours.schema.equals(theirs.schema)
-    assert ours.schema_arrow.equals(theirs.schema_arrow)
+    ours, arrows = pq.ParquetFile(path), pq.ParquetFile(tmp_path / "b.parquet")
+    assert ours.schema.equals(arrows.schema)
+    assert ours.schema_arrow.equals(arrows.schema_arrow)
     assert b"ARROW:schema" in ours.metadata.metadata
     assert ours.metadata.num_rows == rows
     for number in range(ours.num_row_groups):
-        told = ours.metadata.row_group(number)
-        columns = [told.column(place) for place in range(told.num_columns)]
-        assert told.total_byte_size == sum(each.total_uncompressed_size for each in columns)
-        places = [each.dictionary_page_offset or each.data_page_offset for each in columns]
-        sizes = [each.total_compressed_size for each in columns]
-        assert [at + size for at, size in zip(places, sizes, strict=True)][:-1] == places[1:]
+        row_group = ours.metadata.row_group(number)
+        columns = [row_group.column(index) for index in range(row_group.num_columns)]
+        assert row_group.total_byte_size == sum(column.total_uncompressed_size for column in columns)
+        offsets = [column.dictionary_page_offset or column.data_page_offset for column in columns]
+        sizes = [column.total_compressed_size for column in columns]
+        assert [offset + size for offset, size in zip(offsets, sizes, strict=True)][:-1] == offsets[1:]
 
 
 @example([0, 63, 64, 8191, 8192, 1 << 20, (1 << 20) - 1])
@@ -116,19 +118,21 @@ def test_runs_of_zeros_may_have_any_length(gaps: Any) -> None:
     rows = (int(cell[-1]) if gaps else 0) // 4096 + 1
     cells = SparseChannel(rows, 4096, cell, np.arange(1, len(gaps) + 1))
     assert (SparseChannel.of(cells.dense()).cell == cell).all()
-    data, at, found = sparse_lists._runs(cells, 1), 0, []
-    while at < len(data):
-        run, place = 0, 0
+    data = sparse_lists.encode_runs(cells, 1)
+    position, runs = 0, []
+    while position < len(data):
+        header, shift = 0, 0
         while True:
-            run |= (data[at] & 127) << 7 * place
-            place, at = place + 1, at + 1
-            if data[at - 1] < 128:
+            byte = data[position]
+            header |= (byte & 127) << shift
+            position, shift = position + 1, shift + 7
+            if byte < 128:
                 break
-        found.append((run >> 1, data[at]))
-        assert run & 1 == 0
-        at += 1
-    assert all(count for count, _ in found)
-    values = np.repeat([value for _, value in found], [count for count, _ in found])
+        assert header & 1 == 0
+        runs.append((header >> 1, data[position]))
+        position += 1
+    assert all(count for count, _ in runs)
+    values = np.repeat([value for _, value in runs], [count for count, _ in runs])
     assert (values.reshape(rows, 4096) == cells.dense()).all()
 
 
@@ -147,14 +151,16 @@ def test_cells_and_arrays_write_the_same_file(tmp_path: Path) -> None:
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 99), st.integers(0, 9), st.booleans()), max_size=60))
 def test_bins_are_the_same_however_packets_are_added(packets: Any) -> None:
     spec = SeriesSpec(bin_ns=10, length=8)
-    flow, time, size, up = (np.array(each) for each in zip(*packets, strict=True)) if packets else np.zeros((4, 0), int)
+    flow, time, size, up = (
+        (np.array(column) for column in zip(*packets, strict=True)) if packets else np.zeros((4, 0), int)
+    )
     together, apart = BinCounter(4, spec), BinCounter(4, spec)
     together.add(flow, time, size, up.astype(bool))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("netgen.capture.series.bins._MANY", 5)
         for row in range(len(flow)):
-            here = slice(row, row + 1)
-            apart.add(flow[here], time[here], size[here], up[here].astype(bool))
+            one = slice(row, row + 1)
+            apart.add(flow[one], time[one], size[one], up[one].astype(bool))
     expected = np.zeros((4, 4, 8), np.int64)
     for row in range(len(flow)):
         if time[row] < 80:

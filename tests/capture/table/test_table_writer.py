@@ -1,4 +1,4 @@
-"""netgen.capture.table.flow_table.TableWriter: a table written some rows at a time is the one written at once, or is not there."""
+"""netgen.capture.table.writer: a table written in blocks equals the one written at once, or no file appears."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from netgen.capture.errors import InputError, OutputError
 from netgen.capture.extract import extract, extraction
 from netgen.capture.series.spec import SeriesSpec
-from netgen.capture.table.flow_table import FlowTable, TableWriter, flow_columns
+from netgen.capture.table.flow_table import FlowTable
+from netgen.capture.table.schema import flow_columns
+from netgen.capture.table.writer import TableWriter
 
 NS = 1_000_000_000
 T = 1_700_000_000 * NS
@@ -49,7 +51,7 @@ def series() -> Any:
 @given(cuts=st.lists(st.integers(0, ROWS), max_size=6).map(sorted))
 def test_rows_that_are_written_in_batches_are_the_table(tmp_path: Path, columns: Any, series: Any, cuts: Any) -> None:
     """Of any size, none too; what is said about them at the end is in the file. `FlowTable.write` writes no other."""
-    whole = FlowTable.of(columns, series, SPEC, {"made_by": "a test", "numbers": [1, 2]})
+    whole = FlowTable.from_columns(columns, series, SPEC, {"made_by": "a test", "numbers": [1, 2]})
     path = tmp_path / "batches.parquet"
     with TableWriter(path, SPEC, force=True) as writer:
         for first, last in zip([0, *cuts], [*cuts, ROWS], strict=True):

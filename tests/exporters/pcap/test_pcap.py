@@ -304,7 +304,7 @@ def test_captures_of_other_classes_or_models_share_no_ends(tmp_path: Path) -> No
         own, other = (extract(tmp_path / f"{name}.pcap", spec=both.spec, labels=labels) for name in "ab")
         assert own.counts() == {"netflix": 200}
         assert other.counts() == {}
-    with pytest.raises(TableError, match=r"a\.labels\.parquet is no flow table"):
+    with pytest.raises(TableError, match=r"a\.labels\.parquet is not a flow table"):
         FlowTable.read(tmp_path / "a.labels.parquet")
 
 

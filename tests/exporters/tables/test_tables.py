@@ -14,7 +14,8 @@ import netgen.exporters.tables.csv_file
 import netgen.exporters.write
 from netgen.capture.errors import OutputError
 from netgen.capture.series.spec import SeriesSpec
-from netgen.capture.table.flow_table import FLOW_COLUMNS, FlowTable
+from netgen.capture.table.flow_table import FlowTable
+from netgen.capture.table.schema import FLOW_COLUMNS
 from netgen.exporters.write import FORMATS, WriteResult, check_ending, write
 
 

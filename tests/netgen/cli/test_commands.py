@@ -425,7 +425,7 @@ def test_wrong_usage_ends_with_code_2_and_a_word_on_stderr(words: Any, here: Any
         (["extract", "a.pcap", "--min-packets", 99], "no flow in 8 packets of 1 file"),
         (["extract", "a.pcap", "-o", "a.csv"], "a flow table cannot be written to a.csv"),
         (["train", "a.pcap", "-o", "m.bin"], "a model cannot be written to m.bin"),
-        (["train", "a.pcap"], "a.pcap is no flow table"),
+        (["train", "a.pcap"], "a.pcap is not a flow table"),
         (["import", "a.pcap"], "neither Parquet nor CSV"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",

@@ -123,7 +123,7 @@ def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(
         (["--real", "real.parquet", "--synth", "synth.parquet", "-o", "report.pdf"], "report.html|NAME.html"),
         (["--real", "real.parquet", "--synth", "model.safetensors"], "is a model, no flows"),
         (["--real", "real.parquet", "--synth", "synth.parquet", "--training", "x.jsonl"], "-o report.html"),
-        (["--real", "real.parquet", "--synth", "text.csv"], "is no flow table"),
+        (["--real", "real.parquet", "--synth", "text.csv"], "is not a flow table"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said_in_a_line(

@@ -1,0 +1,112 @@
+"""Write a flow table to a Parquet file, a block of rows at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from netgen.capture.errors import InputError
+from netgen.capture.files import check_output, whole_file
+from netgen.capture.series.bins import SparseChannel
+from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.table.arrow_utils import lists_to_numpy
+from netgen.capture.table.schema import FLOW_COLUMNS, encode_metadata, table_schema
+from netgen.capture.table.sparse_lists import SparseListWriter
+
+#: Rows in a row group of the file.
+ROW_GROUP = 16_384
+
+#: Columns with a value of its own in nearly every row, and whether differences from row to row are shorter.
+DISTINCT_COLUMNS = {"flow": True, "start_ns": True, "duration_ns": True, "src_port": False, "bytes": True}
+
+
+class TableWriter:
+    """Write a flow table block by block; the file appears when it is complete.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write; an existing one is replaced only with `force`.
+    spec : SeriesSpec
+        Specification of the series to come.
+
+    Attributes
+    ----------
+    metadata : dict
+        Written at the end, see `netgen.capture.table.flow_table.FlowTable`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], spec: SeriesSpec, *, force: bool = False) -> None:
+        self.path = check_output(path, force=force)
+        self.spec = spec
+        self.metadata: dict[str, Any] = {}
+        self._stack = contextlib.ExitStack()
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> TableWriter:
+        with contextlib.ExitStack() as stack:  # on a full disk, opening the file may fail already
+            temporary = stack.enter_context(whole_file(self.path))
+            file = stack.enter_context(temporary.open("w+b"))
+            self._lists = SparseListWriter(file, table_schema(self.spec), len(FLOW_COLUMNS), DISTINCT_COLUMNS)
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def _finish(self, error: type[BaseException] | None, *_: Any) -> None:
+        try:
+            with self._thread:
+                if error is None:
+                    self._wait()
+            if error is None:
+                self._lists.finish(encode_metadata(self.spec, self.metadata))
+        finally:
+            self._lists.abandon()
+
+    def write(self, columns: pa.Table, series: np.ndarray | Sequence[SparseChannel]) -> None:
+        """Write a block of rows, while the caller makes the next one.
+
+        Parameters
+        ----------
+        columns : pyarrow.Table
+            All columns of `FLOW_COLUMNS`.
+        series : ndarray of int64, shape (flows, channels, bins), or one SparseChannel a channel
+        """
+        channels = (
+            [SparseChannel.of(series[:, channel]) for channel in range(len(self.spec.channels))]
+            if isinstance(series, np.ndarray)
+            else series
+        )
+        for channel in channels:
+            if (channel.rows, channel.length) != (len(columns), self.spec.length):
+                raise InputError(
+                    f"series of {channel.rows} rows of {channel.length} bins do not fit "
+                    f"{len(columns)} rows of {self.spec}"
+                )
+        self._wait()
+        self._writing = self._thread.submit(self._write, columns, channels)
+
+    def write_table(self, table: pa.Table) -> None:
+        """Write a table with the columns of `table_schema`."""
+        for first in range(0, len(table), ROW_GROUP):
+            block = table.slice(first, ROW_GROUP)
+            series = [lists_to_numpy(block[channel], self.spec.length) for channel in self.spec.channels]
+            self.write(block.select(FLOW_COLUMNS.names), [SparseChannel.of(channel) for channel in series])
+
+    def _write(self, columns: pa.Table, channels: Sequence[SparseChannel]) -> None:
+        for first in range(0, len(columns), ROW_GROUP):
+            last = min(first + ROW_GROUP, len(columns))
+            self._lists.write(columns.slice(first, ROW_GROUP), [channel.slice(first, last) for channel in channels])
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()

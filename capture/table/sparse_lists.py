@@ -61,12 +61,12 @@ class SparseListWriter:
         and twice as slow; and whether they are stored as differences from row to row.
     """
 
-    def __init__(self, file: IO[bytes], schema: pa.Schema, n_plain: int, distinct: Mapping[str, bool]) -> None:
+    def __init__(self, file: IO[bytes], schema: pa.Schema, n_plain: int, factorize: Mapping[str, bool]) -> None:
         self._file, self._schema = file, schema
         self._sink = _Sink(file)
         plain = pa.schema([schema.field(index) for index in range(n_plain)])
-        dictionary = [field.name for field in plain if field.name not in distinct]
-        delta = {field.name: "DELTA_BINARY_PACKED" for field in plain if distinct.get(field.name)}
+        dictionary = [field.name for field in plain if field.name not in factorize]
+        delta = {field.name: "DELTA_BINARY_PACKED" for field in plain if factorize.get(field.name)}
         self._parquet = pq.ParquetWriter(
             self._sink, plain, use_dictionary=dictionary, column_encoding=delta, **_OPTIONS
         )

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from netgen.capture.series.spec import BINS, PACKETS, UNITS, SeriesSpec, format_duration
+from netgen.capture.series.spec import BINS, UNITS, SeriesSpec, format_duration
 from netgen.capture.table.flow_table import FlowTable
 from netgen.capture.table.schema import FLOW_COLUMNS
 

@@ -249,7 +249,7 @@ class Augmentation:
         new = pa.concat_tables([each.table for each in both]).take(pa.array(_places(lacks, drawn.labels)))
         begin = max(self.flows.table["flow"].to_pylist()) + 1
         new = new.combine_chunks().set_column(0, FLOW_COLUMNS.field("flow"), to_arrow(begin + np.arange(len(new))))
-        facts = ("model", "weights_sha256", "seed", "guidance", "steps", "changed")
+        facts = ("model", "weights_sha256", "seed", "guidance", "sampling_steps", "changed")
         close: dict[str, Any] = {"share": jitter, "spread": SPREAD, "flows": {name: len(near[name]) for name in near}}
         close |= {} if trial is None else {"trial": trial.to_json()}
         return FlowTable(

@@ -13,7 +13,7 @@ from netgen.capture.errors import OutputError
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable, concat
 from netgen.capture.table.schema import FLOW_COLUMNS
-from netgen.exporters.tables.data_card import COLUMNS, SIZES, card, data_card_path
+from netgen.exporters.tables.data_card import COLUMNS, SIZE_CATEGORIES, data_card, data_card_path
 from netgen.exporters.write import write
 
 ABOUT_SYNTH = {

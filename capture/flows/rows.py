@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from netgen.capture.flows.addresses import address_texts
 from netgen.capture.flows.assemble import Assembler, Flows
-from netgen.capture.table.arrow_utils import numbers, sparse_string_array, string_array, to_arrow
+from netgen.capture.table.arrow_utils import sparse_string_array, string_array, to_arrow, to_numpy
 
 #: Columns that tell what a row is, as in the flow table.
 FLOW_COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "server_name", "server_name_source")

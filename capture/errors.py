@@ -16,6 +16,9 @@ of these stands in ``hint`` so that a program can show or drop it.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class NetgenError(Exception):
     """The root: anything netgen refuses or cannot do.
@@ -64,3 +67,10 @@ class OutputError(NetgenError):
 def visible(text: str) -> str:
     """Text with whatever would move a terminal's cursor, or colour it, written out: ``\\x1b``."""
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Suggest the choice that `word` may be a misspelling of: ``"Did you mean 'netflix'? "``, or nothing."""
+    by_folded = {choice.casefold(): choice for choice in choices}
+    close = difflib.get_close_matches(word.casefold(), by_folded, n=1)
+    return f"Did you mean {by_folded[close[0]]!r}? " if close else ""

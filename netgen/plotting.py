@@ -1,48 +1,104 @@
-"""A picture of series and their Gramian angular fields, real beside synthetic."""
+"""Plots of series: `plot_flows` for one table, `show` for real beside synthetic with Gramian angular fields."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netgen.capture.errors import InputError, OutputError, TableError
+from netgen.capture.errors import InputError, OutputError, TableError, did_you_mean
 from netgen.capture.files import check_output, whole_file
-from netgen.capture.series.spec import BINS, format_duration
+from netgen.capture.series.spec import BINS, SeriesSpec, format_duration
 from netgen.capture.table.flow_table import FlowTable
-from netgen.encoders.gasf import GasfEncoder
-from netgen.encoders.log_scale import LogScale
 from netgen.evaluation.report.series_labels import SeriesLabels
-from netgen.model.model import match_classes
-from netgen.model.registry import load
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from netgen.encoders.log_scale import LogScale
 
 FORMATS = (".png", ".svg", ".pdf")
-MOST_CLASSES = 4
+MAX_CLASSES = 4  # classes that are plotted by default
+SAMPLES = 4  # flows of each class that are sampled from a model
+COLOURS = {"up": "#b45f06", "down": "#1c4587"}
+PathLike = str | os.PathLike[str]
+
+
+def plot_flows(
+    table: FlowTable,
+    classes: str | Sequence[str] | None = None,
+    n: int = 3,
+    channel: str | None = None,
+    ax: Axes | Sequence[Axes] | None = None,
+) -> list[Axes]:
+    """Plot the first flows of each class, one class above the other.
+
+    Parameters
+    ----------
+    table : FlowTable
+    classes : str or sequence of str, optional
+        By default the first four of the table.
+    n : int
+        Number of flows of each class.
+    channel : str, optional
+        By default ``down_bytes``, or ``size`` for series of packets.
+    ax : Axes or sequence of Axes, optional
+        One for each class; by default a new figure.
+
+    Returns
+    -------
+    list of Axes
+
+    Raises
+    ------
+    InputError
+        If the table has no such class or channel.
+    """
+    names = _choose([classes] if isinstance(classes, str) else classes, table.classes)
+    index = table.spec.channels.index(_channel(channel, table.spec))
+    if ax is None:
+        from matplotlib import pyplot
+
+        _, ax = pyplot.subplots(len(names), figsize=(8, 2 * len(names) + 0.4), sharex=True, layout="constrained")
+    axes = list(np.atleast_1d(np.asarray(ax, dtype=object)))
+    labels = SeriesLabels.of(table.spec)
+    for axis, name in zip(axes, names, strict=True):
+        for series in table.take(np.flatnonzero(table.labels == name)[:n]).series():
+            axis.step(labels.places, series[index], where="post", linewidth=0.9)
+        axis.set_title(name, fontsize=9)
+        axis.set_ylabel(table.spec.channels[index], fontsize=8)
+    axes[-1].set_xlabel(labels.across, fontsize=8)
+    return axes
 
 
 def show(
-    files: Sequence[str | os.PathLike[str]],
-    out: str | os.PathLike[str],
+    files: Sequence[PathLike],
+    out: PathLike,
     *,
     classes: Sequence[str] | None = None,
     channel: str | None = None,
     seed: int = 0,
     force: bool = False,
 ) -> Path:
-    """Draw one flow a class of each file: its series, and the field of one channel.
+    """Plot one flow of each class of each file: its series, and the Gramian angular field of one channel.
 
     Parameters
     ----------
     files : sequence of paths
-        Flow tables, or models, from which flows are drawn.
+        One or two flow tables, or models, from which flows are sampled.
     out : path
-        ``.png``, ``.svg`` or ``.pdf``.
+        Ends in ``.png``, ``.svg`` or ``.pdf``.
     classes : sequence of str, optional
-        Otherwise the first four that all files have.
-    channel : str
-        The channel whose field is shown; otherwise ``down_bytes``, or ``size``.
+        By default the first four that all files have.
+    channel : str, optional
+        Channel of the field; by default ``down_bytes``, or ``size`` for series of packets.
+    seed : int
+        Picks the flows.
+    force : bool
+        Replace `out` if it exists.
 
     Returns
     -------
@@ -51,78 +107,100 @@ def show(
     """
     out = check_output(out, force=force)
     if out.suffix.lower() not in FORMATS:
-        raise OutputError(f"a picture cannot be written to {out}", f"End it in one of {', '.join(FORMATS)}")
+        raise OutputError(f"a picture cannot be written to {out}", f"End the name in one of {', '.join(FORMATS)}")
     if len(files) > 2:
-        raise InputError(f"{len(files)} files cannot be shown side by side", "Name one or two")
+        raise InputError(f"{len(files)} files do not fit side by side", "Name one or two")
     tables = [_flows(file, classes, seed) for file in files]
     for other, name in zip(tables[1:], files[1:], strict=True):
         tables[0].spec.require_equal(other.spec, str(files[0]), str(name))
-    spec = tables[0].spec
-    channel = channel or spec.channels[SeriesLabels.of(spec).channel]
-    if channel not in spec.channels:
-        raise InputError(f"there is no channel {channel!r}", f"Take one of: {', '.join(spec.channels)}")
     common = [name for name in tables[0].classes if all(name in table.classes for table in tables)]
-    wanted = [_one(name, common) for name in classes] if classes else common[:MOST_CLASSES]
-    if not wanted:
+    if not common:
         raise TableError(f"{' and '.join(map(str, files))} have no class in common", "Label them alike")
+    names, channel = _choose(classes, common), _channel(channel, tables[0].spec)
 
-    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot
+    from netgen.encoders.log_scale import LogScale
 
     scale = LogScale.of(np.abs(np.concatenate([table.series() for table in tables])))
-    place = spec.channels.index(channel)
-    shown = SeriesLabels.of(spec)
-    places = shown.places
-    both = (("up", "#b45f06"), ("down", "#1c4587"))
-    figure, axes = pyplot.subplots(
-        len(wanted), 2 * len(tables), figsize=(5.4 * len(tables), 2.4 * len(wanted) + 0.4), squeeze=False,
-        layout="constrained", width_ratios=[1.6, 1] * len(tables),
-    )  # fmt: skip
-    try:
-        for row, name in enumerate(wanted):
-            for column, table in enumerate(tables):
-                mine = np.flatnonzero(table.labels == name)
-                flow = table.take([int(np.random.default_rng([seed, row]).choice(mine))])
-                series = flow.series()
-                view = "synthetic" if flow.table["synthetic"][0].as_py() else "real"
-                left, right = axes[row, 2 * column], axes[row, 2 * column + 1]
-                size = series[0, 0]
-                curves = series[0, :2] if spec.view == BINS else np.stack([np.maximum(size, 0), np.minimum(size, 0)])
-                for values, (word, colour) in zip(curves, both, strict=True):
-                    left.step(places, values, where="post", color=colour, linewidth=0.9, label=word)
-                left.set_yscale("symlog", linthresh=100)
-                most = max(float(scale.top[: 2 if spec.view == BINS else 1].max()), 1000) * 1.5
-                left.set_ylim(0 if spec.view == BINS else -most, most)
-                left.set_title(f"{name}, {view}", fontsize=9)
-                left.set_xlabel(shown.across, fontsize=7)
-                bins = f"IP bytes in {format_duration(spec.bin_ns)}" if spec.view == BINS else shown.value
-                left.set_ylabel(bins, fontsize=7)
-                left.tick_params(labelsize=6)
-                left.legend(fontsize=6, loc="upper right", frameon=False)
-                field = GasfEncoder().encode(scale.scale(np.abs(series)))[0, place]
-                right.imshow(
-                    field, cmap="viridis", vmin=-1, vmax=1, origin="upper", extent=(0, places[-1], places[-1], 0)
-                )
-                right.set_title(f"GASF of {channel}{shown.unsigned}", fontsize=8)
-                right.tick_params(labelsize=6)
-        with whole_file(out) as temporary:
-            figure.savefig(temporary, format=out.suffix[1:].lower(), dpi=130)
-    finally:
-        pyplot.close(figure)
+    figure = Figure(figsize=(5.4 * len(tables), 2.4 * len(names) + 0.4), layout="constrained")
+    axes = figure.subplots(len(names), 2 * len(tables), squeeze=False, width_ratios=[1.6, 1] * len(tables))
+    for row, name in enumerate(names):
+        for column, table in enumerate(tables):
+            rows = np.flatnonzero(table.labels == name)
+            flow = table.take([int(np.random.default_rng([seed, row]).choice(rows))])
+            origin = "synthetic" if flow.table["synthetic"][0].as_py() else "real"
+            _plot_series(axes[row, 2 * column], flow, scale, f"{name}, {origin}")
+            _plot_field(axes[row, 2 * column + 1], flow, scale, channel)
+    with whole_file(out) as temporary:
+        figure.savefig(temporary, format=out.suffix[1:].lower(), dpi=130)
     return out
 
 
-def _flows(file: str | os.PathLike[str], classes: Sequence[str] | None, seed: int) -> FlowTable:
-    if Path(file).suffix == ".parquet":
-        return FlowTable.read(file).labelled()
+def _plot_series(axis: Any, flow: FlowTable, scale: LogScale, title: str) -> None:
+    """Plot bytes up and down over time, or sizes of packets."""
+    spec, series, labels = flow.spec, flow.series()[0], SeriesLabels.of(flow.spec)
+    bins = spec.view == BINS
+    curves = series[:2] if bins else np.stack([np.maximum(series[0], 0), np.minimum(series[0], 0)])
+    for values, (direction, colour) in zip(curves, COLOURS.items(), strict=True):
+        axis.step(labels.places, values, where="post", color=colour, linewidth=0.9, label=direction)
+    top = max(float(scale.top[: 2 if bins else 1].max()), 1000) * 1.5
+    axis.set_yscale("symlog", linthresh=100)
+    axis.set_ylim(0 if bins else -top, top)
+    axis.set_title(title, fontsize=9)
+    axis.set_xlabel(labels.across, fontsize=7)
+    axis.set_ylabel(f"IP bytes in {format_duration(spec.bin_ns)}" if bins else labels.value, fontsize=7)
+    axis.tick_params(labelsize=6)
+    axis.legend(fontsize=6, loc="upper right", frameon=False)
+
+
+def _plot_field(axis: Any, flow: FlowTable, scale: LogScale, channel: str) -> None:
+    """Plot the Gramian angular field of a channel."""
+    from netgen.encoders.gasf import GasfEncoder
+
+    labels, index = SeriesLabels.of(flow.spec), flow.spec.channels.index(channel)
+    field = GasfEncoder().encode(scale.scale(np.abs(flow.series())))[0, index]
+    end = labels.places[-1]
+    axis.imshow(field, cmap="viridis", vmin=-1, vmax=1, origin="upper", extent=(0, end, end, 0))
+    axis.set_title(f"GASF of {channel}{labels.unsigned}", fontsize=8)
+    axis.tick_params(labelsize=6)
+
+
+def _flows(file: PathLike, classes: Sequence[str] | None, seed: int) -> FlowTable:
+    """Read a flow table, or sample from a model."""
+    path = Path(file)
+    if path.suffix == ".parquet":
+        return FlowTable.read(path).labelled()
+    if path.is_file() and path.suffix != ".safetensors":
+        raise InputError(
+            f"{path}: not a flow table (.parquet) or a model (.safetensors)",
+            f"If it is a capture, make a flow table of it first: netgen extract {path}",
+        )
+    from netgen.model.registry import load
+
     model = load(file)
-    return model.sample(list(classes) if classes else list(model.classes[:MOST_CLASSES]), 4, seed=seed)
+    return model.sample(list(classes) if classes else list(model.classes[:MAX_CLASSES]), SAMPLES, seed=seed)
 
 
-def _one(name: str, classes: Sequence[str]) -> str:
-    found = match_classes(name, classes)
-    if len(found) != 1:
-        raise InputError(f"there is no one class {name!r} in all files", f"They have: {', '.join(classes)}")
-    return found[0]
+def _channel(channel: str | None, spec: SeriesSpec) -> str:
+    channel = channel or spec.channels[SeriesLabels.of(spec).channel]
+    if channel not in spec.channels:
+        hint = f"Choose one of: {', '.join(spec.channels)}"
+        raise InputError(f"there is no channel {channel!r}", did_you_mean(channel, spec.channels) + hint)
+    return channel
+
+
+def _choose(wanted: Sequence[str] | None, classes: Sequence[str]) -> list[str]:
+    """Find the wanted classes by their names or parts of these; by default take the first four."""
+    from netgen.model.model import match_classes
+
+    if not wanted:
+        return list(classes[:MAX_CLASSES])
+    names = []
+    for name in wanted:
+        matches = match_classes(name, classes)
+        if len(matches) != 1:
+            hint = did_you_mean(name, classes) + f"Choose one of: {', '.join(classes)}"
+            raise InputError(f"{'several classes match' if matches else 'there is no class'} {name!r}", hint)
+        names.append(matches[0])
+    return names

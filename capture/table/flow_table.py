@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import html
+import importlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -148,6 +149,13 @@ class FlowTable:
     def to_pandas(self) -> pandas.DataFrame:
         """Return the table as a pandas DataFrame (pandas must be installed)."""
         return self.table.to_pandas()
+
+    def plot(
+        self, classes: str | Sequence[str] | None = None, n: int = 3, channel: str | None = None, ax: Any = None
+    ) -> Any:
+        """Plot `n` flows of each class; parameters and result are those of `netgen.plotting.plot_flows`."""
+        plotting = importlib.import_module("netgen.plotting")  # a layer above this one
+        return plotting.plot_flows(self, classes, n, channel, ax)
 
     def summary(self) -> dict[str, Any]:
         """Return classes with their totals, totals of all flows, the specification and `metadata`, as JSON types."""

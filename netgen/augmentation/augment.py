@@ -333,7 +333,7 @@ def planned(
     short = {name: most - there for name, there in before.items() if there < most}
     left = _unlearnable(table, short) if model is None else _unknown(model, short)
     if left and (not skip_missing or len(left) == len(short)):
-        raise _cannot(left, model, everything=skip_missing)
+        raise _cannot(left, model, everything=len(left) == len(short))
     wanted = {name: lacking for name, lacking in short.items() if name not in left}
     return Augmentation(table, BALANCE if number is None else number, before, wanted, left)
 

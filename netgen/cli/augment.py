@@ -67,6 +67,7 @@ def augment(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint beside --save-model.")] = False,
     no_card: opt.NoCard = False,
     force: opt.Force = False,
+    dry_run: opt.DryRun = False,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -74,14 +75,26 @@ def augment(
     out = out or Path(f"{opt.table_stem(flows)}.augmented.parquet")
     card = _is_parquet(out) and not no_card
     from netgen import progress
-    from netgen.augmentation.augment import Drawing
+    from netgen.augmentation.augment import Drawing, planned
     from netgen.augmentation.augment import augment as run
     from netgen.capture.malloc import TENSOR_BYTES, keep_freed_memory
     from netgen.capture.table.flow_table import FlowTable
     from netgen.cli import output
+    from netgen.cli.dry_run import print_plan, take_sample
     from netgen.exporters.write import check_outputs, write
+    from netgen.model.registry import load
 
     check_outputs(out, card=card, force=force)
+    opt.refuse_models(flows)
+    tables = [FlowTable.read(path) for path in flows]
+    if dry_run:
+        plan = planned(tables, target, model=load(model) if model else None, skip_missing=skip_missing)
+        added = sum(plan.numbers.values())
+        if not as_json:
+            _print_counts({"before": plan.before, "numbers": plan.numbers})
+        total = added if only_synthetic else added + len(plan.flows)
+        print_plan(out, take_sample(plan.flows), flows=total, ip_bytes=0, card=card, as_json=as_json)
+        return
     keep_freed_memory(TENSOR_BYTES)
     training: dict[str, Any] = {
         "minutes": minutes, "steps": training_steps, "precision": precision, "validation": validation,
@@ -92,7 +105,7 @@ def augment(
         not quiet, training=progress.training_bar, trial=progress.jitter_bar, sampling=progress.flows_bar
     ) as callbacks:
         table = run(
-            [FlowTable.read(path) for path in flows], target, model=model, drawing=drawing, jitter=jitter,
+            tables, target, model=model, drawing=drawing, jitter=jitter,
             only_synthetic=only_synthetic, skip_missing=skip_missing, save_model=save_model, force=force,
             training_progress=callbacks["training"], trial_progress=callbacks["trial"], progress=callbacks["sampling"],
             **{name: value for name, value in training.items() if value is not None},

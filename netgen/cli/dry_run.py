@@ -47,7 +47,7 @@ def print_plan(
     `sample` holds some of the `flows`, which have `ip_bytes` in all.
     """
     from netgen.exporters.pcap.ground_truth import ground_truth_paths
-    from netgen.exporters.tables.data_card import card_path
+    from netgen.exporters.tables.data_card import data_card_path
     from netgen.exporters.write import is_capture, write
 
     capture = is_capture(out)
@@ -56,7 +56,11 @@ def print_plan(
         result = write(sample, Path(folder, name), ground_truth=False, options=options)
     scale = ip_bytes / max(total_bytes(sample), 1) if capture else flows / len(sample)
     size = int(result.bytes_written * scale)
-    files = [out, *([card_path(out)] if card else []), *(ground_truth_paths(out) if capture and ground_truth else [])]
+    files = [
+        out,
+        *([data_card_path(out)] if card else []),
+        *(ground_truth_paths(out) if capture and ground_truth else []),
+    ]
     plan: dict[str, Any] = {"would_write": [str(path) for path in files], "flows": flows, "estimated_bytes": size}
     if as_json:
         output.print_json(plan)

@@ -30,6 +30,7 @@ def export(
     ip_version: opt.IpVersion = "auto",
     no_ground_truth: opt.NoGroundTruth = False,
     force: opt.Force = False,
+    dry_run: opt.DryRun = False,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -37,6 +38,8 @@ def export(
     from netgen import progress
     from netgen.capture.table.flow_table import FlowTable, concat
     from netgen.cli import output
+    from netgen.cli.dry_run import print_plan, take_sample, total_bytes
+    from netgen.exporters.pcap.flow_file import FlowFile
     from netgen.exporters.pcap.options import capture_options
     from netgen.exporters.write import check_outputs, write
 
@@ -52,7 +55,15 @@ def export(
         ip_version=ip_version,
     )
     check_outputs(out, ground_truth=not no_ground_truth, force=force)
-    table = flows[0] if len(flows) == 1 else concat(FlowTable.read(path) for path in flows)
+    opt.refuse_models(flows)
+    table = FlowFile(flows[0]) if len(flows) == 1 else concat(FlowTable.read(path) for path in flows)
+    if dry_run:
+        sample = take_sample(table)
+        print_plan(
+            out, sample, flows=len(table), ip_bytes=total_bytes(table), options=options,
+            ground_truth=not no_ground_truth, as_json=as_json,
+        )  # fmt: skip
+        return
     with progress.reporting(not quiet, progress.packets_bar) as update:
         report = write(table, out, force=force, ground_truth=not no_ground_truth, options=options, progress=update)
     with output.beside_stdout(report):

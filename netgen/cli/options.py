@@ -100,6 +100,22 @@ def require_suffix(out: Path, suffix: str, content: str) -> Path:
     return out
 
 
+def refuse_models(flows: list[Path]) -> None:
+    """Refuse a model where a flow table is expected.
+
+    Raises
+    ------
+    InputError
+        With the command that samples flows from the model.
+    """
+    for path in flows:
+        if path.suffix == ".safetensors":
+            raise InputError(
+                f"{path} is a model, not a flow table",
+                f"To sample flows from it: netgen synth --model {path} --class all",
+            )
+
+
 def class_counts(classes: list[str], n_flows: int) -> dict[str, int] | str:
     """Parse the values of --class: class -> number of flows, or ``"all"``."""
     if n_flows < 1:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from netgen.exporters.write import WriteResult
     from netgen.model.model import Model
 
+TRIAL_FLOWS = 32  # flows of each class that --dry-run samples to estimate the size of the output
+
 
 def synth(
     classes: Annotated[
@@ -52,6 +54,7 @@ def synth(
     headers_only: opt.HeadersOnly = False,
     ip_version: opt.IpVersion = "auto",
     force: opt.Force = False,
+    dry_run: opt.DryRun = False,
     quiet: opt.Quiet = False,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -78,10 +81,21 @@ def synth(
     from netgen import progress
     from netgen.capture.malloc import TENSOR_BYTES, keep_freed_memory
     from netgen.cli import output
+    from netgen.cli.dry_run import print_plan
     from netgen.model.registry import find_model_for, load
 
     keep_freed_memory(TENSOR_BYTES)
     loaded = load(model if model is not None else find_model_for(list(counts)))
+    if dry_run:
+        counts = _resolve(loaded, counts, n_flows)
+        trial = loaded.sample({name: min(number, TRIAL_FLOWS) for name, number in counts.items()}, seed=seed)
+        rows = trial.summary()["classes"]
+        ip_bytes = sum(number * rows[name]["bytes"] / rows[name]["flows"] for name, number in counts.items())
+        print_plan(
+            out, trial, flows=sum(counts.values()), ip_bytes=ip_bytes, options=options, card=card,
+            ground_truth=not no_ground_truth, as_json=as_json,
+        )  # fmt: skip
+        return
     with progress.reporting(not quiet, progress.flows_bar) as update:
         table = loaded.sample(
             counts, n_flows, seed=seed, guidance=guidance, steps=sampling_steps, device=device, progress=update
@@ -95,6 +109,15 @@ def synth(
             output.print_json({"wrote": str(report.path), **report.to_json(), **table.summary()})
         elif not quiet:
             _print_flows(table, report, loaded)
+
+
+def _resolve(model: Model, counts: dict[str, int] | str, n_flows: int) -> dict[str, int]:
+    """Count the flows of each class, by the model's own names of the classes."""
+    if isinstance(counts, dict):
+        return {model.find_class(name): number for name, number in counts.items()}
+    quotient, rest = divmod(n_flows, len(model.classes))
+    shares = {name: quotient + (index < rest) for index, name in enumerate(model.classes)}
+    return {name: number for name, number in shares.items() if number}
 
 
 def _print_flows(table: FlowTable, report: WriteResult, model: Model) -> None:

@@ -53,6 +53,7 @@ def train(
 
     out = opt.require_suffix(out or Path(f"{opt.table_stem(flows)}.safetensors"), ".safetensors", "a model")
     keep_freed_memory(TENSOR_BYTES)
+    opt.refuse_models(flows)
     tables = [FlowTable.read(path) for path in flows]
     with progress.reporting(not quiet, progress.training_bar) as update:
         model = run(

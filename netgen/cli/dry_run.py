@@ -65,7 +65,7 @@ def print_plan(
     if as_json:
         output.print_json(plan)
         return
-    about = f"{result.format}, {output.plural(flows, 'flow')}, about {output.format_bytes(size)}"
-    output.print_line("would write ", output.bold(out), f": {about}")
+    metadata = f"{result.format}, {output.plural(flows, 'flow')}, about {output.format_bytes(size)}"
+    output.print_line("would write ", output.bold(out), f": {metadata}")
     for path in files[1:]:
         output.print_line("would write ", output.bold(path))

@@ -232,8 +232,8 @@ def _sample_bursts(
 ) -> tuple[Ints, Ints]:
     """Sample the burst of each packet (-1: handshake, `_CLOSING`), and find its rank in the bin's middle."""
     data = load.middle_data
-    asked, answered = (np.where(cells.side == side, data, cells.of_twin(data)) for side in (UP, DOWN))
-    most = np.where(asked * answered > 0, np.minimum(asked, answered), -(-(asked + answered) // _TRAIN))
+    up_data, down_data = (np.where(cells.side == side, data, cells.of_twin(data)) for side in (UP, DOWN))
+    most = np.where(up_data * down_data > 0, np.minimum(up_data, down_data), -(-(up_data + down_data) // _TRAIN))
     most = np.clip(np.minimum(most, flows.spec.bin_ns // (2 * rtt_ns[cells.flow])), 1, _MAX_BURSTS)
     bursts = 1 + (random_bits(keys[cells.flow], _BURSTS, cells.bin) >> np.uint64(1)).astype(np.int64) % most
 
@@ -250,10 +250,10 @@ def _sample_bursts(
     # data packet i of n is at (i + 1/2) / n; an acknowledgement follows what it acknowledges
     fine = np.where(is_data, ((2 * index + 1) << (_FINE - 1)) // count, ((index + 1) << _FINE) // count)
     # during an upload the server answers at once, then now and then
-    upload = (asked // bursts)[cell] > _UPLOAD
-    meanwhile = (index << _FINE) // count + (3 << (_FINE - 1)) // np.maximum(-(-asked // bursts)[cell], 2)
+    upload = (up_data // bursts)[cell] > _UPLOAD
+    meanwhile = (index << _FINE) // count + (3 << (_FINE - 1)) // np.maximum(-(-up_data // bursts)[cell], 2)
     fine = np.where(upload & is_data & ~up, np.minimum(meanwhile, (1 << _FINE) - 1), fine)
-    second = np.where(is_data, ~up & ~upload, up | (asked[cell] == 0))
+    second = np.where(is_data, ~up & ~upload, up | (up_data[cell] == 0))
     is_attempt = flows.is_attempt[cells.flow][cell]
     burst = np.where(is_attempt, inside + _attempt_bursts(flows, cells)[cell], burst)
     second = np.where(is_attempt, ~up, second)

@@ -275,9 +275,9 @@ def sample_times(packets: Sequence, keys: Words, paths: tuple[Ints, Ints], gaps:
     think[initial & (rank == 0)] = 0
     jitter = 768 + (word & np.uint64(511)).astype(np.int64)  # 0.75 to 1.25, in 1/1024
     turned = np.r_[False, packets.up[1:] != packets.up[:-1]]
-    asked = np.r_[False, packets.asks[:-1]] & turned & packets.answers
+    is_answer = np.r_[False, packets.asks[:-1]] & turned & packets.answers
     wire = packets.size * byte_time[flow] >> 10
-    fixed = np.where(asked, rtt_ns[flow], np.where(turned & packets.up, REACTION_NS, wire))
+    fixed = np.where(is_answer, rtt_ns[flow], np.where(turned & packets.up, REACTION_NS, wire))
     fixed = fixed * jitter >> 10
     if gaps.any():  # as between the packets of real flows, without questions and answers
         rows = packets.profile >= 0

@@ -1,17 +1,80 @@
-"""Slow oracles of what `netgen.exporters.pcap.plan` lays out: sums packet by packet, and the order of TCP's flags."""
+"""Slow oracles of laid-out packets: sums packet by packet, and the order of TCP flags; connections that never open."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from netgen.capture.headers import TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
+from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.packets import Packets
 from netgen.exporters.pcap.plan import Plan
 from netgen.exporters.pcap.tcp_lifecycle import HALF_OPEN, REFUSED, UNANSWERED
 
+SECOND, BINS = 10**9, 8
+SYN, SYN_ACK, RST_ACK, RST = TCP_SYN, TCP_SYN | TCP_ACK, TCP_RST | TCP_ACK, TCP_RST
+
+#: Name -> (bin, from the client, bytes, flags) of each packet, kind, and its name in the ground truth.
+ATTEMPTS = {
+    "Linux asks in vain": ([(at, 1, 60, SYN) for at in (0, 1, 3, 7)], UNANSWERED, "unanswered"),
+    "a scan of a filtered port": ([(0, 1, 44, SYN)], UNANSWERED, "unanswered"),
+    "a scan of a closed port": ([(0, 1, 44, SYN), (0, 0, 40, RST_ACK)], REFUSED, "refused"),
+    "Windows asks thrice": (
+        [(at, up, size, flags) for at in range(3) for up, size, flags in ((1, 52, SYN), (0, 40, RST_ACK))],
+        REFUSED,
+        "refused",
+    ),
+    "thrice in a bin": ([(0, 1, 52, SYN), (0, 0, 40, RST_ACK)] * 3, REFUSED, "refused"),
+    "the answer comes a bin later": (
+        [(0, 1, 52, SYN), (1, 0, 40, RST_ACK), (1, 1, 52, SYN), (1, 0, 40, RST_ACK)],
+        REFUSED,
+        "refused",
+    ),
+    "a scan of an open port": ([(0, 1, 44, SYN), (0, 0, 44, SYN_ACK), (0, 1, 40, RST)], HALF_OPEN, "half-open"),
+    "a slow one": ([(0, 1, 60, SYN), (1, 0, 60, SYN_ACK), (2, 1, 40, RST)], HALF_OPEN, "half-open"),
+    "a flood's victim": ([(0, 1, 60, SYN), (0, 0, 60, SYN_ACK), (1, 0, 60, SYN_ACK), (3, 0, 60, SYN_ACK)], HALF_OPEN,
+                         "half-open"),
+    "asked twice before": (
+        [(0, 1, 60, SYN), (1, 1, 60, SYN), (2, 0, 60, SYN_ACK), (2, 1, 40, RST)],
+        HALF_OPEN,
+        "half-open",
+    ),
+    "asked twice in a bin": (
+        [(0, 1, 60, SYN), (0, 1, 60, SYN), (0, 0, 60, SYN_ACK), (0, 1, 40, RST)],
+        HALF_OPEN,
+        "half-open",
+    ),
+    "asked twice, and answered in vain": (
+        [(0, 1, 60, SYN), (1, 1, 60, SYN), (2, 0, 60, SYN_ACK), (3, 0, 60, SYN_ACK)],
+        HALF_OPEN,
+        "half-open",
+    ),
+}  # fmt: skip
+
+
+def series_of(packets: list[tuple[int, int, int, int]]) -> np.ndarray:
+    """Count packets (bin, from the client, bytes, flags) into a series."""
+    out = np.zeros((4, BINS), dtype=np.int64)
+    for where, up, size, _ in packets:
+        out[1 - up, where] += size
+        out[3 - up, where] += 1
+    return out
+
+
+def connection_table(*series: np.ndarray, **columns: Any) -> FlowTable:
+    """Build a table of such series."""
+    return FlowTable.build(np.stack(series), SeriesSpec(bin_ns=SECOND, length=BINS), **columns)
+
+
+def attempts(**columns: Any) -> FlowTable:
+    """Build a table of all `ATTEMPTS`."""
+    return connection_table(*(series_of(packets) for packets, *_ in ATTEMPTS.values()), **columns)
+
 
 def recount(packets: Packets, flows: int, bins: int, bin_ns: int) -> np.ndarray:
-    """The slow oracle: one packet after the other."""
+    """Count packets into series, one after the other."""
     series = np.zeros((flows, 4, bins), dtype=np.int64)
     for flow, offset, up, size in zip(packets.flow, packets.offset_ns, packets.up, packets.size, strict=True):
         side = 0 if up else 1
@@ -21,13 +84,13 @@ def recount(packets: Packets, flows: int, bins: int, bin_ns: int) -> np.ndarray:
 
 
 def check_roles(planned: Plan, packets: Packets, flow: int) -> None:
-    """The flags of a flow's packets are those of a connection, of an attempt at one, or of datagrams."""
-    mine = packets.flow == flow
-    flags, up, bare = packets.flags[mine], packets.up[mine], (packets.size == packets.headers)[mine]
+    """Check that a flow has the flags of a connection, of an attempt at one, or of datagrams."""
+    rows = packets.flow == flow
+    flags, up, bare = packets.flags[rows], packets.up[rows], (packets.size == packets.headers)[rows]
     if not planned.tcp[flow]:
         assert not flags.any()
     elif planned.attempt[flow]:
-        size = packets.size[mine] - planned.ip_overhead[flow]
+        size = packets.size[rows] - planned.ip_overhead[flow]
         check_attempt(flags, up, size, int(planned.attempt[flow]))
         assert bare.all()
     else:
@@ -35,6 +98,7 @@ def check_roles(planned: Plan, packets: Packets, flow: int) -> None:
 
 
 def check_connection(flags: np.ndarray, up: np.ndarray, bare: np.ndarray, *, reset: bool) -> None:
+    """Check handshake and closing of a connection."""
     assert list(flags[:2]) == [TCP_SYN, TCP_SYN | TCP_ACK]
     assert list(up[:3]) == [True, False, True]
     assert bare[:2].all()
@@ -60,6 +124,7 @@ def check_connection(flags: np.ndarray, up: np.ndarray, bare: np.ndarray, *, res
 
 
 def check_attempt(flags: np.ndarray, up: np.ndarray, size: np.ndarray, kind: int) -> None:
+    """Check the packets of an attempt of this kind."""
     assert flags[0] == TCP_SYN
     if kind == HALF_OPEN and flags[-1] == TCP_RST:
         assert up[-1]

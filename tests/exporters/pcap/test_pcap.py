@@ -11,6 +11,7 @@ import socket
 import subprocess
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import dpkt
 import numpy as np
@@ -30,23 +31,23 @@ BIN, BINS = 250_000_000, 16
 MASK = 0xFFFFFFFF
 
 
-def flows(number: int, seed: int = 0, *, mended: bool = True, **columns: object) -> FlowTable:
-    """Random flows of many shapes, TCP and UDP by turns; `mended`: series that need no more mending."""
+def flows(number: int, seed: int = 0, *, repaired: bool = True, **columns: Any) -> FlowTable:
+    """Make random flows of many shapes, TCP and UDP by turns; `repaired`: series that need no repairs."""
     rng = np.random.default_rng(seed)
     busy = rng.random((number, 2, BINS)) < rng.random((number, 1, 1))
     count = rng.geometric(rng.uniform(0.1, 1, (number, 1, 1)), (number, 2, BINS)) * busy
-    each = rng.choice([40, 44, 48, 52, 60, 64, 72, 80, 601, 1500], (number, 2, BINS))
-    series = np.concatenate([count * each, count], axis=1)
+    size = rng.choice([40, 44, 48, 52, 60, 64, 72, 80, 601, 1500], (number, 2, BINS))
+    series = np.concatenate([count * size, count], axis=1)
     spec = SeriesSpec(bin_ns=BIN, length=BINS)
     columns = {"protocol": [6, 17] * (number // 2) + [6] * (number % 2), **columns}
-    if mended:
+    if repaired:
         series = plan(FlowTable.build(series, spec, **columns)).series
     return FlowTable.build(series, spec, **columns)
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[FlowTable, Path]:
-    """A table of 300 flows and the capture made from it."""
+    """Make a table of 300 flows and a capture of it."""
     table = flows(300)
     path = tmp_path_factory.mktemp("sample") / "sample.pcap"
     report = write(table, path)
@@ -64,7 +65,7 @@ def tool(name: str, *arguments: str | Path) -> str:
 
 
 def read_slowly(path: Path) -> dict[tuple[object, ...], list[tuple[int, bool, dpkt.ip.IP]]]:
-    """The capture as dpkt reads it: packets of each 5-tuple, client first: (time ns, from client, IP packet)."""
+    """Read the capture with dpkt: packets of each 5-tuple, client first: (time ns, from client, IP packet)."""
     talks: dict[tuple[object, ...], list[tuple[int, bool, dpkt.ip.IP]]] = defaultdict(list)
     with path.open("rb") as stream:
         for stamp, frame in dpkt.pcap.Reader(stream):
@@ -79,15 +80,15 @@ def read_slowly(path: Path) -> dict[tuple[object, ...], list[tuple[int, bool, dp
 def test_a_slow_reader_gets_the_series_back(sample: tuple[FlowTable, Path]) -> None:
     """dpkt, packet by packet, gets every flow's series back, bin for bin; times only to its own 240 ns."""
     table, path = sample
-    found = []
+    all_series = []
     for talk in read_slowly(path).values():
         series = np.zeros((4, BINS), dtype=np.int64)
         for stamp, up, ip in talk:
             where = (stamp - talk[0][0]) // BIN
             series[0 if up else 1, where] += ip.len
             series[2 if up else 3, where] += 1
-        found.append(series.tobytes())
-    assert sorted(found) == sorted(each.tobytes() for each in table.series())
+        all_series.append(series.tobytes())
+    assert sorted(all_series) == sorted(series.tobytes() for series in table.series())
 
 
 def test_extraction_gives_back_the_flows(sample: tuple[FlowTable, Path]) -> None:
@@ -98,9 +99,9 @@ def test_extraction_gives_back_the_flows(sample: tuple[FlowTable, Path]) -> None
     assert again.table["protocol"].to_pylist() == table.table["protocol"].to_pylist()
 
 
-def test_the_closed_loop_after_mending(tmp_path: Path) -> None:
-    """Where series had to be mended, what is extracted is the mended series, and the report counts the flows."""
-    table = flows(100, 3, mended=False)
+def test_the_closed_loop_after_repairs(tmp_path: Path) -> None:
+    """Extraction gives back the repaired series, and the report counts the flows."""
+    table = flows(100, 3, repaired=False)
     report = write(table, tmp_path / "x.pcap", options=CaptureOptions(seed=4))
     planned = plan(table, seed=4)
     assert report.repairs == planned.repairs != {}
@@ -147,7 +148,7 @@ def test_sequence_numbers(sample: tuple[FlowTable, Path]) -> None:
         assert not clock or set(clock) == {True, False}
 
 
-def test_checksums_by_another_hand(sample: tuple[FlowTable, Path]) -> None:
+def test_scapy_confirms_the_checksums(sample: tuple[FlowTable, Path]) -> None:
     """Checksums as scapy computes them, over all header shapes; a UDP checksum is never zero."""
     from scapy.layers.inet import IP, in4_chksum
     from scapy.utils import checksum
@@ -162,10 +163,10 @@ def test_checksums_by_another_hand(sample: tuple[FlowTable, Path]) -> None:
             if shapes[shape] > 12:
                 continue
             at = 20 + (16 if ip.p == 6 else 6)
-            found = int.from_bytes(raw[10:12], "big"), int.from_bytes(raw[at : at + 2], "big")
+            written = int.from_bytes(raw[10:12], "big"), int.from_bytes(raw[at : at + 2], "big")
             raw[10:12] = raw[at : at + 2] = bytes(2)
             inner = in4_chksum(ip.p, IP(bytes(raw[:20])), bytes(raw[20:]))
-            assert found == (checksum(bytes(raw[:20])), inner or 0xFFFF)
+            assert written == (checksum(bytes(raw[:20])), inner or 0xFFFF)
     assert len(shapes) > 9
 
 
@@ -193,9 +194,9 @@ def test_wireshark_finds_nothing_wrong(sample: tuple[FlowTable, Path]) -> None:
     assert len(re.findall(r"^198\.18\.", conversations, re.MULTILINE)) == tcp
 
 
-def test_wireshark_accepts_mended_flows(tmp_path: Path) -> None:
-    """Flows that no connection could have been are clean once mended."""
-    write(flows(200, 8, mended=False), tmp_path / "x.pcap")
+def test_wireshark_accepts_repaired_flows(tmp_path: Path) -> None:
+    """Repaired flows have no errors."""
+    write(flows(200, 8, repaired=False), tmp_path / "x.pcap")
     expert = tool("tshark", "-q", "-r", tmp_path / "x.pcap", "-o", "tcp.check_checksum:TRUE", "-z", "expert")
     assert "Errors" not in expert
     warned = re.findall(r"^ *\d+ +\w+ +TCP +(.*)", expert.split("Warns")[1].split("Notes")[0], re.MULTILINE)
@@ -256,24 +257,30 @@ def test_start_times(tmp_path: Path) -> None:
     early = flows(1, start_ns=[-1])
     with pytest.raises(OutputError, match="flow 0 begins -1 ns after 1970"):
         write(early, tmp_path / "y.pcap")
-    assert [each.name for each in tmp_path.iterdir() if each.name.startswith("y")] == []
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("y")] == []
 
 
 def test_addresses(tmp_path: Path) -> None:
     """Addresses are of 198.18.0.0/15, never the flow's own, no 5-tuple twice, and say nothing of the class."""
-    own = {"src": "10.1.2.3", "dst": "142.250.1.1", "src_port": 5000, "dst_port": 80, "label": ["a", "b"] * 300}
+    own: dict[str, Any] = {
+        "src": "10.1.2.3",
+        "dst": "142.250.1.1",
+        "src_port": 5000,
+        "dst_port": 80,
+        "label": ["a", "b"] * 300,
+    }
     table = flows(600, protocol=17, **own)
     twice = table.take(np.r_[np.zeros(600, dtype=np.int64), np.arange(600)])
     planned = plan(twice, seed=2)
     from netgen.exporters.pcap.addresses import addresses
 
-    drawn = addresses(2, planned.number, planned.occurrence, planned.protocol, np.full(1200, 443))
-    columns = np.stack([drawn.client, drawn.server, drawn.client_port], axis=1)
+    sampled = addresses(2, planned.number, planned.occurrence, planned.protocol, np.full(1200, 443))
+    columns = np.stack([sampled.client, sampled.server, sampled.client_port], axis=1)
     assert len(np.unique(columns, axis=0)) == 1200
-    assert set(drawn.client >> 16) == {198 << 8 | 18}
-    assert set(drawn.server >> 16) == {198 << 8 | 19}
-    assert drawn.client_port.min() >= 49152
-    assert drawn.client_port.max() <= 65535
+    assert set(sampled.client >> 16) == {198 << 8 | 18}
+    assert set(sampled.server >> 16) == {198 << 8 | 19}
+    assert sampled.client_port.min() >= 49152
+    assert sampled.client_port.max() <= 65535
     label = twice.labels == "b"
     for column in columns.T:
         assert abs(np.corrcoef(column, label)[0, 1]) < 0.12  # four standard errors of no correlation

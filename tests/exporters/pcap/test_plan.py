@@ -24,7 +24,7 @@ def table(series: np.ndarray, protocol: object = None, bin_ns: int = BIN) -> Flo
 
 
 def one(up_bytes: list[int], down_bytes: list[int], up: list[int], down: list[int], **keywords: object) -> Plan:
-    """The plan of one flow of at most eight bins."""
+    """Plan one flow of at most eight bins."""
     rows = [values + [0] * (8 - len(values)) for values in (up_bytes, down_bytes, up, down)]
     return plan(table(np.array([rows]), **keywords))  # type: ignore[arg-type]
 
@@ -51,10 +51,10 @@ def simulate(flows: int, seed: int, bins: int = 32) -> np.ndarray:
         side = int(rng.integers(2))
         packets += [(now, side, bare), (now + rtt, 1 - side, bare), (now + rtt, side, bare)]
         squeeze = min(1.0, bins * 0.249 / (now + rtt))
-        for when, who, size in packets:
-            where = int(when * squeeze / 0.25)
-            series[flow, who, where] += size
-            series[flow, 2 + who, where] += 1
+        for time, sender, size in packets:
+            where = int(time * squeeze / 0.25)
+            series[flow, sender, where] += size
+            series[flow, 2 + sender, where] += 1
     return series
 
 
@@ -64,18 +64,18 @@ anything = st.lists(st.lists(cells, min_size=16, max_size=16), min_size=1, max_s
 
 @settings(max_examples=150, deadline=None)
 @given(anything, st.sampled_from([None, 6, 17]), st.sampled_from([1000, BIN, 10**13]), st.booleans())
-def test_packets_add_up_to_the_mended_series(
-    drawn: list[list[tuple[int, int]]], protocol: int | None, bin_ns: int, sane: bool
+def test_packets_add_up_to_the_repaired_series(
+    sampled: list[list[tuple[int, int]]], protocol: int | None, bin_ns: int, sane: bool
 ) -> None:
     """Whatever numbers are given: sums per bin and direction hold, and times and sizes are those of packets."""
-    cell = np.array(drawn, dtype=np.int64).reshape(len(drawn), 2, 8, 2)
+    cell = np.array(sampled, dtype=np.int64).reshape(len(sampled), 2, 8, 2)
     count, size = cell[..., 0], cell[..., 1]
     if sane:  # bytes that fit the packets, and idle bins
         count = np.where(size % 3 == 0, 0, count)
         size = count * (40 + size % 1461)
     planned = plan(table(np.concatenate([size, count], axis=1), protocol, bin_ns))
-    packets = lay_out(planned, np.arange(len(drawn)))
-    np.testing.assert_array_equal(roles.recount(packets, len(drawn), 8, bin_ns), planned.series)
+    packets = lay_out(planned, np.arange(len(sampled)))
+    np.testing.assert_array_equal(roles.recount(packets, len(sampled), 8, bin_ns), planned.series)
     assert (packets.size <= MTU).all()
     assert (packets.size >= packets.headers).all()
     new = np.r_[True, packets.flow[1:] != packets.flow[:-1]]
@@ -83,15 +83,15 @@ def test_packets_add_up_to_the_mended_series(
     assert packets.up[new].all()
     assert (np.diff(packets.offset_ns)[~new[1:]] > 0).all()
     assert (packets.offset_ns[~new] % bin_ns > 0).all()
-    for flow in range(len(drawn)):
+    for flow in range(len(sampled)):
         roles.check_roles(planned, packets, flow)
 
 
 @settings(max_examples=100, deadline=None)
 @given(anything, st.sampled_from([None, 17]))
-def test_a_mended_series_needs_no_mending(drawn: list[list[tuple[int, int]]], protocol: int | None) -> None:
-    """What was mended once passes as it is: nothing is mended twice."""
-    cell = np.array(drawn, dtype=np.int64).reshape(len(drawn), 2, 8, 2)
+def test_a_repaired_series_needs_no_repairs(sampled: list[list[tuple[int, int]]], protocol: int | None) -> None:
+    """A repaired series passes without changes."""
+    cell = np.array(sampled, dtype=np.int64).reshape(len(sampled), 2, 8, 2)
     first = plan(table(np.concatenate([cell[..., 1], cell[..., 0]], axis=1), protocol))
     again = plan(table(first.series, protocol))
     assert again.repairs == {}
@@ -99,7 +99,7 @@ def test_a_mended_series_needs_no_mending(drawn: list[list[tuple[int, int]]], pr
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_series_of_whole_connections_pass_unmended(seed: int) -> None:
+def test_series_of_complete_connections_need_no_repairs(seed: int) -> None:
     """Series of plausible TCP connections need no change, so the closed loop is exact for them."""
     series = simulate(100, seed)
     planned = plan(table(series))
@@ -123,7 +123,7 @@ def test_the_shortest_connection() -> None:
 
 
 def test_a_client_that_takes_much_opens_its_window() -> None:
-    """A SYN's window is not scaled: who sends SYN, FIN and ACK takes no more than it offers; SYN, ACK and RST do."""
+    """A client of SYN, FIN and ACK receives no more than the SYN's unscaled window; one of SYN, ACK and RST does."""
     few = one([132], [52 + 40 * 1500, 40], [3], [41, 1])
     assert few.packet_counts[0] == 45
     assert not few.reset[0]
@@ -146,13 +146,13 @@ def test_the_handshake_ends_with_a_bare_packet_where_others_carry_the_data() -> 
     assert (packets.size - packets.headers)[packets.up].tolist() == [0, 500, 0, 0]
 
 
-def test_time_stamps_where_every_packet_has_room() -> None:
-    """A flow whose packets all have 52 bytes uses the time stamps option; one with a 40-byte packet does not."""
+def test_timestamps_where_every_packet_has_room() -> None:
+    """A flow whose packets all have 52 bytes uses the timestamps option; one with a 40-byte packet does not."""
     assert one([60 + 52 + 52], [60 + 52], [3], [2]).headers.tolist() == [52]
     assert one([60 + 52 + 52], [60 + 40], [3], [2]).headers.tolist() == [40]
 
 
-MENDS = {
+REPAIRS = {
     Repair.SERVER_FIRST: ([0, 132], [1500], [0, 3], [1]),
     Repair.NO_PACKET: ([0, 132], [0, 92], [0, 3], [0, 2]),
     Repair.DISAGREE: ([100], [92], [3], [2]),
@@ -164,9 +164,9 @@ MENDS = {
 }
 
 
-@pytest.mark.parametrize(("reason", "given"), MENDS.items(), ids=[reason.split(":")[0] for reason in MENDS])
-def test_each_reason_for_mending_is_counted(reason: str, given: tuple[list[int], ...]) -> None:
-    """Each way in which a series cannot be a connection is found, named, and mended by a packet or two."""
+@pytest.mark.parametrize(("reason", "given"), REPAIRS.items(), ids=[reason.split(":")[0] for reason in REPAIRS])
+def test_every_kind_of_repair_is_counted(reason: str, given: tuple[list[int], ...]) -> None:
+    """A series that cannot be a connection is repaired with few packets, and the kind of repair is counted."""
     planned = one(*given)
     assert planned.repairs.get(reason) == 1
     before = sum(sum(values) for values in given[2:])
@@ -174,7 +174,7 @@ def test_each_reason_for_mending_is_counted(reason: str, given: tuple[list[int],
 
 
 def test_protocols() -> None:
-    """UDP stays UDP, no protocol becomes TCP, one of which no packets are made becomes UDP and is counted."""
+    """UDP stays UDP, an unknown protocol becomes TCP, and one that cannot be written becomes UDP and is counted."""
     series = np.zeros((4, 4, 8), dtype=np.int64)
     series[:, 0, 0], series[:, 1, 0], series[:, 2, 0], series[:, 3, 0] = 132, 92, 3, 2
     planned = plan(FlowTable.build(series, SeriesSpec(bin_ns=BIN, length=8), protocol=[6, 17, None, 47]))
@@ -192,15 +192,15 @@ def test_a_single_datagram_is_a_flow() -> None:
 
 def test_a_flow_does_not_depend_on_the_others() -> None:
     """The same flow, alone or among others, in whatever order they are asked for, has the same packets."""
-    whole = table(simulate(30, 7), protocol=[6, 17] * 15)
-    planned = plan(whole, seed=5)
+    flows = table(simulate(30, 7), protocol=[6, 17] * 15)
+    planned = plan(flows, seed=5)
     everyone = lay_out(planned, np.arange(29, -1, -1))
     for row in (0, 1, 17, 29):
-        alone = plan(whole.take([row]), seed=5)
-        packets, mine = lay_out(alone, np.array([0])), everyone.flow == row
+        alone = plan(flows.take([row]), seed=5)
+        packets, rows = lay_out(alone, np.array([0])), everyone.flow == row
         for name in ("offset_ns", "up", "size", "headers", "flags"):
-            np.testing.assert_array_equal(getattr(packets, name), getattr(everyone, name)[mine])
-    other = lay_out(plan(whole, seed=6), np.arange(29, -1, -1))
+            np.testing.assert_array_equal(getattr(packets, name), getattr(everyone, name)[rows])
+    other = lay_out(plan(flows, seed=6), np.arange(29, -1, -1))
     assert (other.offset_ns != everyone.offset_ns).any()
 
 

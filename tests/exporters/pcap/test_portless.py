@@ -28,7 +28,7 @@ SPEC = SeriesSpec(bin_ns=250_000_000, length=8)
 
 
 def flows(number: int, seed: int = 0, protocols: tuple[int, ...] = (ICMP, IGMP, ICMPV6)) -> FlowTable:
-    """Flows of these protocols by turns, with packets of sizes that each can have."""
+    """Make flows of these protocols by turns, with packet sizes that all of them can have."""
     rng = np.random.default_rng(seed)
     protocol = np.resize(protocols, number)
     count = rng.poisson(0.6, (number, 2, 8))
@@ -47,8 +47,10 @@ def flows(number: int, seed: int = 0, protocols: tuple[int, ...] = (ICMP, IGMP, 
         ("6", [ICMPV6, UDP, ICMPV6, UDP], {Repair.OTHER_PROTOCOL: 20, Repair.OTHER_ICMP: 10}),
     ],
 )
-def test_what_each_protocol_is_written_as(tmp_path: Path, ip: str, written: list[int], why: dict[str, int]) -> None:
-    """Their own, ICMP that of the IP version, and UDP where there is none; what is another is counted, and told."""
+def test_protocols_are_written_as_themselves_or_counted(
+    tmp_path: Path, ip: str, written: list[int], why: dict[str, int]
+) -> None:
+    """ICMP becomes that of the IP version, and protocols that cannot be written become UDP; both are counted."""
     table = flows(40, protocols=(ICMP, IGMP, ICMPV6, SCTP))
     report = write(table, tmp_path / "x.pcap", options=CaptureOptions(ip_version=ip))
     reasons = {
@@ -77,7 +79,7 @@ def test_what_each_protocol_is_written_as(tmp_path: Path, ip: str, written: list
 def test_the_series_comes_back(
     tmp_path: Path, seed: int, ip: str, payload: str, headers_only: bool, ending: str
 ) -> None:
-    """Integer for integer, whatever is chosen of the capture."""
+    """Extraction gives back the same integers for all options of the capture."""
     table = flows(30, seed)
     options = CaptureOptions(
         seed, ip_version=ip, payload="zeros" if headers_only else payload, headers_only=headers_only
@@ -89,16 +91,17 @@ def test_the_series_comes_back(
     if ip != "6":
         np.testing.assert_array_equal(wanted, table.series())
     truth = pq.read_table(tmp_path / "x.labels.parquet").to_pylist()
-    row = {(each["src"], each["dst"], each["src_port"], each["dst_port"]): each["row"] for each in truth}
-    ends = zip(*(again.table[name].to_pylist() for name in ("src", "dst", "src_port", "dst_port")), strict=True)
-    np.testing.assert_array_equal(again.series(), wanted[[row[each] for each in ends]])
+    names = ("src", "dst", "src_port", "dst_port")
+    row = {tuple(flow[name] for name in names): flow["row"] for flow in truth}
+    ends = zip(*(again.table[name].to_pylist() for name in names), strict=True)
+    np.testing.assert_array_equal(again.series(), wanted[[row[tuple_] for tuple_ in ends]])
     if not headers_only:
         assert verify(path).issues == ()
 
 
-def test_packets_by_another_hand(tmp_path: Path) -> None:
-    """As scapy takes them apart: types, numbers one by one, one identifier a flow, and checksums."""
-    from scapy.layers.inet import ICMP as Echo
+def test_scapy_parses_the_packets(tmp_path: Path) -> None:
+    """Types, consecutive numbers, one identifier a flow, and checksums are as scapy computes them."""
+    from scapy.layers import inet
     from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
     from scapy.utils import checksum, rdpcap
 
@@ -115,47 +118,47 @@ def test_packets_by_another_hand(tmp_path: Path) -> None:
             assert isinstance(echo, ICMPv6EchoRequest if up else ICMPv6EchoReply)
             del again.payload.cksum
         elif ip.proto == ICMP:
-            echo = ip[Echo]
+            echo = ip[inet.ICMP]
             assert (echo.type, echo.code) == (8 if up else 0, 0)
             del again.payload.chksum
         else:
             kinds.add(IGMP)
-            said = bytes(ip.payload)
-            assert said[0] == (0x16 if up else 0x11)
-            assert said[4:6] == b"\xef\xc0"
-            assert checksum(said) == 0
+            message = bytes(ip.payload)
+            assert message[0] == (0x16 if up else 0x11)
+            assert message[4:6] == b"\xef\xc0"
+            assert checksum(message) == 0
             continue
         assert bytes(type(ip)(bytes(again))) == bytes(ip)
         kinds.add(ICMPV6 if isinstance(ip, IPv6) else ICMP)
         numbers.setdefault((ip.src, ip.dst), []).append(echo.seq)
         identifiers.setdefault(frozenset((ip.src, ip.dst)), set()).add(echo.id)
     assert kinds == {ICMP, IGMP, ICMPV6}
-    assert all(each == list(range(1, len(each) + 1)) for each in numbers.values())
-    assert {len(each) for each in identifiers.values()} == {1}
+    assert all(sequence == list(range(1, len(sequence) + 1)) for sequence in numbers.values())
+    assert {len(of_flow) for of_flow in identifiers.values()} == {1}
     assert len(identifiers) == 40
 
 
-def test_a_reply_brings_back_what_was_asked(tmp_path: Path) -> None:
+def test_a_reply_repeats_the_payload_of_its_request(tmp_path: Path) -> None:
     """Random payload of the n-th reply begins as that of the n-th request; IGMP's stays zeros."""
     import dpkt
 
     write(flows(60), tmp_path / "x.pcap", options=CaptureOptions(payload="random"))
-    asked: dict[tuple[bytes, int], bytes] = {}
+    requests: dict[tuple[bytes, int], bytes] = {}
     compared = 0
     with (tmp_path / "x.pcap").open("rb") as stream:
-        for _, frame in sorted(dpkt.pcap.Reader(stream), key=lambda each: each[1][14 + 20] == 0):
+        for _, frame in sorted(dpkt.pcap.Reader(stream), key=lambda record: record[1][14 + 20] == 0):
             ip = dpkt.ethernet.Ethernet(frame).data
             if not isinstance(ip, dpkt.ip.IP):
                 continue
-            said = frame[34:]
+            message = frame[34:]
             if ip.p == IGMP:
-                assert not any(said[8:])
+                assert not any(message[8:])
                 continue
-            (number,) = struct.unpack(">H", said[6:8])
-            if said[0] == 8:
-                asked[ip.src, number] = said[8:]
-            elif (ip.dst, number) in asked:
-                question, answer = asked[ip.dst, number], said[8:]
+            (number,) = struct.unpack(">H", message[6:8])
+            if message[0] == 8:
+                requests[ip.src, number] = message[8:]
+            elif (ip.dst, number) in requests:
+                question, answer = requests[ip.dst, number], message[8:]
                 shorter = min(len(question), len(answer))
                 assert question[:shorter] == answer[:shorter]
                 compared += shorter > 20
@@ -167,33 +170,33 @@ def test_pairs_of_addresses_are_not_used_twice() -> None:
     number = np.tile(np.r_[0:1000, (1 << 26) - 500 : 1 << 26], 63)
     occurrence = np.repeat(np.arange(63), 1500)
     protocol = np.full(len(number), IGMP)
-    drawn = addresses(5, number, occurrence, protocol, np.full(len(number), 443))
-    assert len(np.unique(np.stack([drawn.client, drawn.server]), axis=1).T) == len(number)
-    assert not drawn.client_port.any()
-    assert not drawn.server_port.any()
+    sampled = addresses(5, number, occurrence, protocol, np.full(len(number), 443))
+    assert len(np.unique(np.stack([sampled.client, sampled.server]), axis=1).T) == len(number)
+    assert not sampled.client_port.any()
+    assert not sampled.server_port.any()
 
 
 def test_the_community_id_of_an_echo() -> None:
     """Types stand where others have ports, whatever its identifier is; from corelight/community-id-spec, baseline."""
-    ends = [ipaddress.ip_address(each).packed for each in ("192.168.0.89", "192.168.0.1")]
+    ends = [ipaddress.ip_address(address).packed for address in ("192.168.0.89", "192.168.0.1")]
     assert community_id(ICMP, ends[0], 7, ends[1], 7) == "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="
 
 
 @pytest.mark.parametrize("protocol", [ICMP, IGMP, ICMPV6])
-def test_a_changed_byte_is_found(tmp_path: Path, protocol: int) -> None:
-    """`netgen verify` adds up what they say, too."""
+def test_verify_detects_a_changed_byte(tmp_path: Path, protocol: int) -> None:
+    """`netgen verify` checks the checksums of portless protocols, too."""
     path = tmp_path / "x.pcap"
     write(flows(9, protocols=(protocol,)), path)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    found = verify(path)
-    assert [(each.check, each.count, each.packet) for each in found.issues] == [("checksum", 1, found.packets)]
-    assert found.others == 0
+    report = verify(path)
+    assert [(issue.check, issue.count, issue.packet) for issue in report.issues] == [("checksum", 1, report.packets)]
+    assert report.others == 0
 
 
 def test_a_series_of_packets_comes_back(tmp_path: Path) -> None:
-    """Size, direction and time of each, also from a file that is not read whole."""
+    """Size, direction and time of each packet come back, also from a table file that is read in blocks."""
     write(flows(30), tmp_path / "x.pcap")
     packets = extract(tmp_path / "x.pcap", view="packets", length=64)
     packets.write(tmp_path / "x.parquet")
@@ -202,14 +205,14 @@ def test_a_series_of_packets_comes_back(tmp_path: Path) -> None:
     assert (tmp_path / "one.pcap").read_bytes() == (tmp_path / "two.pcap").read_bytes()
     again = extract(tmp_path / "one.pcap", view="packets", length=64)
     assert sorted(again.table["protocol"].to_pylist()) == [ICMP] * 10 + [IGMP] * 10 + [ICMPV6] * 10
-    series = [sorted(each.series().reshape(30, -1).tolist()) for each in (packets, again)]
+    series = [sorted(table.series().reshape(30, -1).tolist()) for table in (packets, again)]
     assert series[0] == series[1]
     assert verify(tmp_path / "one.pcap").issues == ()
 
 
 @pytest.mark.parametrize("protocol", [ICMP, IGMP, ICMPV6])
-def test_who_is_asked_does_not_speak_first(tmp_path: Path, protocol: int) -> None:
-    """A packet of the client's is added, and that is counted."""
+def test_the_server_does_not_send_first(tmp_path: Path, protocol: int) -> None:
+    """A client packet is added, and counted as a repair."""
     count = np.zeros((1, 2, 8), int)
     count[0, 1, 0] = count[0, 0, 2] = 1
     table = FlowTable.build(np.concatenate([84 * count, count], axis=1), SPEC, protocol=[protocol])

@@ -127,7 +127,7 @@ def extraction(
     inputs = find_inputs([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     wanted = "all" if names == "all" or label_by == "sni" else "tls"
     options = ReadOptions(inner, wanted)
-    read = _read(inputs, assembler, read_report, options, strict=strict, threads=threads, progress=progress)
+    read = _read(inputs, assembler, read_report, options, strict=strict, workers=workers, progress=progress)
     if not read_report.files:
         where = ", ".join(str(path) for path in dict.fromkeys(each.path.parent for each in inputs)) or "what was named"
         raise CaptureError(f"no capture was found among {len(inputs)} files in {where}", HINT)

@@ -20,7 +20,7 @@ from netgen.capture.errors import CaptureError, NetgenError
 from netgen.capture.formats import reader
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.inputs import Input
-from netgen.capture.segments import ReadOptions, Segment, is_contiguous, read_next_segment, read_segments
+from netgen.capture.segments import ReadOptions, Segment, follows, read_next_segment, read_segments
 from netgen.capture.worker import READY, FileResult, Reader
 
 #: Files up to this size are handed out whole, several at a time.
@@ -234,9 +234,7 @@ def _big(each: Input, before: int, pool: _Pool, options: ReadOptions) -> Iterato
     yield Read(each, None, _ordered(capture, each, pool, options, place), lambda: place[0])
 
 
-def _ordered(
-    capture: CaptureFile, each: Input, pool: _Pool, options: ReadOptions, place: list[int]
-) -> Iterator[Segment]:
+def _ordered(capture: CaptureFile, each: Input, pool: _Pool, options: ReadOptions, place: list[int]) -> Iterator[Segment]:
     """The stretches of a big file, read by all of them, in order and without a gap."""
     before = place[0]
     edges = range(reader.SEGMENT, capture.size, reader.SEGMENT)
@@ -247,7 +245,7 @@ def _ordered(
         stretch: Segment | None = None
         if last is not None and last.end >= reader.SEGMENT:
             stretch = results.take(last.end // reader.SEGMENT - 1)
-        if last is None or stretch is None or not is_contiguous(stretch, last):
+        if last is None or stretch is None or not follows(stretch, last):
             stretch = read_next_segment(capture, last, options)
         last = stretch
         yield last

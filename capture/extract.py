@@ -94,7 +94,7 @@ def extraction(
         Whose server names to look for: TLS over TCP, or QUIC and DNS too, which takes longer. With
         ``label_by="sni"`` it is all.
     workers : int
-        Threads and processes that read. The table is the same for any number.
+        Threads that read. The table is the same for any number.
     progress : callable, optional
         Called now and then with bytes done and bytes in all; with None where nobody knows.
 
@@ -116,7 +116,7 @@ def extraction(
     if names not in ("tls", "all"):
         raise InputError(f"there are no names {names!r} to look for", "Choose tls or all")
     if threads < 1:
-        raise InputError(f"{threads} threads and processes cannot read", "Take 1 or more")
+        raise InputError(f"threads must be at least 1, got {threads}")
     spec = spec or spec_from_options(view, bin_ns, length)
     if group_by not in BY:
         raise InputError(f"flows cannot be made by {group_by!r}", f"Choose one of {', '.join(BY)}")
@@ -127,7 +127,7 @@ def extraction(
     inputs = find_inputs([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     wanted = "all" if names == "all" or label_by == "sni" else "tls"
     options = ReadOptions(inner, wanted)
-    read = _read(inputs, assembler, read_report, options, strict=strict, workers=workers, progress=progress)
+    read = _read(inputs, assembler, read_report, options, strict=strict, threads=threads, progress=progress)
     if not read_report.files:
         where = ", ".join(str(path) for path in dict.fromkeys(each.path.parent for each in inputs)) or "what was named"
         raise CaptureError(f"no capture was found among {len(inputs)} files in {where}", HINT)
@@ -152,24 +152,25 @@ def _read(
     total = sum(each.size for each in inputs) if known else None
     finished = 0
     for capture in read_captures(inputs, options, threads):
-        finished += capture.input.size
         if capture.refused is not None:
+            finished += capture.input.size
             if capture.input.named:
                 raise capture.refused
             read_report.not_captures.append(capture.input.source)
             continue
         before, packets = assembler.flows, 0
         damage = list[Damage]()
-        for stretch in capture.read_segments:
-            part = stretch.part
-            packets += part.records
-            assembler.add(part)
-            read_report.skipped.update(part.skipped)
-            read_report.notes.update(part.notes)
-            read_report.notes.update(stretch.notes)
-            damage += stretch.damage
+        for segment in capture.segments:
+            batch = segment.batch
+            packets += batch.records
+            assembler.add(batch)
+            read_report.skipped.update(batch.skipped)
+            read_report.notes.update(batch.notes)
+            read_report.notes.update(segment.notes)
+            damage += segment.damage
             if progress is not None:
-                progress(capture.done(), total)
+                progress(finished + segment.end, total)
+        finished += capture.input.size
         assembler.end_capture()
         if progress is not None and known:
             progress(finished, total)

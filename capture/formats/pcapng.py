@@ -28,6 +28,9 @@ _SECTION = 28
 #: Blocks of a chain that must look right before its start is taken for one.
 _PROOF = 4
 
+#: Bytes that are searched at a time for the start of a block.
+_GUESS_WINDOW = 1 << 16
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Interface:
@@ -111,21 +114,25 @@ class Pcapng:
         """A place from `start` on at which a block very likely begins, `data` being the whole file."""
         order = self._order
         words = np.ndarray((max(len(data) - 3, 0),), dtype=order + "u4", buffer=data.data, strides=(1,))
-        start += -start % 4
-        kinds = words[start:stop:4]
-        kind_of = np.isin(kinds, (*_PACKET_BLOCKS, headers.PCAPNG_INTERFACE))
-        for place in (np.flatnonzero(kind_of) * 4 + start).tolist():
-            at = place
-            for _ in range(_PROOF):
-                if at == len(data):
-                    return int(place)
-                total = int(words[at + 4]) if at + 12 <= len(data) else 0
-                if total < 12 or total % 4 or at + total > len(data) or words[at + total - 4] != total:
-                    break
-                at += total
-            else:
-                return int(place)
+        for first in range(start + -start % 4, stop, _GUESS_WINDOW):
+            kinds = words[first : min(first + _GUESS_WINDOW, stop) : 4]
+            candidates = np.flatnonzero(np.isin(kinds, (*_PACKET_BLOCKS, headers.PCAPNG_INTERFACE))) * 4 + first
+            for candidate in candidates.tolist():
+                if self._is_chain(data, words, candidate):
+                    return int(candidate)
         return None
+
+    @staticmethod
+    def _is_chain(data: np.ndarray, words: np.ndarray, at: int) -> bool:
+        """Tell whether `_PROOF` blocks in a row, or all up to the end of the file, have lengths that can be."""
+        for _ in range(_PROOF):
+            if at == len(data):
+                return True
+            total = int(words[at + 4]) if at + 12 <= len(data) else 0
+            if total < 12 or total % 4 or at + total > len(data) or words[at + total - 4] != total:
+                return False
+            at += total
+        return True
 
     def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[RecordBatch]:
         """Packets of blocks that begin before `until`; see `netgen.capture.formats.records.Format`."""

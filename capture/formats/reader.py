@@ -24,7 +24,7 @@ from netgen.capture.formats.source import Source
 
 __all__ = ["NO_INTERFACE", "CaptureFile", "Chunk", "Damage"]
 
-#: Bytes of a file that are read as one: the unit of work for several processes.
+#: Bytes of a file that are read as one: the unit of work of a thread.
 SEGMENT = 32 * 1024 * 1024
 
 
@@ -97,9 +97,9 @@ class CaptureFile:
                 yield from window
             return
         while self.format.position < self.size:
-            until = self.format.position - self.format.position % SEGMENT + SEGMENT
-            yield from self.format.chunks(self.data, 0, until, final=True)
-            self.source.forget(self.format.position)
+            begin = self.format.position
+            yield from self.format.chunks(self.data, 0, begin - begin % SEGMENT + SEGMENT, final=True)
+            self.source.release(begin, self.format.position)
 
     def windows(self) -> Iterator[Iterator[RecordBatch]]:
         """The records of a stream, for each piece of it that is read; take them before the next piece."""

@@ -94,11 +94,12 @@ class Source:
         self.whole = np.frombuffer(self._map, np.uint8) if self._map is not None else np.zeros(0, np.uint8)
         return io.BytesIO()
 
-    def forget(self, before: int) -> None:
-        """Give back the memory of a mapped file's first `before` bytes; they can still be read."""
-        before -= before % mmap.PAGESIZE
-        if self._map is not None and before > 0:
-            self._map.madvise(mmap.MADV_DONTNEED, 0, before)
+    def release(self, first: int, last: int) -> None:
+        """Give back the memory of bytes `first` to `last` of a mapped file; they can still be read."""
+        first -= first % mmap.PAGESIZE
+        last -= last % mmap.PAGESIZE
+        if self._map is not None and last > first and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
 
     def pieces(self) -> Iterator[bytes]:
         """The stream's bytes, decompressed, `_OUT` of them at a time; once only."""

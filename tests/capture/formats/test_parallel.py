@@ -1,4 +1,4 @@
-"""netgen.capture.parallel: several processes give the table of one, what goes wrong in them is told, and none stays behind."""
+"""Any number of threads gives the same table; errors in threads are raised, and no thread stays behind."""
 
 import gc
 import hashlib
@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import pytest
 from support import synthetic_captures as made
 from support.paths import ROOT
 
-from netgen.capture import parallel, spare
-from netgen.capture.errors import CaptureError, NetgenError
+from netgen.capture import parallel, segments
+from netgen.capture.errors import CaptureError
 from netgen.capture.extract import extract, extraction
 from netgen.capture.formats import reader
+from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.native import compiled
+from netgen.cli.app import _say_if_not_compiled
 
 COMMAND = Path(sys.executable).with_name("netgen")
 SEGMENT = 8192
@@ -50,88 +52,60 @@ def folder(tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def short_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Function: segments are short, in this process and in those it starts; how many stretches those have read.
+def guesses(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make segments short, and list the segments that were guessed."""
+    guessed = []
+    read = segments.guess_segment
 
-    `first` is what a worker does before it reads a stretch.
-    """
-    log = tmp_path / "log"
-    site = tmp_path / "site"
-    site.mkdir()
+    def logged(capture: CaptureFile, start: int, options: segments.ReadOptions) -> segments.Segment | None:
+        guessed.append(start)
+        return read(capture, start, options)
 
-    def prepare(first: Any = "pass") -> Any:
-        (site / "sitecustomize.py").write_text(
-            "import os, sys, time\n"
-            f"sys.path.insert(0, {str(ROOT)!r})\n"
-            "from capture import stretches\n"
-            "read = stretches.guess_segment\n"
-            "def logged(*arguments):\n"
-            f"    with open({str(log)!r}, 'a') as stream:\n"
-            "        stream.write('x')\n"
-            f"    {first}\n"
-            "    return read(*arguments)\n"
-            "if '-c' in sys.orig_argv[:3]:  # a worker, not the command\n"
-            "    stretches.guess_segment = logged\n"
-            "from capture import spare, workers\n"
-            "spare.threads_here = lambda: 0\n"  # all is read by workers, however late they begin
-            "from netgen.capture.formats import reader\n"
-            f"reader.SEGMENT = workers.SMALL = {SEGMENT}\n"
-        )
-        monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
-        monkeypatch.setattr(reader, "SEGMENT", SEGMENT)
-        monkeypatch.setattr(parallel, "SMALL", SEGMENT)
-        monkeypatch.setattr(spare, "threads_here", lambda: 0)
-        return lambda: len(log.read_text()) if log.exists() else 0
-
-    return prepare
+    monkeypatch.setattr(reader, "SEGMENT", SEGMENT)
+    monkeypatch.setattr(parallel, "SMALL_FILE", SEGMENT)
+    monkeypatch.setattr(parallel, "guess_segment", logged)
+    return guessed
 
 
-def digest(path: Any, out: Any, jobs: Any) -> Any:
-    extraction(path, threads=jobs, names="all").write(out, force=True)
+def digest(path: Any, out: Any, threads: Any) -> Any:
+    extraction(path, threads=threads, names="all").write(out, force=True)
     return hashlib.sha256(out.read_bytes()).hexdigest()
-
-
-def children(pid: Any = None) -> Any:
-    """Processes that this one, or another, has started and that are still there."""
-    tasks = Path(f"/proc/{pid or os.getpid()}/task")
-    return [int(each) for task in tasks.iterdir() for each in (task / "children").read_text().split()]
 
 
 # -- the same table ------------------------------------------------------------------------------
 
 
-def test_any_number_of_processes_gives_the_same_bytes(folder: Any, short_segments: Any, tmp_path: Path) -> None:
-    """Files of many stretches, some of which are guessed wrong, and small files that are handed out together."""
+def test_any_number_of_threads_gives_the_same_bytes(
+    folder: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Files of many segments, some of which are guessed wrong, and small files that are read as a whole."""
     out = tmp_path / "a.parquet"
     expected = digest(folder, out, 1)
-    read_by_others = short_segments()
-    assert digest(folder, out, 1) == expected
-    assert read_by_others() == 0
-    for jobs in (2, 3):
-        assert digest(folder, out, jobs) == expected
-    assert read_by_others() > 20
-    assert not children()
+    guessed = request.getfixturevalue("guesses")
+    for threads in (1, 2, 5):
+        assert digest(folder, out, threads) == expected
+    assert len(guessed) > 60
 
 
-def test_each_file_is_told_of_whoever_read_it(folder: Any, short_segments: Any) -> None:
+@pytest.mark.usefixtures("guesses")
+def test_the_read_report_is_the_same_for_any_number_of_threads(folder: Any) -> None:
     read_report = extract(folder, threads=1).metadata["read_report"]
-    short_segments()
     seen = []
     several = extract(folder, threads=2, progress=lambda done, total: seen.append(done)).metadata["read_report"]
     assert several == read_report
     assert read_report["not_captures"] == ["captures/h.txt", "captures/small/empty.pcap"]
-    assert [each["file"] for each in read_report["damaged"]] == ["captures/d.pcap"]
+    assert [damaged["file"] for damaged in read_report["damaged"]] == ["captures/d.pcap"]
     assert seen == sorted(seen)
-    with pytest.raises(CaptureError, match=r"h\.txt is no capture"):
+    with pytest.raises(CaptureError, match=r"h\.txt"):
         extract([folder / "a.pcap", folder / "h.txt"], threads=2)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_progress_goes_on_with_each_stretch_up_to_the_end(folder: Any, short_segments: Any, jobs: int) -> None:
-    short_segments()
+@pytest.mark.usefixtures("guesses")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_progress_advances_with_each_segment_up_to_the_end(folder: Any, threads: int) -> None:
     paths = [folder / name for name in ("a.pcap", "b.pcapng", "g.pcapng")]
     seen = []
-    extract(paths, threads=jobs, progress=lambda done, total: seen.append((done, total)))
+    extract(paths, threads=threads, progress=lambda done, total: seen.append((done, total)))
     total = sum(path.stat().st_size for path in paths)
     assert seen == sorted(seen)
     assert seen[-1] == (total, total)
@@ -165,10 +139,11 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return write
 
 
+@pytest.mark.slow
 def test_segments_of_the_usual_size_give_the_same_bytes(large: Any, tmp_path: Path) -> None:
     """200 MB, which are three whole segments and a rest."""
     assert large(200).stat().st_size > 3 * reader.SEGMENT
-    digests = {digest(large(200), tmp_path / "a.parquet", jobs) for jobs in (1, 2, 3)}
+    digests = {digest(large(200), tmp_path / "a.parquet", threads) for threads in (1, 2, 3)}
     assert len(digests) == 1
 
 
@@ -178,11 +153,12 @@ MEASURE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from netgen.capture.extract import extraction
-told = extraction(sys.argv[2]).write(sys.argv[3], force=True)
-print(told["packets"], *[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])
+summary = extraction(sys.argv[2]).write(sys.argv[3], force=True)
+print(summary["packets"], *[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_capture(large: Any, tmp_path: Path) -> None:
     """A process that extracts 100 MB needs less than 400 MB, with all its libraries; one of 200 MB hardly more."""
     peaks = []
@@ -199,127 +175,67 @@ def test_memory_does_not_grow_with_the_capture(large: Any, tmp_path: Path) -> No
 # -- what goes wrong -----------------------------------------------------------------------------
 
 
-def test_a_process_that_ends_is_told_of_and_the_others_end_too(folder: Any, short_segments: Any) -> None:
-    """As when memory is short and the kernel picks one."""
-    short_segments("os._exit(7)")
-    with pytest.raises(NetgenError, match="a process that read captures ended with code 7") as caught:
-        extract(folder / "a.pcap", threads=3)
-    assert "-j" in caught.value.hint
-    del caught
-    gc.collect()
-    assert not children()
+@pytest.mark.usefixtures("guesses")
+def test_an_error_in_a_thread_is_raised_and_no_thread_stays(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("in a thread")
 
-
-def test_an_error_in_a_process_is_raised_here(folder: Any, short_segments: Any) -> None:
-    short_segments("raise ZeroDivisionError('in a worker')")
-    with pytest.raises(ZeroDivisionError, match="in a worker"):
+    monkeypatch.setattr(parallel, "guess_segment", fail)
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError, match="in a thread"):
         extract(folder / "a.pcap", threads=2)
     gc.collect()
-    assert not children()
+    assert threading.active_count() == before
 
 
-def test_no_process_is_left_behind_when_a_capture_is_refused(folder: Any, short_segments: Any) -> None:
-    short_segments()
+@pytest.mark.usefixtures("guesses")
+def test_no_thread_stays_when_a_capture_is_refused(folder: Any) -> None:
+    before = threading.active_count()
     with pytest.raises(CaptureError, match="is damaged"):
         extract([folder / "d.pcap", folder / "a.pcap"], threads=3, strict=True)
     gc.collect()
-    assert not children()
+    assert threading.active_count() == before
 
 
-# -- Ctrl-C --------------------------------------------------------------------------------------
-
-
-def interrupt(words: Any, ready: Any, folder: Any) -> None:
-    """Start a command in a terminal of its own, as it were, and press Ctrl-C when it is ready; what it said."""
+def test_ctrl_c_ends_the_command_and_leaves_no_file(folder: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    words = ["extract", "pipe", str(folder / "a.pcap"), "-j", "3", "-o", "x.parquet"]  # waits for a writer to the pipe
     with subprocess.Popen(
-        [COMMAND, *map(str, words)],
+        [COMMAND, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=folder,
+        cwd=tmp_path,
         start_new_session=True,
-        # a shell's background job ignores Ctrl-C, and its children inherit that
+        # a shell's background job ignores Ctrl-C
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
-            while not ready() and process.poll() is None:
-                time.sleep(0.01)
-            started = children(process.pid)
+            writer = os.open(tmp_path / "pipe", os.O_WRONLY)  # once the command has opened it
             os.killpg(process.pid, signal.SIGINT)
             out, err = process.communicate(timeout=30)
+            os.close(writer)
         finally:
             process.kill()
     assert (process.returncode, out) == (1, "")
     assert err == "netgen: interrupted. Nothing was half-written; type the command again\n"
-    assert len(started) > 0
-    assert not [each for each in started if Path(f"/proc/{each}").exists()]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["captures", "pipe"]
 
 
-def test_ctrl_c_ends_processes_that_are_at_work(folder: Any, short_segments: Any, tmp_path: Path) -> None:
-    """However long they would still have taken."""
-    read_by_others = short_segments("time.sleep(600)")
-    here = tmp_path / "here"
-    here.mkdir()
-    interrupt(("extract", folder / "a.pcap", "--threads", 3, "-o", "x.parquet"), lambda: read_by_others() == 3, here)
-    assert list(here.iterdir()) == []
-
-
-def test_ctrl_c_meets_processes_that_have_only_begun(
-    folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("big", [(), ("a",), ("a", "b")])
+def test_a_large_capture_without_compiled_code_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], big: Any, built: bool
 ) -> None:
-    """Before they have come so far as to ignore it; they say nothing of their own."""
-    log = tmp_path / "log"
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sys, time\n"
-        "if '-c' in sys.orig_argv[:3]:\n"
-        f"    print('begun', file=open({str(log)!r}, 'a'), flush=True)\n"
-        "    time.sleep(600)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setenv(compiled.SWITCH, "0")  # with compiled code this process would read alone
-    here = tmp_path / "here"
-    here.mkdir()
-    os.mkfifo(here / "pipe")
-    words = ("extract", "pipe", folder / "a.pcap", "--threads", 3, "-o", "x.parquet")  # waits for a writer to the pipe
-    interrupt(words, lambda: log.exists() and "begun" in log.read_text(), here)
-    assert [path.name for path in here.iterdir()] == ["pipe"]
-
-
-def test_a_process_ends_when_the_one_that_started_it_is_gone(folder: Any, short_segments: Any, tmp_path: Path) -> None:
-    """Killed, without a chance to say anything."""
-    here = tmp_path / "here"
-    here.mkdir()
-    os.mkfifo(here / "pipe")
-    short_segments()
-    words = [COMMAND, "extract", here / "pipe", folder / "a.pcap", "--threads", "3", "-o", here / "x.parquet"]
-    with subprocess.Popen(list(map(str, words)), stderr=subprocess.DEVNULL) as process:
-        writer = os.open(here / "pipe", os.O_WRONLY)
-        started = children(process.pid)
-        process.kill()
-    os.close(writer)
-    assert len(started) == 3
-    until = time.monotonic() + 60
-    while any(running(each) for each in started) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not [each for each in started if running(each)]
-
-
-def running(pid: Any) -> Any:
-    """Whether a process is there, and is not a zombie that nobody asks for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def test_processes_started_early_are_taken_and_those_that_nobody_took_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = []
-    with spare.started(2):
-        waiting = list(spare._spare)
-        taken.append(spare.worker())
-        assert taken[0] in waiting
-        taken[0].stdin.close()
-        assert taken[0].wait(60) == 0  # nothing was asked
-    assert [each.poll() is None for each in waiting] == [False, False]
-    assert not spare._spare
-    spare.close(taken[0])
+    """Unless the environment switched it off."""
+    monkeypatch.setattr(compiled, "library", lambda: object() if built else None)
+    monkeypatch.delenv(compiled.SWITCH, raising=False)
+    for name in big:
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(100 << 20)
+    paths = [tmp_path / name for name in (*big, "missing")]
+    _say_if_not_compiled(paths)
+    assert ("without compiled code" in capsys.readouterr().err) == (len(big) == 2 and not built)
+    monkeypatch.setenv(compiled.SWITCH, "0")
+    _say_if_not_compiled(paths)
+    assert capsys.readouterr().err == ""

@@ -20,7 +20,7 @@ from netgen.capture.formats import pcap, pcapng, reader
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.formats.source import Source
 from netgen.capture.native import packets
-from netgen.capture.segments import ReadOptions, is_contiguous, guess_segment, read_next_segment, read_segments
+from netgen.capture.segments import ReadOptions, guess_segment, is_contiguous, read_next_segment, read_segments
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 

@@ -21,7 +21,6 @@ from netgen.capture.extract import extract, extraction
 from netgen.capture.formats import reader
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.native import compiled
-from netgen.cli.app import _say_if_not_compiled
 
 COMMAND = Path(sys.executable).with_name("netgen")
 SEGMENT = 8192
@@ -228,6 +227,8 @@ def test_a_large_capture_without_compiled_code_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], big: Any, built: bool
 ) -> None:
     """Unless the environment switched it off."""
+    from netgen.cli.app import _say_if_not_compiled
+
     monkeypatch.setattr(compiled, "library", lambda: object() if built else None)
     monkeypatch.delenv(compiled.SWITCH, raising=False)
     for name in big:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("either_reader")
 
 
 NS = 1_000_000_000
-ALL = ReadOptions(names="all")
+ALL = ReadOptions(name_sources="all")
 _MANY = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 FRAMES = made.frames(1, 200)

@@ -626,7 +626,7 @@ def _say_if_not_compiled(paths: list[Path]) -> None:
     """Warn that a large capture is read by plain Python, where nobody asked for that."""
     from netgen.capture.native import compiled
 
-    if _named_bytes(paths) >> 27 and not (compiled.ready() or compiled.left_out()):
+    if _named_bytes(paths) >> 27 and not (compiled.ready() or compiled.jackknife()):
         note = "netgen: reading without compiled code, which takes many times as long; install netgen where there is a C compiler"
         print(note, file=sys.stderr)
 

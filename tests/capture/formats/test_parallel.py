@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,12 @@ def test_ctrl_c_ends_the_command_and_leaves_no_file(folder: Any, tmp_path: Path)
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
-            writer = os.open(tmp_path / "pipe", os.O_WRONLY)  # once the command has opened it
+            while process.poll() is None:
+                try:
+                    writer = os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK)
+                    break
+                except OSError:  # the command has not opened it yet
+                    time.sleep(0.01)
             os.killpg(process.pid, signal.SIGINT)
             out, err = process.communicate(timeout=30)
             os.close(writer)

@@ -181,16 +181,16 @@ def extraction(
     Extraction
         ``write("flows.parquet")`` writes the table block by block; ``table()`` returns it.
     """
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    return run_extraction(
-        given,
-        idle_timeout_ns=parse_duration(idle_timeout),
-        active_timeout_ns=None if active_timeout is None else parse_duration(active_timeout),
-        threads=jobs,
-        labels_offset_ns=parse_offset(labels_offset),
-        **_series(bin, length, view, spec_from),
-        **options,
-    )
+    with bars.reporting(progress, bars.bytes_bar) as update:
+        return read_captures(
+            [paths] if isinstance(paths, str | os.PathLike) else list(paths),
+            group_by=group_by, label=label, label_by=label_by, labels=labels, labels_zone=labels_zone,
+            labels_offset_ns=parse_offset(labels_offset), labels_times=labels_time_format, labels_column=labels_column,
+            sni_table=sni_table, min_packets=min_packets, idle_timeout_ns=parse_duration(idle_timeout),
+            active_timeout_ns=None if active_timeout is None else parse_duration(active_timeout), inner=decapsulate,
+            names=name_sources, strict=strict, threads=threads, progress=update,
+            **_series_options(bin_width, length, view, spec_from),
+        )  # fmt: skip
 
 
 def import_traces(

@@ -1,6 +1,6 @@
-"""The compiled part of the reader (`netgen.capture.native`): where it is, and whether it can be used.
+"""Load the compiled library of the reader, if it is there and may be used.
 
-It is asked before NumPy is loaded, and when netgen is built, so this module loads nothing but ctypes.
+netgen's build runs this file by itself (``hatch_build.py``), so it imports nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -12,37 +12,37 @@ import sys
 import zlib
 from pathlib import Path
 
-#: The library, and what it is made of.
+#: The library, and its sources.
 LIBRARY = Path(__file__).with_name("reader.so")
 SOURCES = [Path(__file__).with_name(f"{name}.c") for name in ("packets", "flows", "tables")]
 
-#: Set to 0, this variable of the environment leaves the library out.
+#: Environment variable; 0 switches the library off.
 SWITCH = "NETGEN_COMPILED"
 
 
 def fingerprint() -> int:
-    """A number of the sources, which a library that was made of them says: an older one is not called."""
+    """Return the CRC-32 of the C sources, which is compiled into the library: a stale build is rejected."""
     return zlib.crc32(b"".join(source.read_bytes() for source in SOURCES))
 
 
-def left_out() -> bool:
-    """Whether the library is not wanted."""
+def is_disabled() -> bool:
+    """Tell whether the environment switches the library off."""
     return os.environ.get(SWITCH) == "0"
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The library; None if it was not built, is of other sources, is for another machine, or is to be left out."""
-    if left_out() or sys.byteorder != "little":
+    """Return the library; None if it is missing, stale, for another machine, or switched off."""
+    if is_disabled() or sys.byteorder != "little":
         return None
     try:
-        found = ctypes.CDLL(os.fspath(LIBRARY))
-        found.netgen_sources.restype = ctypes.c_uint32
-        return found if found.netgen_sources() == fingerprint() else None
+        loaded = ctypes.CDLL(os.fspath(LIBRARY))
+        loaded.netgen_sources.restype = ctypes.c_uint32
+        return loaded if loaded.netgen_sources() == fingerprint() else None
     except (OSError, AttributeError):
         return None
 
 
 def ready() -> bool:
-    """Whether the library is there."""
+    """Tell whether compiled code is used."""
     return library() is not None

@@ -199,7 +199,7 @@ def test_no_thread_stays_when_a_capture_is_refused(folder: Any) -> None:
 
 def test_ctrl_c_ends_the_command_and_leaves_no_file(folder: Any, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    words = ["extract", "pipe", str(folder / "a.pcap"), "-j", "3", "-o", "x.parquet"]  # waits for a writer to the pipe
+    words = ["extract", "pipe", str(folder / "a.pcap"), "--threads", "3", "-o", "x.parquet"]  # waits for a writer to the pipe
     with subprocess.Popen(
         [COMMAND, *words],
         stdout=subprocess.PIPE,
@@ -233,7 +233,7 @@ def test_a_large_capture_without_compiled_code_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], big: Any, built: bool
 ) -> None:
     """Unless the environment switched it off."""
-    from netgen.cli.app import _say_if_not_compiled
+    from netgen.cli.extract import _warn_if_slow
 
     monkeypatch.setattr(compiled, "library", lambda: object() if built else None)
     monkeypatch.delenv(compiled.SWITCH, raising=False)
@@ -241,8 +241,8 @@ def test_a_large_capture_without_compiled_code_is_warned_of(
         with (tmp_path / name).open("wb") as file:
             file.truncate(100 << 20)
     paths = [tmp_path / name for name in (*big, "missing")]
-    _say_if_not_compiled(paths)
-    assert ("without compiled code" in capsys.readouterr().err) == (len(big) == 2 and not built)
+    _warn_if_slow(paths)
+    assert ("compiled reader is missing" in capsys.readouterr().err) == (len(big) == 2 and not built)
     monkeypatch.setenv(compiled.SWITCH, "0")
-    _say_if_not_compiled(paths)
+    _warn_if_slow(paths)
     assert capsys.readouterr().err == ""

@@ -199,7 +199,7 @@ def test_no_thread_stays_when_a_capture_is_refused(folder: Any) -> None:
 
 def test_ctrl_c_ends_the_command_and_leaves_no_file(folder: Any, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    words = ["extract", "pipe", str(folder / "a.pcap"), "--threads", "3", "-o", "x.parquet"]  # waits for a writer to the pipe
+    words = ["extract", "pipe", str(folder / "a.pcap"), "--threads", "3", "-o", "x.parquet"]
     with subprocess.Popen(
         [COMMAND, *words],
         stdout=subprocess.PIPE,

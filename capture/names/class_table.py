@@ -1,4 +1,4 @@
-"""Server names to classes, by the longest suffix that a table knows."""
+"""Server names to classes, by the longest suffix in a table."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 
 from netgen.capture.errors import InputError
 
-#: The table netgen ships: suffix of a server name -> class.
+#: The bundled table: suffix of a server name -> class.
 BUNDLED_TABLE = Path(__file__).with_name("sni_classes.csv")
 
 
 class ClassTable:
     """Suffixes of server names and their classes.
 
-    The longest suffix wins, at the borders of labels: ``nflxvideo.net`` is a suffix of
-    ``a.nflxvideo.net`` and not of ``notnflxvideo.net``.
+    The longest suffix of whole labels wins: ``nflxvideo.net`` is a suffix of ``a.nflxvideo.net`` and not of
+    ``notnflxvideo.net``.
 
     Parameters
     ----------
     user : str or Path, optional
-        A CSV file ``suffix,class`` whose rows are asked before the shipped ones.
+        A CSV file ``suffix,class`` whose rows come before the bundled ones.
 
     Raises
     ------
     InputError
-        If that file cannot be read, or a row of it is bad.
+        If that file cannot be read, or has a bad row.
     """
 
     def __init__(self, user: str | os.PathLike[str] | None = None) -> None:
@@ -34,15 +34,15 @@ class ClassTable:
         self._tables.append(_read_table(BUNDLED_TABLE))
 
     def class_of(self, name: str | None) -> str | None:
-        """The class of a server name, or None."""
+        """Return the class of a server name, or None."""
         if not name:
             return None
         labels = name.lower().strip(".").split(".")
         for table in self._tables:
             for first in range(len(labels)):
-                found = table.get(".".join(labels[first:]))
-                if found is not None:
-                    return found
+                suffix = ".".join(labels[first:])
+                if suffix in table:
+                    return table[suffix]
         return None
 
 

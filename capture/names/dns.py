@@ -1,161 +1,141 @@
-"""Names in DNS responses (RFC 1035), with the addresses they stand for.
+"""Names in DNS responses (RFC 1035), with their addresses.
 
-Only answers of type A and AAAA count, and only those that the chain of CNAMEs leads to from the
-name that was asked for. Responses come over UDP, or over TCP where one segment holds the whole of
-it. Multicast DNS, whose answers nobody asked for, is left out.
+Only answers of type A and AAAA count, and only those to which the chain of CNAMEs leads from the name in
+the question. Responses come over UDP, or over TCP where one segment holds all of it. netgen ignores
+multicast DNS, whose answers nobody requested.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 import numpy as np
 
-from netgen.capture.headers import PROTOCOL_TCP, PROTOCOL_UDP, gather
+from netgen.capture.headers import PROTOCOL_TCP, PROTOCOL_UDP, gather, layout
 from netgen.capture.layers.dissect import PacketColumns
-from netgen.capture.names.tls import host_text, payload
+from netgen.capture.names.client_hello import host_text, payload
 
-#: Port that answers.
 PORT = 53
 
 #: An address: IP version, high and low 64 bits.
 Address = tuple[int, int, int]
 
 #: Header of a message.
-DNS = np.dtype(
-    [
-        ("id", ">u2"),
-        ("flags", ">u2"),
-        ("questions", ">u2"),
-        ("answers", ">u2"),
-        ("authorities", ">u2"),
-        ("additional", ">u2"),
-    ]
-)
+DNS = layout("id >u2, flags >u2, questions >u2, answers >u2, authorities >u2, additional >u2")
 
 _RESPONSE, _OPCODE = 0x8000, 0x7800
-_INTERNET, _A, _CNAME, _AAAA = 1, 1, 5, 28
+_INTERNET = 1
+_CNAME = 5
+_ADDRESS_SIZES = {1: 4, 28: 16}  # bytes, by type of record: A, AAAA
 _MAX_NAME = 255
 
 
 class Response(NamedTuple):
-    """The name that was asked for, and the addresses it was said to have."""
+    """The name in the question, and its addresses."""
 
     name: str
     answers: tuple[Address, ...]
 
 
-def response(message: bytes) -> Response | None:
-    """What a DNS response says of a name's addresses.
+def parse_response(message: bytes) -> Response | None:
+    """Read the addresses of a name from a DNS response.
 
     Parameters
     ----------
     message : bytes
-        A response from its header on; may be cut or damaged anywhere. Records before that count.
+        A response from its header on. It may be cut or damaged; the records before that count.
 
     Returns
     -------
     Response or None
-        None if it is no response to one question, or has no address of the name asked for.
+        None if it is not a response to one question, or has no address of the name in the question.
     """
     if len(message) < DNS.itemsize:
         return None
-    flags, questions, records = (int.from_bytes(message[at : at + 2]) for at in (2, 4, 6))
+    flags, questions, records = struct.unpack_from(">3H", message, 2)
     if flags & (_RESPONSE | _OPCODE) != _RESPONSE or questions != 1:
         return None
     aliases: dict[bytes, bytes] = {}
     addresses: list[tuple[bytes, Address]] = []
-    asked = b""
+    question = b""
     try:
-        asked, at = _name(message, DNS.itemsize)
+        question, at = _read_name(message, DNS.itemsize)
         at += 4
         for _ in range(records):
-            owner, at = _name(message, at)
-            kind, family, length = (int.from_bytes(message[at + each : at + each + 2]) for each in (0, 2, 8))
+            owner, at = _read_name(message, at)
+            kind, family, length = struct.unpack_from(">HH4xH", message, at)
             at += 10
-            if at + length > len(message):
-                break
             content = message[at : at + length]
+            if len(content) < length:
+                break
             if family == _INTERNET and kind == _CNAME:
-                aliases[owner] = _name(message, at)[0]
-            elif family == _INTERNET and kind == _A and length == 4:
-                addresses.append((owner, (4, 0, int.from_bytes(content))))
-            elif family == _INTERNET and kind == _AAAA and length == 16:
-                addresses.append((owner, (6, int.from_bytes(content[:8]), int.from_bytes(content[8:]))))
+                aliases[owner] = _read_name(message, at)[0]
+            elif family == _INTERNET and length == _ADDRESS_SIZES.get(kind):
+                addresses.append((owner, (4 if length == 4 else 6, *divmod(int.from_bytes(content), 1 << 64))))
             at += length
-    except (IndexError, _BadNameError):
+    except (IndexError, ValueError, struct.error):  # cut or damaged
         pass
-    text = host_text(asked)
-    if not addresses or not text:
-        return None
-    names = {asked}
-    owner = asked
-    while owner in aliases and aliases[owner] not in names:
-        owner = aliases[owner]
-        names.add(owner)
+    names, name = {question}, question
+    while name in aliases and aliases[name] not in names:
+        name = aliases[name]
+        names.add(name)
     answers = tuple(dict.fromkeys(address for owner, address in addresses if owner in names))
-    return Response(text, answers) if answers else None
+    text = host_text(question)
+    return Response(text, answers) if text and answers else None
 
 
-class _BadNameError(Exception):
-    pass
-
-
-def _name(message: bytes, at: int) -> tuple[bytes, int]:
-    """The name at a place of a message, in lower case, and the place after it."""
+def _read_name(message: bytes, at: int) -> tuple[bytes, int]:
+    """Return the name at a position of a message, in lower case, and its end."""
     labels = []
-    after = 0
-    size = 0
+    end = size = 0
     start = at
     while (length := message[at]) != 0:
         if length >= 0xC0:
-            # a pointer leads to where a name stood before, and so each further back than the last
-            after = after or at + 2
+            # a pointer leads to an earlier name, and so each further back than the last
+            end = end or at + 2
             at = (length & 0x3F) << 8 | message[at + 1]
             if at >= start:
-                raise _BadNameError
+                raise ValueError("a pointer leads forward")
             start = at
             continue
         size += length + 1
         at += length + 1
         if length > 63 or size >= _MAX_NAME or at >= len(message):
-            raise _BadNameError
+            raise ValueError("a name or label is too long")
         labels.append(message[at - length : at])
-    return b".".join(labels).lower(), after or at + 1
+    return b".".join(labels).lower(), end or at + 1
 
 
-def responses(data: np.ndarray, packets: PacketColumns) -> list[tuple[int, Response]]:
-    """What the DNS responses of a chunk say.
+def find_responses(data: np.ndarray, packets: PacketColumns) -> list[tuple[int, Response]]:
+    """Find the DNS responses in a batch.
 
     Parameters
     ----------
     data : ndarray of uint8
         The buffer that `packets` were dissected from.
-    packets : Packets
-        Packets of one chunk.
+    packets : PacketColumns
+        Packets of one batch.
 
     Returns
     -------
     list of (int, Response)
-        Row of the packet, and what it says.
+        Row of each packet, and its content.
     """
-    found = []
-    from_port = packets.src_port == PORT
-    for protocol, prefix in ((PROTOCOL_UDP, 0), (PROTOCOL_TCP, 2)):
-        # over TCP, the message's length comes first
-        rows = np.flatnonzero(
-            from_port & (packets.protocol == protocol) & (packets.payload_length >= prefix + DNS.itemsize)
-        )
-        head = gather(data, packets.payload_at[rows] + prefix, DNS)
-        good = (head["flags"] & (_RESPONSE | _OPCODE) == _RESPONSE) & (head["questions"] == 1) & (head["answers"] > 0)
-        for row in rows[good].tolist():
+    responses = []
+    for protocol, prefix in ((PROTOCOL_UDP, 0), (PROTOCOL_TCP, 2)):  # over TCP, the message's length comes first
+        is_long_enough = packets.payload_length >= prefix + DNS.itemsize
+        rows = np.flatnonzero((packets.src_port == PORT) & (packets.protocol == protocol) & is_long_enough)
+        header = gather(data, packets.payload_at[rows] + prefix, DNS)
+        is_response = header["flags"] & (_RESPONSE | _OPCODE) == _RESPONSE
+        for row in rows[is_response & (header["questions"] == 1) & (header["answers"] > 0)].tolist():
             message = payload(data, packets, row)
             if prefix:
                 size = int.from_bytes(message[:prefix])
-                if size > len(message) - prefix:
-                    continue
                 message = message[prefix : prefix + size]
-            answer = response(message)
-            if answer is not None:
-                found.append((row, answer))
-    return found
+                if len(message) < size:
+                    continue
+            response = parse_response(message)
+            if response is not None:
+                responses.append((row, response))
+    return responses

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import handshakes as hellos
 
-from netgen.capture.names.dns import response, responses
+from netgen.capture.names.dns import find_responses, parse_response
 
 dns, dns_name, record = hellos.dns, hellos.dns_name, hellos.record
 NAME = "www.example.org"
@@ -21,7 +21,7 @@ IS_V4, IS_V6 = (4, 0, 0xC0000207), (6, 0x20010DB800000000, 5)
 
 
 def said(message: Any) -> Any:
-    found = response(message)
+    found = parse_response(message)
     return found and (found.name, found.answers)
 
 
@@ -107,7 +107,7 @@ def test_responses_are_those_from_port_53() -> None:
         hellos.Sent(framed[:-1], hellos.TCP, 53, 40_000),
         hellos.Sent(message, hellos.TCP, 53, 40_000),
     ]
-    found = responses(*hellos.columns(sent))
+    found = find_responses(*hellos.columns(sent))
     assert [row for row, _ in found] == [0, 4]
     assert {answer for _, answer in found} == {(NAME, (IS_V4,))}
 
@@ -148,5 +148,5 @@ def test_damaged_messages_never_raise(flips: Any, end: Any, rest: Any) -> None:
     for at, value in flips:
         data[at % len(data)] = value
     for part in (bytes(data), bytes(data[:end]) + rest, bytes(data[:12]) + rest):
-        found = response(part)
+        found = parse_response(part)
         assert found is None or (found.answers and found.name.isascii() and len(found.name) < 255)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support import handshakes as hellos
 
 from netgen.capture.names.quic import QuicFinder, client_keys, crypto_frames, decrypt, initial_packets
-from netgen.capture.names.tls import LOOK_AHEAD, hello_name
+from netgen.capture.names.client_hello import LOOK_AHEAD, hello_name
 
 V1, V2, DRAFT_29 = hellos.V1, hellos.V2, hellos.DRAFT_29
 crypto, initial, message = hellos.crypto, hellos.initial, hellos.message
@@ -241,7 +241,7 @@ def test_damaged_datagrams_never_raise_nor_give_a_wrong_name(flips: Any, first: 
     assert {name for _, name in find(bytes(data))[0]} <= {NAME}
     for part in (bytes(data[:end]), bytes(data) + bytes(data[:end]), bytes(data[:end]) + bytes(data)):
         for each in initial_packets(part):
-            decrypt(part, each, client_keys(each.version, each.chosen))
+            decrypt(part, each, client_keys(each.version, each.chosen_id))
 
 
 @given(st.binary(max_size=60))

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import handshakes as hellos
 
-from netgen.capture.names.tls import LOOK_AHEAD, LOOK_BACK, MAX_HELLO, Stream, TlsFinder, client_hello_name, hello_name
+from netgen.capture.names.client_hello import (
+    LOOK_AHEAD,
+    LOOK_BACK,
+    MAX_HELLO,
+    Stream,
+    client_hello_name,
+    hello_name,
+)
+from netgen.capture.names.tls import TlsFinder
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 

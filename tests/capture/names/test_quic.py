@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import handshakes as hellos
 
-from netgen.capture.names.quic import QuicFinder, client_keys, crypto_frames, decrypt, initial_packets
 from netgen.capture.names.client_hello import LOOK_AHEAD, hello_name
+from netgen.capture.names.quic import QuicFinder, client_keys, crypto_frames, decrypt, initial_packets
 
 V1, V2, DRAFT_29 = hellos.V1, hellos.V2, hellos.DRAFT_29
 crypto, initial, message = hellos.crypto, hellos.initial, hellos.message

@@ -16,12 +16,12 @@ from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.capture_file import (
     CaptureSummary,
     FileFormat,
+    FlowFile,
     Progress,
     capture_metadata,
     estimate_capture_bytes,
     write_capture,
 )
-from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.ground_truth import ground_truth_paths, ground_truth_table, write_ground_truth
 from netgen.exporters.pcap.options import CaptureOptions
 from netgen.exporters.tables.csv_file import write_csv
@@ -45,7 +45,7 @@ STDOUT = "-"
 #: `write` warns of captures that will be larger.
 LARGE_CAPTURE_BYTES = 10**9
 
-Flows = FlowTable | FlowFile | str | os.PathLike[str]
+Flows = FlowTable | str | os.PathLike[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,26 +188,29 @@ def write(
     file_format = check_outputs(path, card=card, ground_truth=ground_truth, force=force)
     path = Path(path)
     if file_format.startswith("pcap"):
-        if not isinstance(flows, FlowTable | FlowFile):
-            flows = FlowFile(flows) if Path(flows).suffix.lower() == ".parquet" else read_table(flows)
-        return _write_capture(flows, path, file_format, options or CaptureOptions(), ground_truth, progress)
+        source: FlowTable | FlowFile
+        if isinstance(flows, FlowTable):
+            source = flows
+        else:
+            source = FlowFile(flows) if Path(flows).suffix.lower() == ".parquet" else read_table(flows)
+        return _write_capture(source, path, file_format, options or CaptureOptions(), ground_truth, progress)
     if not isinstance(flows, FlowTable):
-        flows = read_table(flows.path if isinstance(flows, FlowFile) else flows)
-    data_card_path = data_card_path(path) if card else None
+        flows = read_table(flows)
+    card_file = data_card_path(path) if card else None
     if file_format == FORMATS[".parquet"]:
         # the card is moved into place after the table: neither exists without the other
-        with whole_file(data_card_path) if data_card_path else contextlib.nullcontext() as temporary:
+        with whole_file(card_file) if card_file else contextlib.nullcontext() as temporary:
             if temporary:
                 temporary.write_bytes(data_card(flows, path.name).encode("utf-8", "backslashreplace"))
             flows.write(path, force=force)
     else:
         with whole_file(path) as temporary:
             write_csv(flows, temporary)
-    return WriteResult(path, file_format, len(flows), None, path.stat().st_size, card=data_card_path)
+    return WriteResult(path, file_format, len(flows), None, path.stat().st_size, card=card_file)
 
 
 def _write_capture(
-    flows: FlowTable | FlowFile,
+    source: FlowTable | FlowFile,
     path: Path,
     file_format: str,
     options: CaptureOptions,
@@ -215,8 +218,9 @@ def _write_capture(
     progress: Progress | None,
 ) -> WriteResult:
     kind, _, compression = file_format.partition(", ")
+    flows = source.flows if isinstance(source, FlowFile) else source
     container = FileFormat(kind == "pcapng", compression or None)
-    size = 0 if compression else estimate_capture_bytes(flows, options)
+    size = 0 if compression else estimate_capture_bytes(source, options)
     if size > LARGE_CAPTURE_BYTES:
         message = f"{path} will take about {size / 10**9:.1f} GB; a name that ends in .zst compresses it"
         warnings.warn(message, stacklevel=3)
@@ -228,18 +232,18 @@ def _write_capture(
         )  # fmt: skip
 
     if str(path) == STDOUT:
-        capture = write_capture(flows, None, options, container, progress=progress)
+        capture = write_capture(source, None, options, container, progress=progress)
         return result(capture, capture.bytes)
     truth_paths = ground_truth_paths(path) if ground_truth else ()
     with contextlib.ExitStack() as stack:  # the capture is moved into place last, after its ground truth
         temporary = stack.enter_context(whole_file(path))
         truth_files = [stack.enter_context(whole_file(truth_path)) for truth_path in truth_paths]
         try:
-            capture = write_capture(flows, temporary, options, container, progress=progress)
+            capture = write_capture(source, temporary, options, container, progress=progress)
         except OSError as error:  # otherwise the error would name the ground truth
             raise output_error(path, error) from error
         if truth_files:
-            rows = ground_truth_table(capture.ground_truth, flows, capture.ends, options.seed)
+            rows = ground_truth_table(capture.ground_truth, flows, capture.endpoints, options.seed)
             metadata = {"capture": path.name, **capture_metadata(flows.metadata, options)}
             write_ground_truth(rows, metadata, *truth_files)
     return result(capture, path.stat().st_size, truth_paths)

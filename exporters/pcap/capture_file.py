@@ -1,4 +1,4 @@
-"""Flows -> a capture file, all flows merged in order of time: pcap or pcapng in nanoseconds, compressed or not."""
+"""Write flows as a capture file, merged in order of time: pcap or pcapng in nanoseconds, compressed or not."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from netgen.capture.errors import OutputError
 from netgen.capture.headers import (
     ETHERNET,
     LINKTYPE_ETHERNET,
@@ -25,28 +29,34 @@ from netgen.capture.headers import (
     PCAPNG_SECTION,
     PROTOCOL_TCP,
 )
+from netgen.capture.series.spec import NS
 from netgen.capture.table.flow_table import FlowTable
+from netgen.capture.table.schema import FLOW_COLUMNS
 from netgen.exporters.pcap.addresses import addresses, capture_seed
-from netgen.exporters.pcap.arrivals import start_times
-from netgen.exporters.pcap.counter_rng import flow_keys, occurrences
-from netgen.exporters.pcap.flow_file import FlowFile
+from netgen.exporters.pcap.counter_rng import Words, flow_keys, occurrences, random_bits, uniform
 from netgen.exporters.pcap.frames import Endpoints, frames
 from netgen.exporters.pcap.ground_truth import GroundTruth, connection_numbers
 from netgen.exporters.pcap.layout import lay_out
 from netgen.exporters.pcap.merge import Frames, Merger
 from netgen.exporters.pcap.options import CaptureOptions
-from netgen.exporters.pcap.packets import IPV6_OVERHEAD, TIMESTAMP_HEADERS, UDP_HEADERS, Ints, export_protocol
-from netgen.exporters.pcap.payload import payload_of
+from netgen.exporters.pcap.packets import IPV6_OVERHEAD, TIMESTAMP_HEADERS, UDP_HEADERS, Ints, Packets, export_protocol
+from netgen.exporters.pcap.payload import make_payload
 from netgen.exporters.pcap.plan import Plan, ip_overheads, plan, protocols_of
 from netgen.exporters.pcap.render import render
 from netgen.exporters.pcap.sizes_and_times import load_profiles
 
-SNAPLEN = 262_144  # tcpdump's; dpkt's 1500 makes tools call full frames truncated
+SNAPLEN = 262_144  # bytes, as tcpdump's; with dpkt's 1500, tools report full frames as truncated
+
+#: 2026-01-01T00:00:00Z: flows without a time begin at a fixed one, so that the same seed gives the same bytes.
+EPOCH_NS = 1_767_225_600 * NS
+DEFAULT_RATE = 10.0  # flows a second
 
 _BLOCK_FLOWS = 1024  # flows planned at a time
-_BLOCK_PACKETS = 100_000  # packets laid out at a time, but for a flow that has more
-_PIECE_PACKETS = 1 << 16  # packets rendered at a time
-_PIECE_BYTES = 1 << 24
+_BLOCK_PACKETS = 100_000  # packets laid out at a time, except for a flow that has more
+_RENDER_PACKETS = 1 << 16  # packets rendered at a time
+_RENDER_BYTES = 1 << 24  # bytes rendered at a time
+
+_ARRIVAL = 80  # stream of `random_bits`
 
 Progress = Callable[[int, int], None]
 
@@ -61,195 +71,283 @@ class FileFormat:
 
 @dataclasses.dataclass(frozen=True)
 class CaptureSummary:
-    """What was written to a capture.
-
-    Parameters
-    ----------
-    packets, bytes : int
-        Bytes before compression.
-    repairs : dict
-        Reason -> flows that had to be changed for it.
-    truth : Truth
-    ends : Ends
-    """
+    """What `write_capture` wrote; `bytes` counts them before compression, `repairs` counts flows."""
 
     packets: int
     bytes: int
     repairs: dict[str, int]
     ground_truth: GroundTruth
-    ends: Endpoints
+    endpoints: Endpoints
+
+
+class FlowFile:
+    """A flow table on disk. Series are read when they are needed, because they take most of the memory.
+
+    Parameters
+    ----------
+    path : path
+
+    Attributes
+    ----------
+    flows : FlowTable
+        All rows, without their series.
+
+    Raises
+    ------
+    TableError
+        If the file is not a flow table.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        empty = FlowTable.read(path, rows=False)
+        self.path, self._schema, self._file = Path(path), empty.table.schema, pq.ParquetFile(path)
+        rows = self._file.read(FLOW_COLUMNS.names).select(FLOW_COLUMNS.names).cast(FLOW_COLUMNS)
+        self.flows = dataclasses.replace(empty, table=rows)
+        sizes = [self._file.metadata.row_group(index).num_rows for index in range(self._file.num_row_groups)]
+        self._begins = np.r_[0, np.cumsum(sizes, dtype=np.int64)]
+        self._group: tuple[int, FlowTable] | None = None  # the row group that was read last
+
+    def take(self, rows: Ints) -> FlowTable:
+        """Read the rows with these indices, in that order; fast if they lie close together."""
+        group = self._groups_of(rows)
+        order = np.argsort(group, kind="stable")
+        read = [self._read(index).take(rows[group == index] - self._begins[index]).table for index in np.unique(group)]
+        table = dataclasses.replace(self.flows, table=pa.concat_tables(read).combine_chunks())
+        return table.take(np.argsort(order, kind="stable"))
+
+    def reads_repeatedly(self, rows: Ints, block: int) -> bool:
+        """Tell whether taking these rows, `block` at a time, would read row groups again and again."""
+        group = self._groups_of(rows)
+        reads = sum(len(np.unique(group[begin : begin + block])) for begin in range(0, len(rows), block))
+        return len(self._begins) > 2 and reads > len(rows) // block + 4 * len(self._begins)
+
+    def _groups_of(self, rows: Ints) -> Ints:
+        return np.searchsorted(self._begins, rows, side="right") - 1
+
+    def _read(self, index: int) -> FlowTable:
+        if self._group is None or self._group[0] != index:
+            self._group = None
+            pa.default_memory_pool().release_unused()
+            rows = self._file.read_row_group(index, use_threads=False).select(self._schema.names).cast(self._schema)
+            self._group = index, dataclasses.replace(self.flows, table=rows)
+        return self._group[1]
 
 
 def write_capture(
-    table: FlowTable | FlowFile,
+    source: FlowTable | FlowFile,
     path: Path | None,
     options: CaptureOptions,
     file_format: FileFormat,
     *,
     progress: Progress | None = None,
 ) -> CaptureSummary:
-    """Write all flows of a table to `path`, or to standard output.
+    """Write all flows to `path`, or to standard output.
 
-    Memory holds one block of flows, and packets that wait for their turn as far as `Merger` keeps
-    them in memory.
+    Memory holds one block of flows, and those packets that wait in the `Merger`.
 
     Parameters
     ----------
-    table : FlowTable or FlowFile
+    source : FlowTable or FlowFile
     path : Path or None
     options : CaptureOptions
     file_format : FileFormat
     progress : callable, optional
         Called with (packets written, estimate of all packets).
     """
-    export = _Export(table, options)
-    payload = payload_of(options)
-    total, packets, size = int(np.sum(table.table["packets"].to_numpy())) if progress else 0, 0, 0
-    with contextlib.closing(export.merger), _sink(path, file_format.compression) as stream:
-        head = _section(table.metadata, options) if file_format.pcapng else _file_header()
-        stream.write(head)
-        size += len(head)
-        for batch in export.in_order():
-            for piece in _pieces(batch):
-                records = render(
-                    piece, export.ends, payload=payload, headers_only=options.headers_only, pcapng=file_format.pcapng
-                )
-                stream.write(records.data)
-                size += len(records)
-                packets += len(piece)
-                if progress:
-                    progress(packets, max(packets, total))
-    return CaptureSummary(packets, size, export.repairs, export.truth, export.ends)
+    stream = FrameStream(source, options)
+    payload = make_payload(options)
+    total, packets = int(np.sum(stream.flows.table["packets"].to_numpy())), 0
+    header = _pcapng_header(stream.flows.metadata, options) if file_format.pcapng else pcap_header()
+    size = len(header)
+    with contextlib.closing(stream), _open_output(path, file_format.compression) as file:
+        file.write(header)
+        for batch in stream:
+            records = render(
+                batch, stream.endpoints, payload, headers_only=options.headers_only, pcapng=file_format.pcapng
+            )
+            file.write(records.data)
+            size += len(records)
+            packets += len(batch)
+            if progress:
+                progress(packets, max(packets, total))
+    return CaptureSummary(packets, size, dict(stream.repairs), stream.ground_truth, stream.endpoints)
 
 
-def estimate_capture_bytes(table: FlowTable | FlowFile, options: CaptureOptions) -> int:
+def estimate_capture_bytes(source: FlowTable | FlowFile, options: CaptureOptions) -> int:
     """Estimate the size of an uncompressed pcap file of these flows, before any repairs."""
-    packets = table.table["packets"].to_numpy()
-    kept = packets - table.table["truncated_packets"].to_numpy()
-    size = table.table["bytes"].to_numpy() * kept / np.maximum(packets, 1)
+    table = (source.flows if isinstance(source, FlowFile) else source).table
+    packets = table["packets"].to_numpy()
+    kept = packets - table["truncated_packets"].to_numpy()
+    size = table["bytes"].to_numpy() * kept / np.maximum(packets, 1)
     if options.headers_only:
-        tcp = table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy() == PROTOCOL_TCP
+        tcp = table["protocol"].fill_null(PROTOCOL_TCP).to_numpy() == PROTOCOL_TCP
         headers = np.where(tcp, TIMESTAMP_HEADERS, UDP_HEADERS) + IPV6_OVERHEAD * (options.ip_version == "6")
         size = np.minimum(size, headers * kept)
-    overhead = PCAP_RECORD.itemsize + ETHERNET.itemsize
-    return PCAP_FILE.itemsize + int((size + overhead * kept).sum())
+    return PCAP_FILE.itemsize + int((size + (PCAP_RECORD.itemsize + ETHERNET.itemsize) * kept).sum())
 
 
-class _Export:
-    """A table on its way into packets."""
+class FrameStream:
+    """The frames of all flows in order of time, in batches; flows of the same time in the order of the table.
 
-    def __init__(self, table: FlowTable | FlowFile, options: CaptureOptions) -> None:
-        self.options = options
-        number = table.table["flow"].to_numpy().astype(np.int64)
-        self.occurrence = occurrences(number)
-        keys = flow_keys(options.seed, number, self.occurrence)
-        self.starts = start_times(table, keys, options)
-        protocol = export_protocol(protocols_of(table), ip_overheads(table, options.ip_version)[0] > 0)
-        own, ports = capture_seed(options.seed, table.table, table.metadata), load_profiles(table).server_ports(keys)
-        self.ends = Endpoints.at(addresses(own, number, self.occurrence, protocol, ports), keys)
-        self.order = np.argsort(self.starts, kind="stable")
-        if isinstance(table, FlowFile) and table.scattered(self.order, _BLOCK_FLOWS):
-            table = FlowTable.read(table.path)
-        self.table = table
-        self.truth = GroundTruth.empty(self.starts, protocol)
-        self.repairs: dict[str, int] = {}
-        self.merger = Merger()
+    Attributes
+    ----------
+    flows : FlowTable
+        All rows, perhaps without their series.
+    endpoints : Endpoints
+    ground_truth : GroundTruth
+        Complete when the iteration has ended.
+    repairs : Counter
+        Kind of repair -> number of flows so far.
+    """
 
-    def in_order(self) -> Iterator[Frames]:
-        """Frames of all flows in order of time; at the same time, the flow that began earlier first."""
-        for rows, planned in self._blocks():
-            yield from self.merger.before(int(self.starts[rows].min()))
+    def __init__(self, source: FlowTable | FlowFile, options: CaptureOptions) -> None:
+        self._options = options
+        self.flows = source.flows if isinstance(source, FlowFile) else source
+        number = self.flows.table["flow"].to_numpy().astype(np.int64)
+        self._occurrence = occurrences(number)
+        keys = flow_keys(options.seed, number, self._occurrence)
+        self._starts = start_times(self.flows, keys, options)
+        self._order = np.argsort(self._starts, kind="stable")
+        if isinstance(source, FlowFile) and source.reads_repeatedly(self._order, _BLOCK_FLOWS):
+            source = FlowTable.read(source.path)
+        self._source = source
+        protocol = export_protocol(protocols_of(self.flows), ip_overheads(self.flows, options.ip_version)[0] > 0)
+        seed = capture_seed(options.seed, self.flows.table, self.flows.metadata)
+        ports = load_profiles(self.flows).server_ports(keys)
+        self.endpoints = Endpoints.at(addresses(seed, number, self._occurrence, protocol, ports), keys)
+        self.ground_truth = GroundTruth.empty(self._starts, protocol)
+        self.repairs: Counter[str] = Counter()
+        self._merger = Merger()
+
+    def __iter__(self) -> Iterator[Frames]:
+        """Yield batches of at most `_RENDER_PACKETS` packets and about `_RENDER_BYTES` bytes."""
+        for batch in self._in_order():
+            size = (batch["size"].astype(np.int64) + 64).cumsum()
+            begin = 0
+            while begin < len(batch):
+                limit = _RENDER_BYTES + (size[begin - 1] if begin else 0)
+                end = min(begin + _RENDER_PACKETS, max(int(np.searchsorted(size, limit, side="right")), begin + 1))
+                yield batch[begin:end]
+                begin = end
+
+    def close(self) -> None:
+        """Remove temporary files."""
+        self._merger.close()
+
+    def _in_order(self) -> Iterator[Frames]:
+        for rows, planned in self._plans():
+            yield from self._merger.before(int(self._starts[rows].min()))
             packets = lay_out(planned, np.arange(len(rows)))
-            self._note(rows, planned, packets.offset_ns, packets.flow)
-            self.merger.add(frames(planned, packets, self.starts[rows], rows, self.ends))
-            del packets
-        yield from self.merger.before(None)
+            self._record_ground_truth(rows, planned, packets)
+            self._merger.add(frames(planned, packets, self._starts[rows], rows, self.endpoints))
+            del packets  # before the merger needs memory
+        yield from self._merger.before(None)
 
-    def _blocks(self) -> Iterator[tuple[Ints, Plan]]:
-        """Rows of the table, in the order in which they begin, with their plan."""
-        for at in range(0, len(self.order), _BLOCK_FLOWS):
-            rows = self.order[at : at + _BLOCK_FLOWS]
+    def _plans(self) -> Iterator[tuple[Ints, Plan]]:
+        """Yield rows of the table, in the order in which they begin, with their plan."""
+        options = self._options
+        for begin in range(0, len(self._order), _BLOCK_FLOWS):
+            rows = self._order[begin : begin + _BLOCK_FLOWS]
+            occurrence = self._occurrence[rows]
             planned = plan(
-                self.table.take(rows),
-                seed=self.options.seed,
-                ip_version=self.options.ip_version,
-                occurrence=self.occurrence[rows],
+                self._source.take(rows), seed=options.seed, ip_version=options.ip_version, occurrence=occurrence
             )
-            for reason, number in planned.repairs.items():
-                self.repairs[reason] = self.repairs.get(reason, 0) + number
+            self.repairs.update(planned.repairs)
             block = planned.packet_counts.cumsum() // _BLOCK_PACKETS
-            for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
-                yield rows[part], planned.take(part)
+            for selected in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
+                yield rows[selected], planned.take(selected)
 
-    def _note(self, rows: Ints, planned: Plan, offset_ns: Ints, flow: Ints) -> None:
-        """Write down the truth of some flows."""
-        truth = self.truth
+    def _record_ground_truth(self, rows: Ints, planned: Plan, packets: Packets) -> None:
+        truth, totals = self.ground_truth, planned.series.sum(2)
         truth.connection[rows], truth.v6[rows] = connection_numbers(planned), planned.ip_overhead > 0
         truth.repaired[rows] = planned.repaired
-        totals = planned.series.sum(2)
         truth.bytes[rows], truth.packets[rows] = totals[:, :2], totals[:, 2:]
-        last = np.r_[flow[1:] != flow[:-1], True][: len(flow)]
-        truth.end_ns[rows[flow[last]]] += offset_ns[last]
+        is_last = np.r_[packets.flow[1:] != packets.flow[:-1], True][: len(packets)]
+        truth.end_ns[rows[packets.flow[is_last]]] += packets.offset_ns[is_last]
 
 
-def _pieces(batch: Frames) -> Iterator[Frames]:
-    """Frames in pieces that can be rendered in bounded memory."""
-    load = (batch["size"].astype(np.int64) + 64).cumsum()
-    while len(batch):
-        many = min(_PIECE_PACKETS, max(int(np.searchsorted(load, _PIECE_BYTES, side="right")), 1))
-        yield batch[:many]
-        batch, load = batch[many:], load[many:] - load[many - 1]
+def start_times(flows: FlowTable, keys: Words, options: CaptureOptions) -> Ints:
+    """Choose the time of each flow's first packet, ns since 1970, shape (flows,).
+
+    Flows keep their `start_ns` unless `options.rate` is given. Flows without a time arrive as a Poisson process.
+    `options.start_ns` moves the first flow of either kind to that time.
+
+    Raises
+    ------
+    OutputError
+        If a time does not fit a pcap file, which counts seconds from 1970 to 2106.
+    """
+    column = flows.table["start_ns"]
+    known = column.is_valid().to_numpy() & (options.rate is None)
+    starts = np.array(column.fill_null(0).to_numpy(), dtype=np.int64)
+    base = EPOCH_NS if options.start_ns is None else options.start_ns
+    if options.start_ns is not None and known.any():
+        starts[known] += base - int(starts[known].min())
+    gaps = np.rint(-np.log1p(-uniform(random_bits(keys[~known], _ARRIVAL))) * (NS / (options.rate or DEFAULT_RATE)))
+    arrivals = gaps.cumsum() - gaps[:1].sum()  # floats, so that sums beyond 64 bits are rejected and do not wrap
+    outside = np.zeros(len(starts), dtype=bool)
+    outside[~known] = arrivals >= float(NS << 32)
+    starts[~known] = base + np.where(outside[~known], 0, arrivals).astype(np.int64)
+    durations = flows.spec.span_ns or flows.table["duration_ns"].to_numpy()
+    outside |= (starts < 0) | (starts + durations >= NS << 32)
+    if outside.any():
+        row = int(outside.argmax())
+        raise OutputError(
+            f"flow {row} begins {int(starts[row])} ns after 1970, which a pcap file cannot hold",
+            "Give another start (--start 2026-01-01) or, for many flows, a higher --rate",
+        )
+    return starts
 
 
-def _file_header() -> bytes:
+def pcap_header() -> bytes:
+    """Build the header of a pcap file in nanoseconds."""
     header = np.zeros(1, dtype=PCAP_FILE)
     header["magic"], header["major"], header["minor"] = PCAP_MAGIC_NS, 2, 4
     header["snaplen"], header["linktype"] = SNAPLEN, LINKTYPE_ETHERNET
     return header.tobytes()
 
 
-def _section(metadata: dict[str, Any], options: CaptureOptions) -> bytes:
-    """The blocks of a pcapng file before its packets: section header and interface, times in nanoseconds."""
-    wrote = f"netgen {importlib.metadata.version('netgen')}"
+def _pcapng_header(metadata: dict[str, Any], options: CaptureOptions) -> bytes:
+    """Build the blocks of a pcapng file before its packets: section header and interface, times in nanoseconds."""
     comment = "Not real traffic: written by netgen from a table of flows. " + json.dumps(
         capture_metadata(metadata, options)
     )
+    application = f"netgen {importlib.metadata.version('netgen')}"
     section = np.array([PCAPNG_BYTE_ORDER], "<u4").tobytes() + bytes([1, 0, 0, 0]) + b"\xff" * 8
-    section += _option(1, comment.encode()) + _option(4, wrote.encode()) + _option(0, b"")
-    interface = np.array([LINKTYPE_ETHERNET, SNAPLEN], "<u4").tobytes()  # 16 bits of link type, 16 of nothing
-    interface += _option(2, b"netgen0") + _option(9, b"\x09") + _option(0, b"")
-    return _block(PCAPNG_SECTION, section) + _block(PCAPNG_INTERFACE, interface)
+    section += _pcapng_option(1, comment.encode()) + _pcapng_option(4, application.encode()) + _pcapng_option(0, b"")
+    interface = np.array([LINKTYPE_ETHERNET, SNAPLEN], "<u4").tobytes()  # 16 bits of link type, 16 reserved
+    interface += _pcapng_option(2, b"netgen0") + _pcapng_option(9, b"\x09") + _pcapng_option(0, b"")
+    return _pcapng_block(PCAPNG_SECTION, section) + _pcapng_block(PCAPNG_INTERFACE, interface)
 
 
-def _option(code: int, value: bytes) -> bytes:
-    head = np.array([code, len(value)], "<u2").tobytes()
-    return head + value + bytes(-len(value) % 4)
+def _pcapng_option(code: int, value: bytes) -> bytes:
+    return np.array([code, len(value)], "<u2").tobytes() + value + bytes(-len(value) % 4)
 
 
-def _block(kind: int, body: bytes) -> bytes:
+def _pcapng_block(kind: int, body: bytes) -> bytes:
     length = np.array([len(body) + 12], "<u4").tobytes()
     return np.array([kind], "<u4").tobytes() + length + body + length
 
 
 def capture_metadata(metadata: dict[str, Any], options: CaptureOptions) -> dict[str, Any]:
-    """How a capture was made, as JSON types."""
+    """Describe how a capture was made, as JSON types."""
     keys = ("made_by", "model", "weights_sha256", "guidance", "sampling_steps")
-    notes = {key: metadata[key] for key in keys if key in metadata}
+    model = {key: metadata[key] for key in keys if key in metadata}
     if "seed" in metadata:
-        notes["model_seed"] = metadata["seed"]
-    chosen = {key: value for key, value in dataclasses.asdict(options).items() if value is not None}
-    return {"netgen": importlib.metadata.version("netgen"), **notes, **chosen}
+        model["model_seed"] = metadata["seed"]
+    given = {key: value for key, value in dataclasses.asdict(options).items() if value is not None}
+    return {"netgen": importlib.metadata.version("netgen"), **model, **given}
 
 
 @contextlib.contextmanager
-def _sink(path: Path | None, compression: str | None) -> Iterator[BinaryIO]:
-    """What to write to; standard output without a path."""
+def _open_output(path: Path | None, compression: str | None) -> Iterator[BinaryIO]:
+    """Open the file to write, or standard output if there is no path."""
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     elif compression is None:
-        with path.open("wb") as stream:
-            yield stream
+        with path.open("wb") as file:
+            yield file
     else:
-        with pa.CompressedOutputStream(str(path), compression) as packed:
-            yield packed
+        with pa.CompressedOutputStream(str(path), compression) as file:
+            yield file

@@ -1,6 +1,6 @@
-"""The truth about an exported capture: one row a flow, to be joined with what tools say of it.
+"""Ground truth of a capture: labels, 5-tuples and totals of its flows, with Community IDs to join on.
 
-Suricata, Zeek and others write the same Community ID beside their records of a flow.
+Suricata, Zeek and others write the same Community IDs in their flow records.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ from netgen.capture.headers import PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_IGMP
 from netgen.capture.table.flow_table import FlowTable
 from netgen.capture.table.schema import METADATA_KEY
 from netgen.exporters.pcap.addresses import v6_addresses
-from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.frames import Endpoints
 from netgen.exporters.pcap.packets import Bools, Ints
 from netgen.exporters.pcap.plan import Plan
 
-FORMAT = 2  # 1 had no column `connection`
+FORMAT = 2
 
-#: What became of a TCP connection; none: not TCP. The last three are `netgen.exporters.pcap.tcp_lifecycle`'s kinds, in their order.
+#: What became of a TCP connection; None: not TCP. The last three are the attempts of `tcp_lifecycle`, in their order.
 CONNECTIONS = (None, "closed", "reset", "unanswered", "refused", "half-open")
 
 SCHEMA = pa.schema(
@@ -52,23 +51,18 @@ SCHEMA = pa.schema(
         pa.field("down_packets", pa.int64(), nullable=False),
         pa.field("up_bytes", pa.int64(), nullable=False),  # IP bytes, headers included
         pa.field("down_bytes", pa.int64(), nullable=False),
-        pa.field(
-            "repaired", pa.bool_(), nullable=False
-        ),  # series or protocol had to be changed for packets to carry it
+        pa.field("repaired", pa.bool_(), nullable=False),  # series or protocol was changed so that packets can carry it
         pa.field("source", pa.string()),
         pa.field("seed", pa.int64(), nullable=False),
     ]
 )
 
-#: Columns that every labels file has, those of format 1, too.
-NEEDED = tuple(name for name in SCHEMA.names if name != "connection")
-
-#: What an echo's first packet and its answer are (RFC 792, RFC 4443).
+#: Types of an echo request and its reply (RFC 792, RFC 4443).
 _ECHO_TYPES = {PROTOCOL_ICMP: (8, 0), PROTOCOL_ICMPV6: (128, 129)}
 
 
 def ground_truth_paths(capture: Path) -> tuple[Path, Path]:
-    """Where the truth about a capture goes: ``x.labels.csv`` and ``x.labels.parquet`` beside ``x.pcap.gz``."""
+    """Return where the ground truth of ``x.pcap.gz`` goes: ``x.labels.csv`` and ``x.labels.parquet`` beside it."""
     stem = capture.name
     for ending in (".gz", ".zst", ".pcapng", ".pcap"):
         if stem.lower().endswith(ending):
@@ -77,54 +71,52 @@ def ground_truth_paths(capture: Path) -> tuple[Path, Path]:
 
 
 def find_ground_truth(capture: Path) -> list[Path]:
-    """Files that lie where the truth about a capture goes, Parquet first; beside a folder none is looked for."""
-    return [] if capture.is_dir() else [each for each in ground_truth_paths(capture)[::-1] if each.is_file()]
+    """List the files that exist where the ground truth of a capture goes, Parquet first; none for a folder."""
+    return [] if capture.is_dir() else [path for path in ground_truth_paths(capture)[::-1] if path.is_file()]
 
 
 def is_ground_truth(path: Path) -> bool:
-    """Whether a file begins as a labels file that netgen wrote."""
+    """Tell whether a file has the columns of a ground truth."""
     try:
         if path.suffix.lower() == ".parquet":
             names = pq.read_schema(path).names
         else:
-            with path.open(encoding="utf-8", errors="replace") as stream:
-                names = stream.readline(1 << 16).rstrip().replace('"', "").split(",")
+            with path.open(encoding="utf-8", errors="replace") as file:
+                names = file.readline(1 << 16).rstrip().replace('"', "").split(",")
     except (OSError, ValueError, pa.ArrowException):
         return False
-    return set(NEEDED) <= set(names)
+    return set(SCHEMA.names) <= set(names)
 
 
 def read_ground_truth(path: Path) -> pa.Table:
-    """A labels file that netgen wrote, CSV or Parquet: its rows, each of a flow.
+    """Read a ground truth, CSV or Parquet: one row for each flow.
 
     Raises
     ------
     InputError
-        If it is none, or cannot be read.
+        If the file cannot be read, or is not a ground truth.
     """
-    hint = "Name the NAME.labels.parquet or NAME.labels.csv that was written beside the capture"
+    hint = "Give the NAME.labels.parquet or NAME.labels.csv that was written beside the capture"
     try:
         if path.suffix.lower() == ".csv":
-            options = pyarrow.csv.ConvertOptions(
-                column_types={field.name: field.type for field in SCHEMA}, strings_can_be_null=True, null_values=[""]
-            )
+            types = {field.name: field.type for field in SCHEMA}
+            options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
             table = pyarrow.csv.read_csv(path, convert_options=options)
         else:
             table = pq.read_table(path)
-            known = [pa.field(field.name, field.type) for field in SCHEMA if field.name in table.column_names]
-            table = table.select([field.name for field in known]).cast(pa.schema(known))
+        missing = [name for name in SCHEMA.names if name not in table.column_names]
+        if missing:
+            raise InputError(f"{path} is not the ground truth of a capture: no column {', '.join(missing)}", hint)
+        return table.select(SCHEMA.names).cast(pa.schema([pa.field(field.name, field.type) for field in SCHEMA]))
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} is no labels file of a capture: {str(error).splitlines()[0]}", hint) from error
-    missing = [name for name in NEEDED if name not in table.column_names]
-    if missing:
-        raise InputError(f"{path} is no labels file of a capture: it lacks the columns {', '.join(missing)}", hint)
-    return table
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is not the ground truth of a capture: {reason}", hint) from error
 
 
 def community_id(protocol: int, src: bytes, src_port: int, dst: bytes, dst_port: int, seed: int = 0) -> str:
-    """Community ID, version 1, of a flow, of TCP and UDP the same for both directions.
+    """Compute the Community ID, version 1, of a flow; it is the same for both directions.
 
-    An echo's types stand in the places of ports, `src` being who asks; IGMP has addresses alone.
+    For an echo, `src` sends the request, and the types of ICMP stand in for ports. IGMP has no ports.
 
     Parameters
     ----------
@@ -140,10 +132,10 @@ def community_id(protocol: int, src: bytes, src_port: int, dst: bytes, dst_port:
 
 @dataclasses.dataclass(frozen=True)
 class GroundTruth:
-    """What was written of each flow, all of shape (flows,) or (flows, 2), up first; filled block by block."""
+    """What was written of each flow; shape (flows,), or (flows, 2) with up first. Filled in block by block."""
 
     protocol: Ints
-    connection: NDArray[np.uint8]  # number in CONNECTIONS
+    connection: NDArray[np.uint8]  # index in CONNECTIONS
     v6: Bools
     repaired: Bools
     start_ns: Ints
@@ -153,50 +145,43 @@ class GroundTruth:
 
     @classmethod
     def empty(cls, start_ns: Ints, protocol: Ints) -> GroundTruth:
-        """Of flows of which only the starts and protocols are known."""
-        flows = len(start_ns)
-        v6, repaired = (np.zeros(flows, dtype=bool) for _ in range(2))
-        packets, size = (np.zeros((flows, 2), np.int64) for _ in range(2))
-        return cls(protocol, np.zeros(flows, np.uint8), v6, repaired, start_ns, start_ns.copy(), packets, size)
+        """Make the ground truth of flows whose start and protocol alone are known."""
+        n_flows = len(start_ns)
+        v6, repaired = np.zeros((2, n_flows), dtype=bool)
+        packets, size = np.zeros((2, n_flows, 2), dtype=np.int64)
+        return cls(protocol, np.zeros(n_flows, np.uint8), v6, repaired, start_ns, start_ns.copy(), packets, size)
 
     @property
     def connections(self) -> dict[str, int]:
-        """What became of the TCP connections -> flows; only what occurs."""
-        many = np.bincount(self.connection, minlength=len(CONNECTIONS)).tolist()
-        return {name: number for name, number in zip(CONNECTIONS, many, strict=True) if name and number}
+        """What became of the TCP connections -> number of flows, without zeros."""
+        counts = np.bincount(self.connection, minlength=len(CONNECTIONS)).tolist()
+        return {name: count for name, count in zip(CONNECTIONS, counts, strict=True) if name and count}
 
 
 def connection_numbers(plan: Plan) -> NDArray[np.uint8]:
-    """What becomes of each flow's connection: numbers in `CONNECTIONS`, shape (flows,)."""
-    ends = np.where(plan.is_attempt, 2 + plan.attempt, 1 + plan.reset)
-    return np.where(plan.tcp, ends, 0).astype(np.uint8)
+    """Number what becomes of each flow's connection, as in `CONNECTIONS`, shape (flows,)."""
+    state = np.where(plan.is_attempt, 2 + plan.attempt, 1 + plan.reset)
+    return np.where(plan.tcp, state, 0).astype(np.uint8)
 
 
-def ground_truth_table(truth: GroundTruth, table: FlowTable | FlowFile, both: Endpoints, seed: int) -> pa.Table:
-    """The rows, in the order of the flow table."""
-    protocol = truth.protocol
-    where = both.where
-    packed = []
+def ground_truth_table(truth: GroundTruth, flows: FlowTable, endpoints: Endpoints, seed: int) -> pa.Table:
+    """Make the table of a ground truth, with the columns of `SCHEMA`; rows as in the flow table."""
+    where, packed = endpoints.where, []
     for address in (where.client, where.server):
-        four, six = address.astype(">u4").view("V4"), v6_addresses(address)
-        packed.append([bytes(six[row]) if v6 else four[row].tobytes() for row, v6 in enumerate(truth.v6.tolist())])
-    ports = (where.client_port.tolist(), where.server_port.tolist())
-    ids = [
-        community_id(*each)
-        for each in zip(protocol.tolist(), packed[0], ports[0], packed[1], ports[1], strict=True)
-    ]  # fmt: skip
-    names = [[str(ipaddress.ip_address(each)) for each in side] for side in packed]
+        v4, v6 = address.astype(">u4").view("V4"), v6_addresses(address)
+        packed.append([(v6 if is_v6 else v4)[row].tobytes() for row, is_v6 in enumerate(truth.v6.tolist())])
+    (src, dst), src_port, dst_port = packed, where.client_port.tolist(), where.server_port.tolist()
     columns: dict[str, Any] = {
-        "flow": table.table["flow"],
-        "row": np.arange(len(protocol)),
-        "label": table.table["label"],
-        "community_id": ids,
-        "protocol": protocol,
-        "connection": [CONNECTIONS[each] for each in truth.connection.tolist()],
-        "src": names[0],
-        "src_port": ports[0],
-        "dst": names[1],
-        "dst_port": ports[1],
+        "flow": flows.table["flow"].combine_chunks(),
+        "row": np.arange(len(src)),
+        "label": flows.table["label"].combine_chunks(),
+        "community_id": list(map(community_id, truth.protocol.tolist(), src, src_port, dst, dst_port)),
+        "protocol": truth.protocol,
+        "connection": [CONNECTIONS[index] for index in truth.connection.tolist()],
+        "src": [str(ipaddress.ip_address(address)) for address in src],
+        "src_port": src_port,
+        "dst": [str(ipaddress.ip_address(address)) for address in dst],
+        "dst_port": dst_port,
         "start_ns": truth.start_ns,
         "end_ns": truth.end_ns,
         "up_packets": truth.packets[:, 0],
@@ -204,20 +189,15 @@ def ground_truth_table(truth: GroundTruth, table: FlowTable | FlowFile, both: En
         "up_bytes": truth.bytes[:, 0],
         "down_bytes": truth.bytes[:, 1],
         "repaired": truth.repaired,
-        "source": table.table["source"],
-        "seed": np.full(len(protocol), seed),
+        "source": flows.table["source"].combine_chunks(),
+        "seed": np.full(len(src), seed),
     }
-    arrays = [
-        value.combine_chunks().cast(field.type)
-        if isinstance(value, pa.ChunkedArray)
-        else pa.array(value).cast(field.type)
-        for field, value in ((field, columns[field.name]) for field in SCHEMA)
-    ]
+    arrays = [pa.array(columns[field.name]).cast(field.type) for field in SCHEMA]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
 def write_ground_truth(rows: pa.Table, metadata: dict[str, Any], csv: Path, parquet: Path) -> None:
-    """Write the truth as CSV, and as Parquet with notes on how the capture was made."""
+    """Write a ground truth as CSV, and as Parquet with metadata on how the capture was made."""
     pyarrow.csv.write_csv(rows, csv)
-    meta = {METADATA_KEY: json.dumps({"format": FORMAT, "ground_truth": metadata}).encode()}
-    pq.write_table(rows.replace_schema_metadata(meta), parquet, compression="zstd")
+    text = json.dumps({"format": FORMAT, "ground_truth": metadata})
+    pq.write_table(rows.replace_schema_metadata({METADATA_KEY: text.encode()}), parquet, compression="zstd")

@@ -1,8 +1,9 @@
-"""What stands behind the headers when it is not zeros: TLS records, or bytes without a meaning.
+"""Payload bytes of packets: zeros, TLS records, or random bytes.
 
-Whatever it is, it takes the places of the payload bytes that a series has anyway, and depends on the
-seed and the flow alone. Zeros are the default: random bytes make Wireshark see damaged RTP, HTTP
-and QUIC.
+The payload fills the payload bytes that the series has anyway, and depends on the seed and the flow alone. Zeros are the
+default: Wireshark takes random bytes for damaged RTP, HTTP or QUIC.
+
+TLS is version 1.3 as an observer without keys sees it (RFC 8446): hellos, and headers of records.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from netgen.exporters.pcap import tls
 from netgen.exporters.pcap.counter_rng import random_bits
 from netgen.exporters.pcap.frames import ECHO, IGMP, TCP, UP, Endpoints
 from netgen.exporters.pcap.options import CaptureOptions
@@ -21,63 +21,68 @@ from netgen.exporters.pcap.packets import Ints
 Bytes = NDArray[np.uint8]
 Frames = NDArray[np.void]
 
-_HELLO, _BYTES, _PLACE = 96, 112, 113  # streams of `random_bits`; a hello takes 16
-_BLOCK = 1 << 16
-_MOST = 1 << 11  # a payload is shorter
+HELLO_BYTES = 517  # a ClientHello as browsers pad it (RFC 7685)
+RECORD_BYTES = 5 + (1 << 14) + 17  # a full record: header, longest plaintext, content type and tag
+RECORD_HEADER = 5  # bytes
+MIN_RECORD = RECORD_HEADER + 1  # bytes
+
+_HELLO, _BYTES, _OFFSET = 96, 112, 113  # streams of `random_bits`; a hello takes 16
+_RANDOM_BLOCK = 1 << 16  # bytes
+_MAX_PAYLOAD = 1 << 11  # bytes; every payload is shorter
+_CHANGE_CIPHER_SPEC = bytes.fromhex("140303000101")  # has no meaning in TLS 1.3, but middleboxes expect it
 
 
 class Payload(Protocol):
     """Writes payloads into a buffer of records."""
 
-    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, both: Endpoints) -> NDArray[np.uint32]:
-        """Write the payload of each packet where it begins; what it adds to the checksum.
+    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, endpoints: Endpoints) -> NDArray[np.uint32]:
+        """Write the payload of each packet.
 
         Parameters
         ----------
         buffer : ndarray of uint8
         begin : ndarray of int64, shape (packets,)
+            Where each payload begins in the buffer.
         batch : ndarray of FRAME, shape (packets,)
-        both : Ends
+        endpoints : Endpoints
 
         Returns
         -------
         ndarray of uint32, shape (packets,)
-            Sum of the payload's 16-bit words as a little-endian machine reads them.
+            Sum of each payload's 16-bit words, read as little-endian numbers.
         """
 
 
-def payload_of(options: CaptureOptions) -> Payload | None:
-    """The payload that is wanted; None for zeros."""
+def make_payload(options: CaptureOptions) -> Payload | None:
+    """Make the payload that the options name; None for zeros."""
     if options.payload == "tls":
         return TlsPayload(options.sni)
     return RandomPayload() if options.payload == "random" else None
 
 
 class RandomPayload:
-    """Pieces of one block of random bytes; a datagram's first byte is as in QUIC's short header (RFC 9443).
+    """Stretches of one block of random bytes. The first byte of a datagram is that of a QUIC short header (RFC 9443).
 
-    IGMP stays zeros.
+    IGMP stays zeros, because its bytes have a meaning.
     """
 
     def __init__(self) -> None:
-        words = random_bits(np.arange((_BLOCK + _MOST) // 8, dtype=np.uint64), _BYTES)
+        words = random_bits(np.arange((_RANDOM_BLOCK + _MAX_PAYLOAD) // 8, dtype=np.uint64), _BYTES)
         self._block = words.astype("<u8").view(np.uint8)
         self._sums = np.r_[0, np.cumsum(self._block.view("<u2"), dtype=np.int64)]
 
-    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, both: Endpoints) -> NDArray[np.uint32]:
+    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, endpoints: Endpoints) -> NDArray[np.uint32]:
         """See `Payload`."""
         length = batch["size"].astype(np.int64) - batch["headers"]
-        length[(batch["kind"] & IGMP) > 0] = 0  # what stands there has a meaning
-        keys = both.keys[batch["flow"]]
-        # an echo is answered with what it brought
-        side = np.where(batch["kind"] & ECHO, 0, batch["kind"] & UP)
-        place = random_bits(keys, _PLACE, batch["seq"].astype(np.int64) << 1 | side)
-        at = (place % np.uint64(_BLOCK // 2)).astype(np.int64) * 2
-        for where, source, many in zip(begin.tolist(), at.tolist(), length.tolist(), strict=True):
-            buffer[where : where + many] = self._block[source : source + many]
+        length[(batch["kind"] & IGMP) > 0] = 0
+        side = np.where(batch["kind"] & ECHO, 0, batch["kind"] & UP)  # an echo reply returns the request's payload
+        bits = random_bits(endpoints.keys[batch["flow"]], _OFFSET, batch["seq"].astype(np.int64) << 1 | side)
+        source = (bits % np.uint64(_RANDOM_BLOCK // 2)).astype(np.int64) * 2
+        for target, offset, count in zip(begin.tolist(), source.tolist(), length.tolist(), strict=True):
+            buffer[target : target + count] = self._block[offset : offset + count]
         words, odd = np.divmod(length, 2)
-        total = self._sums[at // 2 + words] - self._sums[at // 2]
-        total += np.where(odd, self._block[at + length - odd], 0)
+        total = self._sums[source // 2 + words] - self._sums[source // 2]
+        total += np.where(odd, self._block[source + length - odd], 0)
         datagram = np.flatnonzero(((batch["kind"] & (TCP | ECHO)) == 0) & (length > 0))
         first = buffer[begin[datagram]]
         buffer[begin[datagram]] = 0x40 | first & 0x3F
@@ -86,31 +91,142 @@ class RandomPayload:
 
 
 class TlsPayload:
-    """A ClientHello, a ServerHello, and records of zeros behind them.
+    """A ClientHello, a ServerHello, and records of zeros after them.
 
-    Flows without room for these, and what is not TCP, stay zeros.
+    Flows without room for these, and flows of other protocols than TCP, stay zeros.
     """
 
     def __init__(self, sni: str | None) -> None:
         self._sni = sni
 
-    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, both: Endpoints) -> NDArray[np.uint32]:
+    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, endpoints: Endpoints) -> NDArray[np.uint32]:
         """See `Payload`."""
         flow, side = batch["flow"], np.where(batch["kind"] & UP, 0, 1)
-        hellos = tls.hello_lengths(both.streams[flow], both.early[flow], self._sni)
+        hellos = hello_lengths(endpoints.streams[flow], endpoints.early[flow], self._sni)
         hello = hellos[np.arange(len(batch)), side]
         length = batch["size"].astype(np.int64) - batch["headers"]
-        offset = (batch["seq"] - both.first_seq[flow, side]).astype(np.int64)
-        speaks = ((batch["kind"] & TCP) > 0) & (hello > 0) & (length > 0)
-        added = np.zeros(len(batch), dtype=np.uint32)
-        rows = np.flatnonzero(speaks)
-        stream = both.streams[flow, side][rows] - hello[rows]
-        tls.write_records(buffer, begin[rows], offset[rows] - hello[rows], length[rows], stream, added, rows)
-        for row in np.flatnonzero(speaks & (offset < hello)):
-            words = [random_bits(both.keys[flow[row : row + 1]], _HELLO + each) for each in range(16)]
-            noise = np.concatenate(words).astype("<u8").tobytes()
-            whole = tls.hello(int(side[row]), int(hello[row]), self._sni, noise)
-            part = np.frombuffer(whole[offset[row] : offset[row] + length[row]], np.uint8)
-            buffer[begin[row] : begin[row] + len(part)] = part
-            added[row] += part[::2].sum(dtype=np.uint32) + (part[1::2].sum(dtype=np.uint32) << 8)
-        return added
+        offset = (batch["seq"] - endpoints.first_seq[flow, side]).astype(np.int64)  # of the payload in its stream
+        has_tls = ((batch["kind"] & TCP) > 0) & (hello > 0) & (length > 0)
+        sums = np.zeros(len(batch), dtype=np.uint32)
+        rows = np.flatnonzero(has_tls)
+        stream = endpoints.streams[flow, side][rows] - hello[rows]
+        _write_record_headers(buffer, begin[rows], offset[rows] - hello[rows], length[rows], stream, sums, rows)
+        for row in np.flatnonzero(has_tls & (offset < hello)):
+            words = [random_bits(endpoints.keys[flow[row : row + 1]], _HELLO + index) for index in range(16)]
+            random = np.concatenate(words).astype("<u8").tobytes()
+            message = _hello(int(side[row]), int(hello[row]), self._sni, random)
+            piece = np.frombuffer(message[offset[row] : offset[row] + length[row]], np.uint8)
+            buffer[begin[row] : begin[row] + len(piece)] = piece
+            sums[row] += piece[::2].sum(dtype=np.uint32) + (piece[1::2].sum(dtype=np.uint32) << 8)
+        return sums
+
+
+def hello_lengths(streams: Ints, early: Ints, sni: str | None) -> Ints:
+    """Choose the bytes of each side's hello; both are zero where a flow has no room for both.
+
+    Parameters
+    ----------
+    streams : ndarray of int64, shape (flows, 2)
+        Payload bytes, up and down.
+    early : ndarray of int64, shape (flows,)
+        Payload bytes that the client sends before the server sends any. The ClientHello must be among them.
+    sni : str, optional
+
+    Returns
+    -------
+    ndarray of int64, shape (flows, 2)
+    """
+    up, down = streams.T
+    shortest_client = len(_client_hello(0, sni, bytes(128)))
+    padded = np.clip(np.minimum(early, up), 0, max(HELLO_BYTES, shortest_client))
+    rest = up - padded  # must be nothing, or at least a record
+    client = np.where((rest > 0) & (rest < MIN_RECORD), padded - (MIN_RECORD - rest), padded)
+    short = len(_server_hello(bytes(128)))
+    long = short + len(_CHANGE_CIPHER_SPEC)
+    server = np.where((down == long) | (down >= long + MIN_RECORD), long, short)
+    rest = down - server
+    fits = (client >= shortest_client + 4) & ((rest == 0) | (rest >= MIN_RECORD))
+    return np.stack([np.where(fits, client, 0), np.where(fits, server, 0)], axis=1)
+
+
+def _hello(side: int, length: int, sni: str | None, random: bytes) -> bytes:
+    """Build the hello of a side (0 is the client), `length` bytes; `random` holds 128 bytes for nonces and keys."""
+    return _client_hello(length, sni, random) if side == 0 else (_server_hello(random) + _CHANGE_CIPHER_SPEC)[:length]
+
+
+def _extension(kind: int, content: bytes) -> bytes:
+    return kind.to_bytes(2, "big") + _with_length(content, 2)
+
+
+def _with_length(content: bytes, width: int) -> bytes:
+    return len(content).to_bytes(width, "big") + content
+
+
+def _handshake(kind: int, version: int, body: bytes) -> bytes:
+    return bytes([22, 3, version]) + _with_length(bytes([kind]) + _with_length(body, 3), 2)
+
+
+def _client_hello(length: int, sni: str | None, random: bytes) -> bytes:
+    """Build a ClientHello, padded to `length` bytes if it is shorter by four or more."""
+    extensions = b""
+    if sni is not None:
+        extensions += _extension(0, _with_length(b"\0" + _with_length(sni.encode("ascii"), 2), 2))
+    extensions += _extension(10, _with_length(bytes.fromhex("001d00170018"), 2))  # groups: x25519, P-256, P-384
+    extensions += _extension(13, _with_length(bytes.fromhex("040308040401050308050501"), 2))  # signatures
+    extensions += _extension(16, _with_length(_with_length(b"h2", 1) + _with_length(b"http/1.1", 1), 2))  # ALPN
+    extensions += _extension(43, _with_length(bytes.fromhex("03040303"), 1))  # versions: 1.3, 1.2
+    extensions += _extension(45, b"\x01\x01")
+    extensions += _extension(51, _with_length(bytes.fromhex("001d") + _with_length(random[64:96], 2), 2))  # key share
+    suites = _with_length(bytes.fromhex("130113021303c02bc02fc02cc030"), 2)
+    start = b"\x03\x03" + random[:32] + _with_length(random[32:64], 1) + suites + b"\x01\0"
+    hello = _handshake(1, 1, start + _with_length(extensions, 2))
+    missing = length - len(hello)
+    if missing < 4:
+        return hello
+    return _handshake(1, 1, start + _with_length(extensions + _extension(21, bytes(missing - 4)), 2))
+
+
+def _server_hello(random: bytes) -> bytes:
+    """Build a ServerHello that chooses TLS 1.3 with AES-128-GCM and x25519."""
+    key_share = bytes.fromhex("001d") + _with_length(random[96:128], 2)
+    extensions = _extension(43, b"\x03\x04") + _extension(51, key_share)
+    start = b"\x03\x03" + random[64:96] + _with_length(random[32:64], 1) + b"\x13\x01\0"
+    return _handshake(2, 3, start + _with_length(extensions, 2))
+
+
+def _write_record_headers(
+    buffer: Bytes, begin: Ints, offset: Ints, length: Ints, stream: Ints, sums: NDArray[np.uint32], rows: Ints
+) -> None:
+    """Write the headers of application data records into payloads, in place.
+
+    Parameters
+    ----------
+    buffer : ndarray of uint8
+    begin, length : ndarray of int64, shape (payloads,)
+        Where each payload begins in the buffer, and its bytes.
+    offset : ndarray of int64, shape (payloads,)
+        Where it begins in its stream of records; negative for a payload before the first record.
+    stream : ndarray of int64, shape (payloads,)
+        Bytes of the stream of records.
+    sums : ndarray of uint32
+        The sums of the bytes, as `Payload.fill` returns them, are added at `rows`.
+    """
+    last = np.maximum(-(-stream // RECORD_BYTES) - 1, 0)  # index of the last record
+    # a last record shorter than the minimum takes six bytes from the one before it
+    short = (last > 0) & (stream - last * RECORD_BYTES < MIN_RECORD)
+
+    def start(record: Ints) -> Ints:
+        taken = np.where(short & (record == last), MIN_RECORD, 0)
+        return np.where(record > last, stream, record * RECORD_BYTES - taken)
+
+    for ahead in (0, 1):
+        record = np.maximum(offset, 0) // RECORD_BYTES + ahead
+        first = start(record)
+        content = start(record + 1) - first - RECORD_HEADER
+        header = [*(np.full_like(first, value) for value in (23, 3, 3)), content >> 8, content & 0xFF]
+        for index, values in enumerate(header):
+            position = first + index - offset
+            inside = np.flatnonzero((record <= last) & (stream > 0) & (position >= 0) & (position < length))
+            value = values[inside].astype(np.uint32)
+            buffer[begin[inside] + position[inside]] = value
+            sums[rows[inside]] += value << (8 * (position[inside] & 1)).astype(np.uint32)

@@ -35,7 +35,6 @@ from netgen.capture.series.first_packets import as_bins
 from netgen.capture.series.spec import GAP_NS, PACKETS, SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.counter_rng import Words, flow_keys, occurrences
-from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.packets import (
     DOWN,
     ECHO_PROTOCOLS,
@@ -236,15 +235,19 @@ def plan(table: FlowTable, *, seed: int = 0, ip_version: str = "auto", occurrenc
     )
 
 
-def protocols_of(table: FlowTable | FlowFile) -> Ints:
+def protocols_of(table: FlowTable) -> Ints:
     """Return the flows' own IP protocols, TCP where none is known, shape (flows,)."""
     return np.asarray(table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy().astype(np.int64))
 
 
-def ip_overheads(table: FlowTable | FlowFile, ip_version: str) -> tuple[Ints, Ints]:
+def ip_overheads(table: FlowTable, ip_version: str) -> tuple[Ints, Ints]:
     """Return the bytes of each flow's IP headers beyond those of IPv4, as written and as captured; shape (flows,) each.
 
-    `ip_version` is that of `netgen.exporters.pcap.options.CaptureOptions`.
+    Parameters
+    ----------
+    table : FlowTable
+    ip_version : str
+        See `netgen.exporters.pcap.options.CaptureOptions`.
     """
     src = table.table["src"]
     v6, unknown = pc.match_substring(src, ":").fill_null(False).to_numpy(), src.is_null().to_numpy()

@@ -33,7 +33,6 @@ from netgen.capture.series.spec import GAP_NS
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.addresses import FIRST_PORT, SERVER_PORT
 from netgen.exporters.pcap.counter_rng import Words, random_bits, uniform
-from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.packets import (
     MAX_BARE_SIZE,
     SYN_SIZE,
@@ -86,7 +85,7 @@ class Profiles:
         return out
 
 
-def load_profiles(table: FlowTable | FlowFile) -> Profiles:
+def load_profiles(table: FlowTable) -> Profiles:
     """Read the profiles of a table's UDP flows from its metadata; what is not a profile is ignored."""
     sizes: list[tuple[Ints, Ints]] = []
     gaps: list[Ints] = []

@@ -190,3 +190,152 @@ def test_attempts_in_a_view_of_packets() -> None:
     np.testing.assert_array_equal(written_series(planned), series)
     for flow, (packets, *_) in enumerate(ATTEMPTS.values()):
         assert flags(planned, flow) == [number for *_, number in packets]
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    """A capture with a flow of each kind."""
+    flows = table(*(series_of(packets) for packets, *_ in KINDS.values()), protocol=6)
+    report = write(flows, tmp_path / "x.pcap", options=CaptureOptions(rate=2, seed=3))
+    assert report.repairs == {}
+    assert report.connections == Counter(name for *_, name in KINDS.values())
+    return tmp_path / "x.pcap"
+
+
+def test_the_truth_says_what_became_of_it(capture: Path) -> None:
+    """The column `connection` names each kind, and extraction gives each series back."""
+    rows = pq.read_table(capture.with_name("x.labels.parquet")).to_pylist()
+    assert [row["connection"] for row in rows] == [name for *_, name in KINDS.values()]
+    flows = table(*(series_of(packets) for packets, *_ in KINDS.values()))
+    order = sorted(range(len(rows)), key=lambda row: rows[row]["start_ns"])
+    np.testing.assert_array_equal(netgen.extract(capture, spec_from=flows).series(), flows.series()[order])
+    assert verify(capture).issues == ()
+
+
+def test_a_person_is_told(tmp_path: Path) -> None:
+    """`netgen export` says what became of the connections, and has it in its JSON."""
+    table(*(series_of(packets) for packets, *_ in KINDS.values()), protocol=6).write(tmp_path / "x.parquet")
+    command = Path(sys.executable).with_name("netgen")
+    for more in ([], ["--json"]):
+        words = [command, "export", tmp_path / "x.parquet", "-o", tmp_path / "x.pcap", "--force", *more]
+        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        if more:
+            assert json.loads(said)["connections"] == {"unanswered": 2, "refused": 4, "half-open": 6}
+        else:
+            assert "TCP connections: 2 unanswered, 4 refused, 6 half-open\n" in said
+
+
+def test_numbers_are_as_rfc_9293_says(capture: Path) -> None:
+    """dpkt: a SYN and its repeats have one number, a refusal acknowledges it, and a reset takes the next one."""
+    client: dict[tuple[bytes, int], int] = {}
+    seen = 0
+    with capture.open("rb") as stream:
+        for _, frame in dpkt.pcap.Reader(stream):
+            ip = dpkt.ethernet.Ethernet(frame).data
+            segment = ip.data
+            up = ip.src[:2] == b"\xc6\x12"
+            ends = (ip.src, segment.sport) if up else (ip.dst, segment.dport)
+            first = client.setdefault(ends, segment.seq)
+            seen += 1
+            if segment.flags == SYN:
+                assert (segment.seq, segment.ack) == (first, 0)
+            elif segment.flags == RST:
+                assert (segment.seq, segment.ack, segment.win) == ((first + 1) % 2**32, 0, 0)
+            else:
+                assert segment.flags in (REFUSAL, OPENING)
+                assert segment.ack == (first + 1) % 2**32
+                assert (segment.seq == 0) == (segment.flags == REFUSAL)
+            assert len(segment.data) == 0
+    assert seen == sum(len(packets) for packets, *_ in KINDS.values())
+
+
+def edit(path: Path, wanted: int, at: int, change: Callable[[bytes], bytes], *, nth: int = 0) -> None:
+    """Change four bytes from `at` of the nth packet whose TCP flags are `wanted`; checksums stay as they were."""
+    data, place = bytearray(path.read_bytes()), 24
+    while True:
+        kept = int.from_bytes(data[place + 8 : place + 12], "little")
+        if data[place + 16 + FLAGS] == wanted:
+            if nth == 0:
+                here = slice(place + 16 + at, place + 20 + at)
+                data[here] = change(bytes(data[here]))
+                path.write_bytes(data)
+                return
+            nth -= 1
+        place += 16 + kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """Bytes of one packet, the `nth` with such flags, that make an attempt none; `change` is told the packet's own."""
+
+    flags: int
+    at: int
+    change: Callable[[bytes], bytes]
+    check: str
+    nth: int = 0
+
+
+def other(amount: int) -> Callable[[bytes], bytes]:
+    """The four-byte number that stands there, and so much."""
+    return lambda was: (int.from_bytes(was, "big") + amount & 0xFFFFFFFF).to_bytes(4, "big")
+
+
+def become(flag: int) -> Callable[[bytes], bytes]:
+    return lambda was: bytes([flag]) + was[1:]
+
+
+SEQ, ACKED, FLAGS = 38, 42, 47
+
+FAULTS = {
+    "a repeated SYN has another number": Fault(SYN, SEQ, other(1), "handshake", 1),
+    "a refusal has a number of its own": Fault(REFUSAL, SEQ, other(777), "handshake"),
+    "a refusal acknowledges another number": Fault(REFUSAL, ACKED, other(-1), "acknowledgement"),
+    "a SYN-ACK acknowledges another number": Fault(OPENING, ACKED, other(-500_000), "acknowledgement"),
+    "the SYN between two refusals is one, too": Fault(SYN, FLAGS, become(REFUSAL), "handshake", 8),
+    "the RST of an accepted SYN has become an ACK": Fault(RST, FLAGS, become(TCP_ACK), "closing"),
+    "a SYN-ACK has become a refusal": Fault(OPENING, FLAGS, become(REFUSAL), "handshake", 2),
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_broken_attempt_is_found(name: str, seed: int, tmp_path: Path) -> None:
+    """What no host would send in an attempt is found by `netgen verify`, whatever the numbers are."""
+    fault, path = FAULTS[name], tmp_path / "x.pcap"
+    flows = table(*(series_of(packets) for packets, *_ in KINDS.values()), protocol=6)
+    write(flows, path, options=CaptureOptions(rate=0.001, seed=seed))  # flow by flow
+    edit(path, fault.flags, fault.at, fault.change, nth=fault.nth)
+    assert fault.check in {found.check for found in verify(path).issues}
+
+
+def test_a_reset_that_does_not_end_it_is_found(tmp_path: Path) -> None:
+    """An RST within a connection that goes on, and closes by FINs, is none that a host would send."""
+    packets = [
+        (0, 1, 60, 0),
+        (0, 0, 60, 0),
+        (0, 1, 152, 0),
+        (1, 0, 252, 0),
+        (1, 1, 52, 0),
+        (2, 1, 52, 0),
+        (2, 0, 52, 0),
+    ]
+    write(table(series_of([*packets, (2, 1, 52, 0)]), protocol=6), tmp_path / "x.pcap")
+    assert verify(tmp_path / "x.pcap").issues == ()
+    edit(tmp_path / "x.pcap", TCP_ACK, FLAGS, become(TCP_RST | TCP_ACK))
+    assert "closing" in {found.check for found in verify(tmp_path / "x.pcap").issues}
+
+
+def test_the_page_lists_the_faults() -> None:
+    """docs/replay.md says of each fault which check finds it, as the tests have it."""
+    page = (ROOT / "docs/replay.md").read_text()
+    for name, fault in FAULTS.items():
+        assert f"| {name} | {fault.check} |" in page
+
+
+def test_another_word_in_the_truth_is_found(capture: Path) -> None:
+    """A labels file that calls a refused connection closed does not match its capture."""
+    labels = capture.with_name("x.labels.csv")
+    labels.write_text(labels.read_text().replace('"refused"', '"closed"'))
+    said = verify(capture, labels).issues
+    assert [found.check for found in said] == ["ground truth"]
+    assert "is refused, the ground truth says closed" in said[0].message

@@ -25,8 +25,7 @@ from netgen.capture.errors import InputError, OutputError
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap import merge
-from netgen.exporters.pcap.arrivals import EPOCH_NS
-from netgen.exporters.pcap.capture_file import estimate_capture_bytes
+from netgen.exporters.pcap.capture_file import EPOCH_NS, estimate_capture_bytes
 from netgen.exporters.pcap.frames import FRAME
 from netgen.exporters.pcap.ground_truth import community_id
 from netgen.exporters.pcap.merge import Merger
@@ -190,7 +189,7 @@ def test_packets_that_wait_on_disk_come_in_the_same_order(tmp_path: Path, monkey
     """With room for few frames in memory a capture is the same, byte for byte."""
     flows = table(200)
     write(flows, tmp_path / "x.pcap", options=CaptureOptions(rate=1000))
-    for name, value in (("IN_MEMORY", 500), ("READ", 300), ("LEAST_READ", 20)):
+    for name, value in (("MAX_IN_MEMORY", 500), ("READ_FRAMES", 300), ("MIN_READ_FRAMES", 20)):
         monkeypatch.setattr(netgen.exporters.pcap.merge, name, value)
     monkeypatch.setattr(netgen.exporters.pcap.capture_file, "_BLOCK_PACKETS", 400)
     write(flows, tmp_path / "y.pcap", options=CaptureOptions(rate=1000))
@@ -201,8 +200,8 @@ def test_packets_that_wait_on_disk_come_in_the_same_order(tmp_path: Path, monkey
 @given(st.lists(st.lists(st.integers(0, 300), max_size=40), max_size=12), st.integers(1, 60), st.integers(1, 40))
 def test_the_merger_sorts(blocks: list[list[int]], memory: int, read: int) -> None:
     """Whatever comes in, in blocks that begin later and later, goes out in order of time, each frame once."""
-    saved = merge.IN_MEMORY, merge.READ, merge.LEAST_READ
-    merge.IN_MEMORY, merge.READ, merge.LEAST_READ = memory, read, 1
+    saved = merge.MAX_IN_MEMORY, merge.READ_FRAMES, merge.MIN_READ_FRAMES
+    merge.MAX_IN_MEMORY, merge.READ_FRAMES, merge.MIN_READ_FRAMES = memory, read, 1
     try:
         blocks = sorted(filter(None, blocks), key=min)
         merger, out, number = Merger(), [], 0
@@ -216,7 +215,7 @@ def test_the_merger_sorts(blocks: list[list[int]], memory: int, read: int) -> No
         out += [each.copy() for each in merger.before(None)]
         merger.close()
     finally:
-        merge.IN_MEMORY, merge.READ, merge.LEAST_READ = saved
+        merge.MAX_IN_MEMORY, merge.READ_FRAMES, merge.MIN_READ_FRAMES = saved
     found = np.concatenate([np.zeros(0, FRAME), *out])
     assert (np.diff(found["time_ns"]) >= 0).all()
     assert sorted(found["seq"].tolist()) == list(range(number))
@@ -230,11 +229,13 @@ def test_a_full_disk_while_packets_wait(tmp_path: Path, monkeypatch: pytest.Monk
         def write(self, _: object) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(netgen.exporters.pcap.merge, "IN_MEMORY", 10)
-    monkeypatch.setattr(netgen.exporters.pcap.merge, "READ", 10)
+    monkeypatch.setattr(netgen.exporters.pcap.merge, "MAX_IN_MEMORY", 10)
+    monkeypatch.setattr(netgen.exporters.pcap.merge, "READ_FRAMES", 10)
     monkeypatch.setattr(merge.tempfile, "TemporaryFile", lambda **_: Full())
     monkeypatch.setattr(netgen.exporters.pcap.capture_file, "_BLOCK_PACKETS", 100)
-    with pytest.raises(OutputError, match="cannot be put by: No space left on device") as caught:
+    with pytest.raises(
+        OutputError, match="cannot write packets to a temporary file: No space left on device"
+    ) as caught:
         write(table(), tmp_path / "x.pcap", options=CaptureOptions(rate=1000))
     assert "TMPDIR" in str(caught.value)
     assert list(tmp_path.iterdir()) == []

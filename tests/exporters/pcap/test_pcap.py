@@ -22,7 +22,7 @@ from netgen.capture.errors import OutputError, TableError
 from netgen.capture.extract import extract
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
-from netgen.exporters.pcap.arrivals import EPOCH_NS
+from netgen.exporters.pcap.capture_file import EPOCH_NS
 from netgen.exporters.pcap.options import CaptureOptions
 from netgen.exporters.pcap.plan import plan
 from netgen.exporters.write import write

@@ -16,7 +16,6 @@ from netgen.capture.extract import extract
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.addresses import addresses
-from netgen.exporters.pcap.flow_file import FlowFile
 from netgen.exporters.pcap.ground_truth import community_id
 from netgen.exporters.pcap.options import CaptureOptions
 from netgen.exporters.pcap.plan import Repair, plan
@@ -201,7 +200,7 @@ def test_a_series_of_packets_comes_back(tmp_path: Path) -> None:
     packets = extract(tmp_path / "x.pcap", view="packets", length=64)
     packets.write(tmp_path / "x.parquet")
     write(packets, tmp_path / "one.pcap")
-    write(FlowFile(tmp_path / "x.parquet"), tmp_path / "two.pcap")
+    write(tmp_path / "x.parquet", tmp_path / "two.pcap")
     assert (tmp_path / "one.pcap").read_bytes() == (tmp_path / "two.pcap").read_bytes()
     again = extract(tmp_path / "one.pcap", view="packets", length=64)
     assert sorted(again.table["protocol"].to_pylist()) == [ICMP] * 10 + [IGMP] * 10 + [ICMPV6] * 10

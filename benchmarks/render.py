@@ -36,7 +36,7 @@ from scapy.utils import PcapWriter
 
 import netgen
 from netgen.capture.table.flow_table import FlowTable, concat
-from netgen.exporters.pcap.capture_file import _Export, _file_header, _pieces
+from netgen.exporters.pcap.capture_file import FrameStream, pcap_header
 from netgen.exporters.pcap.options import CaptureOptions
 from netgen.exporters.pcap.render import render
 
@@ -143,17 +143,16 @@ def timed(job: Callable[[], float], repeats: int) -> float:
     return statistics.median(job() for _ in range(repeats))
 
 
-def netgen_renders(table: FlowTable, path: Path) -> tuple[float, int]:
-    """Seconds and packets of rendering and writing all frames of a table, which are there in columns."""
-    export = _Export(table, CaptureOptions())
-    batches = list(export.in_order())
-    begun = time.perf_counter()
-    with path.open("wb") as stream:
-        stream.write(_file_header())
+def render_all(table: FlowTable, path: Path) -> tuple[float, int]:
+    """Render and write all frames of a table, which are in memory; return the seconds and the packets."""
+    stream = FrameStream(table, CaptureOptions())
+    batches = list(stream)
+    begin = time.perf_counter()
+    with path.open("wb") as file:
+        file.write(pcap_header())
         for batch in batches:
-            for piece in _pieces(batch):
-                stream.write(render(piece, export.ends).data)
-    return time.perf_counter() - begun, sum(map(len, batches))
+            file.write(render(batch, stream.endpoints).data)
+    return time.perf_counter() - begin, sum(map(len, batches))
 
 
 _WATCH = """
@@ -208,7 +207,7 @@ def main() -> None:
             if not same_packets(folder / "few.pcap", folder / "other.pcap", many):
                 raise SystemExit(f"{tool} wrote other packets than netgen")
             rows.append((tool, rate, many))
-        rendered = [netgen_renders(few, folder / "other.pcap") for _ in range(options.repeats)]
+        rendered = [render_all(few, folder / "other.pcap") for _ in range(options.repeats)]
         if (folder / "other.pcap").read_bytes() != (folder / "few.pcap").read_bytes():
             raise SystemExit("rendering gave another file than the command")
         packets = rendered[0][1]

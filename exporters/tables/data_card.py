@@ -164,8 +164,8 @@ def _origin(metadata: dict[str, Any], name: str) -> str:
     made_by = metadata.get("made_by")
     if made_by == "augment":
         return _augmented(metadata)
-    if "parts" in metadata:
-        return "Joined from these tables:\n\n" + "".join(f"* {_summarize(part)}\n" for part in metadata["parts"])
+    if "tables" in metadata:
+        return "Joined from these tables:\n\n" + "".join(f"* {_summarize(part)}\n" for part in metadata["tables"])
     if made_by != "synth":
         summary = _summarize(metadata)
         return f"{summary[0].upper()}{summary[1:]}.\n"
@@ -192,7 +192,7 @@ def _augmented(metadata: dict[str, Any]) -> str:
         f"diffusion model{' and jittered flows' if n_jittered else ''}. "
     )
     text += "" if metadata.get("only_synthetic") else "The flows of the original table come first, unchanged. "
-    text += f"Original table: {_summarize(metadata['parts'][0])}.\n\n"
+    text += f"Original table: {_summarize(metadata['tables'][0])}.\n\n"
     settings = _sampling(metadata)
     if "steps" in metadata.get("training", {}):
         settings.append(("training steps", metadata["training"]["steps"]))
@@ -230,8 +230,8 @@ def _summarize(metadata: dict[str, Any]) -> str:
     if "made_by" in metadata:
         settings = "".join(f", {title} {value}" for title, value in _sampling(metadata))
         return _one_line(f"made by `netgen {metadata['made_by']}`{settings}")
-    if "parts" in metadata:
-        return f"joined from {len(metadata['parts'])} tables"
+    if "tables" in metadata:
+        return f"joined from {len(metadata['tables'])} tables"
     return "origin unknown"
 
 

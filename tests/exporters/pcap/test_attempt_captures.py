@@ -163,10 +163,3 @@ def test_verify_detects_another_connection_kind_in_the_ground_truth(capture: Pat
     issues = verify(capture, labels).issues
     assert [issue.check for issue in issues] == ["ground truth"]
     assert "is refused, the ground truth says closed" in issues[0].message
-
-
-def test_ground_truth_without_connection_kinds_is_read(capture: Path) -> None:
-    """A ground truth without the column `connection` is compared in all other columns."""
-    labels = capture.with_name("x.labels.parquet")
-    pq.write_table(pq.read_table(labels).drop_columns(["connection"]), labels)
-    assert verify(capture, labels).issues == ()

@@ -33,8 +33,8 @@ from netgen.training.calibration import candidates, drawn_once
 
 def decoders(model: Model, real: FlowTable, threads: int) -> dict[str, Decoder | PacketDecoder]:
     """Way -> what decodes so."""
-    numbers = assign_strata(real, model.conditions)
-    drawn = drawn_once(model, real.series(), numbers, device="cpu", workers=threads)
+    numbers = assign_strata(real, model.strata)
+    drawn = drawn_once(model, real.series(), numbers, device="cpu", threads=threads)
     *again, each, shared, plain = candidates(model, *drawn, real.series(), numbers)
     ways = {
         "nearest packets": plain,
@@ -51,7 +51,12 @@ def decoders(model: Model, real: FlowTable, threads: int) -> dict[str, Decoder |
 def trained(real: FlowTable, arguments: argparse.Namespace) -> Model:
     """A model of all training flows."""
     return netgen.train(
-        real, steps=arguments.steps, threads=arguments.threads, precision="float32", seed=arguments.seed, validation=0
+        real,
+        training_steps=arguments.steps,
+        threads=arguments.threads,
+        precision="float32",
+        seed=arguments.seed,
+        validation=0,
     )
 
 
@@ -75,7 +80,7 @@ def main() -> int:
         floor = netgen.usefulness(real, held).accuracy
         print(f"| {name} | (real flows) | {floor:.3f} | {real_or_fake(real, held):.3f} | |", flush=True)
         model = Model.load(arguments.model) if arguments.model else trained(real, arguments)
-        told = [sample_strata(model.conditions, label, min(n, 150), seed=0) for label, n in real.counts().items()]
+        told = [sample_strata(model.strata, label, min(n, 150), seed=0) for label, n in real.counts().items()]
         numbers = {number: n for number, n in enumerate(np.bincount(np.concatenate(told)).tolist()) if n}
         ways = decoders(model, real, arguments.threads)
         found: dict[str, list[tuple[float, float, float]]] = {}
@@ -87,7 +92,7 @@ def main() -> int:
             scaled, labels = concat_batches(blocks)
             for way, decoder in ways.items():
                 series, changed = feasible(decoder.decode(scaled, labels, seed=seed), labels, model.limits)
-                names = [model.conditions[each].label for each in labels]
+                names = [model.strata[each].label for each in labels]
                 new = FlowTable.build(series, real.spec, label=names, synthetic=True)
                 told, done = real_or_fake(real, new), max(changed.values(), default=0) / len(new)
                 found.setdefault(way, []).append((netgen.usefulness(new, held).accuracy, told, done))

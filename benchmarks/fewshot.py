@@ -141,7 +141,7 @@ def training_of(arguments: argparse.Namespace) -> str:
 
 def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Options of the training, those of --training last."""
-    options: dict[str, Any] = {"minutes": arguments.minutes, "steps": arguments.steps, "validation": 0}
+    options: dict[str, Any] = {"minutes": arguments.minutes, "training_steps": arguments.steps, "validation": 0}
     for pair in arguments.training:
         name, equals, value = pair.partition("=")
         if not equals:

@@ -174,10 +174,10 @@ def ours(name: str | None = None) -> Generator:
         )
         minutes = (time.monotonic() - begun) / 60  # start and checks included
         begun = time.perf_counter()
-        flows = model.sample(wanted, seed=seed, workers=budget.threads, device=budget.device)
+        flows = model.sample(wanted, seed=seed, threads=budget.threads, device=budget.device)
         seconds = time.perf_counter() - begun
         one = next(name for name, number in wanted.items() if number)
-        counted = flops(lambda: model.sample({one: COUNTED}, seed=seed, workers=1, device=budget.device))
+        counted = flops(lambda: model.sample({one: COUNTED}, seed=seed, threads=1, device=budget.device))
         cost = {
             "parameters": model.training["parameters"],
             "flops": counted / COUNTED,

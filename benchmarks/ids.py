@@ -96,7 +96,12 @@ def drawn(arguments: argparse.Namespace, seed: int, model: Path, jitter: float =
     def balance(table: FlowTable, wanted: dict[str, int], generator: np.random.Generator) -> Flows:
         begun = time.perf_counter()
         # eight flows of an attack are all there is
-        training = {"minutes": arguments.minutes, "steps": arguments.steps, "validation": 0, "save_model": model}
+        training = {
+            "minutes": arguments.minutes,
+            "training_steps": arguments.steps,
+            "validation": 0,
+            "save_model": model,
+        }
         new = netgen.augment(
             table,
             drawing=Drawing(seed, threads=arguments.threads, steps=arguments.sampling_steps),

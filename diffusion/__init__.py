@@ -1,1 +1,1 @@
-"""Images and class numbers into a model, and a model into images. Knows no bytes and no label's name."""
+"""Train a diffusion model on images with stratum numbers, and sample from it. Knows neither bytes nor class names."""

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples, less whole numbers, lie evenly
+#: Inverse golden ratio; the fractional parts of its multiples are evenly spread.
+INV_PHI = (math.sqrt(5) - 1) / 2
 
 
-def karras_sigmas(steps: int, highest: float, lowest: float, rho: float = 7.0) -> Tensor:
-    """Noise levels from `highest` to `lowest`, then 0 (EDM, eq. 5); shape (steps + 1,)."""
+def karras_sigmas(steps: int, sigma_max: float, sigma_min: float, rho: float = 7.0) -> Tensor:
+    """Return noise levels from `sigma_max` to `sigma_min`, then 0 (EDM, eq. 5); shape (steps + 1,)."""
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    sigmas = (highest ** (1 / rho) + ramp * (lowest ** (1 / rho) - highest ** (1 / rho))) ** rho
+    sigmas = (sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
     return torch.cat([sigmas, torch.zeros(1, dtype=torch.float64)]).float()
 
 
@@ -27,102 +28,103 @@ def sample_dpmpp_2m(
     *,
     callback: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Second-order steps along the probability-flow ODE, each of one evaluation.
+    """Solve the probability-flow ODE with second-order steps of one evaluation each.
 
-    DPM-Solver++(2M), Lu et al., arXiv 2211.01095, algorithm 2, for noise that is added and not mixed
-    (alpha = 1, so that lambda = -log sigma): the clean image is taken to go on as it did over the last step.
+    DPM-Solver++(2M), Lu et al., arXiv 2211.01095, algorithm 2, with alpha = 1, so that lambda = -log sigma:
+    the clean image is extrapolated from the last step.
 
     Parameters
     ----------
     denoise : callable
-        ``(x, sigma) -> clean``, with ``x`` (batch, channels, bins, bins) and ``sigma`` (batch,).
+        ``(x, sigma) -> clean``, with ``x`` (batch, channels, bins, columns) and ``sigma`` (batch,).
     x : Tensor
         Noise of standard deviation ``sigmas[0]``.
     sigmas : Tensor, shape (steps + 1,)
-        Falling, the last one 0.
+        Decreasing, the last one 0.
     callback : callable, optional
-        Told the number of each step done.
+        Called with the number of steps done, after each step.
 
     Returns
     -------
     Tensor, shape of `x`
     """
-    before, last = x, 0.0
-    for step, (sigma, following) in enumerate(itertools.pairwise(sigmas.tolist())):
+    previous, previous_h = x, 0.0
+    for step, (sigma, next_sigma) in enumerate(itertools.pairwise(sigmas.tolist())):
         clean = denoise(x, torch.full((len(x),), sigma, dtype=x.dtype, device=x.device))
-        width = math.log(sigma / following) if following else 0.0
-        # over the last step, to sigma 0, the clean image of now is all there is to go by
-        ahead = clean + width / (2 * last) * (clean - before) if step and following else clean
-        x = ahead + following / sigma * (x - ahead)
-        before, last = clean, width
+        h = math.log(sigma / next_sigma) if next_sigma else 0.0
+        # the last step, to sigma 0, ends on the clean image itself
+        target = clean + h / (2 * previous_h) * (clean - previous) if step and next_sigma else clean
+        x = target + next_sigma / sigma * (x - target)
+        previous, previous_h = clean, h
         if callback:
             callback(step + 1)
     return x
 
 
-def sample_seed(seed: int, label: int, index: int) -> int:
-    """One seed a sample, so that flow 17 of a class is the same whatever else is drawn."""
-    state = (seed & (2**64 - 1)) * 0x9E3779B97F4A7C15 + label * 0xBF58476D1CE4E5B9 + index * 0x94D049BB133111EB
+def sample_seed(seed: int, stratum: int, index: int) -> int:
+    """Return one seed per sample, so that sample 17 of a stratum is the same whatever is sampled beside it."""
+    state = (seed & (2**64 - 1)) * 0x9E3779B97F4A7C15 + stratum * 0xBF58476D1CE4E5B9 + index * 0x94D049BB133111EB
     state &= 2**64 - 1
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # the finaliser of splitmix64
         state = ((state ^ (state >> shift)) * factor) & (2**64 - 1)
     return (state ^ (state >> 31)) >> 1
 
 
-def pack_blocks(samples: Sequence[tuple[int, int]], block: int) -> list[list[int | None]]:
-    """Samples put together in blocks of equal size.
+def pack_blocks(samples: Sequence[tuple[int, int]], block_size: int) -> list[list[int | None]]:
+    """Arrange samples in blocks of equal size.
 
-    A sample has its place in a block whatever else is drawn: a matrix product then sums its numbers in the same order.
-    Classes begin at different places, so that a few samples of each of many classes fill blocks.
+    The slot of a sample in its block depends on the sample alone, so that a matrix product sums its numbers in the
+    same order whatever is sampled beside it. Strata begin at different slots, so that a few samples of each of many
+    strata fill blocks.
 
     Parameters
     ----------
-    samples : sequence of (label, index)
-    block : int
+    samples : sequence of (stratum, index)
+    block_size : int
 
     Returns
     -------
     list of list of int or None
-        Which sample lies at each place of each block; None: none.
+        For each block, the index into `samples` of each slot; None: the slot is empty.
     """
-    places: list[list[int]] = [[] for _ in range(block)]
-    for number, (label, index) in enumerate(samples):
-        places[(index + int(label * GOLDEN * block)) % block].append(number)
-    return [list(row) for row in itertools.zip_longest(*places)]
+    slots: list[list[int]] = [[] for _ in range(block_size)]
+    for row, (stratum, index) in enumerate(samples):
+        slots[(index + int(stratum * INV_PHI * block_size)) % block_size].append(row)
+    return [list(block) for block in itertools.zip_longest(*slots)]
 
 
 @torch.no_grad()
-def draw(
+def sample_block(
     denoise: Callable[..., Tensor],
     noise: Callable[[int, int], Tensor],
     members: Sequence[tuple[int, int] | None],
     sigmas: Tensor,
     *,
     device: torch.device,
-    told: Callable[[int, int], Tensor] | None = None,
+    cond: Callable[[int, int], Tensor] | None = None,
 ) -> Tensor:
-    """Images of one block.
+    """Sample the images of one block.
 
     Parameters
     ----------
     denoise : callable
-        ``(x, sigma, label=label, how=how) -> clean``.
+        ``(x, sigma, stratum=stratum, cond=cond) -> clean``.
     noise : callable
-        ``(label, index) -> Tensor`` of unit noise, shape (channels, bins, bins).
-    members : sequence of (label, index) or None
-        What to draw at each place; None: nothing, but the place is there.
-    told : callable, optional
-        ``(label, index) -> Tensor``: what the network is told of it beside the label, see `netgen.diffusion.network`.
+        ``(stratum, index) -> Tensor`` of unit noise, shape (channels, bins, columns).
+    members : sequence of (stratum, index) or None
+        The sample in each slot; None: the slot is empty, and computed all the same.
+    cond : callable, optional
+        ``(stratum, index) -> Tensor``: further input of the network, see `netgen.diffusion.network`.
 
     Returns
     -------
-    Tensor, shape (members that are not None, channels, bins, bins)
+    Tensor, shape (members that are not None, channels, bins, columns)
         On the CPU, in their order.
     """
-    some = next(filter(None, members))
-    filled = [member or some for member in members]
+    filler = next(filter(None, members))
+    filled = [member or filler for member in members]
     start = torch.stack([noise(*member) for member in filled]).to(device) * sigmas[0].to(device)
-    labels = torch.tensor([label for label, _ in filled], device=device)
-    how = None if told is None else torch.stack([told(*member) for member in filled]).to(device)
-    done = sample_dpmpp_2m(functools.partial(denoise, label=labels, how=how), start, sigmas.to(device)).cpu()
-    return done[[member is not None for member in members]]
+    strata = torch.tensor([stratum for stratum, _ in filled], device=device)
+    conds = None if cond is None else torch.stack([cond(*member) for member in filled]).to(device)
+    images = sample_dpmpp_2m(functools.partial(denoise, stratum=strata, cond=conds), start, sigmas.to(device)).cpu()
+    return images[[member is not None for member in members]]

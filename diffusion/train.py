@@ -1,4 +1,4 @@
-"""Training: batches, loss, averaging, a budget in steps or in time, and a state that can be resumed."""
+"""Training: batches, loss, weight averaging, a budget in steps or seconds, and a state that can be resumed."""
 
 from __future__ import annotations
 
@@ -12,47 +12,45 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from netgen.diffusion.denoiser import Denoiser, LevelWeights, NoiseConfig, Statistics, errors, image_noise
+from netgen.diffusion.denoiser import Denoiser, LevelWeights, NoiseConfig, Statistics, denoising_error, image_noise
 from netgen.diffusion.network import BandTransformer, NetworkConfig
-
-#: Indices (batch,) and a generator -> clean images (batch, channels, bins, columns) on the training's device, and
-#: how they were changed and what they are like, (batch, changes + traits), or None.
-Images = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor | None]]
 
 Choice = TypeVar("Choice")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How to train.
+    """Settings of a training.
 
     Parameters
     ----------
     steps : int, optional
-        Stop after this many steps in all, earlier sessions counted in.
+        Stop after this many steps, including earlier sessions.
     seconds : float, optional
-        Stop after this much time in all. With both, whichever comes first.
+        Stop after this much time, including earlier sessions. With both, the first one reached ends the training.
     batch : int
-        Images a step.
-    rate : float
-        Peak learning rate of AdamW; it warms up and falls along a cosine over the budget.
-    dropout : float
-        Share of labels hidden from the network, for classifier-free guidance.
-    averaging : float
-        Decay of the moving average of the weights, which is what sampling uses.
+        Images per step.
+    lr : float
+        Peak learning rate of AdamW.
+    warmup : int
+        Steps of the linear warm-up; after it the rate falls along a cosine over the budget.
+    label_dropout : float
+        Fraction of strata hidden from the network, for classifier-free guidance.
+    ema_decay : float
+        Decay of the moving average of the weights, with which models sample.
     bfloat16 : bool
         Matrix products in bfloat16; weights, sums and sampling stay in float32.
     seed : int
-        Of weights, batches and noise: step k sees the same batch in any session.
+        Random seed of weights, batches and noise: step k sees the same batch in any session.
     """
 
     steps: int | None = None
     seconds: float | None = None
     batch: int = 32
-    rate: float = 2e-3
+    lr: float = 2e-3
     warmup: int = 200
-    dropout: float = 0.1
-    averaging: float = 0.999
+    label_dropout: float = 0.1
+    ema_decay: float = 0.999
     bfloat16: bool = False
     seed: int = 0
     log_every: int = 20
@@ -63,183 +61,206 @@ class TrainConfig:
             raise ValueError("a training needs a budget: steps or seconds")
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """Examples and their noise levels.
+
+    Parameters
+    ----------
+    images : callable
+        Indices (batch,) on `device` and a generator -> clean images (batch, channels, bins, columns) and how they were
+        augmented and what the flows are like, (batch, n_augmentations + n_features), or None.
+    strata : Tensor of long, shape (examples,)
+        On the CPU.
+    noise : NoiseConfig
+    statistics : Statistics
+    device : torch.device
+    classes : Tensor of long, shape (examples,), optional
+        Classes, whose sizes decide how often an example is used; otherwise the strata.
+    """
+
+    images: Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor | None]]
+    strata: Tensor
+    noise: NoiseConfig
+    statistics: Statistics
+    device: torch.device
+    classes: Tensor | None = None
+
+
 @dataclasses.dataclass
 class TrainState:
-    """All that a training knows between two steps."""
+    """Everything that changes during training."""
 
     network: BandTransformer
-    average: BandTransformer
+    ema: BandTransformer
     optimizer: torch.optim.AdamW
-    weights: LevelWeights = dataclasses.field(default_factory=LevelWeights)
+    level_weights: LevelWeights = dataclasses.field(default_factory=LevelWeights)
     step: int = 0
     seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What a training reports, as means since the last report.
+    """Progress of a training: means since the last report.
 
     `error` is the mean squared error of the clean images over their variance: 1 is a guess. The
-    weighted loss that is minimised stays near 1 by construction and tells nothing.
+    weighted loss that is minimised stays near 1 by construction and says nothing.
     """
 
     step: int
     seconds: float
     error: float
     gradient: float
-    rate: float
+    lr: float
     samples_per_second: float
     share_done: float
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Convert to JSON types."""
         return dataclasses.asdict(self)
 
 
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """Functions that a training calls.
+
+    Parameters
+    ----------
+    stop : callable
+        Called after every step; True ends the training.
+    on_log : callable
+        Called with the `Progress` every `TrainConfig.log_every` steps.
+    on_checkpoint : callable
+        Called with the state to save.
+    on_step : callable
+        Called with the state and the spent fraction of the budget after every step; True ends the training. Its time
+        counts as training time.
+    """
+
+    stop: Callable[[], bool] = lambda: False
+    on_log: Callable[[Progress], None] = lambda _: None
+    on_checkpoint: Callable[[TrainState], None] = lambda _: None
+    on_step: Callable[[TrainState, float], bool] = lambda *_: False
+
+
 def new_state(network_config: NetworkConfig, config: TrainConfig, device: torch.device) -> TrainState:
-    """A fresh network, its average, and an optimizer."""
+    """Create a network, its average, and an optimizer."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = BandTransformer(network_config)
     network.to(device)
-    average = copy.deepcopy(network).requires_grad_(False)
+    ema = copy.deepcopy(network).requires_grad_(False)
     # fused: a third of the time on small tensors
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
-    return TrainState(network, average, optimizer)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    return TrainState(network, ema, optimizer)
 
 
-def train(
-    state: TrainState,
-    images: Images,
-    labels: Tensor,
-    config: TrainConfig,
-    noise_config: NoiseConfig,
-    statistics: Statistics,
-    *,
-    device: torch.device,
-    classes: Tensor | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    on_log: Callable[[Progress], None] | None = None,
-    on_checkpoint: Callable[[TrainState], None] | None = None,
-    on_step: Callable[[TrainState, float], bool] | None = None,
-) -> TrainState:
-    """Train until the budget is spent.
+def train(state: TrainState, data: TrainingData, config: TrainConfig, hooks: Hooks | None = None) -> TrainState:
+    """Train `state`, in place, until the budget is spent.
 
-    Parameters
-    ----------
-    state : TrainState
-        Where to begin; changed in place.
-    images : callable
-        See `Images`. The network is told how an image was changed, so that it can learn from changed images
-        and yet draw unchanged ones; and what it is like, so that it can be asked for such.
-    labels : Tensor of long, shape (examples,)
-        Numbers of what the network is told of them.
-    classes : Tensor of long, shape (examples,), optional
-        Numbers of their classes, by whose sizes they are drawn; otherwise these are the labels.
-    stop : callable
-        Asked after every step; True ends the training there, with `state` whole.
-    on_log, on_checkpoint : callable, optional
-        Told of the progress; given the state to save.
-    on_step : callable, optional
-        Given the state and the share of the budget that is spent, after every step; True ends the
-        training. Its time counts as training time.
-
-    Returns
-    -------
-    TrainState
+    Raises
+    ------
+    ArithmeticError
+        If the loss is not finite.
     """
-    denoiser = Denoiser(state.network, statistics, unlabelled=state.network.config.classes)
-    parameters = list(state.network.parameters())
-    odds = class_weights(labels if classes is None else classes)
-    begun, before = time.monotonic(), state.seconds
-    last_log, last_checkpoint = begun, begun
-    losses: list[Tensor] = []
-    norms: list[Tensor] = []
-    while (share := _share_done(config, state)) < 1 and not stop():
-        # a generator a step: a resumed training sees what the uninterrupted one would have seen
-        generator = torch.Generator().manual_seed((config.seed << 32) + state.step)
-        index = torch.multinomial(odds, config.batch, replacement=True, generator=generator)
-        label = labels[index].clone()
-        label[torch.rand(config.batch, generator=generator) < config.dropout] = denoiser.unlabelled
-        sigma = noise_config.draw(config.batch, generator).to(device)
-        image, how = images(index.to(device), generator)
-        noise = image_noise(tuple(image.shape), generator, state.network.config.mirror).to(device)
-        rate = learning_rate(config, state.step, share)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bfloat16):
-            error = errors(denoiser, image, noise, sigma, label.to(device), how)
-        state.optimizer.zero_grad(set_to_none=True)
-        (error * state.weights(sigma, error)).mean().backward()
-        norms.append(torch.nn.utils.clip_grad_norm_(parameters, 1.0))
-        state.optimizer.step()
-        _average(state, config)
-        state.step += 1
-        losses.append(error.detach().mean())
+    hooks = hooks or Hooks()
+    denoiser = Denoiser(state.network, data.statistics, no_stratum=state.network.config.strata)
+    weights = class_weights(data.strata if data.classes is None else data.classes)
+    start, earlier = time.monotonic(), state.seconds
+    last_log, last_checkpoint = start, start
+    errors: list[Tensor] = []
+    gradients: list[Tensor] = []
+    while (share := share_done(config, state)) < 1 and not hooks.stop():
+        lr = learning_rate(config, state.step, share)
+        error, gradient = _step(state, denoiser, data, weights, config, lr)
+        errors.append(error)
+        gradients.append(gradient)
 
         now = time.monotonic()
-        state.seconds = before + now - begun
-        if state.step % config.log_every == 0 or _share_done(config, state) >= 1:
-            mean = float(torch.stack(losses).mean())
+        state.seconds = earlier + now - start
+        if state.step % config.log_every == 0 or share_done(config, state) >= 1:
+            mean = float(torch.stack(errors).mean())
             if not math.isfinite(mean):
                 raise ArithmeticError(f"the loss is {mean} at step {state.step}")
-            if on_log:
-                speed = config.batch * len(losses) / max(now - last_log, 1e-9)
-                gradient = float(torch.stack(norms).mean())
-                on_log(Progress(state.step, state.seconds, mean, gradient, rate, speed, _share_done(config, state)))
-            losses, norms, last_log = [], [], now
-        if on_step and on_step(state, _share_done(config, state)):
+            speed = config.batch * len(errors) / max(now - last_log, 1e-9)
+            gradient_mean = float(torch.stack(gradients).mean())
+            hooks.on_log(Progress(state.step, state.seconds, mean, gradient_mean, lr, speed, share_done(config, state)))
+            errors, gradients, last_log = [], [], now
+        if hooks.on_step(state, share_done(config, state)):
             break
-        if on_checkpoint and now - last_checkpoint > config.checkpoint_seconds:
-            on_checkpoint(state)
+        if now - last_checkpoint > config.checkpoint_seconds:
+            hooks.on_checkpoint(state)
             last_checkpoint = time.monotonic()
     return state
 
 
-def class_weights(classes: Tensor) -> Tensor:
-    """How likely each example is to be drawn: classes by the square root of their size.
+def _step(
+    state: TrainState, denoiser: Denoiser, data: TrainingData, weights: Tensor, config: TrainConfig, lr: float
+) -> tuple[Tensor, Tensor]:
+    """Update the weights once; return the mean error and the norm of the gradient."""
+    # a generator per step: a resumed training sees the batches of an uninterrupted one
+    generator = torch.Generator().manual_seed((config.seed << 32) + state.step)
+    index = torch.multinomial(weights, config.batch, replacement=True, generator=generator)
+    stratum = data.strata[index].clone()
+    stratum[torch.rand(config.batch, generator=generator) < config.label_dropout] = denoiser.no_stratum
+    sigma = data.noise.sample(config.batch, generator).to(data.device)
+    image, cond = data.images(index.to(data.device), generator)
+    noise = image_noise(tuple(image.shape), generator, state.network.config.symmetry).to(data.device)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    with torch.autocast(data.device.type, dtype=torch.bfloat16, enabled=config.bfloat16):
+        error = denoising_error(denoiser, image, noise, sigma, stratum.to(data.device), cond)
+    state.optimizer.zero_grad(set_to_none=True)
+    (error * state.level_weights(sigma, error)).mean().backward()
+    gradient = torch.nn.utils.clip_grad_norm_(list(state.network.parameters()), 1.0)
+    state.optimizer.step()
+    _update_ema(state, config)
+    state.step += 1
+    return error.detach().mean(), gradient
 
-    Equal odds for examples would starve rare classes, equal odds for classes would repeat the few
-    examples of a rare one too often.
+
+def class_weights(classes: Tensor) -> Tensor:
+    """Return the probability of each example: classes by the square root of their size.
+
+    Equal weights of examples would starve rare classes; equal weights of classes would repeat the few
+    examples of a rare class too often.
     """
-    counts = torch.bincount(classes).double()
-    odds: Tensor = counts[classes].rsqrt()
-    return odds / odds.sum()
+    weights: Tensor = torch.bincount(classes).double()[classes].rsqrt()
+    return weights / weights.sum()
 
 
 def learning_rate(config: TrainConfig, step: int, share: float) -> float:
-    """Linear warm-up over `warmup` steps, then a cosine that reaches 0 at the end of the budget."""
-    return config.rate * min((step + 1) / config.warmup, 1.0) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+    """Return the rate of a step: linear warm-up, then a cosine that reaches 0 at the end of the budget."""
+    return config.lr * min((step + 1) / config.warmup, 1.0) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
-def _share_done(config: TrainConfig, state: TrainState) -> float:
+def share_done(config: TrainConfig, state: TrainState) -> float:
+    """Return the fraction of the budget that is spent."""
     by_steps = state.step / config.steps if config.steps else 0.0
     by_time = state.seconds / config.seconds if config.seconds else 0.0
     return max(by_steps, by_time)
 
 
 @torch.no_grad()
-def _average(state: TrainState, config: TrainConfig) -> None:
+def _update_ema(state: TrainState, config: TrainConfig) -> None:
     # a short training must not be averaged with its random start
-    decay = min(config.averaging, (1 + state.step) / (10 + state.step))
-    torch._foreach_lerp_(list(state.average.parameters()), list(state.network.parameters()), 1 - decay)
+    decay = min(config.ema_decay, (1 + state.step) / (10 + state.step))
+    torch._foreach_lerp_(list(state.ema.parameters()), list(state.network.parameters()), 1 - decay)
 
 
-def fastest(choices: Sequence[Choice], trial: Callable[[Choice], None]) -> Choice:
-    """The choice at which `trial` runs fastest; the first run of each is a warm-up.
+def fastest(choices: Sequence[Choice], trial: Callable[[Choice], None]) -> tuple[Choice, float]:
+    """Return the choice with which `trial` is fastest, and its seconds: the median of three runs after a warm-up.
 
-    On small networks neither more threads nor bfloat16 is sure to be faster, and with the cores
-    busy elsewhere two threads can be ten times slower than one: measured, not believed.
+    On small networks neither more threads nor bfloat16 is sure to be faster, and with the cores busy
+    elsewhere two threads can be ten times slower than one.
     """
-    times = []
+    seconds = []
     for choice in choices:
         trial(choice)
         runs = []
         for _ in range(3):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             trial(choice)
-            runs.append(time.perf_counter() - begun)
-        times.append(sorted(runs)[1])
-    return choices[times.index(min(times))]
+            runs.append(time.perf_counter() - start)
+        seconds.append(sorted(runs)[1])
+    return choices[seconds.index(min(seconds))], min(seconds)

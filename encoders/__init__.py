@@ -1,1 +1,1 @@
-"""Series into images, and images back into series. Knows numbers only: no capture, no model."""
+"""Turn scaled series into images, and images back into series. Knows arrays only: neither captures nor models."""

@@ -1,4 +1,4 @@
-"""What every encoder promises, so that the model need not know which one it has."""
+"""The interface of every encoder, so that the model need not know which one it has."""
 
 from __future__ import annotations
 
@@ -9,34 +9,30 @@ import torch
 
 
 class Encoder(Protocol):
-    """Turns scaled series into images, one a channel, and images back into series.
+    """Turns scaled series into images, one per channel, and images back into series.
 
     Attributes
     ----------
     name : str
-        What models and the command line call it.
-    exact_to : int
-        Decoding an encoded series gives back the same integers up to this one; larger ones may come back
-        off by what float32 pixels leave of them.
-    mirror : int
-        What an image is to its transpose: 1 its like, -1 its opposite (but for the diagonal), 0 neither.
+        Its name in model files and on the command line.
+    symmetry : int
+        1: images are symmetric; -1: antisymmetric but for the diagonal; 0: neither.
     """
 
     name: str
-    exact_to: int
-    mirror: int
+    symmetry: int
 
     def columns(self, bins: int) -> int:
-        """Columns of the image of a series of so many bins; it has as many rows as there are bins."""
+        """Return the columns of the image of a series; its rows are the bins."""
 
-    def repeats(self, bins: int) -> int:
-        """Pixels in which each number of a series stands: so much more noise hides it."""
+    def pixels_per_value(self, bins: int) -> int:
+        """Return how many pixels show each value: the more, the more noise it takes to hide it."""
 
     def encode(self, scaled: np.ndarray) -> np.ndarray:
-        """Images, float32 (flows, channels, bins, columns), of series (flows, channels, bins)."""
+        """Turn series (flows, channels, bins) into images, float32 (flows, channels, bins, columns)."""
 
     def encode_tensor(self, scaled: torch.Tensor) -> torch.Tensor:
-        """The same (..., bins, columns), on the device of `scaled` (..., bins): for batches of a training."""
+        """Turn series (..., bins) into the same images (..., bins, columns), on their device."""
 
     def decode(self, images: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Series float64 (..., bins) in [0.25, 1] whose images lie near, and the distance left (...), rms."""
+        """Return series float64 (..., bins) in [0.25, 1] whose images are near, and the rms distance left (...)."""

@@ -1,13 +1,13 @@
-"""The Gramian angular summation field, and its inverse by least squares.
+r"""Gramian angular summation fields, and their inverse by least squares.
 
-Wang & Oates 2015; the NetDiffus paper's equation 1. A scaled value is a cosine,
+Wang & Oates 2015; equation 1 of the NetDiffus paper. A scaled value is a cosine,
 ``x_i = cos(phi_i)``, and the image is
 
-.. math:: G_{ij} = \\cos(\\phi_i + \\phi_j) = x_i x_j - \\sqrt{1 - x_i^2} \\sqrt{1 - x_j^2}.
+.. math:: G_{ij} = \cos(\phi_i + \phi_j) = x_i x_j - \sqrt{1 - x_i^2} \sqrt{1 - x_j^2}.
 
-The field of a series of N values is a point on an N-dimensional surface in N*N pixels. An image
-that a model drew lies beside that surface; the inverse takes the nearest point of it, using every
-pixel, where the diagonal alone (``G_ii = 2 x_i^2 - 1``) would use N of them.
+The fields of series of N values form an N-dimensional surface in N*N pixels. A sampled image lies
+near that surface; the inverse takes the nearest point on it, using every pixel, where the diagonal
+alone (``G_ii = 2 x_i^2 - 1``) would use N of them.
 """
 
 from __future__ import annotations
@@ -15,65 +15,30 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from netgen.encoders.gramian import GramianEncoder, gramian_field
 from netgen.encoders.log_scale import IDLE
 
-STEPS = 6  # Gauss-Newton converges quadratically from the diagonal; 4 reach float64 on exact fields
+GAUSS_NEWTON_STEPS = 6  # Gauss-Newton converges quadratically from the diagonal; 4 reach float64 on exact fields
 MAX_ANGLE = float(np.arccos(IDLE))
 
 
-class GasfEncoder:
+class GasfEncoder(GramianEncoder):
     """GASF images of scaled series (see `netgen.encoders.base.Encoder`)."""
 
     name = "gasf"
-    exact_to = 2**19
-    mirror = 1
-
-    def columns(self, bins: int) -> int:
-        """As many as rows."""
-        return bins
-
-    def repeats(self, bins: int) -> int:
-        """A row and a column."""
-        return 2 * bins
+    symmetry = 1
 
     def encode(self, scaled: np.ndarray) -> np.ndarray:
-        """Images of scaled series, by pyts.
-
-        Parameters
-        ----------
-        scaled : ndarray of float, shape (flows, channels, bins)
-            Values in [-1, 1].
-
-        Returns
-        -------
-        ndarray of float32, shape (flows, channels, bins, bins)
-        """
-        # imported here: pyts brings numba, which takes seconds to load, and sampling does not need it
-        from pyts.image import GramianAngularField
-
-        flows, channels, bins = scaled.shape
-        if not flows:
-            return np.zeros((0, channels, bins, bins), dtype=np.float32)
-        field = GramianAngularField(image_size=1.0, sample_range=None, method="summation")
-        images: np.ndarray = field.transform(scaled.reshape(flows * channels, bins))
-        return images.reshape(flows, channels, bins, bins).astype(np.float32)
+        """Return the images of series in [-1, 1], (flows, channels, bins) to float32 (flows, channels, bins, bins)."""
+        return gramian_field(scaled, "summation").astype(np.float32)
 
     def encode_tensor(self, scaled: torch.Tensor) -> torch.Tensor:
-        """The same images on the device of `scaled`: what training draws its batches from.
-
-        Parameters
-        ----------
-        scaled : Tensor of float, shape (..., bins)
-
-        Returns
-        -------
-        Tensor, shape (..., bins, bins)
-        """
+        """Return the same images on the device of `scaled`, (..., bins) to (..., bins, bins)."""
         sine = (1 - scaled.square()).clamp_min(0).sqrt()
         return scaled.unsqueeze(-1) * scaled.unsqueeze(-2) - sine.unsqueeze(-1) * sine.unsqueeze(-2)
 
     def decode(self, images: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The scaled series whose fields lie nearest to the images.
+        """Return the scaled series whose fields are nearest to the images.
 
         Least squares over all pixels by Gauss-Newton in the angles. With ``S = sin(phi_i + phi_j)``
         the normal matrix is ``diag(sum_j S_ij^2) + S*S``, and ``S*S = (1 - cos 2phi_i cos 2phi_j +
@@ -96,7 +61,7 @@ class GasfEncoder:
         field = field.reshape(-1, bins, bins)
         diagonal = field.diagonal(dim1=-2, dim2=-1)
         angle = ((diagonal + 1) / 2).clamp(IDLE**2, 1).sqrt().acos()
-        for _ in range(STEPS):
+        for _ in range(GAUSS_NEWTON_STEPS):
             angle = (angle + _gauss_newton(field, angle)).clamp(0, MAX_ANGLE)
         scaled = angle.cos()
         residual = (self.encode_tensor(scaled) - field).square().mean((-2, -1)).sqrt()
@@ -104,9 +69,9 @@ class GasfEncoder:
 
 
 def _gauss_newton(field: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-    """One step of ``(D + S*S) d = (S * (cos(phi_i + phi_j) - G)) 1``, by Woodbury's identity.
+    """Return one step of ``(D + S*S) d = (S * (cos(phi_i + phi_j) - G)) 1``, by Woodbury's identity.
 
-    Nothing of size N x N is formed but the field itself: the right side is
+    No N x N matrix is formed but the field itself: the right side is
     ``sum_j sin(2phi_i + 2phi_j) / 2 - (sin phi_i (G cos phi)_i + cos phi_i (G sin phi)_i)``.
     """
     c, s = angle.cos(), angle.sin()
@@ -114,8 +79,8 @@ def _gauss_newton(field: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
     projected = field @ torch.stack([c, s], dim=-1)
     right = (s2 * c2.sum(-1, keepdim=True) + c2 * s2.sum(-1, keepdim=True)) / 2
     right = right - s * projected[..., 0] - c * projected[..., 1]
-    # S*S = U M U^T with the columns 1, q = sin^2 phi, sin 2phi; with cos 2phi = 1 - 2 q in the place
-    # of q, two columns would be the same where all angles are 0, and the system singular
+    # S*S = U M U^T with the columns 1, q = sin^2 phi, sin 2phi; with cos 2phi = 1 - 2 q instead
+    # of q, two columns would be equal if all angles were 0, and the system singular
     u = torch.stack([torch.ones_like(angle), q, s2], dim=-1)
     mix = u.new_tensor([[0, 1, 0], [1, -2, 0], [0, 0, 0.5]])
     weight = (u * (u.sum(-2, keepdim=True) @ mix)).sum(-1).clamp_min(1e-9)

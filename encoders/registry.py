@@ -1,4 +1,4 @@
-"""The encoders there are, by name."""
+"""All encoders, by name."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from netgen.encoders.gasf import GasfEncoder
 from netgen.encoders.identity import IdentityEncoder
 
 ENCODERS: dict[str, type[Encoder]] = {
-    each.name: each for each in (GasfEncoder, GadfEncoder, DelayEncoder, IdentityEncoder)
+    encoder.name: encoder for encoder in (GasfEncoder, GadfEncoder, DelayEncoder, IdentityEncoder)
 }

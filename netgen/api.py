@@ -261,7 +261,7 @@ def read_spec(source: FlowSet | SeriesSpec) -> SeriesSpec:
         return source.spec
     if Path(source).suffix == ".parquet":
         return FlowTable.read(source, rows=False).spec
-    from netgen.model.model import read_model_metadata
+    from netgen.model.file import read_model_metadata
     from netgen.model.registry import find_model
 
     return SeriesSpec.from_json(read_model_metadata(find_model(source))["series"])

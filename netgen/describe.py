@@ -43,10 +43,10 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
 
         return {"file": str(path), "kind": "flow table", **FlowTable.read(path).summary()}
     if head[8:10] == b'{"':
-        from netgen.model.model import read_model_metadata
+        from netgen.model.file import read_model_metadata
 
         metadata = read_model_metadata(path)
-        kept = ("name", "netgen", "series", "classes", "conditions", "encoder", "network", "noise", "training")
+        kept = ("name", "netgen", "series", "classes", "strata", "encoder", "network", "noise", "training")
         return {
             "file": str(path),
             "kind": "model",

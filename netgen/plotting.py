@@ -192,7 +192,7 @@ def _channel(channel: str | None, spec: SeriesSpec) -> str:
 
 def _choose(wanted: Sequence[str] | None, classes: Sequence[str]) -> list[str]:
     """Find the wanted classes by their names or parts of these; by default take the first four."""
-    from netgen.model.model import match_classes
+    from netgen.model.class_names import match_classes
 
     if not wanted:
         return list(classes[:MAX_CLASSES])

@@ -214,7 +214,7 @@ def tiny_model_file(tiny_flows: "FlowTable", tmp_path_factory: pytest.TempPathFa
     from netgen import train
 
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    train(tiny_flows, out=path, steps=30, threads=1, precision="float32", validation=0)
+    train(tiny_flows, out=path, training_steps=30, threads=1, precision="float32", validation=0)
     return path
 
 
@@ -228,10 +228,10 @@ def tiny_model(tiny_model_file: Path) -> "Model":
 
 @pytest.fixture
 def bundled_folder(tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package folder in which the tiny model is the only shipped one."""
+    """A package folder in which the tiny model is the only bundled one."""
     import netgen.model.registry
 
-    folder = tmp_path / "shipped"
+    folder = tmp_path / "bundled"
     folder.mkdir()
     shutil.copy(tiny_model_file, folder)
     (folder / "tiny.md").write_text("# tiny\nWhere it comes from.\n")

@@ -115,11 +115,11 @@ class Counts:
     def share(self, packets: np.ndarray) -> np.ndarray:
         """Where numbers of packets stand; (..., bins), the last axis from the first bin of a flow on."""
         height = np.minimum(np.log1p(packets) / np.log1p(self.top), 1.0)
-        return self._by_part(lambda part, mine: self._scales[part].place(mine), height)
+        return self._by_part(lambda part, mine: self._scales[part].forward(mine), height)
 
     def number(self, share: np.ndarray) -> np.ndarray:
         """Numbers of packets, not whole ones, that stand at places of the scale; (..., bins) as of `share`."""
-        height = self._by_part(lambda part, mine: self._scales[part].value(mine), share)
+        height = self._by_part(lambda part, mine: self._scales[part].inverse(mine), share)
         found: np.ndarray = np.expm1(height * np.log1p(self.top))
         return found
 

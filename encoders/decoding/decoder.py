@@ -1,4 +1,4 @@
-"""Scaled series of a model into integers that packets can make, and that add up as real flows do."""
+"""Turn scaled series of a model into integers that packets can make, and that add up as real flows do."""
 
 from __future__ import annotations
 
@@ -16,46 +16,47 @@ from netgen.encoders.decoding.totals import brought_to
 
 
 class Totals(Protocol):
-    """What drawn flows shall add up to: `Marginals`, or `Shares`."""
+    """Totals that samples are adjusted to: `Marginals` or `Shares`."""
 
     def group(self, label: int) -> int:
-        """Flows of a class that are decoded together, the first of them a multiple of so many; 1: each by itself."""
+        """Return how many flows of a stratum are decoded together; 1: each by itself."""
 
-    def bears(self, labels: np.ndarray) -> np.ndarray:
-        """How much of a change each bin of flows of these classes bears, as of `brought_to`."""
+    def weights(self, labels: np.ndarray) -> np.ndarray:
+        """Return the weights with which a correction is spread over bins, as of `brought_to`."""
 
     def totals(
-        self, label: int, drawn: RoundedBins, limits: np.ndarray, numbers: np.ndarray, *, seed: int
+        self, label: int, rounded: RoundedBins, limits: np.ndarray, numbers: np.ndarray, /, *, seed: int
     ) -> np.ndarray | None:
-        """What drawn flows of a class shall add up to.
+        """Return the totals of sampled flows of a stratum.
 
         Parameters
         ----------
         label : int
-        drawn : Drawn
+            The stratum.
+        rounded : RoundedBins
+            The samples.
         limits : ndarray of float, shape (2, 2)
-            Smallest and largest packet of the class, up and down.
+            Smallest and largest packet, up and down.
         numbers : ndarray of int, shape (flows,)
-            Their numbers in the class, in order.
+            Their indices in the stratum, increasing.
         seed : int
-            Of all that is drawn.
 
         Returns
         -------
         ndarray of float, shape (flows, 4), or None
-            Packets up and down, bytes up and down; None, or NaN: as drawn.
+            Packets up and down, bytes up and down; None or NaN: keep the sample's own.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """Scaled series of a model into integers.
+    """Turns scaled series of a model into integers.
 
     Parameters
     ----------
-    scale : PacketScale
-    limits : ndarray of float, shape (2, classes, 2)
-        Smallest and largest packet of each class, up and down.
+    scale : BinScaler
+    limits : ndarray of float, shape (2, strata, 2)
+        Smallest and largest packet of each stratum, up and down.
     totals : Totals
     repeats : Repeats
     recurring : Recurring
@@ -67,48 +68,49 @@ class Decoder:
     repeats: Repeats = dataclasses.field(default_factory=Repeats.none)
     recurring: Recurring = dataclasses.field(default_factory=Recurring.nothing)
 
-    def group(self, label: int) -> int:
-        """Flows of a class that are to be decoded together."""
-        return self.totals.group(label)
+    def group(self, stratum: int) -> int:
+        """Return how many flows of a stratum must be decoded together."""
+        return self.totals.group(stratum)
 
     def decode(
-        self, scaled: np.ndarray, labels: np.ndarray, numbers: np.ndarray | None = None, *, seed: int = 0
+        self, scaled: np.ndarray, strata: np.ndarray, indices: np.ndarray | None = None, *, seed: int = 0
     ) -> np.ndarray:
-        """Series that packets can make, int64 (flows, 4, bins).
+        """Return series that packets can make, int64 (flows, 4, bins).
 
-        Those of each class are its flows of these numbers, in order, or the first ones, drawn with `seed`.
+        `indices`, increasing in each stratum, say which samples of their strata the flows are; by default the first.
         """
-        numbers = self.numbers(labels) if numbers is None else numbers
-        which = self.recurring(scaled, labels, numbers, self.scale, seed=seed)
-        out, rest = self.recurring.series(which, scaled.shape[2]), np.flatnonzero(which < 0)
-        labels, numbers = labels[rest], numbers[rest]
-        drawn, totals = self.drawn(scaled[rest], labels, numbers, seed=seed), np.full((len(rest), 4), np.nan)
-        for label in np.unique(labels).tolist():
-            mine = np.flatnonzero(labels == label)
-            found = self.totals.totals(label, drawn.take(mine), self.limits[:, label], numbers[mine], seed=seed)
-            if found is not None:
-                totals[mine] = found
-        stays = np.isnan(totals[:, 0])
-        for rows, wanted in ((np.flatnonzero(stays), None), (np.flatnonzero(~stays), totals[~stays])):
-            limits, bears = self.limits[:, labels[rows]], self.totals.bears(labels[rows])
-            out[rest[rows]] = brought_to(wanted, drawn.take(rows), limits, bears)
+        indices = self.indices(strata) if indices is None else indices
+        codebook_index = self.recurring(scaled, strata, indices, self.scale, seed=seed)
+        out, rest = self.recurring.series(codebook_index, scaled.shape[2]), np.flatnonzero(codebook_index < 0)
+        strata, indices = strata[rest], indices[rest]
+        rounded = self.rounded(scaled[rest], strata, indices, seed=seed)
+        totals = np.full((len(rest), 4), np.nan)
+        for stratum in np.unique(strata).tolist():
+            rows = np.flatnonzero(strata == stratum)
+            wanted = self.totals.totals(stratum, rounded.take(rows), self.limits[:, stratum], indices[rows], seed=seed)
+            if wanted is not None:
+                totals[rows] = wanted
+        keep = np.isnan(totals[:, 0])
+        for rows, wanted in ((np.flatnonzero(keep), None), (np.flatnonzero(~keep), totals[~keep])):
+            limits, weights = self.limits[:, strata[rows]], self.totals.weights(strata[rows])
+            out[rest[rows]] = brought_to(wanted, rounded.take(rows), limits, weights)
         return out
 
-    def drawn(
-        self, scaled: np.ndarray, labels: np.ndarray, numbers: np.ndarray | None = None, *, seed: int = 0
+    def rounded(
+        self, scaled: np.ndarray, strata: np.ndarray, indices: np.ndarray | None = None, *, seed: int = 0
     ) -> RoundedBins:
-        """Packets of scaled series (flows, 4, bins), none of which recurs, of these classes and numbers in them."""
-        numbers = self.numbers(labels) if numbers is None else numbers
-        cleaned = self.repeats(scaled, labels, numbers, self._scaled_repeats, self.scale, seed=seed)
-        return round_to_packets(cleaned, self.scale, self.limits[0][labels], self.limits[1][labels])
+        """Round scaled series (flows, 4, bins) of flows that are not in the codebook of flows."""
+        indices = self.indices(strata) if indices is None else indices
+        snapped = self.repeats(scaled, strata, indices, self._scaled_repeats, self.scale, seed=seed)
+        return round_to_packets(snapped, self.scale, self.limits[0][strata], self.limits[1][strata])
 
     @staticmethod
-    def numbers(labels: np.ndarray) -> np.ndarray:
-        """Numbers of flows in their classes, int64 (flows,), from 0 on."""
-        found = np.zeros(len(labels), np.int64)
-        for label in np.unique(labels):
-            found[labels == label] = np.arange(np.count_nonzero(labels == label))
-        return found
+    def indices(strata: np.ndarray) -> np.ndarray:
+        """Return the index of each flow in its stratum, from 0, int64 (flows,)."""
+        out = np.zeros(len(strata), np.int64)
+        for stratum in np.unique(strata):
+            out[strata == stratum] = np.arange(np.count_nonzero(strata == stratum))
+        return out
 
     @functools.cached_property
     def _scaled_repeats(self) -> dict[tuple[int, int, int], Part]:

@@ -80,7 +80,7 @@ class Marginals:
 
     def _learn_class(self, label: int, drawn: RoundedBins, real: np.ndarray, limits: np.ndarray) -> None:
         # up and down hang together, and captures may be cut after so many packets in all: not each by itself
-        ours, theirs = summed(drawn.amount.sum(2)), summed(real[:, :2])
+        ours, theirs = summed(drawn.count_float.sum(2)), summed(real[:, :2])
         for place in (0, 1):
             self._set(label, _TOTALS + place, ours[:, place], theirs[:, place])
         packets = self._packets(label, drawn)
@@ -92,7 +92,7 @@ class Marginals:
         """Flows of a class whose totals depend on each other: each on itself alone."""
         return 1
 
-    def bears(self, labels: np.ndarray) -> np.ndarray:
+    def weights(self, labels: np.ndarray) -> np.ndarray:
         """How much of a change each bin bears: all alike."""
         return ALIKE
 
@@ -110,7 +110,7 @@ class Marginals:
 
     def _packets(self, label: int, drawn: RoundedBins) -> np.ndarray:
         """Packets a bin, with the totals that the maps say."""
-        parts = summed(drawn.amount.sum(2))
+        parts = summed(drawn.count_float.sum(2))
         whole = np.rint(self._map(label, _TOTALS, parts[:, 0]))
         up = np.rint(whole * self._map(label, _TOTALS + 1, parts[:, 1]))
         return with_totals(drawn, np.stack([up, whole - up], axis=1), ALIKE[:, 2:])

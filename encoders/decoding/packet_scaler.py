@@ -1,8 +1,8 @@
-"""The first packets of flows into numbers that are learnt well, and back: each one's size, direction and gap.
+"""Scale the first packets of flows, each with size, direction and gap, to what a model learns well, and back.
 
-A packet goes up or down, and there is none after the flow's last. One number for all three would put "no
-packet" between small packets of either direction; so sizes up and sizes down are two numbers, of which
-at most one is not idle.
+A packet goes up or down, and none follows the flow's last. One number for all three would put "no packet"
+between small packets of either direction; so sizes up and sizes down are two channels, of which at most one
+is not idle.
 """
 
 from __future__ import annotations
@@ -12,28 +12,27 @@ from typing import Any
 
 import numpy as np
 
-from netgen.encoders.decoding.bin_scaler import LOWEST
-from netgen.encoders.decoding.quantile_scale import STEPS, QuantileScale, quantiles
+from netgen.encoders.decoding.bin_scaler import MIN_BUSY
+from netgen.encoders.decoding.quantile_scale import N_QUANTILES, QuantileScale, quantiles
 from netgen.encoders.decoding.sizes import bent
 from netgen.encoders.log_scale import IDLE
 
 
 @dataclasses.dataclass(frozen=True)
 class PacketScaler:
-    """Sizes up, sizes down and gaps, each in [0.25, 1]; what there is not is 0.25.
+    """Scales of sizes up, sizes down and gaps, each in [0.25, 1]; missing packets are 0.25.
 
-    Sizes: ``x = 0.4 + 0.6 place`` on a scale of `netgen.encoders.decoding.quantile_scale`, as of `netgen.encoders.decoding.bin_scaler`. Gaps:
-    ``x = 0.25 + 0.75 place``, where heights are even on a logarithmic ruler.
+    Sizes: ``x = 0.4 + 0.6 u``; gaps: ``x = 0.25 + 0.75 u``, with u on a `QuantileScale`, that of gaps logarithmic.
 
     Parameters
     ----------
-    sizes : ndarray of float64, shape (2, STEPS + 1)
+    sizes : ndarray of float64, shape (2, N_QUANTILES + 1)
         Quantiles of the sizes of real packets, IP bytes, up and down.
-    gaps : ndarray of float64, shape (STEPS + 1,)
+    gaps : ndarray of float64, shape (N_QUANTILES + 1,)
         Quantiles of the gaps between them, microseconds.
     """
 
-    #: Rows of a scaled series.
+    #: Channels of a scaled series.
     CHANNELS = 3
 
     sizes: np.ndarray
@@ -41,56 +40,56 @@ class PacketScaler:
 
     @classmethod
     def of(cls, series: np.ndarray) -> PacketScaler:
-        """The scale of real series, int (flows, 2, packets): size, gap."""
+        """Fit the scale to real series, int (flows, 2, packets): size, gap."""
         size, gap = series[:, 0], series[:, 1]
-        sizes = np.zeros((2, STEPS + 1))
-        for way, mine in enumerate((size > 0, size < 0)):
-            if mine.any():
-                sizes[way] = quantiles(np.abs(size[mine]))
-        later = gap[:, 1:][size[:, 1:] != 0]
-        return cls(sizes, quantiles(later) if len(later) else np.zeros(STEPS + 1))
+        sizes = np.zeros((2, N_QUANTILES + 1))
+        for way, mask in enumerate((size > 0, size < 0)):
+            if mask.any():
+                sizes[way] = quantiles(np.abs(size[mask]))
+        gaps = gap[:, 1:][size[:, 1:] != 0]
+        return cls(sizes, quantiles(gaps) if len(gaps) else np.zeros(N_QUANTILES + 1))
 
     def scale(self, series: np.ndarray) -> np.ndarray:
-        """Series to float64 in [0.25, 1], (flows, 3, packets)."""
+        """Scale series to float64 in [0.25, 1], (flows, 3, packets)."""
         size, gap = series[:, 0], series[:, 1]
         out = np.full((len(series), 3, series.shape[2]), IDLE)
-        for way, mine in enumerate((size > 0, size < 0)):
-            out[:, way][mine] = LOWEST + (1 - LOWEST) * self._size(way).place(np.abs(size[mine]))
-        there = size != 0
-        there[:, 0] = False  # nothing is before the first packet
-        out[:, 2][there] = IDLE + (1 - IDLE) * self._gap.place(gap[there])
+        for way, mask in enumerate((size > 0, size < 0)):
+            out[:, way][mask] = MIN_BUSY + (1 - MIN_BUSY) * self._size(way).forward(np.abs(size[mask]))
+        has_gap = size != 0
+        has_gap[:, 0] = False  # nothing is before the first packet
+        out[:, 2][has_gap] = IDLE + (1 - IDLE) * self._gap.forward(gap[has_gap])
         return out
 
     def decode(self, scaled: np.ndarray, smallest: np.ndarray, largest: np.ndarray) -> np.ndarray:
-        """The packets nearest to drawn numbers, int64 (flows, 2, packets).
+        """Return the packets nearest to samples, int64 (flows, 2, packets).
 
-        Each goes up or down, and the flow ends behind one of them, whichever lies nearest on the scale that the model
-        learnt. The first packet is always there.
+        Each goes up or down, and the flow ends after one of them, whichever is nearest on the scale that the model
+        learnt. A flow has at least one packet.
 
         Parameters
         ----------
         scaled : ndarray of float, shape (flows, 3, packets)
-            As `scale` gives.
+            As `scale` returns.
         smallest, largest : ndarray of float, shape (flows, 2) or (2,)
             IP bytes of a packet, up and down.
         """
-        drawn = np.asarray(scaled, np.float64)
-        place = np.clip((drawn[:, :2] - LOWEST) / (1 - LOWEST), 0.0, 1.0)
-        from_idle = np.square(drawn[:, :2] - IDLE)
-        gain = from_idle - np.square(drawn[:, :2] - LOWEST - (1 - LOWEST) * place)
-        best = gain.argmax(1)
-        # of all flows that end somewhere, the nearest: one packet that looks like none does not end it
-        number = gain.max(1).cumsum(1).argmax(1) + 1
-        there = np.arange(drawn.shape[2]) < number[:, None]
-        low, high = (np.broadcast_to(each, (len(drawn), 2)) for each in (smallest, largest))
-        size = np.zeros(best.shape, np.int64)
+        scaled = np.asarray(scaled, np.float64)
+        u = np.clip((scaled[:, :2] - MIN_BUSY) / (1 - MIN_BUSY), 0.0, 1.0)
+        from_idle = np.square(scaled[:, :2] - IDLE)
+        margin = from_idle - np.square(scaled[:, :2] - MIN_BUSY - (1 - MIN_BUSY) * u)
+        direction = margin.argmax(1)
+        # the nearest of all possible ends: a single packet that looks idle does not end the flow
+        length = margin.max(1).cumsum(1).argmax(1) + 1
+        exists = np.arange(scaled.shape[2]) < length[:, None]
+        low, high = (np.broadcast_to(limit, (len(scaled), 2)) for limit in (smallest, largest))
+        size = np.zeros(direction.shape, np.int64)
         for way in (0, 1):
-            flow, packet = np.nonzero(there & (best == way))
-            bytes_ = np.rint(self._size(way).value(place[flow, way, packet]))
-            size[flow, packet] = np.clip(bytes_, low[flow, way], high[flow, way]) * (1 - 2 * way)
-        gap = np.rint(self._gap.value(np.clip((drawn[:, 2] - IDLE) / (1 - IDLE), 0.0, 1.0))).astype(np.int64)
+            flow, packet = np.nonzero(exists & (direction == way))
+            n_bytes = np.rint(self._size(way).inverse(u[flow, way, packet]))
+            size[flow, packet] = np.clip(n_bytes, low[flow, way], high[flow, way]) * (1 - 2 * way)
+        gap = np.rint(self._gap.inverse(np.clip((scaled[:, 2] - IDLE) / (1 - IDLE), 0.0, 1.0))).astype(np.int64)
         gap[:, 0] = 0
-        return np.stack([size, np.where(there, gap, 0)], axis=1)
+        return np.stack([size, np.where(exists, gap, 0)], axis=1)
 
     def _size(self, way: int) -> QuantileScale:
         return QuantileScale.of(self.sizes[way], bent)
@@ -100,36 +99,41 @@ class PacketScaler:
         return QuantileScale.of(self.gaps, np.log1p)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Convert to JSON types."""
         return {"sizes": self.sizes.tolist(), "gaps": self.gaps.tolist()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> PacketScaler:
-        """The scale that `to_json` wrote."""
+        """Read what `to_json` wrote."""
         sizes, gaps = (np.array(data[name], np.float64) for name in ("sizes", "gaps"))
-        return cls(sizes.reshape(2, STEPS + 1), gaps.reshape(STEPS + 1))
+        return cls(sizes.reshape(2, N_QUANTILES + 1), gaps.reshape(N_QUANTILES + 1))
 
 
 @dataclasses.dataclass(frozen=True)
 class PacketDecoder:
-    """Scaled series of a model into packets.
+    """Turns scaled series of a model into packets.
 
     Parameters
     ----------
-    scale : SequenceScale
-    limits : ndarray of float, shape (2, classes, 2)
-        Smallest and largest packet of each class, up and down.
+    scale : PacketScaler
+    limits : ndarray of float, shape (2, strata, 2)
+        Smallest and largest packet of each stratum, up and down.
     """
 
     scale: PacketScaler
     limits: np.ndarray
 
-    def group(self, label: int) -> int:
-        """Flows of a class that are to be decoded together: each by itself."""
+    def group(self, stratum: int) -> int:  # noqa: ARG002 - as of `Decoder`
+        """Return 1: flows are decoded one by one."""
         return 1
 
     def decode(
-        self, scaled: np.ndarray, labels: np.ndarray, numbers: np.ndarray | None = None, *, seed: int = 0
+        self,
+        scaled: np.ndarray,
+        strata: np.ndarray,
+        indices: np.ndarray | None = None,  # noqa: ARG002 - as of `Decoder`
+        *,
+        seed: int = 0,  # noqa: ARG002 - as of `Decoder`
     ) -> np.ndarray:
-        """Packets, int64 (flows, 2, packets), of flows of these classes, whatever their numbers."""
-        return self.scale.decode(scaled, self.limits[0][labels], self.limits[1][labels])
+        """Return packets, int64 (flows, 2, packets), of flows of these strata."""
+        return self.scale.decode(scaled, self.limits[0][strata], self.limits[1][strata])

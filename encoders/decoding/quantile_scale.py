@@ -1,4 +1,4 @@
-"""A scale on which values that occur again and again are wide steps, and all others lie between them."""
+"""A monotone scale on which frequent values are wide steps (atoms), with all others between them."""
 
 from __future__ import annotations
 
@@ -7,78 +7,75 @@ from collections.abc import Callable
 
 import numpy as np
 
-#: Values that a scale remembers, as quantiles, beside the smallest.
-STEPS = 512
+#: Quantiles of a scale, beside the smallest value.
+N_QUANTILES = 512
 
-#: How much of the scale is the share of values that are smaller; the rest is the value itself.
-RANKED = 0.5
+#: Weight of the rank of a value in its position; the value itself has the rest.
+RANK_WEIGHT = 0.5
 
-#: Of so many values in a row, a frequent one is one at least.
-_ONE_IN = 128
-
-
-def quantiles(values: np.ndarray, steps: int = STEPS) -> np.ndarray:
-    """What a scale remembers of some values, float64 (steps + 1,); each of them is one that occurred."""
-    return np.quantile(values, np.linspace(0, 1, steps + 1), method="inverted_cdf")
+#: A value is frequent if at least one value in so many equals it.
+FREQUENT_ONE_IN = 128
 
 
-def frequent(remembered: np.ndarray, one_in: int = _ONE_IN) -> np.ndarray:
-    """Values that at least one in so many of those is that `quantiles` was given."""
-    values, count = np.unique(remembered, return_counts=True)
-    found: np.ndarray = values[count * one_in >= len(remembered) - 1]
-    return found
+def quantiles(values: np.ndarray, n: int = N_QUANTILES) -> np.ndarray:
+    """Return quantiles of `values`, each of which occurs among them, float64 (n + 1,)."""
+    return np.quantile(values, np.linspace(0, 1, n + 1), method="inverted_cdf")
+
+
+def frequent(quantile_values: np.ndarray, one_in: int = FREQUENT_ONE_IN) -> np.ndarray:
+    """Return the values that at least one in `one_in` values equals, from their quantiles."""
+    values, count = np.unique(quantile_values, return_counts=True)
+    return values[count * one_in >= len(quantile_values) - 1]
 
 
 @dataclasses.dataclass(frozen=True)
 class QuantileScale:
-    """A scale from 0 to 1: ``(rank + height) / 2``.
+    """A scale from 0 to 1: ``u = (rank + height) / 2``.
 
-    A value that often occurs has all its ranks, of which the middle one is its place; the height grows evenly
-    from 0 for the smallest value to 1 for the largest. Where all are alike, only the rank is left.
+    An atom covers the range of its ranks, and its u is the middle; the height grows evenly
+    from 0 for the smallest value to 1 for the largest. If all values are equal, only the rank is left.
 
     Parameters
     ----------
     values : ndarray of float64, shape (steps,)
-        Rising.
-    first, last : ndarray of float64, shape (steps,)
-        Where the step of each begins and ends.
+        Increasing.
+    lower, upper : ndarray of float64, shape (steps,)
+        Range of u of each value.
     """
 
     values: np.ndarray
-    first: np.ndarray
-    last: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
 
     @classmethod
     def of(
         cls,
-        remembered: np.ndarray,
-        bend: Callable[[np.ndarray], np.ndarray],
+        quantile_values: np.ndarray,
+        transform: Callable[[np.ndarray], np.ndarray],
         bounds: tuple[float, float] | None = None,
     ) -> QuantileScale:
-        """The scale of quantiles, which do not fall.
+        """Make the scale of increasing quantiles.
 
-        `bend` says on what ruler heights are even, `bounds` between which values they rise, if not between these.
+        Heights are even after `transform`; they grow between `bounds`, by default the smallest and the largest value.
         """
-        values, begin, count = np.unique(remembered, return_index=True, return_counts=True)
-        bottom, top = bend(np.array(bounds or (values[0], values[-1]), np.float64))
-        ranked = RANKED if top > bottom else 1.0
-        height = (1 - ranked) * (bend(values) - bottom) / max(top - bottom, 1e-9)
-        steps = max(len(remembered) - 1, 1)
-        first, last = (ranked * each / steps + height for each in (begin, begin + count - 1))
-        return cls(values, first, last)
+        values, begin, count = np.unique(quantile_values, return_index=True, return_counts=True)
+        bottom, top = transform(np.array(bounds or (values[0], values[-1]), np.float64))
+        rank_weight = RANK_WEIGHT if top > bottom else 1.0
+        height = (1 - rank_weight) * (transform(values) - bottom) / max(top - bottom, 1e-9)
+        steps = max(len(quantile_values) - 1, 1)
+        lower, upper = (rank_weight * rank / steps + height for rank in (begin, begin + count - 1))
+        return cls(values, lower, upper)
 
-    def place(self, value: np.ndarray) -> np.ndarray:
-        """The middle of the step of a value, or its place between two steps."""
+    def forward(self, value: np.ndarray) -> np.ndarray:
+        """Return the u of values: the middle of an atom, or the position between two."""
         below = np.maximum(np.searchsorted(self.values, value, "right") - 1, 0)
         above = np.minimum(below + 1, len(self.values) - 1)
         low, high = self.values[below], self.values[above]
-        part = np.clip((value - low) / np.maximum(high - low, 1e-9), 0.0, 1.0)
-        between = self.last[below] + part * (self.first[above] - self.last[below])
-        found: np.ndarray = np.where(value == low, (self.first[below] + self.last[below]) / 2, between)
-        return found
+        fraction = np.clip((value - low) / np.maximum(high - low, 1e-9), 0.0, 1.0)
+        between = self.upper[below] + fraction * (self.lower[above] - self.upper[below])
+        return np.where(value == low, (self.lower[below] + self.upper[below]) / 2, between)
 
-    def value(self, place: np.ndarray) -> np.ndarray:
-        """The value at a place."""
-        places = np.stack([self.first, self.last], axis=1).ravel()
-        found: np.ndarray = np.interp(place, places, np.repeat(self.values, 2))
-        return found
+    def inverse(self, u: np.ndarray) -> np.ndarray:
+        """Return the values of `u`."""
+        ends = np.stack([self.lower, self.upper], axis=1).ravel()
+        return np.interp(u, ends, np.repeat(self.values, 2))

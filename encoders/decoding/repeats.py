@@ -208,7 +208,7 @@ class Repeats:
         # where neither direction is busy by itself, the likelier one is
         busy = (order < number[:, None])[:, None] & ((gain > 0) | (gain == gain.max(1, keepdims=True)))
         out = np.clip(np.asarray(scaled, np.float64), IDLE, 1.0)
-        one = scale.scaled(np.zeros(scaled.shape[1:])[:2], scale.share(np.ones(scaled.shape[1:])[:2]))
+        one = scale.combine(np.zeros(scaled.shape[1:])[:2], scale.count_forward(np.ones(scaled.shape[1:])[:2]))
         busy, already = (np.concatenate([each, each], axis=1) for each in (busy, gain > 0))
         return np.where(busy, np.where(already, out, np.maximum(out, one)), IDLE)
 

@@ -1,7 +1,7 @@
-"""From drawn numbers to whole packets and bytes.
+"""Round samples to whole packets and bytes.
 
-A model draws four numbers a bin: how large its packets are and how many, up and down. Here they become
-integers that packets can make, and that change the drawn numbers as little as possible.
+A model samples four numbers per bin: mean size and number of packets, up and down. They become integers that
+packets can make, with as little change as possible.
 """
 
 from __future__ import annotations
@@ -14,110 +14,111 @@ from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.log_scale import IDLE
 
 #: Passes of `round_to_total`; bins that meet a bound leave the rest to the others.
-_PASSES = 12
+MAX_PASSES = 12
 
-#: Below about so many packets (bytes) in a bin they are drawn exactly; above, wrong by a factor.
-_EXACT = 16
+#: Packets (or bytes) in a bin up to which models are about exact; above it they are wrong by a factor.
+EXACT_UP_TO = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class RoundedBins:
-    """Packets nearest to drawn numbers.
+    """Whole packets nearest to samples.
 
     Parameters
     ----------
     packets : ndarray of int64, shape (flows, 2, bins)
         Up and down.
-    amount : ndarray of float64, same shape
-        Packets before rounding, at most half a packet off: what flows are ranked by.
+    count_float : ndarray of float64, same shape
+        Packets before rounding, at most half a packet off, to rank flows by.
     size : ndarray of float64, same shape
-        IP bytes a packet, as drawn; 0 where there is none.
-    place : ndarray of float64, same shape
-        Where the size stands on its scale, which for more or fewer packets is another one.
-    scale : PacketScale
+        IP bytes per packet, as sampled; 0 where there is none.
+    size_u : ndarray of float64, same shape
+        Position of the size on its scale, which depends on the number of packets.
+    scale : BinScaler
     """
 
     packets: np.ndarray
-    amount: np.ndarray
+    count_float: np.ndarray
     size: np.ndarray
-    place: np.ndarray
+    size_u: np.ndarray
     scale: BinScaler
 
     def take(self, rows: np.ndarray) -> RoundedBins:
-        """Some of the flows."""
-        return RoundedBins(self.packets[rows], self.amount[rows], self.size[rows], self.place[rows], self.scale)
+        """Select flows."""
+        return RoundedBins(self.packets[rows], self.count_float[rows], self.size[rows], self.size_u[rows], self.scale)
 
     def sizes(self, packets: np.ndarray, limits: np.ndarray) -> np.ndarray:
-        """IP bytes a packet of bins that now have so many.
+        """Return IP bytes per packet if the bins held `packets` instead.
 
         `limits`, (2, 2) or (2, flows, 2), are the smallest and largest packet, up and down.
         """
         same = packets == self.packets
         low, high = limits[..., None]
-        return np.where(same, self.size, np.clip(self.scale.size(self.place, np.where(same, 0, packets)), low, high))
+        size = self.scale.size_inverse(self.size_u, np.where(same, 0, packets))
+        return np.where(same, self.size, np.clip(size, low, high))
 
 
 def round_to_packets(scaled: np.ndarray, scale: BinScaler, smallest: np.ndarray, largest: np.ndarray) -> RoundedBins:
-    """The whole packets nearest to drawn numbers.
+    """Return the whole packets nearest to samples.
 
-    Whether a bin is idle, sizes and packets say together: the nearer of an idle bin and of the nearest
-    busy one is taken, by the distance on the scale that the model learnt.
+    Size and count decide together whether a bin is idle: an idle bin or the nearest busy one, whichever is nearer
+    on the scale that the model learnt.
 
     Parameters
     ----------
     scaled : ndarray of float, shape (flows, 4, bins)
-        Sizes up and down, packets up and down, as `BinScaler.scale` gives.
-    scale : PacketScale
+        Sizes up and down, packets up and down, as `BinScaler.scale` returns.
+    scale : BinScaler
     smallest, largest : ndarray of float, shape (flows, 2) or (2,)
         IP bytes of a packet, up and down.
     """
-    place, count, packets, gain = _nearest(scaled, scale)
-    busy = gain > 0
-    # bin 0 begins with the flow's first packet: where neither direction has one, it is the likelier one's
-    first = np.where(busy[:, :, 0].any(1), -1, gain[:, :, 0].argmax(1))
+    size_u, count, packets, margin = _nearest(scaled, scale)
+    busy = margin > 0
+    # bin 0 holds the flow's first packet: if neither direction has one, the more likely one gets it
+    first = np.where(busy[:, :, 0].any(1), -1, margin[:, :, 0].argmax(1))
     busy[:, :, 0] |= first[:, None] == np.arange(2)
-    low, high = (np.asarray(each, np.float64)[..., None] for each in (smallest, largest))
+    low, high = (np.asarray(limit, np.float64)[..., None] for limit in (smallest, largest))
     packets = np.where(busy, packets, 0).astype(np.int64)
-    amount = np.where(busy, np.clip(count, packets - 0.5, packets + 0.5), 0.0)
-    size = np.where(busy, np.clip(scale.size(place, packets), low, high), 0.0)
-    return RoundedBins(packets, amount, size, place, scale)
+    count_float = np.where(busy, np.clip(count, packets - 0.5, packets + 0.5), 0.0)
+    size = np.where(busy, np.clip(scale.size_inverse(size_u, packets), low, high), 0.0)
+    return RoundedBins(packets, count_float, size, size_u, scale)
 
 
 def activity_margin(scaled: np.ndarray, scale: BinScaler) -> np.ndarray:
-    """How much nearer drawn bins are to the nearest busy one than to an idle one, (flows, 2, bins).
+    """Return how much nearer samples are to the nearest busy bin than to an idle one, (flows, 2, bins).
 
-    By the squares of the distances on the scale of the model, sizes and packets together.
+    By squared distance on the scale of the model, size and count together.
     """
     return _nearest(scaled, scale)[3]
 
 
 def _nearest(scaled: np.ndarray, scale: BinScaler) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Places of sizes, packets as drawn, the nearest whole ones of a busy bin, and the gain of those over none."""
-    place, share = (np.clip(each, 0.0, 1.0) for each in scale.shares(scaled))
-    count = scale.number(share)
+    """Return u of the sizes, sampled counts, counts of the nearest busy bin, and the margin of that over idle."""
+    size_u, count_u = (np.clip(u, 0.0, 1.0) for u in scale.split(scaled))
+    count = scale.count_inverse(count_u)
     packets = np.maximum(np.floor(count), 1)
-    height = np.log1p(count)  # on which neighbours lie side by side, whatever room they have on the scale
+    height = np.log1p(count)  # neighbouring counts are equally near on it, however wide their steps are
     packets += np.abs(np.log1p(packets + 1) - height) < np.abs(np.log1p(packets) - height)
-    nearest = scale.scaled(place, scale.share(packets))
-    from_idle, from_busy = (np.square(scaled - each) for each in (IDLE, nearest))
-    return place, count, packets, (from_idle - from_busy)[:, :2] + (from_idle - from_busy)[:, 2:]
+    nearest = scale.combine(size_u, scale.count_forward(packets))
+    margin = np.square(scaled - IDLE) - np.square(scaled - nearest)
+    return size_u, count, packets, margin[:, :2] + margin[:, 2:]
 
 
 def round_to_total(
-    values: np.ndarray, total: np.ndarray, low: np.ndarray, high: np.ndarray, bears: np.ndarray | float = 1.0
+    values: np.ndarray, total: np.ndarray, low: np.ndarray, high: np.ndarray, weights: np.ndarray | float = 1.0
 ) -> np.ndarray:
-    """Integers between `low` and `high` that add up to `total`, near to `values`.
+    """Return integers between `low` and `high` that add up to `total`, near to `values`.
 
-    Large drawn numbers are wrong by a factor and small ones not at all: so large bins move in
-    proportion to what they hold, small ones in proportion to its square.
+    Large sampled numbers are wrong by a factor and small ones hardly at all: so large bins change in
+    proportion to their value, small ones in proportion to its square.
 
     Parameters
     ----------
     values, low, high : ndarray of float, shape (rows, bins)
     total : ndarray of float, shape (rows,)
-        What cannot be reached within the bounds is met as nearly as they allow.
-    bears : ndarray of float, shape (rows or 1, bins or 1), or float
-        How much of the change a bin bears, for what it holds.
+        A total outside the bounds is met as nearly as they allow.
+    weights : ndarray of float, shape (rows or 1, bins or 1), or float
+        Weight of each bin in the correction, relative to its value.
 
     Returns
     -------
@@ -125,15 +126,15 @@ def round_to_total(
     """
     total = np.clip(np.rint(total), low.sum(1), high.sum(1))
     out = np.clip(values, low, high)
-    for _ in range(_PASSES):
+    for _ in range(MAX_PASSES):
         missing = (total - out.sum(1))[:, None]
         if not missing.any():
             break
-        room = np.where(missing > 0, high - out, out - low) > 1e-9
-        held = np.maximum(out, 1e-3)
-        weight = np.where(room, bears * (np.square(held) / (1 + held / _EXACT)), 0.0)
-        whole = weight.sum(1, keepdims=True)
-        out = np.clip(out + missing * weight / np.maximum(whole, 1e-9), low, high)
+        has_room = np.where(missing > 0, high - out, out - low) > 1e-9
+        value = np.maximum(out, 1e-3)
+        weight = np.where(has_room, weights * (np.square(value) / (1 + value / EXACT_UP_TO)), 0.0)
+        weight_sum = weight.sum(1, keepdims=True)
+        out = np.clip(out + missing * weight / np.maximum(weight_sum, 1e-9), low, high)
     floor = np.floor(out + 1e-9)
     remainder = np.where(floor + 1 <= high, out - floor, -1.0)
     order = np.argsort(np.argsort(-remainder, axis=1, kind="stable"), axis=1, kind="stable")
@@ -141,15 +142,15 @@ def round_to_total(
     return (floor + ((order < needed) & (remainder >= 0))).astype(np.int64)
 
 
-def keep_top_k(amount: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Busy bins, as a mask: at most as many as there are packets in all, bin 0 and those with the most drawn.
+def keep_top_k(values: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """Return a mask of the largest positive values of each row, at most `k` of them, column 0 always first.
 
     Parameters
     ----------
-    amount : ndarray of float, shape (rows, bins)
-    total : ndarray of float, shape (rows,)
+    values : ndarray of float, shape (rows, bins)
+    k : ndarray of float, shape (rows,)
     """
-    rank = -amount
-    rank[:, 0] = np.where(amount[:, 0] > 0, -np.inf, 0.0)
+    rank = -values
+    rank[:, 0] = np.where(values[:, 0] > 0, -np.inf, 0.0)
     order = np.argsort(np.argsort(rank, axis=1, kind="stable"), axis=1, kind="stable")
-    return (amount > 0) & (order < np.rint(total)[:, None])
+    return (values > 0) & (order < np.rint(k)[:, None])

@@ -80,7 +80,7 @@ class Shares:
         """Flows of a class whose totals depend on each other."""
         return min(max(len(self._lent(label)), 1), GROUP)
 
-    def bears(self, labels: np.ndarray) -> np.ndarray:
+    def weights(self, labels: np.ndarray) -> np.ndarray:
         """How much of a change each bin bears: by its variance, as parts do of a sum that is known."""
         return np.square(np.maximum(self.differ[labels].astype(np.float64), FIRM))
 
@@ -125,7 +125,7 @@ def _differ(drawn: RoundedBins) -> np.ndarray:
     number = np.maximum(busy.sum(0), 1)
     size = np.log(np.where(busy, drawn.size, 1.0))
     apart = np.where(busy, size - size.sum(0) / number, 0.0)
-    found = np.concatenate([np.sqrt(np.square(apart).sum(0) / number), np.log1p(drawn.amount).std(0)])
+    found = np.concatenate([np.sqrt(np.square(apart).sum(0) / number), np.log1p(drawn.count_float).std(0)])
     edged = np.pad(found, ((0, 0), (NEIGHBOURS // 2, NEIGHBOURS // 2)), mode="edge")
     smooth = np.lib.stride_tricks.sliding_window_view(edged, NEIGHBOURS, axis=1).mean(2)
     relative: np.ndarray = smooth / np.maximum(smooth.mean(1, keepdims=True), 1e-9)
@@ -134,7 +134,9 @@ def _differ(drawn: RoundedBins) -> np.ndarray:
 
 def _quantities(drawn: RoundedBins, limits: np.ndarray) -> np.ndarray:
     """What flows are ranked by, as drawn, shape (flows, 4): packets in all, share up, bytes up and down."""
-    return np.concatenate([summed(drawn.amount.sum(2)), bytes_of(drawn.size, drawn.packets, limits).sum(2)], axis=1)
+    return np.concatenate(
+        [summed(drawn.count_float.sum(2)), bytes_of(drawn.size, drawn.packets, limits).sum(2)], axis=1
+    )
 
 
 def _ranks(values: np.ndarray, among: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from netgen.encoders.decoding.quantile_scale import STEPS, QuantileScale, frequent, quantiles
+from netgen.encoders.decoding.quantile_scale import N_QUANTILES, QuantileScale, frequent, quantiles
 
 #: Where the parts of a flow begin whose bins are alike: the first bin, and then ever longer ones.
 PARTS = (0, 1, 4, 16)
@@ -84,11 +84,11 @@ class Sizes:
 
     def place(self, size: np.ndarray, packets: np.ndarray) -> np.ndarray:
         """Where on its scale the mean size of a bin stands; (flows, bins), 0 where there is no packet."""
-        return self._each(packets, size, lambda group, mine: self._steps[group].place(mine))
+        return self._each(packets, size, lambda group, mine: self._steps[group].forward(mine))
 
     def size(self, place: np.ndarray, packets: np.ndarray) -> np.ndarray:
         """IP bytes of a packet, on the mean, at a place of the scale; (flows, bins), 0 where there is no packet."""
-        return self._each(packets, place, lambda group, mine: self._steps[group].value(mine))
+        return self._each(packets, place, lambda group, mine: self._steps[group].inverse(mine))
 
     def often(self, size: np.ndarray, packets: np.ndarray) -> np.ndarray:
         """Whether sizes are those that real bins of their group have again and again, as a mask (flows, bins)."""
@@ -130,7 +130,7 @@ class Sizes:
             If these are not the scales of all bins.
         """
         if not data or not isinstance(data[0], dict):
-            found = cls.same_for_all(np.array(data, np.float64).reshape(STEPS + 1))
+            found = cls.same_for_all(np.array(data, np.float64).reshape(N_QUANTILES + 1))
         else:
             most = [each["to_packets"] for each in data]
             if not all(isinstance(each, int) for each in [*(each["from_bin"] for each in data), *filter(None, most)]):

@@ -46,7 +46,7 @@ def brought_to(totals: np.ndarray | None, drawn: RoundedBins, limits: np.ndarray
     if totals is not None:
         low, high = (each * packets for each in limits[..., None])
         single = packets <= SINGLE
-        often = drawn.scale.frequent(size, packets)
+        often = drawn.scale.is_frequent_size(size, packets)
         for way in (0, 1):
             for stays in ((single | often)[:, way], single[:, way]):
                 least = np.where(stays, volume[:, way], low[:, way])
@@ -63,9 +63,9 @@ def with_totals(drawn: RoundedBins, total: np.ndarray, bears: np.ndarray) -> np.
     Numbers that real bins have again and again stay, where totals can be met by changes of the others up to `BENT`.
     """
     out = np.zeros(drawn.packets.shape, np.int64)
-    often = drawn.scale.frequent_counts(drawn.packets)
+    often = drawn.scale.is_frequent_count(drawn.packets)
     for way in (0, 1):
-        amount, packets, wanted = drawn.amount[:, way], drawn.packets[:, way], total[:, way]
+        amount, packets, wanted = drawn.count_float[:, way], drawn.packets[:, way], total[:, way]
         busy = keep_top_k(amount, wanted)
         ceiling = np.where(busy, 2.0**40, 0.0)
         bear = np.broadcast_to(bears[:, way], amount.shape)

@@ -66,8 +66,8 @@ class Drawing:
     def draw(self, model: Model, numbers: dict[str, int], progress: Callable[[int, int], None] | None) -> FlowTable:
         """So many flows of each class."""
         return model.sample(
-            numbers, seed=self.seed, guidance=self.guidance, steps=self.steps, device=self.device,
-            workers=self.threads, progress=progress,
+            numbers, seed=self.seed, guidance=self.guidance, sampling_steps=self.steps, device=self.device,
+            threads=self.threads, progress=progress,
         )  # fmt: skip
 
 

@@ -97,7 +97,7 @@ def augment(
         return
     keep_freed_memory(TENSOR_BYTES)
     training: dict[str, Any] = {
-        "minutes": minutes, "steps": training_steps, "precision": precision, "validation": validation,
+        "minutes": minutes, "training_steps": training_steps, "precision": precision, "validation": validation,
         "resume": resume or None,
     }  # fmt: skip
     drawing = Drawing(seed=seed, device=device, threads=threads, guidance=guidance, steps=sampling_steps)

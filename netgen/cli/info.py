@@ -11,7 +11,7 @@ from netgen.capture.errors import visible
 from netgen.cli import options as opt
 
 MAX_ITEMS = 8  # values of a list that are printed
-SEPARATE = ("classes", "conditions", "read_report", "profile")  # printed in a table of their own, or with --json only
+SEPARATE = ("classes", "strata", "read_report", "profile")  # printed in a table of their own, or with --json only
 
 
 def info(

@@ -98,7 +98,7 @@ def synth(
         return
     with progress.reporting(not quiet, progress.flows_bar) as update:
         table = loaded.sample(
-            counts, n_flows, seed=seed, guidance=guidance, steps=sampling_steps, device=device, progress=update
+            counts, n_flows, seed=seed, guidance=guidance, sampling_steps=sampling_steps, device=device, progress=update
         )
     with progress.reporting(not quiet, progress.packets_bar) as update:
         report = write(

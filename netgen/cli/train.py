@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from netgen.cli import options as opt
 
 if TYPE_CHECKING:
     from netgen.model.model import Model
+    from netgen.training.budget import TrainingPlan
 
 
 def train(
@@ -57,14 +59,19 @@ def train(
     tables = [FlowTable.read(path) for path in flows]
     with progress.reporting(not quiet, progress.training_bar) as update:
         model = run(
-            tables, out=out, minutes=minutes, steps=training_steps, seed=seed, device=device, threads=threads,
+            tables, out=out, minutes=minutes, training_steps=training_steps, seed=seed, device=device, threads=threads,
             precision=precision, preset=preset, encoder=encoder, name=name, validation=validation,
-            store_flows=store_flows, resume=resume, force=force, progress=update,
+            store_flows=store_flows, resume=resume, force=force, progress=update, on_plan=None if quiet else print_plan,
         )  # fmt: skip
     if as_json:
         output.print_json({"wrote": str(out), **model.metadata()})
     elif not quiet:
         print_model(out, model)
+
+
+def print_plan(plan: TrainingPlan) -> None:
+    """Print to stderr which limit will end the training, and how many flows are held out."""
+    print(plan, file=sys.stderr)
 
 
 def print_model(path: Path, model: Model) -> None:
@@ -77,11 +84,13 @@ def print_model(path: Path, model: Model) -> None:
         f"{plural(training['threads'], 'thread')}, {training['precision']}), {training['parameters']:,} parameters, "
         f"{plural(len(model.classes), 'class')}"
     )
-    if training.get("enough"):
+    if training.get("ended_by") == "epochs":
         print_line(
             "stopped early: every flow was seen 300 times, and more would only memorise them (--training-steps N "
             "trains longer)"
         )
+    for warning in training.get("warnings", ()):
+        print_line(f"warning: {warning}")
     if validation := training.get("validation"):
         print_line(_validation_line(validation))
     print_line("wrote ", bold(path), f": {file_size(path)}")

@@ -1,14 +1,17 @@
-"""The models inside the package, and finding a model by name, by path or by class."""
+"""The bundled models, and finding a model by name, by path or by class."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 from typing import Any
 
 from netgen.capture.errors import ModelError
-from netgen.model.model import Model, match_classes, read_model_metadata
+from netgen.model.class_names import did_you_mean, match_classes
+from netgen.model.file import read_model_metadata
+from netgen.model.model import Model
 
 FOLDER = Path(__file__).parent / "bundled"
 
@@ -21,9 +24,9 @@ class BundledModel:
     ----------
     name : str
     path, card : Path
-        The weights, and the text that says where they come from and what they are good for.
-    about : dict
-        The metadata of its file.
+        The weights, and the model card.
+    metadata : dict
+        Of its file.
     """
 
     name: str
@@ -33,17 +36,17 @@ class BundledModel:
 
 
 def bundled_models() -> list[BundledModel]:
-    """The models inside the package, by name."""
+    """Return the models inside the package, by name."""
     return [BundledModel(path.stem, path, path.with_suffix(".md"), read_model_metadata(path)) for path in _files()]
 
 
 def _files() -> list[Path]:
-    # a model that is being trained into the package keeps its checkpoint there
+    # a training into the package keeps its checkpoint in the same folder
     return sorted(path for path in FOLDER.glob("*.safetensors") if not path.stem.endswith(".checkpoint"))
 
 
 def find_model(name: str | os.PathLike[str]) -> Path:
-    """The file of a model: a path, or the name of a shipped one.
+    """Return the file of a model: a path, or the name of a bundled model.
 
     Raises
     ------
@@ -53,36 +56,39 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    shipped = FOLDER / f"{path}.safetensors"
-    if path.name == str(path) and shipped.is_file():
-        return shipped
+    bundled = FOLDER / f"{path}.safetensors"
+    if path.name == str(path) and bundled.is_file():
+        return bundled
     names = ", ".join(model.stem for model in _files())
     raise ModelError(
-        f"there is no model {name}: no such file, and the shipped models are {names or 'none'}",
+        f"no model {name}: there is no such file, and the bundled models are {names or 'none'}",
         "netgen models lists them; netgen train makes one",
     )
 
 
 def load(name: str | os.PathLike[str]) -> Model:
-    """A model from its path, or a shipped one by its name."""
+    """Load a model from its path, or a bundled one by its name."""
     return Model.load(find_model(name))
 
 
 def find_model_for(classes: list[str]) -> Path:
-    """The shipped model that has all of these classes.
+    """Return the bundled model that has all of these classes.
 
     Raises
     ------
     ModelError
-        If none has, naming what there is.
+        If none has; the message names the classes that there are.
     """
     models = bundled_models()
     for model in models:
         if all(match_classes(name, model.metadata["classes"]) for name in classes):
             return model.path
-    known = "; ".join(f"{model.name}: {', '.join(model.metadata['classes'])}" for model in models)
+    known = list(itertools.chain.from_iterable(model.metadata["classes"] for model in models))
+    missing = next((name for name in classes if not match_classes(name, known)), "")
+    by_model = "; ".join(f"{model.name}: {', '.join(model.metadata['classes'])}" for model in models)
     raise ModelError(
-        f"no shipped model has {'the class' if len(classes) == 1 else 'all of the classes'} {', '.join(classes)}. "
-        f"They have {known or 'none'}",
-        "Train one on captures of your own: netgen extract, netgen train; then netgen synth --model FILE",
+        f"no bundled model has {'the class' if len(classes) == 1 else 'all of the classes'} {', '.join(classes)}. "
+        f"They have {by_model or 'none'}",
+        did_you_mean(missing, known)
+        or "Train one on your captures: netgen extract, netgen train; then netgen synth --model FILE",
     )

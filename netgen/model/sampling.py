@@ -1,4 +1,4 @@
-"""Drawing scaled series from a network, in blocks in which each has its place, however many are asked for."""
+"""Sample scaled series in blocks, so that each sample is the same however many there are."""
 
 from __future__ import annotations
 
@@ -11,197 +11,192 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from netgen.capture.errors import InputError
-from netgen.diffusion.denoiser import Denoiser, image_noise
-from netgen.diffusion.sampler import draw, karras_sigmas, pack_blocks, sample_seed
+from netgen.diffusion.denoiser import Denoiser, NoiseConfig, Statistics, image_noise
+from netgen.diffusion.network import BandTransformer
+from netgen.diffusion.sampler import karras_sigmas, pack_blocks, sample_block, sample_seed
+from netgen.encoders.base import Encoder
+from netgen.encoders.decoding.traits import Traits
 
-if TYPE_CHECKING:
-    from netgen.model.model import Model
+T = TypeVar("T")
+R = TypeVar("R")
 
-# Samples drawn together, at most. Fixed for each device: a flow must not depend on how many are asked for.
-BLOCK = {"cpu": 16, "cuda": 256}
+#: Samples per block. Fixed for each device: a sample must not depend on how many there are.
+BLOCK_SIZE = {"cpu": 16, "cuda": 256}
 
-#: Blocks that wait to be drawn, for each core.
-AHEAD = 4
+#: Blocks that wait for a thread, per core.
+BLOCKS_AHEAD = 4
 
-#: Samples that are put together in blocks, at least; more wait for their classes.
-SECTION = 512
+#: Samples of a batch, at least, unless there are fewer.
+BATCH_SIZE = 512
 
-#: Flows of a class that are decoded together, about.
-_TOGETHER = 256
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Section:
-    """Flows drawn one after the other: whole groups of conditions, as totals may be shared out among them.
-
-    Parameters
-    ----------
-    labels, numbers : ndarray of int64, shape (flows,)
-        Numbers of their conditions, and their numbers in these.
-    wanted : ndarray of bool, shape (flows,)
-        Those that were asked for; others of a group are drawn with them.
-    scaled : ndarray of float64, shape (flows, channels, bins)
-    residual : ndarray of float64, shape (flows, channels)
-        Distance of the images from those of the series.
-    """
-
-    labels: np.ndarray
-    numbers: np.ndarray
-    wanted: np.ndarray
-    scaled: np.ndarray
-    residual: np.ndarray
-
-
-def sample_scaled(
-    model: Model,
-    numbers: Mapping[int, int],
-    *,
-    seed: int,
-    guidance: float,
-    steps: int,
-    device: torch.device,
-    workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Iterator[Section]:
-    """Scaled series, a section at a time, by condition and number.
-
-    Images take 2 N times the memory of the series they become: these last for a block alone.
-
-    Parameters
-    ----------
-    model : Model
-    numbers : mapping
-        Number of a condition -> flows.
-    seed, guidance, steps, device, workers, progress
-        See `Model.sample`.
-    """
-    denoiser = Denoiser(model.network.to(device), model.statistics, unlabelled=len(model.conditions))
-    encoder = model.imaging
-    sigmas = karras_sigmas(steps, model.noise.highest, model.noise.lowest)
-    bins = model.spec.length
-    shape = (model.network.config.channels, bins, encoder.columns(bins))
-    total, done = sum(numbers.values()), 0
-    sections = _sections(numbers, {label: model.decoder.group(label) for label in numbers})
-    tasks = (
-        _Task(section, block) for section in sections for block in pack_blocks(section.samples, BLOCK[device.type])
-    )
-
-    def noise(label: int, index: int) -> torch.Tensor:
-        return image_noise(shape, torch.Generator().manual_seed(sample_seed(seed, label, index)), encoder.mirror)
-
-    def told(label: int, index: int) -> torch.Tensor:  # of what was not changed
-        like = torch.from_numpy(model.traits.told(label, index, seed=seed))
-        return torch.cat([torch.zeros(model.network.config.changes), like])
-
-    def draw_block(task: _Task) -> _Drawn:
-        denoise = functools.partial(denoiser.guided, guidance=guidance)
-        known = told if model.network.config.traits else None
-        return _Drawn(task, *encoder.decode(draw(denoise, noise, task.members, sigmas, device=device, told=known)))
-
-    with _one_thread_each(workers if device.type == "cpu" else 1) as pool:
-        in_order = _in_order(pool, draw_block, tasks)
-        for section, made in itertools.groupby(in_order, key=lambda drawn: drawn.task.section):
-            parts = []
-            for drawn in made:
-                parts.append(drawn)
-                done += int(section.wanted[drawn.task.taken].sum())
-                if progress:
-                    progress(done, total)
-            order = np.argsort([each for part in parts for each in part.task.taken])
-            labels, indices = np.array(section.samples).T
-            scaled, residual = (
-                np.concatenate([getattr(part, name) for part in parts])[order] for name in ("scaled", "residual")
-            )
-            yield Section(labels, indices, section.wanted, scaled, residual)
+#: Samples of a stratum that are decoded together, about.
+CHUNK_SIZE = 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Samples:
-    """Samples (label, index) of whole groups, and which of them are wanted, bool (samples,)."""
+class BatchRequest:
+    """Samples to make together: complete groups of strata, as totals may be assigned within a group.
+
+    Parameters
+    ----------
+    samples : list of (int, int)
+        (stratum, index in the stratum).
+    wanted : ndarray of bool, shape (samples,)
+        False: only there to complete a group.
+    """
 
     samples: list[tuple[int, int]]
     wanted: np.ndarray
 
 
-class _Task(NamedTuple):
-    """A block to draw: of which section, and which of its samples lies at each place."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class SampleBatch:
+    """Samples of a `BatchRequest`.
 
-    section: _Samples
-    places: list[int | None]
+    Parameters
+    ----------
+    strata, indices : ndarray of int64, shape (samples,)
+    wanted : ndarray of bool, shape (samples,)
+    scaled : ndarray of float64, shape (samples, channels, bins)
+    residual : ndarray of float64, shape (samples, channels)
+        Distance of each image from the image of its series.
+    """
 
-    @property
-    def members(self) -> list[tuple[int, int] | None]:
-        return [None if each is None else self.section.samples[each] for each in self.places]
-
-    @property
-    def taken(self) -> list[int]:
-        return [each for each in self.places if each is not None]
-
-
-class _Drawn(NamedTuple):
-    """Scaled series of a block, and the distances of their images; see `Section`."""
-
-    task: _Task
+    strata: np.ndarray
+    indices: np.ndarray
+    wanted: np.ndarray
     scaled: np.ndarray
     residual: np.ndarray
 
 
-def _sections(numbers: Mapping[int, int], groups: Mapping[int, int]) -> Iterator[_Samples]:
-    """Samples put together as far as memory goes, condition by condition."""
+class _Block(NamedTuple):
+    """Rows of a request that are sampled together, and their scaled series and residuals."""
+
+    request: BatchRequest
+    rows: list[int]
+    scaled: np.ndarray
+    residual: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """The fields of a model that sampling needs (see `netgen.model.model.Model`)."""
+
+    network: BandTransformer
+    statistics: Statistics
+    noise: NoiseConfig
+    encoder: Encoder
+    flow_features: Traits
+
+    def sample(
+        self,
+        requests: Iterable[BatchRequest],
+        *,
+        seed: int,
+        guidance: float,
+        sampling_steps: int,
+        device: torch.device,
+        threads: int | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Iterator[SampleBatch]:
+        """Sample scaled series, one batch at a time, in the order of `requests`.
+
+        Images take 2 N times the memory of series of N bins, so they exist for a block only.
+
+        Parameters
+        ----------
+        progress : callable
+            Called with the number of wanted samples done.
+        """
+        config = self.network.config
+        denoiser = Denoiser(self.network.to(device), self.statistics, no_stratum=config.strata)
+        denoise = functools.partial(denoiser.guided, guidance=guidance)
+        sigmas = karras_sigmas(sampling_steps, self.noise.sigma_max, self.noise.sigma_min)
+        shape = (config.channels, config.bins, self.encoder.columns(config.bins))
+
+        def noise(stratum: int, index: int) -> torch.Tensor:
+            generator = torch.Generator().manual_seed(sample_seed(seed, stratum, index))
+            return image_noise(shape, generator, self.encoder.symmetry)
+
+        def cond(stratum: int, index: int) -> torch.Tensor:  # no augmentation
+            features = torch.from_numpy(self.flow_features.told(stratum, index, seed=seed))
+            return torch.cat([torch.zeros(config.n_augmentations), features])
+
+        def sample(block: tuple[BatchRequest, list[int | None]]) -> _Block:
+            request, slots = block
+            members = [None if row is None else request.samples[row] for row in slots]
+            images = sample_block(
+                denoise, noise, members, sigmas, device=device, cond=cond if config.n_features else None
+            )
+            return _Block(request, [row for row in slots if row is not None], *self.encoder.decode(images))
+
+        blocks = (
+            (request, slots) for request in requests for slots in pack_blocks(request.samples, BLOCK_SIZE[device.type])
+        )
+        with _single_threaded_pool(threads if device.type == "cpu" else 1) as pool:
+            results = _map_ahead(pool, sample, blocks)
+            for request, done in itertools.groupby(results, key=lambda block: block.request):
+                n = len(request.samples)
+                scaled, residual = np.empty((n, config.channels, config.bins)), np.empty((n, config.channels))
+                for block in done:
+                    scaled[block.rows], residual[block.rows] = block.scaled, block.residual
+                    progress(int(request.wanted[block.rows].sum()))
+                strata, indices = np.array(request.samples).T
+                yield SampleBatch(strata, indices, request.wanted, scaled, residual)
+
+
+def batch_requests(counts: Mapping[int, int], group: Callable[[int], int]) -> Iterator[BatchRequest]:
+    """Collect the samples of `counts` (stratum -> flows) in batches, each of complete groups of `group(stratum)`."""
     samples: list[tuple[int, int]] = []
     wanted: list[bool] = []
-    for label, number in numbers.items():
-        group = groups[label]
-        many = max(_TOGETHER // group, 1) * group
-        for begin in range(0, number, many):
-            end = begin + min(many, -(-(number - begin) // group) * group)
-            samples += [(label, index) for index in range(begin, end)]
-            wanted += [index < number for index in range(begin, end)]
-            if len(samples) >= SECTION:
-                yield _Samples(samples, np.array(wanted))
+    for stratum, count in counts.items():
+        size = group(stratum)
+        chunk = max(CHUNK_SIZE // size, 1) * size
+        for begin in range(0, count, chunk):
+            end = begin + min(chunk, -(-(count - begin) // size) * size)
+            samples += [(stratum, index) for index in range(begin, end)]
+            wanted += [index < count for index in range(begin, end)]
+            if len(samples) >= BATCH_SIZE:
+                yield BatchRequest(samples, np.array(wanted))
                 samples, wanted = [], []
     if samples:
-        yield _Samples(samples, np.array(wanted))
+        yield BatchRequest(samples, np.array(wanted))
 
 
-def concat_batches(sections: Iterable[Section]) -> tuple[np.ndarray, np.ndarray]:
-    """Scaled series that were asked for, (flows, channels, bins), and their conditions' numbers, (flows,)."""
-    parts = list(sections)
-    scaled = np.concatenate([each.scaled[each.wanted] for each in parts])
-    return scaled, np.concatenate([each.labels[each.wanted] for each in parts])
+def concat_batches(batches: Iterable[SampleBatch]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scaled series of all wanted samples, (samples, channels, bins), and their strata, (samples,)."""
+    kept = [(batch.scaled[batch.wanted], batch.strata[batch.wanted]) for batch in batches]
+    return np.concatenate([scaled for scaled, _ in kept]), np.concatenate([strata for _, strata in kept])
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, draw_block: Callable[[_Task], _Drawn], tasks: Iterable[_Task]
-) -> Iterator[_Drawn]:
-    """As `map` of the pool, a few tasks ahead: Ctrl-C while thousands are handed in breaks the pool's locks."""
-    waiting: collections.deque[Future[_Drawn]] = collections.deque()
-    for task in tasks:
-        waiting.append(pool.submit(draw_block, task))
-        if len(waiting) > AHEAD * cores():
+def _map_ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Like `Executor.map`, with few items waiting: Ctrl-C while thousands are queued breaks the pool's locks."""
+    waiting: collections.deque[Future[R]] = collections.deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > BLOCKS_AHEAD * cores():
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
 
 @contextlib.contextmanager
-def _one_thread_each(workers: int | None) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose workers each compute with one thread.
+def _single_threaded_pool(threads: int | None) -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool of threads in which torch computes with one thread each.
 
-    Blocks are independent, so this is as fast as many threads a block where the cores are idle, far
-    faster where they are busy (threads that wait for each other spin), and sums in the same order
-    however many workers there are.
+    Blocks are independent, so this is as fast as many threads per block on idle cores, far
+    faster on busy ones (threads that wait for each other spin), and sums in the same order
+    for any number of threads.
     """
-    number = workers or cores()
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(threads or cores(), initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield pool
     finally:
@@ -210,26 +205,28 @@ def _one_thread_each(workers: int | None) -> Iterator[ThreadPoolExecutor]:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def choose_device(device: str) -> torch.device:
-    """The device of a name; ``auto`` is the accelerator where there is one."""
+    """Return the device of a name; ``auto`` is CUDA if available."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device not in BLOCK:
-        raise InputError(f"device {device!r} is not known", "Take auto, cpu or cuda")
+    if device not in BLOCK_SIZE:
+        raise InputError(f"--device must be auto, cpu or cuda, got {device!r}", "Leave it out for auto")
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("there is no CUDA device here that torch can use", "Take --device cpu")
+        raise InputError("--device cuda: torch finds no CUDA device", "Use --device cpu")
     return torch.device(device)
 
 
-def check_sampling(guidance: float, steps: int | None) -> None:
-    """Refuse what cannot be drawn with."""
+def check_sampling(guidance: float, sampling_steps: int | None) -> None:
+    """Raise an InputError for impossible settings."""
     if not math.isfinite(guidance) or guidance < 0:
-        raise InputError(f"guidance {guidance} cannot be drawn with", "Take 1, or somewhat more: --guidance 1.5")
-    if steps is not None and steps < 2:
-        raise InputError(f"{steps} steps are too few to sample with", "Take at least 2; 10 is the default")
+        raise InputError(f"--guidance must be 0 or greater, got {guidance}", "Use 1, or a little more: --guidance 1.5")
+    if sampling_steps is not None and sampling_steps < 2:
+        raise InputError(
+            f"--sampling-steps must be at least 2, got {sampling_steps}", "Leave it out for the model's own, 10"
+        )

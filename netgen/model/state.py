@@ -1,10 +1,10 @@
-"""What a model has learnt beside its weights, and where it stands in the model's file."""
+"""What calibration learns beside the weights, as tensors of the model file."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,66 +15,69 @@ from netgen.encoders.decoding.repeats import Repeats
 from netgen.encoders.decoding.shares import Shares
 from netgen.encoders.decoding.traits import Traits
 
-Part = TypeVar("Part", Marginals | Shares, Repeats, Recurring, Traits)
+Field = TypeVar("Field", Marginals | Shares, Repeats, Recurring, Traits)
 
-#: What puts totals right, by what the names of its tensors begin with.
+#: Prefix of tensor names -> type.
 TOTALS: dict[str, type[Marginals] | type[Shares]] = {"marginals": Marginals, "shares": Shares}
 
 
 class CalibrationState(NamedTuple):
-    """What is measured of real flows; models of earlier versions have nothing but totals."""
+    """Decoder settings measured on real flows."""
 
     totals: Marginals | Shares
     repeats: Repeats
     recurring: Recurring
-    traits: Traits
+    flow_features: Traits
 
     def tensors(self) -> dict[str, Tensor]:
-        """By the names that they have in a file; what is empty is left out."""
-        kind = next(name for name, each in TOTALS.items() if isinstance(self.totals, each))
-        parts: dict[str, Any] = {kind: self.totals}
+        """Return tensors by their names in a file; empty fields are left out."""
+        prefix = next(name for name, totals in TOTALS.items() if isinstance(self.totals, totals))
+        fields: dict[str, Marginals | Shares | Repeats | Recurring | Traits] = {prefix: self.totals}
         if len(self.repeats.drawn):
-            parts["repeats"] = self.repeats
+            fields["repeats"] = self.repeats
         if len(self.recurring.label):
-            parts["recurring"] = self.recurring
-        if len(self.traits.real):
-            parts["traits"] = self.traits
-        arrays = {f"{name}.{field}": each for name, part in parts.items() for field, each in vars(part).items()}
-        return {name: torch.from_numpy(each) for name, each in arrays.items()}
+            fields["recurring"] = self.recurring
+        if len(self.flow_features.real):
+            fields["flow_features"] = self.flow_features
+        return {
+            f"{prefix}.{name}": torch.from_numpy(array)
+            for prefix, field in fields.items()
+            for name, array in vars(field).items()
+        }
 
 
-def pop_state(tensors: dict[str, Tensor], conditions: int, bins: int) -> CalibrationState:
-    """What stands in the tensors of a file of a model of so many conditions and bins; it is taken out of them.
+def pop_state(tensors: dict[str, Tensor], strata: int, bins: int) -> CalibrationState:
+    """Remove the calibration tensors of a model file from `tensors`, and validate them.
 
     Raises
     ------
     ValueError
-        If something is not there as this netgen writes it, or does not fit.
+        If one is missing, unknown or of the wrong shape.
     """
-    totals = _part(tensors, TOTALS, "what its flows add up to")
+    totals = _pop(tensors, TOTALS)
     if totals is None:
-        raise ValueError("it does not say what its flows add up to")
-    repeats = _part(tensors, {"repeats": Repeats}, "what its bins hold again and again")
-    recurring = _part(tensors, {"recurring": Recurring}, "which of its flows recur")
-    traits = _part(tensors, {"traits": Traits}, "what its flows are like")
+        raise ValueError(f"tensors of {' or '.join(TOTALS)} are missing")
+    repeats = _pop(tensors, {"repeats": Repeats})
+    recurring = _pop(tensors, {"recurring": Recurring})
+    features = _pop(tensors, {"flow_features": Traits})
     if repeats is not None:
-        repeats.check(conditions, bins)
+        repeats.check(strata, bins)
     if recurring is not None:
-        recurring.check(conditions, bins)
-    if traits is not None:
-        traits.check(conditions)
+        recurring.check(strata, bins)
+    if features is not None:
+        features.check(strata)
     return CalibrationState(
-        totals, repeats or Repeats.none(), recurring or Recurring.nothing(), traits or Traits.none()
+        totals, repeats or Repeats.none(), recurring or Recurring.nothing(), features or Traits.none()
     )
 
 
-def _part(tensors: dict[str, Tensor], kinds: Mapping[str, type[Part]], said: str) -> Part | None:
-    """What stands in tensors under one of these names; they are taken out. None: there is none."""
-    for kind, made in kinds.items():
-        there = sorted(name for name in tensors if name.startswith(f"{kind}."))
-        names = [f"{kind}.{field.name}" for field in dataclasses.fields(made)]
-        if there == sorted(names):
-            return made(*(tensors.pop(name).numpy() for name in names))
-        if there:
-            raise ValueError(f"it does not say, as this netgen does, {said}")
+def _pop(tensors: dict[str, Tensor], types: Mapping[str, type[Field]]) -> Field | None:
+    """Remove the tensors under one of these prefixes and build their type; None if there are none."""
+    for prefix, field_type in types.items():
+        present = {name for name in tensors if name.startswith(f"{prefix}.")}
+        names = [f"{prefix}.{field.name}" for field in dataclasses.fields(field_type)]
+        if present == set(names):
+            return field_type(*(tensors.pop(name).numpy() for name in names))
+        if present:
+            raise ValueError(f"its tensors of {prefix} are {', '.join(sorted(present))}, not {', '.join(names)}")
     return None

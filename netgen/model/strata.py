@@ -1,7 +1,7 @@
-"""What a network is told of a flow: its class, and, where it is known and there are enough such flows, its protocol.
+"""Strata: classes, split by IP protocol where a protocol has at least 8 flows.
 
-A class's questions to name servers and its TCP connections have little in common. Told apart, each is drawn as what it
-is; else a flow's protocol could only be guessed, and a question would be written as a connection with a handshake.
+DNS queries and TCP connections of one class have little in common. As strata of their own they are sampled as
+what they are; otherwise the protocol could only be guessed, and a query would be written as a connection.
 """
 
 from __future__ import annotations
@@ -14,35 +14,30 @@ from typing import Any
 import numpy as np
 
 from netgen.capture.errors import InputError
-from netgen.capture.headers import PROTOCOL_TCP, PROTOCOL_UDP
-from netgen.capture.series.profile import KEY
 from netgen.capture.table.flow_table import FlowTable
-from netgen.diffusion.sampler import GOLDEN, sample_seed
+from netgen.diffusion.sampler import INV_PHI, sample_seed
 
-#: Format of models that tell classes alone apart.
-BEFORE = 3
-
-#: A protocol of fewer flows of a class has no condition of its own.
-FEWEST = 8
+#: Flows of a protocol and class below which they have no stratum of their own.
+MIN_STRATUM_FLOWS = 8
 
 #: Stands for no protocol.
 UNKNOWN = -1
 
-_CONDITION, _PROTOCOL = 3, 17  # streams of random numbers
+_STRATUM_STREAM, _PROTOCOL_STREAM = 3, 17  # streams of random numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class Stratum:
-    """Some flows of a class.
+    """A class, or its flows of some protocols.
 
     Parameters
     ----------
     label : str
         The class.
     flows : int
-        Real flows that were learnt from.
+        Number of training flows.
     protocols : dict of int to int
-        IP protocol -> how many of them have it; of the others none is known.
+        IP protocol -> number of flows; the protocol of the remaining flows is unknown.
     """
 
     label: str
@@ -50,119 +45,110 @@ class Stratum:
     protocols: dict[int, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not all(isinstance(count, int) for count in (self.flows, *self.protocols.values())):
+            raise ValueError(f"flows of a stratum must be integers, got {self.flows}, {self.protocols}")
         known = self.protocols.items()
-        if not all(isinstance(number, int) for number in (self.flows, *self.protocols.values())):
-            raise ValueError(f"a condition of no whole flows: {self.flows}, {self.protocols}")
-        if self.flows < 1 or not all(0 <= name < 256 and number > 0 for name, number in known):
-            raise ValueError(f"a condition of {self.flows} flows of protocols {self.protocols}")
+        if self.flows < 1 or not all(0 <= protocol < 256 and count > 0 for protocol, count in known):
+            raise ValueError(f"a stratum of {self.flows} flows of protocols {self.protocols}")
         if sum(self.protocols.values()) > self.flows:
-            raise ValueError(f"more protocols than the {self.flows} flows of a condition")
+            raise ValueError(f"a stratum of {self.flows} flows has more of them by protocol: {self.protocols}")
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
-        known = {str(name): number for name, number in self.protocols.items()}
-        return {"class": self.label, "flows": self.flows, "protocols": known}
+        """Convert to JSON types."""
+        protocols = {str(protocol): count for protocol, count in self.protocols.items()}
+        return {"class": self.label, "flows": self.flows, "protocols": protocols}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Stratum:
-        """The condition that `to_json` wrote."""
-        known = {int(name): number for name, number in dict(data["protocols"]).items()}
-        return cls(str(data["class"]), data["flows"], known)
+        """Read what `to_json` wrote."""
+        protocols = {int(protocol): count for protocol, count in dict(data["protocols"]).items()}
+        return cls(str(data["class"]), data["flows"], protocols)
 
     def protocol(self, seed: int) -> int | None:
-        """IP protocol of a drawn flow, as often each as among real ones; None where nobody knows."""
+        """Sample the IP protocol of a flow, at the frequencies of training flows; None: unknown."""
         if len(self.protocols) == 1 and self.flows in self.protocols.values():
             return next(iter(self.protocols))
-        names = sorted(self.protocols, reverse=True)
-        reached = np.cumsum([self.protocols[name] for name in names]) / self.flows
-        place = int(np.searchsorted(reached, np.random.default_rng([seed, _PROTOCOL]).random(), side="right"))
-        return names[place] if place < len(names) else None
+        protocols = sorted(self.protocols, reverse=True)
+        cumulative = np.cumsum([self.protocols[protocol] for protocol in protocols]) / self.flows
+        u = np.random.default_rng([seed, _PROTOCOL_STREAM]).random()
+        index = int(np.searchsorted(cumulative, u, side="right"))
+        return protocols[index] if index < len(protocols) else None
 
-    def known(self, protocol: int) -> bool:
-        """Whether flows of a protocol are among its own; UNKNOWN: such as have none."""
+    def covers(self, protocol: int) -> bool:
+        """Return whether it has flows of a protocol, or UNKNOWN ones."""
         return protocol in self.protocols if protocol != UNKNOWN else sum(self.protocols.values()) < self.flows
 
 
 def fit_strata(table: FlowTable) -> tuple[Stratum, ...]:
-    """The conditions of labelled flows, by class.
+    """Return the strata of labelled flows, by class.
 
-    Protocols of few flows of a class go with each other, or with its most frequent one if they are few together, too.
+    Rare protocols of a class share a stratum, or join its most frequent protocol if they are few even together.
     """
     labels, protocols = table.labels.astype(str), _protocols(table)
-    found = []
+    strata = []
     for label in table.classes:
-        names, count = np.unique(protocols[labels == label], return_counts=True)
-        enough = count >= FEWEST
-        # with each other: a number of its own, that of no protocol
-        part = np.where(enough, np.arange(len(names)), len(names))
-        if enough.any() and count[~enough].sum() < FEWEST:
-            part[~enough] = count.argmax()
-        for each in np.unique(part).tolist():
-            mine = part == each
-            known = zip(names[mine].tolist(), count[mine].tolist(), strict=True)
-            found.append(Stratum(label, int(count[mine].sum()), {name: n for name, n in known if name != UNKNOWN}))
-    return tuple(found)
+        names, counts = np.unique(protocols[labels == label], return_counts=True)
+        frequent = counts >= MIN_STRATUM_FLOWS
+        group = np.where(frequent, np.arange(len(names)), len(names))
+        if frequent.any() and counts[~frequent].sum() < MIN_STRATUM_FLOWS:
+            group[~frequent] = counts.argmax()
+        for index in np.unique(group).tolist():
+            members = group == index
+            by_protocol = dict(zip(names[members].tolist(), counts[members].tolist(), strict=True))
+            by_protocol.pop(UNKNOWN, None)
+            strata.append(Stratum(label, int(counts[members].sum()), by_protocol))
+    return tuple(strata)
 
 
-def assign_strata(table: FlowTable, conditions: Sequence[Stratum]) -> np.ndarray:
-    """The number of each labelled flow's condition, int64 (flows,); that of most flows, where its protocol is new.
+def assign_strata(table: FlowTable, strata: Sequence[Stratum]) -> np.ndarray:
+    """Return the stratum of each labelled flow, int64 (flows,); the largest of its class if its protocol is new.
 
     Raises
     ------
     InputError
-        If a class has no condition.
+        If a class has no stratum.
     """
     of_class: dict[str, list[int]] = {}
-    for number, each in enumerate(conditions):
-        of_class.setdefault(each.label, []).append(number)
-    if lacking := sorted(set(table.classes) - set(of_class)):
-        raise InputError(f"the model has no class {', '.join(lacking)}")
+    for index in sorted(range(len(strata)), key=lambda index: -strata[index].flows):
+        of_class.setdefault(strata[index].label, []).append(index)
+    if missing := sorted(set(table.classes) - set(of_class)):
+        raise InputError(f"the model has no class {', '.join(missing)}", f"It has {', '.join(sorted(of_class))}")
 
     @functools.cache
-    def number_of(label: str, protocol: int) -> int:
-        mine = sorted(of_class[label], key=lambda each: -conditions[each].flows)
-        return next((each for each in mine if conditions[each].known(protocol)), mine[0])
+    def assign(label: str, protocol: int) -> int:
+        candidates = of_class[label]
+        return next((index for index in candidates if strata[index].covers(protocol)), candidates[0])
 
     rows = zip(table.labels.tolist(), _protocols(table).tolist(), strict=True)
-    return np.array([number_of(*row) for row in rows], np.int64)
+    return np.array([assign(*row) for row in rows], np.int64)
 
 
-def sample_strata(conditions: Sequence[Stratum], label: str, flows: int, *, seed: int) -> np.ndarray:
-    """Numbers of the conditions of a class's first so many drawn flows, int64 (flows,): each as often as it was learnt.
+def sample_strata(strata: Sequence[Stratum], label: str, flows: int, *, seed: int) -> np.ndarray:
+    """Return the strata of the first `flows` samples of a class, int64 (flows,), in proportion to training flows.
 
-    Flow i's does not depend on how many there are; rare ones come evenly, not by chance side by side.
+    That of flow i does not depend on `flows`; the sequence is evenly spread, not random.
     """
-    mine = np.array([number for number, each in enumerate(conditions) if each.label == label])
-    reached = np.cumsum([conditions[number].flows for number in mine])
-    begin = np.random.default_rng([sample_seed(seed, int(mine[0]), 0), _CONDITION]).random()
-    place = (begin + np.arange(flows) * GOLDEN) % 1  # shares are met by the first few flows already
-    found: np.ndarray = mine[np.searchsorted(reached, place * reached[-1], side="right").clip(max=len(mine) - 1)]
-    return found
+    candidates = np.array([index for index, stratum in enumerate(strata) if stratum.label == label])
+    cumulative = np.cumsum([strata[index].flows for index in candidates])
+    start = np.random.default_rng([sample_seed(seed, int(candidates[0]), 0), _STRATUM_STREAM]).random()
+    u = (start + np.arange(flows) * INV_PHI) % 1  # low-discrepancy: proportions hold from the first few flows on
+    return candidates[np.searchsorted(cumulative, u * cumulative[-1], side="right").clip(max=len(candidates) - 1)]
 
 
-def conditions_in(metadata: Mapping[str, Any]) -> tuple[Stratum, ...]:
-    """The conditions in a model's metadata; of one that tells classes alone apart, by their profiles.
+def load_strata(metadata: Mapping[str, Any]) -> tuple[Stratum, ...]:
+    """Read the strata in a model's metadata.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If there are none.
+        If they are missing or damaged.
     """
-    if metadata["format"] != BEFORE:
-        found = tuple(Stratum.from_json(each) for each in metadata["conditions"])
-        if list(dict.fromkeys(each.label for each in found)) != metadata["classes"]:
-            raise ValueError("its conditions are not those of its classes")
-        return found
-    made = []
-    for name in metadata["classes"]:
-        profile = metadata.get(KEY, {}).get(name, {})
-        known = {number: int(profile.get(key, 0)) for key, number in (("tcp", PROTOCOL_TCP), ("udp", PROTOCOL_UDP))}
-        known = {number: flows for number, flows in known.items() if flows}
-        made.append(Stratum(name, sum(known.values()) or metadata["training"]["flows"][name], known))
-    return tuple(made)
+    strata = tuple(Stratum.from_json(stratum) for stratum in metadata["strata"])
+    if list(dict.fromkeys(stratum.label for stratum in strata)) != metadata["classes"]:
+        raise ValueError("its strata do not belong to its classes")
+    return strata
 
 
 def _protocols(table: FlowTable) -> np.ndarray:
-    """IP protocols, int64 (flows,); UNKNOWN where there is none."""
-    found: np.ndarray = table.table["protocol"].cast("int64").fill_null(UNKNOWN).to_numpy()
-    return found
+    """Return IP protocols, int64 (flows,), or UNKNOWN."""
+    return table.table["protocol"].cast("int64").fill_null(UNKNOWN).to_numpy()

@@ -1,1 +1,1 @@
-"""Train a model: prepare the flows, fit the network, finish the model."""
+"""Train models: budget, checkpoints, validation, calibration."""

@@ -16,7 +16,7 @@ from netgen.encoders.decoding.shares import Shares
 from netgen.evaluation.realism import FOLDS, real_or_fake_auc
 from netgen.evaluation.usefulness import forest, macro_f1
 from netgen.model.model import Model
-from netgen.model.sampling import choose_device, concat_batches, sample_scaled
+from netgen.model.sampling import concat_batches
 
 #: Flows drawn of a class, and in all; fewer than LEAST of a class would not show its distribution.
 MOST, IN_ALL, LEAST = 256, 2048, 24
@@ -41,7 +41,7 @@ def calibrate(
     *,
     store_flows: bool = True,
     device: str = "auto",
-    workers: int | None = None,
+    threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Model:
     """The model with totals learnt from flows that it draws, and real ones.
@@ -60,18 +60,18 @@ def calibrate(
         Numbers of their conditions.
     holds_flows : bool
         Whether the model may hold numbers of flows as they are, rather than distributions alone.
-    device, workers, progress
+    device, threads, progress
         See `Model.sample`.
     """
-    scaled, drawn_labels = drawn_once(model, series, labels, device=device, workers=workers, progress=progress)
+    scaled, drawn_labels = drawn_once(model, series, labels, device=device, threads=threads, progress=progress)
     tried = candidates(model, scaled, drawn_labels, series, labels)
     if not store_flows:
-        tried = [each for each in tried if not each.store_flows()]
+        tried = [each for each in tried if not each.stores_flows()]
     beside = [_beside(each, scaled, drawn_labels, series, labels) for each in tried]
     learnt = [each.learnt() for each in beside]
     best = [place for place, score in enumerate(learnt) if score >= max(learnt) - CHANCE]
     if len(best) > 1:  # trees take longer than anything else here: of one alone nobody needs to know
-        told = {place: beside[place].told() for place in best}
+        told = {place: beside[place].c2st_auc() for place in best}
         best = [place for place in best if told[place] <= min(told.values()) + CHANCE]
     return tried[max(best, key=lambda place: learnt[place])]
 
@@ -82,30 +82,30 @@ def drawn_once(
     labels: np.ndarray,
     *,
     device: str,
-    workers: int | None,
+    threads: int | None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scaled series that a model draws, (flows, channels, bins), and their conditions' numbers, to be measured.
 
     Of conditions of more real flows more, as more is known of these; and so many that enough of them do not recur.
     """
-    much = np.sqrt(np.bincount(labels, minlength=len(model.conditions)))
+    much = np.sqrt(np.bincount(labels, minlength=len(model.strata)))
     least = LEAST / np.maximum(1 - Recurring.share(series, labels, model.decoder.limits), RARE)
     numbers = np.clip(IN_ALL * much / much.sum(), least, MOST).astype(int)
-    blocks = sample_scaled(
-        model, dict(enumerate(numbers.tolist())), seed=SEED, guidance=1.0,
-        steps=model.noise.steps, device=choose_device(device), workers=workers, progress=progress,
+    batches = model.sample_scaled(
+        dict(enumerate(numbers.tolist())), seed=SEED, guidance=1.0,
+        sampling_steps=model.noise.sampling_steps, device=device, threads=threads, progress=progress,
     )  # fmt: skip
-    return concat_batches(blocks)
+    return concat_batches(batches)
 
 
 def candidates(
     model: Model, scaled: np.ndarray, drawn_labels: np.ndarray, series: np.ndarray, labels: np.ndarray
 ) -> list[Model]:
     """Models that put flows right in different ways: what recurs as it is, or not; totals of either form, or none."""
-    decoder, none = model.decoder, Marginals.none(len(model.conditions))
+    decoder, none = model.decoder, Marginals.none(len(model.strata))
     assert isinstance(decoder, Decoder)  # series of packets have no bins to be put right
-    numbers = decoder.numbers(drawn_labels)
+    numbers = decoder.indices(drawn_labels)
     recurring = Recurring.learn(scaled, drawn_labels, series, labels, decoder.scale, decoder.limits)
     found = []
     for whole in (recurring, Recurring.nothing()):
@@ -117,7 +117,7 @@ def candidates(
         if whole is recurring:
             repeats = Repeats.learn(*ours, *theirs, decoder.scale, decoder.limits)
         plain = dataclasses.replace(model, recurring=whole, repeats=repeats, totals=none)
-        drawn = dataclasses.replace(decoder, repeats=repeats).drawn(*ours, numbers[mine], seed=SEED)
+        drawn = dataclasses.replace(decoder, repeats=repeats).rounded(*ours, numbers[mine], seed=SEED)
         totals = (each.learn(drawn, ours[1], *theirs, decoder.limits) for each in (Marginals, Shares))
         found += [*(dataclasses.replace(plain, totals=each) for each in totals), plain]
     return found
@@ -145,7 +145,7 @@ class _Beside:
             return 1.0
         return macro_f1(self.truth, forest(self.drawn, self.taught, self.real, seed=0, trees=TREES))
 
-    def told(self) -> float:
+    def c2st_auc(self) -> float:
         """Real-or-fake AUC."""
         return real_or_fake_auc(self.real, self.drawn, trees=TREES).value if len(self.real) >= 2 * FOLDS else 1.0
 
@@ -157,7 +157,7 @@ def _beside(
     generator = np.random.default_rng(SEED)
     decoded = model.decoder.decode(scaled, drawn_labels, seed=SEED)
     ours, theirs = [], []
-    there = np.minimum(*(np.bincount(each, minlength=len(model.conditions)) for each in (drawn_labels, labels)))
+    there = np.minimum(*(np.bincount(each, minlength=len(model.strata)) for each in (drawn_labels, labels)))
     share = min(1.0, JUDGED / there.sum())
     for label in np.flatnonzero(there):
         mine, real = (np.flatnonzero(each == label) for each in (drawn_labels, labels))
@@ -166,5 +166,5 @@ def _beside(
         theirs.append(generator.permutation(real)[:number])
     drawn, rows = np.concatenate(ours), np.concatenate(theirs)
     new, _ = feasible(decoded[drawn], drawn_labels[drawn], model.limits)
-    classes = np.array([model.classes.index(each.label) for each in model.conditions])
+    classes = np.array([model.classes.index(each.label) for each in model.strata])
     return _Beside(new, series[rows], classes[drawn_labels[drawn]], classes[labels[rows]])

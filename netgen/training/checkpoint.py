@@ -1,4 +1,4 @@
-"""What a training keeps on disk: the model to be, a checkpoint to go on from, and a log of how it went."""
+"""The files of a training: the model, a checkpoint to resume from, and a log of metrics."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from netgen.capture.errors import ModelError, OutputError
 from netgen.capture.files import check_output, whole_file
 from netgen.diffusion import model_file
 from netgen.diffusion.train import Progress, TrainState
-from netgen.model.model import FORMAT
+from netgen.model.file import FORMAT
 from netgen.training.validation import Check, Validator
 
 
 class TrainingFiles:
-    """The files of a training: the model to be, its checkpoint, its metrics.
+    """The files of a training.
 
     Parameters
     ----------
     path : Path
         Of the model.
     resume, force : bool
-        Whether the training goes on from a checkpoint, and whether what is there may be replaced.
+        Whether training continues from a checkpoint, and whether existing files may be replaced.
 
     Raises
     ------
     ModelError, OutputError
-        If there is nothing to resume from, or something that must not be lost.
+        If there is no checkpoint to resume from, or a file that must not be lost.
     """
 
     def __init__(self, path: Path, *, resume: bool, force: bool) -> None:
@@ -39,28 +39,28 @@ class TrainingFiles:
         self.checkpoint_path = path.with_name(f"{stem}.checkpoint.safetensors")
         self.metrics_path = path.with_name(f"{stem}.metrics.jsonl")
         check_output(path, force=force)
-        self.waiting = self.checkpoint_path.is_file()
-        if resume and not self.waiting:
-            raise ModelError(f"there is no {self.checkpoint_path} to resume from", "Leave --resume out to begin anew")
-        if self.waiting and not resume and not force:
+        exists = self.checkpoint_path.is_file()
+        if resume and not exists:
+            raise ModelError(f"there is no {self.checkpoint_path} to resume from", "Leave out --resume to begin anew")
+        if exists and not resume and not force:
             raise ModelError(
                 f"{self.checkpoint_path} holds an unfinished training",
-                "Go on with --resume, or begin anew with --force",
+                "Continue with --resume, or begin anew with --force",
             )
 
-    def need_room(self, parameters: int) -> None:
-        """Refuse a disk that cannot hold the model and two checkpoints, before hours go into them."""
+    def require_space(self, parameters: int) -> None:
+        """Raise an OutputError if the disk cannot hold the model and two checkpoints, before hours of training."""
         needed = parameters * 4 * (1 + 2 * 4)  # float32; a checkpoint has weights, average and two moments
         free = shutil.disk_usage(self.path.parent).free
         if free < needed:
             raise OutputError(
-                f"{self.path} cannot be written: {free / 1e6:.0f} MB are free there, and the training needs "
-                f"{needed / 1e6:.0f} MB for the model and its checkpoints",
-                "Free some room, or name another place: -o FOLDER/NAME.safetensors",
+                f"{self.path} cannot be written: the training needs {needed / 1e6:.0f} MB for the model and its "
+                f"checkpoints, and {free / 1e6:.0f} MB are free",
+                "Free some space, or choose another folder: -o FOLDER/NAME.safetensors",
             )
 
     def checkpoint(self, state: TrainState, fingerprint: str, validator: Validator | None) -> None:
-        """Write all that it takes to go on from here."""
+        """Write everything needed to resume."""
         metadata = {
             **({} if validator is None else validator.to_json()),
             "format": FORMAT,
@@ -69,44 +69,49 @@ class TrainingFiles:
             "step": state.step,
             "seconds": state.seconds,
         }
+        best = {} if validator is None else validator.tensors()
         with whole_file(self.checkpoint_path) as temporary:
-            best = {} if validator is None else validator.tensors()
             model_file.save(temporary, {**model_file.state_tensors(state), **best}, metadata)
 
-    def restore_checks(self, validator: Validator) -> None:
-        """Give the validator the checks that were made before the checkpoint."""
-        validator.restore(model_file.load_metadata(self.checkpoint_path), model_file.load_tensors(self.checkpoint_path))
+    def restore(self, state: TrainState, fingerprint: str, validator: Validator | None) -> None:
+        """Load the checkpoint into the state and the validator.
 
-    def note_check(self, check: Check) -> None:
-        """A line of the log for a check."""
-        with self.metrics_path.open("a") as stream:
-            stream.write(json.dumps({"check": True, **check.to_json()}) + "\n")
-
-    def restore(self, state: TrainState, fingerprint: str) -> None:
-        """Bring the state to where the checkpoint has it; a ModelError if that is of another training."""
+        Raises
+        ------
+        ModelError
+            If it is damaged, or belongs to another training.
+        """
         try:
             metadata = model_file.load_metadata(self.checkpoint_path)
             if not metadata.get("checkpoint") or metadata.get("format") != FORMAT:
-                raise ValueError(f"a checkpoint of format {metadata.get('format')}; this netgen reads {FORMAT}")
+                raise ValueError(f"it has format {metadata.get('format')}; this netgen reads format {FORMAT}")
             if metadata["fingerprint"] != fingerprint:
                 raise ModelError(
-                    f"{self.checkpoint_path} belongs to other flows, another seed or another netgen",
-                    "Resume with the very flows, --seed and netgen it began with, or begin anew with --force",
+                    f"{self.checkpoint_path} belongs to other flows, another --seed or another netgen",
+                    "Resume with the flows, --seed and netgen it began with, or begin anew with --force",
                 )
-            model_file.restore_state(state, model_file.load_tensors(self.checkpoint_path))
+            tensors = model_file.load_tensors(self.checkpoint_path)
+            model_file.restore_state(state, tensors)
             state.step, state.seconds = int(metadata["step"]), float(metadata["seconds"])
         except (ValueError, KeyError) as error:
             raise ModelError(
                 f"{self.checkpoint_path} cannot be resumed from: {error}", "Begin anew with --force"
             ) from error
+        if validator is not None:
+            validator.restore(metadata, tensors)
+
+    def log_check(self, check: Check) -> None:
+        """Append a check to the log."""
+        with self.metrics_path.open("a") as stream:
+            stream.write(json.dumps({"check": True, **check.to_json()}) + "\n")
 
     @contextlib.contextmanager
     def metrics(self, state: TrainState, settings: dict[str, Any]) -> Iterator[Callable[[Progress], None]]:
-        """A log, a JSON line a report; a resumed training drops the lines after its checkpoint."""
+        """Yield a function that appends a JSON line per report; resuming drops the lines after the checkpoint."""
         lines = []
         if state.step and self.metrics_path.is_file():
             for line in self.metrics_path.read_text().splitlines():
-                with contextlib.suppress(ValueError):  # the last line may have been cut by a crash
+                with contextlib.suppress(ValueError):  # a crash may have cut the last line
                     if json.loads(line).get("step", 0) <= state.step:
                         lines.append(line + "\n")
         with whole_file(self.metrics_path) as temporary:
@@ -114,19 +119,13 @@ class TrainingFiles:
         try:
             with self.metrics_path.open("a") as stream:
 
-                def note(report: Progress) -> None:
+                def write(report: Progress) -> None:
                     stream.write(json.dumps(report.to_json()) + "\n")
                     stream.flush()
 
-                yield note
+                yield write
         except OSError as error:
             raise OutputError(
                 f"cannot write {self.metrics_path}: {error.strerror or error}",
-                "Mend that, and go on with --resume if there is a checkpoint",
+                "Solve that, and continue with --resume if there is a checkpoint",
             ) from error
-
-
-@contextlib.contextmanager
-def no_metrics() -> Iterator[Callable[[Progress], None]]:
-    """The log of a training without files."""
-    yield lambda report: None

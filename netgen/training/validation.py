@@ -1,8 +1,8 @@
-"""Validation while training: flows held back, what is checked on them, and which weights are kept.
+"""Validation during training: held-out flows, checks on them, and which weights are kept.
 
-Now and then some flows are drawn from the averaged network. A classifier that learns from them is
-tested on the held-back flows, and it is counted how many of them lie nearer to a flow that was
-learnt from than to one that was held back: a network that begins to memorise is stopped.
+A check samples some flows from the averaged network. A classifier trained on them is tested on the held-out
+flows, and the closest-record share says how many of them are nearer to a training flow than to a held-out one:
+a network that begins to memorise is stopped.
 """
 
 from __future__ import annotations
@@ -24,47 +24,61 @@ from netgen.evaluation.split import FlowSet, split_by_capture
 from netgen.evaluation.usefulness import forest, macro_f1
 from netgen.model.model import Model
 
-#: Classes of fewer flows are learnt whole.
-LEAST = 10
+#: No flow of a smaller class is held out.
+MIN_CLASS_FLOWS = 10
 
-#: Checks over a training; steps before the first; flows drawn at most; sampling steps; trees.
-CHECKS, FIRST, DRAWN, STEPS, TREES = 8, 200, 256, 10, 50
+#: Checks in a training.
+N_CHECKS = 8
 
-#: Share of the time that checks may take.
-COST = 0.15
+#: Steps before the first check.
+FIRST_CHECK_STEP = 200
+
+#: Flows of a check, at most.
+MAX_SAMPLES = 256
+
+#: Sampling steps of a check.
+SAMPLING_STEPS = 10
+
+#: Trees of its classifier.
+N_TREES = 50
+
+#: Fraction of the training time that checks may take.
+MAX_TIME_FRACTION = 0.15
 
 #: Standard errors of the score by which earlier weights must be better than the last.
-BY_CHANCE = 2.0
+MIN_STANDARD_ERRORS = 2.0
 
-#: Closest-record share whose lower end, twice in a row, says that the network memorises.
-MEMORISED = 0.6
+#: A network memorises if the lower end of the closest-record share exceeds this twice in a row.
+MEMORISATION_SHARE = 0.6
 
 
-def train_val_split(table: FlowTable, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to learn from, and rows to validate on: a share of each class of at least `LEAST` flows.
+def train_val_split(table: FlowTable, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows to train on, and the rows held out: a fraction of each class of at least `MIN_CLASS_FLOWS`.
 
-    Whole captures are held back where a class has several.
+    If a class has several captures, complete captures are held out.
     """
-    sources = np.array([each or "" for each in table.table["source"].to_pylist()], str)
+    sources = np.array([source or "" for source in table.table["source"].to_pylist()], str)
     flows = FlowSet(table.series(), table.labels.astype(str), sources)
-    names, count = np.unique(flows.labels, return_counts=True)
-    large = np.flatnonzero(np.isin(flows.labels, names[count >= LEAST]))
-    held = large[split_by_capture(flows.take(large), share, seed)[1]] if share and len(large) else np.zeros(0, np.int64)
-    return np.setdiff1d(np.arange(len(table)), held), held
+    names, counts = np.unique(flows.labels, return_counts=True)
+    large = np.flatnonzero(np.isin(flows.labels, names[counts >= MIN_CLASS_FLOWS]))
+    held_out = np.zeros(0, np.int64)
+    if fraction and len(large):
+        held_out = large[split_by_capture(flows.take(large), fraction, seed)[1]]
+    return np.setdiff1d(np.arange(len(table)), held_out), held_out
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """What one check found.
+    """Result of one check.
 
     Parameters
     ----------
     step : int
         Of the training.
     macro_f1, real_macro_f1 : float
-        Of the held-back flows, by a random forest trained on drawn flows, and on as many real ones.
+        Of the held-out flows, by a random forest trained on samples, and on as many training flows.
     closest_share, closest_low : float
-        Share of drawn flows nearer to a learnt than to a held-back flow, and the interval's lower end.
+        Closest-record share of the samples, and the lower end of its interval.
     """
 
     step: int
@@ -74,7 +88,7 @@ class Check:
     closest_low: float
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Convert to JSON types."""
         return dataclasses.asdict(self)
 
 
@@ -83,97 +97,107 @@ class Validator:
 
     Parameters
     ----------
-    learnt, held : FlowTable
-        Flows that are learnt from, and those that are held back.
-    model_of : callable
-        A model that draws with a network.
+    train, held_out : FlowTable
+    build_model : callable
+        Network -> model to sample with.
     seed : int
-        Of what is drawn.
+        Of samples and forests.
     """
 
     def __init__(
-        self, learnt: FlowTable, held: FlowTable, model_of: Callable[[BandTransformer], Model], *, seed: int
+        self, train: FlowTable, held_out: FlowTable, build_model: Callable[[BandTransformer], Model], *, seed: int
     ) -> None:
-        self._learnt, self._held = learnt.series(), held.series()
-        self._truth = held.labels.astype(str)
-        self._model_of, self._seed = model_of, seed
-        share = min(1.0, DRAWN / len(held))
-        self._numbers = {name: max(1, round(number * share)) for name, number in held.counts().items()}
-        generator = np.random.default_rng(seed)
-        labels = learnt.labels.astype(str)
-        rows = [generator.permutation(np.flatnonzero(labels == name))[:n] for name, n in self._numbers.items()]
-        some = np.concatenate(rows)
-        self._real = macro_f1(self._truth, forest(self._learnt[some], labels[some], self._held, seed=seed, trees=TREES))
+        self._train, self._held_out = train.series(), held_out.series()
+        self._labels = held_out.labels.astype(str)
+        self._build_model, self._seed = build_model, seed
+        fraction = min(1.0, MAX_SAMPLES / len(held_out))
+        self._counts = {name: max(1, round(count * fraction)) for name, count in held_out.counts().items()}
+        rng = np.random.default_rng(seed)
+        labels = train.labels.astype(str)
+        rows = np.concatenate(
+            [rng.permutation(np.flatnonzero(labels == name))[:count] for name, count in self._counts.items()]
+        )
+        self._real_macro_f1 = self._macro_f1(self._train[rows], labels[rows])
         self.history: list[Check] = []
         self.best: Check | None = None
         self._weights: dict[str, Tensor] = {}
         self.stopped = ""
 
+    def _macro_f1(self, series: np.ndarray, labels: np.ndarray) -> float:
+        predicted = forest(series, labels, self._held_out, seed=self._seed, trees=N_TREES)
+        return macro_f1(self._labels, predicted)
+
     def check(self, state: TrainState) -> bool:
-        """Look at the averaged network; whether the training is to stop."""
-        drawn = self._model_of(copy.deepcopy(state.average)).sample(self._numbers, seed=self._seed, steps=STEPS)
-        series = drawn.series()
-        said = forest(series, drawn.labels.astype(str), self._held, seed=self._seed, trees=TREES)
-        near = closest_record_share(series, self._learnt, self._held)
-        found = Check(state.step, macro_f1(self._truth, said), self._real, near.value, near.low)
-        self.history.append(found)
-        if [each.closest_low > MEMORISED for each in self.history[-2:]] == [True, True]:
-            self.stopped = f"it began to memorise: {near.value:.0%} of drawn flows lie nearer to a learnt flow"
+        """Check the averaged network; return True if the training must stop."""
+        model = self._build_model(copy.deepcopy(state.ema))
+        samples = model.sample(self._counts, seed=self._seed, sampling_steps=SAMPLING_STEPS)
+        score = self._macro_f1(samples.series(), samples.labels.astype(str))
+        closest = closest_record_share(samples.series(), self._train, self._held_out)
+        check = Check(state.step, score, self._real_macro_f1, closest.value, closest.low)
+        self.history.append(check)
+        if [previous.closest_low > MEMORISATION_SHARE for previous in self.history[-2:]] == [True, True]:
+            self.stopped = f"it began to memorise: {closest.value:.0%} of samples are nearer to a training flow"
             return True
-        if near.low <= MEMORISED and (self.best is None or found.macro_f1 >= self.best.macro_f1):
-            self.best = found
-            self._weights = {name: each.detach().cpu().clone() for name, each in state.average.state_dict().items()}
+        if closest.low <= MEMORISATION_SHARE and (self.best is None or score >= self.best.macro_f1):
+            self.best = check
+            self._weights = {name: tensor.detach().cpu().clone() for name, tensor in state.ema.state_dict().items()}
         return False
 
-    def settle(self, state: TrainState) -> Check | None:
-        """Put the best weights into the average, where the last are worse by more than chance, or memorise.
+    def select_weights(self, state: TrainState) -> Check | None:
+        """Restore the best weights if the last ones are worse by more than chance, or memorise.
 
-        The best of eight scores lies above the last one by chance alone; and weights from the midst of a training are
-        rougher than the last, which ends with small steps.
+        The best of eight scores exceeds the last one by chance alone, and weights from the middle of a training are
+        noisier than the last, which follow small steps.
         """
         if self.best is None:
             return self.history[-1] if self.history else None
         last = self.history[-1]
-        error = math.sqrt(max(self.best.macro_f1 * (1 - self.best.macro_f1), 0.01) / len(self._truth))
-        if last.closest_low <= MEMORISED and self.best.macro_f1 - last.macro_f1 <= BY_CHANCE * error:
+        error = math.sqrt(max(self.best.macro_f1 * (1 - self.best.macro_f1), 0.01) / len(self._labels))
+        if last.closest_low <= MEMORISATION_SHARE and self.best.macro_f1 - last.macro_f1 <= MIN_STANDARD_ERRORS * error:
             return last
-        state.average.load_state_dict(self._weights)
+        state.ema.load_state_dict(self._weights)
         return self.best
 
-    # -- with a checkpoint ------------------------------------------------------------------
+    # -- in a checkpoint ------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
-        """The best weights, by names that a checkpoint can hold."""
-        return {f"best.{name}": each for name, each in self._weights.items()}
+        """Return the best weights by their names in a checkpoint."""
+        return {f"best.{name}": tensor for name, tensor in self._weights.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """What was found so far, as JSON types."""
+        """Convert the checks to JSON types."""
         best = None if self.best is None else self.best.step
-        return {"best": best, "checks": [each.to_json() for each in self.history]}
+        return {"best": best, "checks": [check.to_json() for check in self.history]}
 
     def restore(self, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Go on with what a checkpoint holds."""
-        self.history = [Check(**each) for each in metadata.get("checks", [])]
-        self.best = next((each for each in self.history if each.step == metadata.get("best")), None)
-        self._weights = {name.removeprefix("best."): each for name, each in tensors.items() if name.startswith("best.")}
+        """Continue from a checkpoint."""
+        self.history = [Check(**check) for check in metadata.get("checks", [])]
+        self.best = next((check for check in self.history if check.step == metadata.get("best")), None)
+        prefix = "best."
+        self._weights = {
+            name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)
+        }
 
 
-def due(done: int, share: float, step: int, budget: float | None, seconds: float, spent: float) -> bool:
-    """Whether the next check is due.
+def check_is_due(
+    n_checks: int, share_done: float, step: int, limit_seconds: float | None, seconds: float, check_seconds: float
+) -> bool:
+    """Return whether the next check is due.
 
     Parameters
     ----------
-    done : int
+    n_checks : int
         Checks so far.
-    share : float
-        Of the training's budget.
+    share_done : float
+        Spent fraction of the budget.
     step : int
-    budget : float or None
-        Seconds that the training may take in all; None where steps alone count, so that the same
-        checks are made on any machine.
-    seconds, spent : float
-        How long it took so far, and of that the checks.
+    limit_seconds : float or None
+        Time limit of the training; None: steps only, and then any machine makes the same checks.
+    seconds, check_seconds : float
+        Time spent so far, and that of checks in it.
     """
-    if step < FIRST or share < (done + 1) / CHECKS:
+    if step < FIRST_CHECK_STEP or share_done < (n_checks + 1) / N_CHECKS:
         return False
-    return budget is None or not done or share >= 1 or spent * (done + 1) / done <= COST * seconds
+    if limit_seconds is None or not n_checks or share_done >= 1:
+        return True
+    return check_seconds * (n_checks + 1) / n_checks <= MAX_TIME_FRACTION * seconds

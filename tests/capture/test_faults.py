@@ -14,7 +14,7 @@ import pytest
 import netgen
 from netgen.capture.table.flow_table import FlowTable
 from netgen.diffusion import model_file
-from netgen.model.model import FORMAT
+from netgen.model.file import FORMAT
 
 COMMAND = Path(sys.executable).with_name("netgen")
 TRAIN = ("--threads", 1, "--precision", "float32")
@@ -96,7 +96,7 @@ WRITERS = list(commands(Path(), Path()))
 def test_a_class_that_no_model_has(bundled_folder: Any, here: Any, fault: Any) -> None:
     said = fault("synth", "--class", "ssh")
     assert said == (
-        "no shipped model has the class ssh. They have tiny: Web-TLS, dns-doh, dns-plain. "
+        "no bundled model has the class ssh. They have tiny: Web-TLS, dns-doh, dns-plain. "
         "Train one on captures of your own: netgen extract, netgen train; then netgen synth --model FILE"
     )
     said = fault("synth", "--class", "ssh", "--model", "tiny")
@@ -156,7 +156,7 @@ def test_a_model_of_another_version(command: str, inputs: Any, here: Any, fault:
         "extract": ("extract", inputs / "a.pcap", "--spec-from", "new.safetensors"),
     }[command]
     said = fault(*words)
-    assert f"new.safetensors is a model of format {FORMAT + 1}; this netgen reads formats 3 to {FORMAT}" in said
+    assert f"new.safetensors is a model of format {FORMAT + 1}; this netgen reads format {FORMAT}" in said
     assert "Train it anew, or use the netgen that made it (7.0)" in said
     assert files(here) == ["new.safetensors"]
 
@@ -363,7 +363,7 @@ def test_an_interrupted_training_goes_on_where_it_was(tiny_flows: Any, here: Any
     assert noted == sorted(set(noted))
     assert noted[-1] == steps
 
-    whole = netgen.train(tiny_flows, steps=steps, threads=1, precision="float32")
+    whole = netgen.train(tiny_flows, training_steps=steps, threads=1, precision="float32")
     assert netgen.load("m.safetensors").weights_sha256() == whole.weights_sha256()
 
 
@@ -373,19 +373,19 @@ def test_resuming_needs_the_same_flows_and_scale_and_a_checkpoint(
     tiny_flows.write("t.parquet")
     tiny_flows.take(range(40)).write("other.parquet")
     words = ("train", "t.parquet", "-o", "m.safetensors", "--training-steps", 25, *TRAIN)
-    assert "there is no m.checkpoint.safetensors to resume from. Leave --resume out" in fault(*words, "--resume")
+    assert "there is no m.checkpoint.safetensors to resume from. Leave out --resume" in fault(*words, "--resume")
     with pytest.raises(netgen.NetgenError, match="interrupted at step 20"):
         netgen.train(
-            tiny_flows, out="m.safetensors", steps=40, threads=1, precision="float32",
+            tiny_flows, out="m.safetensors", training_steps=40, threads=1, precision="float32",
             progress=lambda report: signal.raise_signal(signal.SIGINT),
         )  # fmt: skip
-    assert "belongs to other flows, another seed or another netgen" in fault(
+    assert "belongs to other flows, another --seed or another netgen" in fault(
         "train", "other.parquet", *words[2:], "--resume"
     )
-    assert "belongs to other flows, another seed or another netgen" in fault(*words, "--seed", 1, "--resume")
+    assert "belongs to other flows, another --seed or another netgen" in fault(*words, "--seed", 1, "--resume")
     with monkeypatch.context() as patch:
         patch.setattr("netgen.encoders.decoding.sizes.REMEMBERED", 64)  # as another version may have it
-        assert "belongs to other flows, another seed or another netgen" in fault(*words, "--resume")
+        assert "belongs to other flows, another --seed or another netgen" in fault(*words, "--resume")
     (here / "m.checkpoint.safetensors").write_bytes(b"damaged")
     assert "m.checkpoint.safetensors cannot be resumed from" in fault(*words, "--resume")
     assert files(here) == ["m.checkpoint.safetensors", "m.metrics.jsonl", "other.parquet", "t.parquet"]

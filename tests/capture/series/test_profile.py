@@ -76,10 +76,10 @@ def test_joined_tables_share_a_profile(capture: Path) -> None:
 def test_a_model_carries_it(capture: Path, tmp_path: Path) -> None:
     """It is in the model's file, and drawn flows are UDP as often as the real ones."""
     table = netgen.extract(capture, label="call", length=8)
-    model = netgen.train(table, out=tmp_path / "m.safetensors", steps=2, validation=0)
+    model = netgen.train(table, out=tmp_path / "m.safetensors", training_steps=2, validation=0)
     again = netgen.load(tmp_path / "m.safetensors")
     assert again.profile == model.profile == table.metadata[KEY]
-    drawn = again.sample("call", 4, steps=2)
+    drawn = again.sample("call", 4, sampling_steps=2)
     assert drawn.table["protocol"].to_pylist() == [17] * 4
     assert drawn.metadata[KEY] == table.metadata[KEY]
     write(drawn, tmp_path / "x.pcap")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from netgen.encoders.decoding.bin_scaler import GAP, BinScaler
-from netgen.encoders.decoding.quantile_scale import STEPS
+from netgen.encoders.decoding.bin_scaler import MIN_BUSY, BinScaler
+from netgen.encoders.decoding.quantile_scale import N_QUANTILES
 from netgen.encoders.decoding.rounding import round_to_packets
 from netgen.encoders.decoding.sizes import LEAST, Sizes
 from netgen.encoders.log_scale import IDLE
@@ -79,7 +79,7 @@ def test_scaled_values_lie_between_idle_and_one(series: Any) -> None:
     assert ((scaled >= IDLE) & (scaled <= 1 + 1e-12)).all()
     np.testing.assert_array_equal(scaled[:, :2] == IDLE, idle)
     np.testing.assert_array_equal(scaled[:, 2:] == IDLE, idle)
-    assert (scaled[:, :2][~idle] >= IDLE + GAP).all()
+    assert (scaled[:, :2][~idle] >= MIN_BUSY).all()
     for way in (0, 1):
         busy = ~idle[:, way]
         order = np.argsort(series[:, 2 + way][busy], kind="stable")
@@ -165,7 +165,7 @@ def test_each_scale_of_sizes_is_of_enough_bins_and_each_bin_has_one(series: Any)
 
 def test_a_scale_of_earlier_versions_is_one_for_all_bins() -> None:
     """Its JSON is a list of quantiles, whatever the bin and the number of packets."""
-    sizes = Sizes.from_json(np.linspace(40, 1500, STEPS + 1).tolist())
+    sizes = Sizes.from_json(np.linspace(40, 1500, N_QUANTILES + 1).tolist())
     packets = np.arange(1, 65)[None]
     found = sizes.size(np.full((1, 64), 0.3), packets)
     assert (found == found[0, 0]).all()
@@ -190,7 +190,7 @@ def test_a_scale_that_is_not_for_all_bins_is_refused(damage: str) -> None:
         "nan": [good[0], {**good[1], "sizes": [float("nan")]}],
         "infinite": [{**good[0], "to_packets": float("inf")}, good[1]],
         "no packets": [{**good[0], "to_packets": 0}, good[1]],
-        "old": [None] * (STEPS + 1),
+        "old": [None] * (N_QUANTILES + 1),
     }[damage]
     with pytest.raises(ValueError, match=r"sizes|reshape"):
         Sizes.from_json(bad)

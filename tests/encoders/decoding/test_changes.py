@@ -124,7 +124,7 @@ def test_fast_flows_are_over_sooner() -> None:
 
 def test_a_network_that_is_told_nothing_takes_flows_for_unchanged() -> None:
     torch.manual_seed(0)
-    network = BandTransformer(NetworkConfig(2, 8, 2, rows=4, rank=2, width=32, depth=2, heads=2, changes=KINDS))
+    network = BandTransformer(NetworkConfig(2, 8, 2, rows=4, rank=2, width=32, depth=2, heads=2, n_augmentations=KINDS))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator()) * 0.1)

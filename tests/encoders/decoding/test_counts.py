@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.decoding.counts import LEAST, Counts
-from netgen.encoders.decoding.quantile_scale import STEPS
+from netgen.encoders.decoding.quantile_scale import N_QUANTILES
 from netgen.encoders.decoding.rounding import RoundedBins, round_to_packets
 from netgen.encoders.decoding.sizes import Sizes
 from netgen.encoders.decoding.totals import ALIKE, BENT, with_totals
@@ -105,7 +105,7 @@ def test_a_scale_of_an_earlier_version_has_no_steps() -> None:
     data = BinScaler.of(series).to_json()
     del data["counts"]
     old = BinScaler.from_json(data)
-    np.testing.assert_allclose(old.share(series[:, 2:]), np.log1p(series[:, 2:]) / np.log1p(old.top[:, None]))
+    np.testing.assert_allclose(old.count_forward(series[:, 2:]), np.log1p(series[:, 2:]) / np.log1p(old.top[:, None]))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_damaged_scales_are_refused(changed: dict[str, object]) -> None:
 
 
 STEPPED = BinScaler(
-    (Sizes.same_for_all(np.linspace(20.0, 1500.0, STEPS + 1)),) * 2,
+    (Sizes.same_for_all(np.linspace(20.0, 1500.0, N_QUANTILES + 1)),) * 2,
     (Counts(500.0, np.array([0]), (np.array([36, 72, 108]),), (np.array([0.5, 0.3, 0.2]),)),) * 2,
 )
 
@@ -155,16 +155,16 @@ def test_frequent_numbers_stay_as_totals_are_put_right(seed: int, alike: bool) -
     rng = np.random.default_rng(seed)
     drawn = drawn_packets(rng, 40)
     total = np.maximum(np.rint(drawn.packets.sum(2) * np.exp(rng.normal(0, 0.3, (40, 2)))), 1)
-    bears = ALIKE[:, 2:] if alike else rng.uniform(0.1, 1, (40, 2, 12))
-    found = with_totals(drawn, total, bears)
+    weights = ALIKE[:, 2:] if alike else rng.uniform(0.1, 1, (40, 2, 12))
+    found = with_totals(drawn, total, weights)
     np.testing.assert_array_equal(found.sum(2), total)
     often = np.isin(drawn.packets, [36, 72, 108])
-    rest = np.where(often, 0, drawn.amount)
+    rest = np.where(often, 0, drawn.count_float)
     busy = rest > 0
     least = np.where(busy, np.maximum(np.rint(rest / BENT), 1), 0).sum(2) + (often * drawn.packets).sum(2)
     most = np.where(busy, np.rint(rest * BENT), 0).sum(2) + (often * drawn.packets).sum(2)
     # as many busy bins as there are packets
-    can = (least <= total) & (total <= most) & ((drawn.amount > 0).sum(2) <= total)
+    can = (least <= total) & (total <= most) & ((drawn.count_float > 0).sum(2) <= total)
     stayed = np.where(often, found == drawn.packets, True).all(2)
     assert stayed[can].all()
     assert can.any()

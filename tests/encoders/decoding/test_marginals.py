@@ -13,14 +13,14 @@ from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.decoding.counts import Counts
 from netgen.encoders.decoding.decoder import Decoder
 from netgen.encoders.decoding.marginals import Marginals
-from netgen.encoders.decoding.quantile_scale import STEPS
+from netgen.encoders.decoding.quantile_scale import N_QUANTILES
 from netgen.encoders.decoding.rounding import RoundedBins, keep_top_k, round_to_packets, round_to_total
 from netgen.encoders.decoding.shares import MOST, Shares
 from netgen.encoders.decoding.sizes import Sizes
 from netgen.encoders.decoding.totals import totals_of
 from netgen.encoders.log_scale import IDLE
 
-SCALE = BinScaler((Sizes.same_for_all(np.linspace(20.0, 1500.0, STEPS + 1)),) * 2, (Counts.even(300.0),) * 2)
+SCALE = BinScaler((Sizes.same_for_all(np.linspace(20.0, 1500.0, N_QUANTILES + 1)),) * 2, (Counts.even(300.0),) * 2)
 LOW, HIGH = np.array([20.0, 40.0]), np.array([1500.0, 600.0])
 scaled_series = hnp.arrays(np.float64, (3, 4, 8), elements=st.floats(0, 1.1))
 
@@ -63,7 +63,7 @@ def test_feasible_series_come_back(rng: Any) -> None:
     drawn = round_to_packets(scale.scale(real), scale, np.full(2, 20.0), np.full(2, 1500.0))
     np.testing.assert_array_equal(drawn.packets, real[:, 2:])
     np.testing.assert_allclose(drawn.size * drawn.packets, real[:, :2], rtol=1e-9)
-    np.testing.assert_allclose(drawn.amount, real[:, 2:], atol=1e-9)
+    np.testing.assert_allclose(drawn.count_float, real[:, 2:], atol=1e-9)
 
 
 @pytest.mark.parametrize("error", [-0.01, -0.005, 0.005, 0.01])
@@ -150,7 +150,7 @@ def learnt(rng: Any, put_right: Any) -> Any:
     plain = Decoder(scale, both, Marginals.none(2))
     more = rng.integers(0, 60, 150) + 60 * (np.arange(150) % 2)
     first, then = (blurred(rng, real[more], scale, 0.02) for _ in range(2))
-    totals = put_right(plain.drawn(first, labels[more]), labels[more], real, labels, both)
+    totals = put_right(plain.rounded(first, labels[more]), labels[more], real, labels, both)
     return real, labels, plain, Decoder(scale, both, totals), then, labels[more]
 
 
@@ -182,7 +182,7 @@ def test_sizes_that_occur_again_and_again_stay_when_totals_are_put_right(rng: An
     limits = np.stack([np.full((1, 2), 40.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     first, then = (blurred(rng, real, scale, 0.004) for _ in range(2))
-    totals = put_right(plain.drawn(first, labels), labels, real, labels, limits)
+    totals = put_right(plain.rounded(first, labels), labels, real, labels, limits)
     series = Decoder(scale, limits, totals).decode(then, labels)
     often = np.delete(series, 3, axis=2)
     assert (often[:, 0] == 158 * often[:, 2]).mean() > 0.9
@@ -201,7 +201,7 @@ def test_totals_are_met_where_all_sizes_are_frequent(rng: Any, put_right: Any) -
     plain = Decoder(scale, limits, Marginals.none(1))
     small = np.concatenate([100 * real[:, 2:3], real[:, 1:]], axis=1)
     low = blurred(rng, small, scale, 0.004)  # a model of too small packets
-    totals = put_right(plain.drawn(low, labels), labels, real, labels, limits)
+    totals = put_right(plain.rounded(low, labels), labels, real, labels, limits)
     before, after = (each.decode(low, labels)[:, 0].sum(1) for each in (plain, Decoder(scale, limits, totals)))
     theirs = real[:, 0].sum(1)
     assert gap(before, theirs) > 1
@@ -246,7 +246,7 @@ def test_captures_cut_after_so_many_packets_are_drawn_so(rng: Any, put_right: An
     plain = Decoder(scale, limits, Marginals.none(1))
     totals = plain.decode(drawn, labels)[:, 2:].sum((1, 2))
     assert (totals != 100).mean() > 0.5
-    totals = put_right(plain.drawn(drawn, labels), labels, real, labels, limits)
+    totals = put_right(plain.rounded(drawn, labels), labels, real, labels, limits)
     decoded = Decoder(scale, limits, totals).decode(blurred(rng, real, scale, 0.01), labels)
     assert (decoded[:, 2:].sum((1, 2)) == 100).mean() > 0.95
 
@@ -257,7 +257,7 @@ def test_a_class_of_few_flows_is_left_as_drawn(rng: Any, put_right: Any) -> None
     limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     scaled = blurred(rng, real, scale)
-    totals = put_right(plain.drawn(scaled, labels), labels, real, labels, limits)
+    totals = put_right(plain.rounded(scaled, labels), labels, real, labels, limits)
     assert totals.group(0) == 1
     np.testing.assert_array_equal(Decoder(scale, limits, totals).decode(scaled, labels), plain.decode(scaled, labels))
 
@@ -273,7 +273,7 @@ def test_totals_that_hang_together_stay_together(rng: Any) -> None:
     limits = np.stack([np.full((1, 2), 60.0), np.full((1, 2), 1400.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     first, then = (blurred(rng, rng.permutation(real), scale, 0.02) for _ in range(2))
-    totals = Shares.learn(plain.drawn(first, labels), labels, real, labels, limits)
+    totals = Shares.learn(plain.rounded(first, labels), labels, real, labels, limits)
     drawn = Decoder(scale, limits, totals).decode(then, labels)
     size, packets = drawn[:, :2].sum((1, 2)) / drawn[:, 2:].sum((1, 2)), drawn[:, 2:].sum((1, 2))
     large = packets <= few_large[:, 2:].sum((1, 2)).max()
@@ -290,7 +290,7 @@ def shared(rng: Any, flows: Any) -> Any:
     limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     rows = np.concatenate([rng.permutation(flows) for _ in range(-(-120 // flows))])
-    ours = plain.drawn(blurred(rng, real[rows], scale, 0.02), np.zeros(len(rows), int))
+    ours = plain.rounded(blurred(rng, real[rows], scale, 0.02), np.zeros(len(rows), int))
     found = Shares.learn(ours, np.zeros(len(rows), int), real, labels, limits)
     return totals_of(real).astype(np.float32), ours, found, limits[:, 0]
 
@@ -313,7 +313,7 @@ def test_as_many_drawn_flows_as_there_are_real_ones_have_their_totals(rng: Any) 
     limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
     first, then = (blurred(rng, rng.permutation(real), scale, 0.05) for _ in range(2))
     plain = Decoder(scale, limits, Marginals.none(1))
-    decoder = Decoder(scale, limits, Shares.learn(plain.drawn(first, labels), labels, real, labels, limits))
+    decoder = Decoder(scale, limits, Shares.learn(plain.rounded(first, labels), labels, real, labels, limits))
     before, after, theirs = (
         np.sort(totals_of(each), axis=0) for each in (plain.decode(then, labels), decoder.decode(then, labels), real)
     )
@@ -354,7 +354,7 @@ def test_a_flow_of_a_single_bin_neither_lends_its_totals_nor_takes_any(rng: Any)
     limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
     plain = Decoder(scale, limits, Marginals.none(1))
     first, then = (blurred(rng, real, scale, 0.02) for _ in range(2))
-    totals = Shares.learn(plain.drawn(first, labels), labels, real, labels, limits)
+    totals = Shares.learn(plain.rounded(first, labels), labels, real, labels, limits)
     lent = totals.real[0][~np.isnan(totals.real[0, :, 0])]
     assert sorted(map(tuple, lent.tolist())) == sorted(map(tuple, totals_of(real[30:]).astype(np.float32).tolist()))
     before, after = plain.decode(then, labels), Decoder(scale, limits, totals).decode(then, labels)
@@ -377,7 +377,7 @@ def test_bins_that_all_flows_have_alike_bear_little_of_a_change(rng: Any) -> Non
     then[:, 2, 4:] += rng.normal(0, 0.05, (48, 1))  # totals that are off
     before, moved = plain.decode(then, more), []
     for learn in (Marginals.learn, Shares.learn):
-        totals = learn(plain.drawn(first, more), more, real, labels, limits)
+        totals = learn(plain.rounded(first, more), more, real, labels, limits)
         after = Decoder(scale, limits, totals).decode(then, more)
         assert (after[:, 2, 4:] != before[:, 2, 4:]).mean() > 0.3
         moved.append((np.abs(after - before) / np.maximum(before, 1))[:, [0, 2], :4].mean())
@@ -389,7 +389,7 @@ def test_who_gets_whose_totals_depends_on_the_seed_and_on_what_was_drawn(rng: An
     _, ours, shares, limits = shared(rng, 40)
     one, other = (shares.totals(0, ours, limits, np.arange(len(ours.packets)), seed=seed) for seed in (0, -1))
     assert (one != other).any()
-    drawn = ours.amount.sum((1, 2))
+    drawn = ours.count_float.sum((1, 2))
     given = one[:, :2].sum(1)
     assert np.corrcoef(drawn.argsort().argsort(), given.argsort().argsort())[0, 1] > 0.7
 

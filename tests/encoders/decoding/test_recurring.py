@@ -146,7 +146,7 @@ def test_flow_i_is_flow_i_however_many_are_decoded(seed: int, first: Any, cut: A
     _, scale, recurring, draw = learnt(np.random.default_rng(7), flows=40, spread=0.1)
     drawn = draw()[1]
     way, none = decoder(scale, recurring), np.zeros(40, int)
-    numbers = first + way.numbers(none)
+    numbers = first + way.indices(none)
     whole = way.decode(drawn, none, numbers, seed=seed)
     np.testing.assert_array_equal(whole[:cut], way.decode(drawn[:cut], none[:cut], numbers[:cut], seed=seed))
     np.testing.assert_array_equal(whole[cut:], way.decode(drawn[cut:], none[cut:], numbers[cut:], seed=seed))
@@ -158,8 +158,8 @@ def test_totals_are_those_of_flows_that_do_not_recur(rng: Any) -> None:
     _, drawn = draw()
     none, rest = np.zeros(len(drawn), int), ~recurring.members(real, np.zeros(len(real), int))
     plain = decoder(scale, recurring)
-    mine = recurring(drawn, none, plain.numbers(none), scale, seed=0) < 0
-    ours = plain.drawn(drawn[mine], none[mine], plain.numbers(none)[mine], seed=0)
+    mine = recurring(drawn, none, plain.indices(none), scale, seed=0) < 0
+    ours = plain.rounded(drawn[mine], none[mine], plain.indices(none)[mine], seed=0)
     for kind in (Marginals, Shares):
         totals = kind.learn(ours, none[mine], real[rest], none[rest], LIMITS)
         made = decoder(scale, recurring, totals).decode(drawn, none)

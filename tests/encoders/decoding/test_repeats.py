@@ -112,7 +112,7 @@ def test_flow_i_is_flow_i_however_many_are_decoded(seed: int, first: Any, cut: A
     rng = np.random.default_rng(7)
     _, scale, repeats, drawn, _ = learnt(rng, flows=40, spread=0.06)
     way, none = decoder(scale, repeats), np.zeros(40, int)
-    numbers = first + way.numbers(none)
+    numbers = first + way.indices(none)
     whole = way.decode(drawn, none, numbers, seed=seed)
     np.testing.assert_array_equal(whole[:cut], way.decode(drawn[:cut], none[:cut], numbers[:cut], seed=seed))
     np.testing.assert_array_equal(whole[cut:], way.decode(drawn[cut:], none[cut:], numbers[cut:], seed=seed))

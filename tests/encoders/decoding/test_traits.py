@@ -15,7 +15,6 @@ from netgen.capture.errors import ModelError
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.diffusion import model_file
-from netgen.diffusion.network import BandTransformer
 from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.decoding.traits import BLUR, MOST, TRAITS, Traits, traits_of
 from netgen.model.model import Model
@@ -105,7 +104,7 @@ def long_and_short() -> Any:
     series[np.arange(64) % 8 > 0, :, 4:] = 0
     series[np.arange(64) % 8 == 0, :, 8:] = [[600], [0], [1], [0]]
     table = FlowTable.build(series, SeriesSpec(bin_ns=10**8, length=16), label=["a"] * 64)
-    return table, netgen.train(table, steps=1000, threads=1, precision="float32", validation=0, preset="tiny")
+    return table, netgen.train(table, training_steps=1000, threads=1, precision="float32", validation=0, preset="tiny")
 
 
 def last_bins(series: Any) -> Any:
@@ -117,7 +116,7 @@ def test_flows_are_as_long_as_the_network_is_told(long_and_short: Any) -> None:
     table, model = long_and_short
     drawn = last_bins(model.sample("a", 128, seed=3).series()) > 8
     assert abs(drawn.sum() - 16) <= 3
-    few = dataclasses.replace(model, traits=Traits(model.traits.real[:, :1].repeat(64, axis=1)))
+    few = dataclasses.replace(model, flow_features=Traits(model.flow_features.real[:, :1].repeat(64, axis=1)))
     assert (last_bins(few.sample("a", 32, seed=3).series()) <= 4).mean() > 0.9
     assert set(last_bins(table.series()).tolist()) <= {1, 2, 3, 4, 16}
 
@@ -125,7 +124,7 @@ def test_flows_are_as_long_as_the_network_is_told(long_and_short: Any) -> None:
 def test_traits_are_in_the_models_file(long_and_short: Any, tmp_path: Path) -> None:
     _, model = long_and_short
     again = Model.load(model.save(tmp_path / "m.safetensors"))
-    np.testing.assert_array_equal(again.traits.real, model.traits.real)
+    np.testing.assert_array_equal(again.flow_features.real, model.flow_features.real)
     assert again.sample("a", 5, seed=1).table.equals(model.sample("a", 5, seed=1).table)
 
 
@@ -133,26 +132,10 @@ def test_a_file_that_lacks_them_is_refused(long_and_short: Any, tmp_path: Path) 
     _, model = long_and_short
     path = model.save(tmp_path / "m.safetensors")
     tensors = model_file.load_tensors(path)
-    del tensors["traits.real"]
+    del tensors["flow_features.real"]
     model_file.save(tmp_path / "less.safetensors", tensors, model_file.load_metadata(path))
-    with pytest.raises(ModelError, match=r"damaged model: it does not say what its flows are like"):
+    with pytest.raises(ModelError, match=r"damaged model: its flow features should be 0, not 2"):
         Model.load(tmp_path / "less.safetensors")
-
-
-def test_a_model_of_before_is_read_and_told_nothing(long_and_short: Any, tmp_path: Path) -> None:
-    """Format 4: its network knows changes alone."""
-    _, model = long_and_short
-    config = dataclasses.replace(model.network.config, traits=0)
-    network = BandTransformer(config).eval()
-    weights = model.network.state_dict()
-    network.load_state_dict({**weights, "change.weight": weights["change.weight"][:, : config.changes]})
-    before = dataclasses.replace(model, network=network, traits=Traits.none())
-    path = before.save(tmp_path / "m.safetensors")
-    metadata = {**model_file.load_metadata(path), "format": 4}
-    del metadata["network"]["traits"]
-    model_file.save(tmp_path / "four.safetensors", model_file.load_tensors(path), metadata)
-    again = Model.load(tmp_path / "four.safetensors")
-    assert again.sample("a", 5, seed=1).table.equals(before.sample("a", 5, seed=1).table)
 
 
 def test_series_of_packets_have_none(long_and_short: Any) -> None:
@@ -160,6 +143,6 @@ def test_series_of_packets_have_none(long_and_short: Any) -> None:
     rng = np.random.default_rng(0)
     series = np.stack([rng.integers(40, 1500, (12, 8)), rng.integers(0, 1000, (12, 8))], axis=1)
     table = FlowTable.build(series, SeriesSpec(0, 8, "packets", ("size", "gap")), label=["a"] * 12)
-    model = netgen.train(table, steps=2, threads=1, precision="float32", validation=0)
-    assert not len(model.traits.real)
-    assert model.network.config.traits == 0
+    model = netgen.train(table, training_steps=2, threads=1, precision="float32", validation=0)
+    assert not len(model.flow_features.real)
+    assert model.network.config.n_features == 0

@@ -73,7 +73,7 @@ def attempts(number: int, seed: int) -> FlowTable:
 @functools.cache
 def shipped_flows() -> FlowTable:
     """Some flows of every class of the models that come with netgen; of video, which is large, one each."""
-    return netgen.load("base").sample("all", 48, seed=7, steps=8)
+    return netgen.load("base").sample("all", 48, seed=7, sampling_steps=8)
 
 
 @pytest.fixture(scope="module", params=["plain", "ipv6", "tls", "odd", "video", "attempts"])
@@ -85,7 +85,7 @@ def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     elif request.param == "attempts":
         table = attempts(100, 2)
     elif request.param == "video":
-        table = netgen.load("video").sample("all", 4, seed=2, steps=8)
+        table = netgen.load("video").sample("all", 4, seed=2, sampling_steps=8)
     else:
         table = shipped_flows()
     path = tmp_path_factory.mktemp(request.param) / "sample.pcap"

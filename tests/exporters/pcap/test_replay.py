@@ -60,7 +60,7 @@ def wire() -> Iterator[tuple[str, str]]:
 def test_what_is_replayed_arrives(wire: tuple[str, str], tmp_path: Path, options: CaptureOptions) -> None:
     """Every packet, whole, in its order. Times are those of the replaying machine and are not compared."""
     here, there = wire
-    table = netgen.load("base").sample({"alexa": 4, "iot-setup": 8}, seed=1, steps=6)
+    table = netgen.load("base").sample({"alexa": 4, "iot-setup": 8}, seed=1, sampling_steps=6)
     report = write(table, tmp_path / "x.pcap", options=options)
     assert report.packets
     words = ["tcpdump", "-i", RECEIVER, "-w", str(tmp_path / "y.pcap"), "-B", "65536", "-Z", "root", "-U"]

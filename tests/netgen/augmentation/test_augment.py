@@ -25,7 +25,7 @@ from netgen.capture.table.flow_table import FlowTable, concat
 from netgen.exporters.tables.data_card import data_card
 from netgen.model.model import Model
 
-QUICK = {"steps": 3, "precision": "float32", "validation": 0}
+QUICK = {"training_steps": 3, "precision": "float32", "validation": 0}
 FAST = Drawing(threads=1, steps=2)
 TRAIN = ("--training-steps", 3, "--threads", 1, "--precision", "float32", "--validation", 0, "--sampling-steps", 2)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -67,7 +67,7 @@ def test_rare_classes_are_topped_up_and_real_flows_stay(rare: Any, tiny_model: M
 def test_the_new_flows_are_those_that_synth_draws(rare: Any, tiny_model: Model) -> None:
     """With the same seed: flow i of a class is the same flow."""
     table = augment(rare, 22, model=tiny_model, drawing=FAST)
-    drawn = tiny_model.sample({"Web-TLS": 3, "dns-doh": 17, "dns-plain": 2}, steps=2)
+    drawn = tiny_model.sample({"Web-TLS": 3, "dns-doh": 17, "dns-plain": 2}, sampling_steps=2)
     new = table.take(synthetic(table))
     assert np.array_equal(new.series(), drawn.series())
     assert new.labels.tolist() == drawn.labels.tolist()

@@ -1,4 +1,4 @@
-"""A class's flows of each protocol are told apart: what is learnt of them, what is drawn, what a capture shows."""
+"""Strata: how classes are split by protocol, how they are sampled, and what a capture of samples shows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 
 import netgen
 import netgen.diffusion.train
-from netgen.capture.series.profile import KEY
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.describe import describe
 from netgen.diffusion import model_file
 from netgen.exporters.pcap.plan import Repair, plan
 from netgen.exporters.write import write
-from netgen.model.strata import FEWEST, Stratum, assign_strata, fit_strata, sample_strata
+from netgen.model.strata import MIN_STRATUM_FLOWS, Stratum, assign_strata, fit_strata, sample_strata
 
 TCP, UDP = 6, 17
 SPEC = SeriesSpec(bin_ns=100_000_000, length=8)
@@ -39,60 +38,60 @@ def flows(rows: list[tuple[str | None, int | None]]) -> FlowTable:
         max_size=12,
     )
 )
-def test_every_flow_has_one_condition(drawn: list[tuple[str, int | None, int]]) -> None:
-    """Conditions are of one class, hold all its flows and protocols, and few flows have one of their own only alone."""
-    table = flows([(label, protocol) for label, protocol, number in drawn for _ in range(number)])
-    conditions = fit_strata(table)
-    numbers = assign_strata(table, conditions)
-    assert [each.label for each in conditions] == sorted(each.label for each in conditions)
+def test_every_flow_has_one_stratum(groups: list[tuple[str, int | None, int]]) -> None:
+    """Strata hold all flows and protocols of their class; a small one is the only one of its class."""
+    table = flows([(label, protocol) for label, protocol, number in groups for _ in range(number)])
+    strata = fit_strata(table)
+    numbers = assign_strata(table, strata)
+    assert [stratum.label for stratum in strata] == sorted(stratum.label for stratum in strata)
     protocols = table.table["protocol"].to_pylist()
-    for number, condition in enumerate(conditions):
-        mine = np.flatnonzero(numbers == number)
-        assert set(table.labels[mine]) == {condition.label}
-        assert len(mine) == condition.flows
-        counted = collections.Counter(protocols[row] for row in mine.tolist())
-        assert {name: n for name, n in counted.items() if name is not None} == condition.protocols
-        assert condition.flows >= FEWEST or condition.flows == (table.labels == condition.label).sum()
+    for number, stratum in enumerate(strata):
+        rows = np.flatnonzero(numbers == number)
+        assert set(table.labels[rows]) == {stratum.label}
+        assert len(rows) == stratum.flows
+        counted = collections.Counter(protocols[row] for row in rows.tolist())
+        assert {name: n for name, n in counted.items() if name is not None} == stratum.protocols
+        assert stratum.flows >= MIN_STRATUM_FLOWS or stratum.flows == (table.labels == stratum.label).sum()
     for label in set(table.labels):
         counted = collections.Counter(name for name, of in zip(protocols, table.labels, strict=True) if of == label)
-        often = {name for name, n in counted.items() if n >= FEWEST and name is not None}
-        assert often <= {name for each in conditions if each.label == label for name in each.protocols}
-        assert len([each for each in conditions if each.label == label]) >= max(len(often), 1)
-    assert tuple(Stratum.from_json(each.to_json()) for each in conditions) == conditions
+        often = {name for name, n in counted.items() if n >= MIN_STRATUM_FLOWS and name is not None}
+        assert often <= {name for stratum in strata if stratum.label == label for name in stratum.protocols}
+        assert len([stratum for stratum in strata if stratum.label == label]) >= max(len(often), 1)
+    assert tuple(Stratum.from_json(stratum.to_json()) for stratum in strata) == strata
 
 
-def test_few_flows_go_with_each_other_or_with_the_most() -> None:
+def test_rare_protocols_share_a_stratum_or_join_the_most_frequent_one() -> None:
     """Five of a protocol are too few; with five of another they are enough."""
     rows = [("a", TCP)] * 30 + [("a", UDP)] * 12 + [("a", 1)] * 5
     one = fit_strata(flows(rows))
-    assert [each.protocols for each in one] == [{1: 5, TCP: 30}, {UDP: 12}]
+    assert [stratum.protocols for stratum in one] == [{1: 5, TCP: 30}, {UDP: 12}]
     two = fit_strata(flows([*rows, *[("a", None)] * 5]))
-    assert [(each.flows, each.protocols) for each in two] == [(30, {TCP: 30}), (12, {UDP: 12}), (10, {1: 5})]
+    assert [(stratum.flows, stratum.protocols) for stratum in two] == [(30, {TCP: 30}), (12, {UDP: 12}), (10, {1: 5})]
     assert assign_strata(flows([("a", 1), ("a", None), ("a", 58), ("a", UDP)]), two).tolist() == [2, 2, 0, 1]
     with pytest.raises(netgen.NetgenError, match="no class b"):
         assign_strata(flows([("b", TCP)]), two)
 
 
-def test_protocols_of_one_condition_are_drawn_as_often() -> None:
-    """A flow's depends on its own seed alone; where some are unknown, so are some that are drawn."""
+def test_protocols_of_a_stratum_are_sampled_at_their_frequencies() -> None:
+    """That of a flow depends on its seed only; unknown ones occur, too."""
     mixed = Stratum("a", 8, {TCP: 4, UDP: 2})
-    drawn = [mixed.protocol(seed) for seed in range(4000)]
+    sampled = [mixed.protocol(seed) for seed in range(4000)]
     for protocol, share in ((TCP, 0.5), (UDP, 0.25), (None, 0.25)):
-        assert abs(drawn.count(protocol) / 4000 - share) < 4 * np.sqrt(share * (1 - share) / 4000)
+        assert abs(sampled.count(protocol) / 4000 - share) < 4 * np.sqrt(share * (1 - share) / 4000)
     assert {Stratum("a", 3, {UDP: 3}).protocol(seed) for seed in range(50)} == {UDP}
     assert Stratum("a", 3).protocol(1) is None
 
 
-def test_conditions_are_drawn_as_often_as_they_were_learnt() -> None:
-    """The first so many flows keep to the shares; a flow's condition does not depend on how many there are."""
-    conditions = (Stratum("a", 5), Stratum("b", 60), Stratum("b", 30), Stratum("b", 10))
-    told = sample_strata(conditions, "b", 500, seed=3)
-    assert set(sample_strata(conditions, "a", 40, seed=3)) == {0}
+def test_strata_are_sampled_in_proportion_to_training_flows() -> None:
+    """Proportions hold from the first flows on; the stratum of a flow does not depend on how many there are."""
+    strata = (Stratum("a", 5), Stratum("b", 60), Stratum("b", 30), Stratum("b", 10))
+    sampled = sample_strata(strata, "b", 500, seed=3)
+    assert set(sample_strata(strata, "a", 40, seed=3)) == {0}
     for many in (10, 50, 100, 500):
-        np.testing.assert_array_equal(sample_strata(conditions, "b", many, seed=3), told[:many])
-        count = np.bincount(told[:many], minlength=4) / many
+        np.testing.assert_array_equal(sample_strata(strata, "b", many, seed=3), sampled[:many])
+        count = np.bincount(sampled[:many], minlength=4) / many
         np.testing.assert_allclose(count, [0, 0.6, 0.3, 0.1], atol=2.5 / many)
-    first = np.concatenate([sample_strata(conditions, "b", 1, seed=seed) for seed in range(2000)])
+    first = np.concatenate([sample_strata(strata, "b", 1, seed=seed) for seed in range(2000)])
     assert abs((first == 1).mean() - 0.6) < 0.05  # not always the most frequent one
 
 
@@ -112,32 +111,12 @@ def test_conditions_are_drawn_as_often_as_they_were_learnt() -> None:
     ],
     ids=str,
 )
-def test_damaged_conditions_are_refused(changed: dict[str, object], tiny_model_file: Path, tmp_path: Path) -> None:
+def test_damaged_strata_are_refused(changed: dict[str, object], tiny_model_file: Path, tmp_path: Path) -> None:
     metadata = model_file.load_metadata(tiny_model_file)
-    metadata["conditions"][0] = {"class": "Web-TLS", "flows": 8, "protocols": {"6": 8}, **changed}
+    metadata["strata"][0] = {"class": "Web-TLS", "flows": 8, "protocols": {"6": 8}, **changed}
     model_file.save(tmp_path / "m.safetensors", model_file.load_tensors(tiny_model_file), metadata)
     with pytest.raises(netgen.NetgenError, match=r"m\.safetensors is a damaged model"):
         netgen.load(tmp_path / "m.safetensors")
-
-
-def test_a_model_of_the_format_before_draws_the_same(tiny_model_file: Path, tmp_path: Path) -> None:
-    """It has no conditions but classes, and protocols by its profiles."""
-    metadata = model_file.load_metadata(tiny_model_file)
-    del metadata["scale"]["counts"]
-    model_file.save(tmp_path / "new.safetensors", model_file.load_tensors(tiny_model_file), metadata)
-    del metadata["conditions"]
-    profile = {"tcp": 10, "udp": 30, "up_sizes": [60], "up_packets": 30}
-    model_file.save(
-        tmp_path / "old.safetensors", model_file.load_tensors(tiny_model_file),
-        {**metadata, "format": 3, KEY: {"dns-plain": profile}},
-    )  # fmt: skip
-    old, new = (netgen.load(path) for path in (tmp_path / "old.safetensors", tmp_path / "new.safetensors"))
-    drawn = old.sample({"dns-plain": 60, "dns-doh": 20}, steps=2)
-    np.testing.assert_array_equal(drawn.series(), new.sample({"dns-plain": 60, "dns-doh": 20}, steps=2).series())
-    assert 30 <= drawn.table["protocol"].to_pylist()[:60].count(UDP) <= 57
-    assert set(drawn.table["protocol"].to_pylist()[60:]) == {None}
-    again = netgen.load(old.save(tmp_path / "again.safetensors"))
-    assert again.sample("dns-plain", 9, steps=2).table.equals(old.sample("dns-plain", 9, steps=2).table)
 
 
 @pytest.fixture(scope="module")
@@ -157,59 +136,61 @@ def device() -> FlowTable:
 @pytest.fixture(scope="module")
 def model(device: FlowTable) -> netgen.Model:
     """Trained for a moment."""
-    return netgen.train(device, steps=300, threads=1, precision="float32", validation=0)
+    return netgen.train(device, training_steps=300, threads=1, precision="float32", validation=0)
 
 
-def test_rare_protocols_are_learnt_from_no_oftener_than_others_of_their_class(
+def test_rare_protocols_are_used_no_more_often_than_others_of_their_class(
     device: FlowTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Flows are drawn by the size of their class: one of a rare protocol as often as any other of it."""
-    seen, odds = [], netgen.diffusion.train.class_weights
-    monkeypatch.setattr(netgen.diffusion.train, "class_odds", lambda classes: seen.append(classes) or odds(classes))
-    some = device.take(np.flatnonzero(np.arange(160) % 16 != 0))
-    netgen.train(some, steps=1, threads=1, precision="float32", validation=0)
-    np.testing.assert_array_equal(seen[-1].numpy(), (some.labels == "plug").astype(int))
+    seen, weights = [], netgen.diffusion.train.class_weights
+    monkeypatch.setattr(
+        netgen.diffusion.train, "class_weights", lambda classes: seen.append(classes) or weights(classes)
+    )
+    subset = device.take(np.flatnonzero(np.arange(160) % 16 != 0))
+    netgen.train(subset, training_steps=1, threads=1, precision="float32", validation=0)
+    np.testing.assert_array_equal(seen[-1].numpy(), (subset.labels == "plug").astype(int))
 
 
-def test_info_says_what_is_told_apart(model: netgen.Model, tmp_path: Path) -> None:
+def test_info_lists_the_strata(model: netgen.Model, tmp_path: Path) -> None:
     """Of each class, how many flows of which protocol."""
-    found = describe(model.save(tmp_path / "m.safetensors"))["conditions"]
-    assert found[:2] == [
+    strata = describe(model.save(tmp_path / "m.safetensors"))["strata"]
+    assert strata[:2] == [
         {"class": "camera", "flows": 60, "protocols": {"6": 60}},
         {"class": "camera", "flows": 20, "protocols": {"17": 20}},
     ]
 
 
-def test_a_drawn_flow_looks_like_its_protocol(device: FlowTable, model: netgen.Model) -> None:
+def test_a_sampled_flow_resembles_its_protocol(device: FlowTable, model: netgen.Model) -> None:
     """Questions are UDP, connections TCP, each as often as in the class; a capture of them needs no handshake added."""
-    assert [(each.label, each.flows) for each in model.conditions] == [
+    assert [(stratum.label, stratum.flows) for stratum in model.strata] == [
         ("camera", 60), ("camera", 20), ("plug", 60), ("plug", 20),
     ]  # fmt: skip
-    drawn = model.sample("all", 80)
-    udp = drawn.table["protocol"].to_numpy() == UDP
+    sampled = model.sample("all", 80)
+    udp = sampled.table["protocol"].to_numpy() == UDP
     assert abs(udp[:40].sum() - 10) <= 1
-    assert drawn.labels.tolist() == ["camera"] * 40 + ["plug"] * 40
-    question = drawn.series()[udp]
+    assert sampled.labels.tolist() == ["camera"] * 40 + ["plug"] * 40
+    question = sampled.series()[udp]
     assert (question[:, :, 0] == [61, 77, 1, 1]).all(1).mean() >= 0.9
-    assert (drawn.series()[~udp, 2:].sum((1, 2)) >= 7).all()
-    assert Repair.NO_HANDSHAKE not in plan(drawn).repairs
+    assert (sampled.series()[~udp, 2:].sum((1, 2)) >= 7).all()
+    assert NO_HANDSHAKE not in plan(sampled).mended
 
 
-def test_drawn_flows_of_another_protocol_are_written_as_what_they_are(device: FlowTable, tmp_path: Path) -> None:
+def test_sampled_flows_of_other_protocols_are_exported_with_their_protocol(device: FlowTable, tmp_path: Path) -> None:
     """The table says what they are, and so does a capture; and their series come back."""
     protocol = np.where(device.table["protocol"].to_numpy() == UDP, 1, TCP).tolist()
     echoes = FlowTable.build(device.series(), SPEC, label=device.labels.tolist(), protocol=protocol)
-    drawn = netgen.train(echoes, steps=50, threads=1, precision="float32", validation=0).sample("plug", 40)
-    other = drawn.table["protocol"].to_numpy() == 1
+    sampled = netgen.train(echoes, training_steps=50, threads=1, precision="float32", validation=0).sample("plug", 40)
+    other = sampled.table["protocol"].to_numpy() == 1
     assert 8 <= other.sum() <= 12
-    write(drawn.take(np.flatnonzero(other)), tmp_path / "x.pcap")
-    again = netgen.extract(tmp_path / "x.pcap", spec_from=drawn)
+    write(sampled.take(np.flatnonzero(other)), tmp_path / "x.pcap")
+    again = netgen.extract(tmp_path / "x.pcap", spec_from=sampled)
     assert again.table["protocol"].to_pylist() == [1] * len(again)
-    rows = [sorted(map(bytes, each.series())) for each in (again, drawn.take(np.flatnonzero(other)))]
+    rows = [sorted(map(bytes, flows.series())) for flows in (again, sampled.take(np.flatnonzero(other)))]
     assert rows[0] == rows[1]
 
 
-def test_flows_of_several_conditions_do_not_depend_on_the_others(model: netgen.Model) -> None:
+def test_samples_of_several_strata_do_not_depend_on_the_other_classes(model: netgen.Model) -> None:
     """Flow i of a class is the same however many are drawn, and whatever classes stand before it."""
     many = model.sample({"plug": 50, "camera": 7}, seed=2)
     few = model.sample({"camera": 7, "plug": 9}, seed=2)

@@ -28,7 +28,7 @@ def real(tiny_model: Model) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Scored:
-    """What is said of drawn flows beside real ones, whatever they are."""
+    """What is said of sampled flows beside real ones, whatever they are."""
 
     macro_f1: float
     auc: float
@@ -36,7 +36,7 @@ class _Scored:
     def learnt(self) -> Any:
         return self.macro_f1
 
-    def told(self) -> Any:
+    def c2st_auc(self) -> Any:
         return self.auc
 
 
@@ -52,7 +52,7 @@ def learnt(tiny_model: Model, real: Any, monkeypatch: pytest.MonkeyPatch) -> Any
         for name, score in zip(("none", "each", "shared"), of, strict=True):
             scores[name] = worst if repeats else score
             scores[f"{name} and repeats"] = score if repeats else worst
-        return form(calibrate(plain, *real, store_flows=store_flows, workers=1))
+        return form(calibrate(plain, *real, store_flows=store_flows, threads=1))
 
     return decided
 
@@ -66,7 +66,7 @@ def form(model: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("none", "each", "shared", "chosen"),
+    ("none", "single", "shared", "chosen"),
     [
         ((0.50, 0.70), (0.60, 0.90), (0.55, 0.60), "each"),  # more is learnt, though they are told apart
         ((0.60, 0.90), (0.50, 0.60), (0.40, 0.60), "none"),
@@ -77,12 +77,12 @@ def form(model: Any) -> Any:
         ((0.600, 0.70), (0.605, 0.80), (0.601, 0.75), "none"),
     ],
 )
-def test_flows_are_put_right_as_is_for_the_better(learnt: Any, none: Any, each: Any, shared: Any, chosen: str) -> None:
-    assert learnt(none, each, shared) == chosen
-    assert learnt(none, each, shared, repeats=True) == f"{chosen} and repeats"
+def test_the_better_calibration_is_chosen(learnt: Any, none: Any, single: Any, shared: Any, chosen: str) -> None:
+    assert learnt(none, single, shared) == chosen
+    assert learnt(none, single, shared, repeats=True) == f"{chosen} and repeats"
 
 
-def test_a_model_may_be_kept_from_holding_numbers_of_flows(learnt: Any) -> None:
+def test_without_store_flows_only_distributions_are_chosen_from(learnt: Any) -> None:
     """Then distributions alone are chosen from, however much more would be learnt."""
     assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), store_flows=False) == "each"
     assert learnt((0.3, 0.9), (0.2, 0.9), (0.9, 0.5), store_flows=False) == "none"
@@ -92,11 +92,11 @@ def test_a_model_may_be_kept_from_holding_numbers_of_flows(learnt: Any) -> None:
 @pytest.fixture
 def ways(tiny_model: Model, real: Any) -> Any:
     """The tiny model with its flows put right in each way, by the name of its form."""
-    drawn = drawn_once(tiny_model, *real, device="cpu", workers=1)
-    return {form(each): each for each in candidates(tiny_model, *drawn, *real)}
+    sampled = drawn_once(tiny_model, *real, device="cpu", threads=1)
+    return {form(way): way for way in candidates(tiny_model, *sampled, *real)}
 
 
-def test_a_model_keeps_how_its_flows_are_put_right(ways: Any, tmp_path: Path) -> None:
+def test_a_model_file_keeps_the_calibration(ways: Any, tmp_path: Path) -> None:
     """Written and read again, it draws the same flows."""
     for model in ways.values():
         again = Model.load(model.save(tmp_path / "m.safetensors", force=True))
@@ -107,21 +107,21 @@ def test_a_model_keeps_how_its_flows_are_put_right(ways: Any, tmp_path: Path) ->
 
 @pytest.fixture
 def often(tiny_model: Model, real: Any) -> Any:
-    """What the choice is from if every other real flow of a class is the same: candidates, drawn flows and labels."""
+    """What the choice is from if every other real flow of a class is the same: candidates, sampled flows and labels."""
     series, labels = real[0].copy(), real[1]
     for label in np.unique(labels):
-        mine = np.flatnonzero(labels == label)
-        series[mine[::2]] = series[mine[0]]
-    drawn = drawn_once(tiny_model, series, labels, device="cpu", workers=1)
-    return candidates(tiny_model, *drawn, series, labels), drawn, (series, labels)
+        rows = np.flatnonzero(labels == label)
+        series[rows[::2]] = series[rows[0]]
+    sampled = drawn_once(tiny_model, series, labels, device="cpu", threads=1)
+    return candidates(tiny_model, *sampled, series, labels), sampled, (series, labels)
 
 
-def test_what_recurs_is_learnt_apart_from_all_else(often: Any) -> None:
-    """Flows that recur are drawn as often as they are real, and lend nothing to others."""
-    tried, drawn, (series, labels) = often
+def test_recurring_flows_are_learnt_separately(often: Any) -> None:
+    """Flows that recur are sampled as often as they are real, and lend nothing to others."""
+    tried, sampled, (series, labels) = often
     for model in tried[:3]:
         assert len(model.recurring.label) == len(model.classes)
-        again = model.recurring.members(model.decoder.decode(*drawn, seed=calibration.SEED), drawn[1])
+        again = model.recurring.members(model.decoder.decode(*sampled, seed=calibration.SEED), sampled[1])
         assert again.mean() == pytest.approx(0.5, abs=0.1)
     shared, every = tried[1].totals, tried[4].totals
     for label in np.unique(labels):
@@ -131,14 +131,14 @@ def test_what_recurs_is_learnt_apart_from_all_else(often: Any) -> None:
     assert not any(len(model.recurring.label) for model in tried[3:])
 
 
-def test_more_is_drawn_of_classes_of_more_flows_and_of_those_that_recur(tiny_model: Model) -> None:
-    """So that enough flows are drawn that do not recur; a few of any class."""
+def test_more_is_sampled_of_larger_classes_and_of_recurring_ones(tiny_model: Model) -> None:
+    """So that enough flows are sampled that do not recur; a few of any class."""
     first, second = (tiny_model.sample({name: 20}, seed=3).series() for name in tiny_model.classes[:2])
     series = np.concatenate([first, np.repeat(second[:1], 20, axis=0)])
     labels = np.repeat([0, 1], 20)
 
     def numbers(*real: Any) -> Any:
-        return np.bincount(drawn_once(tiny_model, *real, device="cpu", workers=1)[1]).tolist()
+        return np.bincount(drawn_once(tiny_model, *real, device="cpu", threads=1)[1]).tolist()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "IN_ALL", 60)
@@ -151,12 +151,12 @@ def test_more_is_drawn_of_classes_of_more_flows_and_of_those_that_recur(tiny_mod
         assert numbers(np.concatenate([first] * 3 + [second[:1]]), np.repeat([0, 1], [60, 1]))[0] == 53
 
 
-def test_a_model_that_holds_flows_says_so(often: Any) -> None:
+def test_a_model_that_stores_flows_reports_it(often: Any) -> None:
     model = often[0][2]
-    assert model.store_flows()
-    assert dataclasses.replace(model, repeats=calibration.Repeats.none()).store_flows()
+    assert model.stores_flows()
+    assert dataclasses.replace(model, repeats=calibration.Repeats.none()).stores_flows()
     nothing = dataclasses.replace(model, repeats=calibration.Repeats.none(), recurring=calibration.Recurring.nothing())
-    assert not nothing.store_flows()
+    assert not nothing.stores_flows()
 
 
 def test_a_model_keeps_which_flows_recur(often: Any, tmp_path: Path) -> None:
@@ -168,93 +168,91 @@ def test_a_model_keeps_which_flows_recur(often: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "wrong"),
+    ("field", "wrong"),
     [
-        ("label", lambda each: each + 1000),
-        ("label", lambda each: each[::-1]),
-        ("odds", lambda each: each * np.nan),
-        ("none", lambda each: each[:-1]),
-        ("flow", lambda each: each + 1),
-        ("flow", lambda each: each[::-1]),
-        ("at", lambda each: each + 1000),
-        ("at", lambda each: each + 1),
-        ("at", lambda each: each * 0),
-        ("holds", lambda each: each * np.array([0, 0, 1, 1])),
-        ("holds", lambda each: each * 2**40),
-        ("holds", lambda each: each - 10**6),
-        ("holds", lambda each: each * 0.5),
-        ("holds", lambda each: each[:, :3]),
+        ("label", lambda array: array + 1000),
+        ("label", lambda array: array[::-1]),
+        ("odds", lambda array: array * np.nan),
+        ("none", lambda array: array[:-1]),
+        ("flow", lambda array: array + 1),
+        ("flow", lambda array: array[::-1]),
+        ("at", lambda array: array + 1000),
+        ("at", lambda array: array + 1),
+        ("at", lambda array: array * 0),
+        ("holds", lambda array: array * np.array([0, 0, 1, 1])),
+        ("holds", lambda array: array * 2**40),
+        ("holds", lambda array: array - 10**6),
+        ("holds", lambda array: array * 0.5),
+        ("holds", lambda array: array[:, :3]),
         ("odds", None),
     ],
 )
-def test_a_model_whose_recurring_flows_do_not_fit_is_refused(often: Any, tmp_path: Path, part: str, wrong: Any) -> None:
+def test_a_model_with_damaged_recurring_flows_is_refused(often: Any, tmp_path: Path, field: str, wrong: Any) -> None:
     path = often[0][1].save(tmp_path / "m.safetensors")
     tensors, metadata = model_file.load_tensors(path), model_file.load_metadata(path)
-    given = tensors.pop(f"recurring.{part}")
+    given = tensors.pop(f"recurring.{field}")
     if wrong is not None:
-        tensors[f"recurring.{part}"] = torch.from_numpy(np.ascontiguousarray(wrong(given.numpy())))
+        tensors[f"recurring.{field}"] = torch.from_numpy(np.ascontiguousarray(wrong(given.numpy())))
     model_file.save(path, tensors, metadata)
     with pytest.raises(ModelError, match="recur"):
         Model.load(path)
 
 
 @pytest.mark.parametrize("left", [set(), {"shares.real"}, {"shares.drawn", "shares.real", "shares.more"}])
-def test_a_model_whose_totals_are_not_as_this_netgen_keeps_them_is_refused(
-    ways: Any, tmp_path: Path, left: Any
-) -> None:
+def test_a_model_with_damaged_totals_is_refused(ways: Any, tmp_path: Path, left: Any) -> None:
     path = ways["shared"].save(tmp_path / "m.safetensors")
     tensors, metadata = model_file.load_tensors(path), model_file.load_metadata(path)
-    kept = {name: each for name, each in tensors.items() if not name.startswith("shares.")}
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("shares.")}
     for name in left:
         kept[name] = tensors["shares.real"].clone()
     model_file.save(path, kept, metadata)
-    with pytest.raises(ModelError, match="add up to"):
+    with pytest.raises(ModelError, match="tensors of (shares|marginals)"):
         Model.load(path)
 
 
 @pytest.mark.parametrize(
-    ("part", "wrong"),
+    ("field", "wrong"),
     [
-        ("place", lambda each: each[:-1]),
-        ("place", lambda each: each + 1000),
-        ("group", lambda each: each + np.array([1000, 0, 0])),
-        ("holds", lambda each: each - 10**6),
-        ("odds", lambda each: each * np.nan),
-        ("other", lambda each: each[:, :3]),
-        ("drawn", lambda each: each[1:]),
-        ("drawn", lambda each: each * np.nan),
+        ("place", lambda array: array[:-1]),
+        ("place", lambda array: array + 1000),
+        ("group", lambda array: array + np.array([1000, 0, 0])),
+        ("holds", lambda array: array - 10**6),
+        ("odds", lambda array: array * np.nan),
+        ("other", lambda array: array[:, :3]),
+        ("drawn", lambda array: array[1:]),
+        ("drawn", lambda array: array * np.nan),
         ("real", lambda each: -each),
-        ("group", lambda each: each * np.array([1, -1, 1])),
-        ("group", lambda each: each + np.array([0, 0, 3])),
-        ("holds", lambda each: each * 0.5),
+        ("group", lambda array: array * np.array([1, -1, 1])),
+        ("group", lambda array: array + np.array([0, 0, 3])),
+        ("holds", lambda array: array * 0.5),
         ("real", None),
     ],
 )
-def test_a_model_whose_repeated_bins_do_not_fit_is_refused(ways: Any, tmp_path: Path, part: str, wrong: Any) -> None:
+def test_a_model_with_damaged_repeated_bins_is_refused(ways: Any, tmp_path: Path, field: str, wrong: Any) -> None:
     path = ways["none and repeats"].save(tmp_path / "m.safetensors")
     tensors, metadata = model_file.load_tensors(path), model_file.load_metadata(path)
     assert len(tensors["repeats.place"])
-    given = tensors.pop(f"repeats.{part}")
+    given = tensors.pop(f"repeats.{field}")
     if wrong is not None:
         damaged = wrong(given.numpy())
-        kept = damaged if part == "holds" else damaged.astype(given.numpy().dtype)
-        tensors[f"repeats.{part}"] = torch.from_numpy(np.ascontiguousarray(kept))
+        kept = damaged if field == "holds" else damaged.astype(given.numpy().dtype)
+        tensors[f"repeats.{field}"] = torch.from_numpy(np.ascontiguousarray(kept))
     model_file.save(path, tensors, metadata)
     with pytest.raises(ModelError, match=r"again and again|repeats\.real"):
         Model.load(path)
 
 
 @pytest.mark.parametrize("flows", [1, 4, 13, 16, 17, 27, 40])
-def test_flow_i_is_flow_i_whoever_shares_its_totals(ways: Any, flows: int) -> None:
-    """Flows whose totals are shared out are drawn together, however few of them are asked for."""
+def test_flow_i_is_flow_i_with_shared_totals(ways: Any, flows: int) -> None:
+    """Flows whose totals are shared out are sampled together, however few of them are asked for."""
     for model in ways.values():
         name = model.classes[0]
         most = model.sample(name, 40, seed=4).series()
-        np.testing.assert_array_equal(model.sample(name, flows, seed=4, workers=2).series(), most[:flows])
+        np.testing.assert_array_equal(model.sample(name, flows, seed=4, threads=2).series(), most[:flows])
 
 
-def test_flows_are_judged_by_both(tiny_model: Model) -> None:
-    """Real flows as drawn ones: all is learnt from them, and nothing tells them apart but chance."""
+def test_the_comparison_gives_both_scores(tiny_model: Model) -> None:
+    """Real flows as sampled ones: all is learnt from them, and nothing tells them apart but chance."""
     table = tiny_model.sample("all", 60, seed=2)
     labels = np.searchsorted(np.array(tiny_model.classes), table.labels.astype(str))
     model = dataclasses.replace(tiny_model, totals=Marginals.none(len(tiny_model.classes)))
@@ -263,7 +261,7 @@ def test_flows_are_judged_by_both(tiny_model: Model) -> None:
     wrong = calibration._beside(model, scaled, labels, series, labels[::-1].copy())
     assert same.learnt() > wrong.learnt()
     noise = np.random.default_rng(0).normal(0, 0.2, scaled.shape)
-    assert calibration._beside(model, scaled + noise, labels, series, labels).told() > same.told()
+    assert calibration._beside(model, scaled + noise, labels, series, labels).c2st_auc() > same.told()
 
 
 def test_from_flows_of_one_class_all_is_learnt(tiny_model: Model) -> None:

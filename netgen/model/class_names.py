@@ -1,0 +1,45 @@
+"""Find the class that a user means."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from netgen.capture.errors import ModelError
+
+
+def match_classes(name: str, classes: Iterable[str]) -> list[str]:
+    """Return the classes that `name` may mean: exactly, else those equal but for case, else those containing it."""
+    names = list(classes)
+    if name in names:
+        return [name]
+    folded = name.casefold()
+    return [known for known in names if known.casefold() == folded] or [
+        known for known in names if folded and folded in known.casefold()
+    ]
+
+
+def resolve_class(name: str, classes: Sequence[str], owner: str) -> str:
+    """Return the one class that `name` means.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or several; `owner` says whose classes these are.
+    """
+    matches = match_classes(name, classes)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ModelError(f"class {name!r} of {owner} could be {', '.join(matches)}", "Write more of the name")
+    raise ModelError(
+        f"{owner} has no class {name!r}; it has {', '.join(classes)}",
+        did_you_mean(name, classes) or "netgen models lists bundled models; netgen train makes one from your captures",
+    )
+
+
+def did_you_mean(name: str, classes: Iterable[str]) -> str:
+    """Suggest the class nearest to a misspelt name; empty if none is near."""
+    folded = {known.casefold(): known for known in classes}
+    nearest = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f"Did you mean {folded[nearest[0]]!r}?" if nearest else ""

@@ -173,7 +173,7 @@ def test_a_sampled_flow_resembles_its_protocol(device: FlowTable, model: netgen.
     question = sampled.series()[udp]
     assert (question[:, :, 0] == [61, 77, 1, 1]).all(1).mean() >= 0.9
     assert (sampled.series()[~udp, 2:].sum((1, 2)) >= 7).all()
-    assert NO_HANDSHAKE not in plan(sampled).mended
+    assert Repair.NO_HANDSHAKE not in plan(sampled).repairs
 
 
 def test_sampled_flows_of_other_protocols_are_exported_with_their_protocol(device: FlowTable, tmp_path: Path) -> None:

@@ -1,192 +1,362 @@
-"""Captures in, a table of labelled flows out: `extract`, or `extraction` for one larger than memory.
+"""Captures to a table of labelled flows: `extract` in memory, `extraction` for tables larger than memory.
 
-Packets go by once, stretch by stretch (`netgen.capture.segments`), and are put by (`netgen.capture.flows.spill`) until
-all flows are known; then they can be counted (`netgen.capture.extraction`). So a capture may be larger than memory.
+Packets are read once, segment by segment (`netgen.capture.segments`), and spilled until all flows are known
+(`netgen.capture.flows.spill`). Then they are counted into series, a block of flows at a time.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from netgen.capture.errors import CaptureError, InputError
-from netgen.capture.extraction import Extraction
+from netgen.capture.flows import spill
 from netgen.capture.flows.assemble import IDLE_TIMEOUT_NS, Assembler
+from netgen.capture.flows.rows import FlowRows, group_flows
 from netgen.capture.formats.records import Damage
+from netgen.capture.headers import PROTOCOL_UDP
 from netgen.capture.inputs import HINT, Input, find_inputs
 from netgen.capture.labels.labeller import Labeller, LabelOptions
+from netgen.capture.names.class_table import ClassTable
 from netgen.capture.parallel import read_captures
 from netgen.capture.read_report import ReadReport
 from netgen.capture.segments import ReadOptions
-from netgen.capture.series.spec import BINS, DEFAULT_LENGTH, SeriesSpec, spec_from_options
+from netgen.capture.series.counters import BinCounter, PacketCounter, SparseChannel, dense, make_counter
+from netgen.capture.series.profile import PROFILE_KEY, ProfileCounter
+from netgen.capture.series.spec import BINS, DEFAULT_LENGTH, PACKETS, SeriesSpec, spec_from_options
+from netgen.capture.table.arrow_utils import to_numpy
 from netgen.capture.table.flow_table import FlowTable
+from netgen.capture.table.schema import flow_columns
+from netgen.capture.table.summary import TableSummary
+from netgen.capture.table.writer import TableWriter
 
-#: What a row may be made of.
-BY = ("flow", "host", "capture")
+PathLike = str | os.PathLike[str]
 
-Progress = Callable[[int, int | None], None]
+GROUP_BY = ("flow", "host", "capture")
+NAME_SOURCES = ("tls", "all")
+
+#: Warnings in the read report about packets that no series holds, by view.
+TRUNCATED = {BINS: "packets after the last bin", PACKETS: "packets after the last of a series"}
 
 
-def extraction(
-    paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
-    *,
-    spec: SeriesSpec | None = None,
-    bin_ns: int | None = None,
-    length: int = DEFAULT_LENGTH,
-    view: str = BINS,
-    group_by: str = "flow",
-    label: str | None = None,
-    label_by: str | None = None,
-    labels: str | os.PathLike[str] | None = None,
-    labels_zone: str = "UTC",
-    labels_offset_ns: int = 0,
-    labels_times: str | None = None,
-    labels_column: str | None = None,
-    sni_table: str | os.PathLike[str] | None = None,
-    min_packets: int = 1,
-    idle_timeout_ns: int = IDLE_TIMEOUT_NS,
-    active_timeout_ns: int | None = None,
-    inner: bool = False,
-    names: str = "tls",
-    strict: bool = False,
-    threads: int = 1,
-    progress: Progress | None = None,
-) -> Extraction:
-    """Read captures: their flows, with labels, ready to be counted into series.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExtractOptions:
+    """Options of an extraction. `netgen.extract` has the same ones, with durations as text.
 
     Parameters
     ----------
-    paths : iterable of str or Path
-        Capture files, and folders that are searched for some. A file named here must be a capture;
-        one found in a folder that is none is skipped and counted.
     spec : SeriesSpec, optional
-        The series to make, as of another table or model; wins over `bin_ns`, `length` and `view`.
+        The series to make; `bin_ns`, `length` and `view` are then ignored.
     bin_ns : int, optional
-        Width of a bin in nanoseconds; by default the 95th percentile of the flows' durations fits.
+        Bin width in nanoseconds; by default the 95th percentile of the flows' durations fits.
     length : int
         Number of bins, or of packets.
-    kind : {"bins", "packets"}
-        What a series is of: equal bins in time, or the first packets.
-    by : {"flow", "host", "capture"}
-        One row a flow, one a file and initiating address, or one a file.
+    view : {"bins", "packets"}
+        Bytes and packets over time, or size and gap of the first packets.
+    group_by : {"flow", "host", "capture"}
+        One row per flow, per initiating host of a capture, or per capture.
     label : str, optional
-        The class of every row that nothing else labels.
+        Class of every row that no other rule labels.
     label_by : {"folder", "file", "sni"}, optional
-        The class is the name of the file's folder, the file's name, or the class of the server name.
-    labels : str or Path, optional
-        A labels file (`netgen.capture.labels.label_file.LabelFile`); what it says wins.
-    labels_zone, labels_offset_ns, labels_times, labels_column
-        How it is to be read, see `netgen.capture.labels.label_file.LabelOptions`.
-    sni_table : str or Path, optional
-        A file of suffixes and classes (`netgen.capture.names.class_table.ClassTable`) for ``label_by="sni"``.
+        Label rows by the name of the folder or file, or by the server name.
+    labels : path, optional
+        Label file (`netgen.capture.labels.label_file.LabelFile`); it wins over `label` and `label_by`.
+    labels_zone, labels_offset_ns, labels_time_format, labels_column
+        How to read the label file (`netgen.capture.labels.labeller.LabelOptions`).
+    sni_table : path, optional
+        CSV of suffixes and classes (`netgen.capture.names.class_table.ClassTable`), for ``label_by="sni"``.
     min_packets : int
-        Rows of fewer packets are left out, and counted.
+        Rows with fewer packets are left out and counted.
     idle_timeout_ns : int
-        A flow that is silent for longer has ended.
-    strict : bool
-        Raise if anything of a capture could not be read.
+        A longer silence ends a flow.
     active_timeout_ns : int, optional
-        A flow that lasts longer ends, and begins anew.
-    inner : bool
-        The packet inside a tunnel (IP-in-IP, GRE, VXLAN, GTP-U) counts in place of the one around it.
-    names : {"tls", "all"}
-        Whose server names to look for: TLS over TCP, or QUIC and DNS too, which takes longer. With
-        ``label_by="sni"`` it is all.
-    workers : int
-        Threads that read. The table is the same for any number.
+        A flow older than this ends, and a new one begins.
+    decapsulate : bool
+        Count the packet inside a tunnel (IP-in-IP, GRE, VXLAN, GTP-U) instead of the one around it.
+    name_sources : {"tls", "all"}
+        Protocols to read server names from; ``"all"`` adds QUIC and DNS, and is implied by ``label_by="sni"``.
+    strict : bool
+        Raise if a capture is damaged.
+    threads : int
+        Threads that read. The table does not depend on it.
     progress : callable, optional
-        Called now and then with bytes done and bytes in all; with None where nobody knows.
+        Called with the bytes read, and the bytes in all or None.
+    """
 
-    Returns
-    -------
-    Extraction
-        The account in the table's ``about`` tells what became of every packet:
-        ``packets == in_flows + sum(skipped.values())``.
+    spec: SeriesSpec | None = None
+    bin_ns: int | None = None
+    length: int = DEFAULT_LENGTH
+    view: str = BINS
+    group_by: str = "flow"
+    label: str | None = None
+    label_by: str | None = None
+    labels: PathLike | None = None
+    labels_zone: str = "UTC"
+    labels_offset_ns: int = 0
+    labels_time_format: str | None = None
+    labels_column: str | None = None
+    sni_table: PathLike | None = None
+    min_packets: int = 1
+    idle_timeout_ns: int = IDLE_TIMEOUT_NS
+    active_timeout_ns: int | None = None
+    decapsulate: bool = False
+    name_sources: str = "tls"
+    strict: bool = False
+    threads: int = 1
+    progress: Callable[[int, int | None], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_packets < 1:
+            raise InputError(f"--min-packets must be at least 1, got {self.min_packets}")
+        if self.threads < 1:
+            raise InputError(f"--threads must be at least 1, got {self.threads}")
+        if self.name_sources not in NAME_SOURCES:
+            raise InputError(f"--name-sources must be {' or '.join(NAME_SOURCES)}, got {self.name_sources!r}")
+        if self.group_by not in GROUP_BY:
+            raise InputError(f"--group-by must be one of {', '.join(GROUP_BY)}, got {self.group_by!r}")
+
+    def labeller(self) -> Labeller:
+        """Return what labels the rows."""
+        times = LabelOptions(self.labels_zone, self.labels_offset_ns, self.labels_time_format, self.labels_column)
+        return Labeller(self.group_by, self.label, self.label_by, self.labels, self.sni_table, times)
+
+
+def extract(paths: Iterable[PathLike] | PathLike, options: ExtractOptions | None = None) -> FlowTable:
+    """Extract labelled flows from captures, in memory; see `extraction`."""
+    return extraction(paths, options).table()
+
+
+def extraction(paths: Iterable[PathLike] | PathLike, options: ExtractOptions | None = None) -> Extraction:
+    """Read captures into labelled flows whose series are still to be counted.
+
+    Parameters
+    ----------
+    paths : path or iterable of paths
+        Captures, and folders. A file named here must be a capture; other files in a folder are skipped and reported.
+    options : ExtractOptions, optional
+        How to read, group and label.
 
     Raises
     ------
     CaptureError
-        If a named file is no capture, no capture is found at all, or `strict` and one is damaged.
+        If a named file is not a capture, none is found, or `strict` and one is damaged.
     InputError
-        If an option cannot be used.
+        If an option has a wrong value.
     """
-    if min_packets < 1:
-        raise InputError(f"flows of at least {min_packets} packets cannot be asked for", "Take 1 or more")
-    if names not in ("tls", "all"):
-        raise InputError(f"there are no names {names!r} to look for", "Choose tls or all")
-    if threads < 1:
-        raise InputError(f"threads must be at least 1, got {threads}")
-    spec = spec or spec_from_options(view, bin_ns, length)
-    if group_by not in BY:
-        raise InputError(f"flows cannot be made by {group_by!r}", f"Choose one of {', '.join(BY)}")
-    reading = LabelOptions(labels_zone, labels_offset_ns, labels_times, labels_column)
-    labeller = Labeller(group_by, label, label_by, labels, sni_table, reading)
-    assembler = Assembler(idle_timeout_ns=idle_timeout_ns, active_timeout_ns=active_timeout_ns)
-    read_report = ReadReport()
+    options = ExtractOptions() if options is None else options
+    spec = options.spec or spec_from_options(options.view, options.bin_ns, options.length)
+    labeller = options.labeller()
+    assembler = Assembler(idle_timeout_ns=options.idle_timeout_ns, active_timeout_ns=options.active_timeout_ns)
     inputs = find_inputs([paths] if isinstance(paths, str | os.PathLike) else list(paths))
-    wanted = "all" if names == "all" or label_by == "sni" else "tls"
-    options = ReadOptions(inner, wanted)
-    read = _read(inputs, assembler, read_report, options, strict=strict, threads=threads, progress=progress)
-    if not read_report.files:
-        where = ", ".join(str(path) for path in dict.fromkeys(each.path.parent for each in inputs)) or "what was named"
-        raise CaptureError(f"no capture was found among {len(inputs)} files in {where}", HINT)
-    return Extraction.of(
-        assembler, group_by, read_report, read, labeller, min_packets=min_packets, spec=spec, length=length
-    )
+    report = ReadReport()
+    read = _read(inputs, assembler, report, options)
+    if not read:
+        folders = ", ".join(str(path) for path in dict.fromkeys(file.path.parent for file in inputs))
+        raise CaptureError(f"none of the {len(inputs)} files in {folders} is a capture", HINT)
+    rows = group_flows(assembler, options.group_by)
+    short = rows.packets < options.min_packets
+    if short.any():
+        report.dropped["under min_packets"] = int(short.sum())
+        report.skipped["in flows under min_packets"] = int(rows.packets[short].sum())
+        rows = rows.keep(~short)
+    report.notes.update(assembler.notes)
+    if spec is None:
+        spec = SeriesSpec.fitting(rows.end_ns - rows.start_ns, options.length)
+    return Extraction(rows, spec, read, labeller, report, assembler)
 
 
-def _read(
-    inputs: list[Input],
-    assembler: Assembler,
-    read_report: ReadReport,
-    options: ReadOptions,
-    *,
-    strict: bool,
-    threads: int,
-    progress: Progress | None,
-) -> list[Input]:
-    """Read all captures into flows; which of the files they are."""
-    read = list[Input]()
-    known = all(each.size for each in inputs)
-    total = sum(each.size for each in inputs) if known else None
+def _read(inputs: list[Input], assembler: Assembler, report: ReadReport, options: ExtractOptions) -> list[Input]:
+    """Read all captures into flows. Return the files that are captures."""
+    captures = list[Input]()
+    total = sum(file.size for file in inputs) if all(file.size for file in inputs) else None
     finished = 0
-    for capture in read_captures(inputs, options, threads):
+    name_sources = "all" if options.label_by == "sni" else options.name_sources
+    for capture in read_captures(inputs, ReadOptions(options.decapsulate, name_sources), options.threads):
+        file = capture.input
         if capture.refused is not None:
-            finished += capture.input.size
-            if capture.input.named:
+            if file.named:
                 raise capture.refused
-            read_report.not_captures.append(capture.input.source)
+            report.not_captures.append(file.source)
+            finished += file.size
             continue
-        before, packets = assembler.flows, 0
+        flows_before = assembler.flows
         damage = list[Damage]()
         for segment in capture.segments:
             batch = segment.batch
-            packets += batch.records
             assembler.add(batch)
-            read_report.skipped.update(batch.skipped)
-            read_report.notes.update(batch.notes)
-            read_report.notes.update(segment.notes)
+            report.add(batch.records, batch.skipped, batch.notes + segment.notes)
             damage += segment.damage
-            if progress is not None:
-                progress(finished + segment.end, total)
-        finished += capture.input.size
+            if options.progress is not None:
+                options.progress(finished + segment.end, total)
         assembler.end_capture()
-        if progress is not None and known:
-            progress(finished, total)
-        read_report.files += 1
-        read_report.packets += packets
-        read_report.damage(capture.input.source, damage)
-        read_report.notes["captures without a flow"] += assembler.flows == before
-        read.append(capture.input)
-        if strict and damage:
+        finished += file.size
+        if options.progress is not None and total is not None:
+            options.progress(finished, total)
+        report.files += 1
+        report.add_damage(file.source, damage)
+        report.notes["captures without a flow"] += assembler.flows == flows_before
+        captures.append(file)
+        if options.strict and damage:
             raise CaptureError(
-                f"{capture.input.path} is damaged at byte {damage[0].byte}: {damage[0].reason}",
-                "Leave out --strict to keep what could be read",
+                f"{file.path} is damaged at byte {damage[0].byte}: {damage[0].reason}",
+                "Leave out --strict to keep the packets that can be read",
             )
-    return read
+    return captures
 
 
-def extract(paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str], **options: Any) -> FlowTable:
-    """Flows of captures, with their series and labels, in memory; see `extraction` for the options."""
-    return extraction(paths, **options).table()
+@dataclasses.dataclass(eq=False, repr=False)
+class Extraction:
+    """Flows of captures whose packets are still to be counted into series, which can be done once.
+
+    Parameters
+    ----------
+    rows : FlowRows
+        The rows of the table.
+    spec : SeriesSpec
+        The series to make.
+    """
+
+    rows: FlowRows
+    spec: SeriesSpec
+    _inputs: list[Input]
+    _labeller: Labeller
+    _report: ReadReport
+    _assembler: Assembler
+    _profile: ProfileCounter = dataclasses.field(default_factory=ProfileCounter)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"Extraction({len(self)} rows, {self.spec})"
+
+    def table(self) -> FlowTable:
+        """Return the table, in memory."""
+        blocks = list(self._blocks())
+        columns = pa.concat_tables([columns for columns, _ in blocks]) if blocks else flow_columns(0)
+        empty = np.zeros((0, *self.spec.shape), np.int64)
+        series = np.concatenate([dense(channels) for _, channels in blocks]) if blocks else empty
+        return FlowTable.from_columns(columns.combine_chunks(), series, self.spec, self._metadata())
+
+    def write(self, path: PathLike, *, force: bool = False) -> dict[str, Any]:
+        """Write the table to a Parquet file block by block: complete or not at all.
+
+        Returns
+        -------
+        dict
+            `FlowTable.summary` of the table.
+        """
+        summary = TableSummary()
+        with TableWriter(path, self.spec, force=force) as writer:
+            for columns, channels in self._blocks():
+                writer.write(columns, channels)
+                summary.add(columns)
+            writer.metadata = self._metadata()
+        return summary.summary(self.spec, writer.metadata)
+
+    @property
+    def read_report(self) -> dict[str, Any]:
+        """What became of every packet, as far as it is known; see `ReadReport.to_json`."""
+        return self._report.to_json(len(self), int(self.rows.packets.sum()))
+
+    def server_names(self, sni_table: PathLike | None = None) -> list[dict[str, Any]]:
+        """Return the server names of the rows with their source, class and traffic, the most bytes first."""
+        totals: dict[tuple[str, str], list[int]] = {}
+        for first in range(0, len(self), spill.BLOCK):
+            rows = self.rows.columns(first, min(first + spill.BLOCK, len(self)))
+            names = zip(rows["server_name"].to_pylist(), rows["server_name_source"].to_pylist(), strict=True)
+            for name, packets, volume in zip(names, rows["packets"].tolist(), rows["bytes"].tolist(), strict=True):
+                if name[0] is not None:
+                    total = totals.setdefault(name, [0, 0, 0])
+                    total[:] = total[0] + 1, total[1] + packets, total[2] + volume
+        classes = ClassTable(sni_table)
+        listed = [
+            {"name": name, "from": source, "class": classes.class_of(name)}
+            | dict(zip(("flows", "packets", "bytes"), total, strict=True))
+            for (name, source), total in totals.items()
+        ]
+        return sorted(listed, key=lambda row: (-row["bytes"], row["name"], row["from"]))
+
+    def _metadata(self) -> dict[str, Any]:
+        self._report.notes.update(self._labeller.notes())
+        profile = self._profile.to_json()
+        return {"made_by": "extract", "read_report": self.read_report} | ({PROFILE_KEY: profile} if profile else {})
+
+    @property
+    def _has_profile(self) -> bool:
+        # profiles belong to classes, so none is counted where no row can have a class
+        return self.rows.are_flows and self._labeller.may_label
+
+    def _blocks(self) -> Iterator[tuple[pa.Table, list[SparseChannel]]]:
+        """Yield all columns but the series, and the channels of the series, a block of rows at a time."""
+        if self._assembler.spill.closed:
+            raise InputError("an extraction can be counted only once", "Keep its table, or extract again")
+        first = 0
+        for channels, truncated in self._count():
+            last = first + len(truncated)
+            rows = self.rows.columns(first, last)
+            labels, sources = self._labels(first, last, rows)
+            if self._has_profile:
+                self._profile.end(labels, to_numpy(rows["protocol"]), to_numpy(rows["dst_port"]))
+            self._report.notes[TRUNCATED[self.spec.view]] += int(truncated.sum())
+            columns = flow_columns(
+                last - first,
+                flow=np.arange(first, last),
+                label=labels,
+                source=sources,
+                synthetic=False,
+                truncated_packets=truncated,
+                **rows,
+            )
+            self._assembler.release()
+            yield columns, channels
+            first = last
+
+    def _labels(self, first: int, last: int, rows: dict[str, Any]) -> tuple[list[str | None], list[str]]:
+        """Return the classes of rows, and the names of their captures."""
+        labels, sources = list[str | None](), list[str]()
+        capture = self.rows.capture[first:last]
+        edges = [0, *(np.flatnonzero(np.diff(capture)) + 1).tolist(), len(capture)]
+        for begin, end in itertools.pairwise(edges):
+            file = self._inputs[int(capture[begin])]
+            labels += self._labeller(file.path, {name: column[begin:end] for name, column in rows.items()})
+            sources += [file.source] * (end - begin)
+        return labels, sources
+
+    def _count(self) -> Iterator[tuple[list[SparseChannel], np.ndarray]]:
+        """Yield channels and truncated packets of the rows in order, a block of rows at a time."""
+        row = self.rows.row_of_flow
+        if row is None:
+            first_flow = last_flow = np.arange(len(self))
+        else:
+            kept = np.flatnonzero(row >= 0)
+            kept = kept[np.argsort(row[kept], kind="stable")]
+            heads = np.flatnonzero(np.diff(row[kept], prepend=-1))
+            first_flow, last_flow = kept[heads], np.append(kept[heads[1:] - 1], kept[-1:])
+        size = spill.BLOCK
+        for first in range(0, len(self), size):
+            last = min(first + size, len(self))
+            counter = make_counter(last - first, self.spec)
+            for block in range(first_flow[first:last].min() // size, last_flow[first:last].max() // size + 1):
+                self._count_block(block, first, last, counter)
+            yield counter.channels()
+        self._assembler.spill.close()
+
+    def _count_block(self, block: int, first: int, last: int, counter: BinCounter | PacketCounter) -> None:
+        """Count those packets of a block of flows that belong to rows `first` to `last` - 1."""
+        rows = self.rows
+        for flow, time_ns, size, forward in self._assembler.spill.block(block):
+            row = flow if rows.row_of_flow is None else rows.row_of_flow[flow]
+            if rows.row_of_flow is not None:
+                inside = (row >= first) & (row < last)
+                row, flow, time_ns, size, forward = (column[inside] for column in (row, flow, time_ns, size, forward))
+            up = forward == rows.flows.up[flow]
+            counter.add(row - first, time_ns - rows.start_ns[row], size, up)
+            if self._has_profile:
+                self._profile.add(row - first, rows.flows.key["protocol"][flow] == PROTOCOL_UDP, time_ns, size, up)

@@ -1,4 +1,4 @@
-"""The account of an extraction: what became of every file and every packet."""
+"""The read report of an extraction: what became of every file and every packet."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ReadReport:
     dropped : Counter
         Rows left out, by reason.
     damaged : list of dict
-        File, byte and reason of each place from which on a capture could not be read.
+        File, byte and reason where a capture could not be read on.
     not_captures : list of str
-        Files in folders that are no captures.
+        Files in folders that are not captures.
     """
 
     files: int = 0
@@ -37,12 +37,18 @@ class ReadReport:
     damaged: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     not_captures: list[str] = dataclasses.field(default_factory=list)
 
-    def damage(self, source: str, damage: list[Damage]) -> None:
-        """Note what could not be read of a file."""
-        self.damaged += [{"file": source, "byte": each.byte, "reason": each.reason} for each in damage]
+    def add(self, packets: int, skipped: Counter[str], notes: Counter[str]) -> None:
+        """Add the packets of a segment."""
+        self.packets += packets
+        self.skipped.update(skipped)
+        self.notes.update(notes)
+
+    def add_damage(self, source: str, damage: list[Damage]) -> None:
+        """Add the damage of a file."""
+        self.damaged += [{"file": source, "byte": position.byte, "reason": position.reason} for position in damage]
 
     def to_json(self, flows: int, in_flows: int) -> dict[str, Any]:
-        """As JSON types; counts in falling order, equal ones by name."""
+        """Return JSON types; counts in descending order, equal ones by name."""
         return {
             "files": self.files,
             "packets": self.packets,

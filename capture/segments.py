@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from netgen.capture.flows.batch import PacketBatch, read_batch
+from netgen.capture.flows.packet_batch import PacketBatch
 from netgen.capture.formats import reader
 from netgen.capture.formats.pcap import Pcap
 from netgen.capture.formats.pcapng import Pcapng
@@ -20,6 +20,7 @@ from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.formats.records import Damage
 from netgen.capture.layers.dissect import dissect
 from netgen.capture.names.finder import NameFinder
+from netgen.capture.read_batch import read_batch
 
 #: Bytes read at a time after a segment for the rest of a ClientHello that began in it.
 _LOOK_AHEAD = 1 << 20
@@ -76,7 +77,7 @@ def read_segment(capture: CaptureFile, format: Pcap | Pcapng, until: int, option
     """Read records of a plain file from the position of a new `format` up to `until`."""
     begin, before = format.position, format.state
     finder = NameFinder(options.name_sources)
-    batch = read_batch(format.chunks(capture.data, 0, until, final=True), finder, inner=options.decapsulate)
+    batch = read_batch(format.chunks(capture.data, 0, until, final=True), finder, decapsulate=options.decapsulate)
     if finder.waiting:
         # names that begin here and go on behind the edge
         ahead = format.at(format.state, format.position)  # type: ignore[arg-type]  # its own state
@@ -136,7 +137,7 @@ def _read_stream(capture: CaptureFile, options: ReadOptions) -> Iterator[Segment
     finder = NameFinder(options.name_sources)
     for chunks in capture.windows():
         before = capture.format.number - 1
-        batch = read_batch(chunks, finder, inner=options.decapsulate)
+        batch = read_batch(chunks, finder, decapsulate=options.decapsulate)
         # the finder counts from the beginning of the stream
         batch.number = batch.number - before
         batch.names = [dataclasses.replace(name, number=name.number - before) for name in batch.names]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from netgen import progress as bars
 from netgen.capture.errors import InputError
+from netgen.capture.extract import Extraction, ExtractOptions
 from netgen.capture.extract import extraction as read_captures
-from netgen.capture.extraction import Extraction
 from netgen.capture.labels.labeller import parse_offset
 from netgen.capture.series.spec import BINS, DEFAULT_LENGTH, SeriesSpec, parse_duration
 from netgen.capture.table.flow_table import FlowTable
@@ -182,15 +182,16 @@ def extraction(
         ``write("flows.parquet")`` writes the table block by block; ``table()`` returns it.
     """
     with bars.reporting(progress, bars.bytes_bar) as update:
-        return read_captures(
-            [paths] if isinstance(paths, str | os.PathLike) else list(paths),
-            group_by=group_by, label=label, label_by=label_by, labels=labels, labels_zone=labels_zone,
-            labels_offset_ns=parse_offset(labels_offset), labels_times=labels_time_format, labels_column=labels_column,
-            sni_table=sni_table, min_packets=min_packets, idle_timeout_ns=parse_duration(idle_timeout),
-            active_timeout_ns=None if active_timeout is None else parse_duration(active_timeout), inner=decapsulate,
-            names=name_sources, strict=strict, threads=threads, progress=update,
+        options = ExtractOptions(
+            label=label, label_by=label_by, labels=labels, labels_zone=labels_zone,
+            labels_offset_ns=parse_offset(labels_offset), labels_time_format=labels_time_format,
+            labels_column=labels_column, sni_table=sni_table, group_by=group_by, min_packets=min_packets,
+            idle_timeout_ns=parse_duration(idle_timeout),
+            active_timeout_ns=None if active_timeout is None else parse_duration(active_timeout),
+            decapsulate=decapsulate, name_sources=name_sources, threads=threads, strict=strict, progress=update,
             **_series_options(bin_width, length, view, spec_from),
         )  # fmt: skip
+        return read_captures(paths, options)
 
 
 def import_traces(

@@ -53,12 +53,11 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
             "bytes": path.stat().st_size,
             **{key: metadata[key] for key in kept if key in metadata},
         }
-    from netgen.capture.extract import extract
-    from netgen.capture.extraction import AFTER
+    from netgen.capture.extract import TRUNCATED, ExtractOptions, extract
 
-    table = extract([path], label_by="sni", length=4)  # the series are not shown
+    table = extract(path, ExtractOptions(label_by="sni", length=4))  # the series are not shown
     facts = table.summary()
-    facts["read_report"]["warnings"].pop(AFTER[BINS], None)  # of bins that are not shown
+    facts["read_report"]["warnings"].pop(TRUNCATED[BINS], None)  # of bins that are not shown
     start = table.table["start_ns"].drop_null()
     names = sorted(set(table.table["server_name"].drop_null().to_pylist()))
     return {

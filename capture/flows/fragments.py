@@ -1,7 +1,7 @@
-"""Later fragments of IP datagrams, joined to the flow of the first.
+"""Later fragments of IP datagrams, joined to the flow of their first fragment.
 
-Only the first fragment has ports (``docs/flows.md``, rule 3). A later one that comes before it is
-held back until it does; fragments are rare, so they are handled one by one.
+Only the first fragment has ports (``docs/flows.md``, rule 3). A later one that comes before it waits
+for it. Fragments are rare, so they are processed one by one.
 """
 
 from __future__ import annotations
@@ -11,23 +11,22 @@ from collections import Counter, OrderedDict
 
 import numpy as np
 
-from netgen.capture.flows.batch import FRAGMENT, PacketBatch
-from netgen.capture.flows.keys import KEY
+from netgen.capture.flows.packet_batch import FRAGMENT, KEY, PacketBatch
 from netgen.capture.layers.dissect import FIRST_FRAGMENT
 from netgen.capture.series.spec import NS
 
-#: Parts of a datagram lie no further apart in time (RFC 791's timer has 15 s, Linux 30 s).
-TOGETHER_NS = 30 * NS
+#: Longest time between fragments of a datagram (RFC 791's timer has 15 s, Linux 30 s).
+MAX_DISTANCE_NS = 30 * NS
 
-#: Datagrams remembered, and packets held back, at most.
-REMEMBERED = 65_536
+#: Most datagrams that are remembered, and most packets that wait.
+MAX_REMEMBERED = 65_536
 
 _Datagram = tuple[int, ...]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class _Packet:
-    """A later fragment whose first one is not there yet."""
+class _WaitingPacket:
+    """A later fragment whose first one has not come yet."""
 
     time_ns: int
     size: int
@@ -37,143 +36,149 @@ class _Packet:
 
 
 class FragmentReassembler:
-    """Joins fragments of one capture, part by part."""
+    """Assigns the fragments of one capture to flows, batch by batch."""
 
     def __init__(self) -> None:
-        self._first: OrderedDict[_Datagram, tuple[int, bytes, bool]] = OrderedDict()
-        self._held: OrderedDict[_Datagram, list[_Packet]] = OrderedDict()
-        self._waiting = 0
+        self._first: OrderedDict[_Datagram, tuple[int, bytes, bool]] = OrderedDict()  # time, key and direction
+        self._waiting: OrderedDict[_Datagram, list[_WaitingPacket]] = OrderedDict()
+        self._waiting_count = 0
 
-    def join(self, part: PacketBatch) -> PacketBatch:
-        """The part with each later fragment in the flow of its first.
+    def join(self, batch: PacketBatch) -> PacketBatch:
+        """Give each later fragment the key of its first.
 
-        What has no first fragment yet is taken out; what was taken out before, and has one now, is put
-        in behind it.
+        Packets without a first fragment are taken out and wait; those that waited for one in this batch are inserted after it.
         """
-        if not len(part.fragments):
-            return part
-        keys = _Table(part.keys)
-        key_of = dict(zip(part.fragments["row"].tolist(), part.key[part.fragments["row"]].tolist(), strict=True))
-        new_key = part.key.copy()
-        forward = part.forward.copy()
-        out = list[int]()  # rows that wait
-        behind = list[tuple[int, list[_Packet]]]()
-        for fragment in part.fragments.tolist():
-            row, kind, version, protocol, *rest = fragment
-            # in IPv6 the identification is of the two ends, and only the first part names the protocol for sure
+        if not len(batch.fragments):
+            return batch
+        keys = _KeyTable(batch.keys)
+        rows = batch.fragments["row"]
+        key_of_row = dict(zip(rows.tolist(), batch.key[rows].tolist(), strict=True))
+        new_key, forward = batch.key.copy(), batch.forward.copy()
+        taken_out = list[int]()
+        inserted = list[tuple[int, list[_WaitingPacket]]]()  # packets, and the row that they come after
+        for row, kind, version, protocol, *rest in batch.fragments.tolist():
+            # the identification of IPv6 belongs to the two hosts, and only the first fragment has the protocol for sure
             datagram: _Datagram = (version, protocol if version == 4 else 0, *rest)
-            time_ns = int(part.time_ns[row])
+            time_ns = int(batch.time_ns[row])
+            own = keys.key(key_of_row[row])
             if kind == FIRST_FRAGMENT:
-                own = keys.key(key_of[row])
-                self._first[datagram] = (time_ns, own, bool(forward[row]))
-                self._first.move_to_end(datagram)
-                if len(self._first) > REMEMBERED:
-                    self._first.popitem(last=False)
-                held = self._held.pop(datagram, [])
-                self._waiting -= len(held)
-                for each in held:
-                    if abs(each.time_ns - time_ns) <= TOGETHER_NS:
-                        each.key, each.forward = own, bool(forward[row])
-                if held:
-                    behind.append((row, held))
+                released = self._add_first(datagram, time_ns, own, bool(forward[row]))
+                if released:
+                    inserted.append((row, released))
                 continue
             first = self._first.get(datagram)
-            if first is not None and abs(first[0] - time_ns) <= TOGETHER_NS:
+            if first is not None and abs(first[0] - time_ns) <= MAX_DISTANCE_NS:
                 new_key[row] = keys.row(first[1])
                 forward[row] = first[2]
                 continue
-            own = keys.key(key_of[row])
-            packet = _Packet(time_ns, int(part.size[row]), int(part.fingerprint[row]), own, bool(forward[row]))
-            self._held.setdefault(datagram, []).append(packet)
-            self._waiting += 1
-            out.append(row)
-            if self._waiting > REMEMBERED:
-                _, oldest = self._held.popitem(last=False)
-                self._waiting -= len(oldest)
-                behind.append((row, oldest))
-        part = dataclasses.replace(part, key=new_key, forward=forward, keys=keys.all())
-        return self._moved(part, out, behind) if out or behind else part
+            size, fingerprint = int(batch.size[row]), int(batch.fingerprint[row])
+            packet = _WaitingPacket(time_ns, size, fingerprint, own, bool(forward[row]))
+            self._waiting.setdefault(datagram, []).append(packet)
+            self._waiting_count += 1
+            taken_out.append(row)
+            if self._waiting_count > MAX_REMEMBERED:
+                _, oldest = self._waiting.popitem(last=False)
+                self._waiting_count -= len(oldest)
+                inserted.append((row, oldest))
+        batch = dataclasses.replace(batch, key=new_key, forward=forward, keys=keys.all())
+        return _rearrange(batch, taken_out, inserted) if taken_out or inserted else batch
+
+    def _add_first(self, datagram: _Datagram, time_ns: int, key: bytes, forward: bool) -> list[_WaitingPacket]:
+        """Remember a first fragment. Return the packets that waited for it, with its key unless they are too far apart."""
+        self._first[datagram] = (time_ns, key, forward)
+        self._first.move_to_end(datagram)
+        if len(self._first) > MAX_REMEMBERED:
+            self._first.popitem(last=False)
+        released = self._waiting.pop(datagram, [])
+        self._waiting_count -= len(released)
+        for packet in released:
+            if abs(packet.time_ns - time_ns) <= MAX_DISTANCE_NS:
+                packet.key, packet.forward = key, forward
+        return released
 
     def rest(self, number: int) -> PacketBatch:
-        """Fragments whose first never came, at the end of the capture; they keep their ports unknown.
+        """Return, at the end of the capture, the fragments without a first one; their ports stay unknown.
 
-        `number` is that of the capture's last packet.
+        Parameters
+        ----------
+        number : int
+            Number of the capture's last packet.
         """
-        held = [packet for packets in self._held.values() for packet in packets]
-        self._held.clear()
-        return _part(held, number)
-
-    def _moved(self, part: PacketBatch, out: list[int], behind: list[tuple[int, list[_Packet]]]) -> PacketBatch:
-        keys = _Table(part.keys)
-        rows = np.array([row + 1 for row, packets in behind for _ in packets], np.int64)
-        packets = [packet for _, each in behind for packet in each]
-        added = {
-            "number": part.number[rows - 1],  # as if they came with their first fragment
-            "time_ns": [each.time_ns for each in packets],
-            "size": [each.size for each in packets],
-            "flags": [0] * len(packets),
-            "fingerprint": [each.fingerprint for each in packets],
-            "key": [keys.row(each.key) for each in packets],
-            "forward": [each.forward for each in packets],
-        }
-        keep = np.ones(len(part), bool)
-        keep[out] = False
-        columns = {}
-        for name, values in added.items():
-            column = getattr(part, name)
-            # rows to put in before are counted in the old numbering, so put in first, then take out
-            columns[name] = np.insert(column, rows, np.asarray(values, column.dtype))[np.insert(keep, rows, True)]
-        place = np.cumsum(np.insert(keep, rows, True)) - 1
-        old = np.flatnonzero(np.insert(np.ones(len(keep), bool), rows, False))
-        return dataclasses.replace(part, syn=place[old[part.syn]], keys=keys.all(), **columns)
+        packets = [packet for waiting in self._waiting.values() for packet in waiting]
+        self._waiting.clear()
+        keys: dict[bytes, int] = {}
+        key = [keys.setdefault(packet.key, len(keys)) for packet in packets]
+        return PacketBatch(
+            records=0,
+            number=np.full(len(packets), number, np.int64),
+            **_columns(packets),
+            key=np.array(key, np.int32),
+            keys=np.frombuffer(b"".join(keys), KEY),
+            syn=np.zeros(0, np.int64),
+            syn_seq=np.zeros(0, np.uint32),
+            fragments=np.zeros(0, FRAGMENT),
+            names=[],
+            skipped=Counter(),
+            notes=Counter(),
+        )
 
 
-class _Table:
-    """The keys of a part, and more of them where they are asked for; few are ever looked at."""
+def _columns(packets: list[_WaitingPacket]) -> dict[str, np.ndarray]:
+    return {
+        "time_ns": np.array([packet.time_ns for packet in packets], np.int64),
+        "size": np.array([packet.size for packet in packets], np.uint32),
+        "flags": np.zeros(len(packets), np.uint8),
+        "fingerprint": np.array([packet.fingerprint for packet in packets], np.uint32),
+        "forward": np.array([packet.forward for packet in packets], bool),
+    }
+
+
+def _rearrange(
+    batch: PacketBatch, taken_out: list[int], inserted: list[tuple[int, list[_WaitingPacket]]]
+) -> PacketBatch:
+    """Take rows out of a batch, and insert packets after others."""
+    keys = _KeyTable(batch.keys)
+    packets = [packet for _, waiting in inserted for packet in waiting]
+    position = np.array([row + 1 for row, waiting in inserted for _ in waiting], np.int64)
+    added = {
+        "number": batch.number[position - 1],  # as if they came with their first fragment
+        "key": np.array([keys.row(packet.key) for packet in packets], np.int32),
+        **_columns(packets),
+    }
+    keep = np.ones(len(batch), bool)
+    keep[taken_out] = False
+    # positions count the rows before any is taken out, so insert first
+    keep = np.insert(keep, position, True)
+    columns = {name: np.insert(getattr(batch, name), position, values)[keep] for name, values in added.items()}
+    old_rows = np.flatnonzero(np.insert(np.ones(len(batch), bool), position, False))
+    syn = (np.cumsum(keep) - 1)[old_rows[batch.syn]]
+    return dataclasses.replace(batch, syn=syn, keys=keys.all(), **columns)
+
+
+class _KeyTable:
+    """The keys of a batch, to which others can be added. Few are ever looked up, so no index is built."""
 
     def __init__(self, keys: np.ndarray) -> None:
         self._keys = keys
         self._words = np.ascontiguousarray(keys).view(np.uint64).reshape(len(keys), -1)
-        self._row: dict[bytes, int] = {}
-        self._more: list[bytes] = []
+        self._rows: dict[bytes, int] = {}
+        self._added: list[bytes] = []
 
     def key(self, row: int) -> bytes:
-        """The key of a row of the part's own keys."""
+        """Return a key of the batch."""
         key = self._keys[row].tobytes()
-        self._row[key] = row
+        self._rows[key] = row
         return key
 
     def row(self, key: bytes) -> int:
-        """The row of a key, which is a new one where there is none."""
-        found = self._row.get(key)
-        if found is None:
+        """Return the row of a key, and add the key if it is new."""
+        if key not in self._rows:
             same = np.flatnonzero((self._words == np.frombuffer(key, np.uint64)).all(axis=1))
             if not same.size:
-                self._more.append(key)
-            found = self._row[key] = int(same[0]) if same.size else len(self._keys) + len(self._more) - 1
-        return found
+                self._added.append(key)
+            self._rows[key] = int(same[0]) if same.size else len(self._keys) + len(self._added) - 1
+        return self._rows[key]
 
     def all(self) -> np.ndarray:
-        """The part's own keys, and the new ones."""
-        return np.concatenate([self._keys, np.frombuffer(b"".join(self._more), KEY)])
-
-
-def _part(packets: list[_Packet], number: int) -> PacketBatch:
-    keys: dict[bytes, int] = {}
-    return PacketBatch(
-        records=0,
-        number=np.full(len(packets), number, np.int64),
-        time_ns=np.array([each.time_ns for each in packets], np.int64),
-        size=np.array([each.size for each in packets], np.uint32),
-        flags=np.zeros(len(packets), np.uint8),
-        fingerprint=np.array([each.fingerprint for each in packets], np.uint32),
-        key=np.array([keys.setdefault(each.key, len(keys)) for each in packets], np.int32),
-        forward=np.array([each.forward for each in packets], bool),
-        keys=np.frombuffer(b"".join(keys), KEY),
-        syn=np.zeros(0, np.int64),
-        syn_seq=np.zeros(0, np.uint32),
-        fragments=np.zeros(0, FRAGMENT),
-        names=[],
-        skipped=Counter(),
-        notes=Counter(),
-    )
+        """Return the keys of the batch, and the added ones after them."""
+        return np.concatenate([self._keys, np.frombuffer(b"".join(self._added), KEY)])

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from netgen.capture.factorize import factorize
 from netgen.capture.native import tables
-from netgen.capture.series.bins import SparseChannel
+from netgen.capture.series.counters import SparseChannel
 from netgen.capture.table import thrift
 from netgen.capture.table.thrift import BINARY, FALSE, I32, I64, LIST, STRUCT, Struct
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from netgen.capture.errors import InputError
 from netgen.capture.files import check_output, whole_file
-from netgen.capture.series.bins import SparseChannel
+from netgen.capture.series.counters import SparseChannel
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.arrow_utils import lists_to_numpy
 from netgen.capture.table.schema import FLOW_COLUMNS, encode_metadata, table_schema

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netgen.capture.headers import TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN
-from netgen.capture.series.first_packets import count_packets
+from netgen.capture.series.counters import count_packets
 from netgen.exporters.pcap.counter_rng import random_bits
 from netgen.exporters.pcap.packets import DOWN, MTU, TCP_HEADERS, UP, Bools, Ints, Packets, cumsum_in_runs, run_starts
 from netgen.exporters.pcap.plan import Plan

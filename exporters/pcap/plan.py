@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 
 from netgen.capture.errors import OutputError
 from netgen.capture.headers import PROTOCOL_ICMPV6, PROTOCOL_TCP
-from netgen.capture.series.first_packets import as_bins
+from netgen.capture.series.counters import as_bins
 from netgen.capture.series.spec import GAP_NS, PACKETS, SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.counter_rng import Words, flow_keys, occurrences

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from netgen.capture.errors import OutputError
 from netgen.capture.headers import PROTOCOL_UDP
-from netgen.capture.series.profile import GAPS, SIZES, read_profiles
+from netgen.capture.series.profile import GAP_QUANTILES, SIZE_QUANTILES, read_profiles
 from netgen.capture.series.spec import GAP_NS
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.addresses import FIRST_PORT, SERVER_PORT
@@ -67,8 +67,8 @@ class Profiles:
     """Profiles of the classes of flows (`netgen.capture.series.profile`), as tables."""
 
     row: Ints  # (flows,): profile of each flow; -1 if none, as for all protocols but UDP
-    sizes: Ints  # (profiles, 2, SIZES): quantiles of the packets' IP bytes, up and down
-    gaps: Ints  # (profiles, GAPS): quantiles of the gaps, ns; all zero where none are known
+    sizes: Ints  # (profiles, 2, SIZE_QUANTILES): quantiles of the packets' IP bytes, up and down
+    gaps: Ints  # (profiles, GAP_QUANTILES): quantiles of the gaps, ns; all zero where none are known
     ports: list[Ints]  # of each profile, server ports, repeated by how often they occur
     means: NDArray[np.float64]  # (profiles, 2, tilts): mean of the sizes sampled with each of `_TILTS`
 
@@ -98,13 +98,17 @@ def load_profiles(table: FlowTable) -> Profiles:
         up, down = profile.get("up_sizes"), profile.get("down_sizes")
         if members.any() and (up or down):
             row[members] = len(sizes)
-            sizes.append((_resample(up or down, SIZES), _resample(down or up, SIZES)))
-            gaps.append(_resample(profile.get("gaps_ns") or [0], GAPS))
+            sizes.append((_resample(up or down, SIZE_QUANTILES), _resample(down or up, SIZE_QUANTILES)))
+            gaps.append(_resample(profile.get("gaps_ns") or [0], GAP_QUANTILES))
             ports.append(_server_ports(profile))
-    quantiles = np.array(sizes, dtype=np.int64).reshape(-1, 2, SIZES)
-    tilted = (((np.arange(_GRID) + 0.5) / _GRID)[:, None] ** _TILTS * SIZES).astype(np.int64)
+    quantiles = np.array(sizes, dtype=np.int64).reshape(-1, 2, SIZE_QUANTILES)
+    tilted = (((np.arange(_GRID) + 0.5) / _GRID)[:, None] ** _TILTS * SIZE_QUANTILES).astype(np.int64)
     return Profiles(
-        row, quantiles, np.array(gaps, dtype=np.int64).reshape(-1, GAPS), ports, quantiles[:, :, tilted].mean(axis=2)
+        row,
+        quantiles,
+        np.array(gaps, dtype=np.int64).reshape(-1, GAP_QUANTILES),
+        ports,
+        quantiles[:, :, tilted].mean(axis=2),
     )
 
 
@@ -144,7 +148,9 @@ def profile_sizes(
     """
     tilt = np.abs(profiles.means[profile, side] - (size / count)[:, None]).argmin(1)
     quantile = uniform(random_bits(keys[cell], _SIZE, index)) ** _TILTS[tilt][cell]
-    sizes = profiles.sizes[profile[cell], side[cell], np.minimum((quantile * SIZES).astype(np.int64), SIZES - 1)]
+    sizes = profiles.sizes[
+        profile[cell], side[cell], np.minimum((quantile * SIZE_QUANTILES).astype(np.int64), SIZE_QUANTILES - 1)
+    ]
     sizes = np.clip(sizes, UDP_HEADERS, mtu[cell])
     lack = size - np.bincount(cell, sizes, len(count)).astype(np.int64)
     grow = lack[cell] > 0

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from netgen.capture.series.counters import as_bins
 from netgen.capture.series.feasible import FEASIBLE, PacketLimits
-from netgen.capture.series.first_packets import as_bins
 from netgen.capture.series.spec import BINS
 from netgen.capture.table.flow_table import FlowTable
 from netgen.diffusion.sampler import sample_seed

@@ -13,7 +13,7 @@ from netgen.capture.errors import InputError
 from netgen.cli import options as opt
 
 if TYPE_CHECKING:
-    from netgen.capture.extraction import Extraction
+    from netgen.capture.extract import Extraction
 
 SLOW_BYTES = 1 << 27  # captures for which the compiled reader saves seconds
 
@@ -97,7 +97,7 @@ def extract(
         name_sources="all" if list_names else name_sources, threads=threads, strict=strict, progress=not quiet,
     )  # fmt: skip
     if list_names:
-        _print_names(extraction.names(sni_table), as_json=as_json)
+        _print_names(extraction.server_names(sni_table), as_json=as_json)
         return
     if not len(extraction):
         raise _no_flows(extraction)

@@ -17,8 +17,8 @@ import torch
 from netgen.capture.errors import InputError
 from netgen.capture.files import check_output, whole_file
 from netgen.capture.series.feasible import FEASIBLE, PacketLimits
-from netgen.capture.series.profile import KEY
-from netgen.capture.series.spec import SeriesSpec
+from netgen.capture.series.profile import PROFILE_KEY
+from netgen.capture.series.spec import BINS, PACKETS, SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.diffusion import model_file
 from netgen.diffusion.denoiser import NoiseConfig, Statistics
@@ -127,7 +127,7 @@ class Model:
             "noise": self.noise.to_json(),
             "network": self.network.config.to_json(),
             "training": self.training,
-            **({KEY: self.profile} if self.profile else {}),
+            **({PROFILE_KEY: self.profile} if self.profile else {}),
         }
 
     def __repr__(self) -> str:
@@ -161,7 +161,43 @@ class Model:
         ModelError
             If it is not a model, of another version, or damaged.
         """
-        return cls(**read_model(Path(path)))
+        path = Path(path)
+        metadata = read_model_metadata(path)
+        try:
+            if metadata["encoder"] not in ENCODERS:
+                raise ValueError(f"its encoder {metadata['encoder']!r} is not known here")
+            tensors = model_file.load_tensors(path)
+            conditions = conditions_in(metadata)
+            learnt = pop_state(tensors, len(conditions), int(metadata["series"]["length"]))
+            network, imaging = model_file.load_network(metadata["network"], tensors), ENCODERS[metadata["encoder"]]()
+            if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
+                raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
+            if network.config.classes != len(conditions):
+                raise ValueError(f"its network tells {network.config.classes} conditions apart, not {len(conditions)}")
+            if network.config.traits != (TRAITS if len(learnt.traits.real) else 0):
+                raise ValueError("it does not say what its flows are like, as its network is told")
+            limits = PacketLimits.from_json(metadata["limits"])
+            if limits.smallest.shape != (len(conditions), 2) or limits.largest.shape != (len(conditions), 2):
+                raise ValueError("its limits of packets are not those of its classes")
+            spec = SeriesSpec.from_json(metadata["series"])
+            if network.config.channels != SCALES[spec.view].CHANNELS:
+                raise ValueError(f"its network does not make series of {spec.view}")
+            return cls(
+                name=str(metadata["name"]),
+                spec=spec,
+                conditions=conditions,
+                network=network,
+                scale=SCALES[spec.view].from_json(metadata["scale"]),
+                limits=limits,
+                statistics=Statistics(**metadata["statistics"]),
+                noise=NoiseConfig(**metadata["noise"]),
+                **learnt._asdict(),
+                encoder=metadata["encoder"],
+                training=metadata["training"],
+                profile=metadata.get(PROFILE_KEY, {}),
+            )
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise ModelError(f"{path} is a damaged model: {error}", "Train it anew, or copy it again") from error
 
     def resolve_class(self, name: str) -> str:
         """Return the class that `name` means: exactly, ignoring case, or as the only one that contains it.
@@ -287,7 +323,8 @@ class Model:
                 "weights_sha256": self.weights_sha256(),
                 **metadata,
                 "changed": changed,
-                **({KEY: profile} if profile else {}),
+                "distance_from_field_rms": {"mean": float(residual.mean()), "max": float(residual.max())},
+                **({PROFILE_KEY: profile} if profile else {}),
             },
         )
 

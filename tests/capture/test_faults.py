@@ -132,7 +132,7 @@ def test_an_empty_folder(here: Any, fault: Any) -> None:
     (here / "captures").mkdir()
     assert fault("extract", "captures").startswith("the folder captures is empty. Name a pcap or pcapng file")
     (here / "captures" / "notes.txt").write_text("nothing here")
-    assert "no capture was found among 1 files in captures" in fault("extract", "captures")
+    assert "none of the 1 files in captures is a capture" in fault("extract", "captures")
     assert files(here) == ["captures"]
 
 
@@ -413,12 +413,12 @@ def test_ctrl_c_in_any_other_command(command: str, inputs: Any, here: Any) -> No
         "extract": ["extract", str(inputs / "a.pcap"), "-o", "x.parquet"],
     }[command]
     program = (
-        "import os, signal, sys, threading, netgen.capture.flows.batch, netgen.cli.app, netgen.model.model\n"
+        "import os, signal, sys, threading, netgen.capture.read_batch, netgen.cli.app, netgen.model.model\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def interrupt(): os.kill(os.getpid(), signal.SIGINT)\n"
         f"sys.argv = ['netgen', *{words}]\n"
         "if sys.argv[1] == 'synth': threading.Timer(0.5, interrupt).start()\n"
-        "else: netgen.capture.flows.batch.dissect = lambda chunk, decapsulate: interrupt()\n"
+        "else: netgen.capture.read_batch.dissect = lambda chunk, decapsulate: interrupt()\n"
         "netgen.cli.app.main()"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import handshakes as hellos
 from support import oracle
+from support.extraction import extract
 
 from netgen.capture.errors import InputError
-from netgen.capture.extract import extract
 from netgen.capture.flows.assemble import Assembler
 from netgen.capture.formats import reader
 from netgen.capture.series.spec import SeriesSpec
@@ -285,8 +285,8 @@ def test_keys_that_are_forgotten_when_their_flows_have_ended_are_flows_anew(
 
 def test_timeouts_that_cannot_be_used_are_refused() -> None:
     for options in ({"idle_timeout_ns": 0}, {"active_timeout_ns": -1}):
-        name = next(iter(options)).split("_")[0]
-        with pytest.raises(InputError, match=f"{name} timeout of -?[01] ns cannot be used. Take one such as 120s"):
+        option = next(iter(options)).removesuffix("_ns").replace("_", "-")
+        with pytest.raises(InputError, match=f"--{option} must be between 1 ns and 146 years, got -?[01] ns"):
             Assembler(**options)
 
 
@@ -400,7 +400,9 @@ def test_dns_names_later_flows_between_the_client_and_the_address(packet: Any, f
         (10, tcp(packet, ACK, 1, "A", hellos.hello(b"tls.example.org"))),
     ]
     asked = ("src_port", "server_name", "server_name_source")
-    named = {port: (name, source) for port, name, source in rows(flows_of(steps, names="all"), *asked) if port != 53}
+    named = {
+        port: (name, source) for port, name, source in rows(flows_of(steps, name_sources="all"), *asked) if port != 53
+    }
     assert named == {
         1: (None, None),
         2: ("one.example.org", "dns"),
@@ -418,9 +420,9 @@ def test_dns_names_later_flows_between_the_client_and_the_address(packet: Any, f
 def test_dns_of_one_capture_names_no_flow_of_another(packet: Any, pcap_file: Any) -> None:
     one = pcap_file([(T, dns(packet, "one.example.org", B))], "a.pcap")
     two = pcap_file([(T + NS, packet.udp4(2, 9, b"", A, B))], "b.pcap")
-    assert rows(extract([one, two], names="all"), "server_name")[1:] == [None]
+    assert rows(extract([one, two], name_sources="all"), "server_name")[1:] == [None]
     both = pcap_file([(T, dns(packet, "one.example.org", B)), (T + NS, packet.udp4(2, 9, b"", A, B))], "c.pcap")
-    assert rows(extract(both, names="all"), "server_name")[1:] == ["one.example.org"]
+    assert rows(extract(both, name_sources="all"), "server_name")[1:] == ["one.example.org"]
 
 
 # -- put together ----------------------------------------------------------------------------------

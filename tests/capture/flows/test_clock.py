@@ -25,7 +25,7 @@ def shown(time_ns: Any, number: Any, slack: Any = IDLE, stride: Any = STRIDE, cu
     clock = Clock(slack, stride)
     time_ns, number = np.array(time_ns, np.int64), np.array(number, np.int64)
     parts = zip(np.split(time_ns, cuts), np.split(number, cuts), strict=True)
-    out = np.concatenate([clock.of(*part) for part in parts])
+    out = np.concatenate([clock.advance(*part) for part in parts])
     assert not len(out) or clock.now == out[-1]
     return out.tolist()
 

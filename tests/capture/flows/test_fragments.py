@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import oracle
+from support.extraction import extract
 
-from netgen.capture.extract import extract
 from netgen.capture.flows import fragments
 from netgen.capture.formats import reader
 from netgen.capture.series.spec import SeriesSpec
@@ -197,7 +197,7 @@ def test_with_little_memory_no_packet_is_lost_and_cuts_change_nothing(
 ) -> None:
     path = capture(frames)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fragments, "REMEMBERED", room)
+        patch.setattr(fragments, "MAX_REMEMBERED", room)
         whole = flows(path)
         assert flows(path, segment) == whole
     assert sum(packets for _, packets in whole) == len(frames)
@@ -205,7 +205,7 @@ def test_with_little_memory_no_packet_is_lost_and_cuts_change_nothing(
 
 @pytest.mark.parametrize("segment", SEGMENTS)
 def test_firsts_that_came_long_ago_are_forgotten(capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any) -> None:
-    monkeypatch.setattr(fragments, "REMEMBERED", 10)
+    monkeypatch.setattr(fragments, "MAX_REMEMBERED", 10)
     for between, port in ((9, 1), (10, None)):
         others = [(1, first(2, ident)) for ident in range(100, 100 + between)]
         path = capture([(0, first(1)), *others, (2, later())])
@@ -214,7 +214,7 @@ def test_firsts_that_came_long_ago_are_forgotten(capture: Any, monkeypatch: pyte
 
 @pytest.mark.parametrize("segment", SEGMENTS)
 def test_what_waits_too_long_is_let_go_of(capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any) -> None:
-    monkeypatch.setattr(fragments, "REMEMBERED", 10)
+    monkeypatch.setattr(fragments, "MAX_REMEMBERED", 10)
     for between, expected in ((9, [(1, 2), (None, 9)]), (10, [(None, 11), (1, 1)])):
         others = [(1, later(ident)) for ident in range(100, 100 + between)]
         path = capture([(0, later()), *others, (2, first(1))])
@@ -224,7 +224,7 @@ def test_what_waits_too_long_is_let_go_of(capture: Any, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("segment", SEGMENTS)
 def test_what_waits_no_longer_takes_no_room(capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any) -> None:
     """Datagram after datagram, each the other way round; and one that is seen again is remembered anew."""
-    monkeypatch.setattr(fragments, "REMEMBERED", 3)
+    monkeypatch.setattr(fragments, "MAX_REMEMBERED", 3)
     frames = [each for ident in range(50) for each in ((0, later(ident)), (0, later(ident)), (0, first(1, ident)))]
     assert flows(capture(frames), segment) == [(1, 150)]
     seen = [(0, first(1, ident)) for ident in (7, 8, 9, 7, 10, 11)]

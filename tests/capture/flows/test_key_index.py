@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netgen.capture.flows import key_index, keys
-from netgen.capture.flows.keys import KEY, Keys, keys_of
+from netgen.capture import factorize
+from netgen.capture.flows import key_index
+from netgen.capture.flows.packet_batch import KEY, FlowKeys, canonical_keys
 from netgen.capture.layers.dissect import PacketColumns
 
 pytestmark = pytest.mark.usefixtures("either_reader")
@@ -33,14 +34,14 @@ def test_numbers_are_those_of_a_dict(batches: Any, clash: Any) -> None:
             patch.setattr(key_index, "_FACTORS", np.zeros(6, np.uint64))
         for batch, gone in batches:
             numbers = sorted(batch)
-            found, new = table.of(some_keys(numbers))
+            found, new = table.add(some_keys(numbers))
             assert [numbers[row] for row in new.tolist()] == [each for each in numbers if each not in known]
             for each, number in zip(numbers, found.tolist(), strict=True):
                 assert known.setdefault(each, number) == number
             assert len(set(known.values())) == len(known) == len(table) == table.used.sum()
             assert table.used[list(known.values())].all()
             back = list(known)[:gone]
-            table.give_back(np.array([known.pop(each) for each in back], np.int64))
+            table.remove(np.array([known.pop(each) for each in back], np.int64))
 
 
 def packets(rows: Any) -> Any:
@@ -66,15 +67,15 @@ ROWS = st.tuples(
 
 @given(st.lists(st.lists(ROWS, min_size=1, max_size=20), min_size=1, max_size=3), st.booleans())
 def test_packets_of_a_flow_have_one_key_in_either_direction(chunks: Any, clash: Any) -> None:
-    """That of `keys_of`, which knows no short cut; even if all hashes are equal."""
-    seen = Keys()
+    """That of `canonical_keys`, which knows no short cut; even if all hashes are equal."""
+    flow_keys = FlowKeys()
     with pytest.MonkeyPatch.context() as patch:
         if clash:
-            patch.setattr(keys, "_FACTORS", np.zeros(3, np.uint64))
-        forward = np.concatenate([seen.add(packets(rows)) for rows in chunks])
-        row, found = seen.coded()
+            patch.setattr(factorize, "_FACTORS", np.zeros(2, np.uint64))
+        forward = np.concatenate([flow_keys.add(packets(rows)) for rows in chunks])
+        row, found = flow_keys.factorize()
     together = packets([row for rows in chunks for row in rows])
-    expected, way = keys_of(together, np.arange(len(together)))
+    expected, way = canonical_keys(together, np.arange(len(together)))
     assert found[row].tolist() == expected.tolist()
     assert (forward == way).all()
     assert len(set(found.tolist())) == len(found)

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.extraction import extract, extraction
 
-from netgen.capture import extraction as engine
 from netgen.capture.errors import InputError
-from netgen.capture.extract import extract, extraction
-from netgen.capture.flows import growable, spill
+from netgen.capture.flows import spill
 from netgen.capture.formats import reader
 from netgen.capture.table.flow_table import FlowTable
 
@@ -50,8 +49,8 @@ def whole(capture: Any) -> Any:
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing stays in memory that can be put by in a file."""
-    monkeypatch.setattr(spill, "IN_MEMORY", 0)
-    monkeypatch.setattr(growable, "IN_MEMORY", 0)
+    monkeypatch.setattr(spill, "MAX_BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr(spill, "MAX_ROWS_IN_MEMORY", 0)
 
 
 def same(one: Any, other: Any) -> None:
@@ -95,9 +94,8 @@ def test_the_table_is_the_same_wherever_packets_are_put_by(
     """In memory, in a file, or some of them; by blocks of any number of flows, in batches of any size."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spill, "BLOCK", block)
-        patch.setattr(engine, "BLOCK", block)
-        patch.setattr(spill, "IN_MEMORY", kept)
-        patch.setattr(growable, "IN_MEMORY", kept)
+        patch.setattr(spill, "MAX_BYTES_IN_MEMORY", kept)
+        patch.setattr(spill, "MAX_ROWS_IN_MEMORY", kept)
         patch.setattr(reader, "SEGMENT", segment)
         same(extract(capture, group_by=group_by), whole[group_by])
 
@@ -108,7 +106,6 @@ def test_a_table_written_block_by_block_is_the_one_in_memory(
     capture: Any, whole: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, block: int, group_by: str
 ) -> None:
     monkeypatch.setattr(spill, "BLOCK", block)
-    monkeypatch.setattr(engine, "BLOCK", block)
     path = tmp_path / "a.parquet"
     told = extraction(capture, group_by=group_by).write(path)
     same(FlowTable.read(path), whole[group_by])
@@ -119,7 +116,6 @@ def test_rows_that_are_left_out_leave_no_packets_behind(
     capture: Any, whole: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spill, "BLOCK", 50)
-    monkeypatch.setattr(engine, "BLOCK", 50)
     spec = whole["flow"].spec
     few = extract(capture, spec=spec, min_packets=4)
     packets = np.array(whole["flow"].table["packets"].to_pylist())
@@ -133,7 +129,6 @@ def test_several_captures_do_not_get_mixed_up(
 ) -> None:
     """Flows of two files lie in one block; each has its own packets."""
     monkeypatch.setattr(spill, "BLOCK", 1000)
-    monkeypatch.setattr(engine, "BLOCK", 1000)
     spec = whole["flow"].spec
     other = tmp_path / "b.pcap"
     other.write_bytes(capture.read_bytes())
@@ -162,17 +157,17 @@ def test_a_full_disk_for_what_is_put_by_is_said_in_one_line(
     out = tmp_path / "out" / "a.parquet"
     out.parent.mkdir()
     said = refused(capture, out)
-    assert "could not be put by in" in said
+    assert "cannot write temporary data" in said
     assert str(small_disk) in said
     assert "No space left" in said
     assert not list(small_disk.iterdir())
 
 
-@pytest.mark.parametrize("module", [spill, growable])
+@pytest.mark.parametrize("limit", ["MAX_BYTES_IN_MEMORY", "MAX_ROWS_IN_MEMORY"])
 def test_a_file_that_may_not_grow_is_said_in_one_line(
-    capture: Any, module: Any, size_limit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capture: Any, limit: str, size_limit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "IN_MEMORY", 0)
+    monkeypatch.setattr(spill, limit, 0)
     out = tmp_path / "out" / "a.parquet"
     out.parent.mkdir()
     with size_limit(20_000):
@@ -185,7 +180,7 @@ def test_a_folder_for_temporary_files_that_is_not_there(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     out = tmp_path / "out" / "a.parquet"
     out.parent.mkdir()
-    assert f"in {tmp_path / 'none'}: No such file or directory" in refused(capture, out)
+    assert f"to {tmp_path / 'none'}: No such file or directory" in refused(capture, out)
 
 
 def test_the_command_says_so_too(
@@ -194,7 +189,7 @@ def test_the_command_says_so_too(
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
     outcome = netgen_command("extract", capture, "-o", tmp_path / "a.parquet")
     assert (outcome.code, outcome.out) == (1, "")
-    assert outcome.err.startswith("netgen: the ")
+    assert outcome.err.startswith("netgen: cannot write ")
     assert outcome.err.count("\n") == 1
     assert not list(tmp_path.glob("*.parquet*"))
 

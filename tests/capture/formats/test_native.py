@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import synthetic_captures as made
+from support.extraction import extract
 from support.mutate import mutate
 from support.paths import ROOT
 
 from netgen.capture.errors import CaptureError
-from netgen.capture.extract import extract
 from netgen.capture.native import compiled
 
 FRAMES = made.frames(5, 300)
@@ -30,7 +30,7 @@ needs_library = pytest.mark.skipif(
 def found(path: Any, **options: Any) -> Any:
     """All that comes out of a capture."""
     try:
-        table = extract([path], names="all", **options)
+        table = extract([path], name_sources="all", **options)
     except CaptureError as error:
         return str(error)
     return table.table.to_pydict(), table.series().tolist(), table.metadata

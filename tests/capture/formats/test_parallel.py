@@ -7,21 +7,21 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support import synthetic_captures as made
+from support.extraction import extract, extraction
 from support.paths import ROOT
 
 from netgen.capture import parallel, segments
 from netgen.capture.errors import CaptureError
-from netgen.capture.extract import extract, extraction
 from netgen.capture.formats import reader
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.native import compiled
+from netgen.cli.app import _say_if_not_compiled
 
 COMMAND = Path(sys.executable).with_name("netgen")
 SEGMENT = 8192
@@ -68,7 +68,7 @@ def guesses(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def digest(path: Any, out: Any, threads: Any) -> Any:
-    extraction(path, threads=threads, names="all").write(out, force=True)
+    extraction(path, threads=threads, name_sources="all").write(out, force=True)
     return hashlib.sha256(out.read_bytes()).hexdigest()
 
 
@@ -152,7 +152,7 @@ def test_segments_of_the_usual_size_give_the_same_bytes(large: Any, tmp_path: Pa
 MEASURE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from netgen.capture.extract import extraction
+from support.extraction import extraction
 summary = extraction(sys.argv[2]).write(sys.argv[3], force=True)
 print(summary["packets"], *[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])
 """
@@ -199,7 +199,7 @@ def test_no_thread_stays_when_a_capture_is_refused(folder: Any) -> None:
 
 def test_ctrl_c_ends_the_command_and_leaves_no_file(folder: Any, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    words = ["extract", "pipe", str(folder / "a.pcap"), "--threads", "3", "-o", "x.parquet"]
+    words = ["extract", "pipe", str(folder / "a.pcap"), "-j", "3", "-o", "x.parquet"]  # waits for a writer to the pipe
     with subprocess.Popen(
         [COMMAND, *words],
         stdout=subprocess.PIPE,
@@ -211,12 +211,7 @@ def test_ctrl_c_ends_the_command_and_leaves_no_file(folder: Any, tmp_path: Path)
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
-            while process.poll() is None:
-                try:
-                    writer = os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK)
-                    break
-                except OSError:  # the command has not opened it yet
-                    time.sleep(0.01)
+            writer = os.open(tmp_path / "pipe", os.O_WRONLY)  # once the command has opened it
             os.killpg(process.pid, signal.SIGINT)
             out, err = process.communicate(timeout=30)
             os.close(writer)
@@ -233,16 +228,14 @@ def test_a_large_capture_without_compiled_code_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], big: Any, built: bool
 ) -> None:
     """Unless the environment switched it off."""
-    from netgen.cli.extract import _warn_if_slow
-
     monkeypatch.setattr(compiled, "library", lambda: object() if built else None)
     monkeypatch.delenv(compiled.SWITCH, raising=False)
     for name in big:
         with (tmp_path / name).open("wb") as file:
             file.truncate(100 << 20)
     paths = [tmp_path / name for name in (*big, "missing")]
-    _warn_if_slow(paths)
-    assert ("compiled reader is missing" in capsys.readouterr().err) == (len(big) == 2 and not built)
+    _say_if_not_compiled(paths)
+    assert ("without compiled code" in capsys.readouterr().err) == (len(big) == 2 and not built)
     monkeypatch.setenv(compiled.SWITCH, "0")
-    _warn_if_slow(paths)
+    _say_if_not_compiled(paths)
     assert capsys.readouterr().err == ""

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import synthetic_captures as made
+from support.extraction import extract, extraction
 
-from netgen.capture.extract import extract, extraction
 from netgen.capture.formats import pcap, pcapng, reader
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.formats.source import Source
@@ -63,7 +63,7 @@ def path_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def digest(path: Any, out: Any) -> Any:
     """What the Parquet file of a capture's flows is known by."""
-    extraction(path, names="all").write(out, force=True)
+    extraction(path, name_sources="all").write(out, force=True)
     return hashlib.sha256(out.read_bytes()).hexdigest()
 
 
@@ -157,8 +157,8 @@ def test_a_stream_gives_the_same_table(tmp_path: Path, path_of: Any, name: Any, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Source, "pieces", pieces)
-        found = extract(path, names="all")
-    expected = extract(path_of(name), names="all")
+        found = extract(path, name_sources="all")
+    expected = extract(path_of(name), name_sources="all")
     assert found.table.drop_columns("source").equals(expected.table.drop_columns("source"))
     ours, theirs = (dict(table.metadata["read_report"]) for table in (found, expected))
     for read_report in (ours, theirs):

@@ -25,9 +25,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import mutate
+from support.extraction import extract
 
 from netgen.capture.errors import CaptureError
-from netgen.capture.extract import extract
 from netgen.capture.formats import pcap
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.formats.source import Source

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import netgen
-import netgen.capture.series.first_packets
+import netgen.capture.series.counters
 from netgen.capture.errors import InputError, ModelError, OutputError, SpecMismatchError, TableError
 from netgen.capture.importers.foreign_tables import read_table
+from netgen.capture.series.counters import PacketCounter, as_bins, count_packets
 from netgen.capture.series.feasible import PacketLimits, feasible_packets
-from netgen.capture.series.first_packets import PacketCounter, as_bins, count_packets
 from netgen.capture.series.spec import NS, SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.encoders.decoding.packet_scaler import PacketScaler
@@ -75,11 +75,11 @@ def test_the_first_packets_are_those_of_a_slow_loop(given_packets: Any, often: A
     counter = PacketCounter(flows, spec)
     with pytest.MonkeyPatch.context() as patch:
         if often:
-            patch.setattr(netgen.capture.series.first_packets, "_MANY", 3)
+            patch.setattr(netgen.capture.series.counters, "MERGE_INTERVAL", 3)
         for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(rows)], strict=True):
             part = np.array([row[:3] for row in rows[begin:end]], np.int64).reshape(-1, 3).T
             counter.add(*part, np.array([row[3] for row in rows[begin:end]], bool))
-        cells, found_cut = counter.cells()
+        cells, found_cut = counter.channels()
     np.testing.assert_array_equal(np.stack([each.dense() for each in cells], axis=1), expected)
     np.testing.assert_array_equal(found_cut, cut)
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import netgen
-from netgen.capture.series.profile import GAPS, KEY, SIZES, merged, read_profiles
+from netgen.capture.series.profile import GAP_QUANTILES, PROFILE_KEY, SIZE_QUANTILES, merge_profiles, read_profiles
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable, concat
 from netgen.exporters.pcap.counter_rng import flow_keys
@@ -47,17 +47,17 @@ def test_what_is_learnt(capture: Path) -> None:
     assert (profile["tcp"], profile["udp"], profile["ports"]) == (0, 60, {"3478": 60})
     assert (set(profile["up_sizes"]), set(profile["down_sizes"])) == ({80}, {1000})
     assert (profile["up_packets"], profile["down_packets"], profile["gaps"]) == (600, 600, 60 * 19)
-    assert (len(profile["up_sizes"]), len(profile["gaps_ns"])) == (SIZES, GAPS)
+    assert (len(profile["up_sizes"]), len(profile["gaps_ns"])) == (SIZE_QUANTILES, GAP_QUANTILES)
     gaps = np.array(profile["gaps_ns"])
     assert ((abs(gaps / (20 * MS) - 1) < 0.05) | (abs(gaps / (5 * MS) - 1) < 0.05)).all()
     assert netgen.extract(capture, label="call", threads=2).metadata == table.metadata
-    assert KEY not in netgen.extract(capture).metadata
-    assert KEY not in netgen.extract(capture, label="call", group_by="host").metadata
+    assert PROFILE_KEY not in netgen.extract(capture).metadata
+    assert PROFILE_KEY not in netgen.extract(capture, label="call", group_by="host").metadata
 
 
 def test_no_address_or_client_port_is_kept(capture: Path) -> None:
     """Nothing of who talked to whom stands in a profile."""
-    text = str(netgen.extract(capture, label="call").metadata[KEY])
+    text = str(netgen.extract(capture, label="call").metadata[PROFILE_KEY])
     assert not any(word in text for word in ("10.0.0", "40000", "40001", "40059"))
 
 
@@ -66,9 +66,9 @@ def test_joined_tables_share_a_profile(capture: Path) -> None:
     table = netgen.extract(capture, label="call")
     both = read_profiles(concat([table, table]).metadata)["call"]
     assert (both["udp"], both["ports"], both["up_packets"]) == (120, {"3478": 120}, 1200)
-    other = {**both, "up_sizes": [200] * SIZES, "up_packets": 400, "ports": {"443": 500}, "udp": 500}
-    mixed = merged([{"call": both}, {"call": other}, {"web": {"tcp": 3, "udp": 0}}])
-    assert mixed["call"]["up_sizes"].count(80) == SIZES * 3 // 4
+    other = {**both, "up_sizes": [200] * SIZE_QUANTILES, "up_packets": 400, "ports": {"443": 500}, "udp": 500}
+    mixed = merge_profiles([{"call": both}, {"call": other}, {"web": {"tcp": 3, "udp": 0}}])
+    assert mixed["call"]["up_sizes"].count(80) == SIZE_QUANTILES * 3 // 4
     assert mixed["call"]["ports"] == {"443": 500, "3478": 120}
     assert mixed["web"] == {"tcp": 3, "udp": 0}
 
@@ -78,10 +78,10 @@ def test_a_model_carries_it(capture: Path, tmp_path: Path) -> None:
     table = netgen.extract(capture, label="call", length=8)
     model = netgen.train(table, out=tmp_path / "m.safetensors", training_steps=2, validation=0)
     again = netgen.load(tmp_path / "m.safetensors")
-    assert again.profile == model.profile == table.metadata[KEY]
-    drawn = again.sample("call", 4, sampling_steps=2)
+    assert again.profile == model.profile == table.metadata[PROFILE_KEY]
+    drawn = again.sample("call", 4, steps=2)
     assert drawn.table["protocol"].to_pylist() == [17] * 4
-    assert drawn.metadata[KEY] == table.metadata[KEY]
+    assert drawn.metadata[PROFILE_KEY] == table.metadata[PROFILE_KEY]
     write(drawn, tmp_path / "x.pcap")
     assert set(pq.read_table(tmp_path / "x.labels.parquet")["dst_port"].to_pylist()) == {3478}
 
@@ -92,7 +92,7 @@ def test_exported_packets_look_like_the_class(capture: Path, tmp_path: Path) -> 
     write(table, tmp_path / "x.pcap")
     again = netgen.extract(tmp_path / "x.pcap", label="call", spec_from=table)
     np.testing.assert_array_equal(again.series(), table.series())
-    found, wanted = again.metadata[KEY]["call"], table.metadata[KEY]["call"]
+    found, wanted = again.metadata[PROFILE_KEY]["call"], table.metadata[PROFILE_KEY]["call"]
     assert (found["up_sizes"], found["down_sizes"]) == (wanted["up_sizes"], wanted["down_sizes"])
     assert found["ports"] == wanted["ports"]
     share = np.mean([abs(gap / MS - 20) < 2 or abs(gap / MS - 5) < 0.6 for gap in found["gaps_ns"]])
@@ -104,7 +104,7 @@ def test_ports_of_other_protocols_are_not_used() -> None:
     profile = {"tcp": 0, "udp": 9, "ports": {"53": 5, "3478": 3, "50000": 1}, "up_sizes": [60], "up_packets": 9}
     series = np.ones((400, 4, 8), np.int64)
     table = FlowTable.build(
-        series, SeriesSpec(bin_ns=10**8, length=8), metadata={KEY: {"a": profile}}, label="a", protocol=17
+        series, SeriesSpec(bin_ns=10**8, length=8), metadata={PROFILE_KEY: {"a": profile}}, label="a", protocol=17
     )
     number = np.arange(400)
     ports = load_profiles(table).server_ports(flow_keys(0, number, number * 0)).tolist()
@@ -124,7 +124,7 @@ def test_drawn_sizes_add_up(cells: list[tuple[int, float]], sizes: list[int], se
     """Whatever the class and the bytes of a bin: they add up, and each packet has its headers and fits the MTU."""
     profile = {"tcp": 0, "udp": 1, "up_sizes": sorted(sizes), "up_packets": 3}
     table = FlowTable.build(
-        np.ones((1, 4, 8), np.int64), SeriesSpec(bin_ns=10**8, length=8), metadata={KEY: {"a": profile}}, label="a",
+        np.ones((1, 4, 8), np.int64), SeriesSpec(bin_ns=10**8, length=8), metadata={PROFILE_KEY: {"a": profile}}, label="a",
         protocol=17,
     )  # fmt: skip
     many = np.array([number for number, _ in cells])

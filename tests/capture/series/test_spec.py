@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from netgen.capture.errors import InputError, SpecMismatchError
-from netgen.capture.series.first_packets import count_packets
+from netgen.capture.series.counters import count_packets
 from netgen.capture.series.spec import CHANNELS, LONGEST_NS, SeriesSpec, auto_bin_ns, format_duration, parse_duration
 
 MS = 1_000_000

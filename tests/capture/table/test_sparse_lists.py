@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from netgen.capture.series.bins import BinCounter, SparseChannel, dense
+from netgen.capture.series.counters import BinCounter, SparseChannel, dense
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table import sparse_lists, thrift
 from netgen.capture.table.flow_table import FlowTable
@@ -157,7 +157,7 @@ def test_bins_are_the_same_however_packets_are_added(packets: Any) -> None:
     together, apart = BinCounter(4, spec), BinCounter(4, spec)
     together.add(flow, time, size, up.astype(bool))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("netgen.capture.series.bins._MANY", 5)
+        patch.setattr("netgen.capture.series.counters.MERGE_INTERVAL", 5)
         for row in range(len(flow)):
             one = slice(row, row + 1)
             apart.add(flow[one], time[one], size[one], up[one].astype(bool))
@@ -167,7 +167,7 @@ def test_bins_are_the_same_however_packets_are_added(packets: Any) -> None:
             expected[flow[row], 0 if up[row] else 1, time[row] // 10] += size[row]
             expected[flow[row], 2 if up[row] else 3, time[row] // 10] += 1
     for counter in (together, apart):
-        cells, cut = counter.cells()
+        cells, cut = counter.channels()
         assert (dense(cells) == expected).all()
         assert cut.sum() == (time >= 80).sum()
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.extraction import extract, extraction
 
 from netgen.capture.errors import InputError, OutputError
-from netgen.capture.extract import extract, extraction
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.capture.table.schema import flow_columns

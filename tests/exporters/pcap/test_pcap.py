@@ -16,10 +16,10 @@ from typing import Any
 import dpkt
 import numpy as np
 import pytest
+from support.extraction import extract
 
 import netgen.exporters.pcap.capture_file
 from netgen.capture.errors import OutputError, TableError
-from netgen.capture.extract import extract
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.capture_file import EPOCH_NS

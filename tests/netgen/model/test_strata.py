@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import netgen
 import netgen.diffusion.train
+from netgen.capture.series.profile import PROFILE_KEY
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.describe import describe
@@ -117,6 +118,26 @@ def test_damaged_strata_are_refused(changed: dict[str, object], tiny_model_file:
     model_file.save(tmp_path / "m.safetensors", model_file.load_tensors(tiny_model_file), metadata)
     with pytest.raises(netgen.NetgenError, match=r"m\.safetensors is a damaged model"):
         netgen.load(tmp_path / "m.safetensors")
+
+
+def test_a_model_of_the_format_before_draws_the_same(tiny_model_file: Path, tmp_path: Path) -> None:
+    """It has no conditions but classes, and protocols by its profiles."""
+    metadata = model_file.load_metadata(tiny_model_file)
+    del metadata["scale"]["counts"]
+    model_file.save(tmp_path / "new.safetensors", model_file.load_tensors(tiny_model_file), metadata)
+    del metadata["conditions"]
+    profile = {"tcp": 10, "udp": 30, "up_sizes": [60], "up_packets": 30}
+    model_file.save(
+        tmp_path / "old.safetensors", model_file.load_tensors(tiny_model_file),
+        {**metadata, "format": 3, PROFILE_KEY: {"dns-plain": profile}},
+    )  # fmt: skip
+    old, new = (netgen.load(path) for path in (tmp_path / "old.safetensors", tmp_path / "new.safetensors"))
+    drawn = old.sample({"dns-plain": 60, "dns-doh": 20}, steps=2)
+    np.testing.assert_array_equal(drawn.series(), new.sample({"dns-plain": 60, "dns-doh": 20}, steps=2).series())
+    assert 30 <= drawn.table["protocol"].to_pylist()[:60].count(UDP) <= 57
+    assert set(drawn.table["protocol"].to_pylist()[60:]) == {None}
+    again = netgen.load(old.save(tmp_path / "again.safetensors"))
+    assert again.sample("dns-plain", 9, steps=2).table.equals(old.sample("dns-plain", 9, steps=2).table)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from netgen.capture.errors import CaptureError
 from netgen.capture.formats import reader
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.native import compiled
-from netgen.cli.app import _say_if_not_compiled
+from netgen.cli.extract import _warn_if_slow
 
 COMMAND = Path(sys.executable).with_name("netgen")
 SEGMENT = 8192
@@ -234,8 +234,8 @@ def test_a_large_capture_without_compiled_code_is_warned_of(
         with (tmp_path / name).open("wb") as file:
             file.truncate(100 << 20)
     paths = [tmp_path / name for name in (*big, "missing")]
-    _say_if_not_compiled(paths)
-    assert ("without compiled code" in capsys.readouterr().err) == (len(big) == 2 and not built)
+    _warn_if_slow(paths)
+    assert ("compiled reader is missing" in capsys.readouterr().err) == (len(big) == 2 and not built)
     monkeypatch.setenv(compiled.SWITCH, "0")
-    _say_if_not_compiled(paths)
+    _warn_if_slow(paths)
     assert capsys.readouterr().err == ""

@@ -78,7 +78,7 @@ def equal(one: Any, other: Any) -> None:
     """Whether two stretches have the same in them, and all of it."""
     for field in dataclasses.fields(one):
         mine, theirs = getattr(one, field.name), getattr(other, field.name)
-        if field.name == "part":
+        if field.name == "batch":
             for column in dataclasses.fields(mine):
                 ours, yours = getattr(mine, column.name), getattr(theirs, column.name)
                 same = np.array_equal(ours, yours) if isinstance(ours, np.ndarray) else ours == yours
@@ -261,7 +261,7 @@ def test_a_packet_without_a_time_at_an_edge_has_the_time_of_the_one_before(tmp_p
     begins_simple = 0
     for segment in range(200, 3000, 99):
         found, _ = _stretches(path, segment)
-        times = np.concatenate([each.part.time_ns for each in found])
+        times = np.concatenate([each.batch.time_ns for each in found])
         assert (times[2::2] == times[1::2]).all()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(reader, "SEGMENT", segment)
@@ -283,7 +283,7 @@ def test_the_time_is_carried_over_a_stretch_without_packets(tmp_path: Path) -> N
         path.write_bytes(head + last * count + between + simple * 4 + last)
         for segment in (300, 430):
             found, _ = _stretches(path, segment)
-            assert set(np.concatenate([each.part.time_ns for each in found]).tolist()) == {made.T + 5}
+            assert set(np.concatenate([each.batch.time_ns for each in found]).tolist()) == {made.T + 5}
 
 
 def test_interfaces_and_sections_that_change_on_the_way_are_known_behind_them(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_interfaces_and_sections_that_change_on_the_way_are_known_behind_them(tm
     path = tmp_path / "a.pcapng"
     path.write_bytes(data)
     found, (right, _) = _stretches(path, 2000)
-    times = np.concatenate([each.part.time_ns for each in found]).tolist()
+    times = np.concatenate([each.batch.time_ns for each in found]).tolist()
     expected = [time_ns for time_ns, _ in _packets(60)]
     assert times == expected + expected + [time_ns + 50 * NS for time_ns in expected]
     assert 1 < right < len(found) - 3

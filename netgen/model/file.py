@@ -7,7 +7,7 @@ from typing import Any
 
 from netgen.capture.errors import ModelError
 from netgen.capture.series.feasible import PacketLimits
-from netgen.capture.series.profile import KEY
+from netgen.capture.series.profile import PROFILE_KEY
 from netgen.capture.series.spec import BINS, PACKETS, SeriesSpec
 from netgen.diffusion import model_file
 from netgen.diffusion.denoiser import NoiseConfig, Statistics
@@ -101,6 +101,6 @@ def _fields(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
         "noise": NoiseConfig(**metadata["noise"]),
         "encoder": metadata["encoder"],
         "training": metadata["training"],
-        "profile": metadata.get(KEY, {}),
+        "profile": metadata.get(PROFILE_KEY, {}),
         **state._asdict(),
     }

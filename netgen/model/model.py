@@ -18,7 +18,7 @@ from netgen.capture.errors import InputError
 from netgen.capture.files import check_output, whole_file
 from netgen.capture.series.feasible import FEASIBLE, PacketLimits
 from netgen.capture.series.profile import PROFILE_KEY
-from netgen.capture.series.spec import BINS, PACKETS, SeriesSpec
+from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.diffusion import model_file
 from netgen.diffusion.denoiser import NoiseConfig, Statistics
@@ -161,43 +161,7 @@ class Model:
         ModelError
             If it is not a model, of another version, or damaged.
         """
-        path = Path(path)
-        metadata = read_model_metadata(path)
-        try:
-            if metadata["encoder"] not in ENCODERS:
-                raise ValueError(f"its encoder {metadata['encoder']!r} is not known here")
-            tensors = model_file.load_tensors(path)
-            conditions = conditions_in(metadata)
-            learnt = pop_state(tensors, len(conditions), int(metadata["series"]["length"]))
-            network, imaging = model_file.load_network(metadata["network"], tensors), ENCODERS[metadata["encoder"]]()
-            if (network.config.mirror, network.columns) != (imaging.mirror, imaging.columns(network.config.bins)):
-                raise ValueError(f"its network does not make the images of its encoder, {imaging.name}")
-            if network.config.classes != len(conditions):
-                raise ValueError(f"its network tells {network.config.classes} conditions apart, not {len(conditions)}")
-            if network.config.traits != (TRAITS if len(learnt.traits.real) else 0):
-                raise ValueError("it does not say what its flows are like, as its network is told")
-            limits = PacketLimits.from_json(metadata["limits"])
-            if limits.smallest.shape != (len(conditions), 2) or limits.largest.shape != (len(conditions), 2):
-                raise ValueError("its limits of packets are not those of its classes")
-            spec = SeriesSpec.from_json(metadata["series"])
-            if network.config.channels != SCALES[spec.view].CHANNELS:
-                raise ValueError(f"its network does not make series of {spec.view}")
-            return cls(
-                name=str(metadata["name"]),
-                spec=spec,
-                conditions=conditions,
-                network=network,
-                scale=SCALES[spec.view].from_json(metadata["scale"]),
-                limits=limits,
-                statistics=Statistics(**metadata["statistics"]),
-                noise=NoiseConfig(**metadata["noise"]),
-                **learnt._asdict(),
-                encoder=metadata["encoder"],
-                training=metadata["training"],
-                profile=metadata.get(PROFILE_KEY, {}),
-            )
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise ModelError(f"{path} is a damaged model: {error}", "Train it anew, or copy it again") from error
+        return cls(**read_model(Path(path)))
 
     def resolve_class(self, name: str) -> str:
         """Return the class that `name` means: exactly, ignoring case, or as the only one that contains it.
@@ -323,7 +287,6 @@ class Model:
                 "weights_sha256": self.weights_sha256(),
                 **metadata,
                 "changed": changed,
-                "distance_from_field_rms": {"mean": float(residual.mean()), "max": float(residual.max())},
                 **({PROFILE_KEY: profile} if profile else {}),
             },
         )

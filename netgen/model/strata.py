@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 
 from netgen.capture.errors import InputError
-from netgen.capture.headers import PROTOCOL_TCP, PROTOCOL_UDP
-from netgen.capture.series.profile import PROFILE_KEY
 from netgen.capture.table.flow_table import FlowTable
 from netgen.diffusion.sampler import INV_PHI, sample_seed
 
@@ -145,18 +143,10 @@ def load_strata(metadata: Mapping[str, Any]) -> tuple[Stratum, ...]:
     KeyError, TypeError, ValueError
         If they are missing or damaged.
     """
-    if metadata["format"] != BEFORE:
-        found = tuple(Stratum.from_json(each) for each in metadata["conditions"])
-        if list(dict.fromkeys(each.label for each in found)) != metadata["classes"]:
-            raise ValueError("its conditions are not those of its classes")
-        return found
-    made = []
-    for name in metadata["classes"]:
-        profile = metadata.get(PROFILE_KEY, {}).get(name, {})
-        known = {number: int(profile.get(key, 0)) for key, number in (("tcp", PROTOCOL_TCP), ("udp", PROTOCOL_UDP))}
-        known = {number: flows for number, flows in known.items() if flows}
-        made.append(Stratum(name, sum(known.values()) or metadata["training"]["flows"][name], known))
-    return tuple(made)
+    strata = tuple(Stratum.from_json(stratum) for stratum in metadata["strata"])
+    if list(dict.fromkeys(stratum.label for stratum in strata)) != metadata["classes"]:
+        raise ValueError("its strata do not belong to its classes")
+    return strata
 
 
 def _protocols(table: FlowTable) -> np.ndarray:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from netgen.capture.errors import InputError, TableError
+from netgen.capture.series.counters import as_bins
 from netgen.capture.series.feasible import PacketLimits
-from netgen.capture.series.first_packets import as_bins
 from netgen.capture.series.profile import read_profiles
 from netgen.capture.series.spec import BINS
 from netgen.capture.table.flow_table import FlowTable, concat

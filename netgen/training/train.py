@@ -7,28 +7,13 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from netgen.capture.errors import InputError, NetgenError, TableError
-from netgen.capture.series.counters import as_bins
-from netgen.capture.series.feasible import PacketLimits
-from netgen.capture.series.profile import read_profiles
-from netgen.capture.series.spec import BINS
-from netgen.capture.table.flow_table import FlowTable, concat
-from netgen.diffusion.denoiser import NoiseConfig, Statistics
-from netgen.diffusion.network import BandTransformer, NetworkConfig
-from netgen.diffusion.train import Images, Progress, TrainConfig, TrainState, fastest, new_state
-from netgen.diffusion.train import train as run_training
-from netgen.encoders.decoding.changes import KINDS, change, odds_after
-from netgen.encoders.decoding.marginals import Marginals
-from netgen.encoders.decoding.traits import TRAITS, Traits, blurred, traits_of
-from netgen.encoders.registry import ENCODERS
-from netgen.model.model import SCALES, Model
-from netgen.model.sampling import choose_device, cores
-from netgen.model.strata import assign_strata, fit_strata
-from netgen.training.calibration import calibrate
-from netgen.training.checkpoint import TrainingFiles, no_metrics
+from netgen.capture.table.flow_table import FlowTable
+from netgen.diffusion.train import Progress
+from netgen.model.model import Model
+from netgen.training.budget import TrainingPlan
+from netgen.training.finish import finish
+from netgen.training.fit import fit
+from netgen.training.prepare import TrainOptions, prepare
 from netgen.training.presets import DEFAULT, DEFAULT_ENCODER
 
 

@@ -1,14 +1,12 @@
-"""5-tuples of exported flows: drawn from the capture's seed and the flow's number, never taken from the flow.
+"""5-tuples of exported flows: chosen by the capture's seed and the flow's number, never taken from the flow.
 
-The capture's seed is made of the one that was given, and of what the table holds: the first flow of
-netflix, drawn with the same seed as the first of youtube, is another 5-tuple. So captures can be
-merged, and a labels file fits no capture but its own. That the two meet is as likely as that any two
-numbers of 46 bits do; of flows without ports, of 32 bits.
+The capture's seed depends on the given seed and on what the table holds: the first flow of netflix gets another
+5-tuple than the first flow of youtube. So captures can be merged, and a ground truth fits only its own capture. Two
+flows get the same 5-tuple as often as two numbers of 46 bits are equal; flows without ports, of 32 bits.
 
-Clients are in 198.18.0.0/16, servers in 198.19.0.0/16 (RFC 2544: reserved for benchmarks, routed
-nowhere), or in 2001:db8:0:18::/112 and 2001:db8:0:19::/112 (RFC 3849: for documentation). So
-neither does a replayed packet reach a real host, nor does an address tell the class, nor does a
-capture of one's own leave the house with its addresses.
+Clients are in 198.18.0.0/16 and servers in 198.19.0.0/16 (RFC 2544: for benchmarks, not routed), or in
+2001:db8:0:18::/112 and 2001:db8:0:19::/112 (RFC 3849: for documentation). A replayed packet reaches no real host, an
+address does not reveal the class, and the export of your own capture does not contain its addresses.
 """
 
 from __future__ import annotations
@@ -29,19 +27,19 @@ from netgen.exporters.pcap.packets import PORTLESS, Ints
 
 CLIENT_NET = (198 << 24) | (18 << 16)
 SERVER_NET = (198 << 24) | (19 << 16)
-V6_PREFIX = bytes.fromhex("20010db80000")  # then 0018 or 0019, zeros, and the 16 bits that IPv4 has at its end
-FIRST_PORT = 49152  # ephemeral ports of RFC 6335: 2**14 of them
+V6_PREFIX = bytes.fromhex("20010db80000")  # followed by 0018 or 0019, zeros, and the last 16 bits of the IPv4 address
+FIRST_PORT = 49152  # first of the 2**14 ephemeral ports of RFC 6335
 SERVER_PORT = 443
 
-_HALF = 23  # 16 + 16 + 14 bits of 5-tuples, in two halves
-_PAIR_HALF = 16  # of pairs of addresses
-_HOSTS = 254  # last bytes of addresses that are neither 0 nor 255
-_OCCURRENCE_SHIFT = 26  # flow numbers under 2**26, each up to 10**6 times
+_TRIPLE_HALF = 23  # half of the bits of a triple (client, server, client port): 16 + 16 + 14
+_PAIR_HALF = 16  # half of the bits of a pair (client, server)
+_LAST_BYTES = 254  # last bytes of addresses other than 0 and 255
+_OCCURRENCE_SHIFT = 26  # flow numbers below 2**26, each up to 10**6 times
 
 
 @dataclasses.dataclass(frozen=True)
 class Addresses:
-    """Addresses and ports, one entry a flow, all of shape (flows,); an IPv6 address ends like the IPv4 one."""
+    """Addresses and ports, all of shape (flows,); an IPv6 address has the last 16 bits of the IPv4 one."""
 
     client: Ints
     server: Ints
@@ -50,25 +48,25 @@ class Addresses:
 
 
 def capture_seed(seed: int, rows: pa.Table, metadata: Mapping[str, Any]) -> int:
-    """The same for tables of the same classes and captures, or drawn alike, however many flows they have.
+    """Derive a seed that is the same for tables of the same classes, captures and sampling, whatever their length.
 
     Parameters
     ----------
     seed : int
-        The one that was given.
+        The seed that the user gave.
     rows : pyarrow.Table
-        Of a flow table, with the columns ``label`` and ``source``.
-    about : mapping
-        The table's notes.
+        Rows of a flow table, with the columns ``label`` and ``source``.
+    metadata : mapping
+        The table's metadata.
     """
-    held = [sorted(map(json.dumps, rows[name].unique().to_pylist())) for name in ("label", "source")]
-    drawn = [metadata.get(name) for name in ("weights_sha256", "guidance", "sampling_steps")]
-    text = json.dumps([seed, drawn, *held]).encode()
+    values = [sorted(map(json.dumps, rows[name].unique().to_pylist())) for name in ("label", "source")]
+    sampling = [metadata.get(name) for name in ("weights_sha256", "guidance", "sampling_steps")]
+    text = json.dumps([seed, sampling, *values]).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def v6_addresses(address: Ints) -> NDArray[np.uint8]:
-    """The IPv6 addresses that stand for IPv4 ones, shape (flows, 16)."""
+    """Convert addresses from IPv4 to IPv6, shape (flows, 16)."""
     out = np.zeros((len(address), 16), dtype=np.uint8)
     out[:, :6] = np.frombuffer(V6_PREFIX, np.uint8)
     out[:, 7] = np.where(address >= SERVER_NET, 0x19, 0x18)
@@ -77,60 +75,60 @@ def v6_addresses(address: Ints) -> NDArray[np.uint8]:
 
 
 def addresses(seed: int, number: Ints, occurrence: Ints, protocol: Ints, server_port: Ints) -> Addresses:
-    """A 5-tuple for each flow, no two alike.
+    """Give each flow a 5-tuple of its own.
 
-    The flow's number goes through a permutation of all (client, server, port) triples that the
-    seed picks, so that two flows can not meet, whichever other flows there are. Flows without ports
-    have pairs (client, server) to themselves, up to the 63rd time that a number comes.
+    A permutation of all triples (client, server, client port), chosen by the seed, maps a flow's number to its
+    triple. No two flows share one, whatever other flows there are. Flows without ports get a pair (client, server) of
+    their own, for up to 63 occurrences of a number.
 
     Parameters
     ----------
     seed : int
-        As of `capture_seed`.
+        From `capture_seed`.
     number, occurrence : ndarray of int64, shape (flows,)
-        The flow's number, and how often that number came before in the table.
+        The flow's number, and how often that number occurred before in the table.
     protocol : ndarray of int64, shape (flows,)
-        As which the flow is written. An echo's two ports are its identifier, as in a flow table; IGMP's are 0.
+        Protocol that the flow is written as. Both ports of an echo are its identifier, as in a flow table; those of
+        IGMP are 0.
     server_port : ndarray of int64, shape (flows,)
-        Of what has ports.
+        For protocols with ports.
     """
-    place = number + (occurrence << _OCCURRENCE_SHIFT)
-    triple, pair = _usable(place, seed, _HALF), _usable(place, seed, _PAIR_HALF)
-    alone = PORTLESS[protocol]
-    ends = np.where(alone, pair, triple)
+    index = number + (occurrence << _OCCURRENCE_SHIFT)
+    triple, pair = _permuted_hosts(index, seed, _TRIPLE_HALF), _permuted_hosts(index, seed, _PAIR_HALF)
+    portless = PORTLESS[protocol]
+    hosts = np.where(portless, pair, triple)
     client_port = np.where(protocol == PROTOCOL_IGMP, 0, FIRST_PORT + (triple >> 32))
     return Addresses(
-        client=CLIENT_NET + (ends & 0xFFFF),
-        server=SERVER_NET + (ends >> 16 & 0xFFFF),
+        client=CLIENT_NET + (hosts & 0xFFFF),
+        server=SERVER_NET + (hosts >> 16 & 0xFFFF),
         client_port=client_port,
-        server_port=np.where(alone, client_port, server_port),
+        server_port=np.where(portless, client_port, server_port),
     )
 
 
-def _usable(number: Ints, seed: int, half: int) -> Ints:
-    """Places of 2 `half` bits whose hosts can be used, one for each number."""
-    rest, client = np.divmod(number % ((1 << 2 * half - 16) * _HOSTS**2), _HOSTS)
-    rest, server = np.divmod(rest, _HOSTS)
+def _permuted_hosts(index: Ints, seed: int, half: int) -> Ints:
+    """Map indices to codes of 2 `half` bits, one to one, of hosts that are not a network or broadcast address."""
+    rest, client = np.divmod(index % ((1 << 2 * half - 16) * _LAST_BYTES**2), _LAST_BYTES)
+    rest, server = np.divmod(rest, _LAST_BYTES)
     high, low = rest >> 8, rest & 0xFF
-    place = _permute(high << 24 | server + 1 << 16 | low << 8 | client + 1, seed, half)
-    # from a place that can be used walk along the permutation's cycle to the next: one to one
-    while (bad := _unusable(place)).any():
-        place[bad] = _permute(place[bad], seed, half)
-    return place
+    code = _permute(high << 24 | server + 1 << 16 | low << 8 | client + 1, seed, half)
+    # from a usable code, follow the cycle of the permutation to the next usable one: this is one to one
+    while (unusable := _is_unusable(code)).any():
+        code[unusable] = _permute(code[unusable], seed, half)
+    return code
 
 
-def _unusable(place: Ints) -> NDArray[np.bool_]:
-    """Places whose host is a network's or a broadcast's, as .0 and .255 look to many tools."""
-    client, server = place & 0xFF, place >> 16 & 0xFF
-    bad: NDArray[np.bool_] = (client == 0) | (client == 255) | (server == 0) | (server == 255)
-    return bad
+def _is_unusable(code: Ints) -> NDArray[np.bool_]:
+    """Tell which codes have a host that ends in .0 or .255."""
+    client, server = code & 0xFF, code >> 16 & 0xFF
+    return np.asarray((client == 0) | (client == 255) | (server == 0) | (server == 255))
 
 
-def _permute(place: Ints, seed: int, half: int) -> Ints:
-    """A Feistel network of four rounds (Luby and Rackoff 1988) over twice `half` bits."""
+def _permute(code: Ints, seed: int, half: int) -> Ints:
+    """Permute codes of 2 `half` bits by a Feistel network of four rounds (Luby and Rackoff 1988)."""
     mask = (1 << half) - 1
-    left, right = place >> half, place & mask
-    root = np.full(len(place), seed % 2**64, dtype=np.uint64)
+    left, right = code >> half, code & mask
+    key = np.full(len(code), seed % 2**64, dtype=np.uint64)
     for turn in range(4):
-        left, right = right, left ^ (random_bits(root, 16 + turn, right) & np.uint64(mask)).astype(np.int64)
+        left, right = right, left ^ (random_bits(key, 16 + turn, right) & np.uint64(mask)).astype(np.int64)
     return left << half | right

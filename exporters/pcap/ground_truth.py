@@ -159,7 +159,7 @@ class GroundTruth:
 
 
 def connection_numbers(plan: Plan) -> NDArray[np.uint8]:
-    """Number what becomes of each flow's connection, as in `CONNECTIONS`, shape (flows,)."""
+    """Return what becomes of each flow's connection, an index in `CONNECTIONS`, shape (flows,)."""
     state = np.where(plan.is_attempt, 2 + plan.attempt, 1 + plan.reset)
     return np.where(plan.tcp, state, 0).astype(np.uint8)
 

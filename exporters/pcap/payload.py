@@ -1,7 +1,7 @@
 """Payload bytes of packets: zeros, TLS records, or random bytes.
 
-The payload fills the payload bytes that the series has anyway, and depends on the seed and the flow alone. Zeros are the
-default: Wireshark takes random bytes for damaged RTP, HTTP or QUIC.
+The payload fills the payload bytes that the series has anyway, and depends on the seed and the flow alone. Zeros are
+the default: Wireshark takes random bytes for damaged RTP, HTTP or QUIC.
 
 TLS is version 1.3 as an observer without keys sees it (RFC 8446): hellos, and headers of records.
 """

@@ -165,7 +165,7 @@ def _origin(metadata: dict[str, Any], name: str) -> str:
     if made_by == "augment":
         return _augmented(metadata)
     if "tables" in metadata:
-        return "Joined from these tables:\n\n" + "".join(f"* {_summarize(part)}\n" for part in metadata["tables"])
+        return "Joined from these tables:\n\n" + "".join(f"* {_summarize(table)}\n" for table in metadata["tables"])
     if made_by != "synth":
         summary = _summarize(metadata)
         return f"{summary[0].upper()}{summary[1:]}.\n"
@@ -182,7 +182,7 @@ def _origin(metadata: dict[str, Any], name: str) -> str:
 
 
 def _augmented(metadata: dict[str, Any]) -> str:
-    """Describe a table that `netgen augment` made; the first of its parts is the table that it began with."""
+    """Describe a table that `netgen augment` made; the first of its tables is the one that it began with."""
     jittered, share = metadata.get("jittered", {}), ""
     if jittered and "trial" not in jittered:
         share = f" --jitter {jittered['share']:g}"

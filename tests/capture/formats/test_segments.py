@@ -20,7 +20,7 @@ from netgen.capture.formats import pcap, pcapng, reader
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.formats.source import Source
 from netgen.capture.native import packets
-from netgen.capture.segments import ReadOptions, guess_segment, is_contiguous, read_next_segment, read_segments
+from netgen.capture.segments import ReadOptions, Segment, guess_segment, is_contiguous, read_next_segment, read_segments
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 
@@ -74,44 +74,41 @@ def digest_of(path_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return functools.cache(lambda name: digest(path_of(name), out))
 
 
-def equal(one: Any, other: Any) -> None:
-    """Whether two stretches have the same in them, and all of it."""
-    for field in dataclasses.fields(one):
-        mine, theirs = getattr(one, field.name), getattr(other, field.name)
-        if field.name == "batch":
-            for column in dataclasses.fields(mine):
-                ours, yours = getattr(mine, column.name), getattr(theirs, column.name)
-                same = np.array_equal(ours, yours) if isinstance(ours, np.ndarray) else ours == yours
-                assert same, column.name
-        elif field.name != "unsure":
-            assert (+mine if field.name == "notes" else mine) == (+theirs if field.name == "notes" else theirs)
+def assert_equal(one: Segment, other: Segment) -> None:
+    """Check that two segments hold the same."""
+    for column in dataclasses.fields(one.batch):
+        left, right = getattr(one.batch, column.name), getattr(other.batch, column.name)
+        same = np.array_equal(left, right) if isinstance(left, np.ndarray) else left == right
+        assert same, column.name
+    for name in ("begin", "end", "state_before", "state_after", "last_ns", "damage"):
+        assert getattr(one, name) == getattr(other, name), name
+    assert +one.notes == +other.notes
 
 
-def read_by_others(path: Any, segment: Any) -> Any:
-    """All stretches of a capture, each guessed as another process would; how many guesses were right, and wrong.
+def count_guesses(path: Path, size: int) -> tuple[int, int]:
+    """Guess all segments of a capture, and check that those believed equal the ones read in order.
 
-    What is believed is checked to be what is read from the beginning.
+    Returns
+    -------
+    int, int
+        Right and wrong guesses.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "SEGMENT", segment)
+        patch.setattr(reader, "SEGMENT", size)
         capture = CaptureFile(path)
-        guesses = {
-            start // segment: guess_segment(CaptureFile(path), start, ALL)
-            for start in range(segment, capture.size, segment)
-        }
-        true = list(read_segments(CaptureFile(path), ALL))
+        guesses = {start // size: guess_segment(capture, start, ALL) for start in range(size, capture.size, size)}
         right = wrong = 0
-        last = None
-        for expected in true:
-            guess = guesses.get(last.end // segment) if last is not None else None
-            if guess is not None and is_contiguous(guess, last):
-                found = guess
+        last: Segment | None = None
+        for expected in list(read_segments(CaptureFile(path), ALL)):
+            guess = guesses.get(last.end // size) if last is not None else None
+            if guess is not None and last is not None and is_contiguous(guess, last):
+                segment = guess
                 right += 1
             else:
-                found = read_next_segment(capture, last, ALL)
+                segment = read_next_segment(capture, last, ALL)
                 wrong += guess is not None and guess.begin != expected.begin
-            equal(found, expected)
-            last = found
+            assert_equal(segment, expected)
+            last = segment
         assert last is None or last.end == capture.size
     return right, wrong
 
@@ -174,7 +171,7 @@ def test_stretches_that_others_read_are_those_that_are_read_in_turn(path_of: Any
     """Packets, names, damage and notes of each; and most guesses are right in ordinary captures."""
     rights = wrongs = 0
     for segment in (3_000, 10_000, 33_333):
-        right, wrong = read_by_others(path_of(name), segment)
+        right, wrong = count_guesses(path_of(name), segment)
         rights, wrongs = rights + right, wrongs + wrong
     if name in ("pcap", "big-endian"):
         assert (rights > 10, wrongs) == (True, 0)
@@ -187,7 +184,7 @@ def test_stretches_that_others_read_are_those_that_are_read_in_turn(path_of: Any
 @_MANY
 @given(name=st.sampled_from(sorted(CAPTURES)), segment=st.integers(1000, 100_000))
 def test_any_edge_will_do(path_of: Any, name: Any, segment: Any) -> None:
-    read_by_others(path_of(name), segment)
+    count_guesses(path_of(name), segment)
 
 
 def test_a_guess_that_looks_right_for_long_is_still_found_out(tmp_path: Path) -> None:
@@ -197,7 +194,7 @@ def test_a_guess_that_looks_right_for_long_is_still_found_out(tmp_path: Path) ->
     frames = [(made.T + i * NS, made.ip(3, 4, 17, made.udp(i, 9, bytes(40)))) for i in range(20)]
     path = tmp_path / "a.pcap"
     path.write_bytes(made.pcap([*frames, (made.T, big), *frames]))
-    _, wrong = read_by_others(path, 10_000)
+    _, wrong = count_guesses(path, 10_000)
     assert wrong >= 1
 
 
@@ -231,7 +228,7 @@ def test_a_hello_over_an_edge_keeps_its_name(
         frames += [(made.T, made.ip(8, 9, 17, made.udp(5, 6, bytes(30 + first))))] * 2
     path = tmp_path / "a"
     path.write_bytes(write(frames))
-    right, _ = read_by_others(path, segment)
+    right, _ = count_guesses(path, segment)
     assert right > 0 or segment > 400
     monkeypatch.setattr(reader, "SEGMENT", segment)
     table = extract(path)
@@ -248,7 +245,7 @@ def _packets(count: Any, size: Any = 40) -> Any:
 def _stretches(path: Any, segment: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SEGMENT", segment)
-        return list(read_segments(CaptureFile(path), ALL)), read_by_others(path, segment)
+        return list(read_segments(CaptureFile(path), ALL)), count_guesses(path, segment)
 
 
 def test_a_packet_without_a_time_at_an_edge_has_the_time_of_the_one_before(tmp_path: Path) -> None:
@@ -312,7 +309,7 @@ def test_real_captures_are_the_same_in_any_pieces(shared_data: Path, tmp_path: P
     for path in sorted(files)[::29]:
         expected = digest(path, tmp_path / "a.parquet")
         for segment in (20_000, 150_000):
-            right, _ = read_by_others(path, segment)
+            right, _ = count_guesses(path, segment)
             rights += right
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(reader, "SEGMENT", segment)

@@ -29,7 +29,7 @@ class Screen(io.StringIO):
 
 @pytest.fixture
 def use_stderr(monkeypatch: pytest.MonkeyPatch) -> Callable[[io.StringIO], io.StringIO]:
-    """Function: put a stream in place of stderr."""
+    """Return a function that puts a stream in place of stderr."""
 
     def use(stream: io.StringIO) -> io.StringIO:
         monkeypatch.setattr(sys, "stderr", stream)

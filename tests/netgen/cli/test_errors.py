@@ -1,0 +1,127 @@
+"""Errors of the command line: one line on stderr, exit codes, pipes and full disks."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.commands import COMMAND, failed, files, write_capture
+
+import netgen.cli.app
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["extract"],
+        ["synth"],
+        ["train"],
+        ["nonsense"],
+        ["synth", "--class", "x", "--seed", "one"],
+        ["synth", "--class", "x", "--device", "tpu"],
+        ["extract", "a.pcap", "--colour"],
+        ["show", "--class"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_code_2_and_a_word_on_stderr(words: Any, cwd: Any, netgen_command: Any) -> None:
+    outcome = netgen_command(*words)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert "Error" in outcome.err
+    assert files(cwd) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["synth", "-c", "web", "-n", 0], "-n must be at least 1, got 0"),
+        (["synth", "-c", "web=x"], "'x' is not a number of flows"),
+        (["synth", "-c", "=3"], "'=3' names no class"),
+        (["synth", "-c", ""], "'' names no class"),
+        (["synth", "-c", "web", "-m", "tiny", "-o", "x.pcap", "--seed", 10**30], "at most 18 digits"),
+        (["extract", "a.pcap", "--label", " "], "' ' is no name of a class"),
+        (["import", "a.csv", "--label", ""], "'' is no name of a class"),
+        (["extract", "a.pcap", "--labels", "a.pcap"], "a.pcap is no text in UTF-8"),
+        (["synth", "-c", "all", "-c", "web"], "--class all"),
+        (["synth", "-c", "all"], "--class all needs --model"),
+        (["synth", "-c", "web", "--model", "no.safetensors"], "there is no model no.safetensors"),
+        (["synth", "-c", "web", "--sampling-steps", 1, "-m", "tiny"], "1 steps are too few"),
+        (["synth", "-c", "web", "--sampling-steps", 0, "-m", "tiny"], "0 steps are too few"),
+        (["synth", "-c", "web", "--guidance", "nan", "-m", "tiny"], "guidance nan cannot be drawn with"),
+        (["synth", "-c", "web", "-c", "web=2", "-m", "tiny"], "--class web was given twice"),
+        (["extract", "a.pcap", "./a.pcap"], "a.pcap was named twice"),
+        (["extract", "a.pcap", "--bin-width", "soon"], "'soon' is not a duration"),
+        (["extract", "a.pcap", "--bin-width", "1e999s"], "'1e999s' is not a duration"),
+        (["extract", "a.pcap", "--length", 7], "a series of 7 bins cannot be made"),
+        (["extract", "a.pcap", "--spec-from", "tiny", "--bin-width", "1s"], "--spec-from already sets view"),
+        (["extract", "a.pcap", "--spec-from", "b.parquet"], "b.parquet does not exist"),
+        (["extract", "a.pcap", "--min-packets", 99], "no flow in 8 packets of 1 file"),
+        (["extract", "a.pcap", "-o", "a.csv"], "a flow table cannot be written to a.csv"),
+        (["train", "a.pcap", "-o", "m.bin"], "a model cannot be written to m.bin"),
+        (["train", "a.pcap"], "a.pcap is not a flow table"),
+        (["import", "a.pcap"], "neither Parquet nor CSV"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+@pytest.mark.usefixtures("bundled_folder")
+def test_what_cannot_be_done_is_one_line_on_stderr_and_code_1(
+    words: Any, message: str, cwd: Any, netgen_command: Any
+) -> None:
+    """It begins with `netgen:`, says what and where, and leaves no file behind."""
+    write_capture(cwd / "a.pcap", 1, 0)
+    assert message in failed(netgen_command(*words))
+    assert files(cwd) == ["a.pcap"]
+
+
+def test_what_a_file_holds_does_not_reach_the_terminal_raw(cwd: Any, netgen_command: Any) -> None:
+    write_capture(cwd / "a.pcap", 1, 0)
+    (cwd / "labels.csv").write_text("s\x1b[31mrc,dst\x07\n")
+    message = failed(netgen_command("extract", "a.pcap", "--labels", "labels.csv"))
+    assert r"it has s\x1b[31mrc, dst\x07" in message
+
+
+@pytest.mark.usefixtures("cwd")
+def test_the_installed_command_runs_main() -> None:
+    """Version on stdout, errors on stderr, exit codes to the shell."""
+    ran = subprocess.run([COMMAND, "--version"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"netgen {netgen.__version__}\n", "")
+    ran = subprocess.run([COMMAND, "extract", "no.pcap"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("netgen: no.pcap does not exist. ")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_a_reader_that_goes_away_is_no_traceback(cwd: Any, captures: Any) -> None:
+    """`netgen extract ... --json | head -0`."""
+    words = [COMMAND, "extract", captures, "-o", "x.parquet", "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        message = process.stderr.read()
+    assert "Traceback" not in message
+    assert files(cwd) == ["x.parquet"]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_all_is_written_before_the_process_ends(tmp_path: Path, netgen_command: Any, form: Any) -> None:
+    """The process leaves without taking itself apart: what it printed must be out by then, into a pipe too."""
+    capture = write_capture(tmp_path / "a.pcap", 3, 0)
+    words = ["extract", capture, "-o", tmp_path / "a.parquet", "--force", *form]
+    outcome = netgen_command(*words)
+    ran = subprocess.run([COMMAND, *map(str, words)], capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == (outcome.out, "")
+    assert ran.stdout.count("\n") >= (1 if form else 4)
+
+
+def test_an_output_that_takes_nothing_is_an_error_not_a_crash(tmp_path: Path) -> None:
+    """A full disk behind stdout is told in a line, exit code 1; where stdout is closed nobody wants to know."""
+    words = [COMMAND, "extract", write_capture(tmp_path / "a.pcap", 3, 0), "-o", tmp_path / "a.parquet", "--force"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=buffered)
+    assert (ran.returncode, ran.stderr) == (1, "netgen: standard output: No space left on device\n")
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *words], capture_output=True, text=True, check=False)
+    assert (closed.returncode, closed.stderr) == (0, "")

@@ -1,0 +1,135 @@
+"""What commands print: info, models, show, and names that must not steer the terminal."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from support.commands import done, failed, files, only_object, write_capture
+
+from netgen.capture.table.flow_table import FlowTable
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.usefixtures("bundled_folder")
+def test_info_distinguishes_tables_models_and_captures(
+    tiny_flows: Any, tiny_model_file: Path, cwd: Any, netgen_command: Any
+) -> None:
+    """By their first bytes, whatever they are called."""
+    tiny_flows.write("t.parquet")
+    (cwd / "t.parquet").rename("table")
+    out = done(netgen_command("info", "table"))
+    assert "flow table" in out
+    assert "Web-TLS" in out
+    assert "60" in out
+    for name in (tiny_model_file, "tiny"):
+        out = done(netgen_command("info", name))
+        assert "classes: Web-TLS, dns-doh, dns-plain" in out
+    write_capture(cwd / "capture", 3, 0)
+    out = done(netgen_command("info", "capture"))
+    assert "read 24 packets in 1 file: 24 in flows" in out
+    assert "2023-11-14T22:13:20+00:00" in out
+    for words, message in (
+        ("nothing", "there is no model nothing"),
+        ("no.pcap", "cannot be read: No such file"),
+        (".", "netgen extract"),
+    ):
+        assert message in failed(netgen_command("info", words))
+
+
+def test_info_sums_up_the_labels_beside_a_capture(tiny_flows: Any, cwd: Any, netgen_command: Any) -> None:
+    """As many flows, packets and bytes as were written; a table of flows in CSV is none of it."""
+    tiny_flows.write("t.parquet")
+    wrote = only_object(netgen_command("export", "t.parquet", "-o", "x.pcap", "--json"))
+    both = [only_object(netgen_command("info", f"x.labels.{ending}", "--json")) for ending in ("csv", "parquet")]
+    assert both[0] | {"file": ""} == both[1] | {"file": ""}
+    capture = only_object(netgen_command("info", "x.pcap", "--json"))
+    for name in ("flows", "packets", "ip_bytes", "first_packet"):
+        assert both[0][name] == capture[name]
+    assert both[0]["packets"] == wrote["packets"]
+    assert both[0]["labels"] == tiny_flows.counts()
+    assert sum(both[0]["connections"].values()) <= len(tiny_flows)
+    out = " ".join(done(netgen_command("info", "x.labels.csv")).split())
+    assert "labels dns-doh" in out or "labels Web-TLS" in out
+    words = pa.parquet.read_table("x.labels.parquet").to_pydict()
+    words["up_packets"] = ["many"] * len(tiny_flows)
+    pa.parquet.write_table(pa.table(words), "words.labels.parquet")
+    assert "words.labels.parquet is no labels file of a capture" in failed(
+        netgen_command("info", "words.labels.parquet")
+    )
+    (cwd / "other.csv").write_text("a,b\n1,2\n")
+    assert "other.csv is no capture" in failed(netgen_command("info", "other.csv"))
+
+
+@pytest.mark.usefixtures("cwd")
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_name_cannot_steer_the_terminal(
+    forced: bool, tiny_flows: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names come from captures and labels files: escapes in them are written out, in tables and in lines."""
+    if forced:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    labels = ["\x1b[2Jred", "\x07bell", "fine"] * 20
+    metadata = {"\x1b[2Jkey": "\x1b[2Jvalue"}
+    FlowTable.build(tiny_flows.series(), tiny_flows.spec, label=labels, metadata=metadata).write("t.parquet")
+    netgen_command("export", "t.parquet", "-o", "x.pcap")
+    for words in (("info", "t.parquet"), ("info", "x.labels.csv"), ("augment", "t.parquet", "--target", "5")):
+        out = done(netgen_command(*words))
+        assert not {"\x1b[2J", "\x07"} & {out[at : at + size] for at in range(len(out)) for size in (1, 4)}
+        assert "\\x1b[2Jred" in out
+        assert "\\x07bell" in out
+
+
+def test_models_are_listed_and_their_cards_printed(bundled_folder: Any, netgen_command: Any) -> None:
+    out = done(netgen_command("models"))
+    assert all(word in out for word in ("tiny", "Web-TLS", "dns-doh", "20 flows", "16 x 0.1s"))
+    assert done(netgen_command("models", "tiny")) == "# tiny\nWhere it comes from.\n\n"
+    assert "there is no model tony" in failed(netgen_command("models", "tony"))
+    (bundled_folder / "tiny.md").unlink()
+    assert "model tiny has no card. netgen info tiny" in failed(netgen_command("models", "tiny"))
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_show_draws_real_beside_synthetic(
+    ending: str, tiny_flows: Any, tiny_model_file: Path, cwd: Any, netgen_command: Any
+) -> None:
+    tiny_flows.write("t.parquet")
+    words = ("show", "t.parquet", tiny_model_file, "-o", f"x.{ending}", "--class", "doh", "--channel", "up_bytes")
+    assert done(netgen_command(*words)) == f"wrote x.{ending}\n"
+    head = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[ending]
+    assert (cwd / f"x.{ending}").read_bytes().startswith(head)
+    assert files(cwd) == ["t.parquet", f"x.{ending}"]
+
+
+def test_show_refuses_what_it_cannot_draw(tiny_flows: Any, cwd: Any, netgen_command: Any) -> None:
+    tiny_flows.write("t.parquet")
+    for more, message in (
+        (["-o", "x.bmp"], "a picture cannot be written to x.bmp"),
+        (["--channel", "sideways"], "there is no channel 'sideways'"),
+        (["--class", "ssh"], "there is no class 'ssh'"),
+        (["t.parquet", "t.parquet"], "3 files do not fit"),
+    ):
+        assert message in failed(netgen_command("show", "t.parquet", *more))
+    assert files(cwd) == ["t.parquet"]
+
+
+@pytest.mark.parametrize("name", ["c[red]", "a[/]b", ":warning:", "with space"])
+def test_names_are_printed_as_they_are(name: str, cwd: Any, netgen_command: Any) -> None:
+    """No part of a class's or file's name is taken for markup."""
+    file = name.replace("/", "-")
+    write_capture(cwd / f"{file}.pcap", 1, 0)
+    out = done(netgen_command("extract", f"{file}.pcap", "--label", name))
+    assert f"wrote {file}.flows.parquet: 1 flow" in out
+    assert f"│ {name} │" in " ".join(out.split())
+    assert f"│ {name} │" in " ".join(done(netgen_command("info", f"{file}.flows.parquet")).split())
+
+
+def test_a_long_path_is_printed_in_one_piece(cwd: Any, netgen_command: Any) -> None:
+    """So that it can be copied, however narrow the terminal."""
+    folder = cwd / ("long" * 30)
+    folder.mkdir()
+    write_capture(cwd / "a.pcap", 1, 0)
+    out = done(netgen_command("extract", "a.pcap", "-o", folder / "x.parquet"))
+    assert f"wrote {folder}/x.parquet: 1 flow" in out

@@ -55,30 +55,30 @@ def read_ip(cursor: Cursor, *, levels: int = 0) -> HeaderColumns:
     parsed, _ = parse_headers(cursor.data, cursor.at, captured, cursor.kind, columns.columns())
     others = np.flatnonzero(~parsed)
     if others.size:
-        part = cursor.take(others)
-        start = part.at.copy()
-        part_columns = read_stepwise(part)
+        subset = cursor.take(others)
+        start = subset.at.copy()
+        sub_columns = read_stepwise(subset)
         if levels:
-            _decapsulate(part, part_columns, start, levels)
-        _assign(cursor, columns, others, part, part_columns)
+            _decapsulate(subset, sub_columns, start, levels)
+        _assign(cursor, columns, others, subset, sub_columns)
     tunnelled = np.flatnonzero(parsed & tunnels.has_tunnel_port(columns)) if levels else others[:0]
     if tunnelled.size:
-        part, part_columns = cursor.take(tunnelled), columns.take(tunnelled)
-        start = part.at
-        part.end = np.minimum(part.end, start + part_columns.size)
-        part.at = part_columns.payload_at - headers.UDP.itemsize
-        _decapsulate(part, part_columns, start, levels)
-        _assign(cursor, columns, tunnelled, part, part_columns)
+        subset, sub_columns = cursor.take(tunnelled), columns.take(tunnelled)
+        start = subset.at
+        subset.end = np.minimum(subset.end, start + sub_columns.size)
+        subset.at = sub_columns.payload_at - headers.UDP.itemsize
+        _decapsulate(subset, sub_columns, start, levels)
+        _assign(cursor, columns, tunnelled, subset, sub_columns)
     return columns
 
 
 def _assign(
-    cursor: Cursor, columns: HeaderColumns, rows: np.ndarray, part: Cursor, part_columns: HeaderColumns
+    cursor: Cursor, columns: HeaderColumns, rows: np.ndarray, subset: Cursor, sub_columns: HeaderColumns
 ) -> None:
     """Write the results of some rows, read on their own, back to the whole."""
-    columns.assign(rows, part_columns)
-    cursor.reason[rows], cursor.vlan[rows] = part.reason, part.vlan
-    cursor.notes += part.notes
+    columns.assign(rows, sub_columns)
+    cursor.reason[rows], cursor.vlan[rows] = subset.reason, subset.vlan
+    cursor.notes += subset.notes
 
 
 def _decapsulate(cursor: Cursor, columns: HeaderColumns, start: np.ndarray, levels: int) -> None:

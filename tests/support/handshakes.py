@@ -1,7 +1,4 @@
-"""What clients and name servers send, made byte by byte: TLS, QUIC and DNS, and packets that carry it.
-
-Written from the RFCs, and sharing nothing with capture/ but the class of the columns.
-"""
+"""TLS, QUIC and DNS messages, made byte by byte from the RFCs, and the packets that carry them."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ V1, V2, DRAFT_29 = SALTS
 
 
 def message(name: bytes | None = b"www.example.org", before: tuple = (), after: tuple = ()) -> bytes:
-    """A ClientHello with these extensions, (number, body), around the server name."""
+    """Make a ClientHello with these extensions, (number, body), around the server name."""
     named = []
     if name is not None:
         entry = struct.pack(">BH", 0, len(name)) + name
@@ -43,13 +40,13 @@ def message(name: bytes | None = b"www.example.org", before: tuple = (), after: 
 
 
 def records(content: bytes, size: int = 16_384) -> bytes:
-    """The TLS records, of at most so many bytes each, that carry a handshake message."""
+    """Make the TLS records, of at most `size` bytes each, that carry a handshake message."""
     cuts = [content[at : at + size] for at in range(0, len(content), size)]
     return b"".join(b"\x16\x03\x01" + struct.pack(">H", len(cut)) + cut for cut in cuts)
 
 
 def hello(name: bytes | None = b"www.example.org", before: tuple = ()) -> bytes:
-    """A ClientHello in one record."""
+    """Make a ClientHello in one record."""
     return records(message(name, before))
 
 
@@ -57,13 +54,13 @@ def hello(name: bytes | None = b"www.example.org", before: tuple = ()) -> bytes:
 
 
 def integer(value: int) -> bytes:
-    """An integer in the shortest of QUIC's four lengths."""
+    """Write an integer in the shortest of QUIC's four lengths."""
     size = next(size for size in range(4) if value < 1 << (8 << size) - 2)
     return (value | size << (8 << size) - 2).to_bytes(1 << size, "big")
 
 
 def crypto(at: int, content: bytes) -> bytes:
-    """A CRYPTO frame."""
+    """Make a CRYPTO frame."""
     return b"\x06" + integer(at) + integer(len(content)) + content
 
 
@@ -93,7 +90,7 @@ def initial(
     token: bytes = b"",
     pad: int = 1200,
 ) -> bytes:
-    """A protected Initial packet, filled up to so many bytes."""
+    """Make a protected Initial packet of at least `pad` bytes."""
     key, nonce, hide_key = keys or quic_keys(version, chosen)
     first = 0xC0 | (0x10 if version == V2 else 0) | len(number) - 1
     head = bytes([first]) + struct.pack(">I", version) + bytes([len(chosen)]) + chosen + bytes([len(source)]) + source
@@ -106,8 +103,8 @@ def initial(
     at = len(head) - len(number)
     hide = Cipher(algorithms.AES(hide_key), modes.ECB()).encryptor().update(bytes(packet[at + 4 : at + 20]))
     packet[0] ^= hide[0] & 0x0F
-    for place in range(len(number)):
-        packet[at + place] ^= hide[1 + place]
+    for index in range(len(number)):
+        packet[at + index] ^= hide[1 + index]
     return bytes(packet)
 
 
@@ -115,12 +112,12 @@ def initial(
 
 
 def dns_name(name: str) -> bytes:
-    """A name in full."""
+    """Write a name in full."""
     return b"".join(bytes([len(label)]) + label.encode("latin-1") for label in name.split(".")) + b"\0"
 
 
 def record(owner: bytes, kind: int, content: bytes, family: int = 1) -> bytes:
-    """A resource record; `owner` is a name in full, or a pointer."""
+    """Make a resource record; `owner` is a name in full, or a pointer."""
     return owner + struct.pack(">HHIH", kind, family, 60, len(content)) + content
 
 
@@ -133,7 +130,7 @@ def dns(
     more: list[bytes] | None = None,
     questions: int = 1,
 ) -> bytes:
-    """A message with one question and these records as answers, and `more` as additional ones."""
+    """Make a message with one question, these records as answers, and `more` as additional ones."""
     more = more or []
     head = struct.pack(">6H", 7, flags, questions, len(answers), 0, len(more))
     return head + dns_name(name) + struct.pack(">HH", kind, 1) + b"".join([*answers, *more])
@@ -144,7 +141,7 @@ def dns(
 
 @dataclasses.dataclass(frozen=True)
 class Sent:
-    """A packet; ports and the last byte of the addresses stand for the rest."""
+    """A packet; `src` and `dst` are the last bytes of its addresses."""
 
     payload: bytes
     protocol: int = TCP
@@ -158,21 +155,21 @@ class Sent:
 
 
 def columns(sent: list[Sent], first: int = 1) -> tuple[np.ndarray, PacketColumns]:
-    """The buffer and the columns of packets that follow each other, the first of this number."""
+    """Return the buffer and the columns of packets in order, the first with number `first`."""
     size = len(sent)
-    given = {name: [getattr(each, name) for each in sent] for name in ("protocol", "src_port", "dst_port", "flags")}
-    length = [len(each.payload) for each in sent]
+    given = {name: [getattr(packet, name) for packet in sent] for name in ("protocol", "src_port", "dst_port", "flags")}
+    length = [len(packet.payload) for packet in sent]
     # something between the packets, as their headers are
-    data = np.frombuffer(bytearray(b"".join(b"\x16\x03\x01" + each.payload for each in sent) + bytes(8)), np.uint8)
+    data = np.frombuffer(bytearray(b"".join(b"\x16\x03\x01" + packet.payload for packet in sent) + bytes(8)), np.uint8)
     known = {
         **given,
-        "number": [first + row if each.number is None else each.number for row, each in enumerate(sent)],
+        "number": [first + row if packet.number is None else packet.number for row, packet in enumerate(sent)],
         "version": [4] * size,
-        "src_low": [0x0A000000 + each.src for each in sent],
-        "dst_low": [0x0A000000 + each.dst for each in sent],
-        "seq": [each.seq % (1 << 32) for each in sent],
+        "src_low": [0x0A000000 + packet.src for packet in sent],
+        "dst_low": [0x0A000000 + packet.dst for packet in sent],
+        "seq": [packet.seq % (1 << 32) for packet in sent],
         "payload_length": length,
-        "payload_at": np.cumsum([3 + each for each in length]) - length if size else [],
+        "payload_at": np.cumsum(np.add(length, 3)) - length if size else [],
         "vlan": [-1] * size,
     }
     types = {"protocol": np.uint8, "flags": np.uint8, "version": np.uint8, "seq": np.uint32}

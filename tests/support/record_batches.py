@@ -1,4 +1,4 @@
-"""Chunks of records made by hand, and what the dissector says of one packet; read by `runpy` in the tests."""
+"""Batches of records made by hand, and the columns of a single packet."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ COLUMNS = (
 )
 
 
-def chunk_of(packets: Any, linktype: Any = 1, snaplen: Any = 1 << 18, wire: Any = None) -> Any:
-    """A chunk as the reader would give it; `linktype` may be a list."""
+def batch_of(packets: Any, linktype: Any = 1, snaplen: Any = 1 << 18, wire: Any = None) -> Any:
+    """Make a batch as the reader does; `linktype` may be a list."""
     kept = [packet[:snaplen] for packet in packets]
     captured = np.array([len(packet) for packet in kept], np.int64)
     return RecordBatch(
@@ -29,30 +29,30 @@ def chunk_of(packets: Any, linktype: Any = 1, snaplen: Any = 1 << 18, wire: Any 
     )
 
 
-def one(packet: Any, linktype: Any = 1, decapsulate: Any = False, **options: Any) -> Any:
-    """The columns of a single packet, which must be in."""
-    found = dissect(chunk_of([packet], linktype, **options), decapsulate=decapsulate)
-    assert not found.skipped
-    return {name: getattr(found, name)[0].item() for name in COLUMNS}
+def dissect_one(packet: Any, linktype: Any = 1, decapsulate: Any = False, **options: Any) -> Any:
+    """Return the columns of a single packet, which must not be skipped."""
+    packets = dissect(batch_of([packet], linktype, **options), decapsulate=decapsulate)
+    assert not packets.skipped
+    return {name: getattr(packets, name)[0].item() for name in COLUMNS}
 
 
-def why(packet: Any, linktype: Any = 1, **options: Any) -> Any:
-    """The reason for which a single packet is out."""
-    found = dissect(chunk_of([packet], linktype, **options))
-    assert len(found) == 0
-    ((reason, count),) = found.skipped.items()
+def skip_reason(packet: Any, linktype: Any = 1, **options: Any) -> Any:
+    """Return the reason for which a single packet is skipped."""
+    packets = dissect(batch_of([packet], linktype, **options))
+    assert len(packets) == 0
+    ((reason, count),) = packets.skipped.items()
     assert count == 1
     return reason
 
 
-def link(text: Any) -> Any:
-    """Bytes from hexadecimal digits; ``N*XX`` stands for N times the byte XX."""
-    parts = (part.split("*") for part in text.split())
-    return b"".join(bytes.fromhex(part[-1]) * (int(part[0]) if len(part) > 1 else 1) for part in parts)
+def from_hex(text: Any) -> Any:
+    """Return bytes from hexadecimal digits; ``N*XX`` is N times the byte XX."""
+    words = (word.split("*") for word in text.split())
+    return b"".join(bytes.fromhex(word[-1]) * (int(word[0]) if len(word) > 1 else 1) for word in words)
 
 
-def is_tcp4(columns: Any, vlan: Any = -1) -> None:
-    """Whether the columns are of the packet that the tests put behind every link layer."""
+def check_tcp4(columns: Any, vlan: Any = -1) -> None:
+    """Check that the columns are of the packet that the tests put behind every link layer."""
     assert (columns["version"], columns["protocol"], columns["size"]) == (4, 6, 43)
     assert (columns["src_low"], columns["dst_low"]) == (0x0A000001, 0x0A000002)
     assert (columns["src_port"], columns["dst_port"], columns["flags"]) == (1234, 80, 0x18)

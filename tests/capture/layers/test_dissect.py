@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import record_batches as batches
+from support.record_batches import COLUMNS, batch_of, dissect_one, from_hex, skip_reason
 
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.layers.dissect import dissect
 from netgen.capture.native import plain
 
 pytestmark = pytest.mark.usefixtures("either_reader")
-
-chunk_of, link, one, why = batches.chunk_of, batches.link, batches.one, batches.why
 
 
 @pytest.mark.parametrize(
@@ -34,88 +32,88 @@ chunk_of, link, one, why = batches.chunk_of, batches.link, batches.one, batches.
         ("bad IP header", "4500 0013 36*00"),
     ],
 )
-def test_what_is_no_ip_packet_is_counted_with_its_reason(reason: str, content: str) -> None:
+def test_records_without_an_ip_packet_are_counted_with_their_reason(reason: str, content: str) -> None:
     for header in ("0800", "8100 0001 0800"):
         kind = "86dd" if content.startswith("6") else "0800"
-        assert why(bytes(12) + link(header.replace("0800", kind)) + link(content)) == reason
+        assert skip_reason(bytes(12) + from_hex(header.replace("0800", kind)) + from_hex(content)) == reason
 
 
 def test_a_header_of_the_other_version_is_bad() -> None:
-    assert why(link("4500 0013 60*00"), 229) == "bad IP header"
-    assert why(link("6000 0000 0000 3b40 32*00"), 228) == "bad IP header"
+    assert skip_reason(from_hex("4500 0013 60*00"), 229) == "bad IP header"
+    assert skip_reason(from_hex("6000 0000 0000 3b40 32*00"), 228) == "bad IP header"
 
 
 def test_ip_bytes_do_not_depend_on_the_snap_length(packet: Any) -> None:
     """The size is the IP header's, so a capture of 54 bytes a packet has the same bytes as a whole one."""
-    whole = packet.tcp4(1, 2, 0x10, bytes(1000))
-    assert one(whole)["size"] == one(whole, snaplen=54)["size"] == 1040
-    assert one(whole, snaplen=38)["src_port"] == 1  # the ports are there, the flags are not
-    assert one(whole, snaplen=38)["flags"] == 0
-    assert dissect(chunk_of([whole], snaplen=38)).notes["TCP without its flags"] == 1
+    frame = packet.tcp4(1, 2, 0x10, bytes(1000))
+    assert dissect_one(frame)["size"] == dissect_one(frame, snaplen=54)["size"] == 1040
+    assert dissect_one(frame, snaplen=38)["src_port"] == 1  # the ports are there, the flags are not
+    assert dissect_one(frame, snaplen=38)["flags"] == 0
+    assert dissect(batch_of([frame], snaplen=38)).notes["TCP without its flags"] == 1
 
 
 def test_ethernet_padding_is_no_ip_byte(packet: Any) -> None:
-    columns = one(packet.tcp4(1, 2, 0x10) + bytes(6))
+    columns = dissect_one(packet.tcp4(1, 2, 0x10) + bytes(6))
     assert (columns["size"], columns["payload_length"]) == (40, 0)
 
 
-def test_length_0_left_to_the_network_card_is_what_was_on_the_wire(packet: Any) -> None:
+def test_length_0_left_to_the_network_card_is_the_length_on_the_wire(packet: Any) -> None:
     frame = packet.ether(packet.ipv4(packet.tcp(1, 2, 0x10, bytes(3000)), 6, length=0))
-    assert one(frame)["size"] == 3040
-    assert one(frame, snaplen=60)["size"] == 3040
-    assert one(frame, wire=[4_000_000_000])["size"] == 3040  # a length no wire has is not believed
-    notes = dissect(chunk_of([frame])).notes
+    assert dissect_one(frame)["size"] == 3040
+    assert dissect_one(frame, snaplen=60)["size"] == 3040
+    assert dissect_one(frame, wire=[4_000_000_000])["size"] == 3040  # a length no wire has is not believed
+    notes = dissect(batch_of([frame])).notes
     assert notes == {"IP length 0 (offload)": 1, "over 1500 bytes (offload)": 1}
 
 
 def test_ipv6_length_0_is_a_jumbogram_or_nothing() -> None:
     """Big TCP and jumbograms have the wire's bytes; an ICMPv6 header of length 0 has none after it."""
     for protocol, size in ((6, 3040), (17, 3040), (58, 40)):
-        assert one(link(f"6000 0000 0000 {protocol:02x} 40 3032*00"), 101)["size"] == size
+        assert dissect_one(from_hex(f"6000 0000 0000 {protocol:02x} 40 3032*00"), 101)["size"] == size
 
 
 def test_options_are_passed_over(packet: Any) -> None:
     frame = packet.ether(packet.ipv4(packet.udp(7, 8), 17, options=b"\x01" * 12))
-    columns = one(frame)
+    columns = dissect_one(frame)
     assert (columns["size"], columns["src_port"], columns["dst_port"]) == (40, 7, 8)
 
 
 def test_later_fragments_have_no_ports(packet: Any) -> None:
-    columns = one(packet.ether(packet.ipv4(packet.udp(7, 8, bytes(32)), 17, fragment=185)))
+    columns = dissect_one(packet.ether(packet.ipv4(packet.udp(7, 8, bytes(32)), 17, fragment=185)))
     assert (columns["src_port"], columns["dst_port"], columns["size"]) == (-1, -1, 60)
-    first = one(packet.ether(packet.ipv4(packet.udp(7, 8, bytes(32)), 17, fragment=0x2000)))
+    first = dissect_one(packet.ether(packet.ipv4(packet.udp(7, 8, bytes(32)), 17, fragment=0x2000)))
     assert (first["src_port"], first["dst_port"]) == (7, 8)
 
 
 def test_an_icmp_echo_has_its_id_as_port_pair(packet: Any) -> None:
     for kind in (8, 0):
-        columns = one(packet.ether(packet.ipv4(struct.pack(">BBHHH", kind, 0, 0, 77, 1), 1)))
+        columns = dissect_one(packet.ether(packet.ipv4(struct.pack(">BBHHH", kind, 0, 0, 77, 1), 1)))
         assert (columns["src_port"], columns["dst_port"]) == (77, 77)
-    unreachable = one(packet.ether(packet.ipv4(struct.pack(">BBHHH", 3, 1, 0, 77, 1) + bytes(28), 1)))
+    unreachable = dissect_one(packet.ether(packet.ipv4(struct.pack(">BBHHH", 3, 1, 0, 77, 1) + bytes(28), 1)))
     assert (unreachable["src_port"], unreachable["dst_port"]) == (0, 0)
     for kind in (128, 129):
-        v6 = link("6000 0000 0008 3a 40 32*00") + struct.pack(">BBHHH", kind, 0, 0, 78, 1)
-        assert one(v6, 101)["src_port"] == 78
+        v6 = from_hex("6000 0000 0008 3a 40 32*00") + struct.pack(">BBHHH", kind, 0, 0, 78, 1)
+        assert dissect_one(v6, 101)["src_port"] == 78
 
 
 @pytest.mark.parametrize("protocol", [6, 17, 33, 132, 136])
 def test_five_transports_have_ports(packet: Any, protocol: int) -> None:
     frame = packet.ether(packet.ipv4(struct.pack(">HH", 80, 81) + bytes(16), protocol))
-    columns = one(frame)
+    columns = dissect_one(frame)
     assert (columns["protocol"], columns["src_port"], columns["dst_port"]) == (protocol, 80, 81)
-    assert why(frame, snaplen=37) == "header cut short"
-    later = one(packet.ether(packet.ipv4(bytes(24), protocol, fragment=185)))
+    assert skip_reason(frame, snaplen=37) == "header cut short"
+    later = dissect_one(packet.ether(packet.ipv4(bytes(24), protocol, fragment=185)))
     assert (later["src_port"], later["dst_port"]) == (-1, -1)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 47, 50, 51, 89, 112, 255])
 def test_other_protocols_have_ports_0(packet: Any, protocol: int) -> None:
-    columns = one(packet.ether(packet.ipv4(b"\x00\x50\x00\x51", protocol)))
+    columns = dissect_one(packet.ether(packet.ipv4(b"\x00\x50\x00\x51", protocol)))
     assert (columns["protocol"], columns["src_port"], columns["dst_port"]) == (protocol, 0, 0)
 
 
 def ipv6(chain: Any, payload: Any) -> Any:
-    """An IPv6 packet with a chain of (protocol, header) before its UDP payload."""
+    """Make an IPv6 packet with a chain of (protocol, header) before its UDP payload."""
     numbers = [number for number, _ in chain] + [17]
     body = b"".join(bytes([numbers[i + 1]]) + header for i, (_, header) in enumerate(chain)) + payload
     return struct.pack(">IHBB", 6 << 28, len(body), numbers[0], 64) + bytes(32) + body
@@ -131,22 +129,22 @@ AUTHENTICATION = (51, b"\4" + bytes(22))
 )
 def test_ipv6_extension_headers_are_passed_over(packet: Any, chain: Any) -> None:
     frame = ipv6(chain, packet.udp(5, 6, b"xyz"))
-    columns = one(frame, 101)
+    columns = dissect_one(frame, 101)
     assert (columns["protocol"], columns["src_port"], columns["dst_port"]) == (17, 5, 6)
     assert columns["size"] == len(frame)
 
 
 def test_an_endless_chain_of_extension_headers_ends(packet: Any) -> None:
-    assert why(ipv6([DESTINATION] * 9, packet.udp(5, 6)), 101) == "bad IP header"
-    assert why(ipv6([(60, b"\xff" + bytes(6))], packet.udp(5, 6)), 101) == "header cut short"
+    assert skip_reason(ipv6([DESTINATION] * 9, packet.udp(5, 6)), 101) == "bad IP header"
+    assert skip_reason(ipv6([(60, b"\xff" + bytes(6))], packet.udp(5, 6)), 101) == "header cut short"
 
 
 def test_a_later_ipv6_fragment_has_no_ports(packet: Any) -> None:
-    columns = one(ipv6([(44, struct.pack(">xHI", 0x0101, 9))], packet.udp(5, 6)), 101)
+    columns = dissect_one(ipv6([(44, struct.pack(">xHI", 0x0101, 9))], packet.udp(5, 6)), 101)
     assert (columns["protocol"], columns["src_port"]) == (17, -1)
 
 
-def test_scapy_and_netgen_agree_on_what_scapy_builds() -> None:
+def test_scapy_and_netgen_agree_on_packets_that_scapy_builds() -> None:
     """Packets built by scapy, through VLAN tags, options and extension headers."""
     inet = pytest.importorskip("scapy.layers.inet")
     inet6 = pytest.importorskip("scapy.layers.inet6")
@@ -158,16 +156,16 @@ def test_scapy_and_netgen_agree_on_what_scapy_builds() -> None:
         ether / inet6.IPv6(src="2001:db8::1") / inet6.IPv6ExtHdrHopByHop() / inet.UDP(sport=9, dport=10) / b"abc",
         ether / inet6.IPv6() / inet6.IPv6ExtHdrFragment(m=1) / inet.TCP(sport=9, dport=10, flags="FA"),
     ]
-    raw = [bytes(each) for each in built]
-    found = dissect(chunk_of(raw))
-    assert not found.skipped
-    for row, frame in enumerate(ether.__class__(each) for each in raw):
+    raw = [bytes(record) for record in built]
+    dissected = dissect(batch_of(raw))
+    assert not dissected.skipped
+    for row, frame in enumerate(ether.__class__(record) for record in raw):
         v6 = inet6.IPv6 in frame
-        assert found.size[row] == (frame[inet6.IPv6].plen + 40 if v6 else frame[inet.IP].len)
-        assert (found.src_port[row], found.dst_port[row]) == (9, 10)
+        assert dissected.size[row] == (frame[inet6.IPv6].plen + 40 if v6 else frame[inet.IP].len)
+        assert (dissected.src_port[row], dissected.dst_port[row]) == (9, 10)
         if inet.TCP in frame:
-            assert found.flags[row] == int(frame[inet.TCP].flags)
-        assert found.vlan[row] == (frame[l2.Dot1Q].vlan if l2.Dot1Q in frame else -1)
+            assert dissected.flags[row] == int(frame[inet.TCP].flags)
+        assert dissected.vlan[row] == (frame[l2.Dot1Q].vlan if l2.Dot1Q in frame else -1)
 
 
 LINK_CAPTURES = """
@@ -190,20 +188,21 @@ def test_tshark_finds_the_same_ip_packets(shared_data: Path, name: Any) -> None:
         text=True,
         check=True,
     )
-    theirs = []
+    expected = []
     for line in done.stdout.splitlines():
         number, src, protocol, length, *v6 = line.split("\t")
-        theirs.append((int(number), 4, src, int(protocol), int(length)) if src else (int(number), 6, *v6))
-    ours = []
-    for chunk in CaptureFile(path).chunks():
-        found = dissect(chunk)
-        for row in range(len(found)):
-            version, size, low = found.version[row], int(found.size[row]), int(found.src_low[row])
+        expected.append((int(number), 4, src, int(protocol), int(length)) if src else (int(number), 6, *v6))
+    actual = []
+    for batch in CaptureFile(path).chunks():
+        dissected = dissect(batch)
+        for row in range(len(dissected)):
+            version, size, low = dissected.version[row], int(dissected.size[row]), int(dissected.src_low[row])
             src = ".".join(str(byte) for byte in low.to_bytes(4, "big")) if version == 4 else ""
-            ours.append((int(found.number[row]), int(version), src, int(found.protocol[row]), size))
-    assert [each[:2] for each in ours] == [each[:2] for each in theirs]
-    assert [each for each in ours if each[1] == 4] == [each for each in theirs if each[1] == 4]
-    assert [each[4] for each in ours if each[1] == 6] == [int(each[4]) + 40 for each in theirs if each[1] == 6]
+            actual.append((int(dissected.number[row]), int(version), src, int(dissected.protocol[row]), size))
+    assert [record[:2] for record in actual] == [record[:2] for record in expected]
+    assert [record for record in actual if record[1] == 4] == [record for record in expected if record[1] == 4]
+    payload_sizes = [int(record[4]) for record in expected if record[1] == 6]
+    assert [record[4] - 40 for record in actual if record[1] == 6] == payload_sizes
 
 
 def test_every_real_packet_is_in_or_has_a_reason(shared_data: Path) -> None:
@@ -211,12 +210,12 @@ def test_every_real_packet_is_in_or_has_a_reason(shared_data: Path) -> None:
     read = kept = 0
     for path in sorted((shared_data / "captures" / "tcpdump").rglob("*")):
         if path.is_file():
-            for chunk in CaptureFile(path).chunks():
-                found = dissect(chunk)
-                assert len(found) + found.skipped.total() == len(chunk)
-                assert (found.size >= 20).all()
-                read += len(chunk)
-                kept += len(found)
+            for batch in CaptureFile(path).chunks():
+                dissected = dissect(batch)
+                assert len(dissected) + dissected.skipped.total() == len(batch)
+                assert (dissected.size >= 20).all()
+                read += len(batch)
+                kept += len(dissected)
     assert 0 < kept < read
 
 
@@ -228,23 +227,23 @@ def test_every_real_packet_is_in_or_has_a_reason(shared_data: Path) -> None:
 )
 def test_any_bytes_are_in_or_have_a_reason(packets: Any, linktype: Any, start: Any) -> None:
     """No content crashes the dissector, and what it keeps is consistent."""
-    chunk = chunk_of([start + each for each in packets], linktype)
-    found = dissect(chunk)
-    assert len(found) + found.skipped.total() == len(chunk)
-    end = chunk.offset[found.number - 1] + chunk.captured[found.number - 1]
-    assert ((found.payload_at + found.payload_length <= end) | (found.payload_length == 0)).all()
-    assert (found.size >= 20).all()
+    batch = batch_of([start + record for record in packets], linktype)
+    dissected = dissect(batch)
+    assert len(dissected) + dissected.skipped.total() == len(batch)
+    end = batch.offset[dissected.number - 1] + batch.captured[dissected.number - 1]
+    assert ((dissected.payload_at + dissected.payload_length <= end) | (dissected.payload_length == 0)).all()
+    assert (dissected.size >= 20).all()
 
 
 def ports_and_words(packet: Any, *, protocol: Any, identification: Any, ttl: Any, payload: Any) -> Any:
-    """An IPv4 packet with its identification and TTL set."""
+    """Make an IPv4 packet with its identification and TTL set."""
     raw = bytearray(packet.ipv4(payload, protocol))
     raw[4:6], raw[8] = struct.pack(">H", identification), ttl
     return bytes(raw)
 
 
 def fingerprints(*packets: Any, linktype: Any = 101, **options: Any) -> Any:
-    return dissect(chunk_of(list(packets), linktype, **options)).fingerprint.tolist()
+    return dissect(batch_of(list(packets), linktype, **options)).fingerprint.tolist()
 
 
 @pytest.mark.parametrize("protocol", [1, 6, 17, 47, 50, 132])
@@ -253,10 +252,10 @@ def test_two_records_of_a_packet_have_one_fingerprint(packet: Any, protocol: int
     payload = bytes(range(30))
     near = ports_and_words(packet, protocol=protocol, identification=7, ttl=64, payload=payload)
     far = ports_and_words(packet, protocol=protocol, identification=7, ttl=60, payload=payload)
-    frames = [bytes(12) + b"\x08\0" + near, bytes(12) + link("8100 0005 0800") + far + bytes(9), far]
-    found = dissect(chunk_of(frames, [1, 1, 101])).fingerprint
-    assert len(set(found.tolist())) == 1
-    assert found[0] != 0
+    frames = [bytes(12) + b"\x08\0" + near, bytes(12) + from_hex("8100 0005 0800") + far + bytes(9), far]
+    marks = dissect(batch_of(frames, [1, 1, 101])).fingerprint
+    assert len(set(marks.tolist())) == 1
+    assert marks[0] != 0
     assert fingerprints(near, far, near, snaplen=44)[0] == fingerprints(near, far, near, snaplen=44)[1]
 
 
@@ -267,28 +266,28 @@ def test_packets_that_differ_have_fingerprints_that_differ(packet: Any) -> None:
         {"payload": packet.tcp(1, 2, 0x10, b"abcd")},
         {"payload": packet.tcp(1, 2, 0x11, b"abc")},
     ]
-    for place in (*range(4, 13), 16, 17):  # sequence number to flags, checksum
+    for offset in (*range(4, 13), 16, 17):  # sequence number to flags, checksum
         payload = bytearray(base["payload"])
-        payload[place] ^= 1
+        payload[offset] ^= 1
         others.append({"payload": bytes(payload)})
-    found = fingerprints(*(ports_and_words(packet, **{**base, **other}) for other in ({}, *others)))
-    assert len(set(found)) == len(found)
+    marks = fingerprints(*(ports_and_words(packet, **{**base, **other}) for other in ({}, *others)))
+    assert len(set(marks)) == len(marks)
 
 
 def test_a_packet_with_nothing_to_go_by_has_no_fingerprint(packet: Any) -> None:
     """UDP without a checksum in IPv4 without an identification: what it carries may begin like any other's."""
     none = ports_and_words(packet, protocol=17, identification=0, ttl=64, payload=packet.udp(1, 2, bytes(20)))
-    some = ports_and_words(packet, protocol=17, identification=1, ttl=64, payload=packet.udp(1, 2, bytes(20)))
+    numbered = ports_and_words(packet, protocol=17, identification=1, ttl=64, payload=packet.udp(1, 2, bytes(20)))
     assert fingerprints(none)[0] == 0
-    assert fingerprints(some)[0] != 0
+    assert fingerprints(numbered)[0] != 0
     # later fragments have an identification and a place
-    first, second = (packet.ipv4(bytes(16), 17, fragment=place) for place in (10, 12))
+    first, second = (packet.ipv4(bytes(16), 17, fragment=offset) for offset in (10, 12))
     assert 0 not in fingerprints(first, second)
     assert len(set(fingerprints(first, second, second))) == 2
     # IPv6 has none but in a fragment header
     assert fingerprints(ipv6([], packet.udp(5, 6)))[0] == 0
-    parts = [ipv6([(44, struct.pack(">xHI", place, 9))], bytes(8)) for place in (0x0101, 0x0201)]
-    assert len(set(fingerprints(*parts))) == 2
+    fragments = [ipv6([(44, struct.pack(">xHI", offset, 9))], bytes(8)) for offset in (0x0101, 0x0201)]
+    assert len(set(fingerprints(*fragments))) == 2
 
 
 HEADERS = st.fixed_dictionaries(
@@ -308,7 +307,7 @@ HEADERS = st.fixed_dictionaries(
 
 
 def frame_of(field: Any) -> Any:
-    """An Ethernet frame whose IP header says what `field` does, right or wrong."""
+    """Make an Ethernet frame whose IP header has the values of `field`, right or wrong."""
     payload = field["payload"]
     if field["v4"]:
         length = 20 + len(payload) if field["length"] is None else field["length"]
@@ -318,7 +317,7 @@ def frame_of(field: Any) -> Any:
     else:
         length = len(payload) if field["length"] is None else field["length"]
         head = struct.pack(">IHBB", (field["version"] or 6) << 28, length, field["protocol"], 64) + bytes(range(32))
-    frame = bytes(12) + link(field["tags"]) + (b"\x08\0" if field["v4"] else b"\x86\xdd") + head + payload
+    frame = bytes(12) + from_hex(field["tags"]) + (b"\x08\0" if field["v4"] else b"\x86\xdd") + head + payload
     return frame[: max(len(frame) - field["cut"], 0)] + bytes(field["more"])
 
 
@@ -329,13 +328,13 @@ def test_reading_all_headers_at_once_and_one_after_the_other_is_the_same(
 ) -> None:
     """The short way for the usual packets finds what the long way does, in any mixture."""
     frames = [frame_of(field) for field in fields]
-    chunk = chunk_of(frames, wire=[len(frame) + wire for frame in frames])
-    quick = dissect(chunk, decapsulate=decapsulate)
+    batch = batch_of(frames, wire=[len(frame) + wire for frame in frames])
+    quick = dissect(batch, decapsulate=decapsulate)
     with monkeypatch.context() as patch:
         patch.setattr("netgen.capture.layers.ip.parse_headers", plain.parse_headers)
         patch.setattr("netgen.capture.layers.dissect.native_packets.parse_headers", plain.parse_headers)
-        slow = dissect(chunk, decapsulate=decapsulate)
-    for name in batches.COLUMNS:
+        slow = dissect(batch, decapsulate=decapsulate)
+    for name in COLUMNS:
         assert getattr(quick, name).tolist() == getattr(slow, name).tolist(), name
         assert getattr(quick, name).dtype == getattr(slow, name).dtype
     assert (quick.skipped, quick.notes) == (slow.skipped, slow.notes)
@@ -346,16 +345,16 @@ def test_real_packets_are_read_alike_at_once_and_one_after_the_other(
 ) -> None:
     at_once = 0
     for path in sorted((shared_data / "captures" / "ndpi").glob("[f-i]*.pcap*")):
-        for chunk in CaptureFile(path).chunks():
-            quick = dissect(chunk, decapsulate=True)
+        for batch in CaptureFile(path).chunks():
+            quick = dissect(batch, decapsulate=True)
             with monkeypatch.context() as patch:
                 patch.setattr("netgen.capture.layers.ip.parse_headers", plain.parse_headers)
                 patch.setattr("netgen.capture.layers.dissect.native_packets.parse_headers", plain.parse_headers)
-                slow = dissect(chunk, decapsulate=True)
-            for name in batches.COLUMNS:
+                slow = dissect(batch, decapsulate=True)
+            for name in COLUMNS:
                 assert np.array_equal(getattr(quick, name), getattr(slow, name)), (path.name, name)
             assert (quick.skipped, quick.notes) == (slow.skipped, slow.notes)
-            at_once += len(chunk)
+            at_once += len(batch)
     assert at_once > 1000
 
 
@@ -363,9 +362,9 @@ def test_few_packets_of_a_real_flow_share_a_fingerprint(shared_data: Path) -> No
     """Of packets near each other in a capture without repeats."""
     near, alike, packets = 32, 0, 0
     for path in sorted((shared_data / "captures" / "youtube_requet_c").glob("*.pcap"))[:2]:
-        for chunk in CaptureFile(path).chunks():
-            found = dissect(chunk).fingerprint
-            packets += len(found)
-            alike += sum(int((found[step:] == found[:-step]).sum()) for step in range(1, near))
+        for batch in CaptureFile(path).chunks():
+            marks = dissect(batch).fingerprint
+            packets += len(marks)
+            alike += sum(int((marks[step:] == marks[:-step]).sum()) for step in range(1, near))
     assert packets > 10_000
     assert alike < packets / 1000

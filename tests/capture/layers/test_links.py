@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import record_batches as batches
+from support.record_batches import batch_of, check_tcp4, dissect_one, from_hex, skip_reason
 
 from netgen.capture.layers.cursor import LINK
 from netgen.capture.layers.dissect import dissect
 from netgen.capture.layers.links import LAYERS, MAX_LAYERS
-
-chunk_of, link, one, why = batches.chunk_of, batches.link, batches.one, batches.why
 
 MACS = "001122334455 00aabbccddee"
 SNAP = "aaaa03 000000 0800"
@@ -145,17 +143,17 @@ def ip(packet: Any) -> Any:
 
 
 def udp6(packet: Any) -> Any:
-    return link("60000000 0008 11 40") + bytes(range(32)) + packet.udp(53, 99)
+    return from_hex("60000000 0008 11 40") + bytes(range(32)) + packet.udp(53, 99)
 
 
 @pytest.mark.parametrize(("linktype", "header"), LINKS)
-def test_ipv4_is_found_behind_every_link_layer(ip: Any, linktype: Any, header: Any) -> None:
-    batches.is_tcp4(one(link(header) + ip, linktype))
+def test_ipv4_is_read_behind_every_link_layer(ip: Any, linktype: Any, header: Any) -> None:
+    check_tcp4(dissect_one(from_hex(header) + ip, linktype))
 
 
 @pytest.mark.parametrize(("header", "vlan"), TAGS)
-def test_ipv4_is_found_behind_every_tag(ip: Any, header: Any, vlan: Any) -> None:
-    batches.is_tcp4(one(bytes(12) + link(header) + ip), vlan)
+def test_ipv4_is_read_behind_every_tag(ip: Any, header: Any, vlan: Any) -> None:
+    check_tcp4(dissect_one(bytes(12) + from_hex(header) + ip), vlan)
 
 
 @pytest.mark.parametrize(
@@ -179,8 +177,8 @@ def test_ipv4_is_found_behind_every_tag(ip: Any, header: Any, vlan: Any) -> None
         (1, "12*00 8847 00001140"),
     ],
 )
-def test_ipv6_is_found_wherever_ipv4_is(packet: Any, linktype: Any, header: Any) -> None:
-    columns = one(link(header) + udp6(packet), linktype)
+def test_ipv6_is_read_wherever_ipv4_is(packet: Any, linktype: Any, header: Any) -> None:
+    columns = dissect_one(from_hex(header) + udp6(packet), linktype)
     assert (columns["version"], columns["protocol"], columns["size"]) == (6, 17, 48)
     assert (columns["src_high"], columns["dst_low"]) == (0x0001020304050607, 0x18191A1B1C1D1E1F)
     assert (columns["src_port"], columns["dst_port"]) == (53, 99)
@@ -188,32 +186,32 @@ def test_ipv6_is_found_wherever_ipv4_is(packet: Any, linktype: Any, header: Any)
 
 @pytest.mark.parametrize("tagged", [0xE0000005, 0xF0000005])
 def test_a_vlan_in_a_switch_tag_counts(ip: Any, tagged: int) -> None:
-    frame = bytes(12) + struct.pack(">I", tagged) + link("0800") + ip
-    batches.is_tcp4(one(frame, 284), 5)
-    batches.is_tcp4(one(frame[:12] + link("dada 0000") + frame[12:], 285), 5)
+    frame = bytes(12) + struct.pack(">I", tagged) + from_hex("0800") + ip
+    check_tcp4(dissect_one(frame, 284), 5)
+    check_tcp4(dissect_one(frame[:12] + from_hex("dada 0000") + frame[12:], 285), 5)
 
 
-def test_link_layers_in_one_chunk_are_read_as_each_alone(ip: Any) -> None:
+def test_link_layers_in_one_batch_are_read_as_one_at_a_time(ip: Any) -> None:
     """A file of pcapng may have as many as it has interfaces."""
-    every = [(linktype, link(header) + ip) for linktype, header in LINKS]
-    every += [(1, bytes(12) + link(header) + ip) for header, _ in TAGS]
-    found = dissect(chunk_of([frame for _, frame in every], [linktype for linktype, _ in every]))
-    assert not found.skipped
+    every = [(linktype, from_hex(header) + ip) for linktype, header in LINKS]
+    every += [(1, bytes(12) + from_hex(header) + ip) for header, _ in TAGS]
+    dissected = dissect(batch_of([frame for _, frame in every], [linktype for linktype, _ in every]))
+    assert not dissected.skipped
     for row, (linktype, frame) in enumerate(every):
-        alone = one(frame, linktype)
+        alone = dissect_one(frame, linktype)
         for name in ("size", "src_low", "dst_low", "src_port", "dst_port", "flags", "vlan", "fingerprint"):
-            assert getattr(found, name)[row] == alone[name]
+            assert getattr(dissected, name)[row] == alone[name]
 
 
 @pytest.mark.parametrize(("linktype", "header"), [*LINKS, *((1, f"12*00 {header}") for header, _ in TAGS)])
 def test_a_record_cut_inside_its_headers_is_out(ip: Any, linktype: Any, header: Any) -> None:
     """Wherever it is cut, it is counted with a reason, and no bytes behind the cut are read."""
-    frame = link(header) + ip
+    frame = from_hex(header) + ip
     for length in range(len(frame) - 20):  # up to the ports
         # what follows in the file is another record, whose bytes must not complete this one
-        found = dissect(chunk_of([frame[:length], ip + bytes(64)], [linktype, 101]))
-        assert found.number.tolist() == [2]
-        ((reason, count),) = found.skipped.items()
+        dissected = dissect(batch_of([frame[:length], ip + bytes(64)], [linktype, 101]))
+        assert dissected.number.tolist() == [2]
+        ((reason, count),) = dissected.skipped.items()
         assert reason in ("header cut short", "not IP")
         assert count == 1
 
@@ -263,8 +261,8 @@ def test_a_record_cut_inside_its_headers_is_out(ip: Any, linktype: Any, header: 
         ("interface not declared", -1, "40*00"),
     ],
 )
-def test_what_is_no_ip_is_counted_with_its_reason(reason: str, linktype: int, content: Any) -> None:
-    assert why(link(content), linktype) == reason
+def test_frames_without_ip_are_counted_with_their_reason(reason: str, linktype: int, content: Any) -> None:
+    assert skip_reason(from_hex(content), linktype) == reason
 
 
 @pytest.mark.parametrize(
@@ -284,31 +282,31 @@ def test_what_is_no_ip_is_counted_with_its_reason(reason: str, linktype: int, co
     ],
 )
 def test_80211_frames_without_an_ip_packet_have_their_reason(reason: str, content: str) -> None:
-    assert why(link(content), 105) == reason
-    assert why(link("0000 0800 00000000 " + content), 127) == reason
-    assert why(link("0000 1000 01000000 8*00 " + content), 127) == reason
+    assert skip_reason(from_hex(content), 105) == reason
+    assert skip_reason(from_hex("0000 0800 00000000 " + content), 127) == reason
+    assert skip_reason(from_hex("0000 1000 01000000 8*00 " + content), 127) == reason
 
 
 def test_a_radiotap_header_of_another_version_or_length_is_no_ip(ip: Any) -> None:
     for header in ("0100 0800 00000000", "0000 0700 00000000"):
-        assert why(link(f"{header} {WLAN}") + ip, 127) == "not IP"
-    assert why(link(f"0000 ff00 00000000 {WLAN}") + ip, 127) == "header cut short"
+        assert skip_reason(from_hex(f"{header} {WLAN}") + ip, 127) == "not IP"
+    assert skip_reason(from_hex(f"0000 ff00 00000000 {WLAN}") + ip, 127) == "header cut short"
 
 
 def test_a_frame_check_sequence_is_no_ip_byte(packet: Any) -> None:
     """It counts where the length is left to the network card and what was on the wire counts instead."""
     ip = packet.ipv4(packet.udp(1, 2, bytes(100)), 17, length=0)
     for flags, size in (("10", 128), ("00", 132)):
-        frame = link(f"0000 0900 02000000 {flags} {QOS}") + ip + bytes(4)
-        assert one(frame, 127)["size"] == size
-        assert one(frame, 127, snaplen=100)["size"] == size
+        frame = from_hex(f"0000 0900 02000000 {flags} {QOS}") + ip + bytes(4)
+        assert dissect_one(frame, 127)["size"] == size
+        assert dissect_one(frame, 127, snaplen=100)["size"] == size
 
 
 def test_the_first_packet_of_an_aggregate_is_read_and_noted(ip: Any) -> None:
-    frame = link(f"8801 22*00 8000 12*00 0033 {SNAP}") + ip + bytes(1) + link(f"12*00 0033 {SNAP}") + ip
-    found = dissect(chunk_of([frame], 105))
-    assert len(found) == 1
-    assert found.notes["802.11 aggregate, first packet read"] == 1
+    frame = from_hex(f"8801 22*00 8000 12*00 0033 {SNAP}") + ip + bytes(1) + from_hex(f"12*00 0033 {SNAP}") + ip
+    dissected = dissect(batch_of([frame], 105))
+    assert len(dissected) == 1
+    assert dissected.notes["802.11 aggregate, first packet read"] == 1
 
 
 def test_every_link_type_read_is_tested() -> None:
@@ -318,12 +316,12 @@ def test_every_link_type_read_is_tested() -> None:
 
 def test_layers_are_bounded(ip: Any) -> None:
     """As many tags as are followed, and one more."""
-    tags = link("8100 0001") * (MAX_LAYERS - 1)
-    batches.is_tcp4(one(bytes(12) + tags + link("0800") + ip), 1 + 4096)
-    assert why(bytes(12) + link("8100 0001") + tags + link("0800") + ip) == "not IP"
+    tags = from_hex("8100 0001") * (MAX_LAYERS - 1)
+    check_tcp4(dissect_one(bytes(12) + tags + from_hex("0800") + ip), 1 + 4096)
+    assert skip_reason(bytes(12) + from_hex("8100 0001") + tags + from_hex("0800") + ip) == "not IP"
 
 
-def test_scapy_and_netgen_agree_on_wireless_and_tagged_packets(packet: Any) -> None:
+def test_scapy_and_netgen_agree_on_wireless_and_tagged_packets() -> None:
     """Headers built by scapy's own idea of them."""
     inet = pytest.importorskip("scapy.layers.inet")
     l2 = pytest.importorskip("scapy.layers.l2")
@@ -340,9 +338,9 @@ def test_scapy_and_netgen_agree_on_wireless_and_tagged_packets(packet: Any) -> N
     tap = dot11.RadioTap(present="TSFT+Flags+Rate", Flags="", Rate=2.0)
     ether = l2.Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
     built = [
-        *((105, each, -1) for each in wireless),
-        *((127, tap / each, -1) for each in wireless),
-        *((127, dot11.RadioTap() / each, -1) for each in wireless),
+        *((105, content, -1) for content in wireless),
+        *((127, tap / content, -1) for content in wireless),
+        *((127, dot11.RadioTap() / content, -1) for content in wireless),
         (1, ether / l2.Dot1Q(vlan=7), 7),
         (1, ether / l2.Dot1AD(vlan=7) / l2.Dot1Q(vlan=9), 7 + 4096 * 9),
         (1, ether / ppp.PPPoE() / ppp.PPP(), -1),
@@ -352,19 +350,19 @@ def test_scapy_and_netgen_agree_on_wireless_and_tagged_packets(packet: Any) -> N
         (0, l2.Loopback(), -1),
     ]
     for linktype, header, vlan in built:
-        batches.is_tcp4(one(bytes(header / ip), linktype), vlan)
+        check_tcp4(dissect_one(bytes(header / ip), linktype), vlan)
 
 
 @given(
     packets=st.lists(st.binary(max_size=120), min_size=1, max_size=8),
     linktype=st.sampled_from(sorted(kind - LINK for kind in LAYERS if kind >= LINK)),
-    start=st.sampled_from([link(header) for _, header in LINKS]),
+    start=st.sampled_from([from_hex(header) for _, header in LINKS]),
 )
 def test_any_bytes_behind_any_link_layer_are_in_or_have_a_reason(packets: Any, linktype: Any, start: Any) -> None:
     """No content crashes a step, and what is kept lies inside its record."""
-    chunk = chunk_of([start + each for each in packets], linktype)
-    found = dissect(chunk, decapsulate=True)
-    assert len(found) + found.skipped.total() == len(chunk)
-    end = chunk.offset[found.number - 1] + chunk.captured[found.number - 1]
-    assert ((found.payload_at + found.payload_length <= end) | (found.payload_length == 0)).all()
-    assert np.isin(found.version, (4, 6)).all()
+    batch = batch_of([start + content for content in packets], linktype)
+    dissected = dissect(batch, decapsulate=True)
+    assert len(dissected) + dissected.skipped.total() == len(batch)
+    end = batch.offset[dissected.number - 1] + batch.captured[dissected.number - 1]
+    assert ((dissected.payload_at + dissected.payload_length <= end) | (dissected.payload_length == 0)).all()
+    assert np.isin(dissected.version, (4, 6)).all()

@@ -1,4 +1,4 @@
-"""netgen.capture.layers.tunnels: with `decapsulate`, the packet inside a tunnel takes the place of the one around it."""
+"""netgen.capture.layers.tunnels: with `decapsulate`, the packet inside a tunnel replaces the one around it."""
 
 import shutil
 import struct
@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import record_batches as batches
+from support.record_batches import batch_of, check_tcp4, dissect_one, from_hex
 
 from netgen.capture.layers.dissect import dissect
 from netgen.capture.layers.tunnels import MAX_TUNNELS, TUNNELS
-
-chunk_of, link, one = batches.chunk_of, batches.link, batches.one
 
 ETHERNET, TAGGED = "12*02 0800", "12*02 8100 0007 0800"
 MANY = "2000 0000"  # a key
@@ -76,13 +74,13 @@ def ipv6(payload: Any, protocol: Any) -> Any:
 
 @pytest.fixture
 def around(packet: Any) -> Any:
-    """Function: what a tunnel carries to the packets around it, of IPv4 and IPv6."""
+    """Return a function from what a tunnel carries to the packets around it, over IPv4 and IPv6."""
 
-    def wrap(how: Any, payload: Any) -> Any:
-        if isinstance(how, str):
-            how, payload = 17, packet.udp(50000, int(how), payload)
-        return packet.ether(packet.ipv4(payload, how, "192.0.2.1", "192.0.2.2")), packet.ether(
-            ipv6(payload, how), 0x86DD
+    def wrap(carrier: Any, payload: Any) -> Any:
+        if isinstance(carrier, str):
+            carrier, payload = 17, packet.udp(50000, int(carrier), payload)
+        return packet.ether(packet.ipv4(payload, carrier, "192.0.2.1", "192.0.2.2")), packet.ether(
+            ipv6(payload, carrier), 0x86DD
         )
 
     return wrap
@@ -92,39 +90,40 @@ def without(name: Any) -> Any:
     return f"{name} without an IP packet inside"
 
 
-@pytest.mark.parametrize(("name", "how", "header", "vlan"), INSIDES)
-def test_the_ipv4_packet_inside_counts(ip: Any, around: Any, name: Any, how: Any, header: Any, vlan: Any) -> None:
-    for frame in around(how, link(header) + ip):
-        found = dissect(chunk_of([frame]), decapsulate=True)
-        assert not found.skipped
-        assert found.notes == {f"inside {name}": 1}
-        inside, outside = one(frame, decapsulate=True), one(frame)
-        batches.is_tcp4(inside, vlan)
-        assert inside["fingerprint"] == one(ip, 101)["fingerprint"]
+@pytest.mark.parametrize(("name", "carrier", "header", "vlan"), INSIDES)
+def test_the_ipv4_packet_inside_counts(ip: Any, around: Any, name: Any, carrier: Any, header: Any, vlan: Any) -> None:
+    for frame in around(carrier, from_hex(header) + ip):
+        dissected = dissect(batch_of([frame]), decapsulate=True)
+        assert not dissected.skipped
+        assert dissected.notes == {f"inside {name}": 1}
+        inside, outside = dissect_one(frame, decapsulate=True), dissect_one(frame)
+        check_tcp4(inside, vlan)
+        assert inside["fingerprint"] == dissect_one(ip, 101)["fingerprint"]
         assert inside["payload_at"] == len(frame) - 3
         # and without being asked for, it does not
         assert outside["size"] == len(frame) - 14
-        assert (outside["protocol"], outside["dst_port"]) == ((17, int(how)) if isinstance(how, str) else (how, 0))
-        assert not dissect(chunk_of([frame])).notes
+        protocol, port = (17, int(carrier)) if isinstance(carrier, str) else (carrier, 0)
+        assert (outside["protocol"], outside["dst_port"]) == (protocol, port)
+        assert not dissect(batch_of([frame])).notes
 
 
-@pytest.mark.parametrize(("name", "how", "header"), INSIDES_IPV6)
-def test_the_ipv6_packet_inside_counts(packet: Any, around: Any, name: Any, how: Any, header: Any) -> None:
+@pytest.mark.parametrize(("name", "carrier", "header"), INSIDES_IPV6)
+def test_the_ipv6_packet_inside_counts(packet: Any, around: Any, name: Any, carrier: Any, header: Any) -> None:
     inside = ipv6(packet.udp(53, 99), 17)
-    for frame in around(how, link(header) + inside):
-        assert dissect(chunk_of([frame]), decapsulate=True).notes == {f"inside {name}": 1}
-        columns = one(frame, decapsulate=True)
+    for frame in around(carrier, from_hex(header) + inside):
+        assert dissect(batch_of([frame]), decapsulate=True).notes == {f"inside {name}": 1}
+        columns = dissect_one(frame, decapsulate=True)
         assert (columns["version"], columns["protocol"], columns["size"]) == (6, 17, 48)
         assert (columns["src_high"], columns["dst_low"]) == (0x0001020304050607, 0x18191A1B1C1D1E1F)
         assert (columns["src_port"], columns["dst_port"]) == (53, 99)
 
 
 def test_every_tunnel_is_tested() -> None:
-    assert {each[0] for each in INSIDES + INSIDES_IPV6} == {tunnel.name for tunnel in TUNNELS}
+    assert {layer[0] for layer in INSIDES + INSIDES_IPV6} == {tunnel.name for tunnel in TUNNELS}
 
 
 @pytest.mark.parametrize(
-    ("name", "how", "content"),
+    ("name", "carrier", "content"),
     [
         ("IPv4 in IP", 4, "40*ff"),
         ("IPv4 in IP", 4, "6000 0000 0000 3b40 32*00"),
@@ -147,78 +146,79 @@ def test_every_tunnel_is_tested() -> None:
         ("Teredo", "3544", "40*45"),
     ],
 )
-def test_a_tunnel_without_an_ip_packet_stays_as_it_is(around: Any, name: str, how: int | str, content: Any) -> None:
-    for frame in around(how, link(content)):
-        found = dissect(chunk_of([frame]), decapsulate=True)
-        assert found.notes == {without(name): 1}
-        assert not found.skipped
-        assert one(frame, decapsulate=True) == one(frame)
+def test_a_tunnel_without_an_ip_packet_stays_as_it_is(around: Any, name: str, carrier: int | str, content: Any) -> None:
+    for frame in around(carrier, from_hex(content)):
+        dissected = dissect(batch_of([frame]), decapsulate=True)
+        assert dissected.notes == {without(name): 1}
+        assert not dissected.skipped
+        assert dissect_one(frame, decapsulate=True) == dissect_one(frame)
 
 
-@pytest.mark.parametrize(("name", "how", "header", "vlan"), INSIDES)
-def test_a_tunnel_cut_inside_stays_as_it_is(ip: Any, around: Any, name: Any, how: Any, header: Any, vlan: Any) -> None:
+@pytest.mark.parametrize(("name", "carrier", "header"), [inside[:3] for inside in INSIDES])
+def test_a_tunnel_cut_inside_stays_as_it_is(ip: Any, around: Any, name: Any, carrier: Any, header: Any) -> None:
     """Wherever the inside is cut by the snap length, up to the ports inside."""
-    frame = around(how, link(header) + ip)[0]
-    start = 34 + (8 if isinstance(how, str) else 0)
+    frame = around(carrier, from_hex(header) + ip)[0]
+    start = 34 + (8 if isinstance(carrier, str) else 0)
     for length in range(start, len(frame) - 20):
-        found = dissect(chunk_of([frame, frame], snaplen=length), decapsulate=True)
-        assert found.notes == {without(name): 2}
-        assert one(frame, decapsulate=True, snaplen=length) == one(frame, snaplen=length)
-    assert one(frame, decapsulate=True, snaplen=len(frame) - 17)["dst_port"] == 80
+        dissected = dissect(batch_of([frame, frame], snaplen=length), decapsulate=True)
+        assert dissected.notes == {without(name): 2}
+        assert dissect_one(frame, decapsulate=True, snaplen=length) == dissect_one(frame, snaplen=length)
+    assert dissect_one(frame, decapsulate=True, snaplen=len(frame) - 17)["dst_port"] == 80
 
 
-def test_parts_of_a_datagram_are_not_entered(packet: Any, ip: Any) -> None:
-    for place in (0x2000, 185):
-        frame = packet.ether(packet.ipv4(ip, 4, fragment=place))
-        found = dissect(chunk_of([frame]), decapsulate=True)
-        assert found.protocol.tolist() == [4]
-        assert not any("inside" in note for note in found.notes)
+def test_fragments_are_not_decapsulated(packet: Any, ip: Any) -> None:
+    for fragment in (0x2000, 185):
+        frame = packet.ether(packet.ipv4(ip, 4, fragment=fragment))
+        dissected = dissect(batch_of([frame]), decapsulate=True)
+        assert dissected.protocol.tolist() == [4]
+        assert not any("inside" in note for note in dissected.notes)
 
 
-def test_tunnels_inside_each_other_are_entered_up_to_a_depth(packet: Any, ip: Any) -> None:
+def test_nested_tunnels_are_entered_up_to_a_depth(packet: Any, ip: Any) -> None:
     frame = ip
     for depth in range(1, MAX_TUNNELS + 2):
         frame = packet.ipv4(frame, 4, "192.0.2.1", "192.0.2.2")
-        found = dissect(chunk_of([frame], 101), decapsulate=True)
-        assert found.notes == {"inside IPv4 in IP": min(depth, MAX_TUNNELS)}
-        assert found.protocol.tolist() == [6 if depth <= MAX_TUNNELS else 4]
-        assert found.size.tolist() == [43 + 20 * max(depth - MAX_TUNNELS, 0)]
+        dissected = dissect(batch_of([frame], 101), decapsulate=True)
+        assert dissected.notes == {"inside IPv4 in IP": min(depth, MAX_TUNNELS)}
+        assert dissected.protocol.tolist() == [6 if depth <= MAX_TUNNELS else 4]
+        assert dissected.size.tolist() == [43 + 20 * max(depth - MAX_TUNNELS, 0)]
 
 
-def test_a_tunnel_in_a_tunnel_that_is_cut_is_the_last_whole_one(packet: Any, ip: Any, around: Any) -> None:
+def test_a_cut_tunnel_in_a_tunnel_leaves_the_last_complete_packet(packet: Any, around: Any) -> None:
     """VXLAN in GRE, of which the frame inside the VXLAN is ARP."""
-    vxlan = packet.ipv4(packet.udp(1, 4789, link("08 000000 00000700 12*02 0806 28*00")), 17)
-    frame = around(47, link("0000 0800") + vxlan)[0]
-    found = dissect(chunk_of([frame]), decapsulate=True)
-    assert found.notes == {"inside GRE": 1, without("VXLAN"): 1}
-    assert found.dst_port.tolist() == [4789]
+    vxlan = packet.ipv4(packet.udp(1, 4789, from_hex("08 000000 00000700 12*02 0806 28*00")), 17)
+    frame = around(47, from_hex("0000 0800") + vxlan)[0]
+    dissected = dissect(batch_of([frame]), decapsulate=True)
+    assert dissected.notes == {"inside GRE": 1, without("VXLAN"): 1}
+    assert dissected.dst_port.tolist() == [4789]
 
 
 def test_outer_vlan_gives_way_to_that_of_the_inside(packet: Any, ip: Any) -> None:
     """The packet inside has a VLAN only where its own frame says so."""
     outer = packet.ipv4(ip, 4)
-    frame = bytes(12) + link("8100 0005 0800") + outer
-    assert one(frame)["vlan"] == 5
-    assert one(frame, decapsulate=True)["vlan"] == -1
-    assert one(bytes(12) + link("8100 0005 0800") + packet.ipv4(b"\0" * 20, 4), decapsulate=True)["vlan"] == 5
+    frame = bytes(12) + from_hex("8100 0005 0800") + outer
+    assert dissect_one(frame)["vlan"] == 5
+    assert dissect_one(frame, decapsulate=True)["vlan"] == -1
+    empty = bytes(12) + from_hex("8100 0005 0800") + packet.ipv4(bytes(20), 4)
+    assert dissect_one(empty, decapsulate=True)["vlan"] == 5
 
 
-def test_length_0_inside_is_what_the_outside_leaves_it(packet: Any) -> None:
+def test_length_0_inside_is_the_room_that_the_outer_packet_leaves(packet: Any) -> None:
     inside = packet.ipv4(packet.tcp(1, 2, 0x10, bytes(100)), 6, length=0)
     frame = packet.ether(packet.ipv4(inside, 4)) + bytes(10)
-    assert one(frame, decapsulate=True)["size"] == len(inside)
-    assert one(frame, decapsulate=True, snaplen=80)["size"] == len(inside)
+    assert dissect_one(frame, decapsulate=True)["size"] == len(inside)
+    assert dissect_one(frame, decapsulate=True, snaplen=80)["size"] == len(inside)
 
 
-def test_chunks_of_many_kinds_are_read_as_each_alone(packet: Any, ip: Any, around: Any) -> None:
-    frames = [frame for _, how, header, _ in INSIDES for frame in around(how, link(header) + ip)]
+def test_batches_of_many_kinds_are_read_as_one_at_a_time(packet: Any, ip: Any, around: Any) -> None:
+    frames = [frame for _, carrier, header, _ in INSIDES for frame in around(carrier, from_hex(header) + ip)]
     frames += [packet.tcp4(1, 2, 0x10), packet.udp4(4789, 53, b"abc"), packet.ether(bytes(28), 0x0806)] * 3
-    found = dissect(chunk_of(frames), decapsulate=True)
-    assert found.skipped == {"not IP": 3}
-    for row, number in enumerate(found.number.tolist()):
-        alone = one(frames[number - 1], decapsulate=True)
+    dissected = dissect(batch_of(frames), decapsulate=True)
+    assert dissected.skipped == {"not IP": 3}
+    for row, number in enumerate(dissected.number.tolist()):
+        alone = dissect_one(frames[number - 1], decapsulate=True)
         for name in ("size", "src_low", "dst_low", "src_port", "dst_port", "protocol", "vlan", "fingerprint"):
-            assert getattr(found, name)[row] == alone[name]
+            assert getattr(dissected, name)[row] == alone[name]
 
 
 def test_scapy_and_netgen_agree_on_tunnels(ip: Any) -> None:
@@ -251,8 +251,8 @@ def test_scapy_and_netgen_agree_on_tunnels(ip: Any) -> None:
     ]
     for frame, name in built:
         raw = bytes(frame)
-        batches.is_tcp4(one(raw, 101, decapsulate=True))
-        assert dissect(chunk_of([raw], 101), decapsulate=True).notes == {f"inside {name}": 1}
+        check_tcp4(dissect_one(raw, 101, decapsulate=True))
+        assert dissect(batch_of([raw], 101), decapsulate=True).notes == {f"inside {name}": 1}
 
 
 TUNNEL_CAPTURES = [
@@ -274,34 +274,34 @@ def test_tshark_finds_the_same_packets_inside(shared_data: Path, name: Any) -> N
     done = subprocess.run(
         ["tshark", "-n", "-r", path, "-T", "fields", *words], capture_output=True, text=True, check=True
     )
-    theirs = []
+    expected = []
     for line in done.stdout.splitlines():
         protocols, v4, v6 = line.split("\t")
         before_icmp = protocols.split(":icmp")[0].split(":")
-        kinds = [each for each in before_icmp if each in ("ip", "ipv6")]
-        lengths = {"ip": [int(each) for each in v4.split(",") if each]}
-        lengths["ipv6"] = [int(each) + 40 for each in v6.split(",") if each]
-        theirs += [lengths[kinds[-1]][kinds.count(kinds[-1]) - 1]] if kinds else []
-    ours = [size for chunk in CaptureFile(path).chunks() for size in dissect(chunk, decapsulate=True).size.tolist()]
-    assert ours == theirs
+        kinds = [layer for layer in before_icmp if layer in ("ip", "ipv6")]
+        lengths = {"ip": [int(layer) for layer in v4.split(",") if layer]}
+        lengths["ipv6"] = [int(layer) + 40 for layer in v6.split(",") if layer]
+        expected += [lengths[kinds[-1]][kinds.count(kinds[-1]) - 1]] if kinds else []
+    actual = [size for batch in CaptureFile(path).chunks() for size in dissect(batch, decapsulate=True).size.tolist()]
+    assert actual == expected
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    header=st.sampled_from([(how, header) for _, how, header, *_ in INSIDES + INSIDES_IPV6]),
+    header=st.sampled_from([(carrier, header) for _, carrier, header, *_ in INSIDES + INSIDES_IPV6]),
     content=st.binary(max_size=80),
     at=st.integers(0, 60),
     byte=st.integers(0, 255),
 )
 def test_any_bytes_inside_a_tunnel_are_in(around: Any, ip: Any, header: Any, content: Any, at: Any, byte: Any) -> None:
     """Whatever a tunnel holds, its packet is in, either as it is or replaced by one no longer."""
-    how, before = header
-    inside = bytearray(link(before) + ip + content)
+    carrier, before = header
+    inside = bytearray(from_hex(before) + ip + content)
     inside[at % len(inside)] = byte
-    for frame in around(how, bytes(inside)):
-        plain, found = dissect(chunk_of([frame])), dissect(chunk_of([frame]), decapsulate=True)
-        assert len(found) == 1
-        assert found.size[0] <= plain.size[0]
-        changed = found.size[0] < plain.size[0]
-        assert changed == any(note.startswith("inside") for note in found.notes)
-        assert found.payload_length[0] <= plain.size[0]
+    for frame in around(carrier, bytes(inside)):
+        plain, dissected = dissect(batch_of([frame])), dissect(batch_of([frame]), decapsulate=True)
+        assert len(dissected) == 1
+        assert dissected.size[0] <= plain.size[0]
+        changed = dissected.size[0] < plain.size[0]
+        assert changed == any(note.startswith("inside") for note in dissected.notes)
+        assert dissected.payload_length[0] <= plain.size[0]

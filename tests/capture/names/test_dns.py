@@ -15,59 +15,59 @@ from netgen.capture.names.dns import find_responses, parse_response
 dns, dns_name, record = hellos.dns, hellos.dns_name, hellos.record
 NAME = "www.example.org"
 A, CNAME, AAAA, HTTPS = 1, 5, 28, 65
-ASKED = b"\xc0\x0c"  # a pointer to the name in the question
+QUESTION = b"\xc0\x0c"  # a pointer to the name in the question
 V4, V6 = bytes([192, 0, 2, 7]), bytes.fromhex("20010db8000000000000000000000005")
 IS_V4, IS_V6 = (4, 0, 0xC0000207), (6, 0x20010DB800000000, 5)
 
 
-def said(message: Any) -> Any:
-    found = parse_response(message)
-    return found and (found.name, found.answers)
+def parse(message: Any) -> Any:
+    response = parse_response(message)
+    return response and (response.name, response.answers)
 
 
 def test_addresses_of_both_kinds_are_read() -> None:
-    records = [record(ASKED, A, V4), record(ASKED, AAAA, V6), record(ASKED, A, V4)]
-    assert said(dns(NAME, records)) == (NAME, (IS_V4, IS_V6))
-    assert said(dns("WWW.Example.ORG", [record(dns_name("www.EXAMPLE.org"), A, V4)])) == (NAME, (IS_V4,))
+    records = [record(QUESTION, A, V4), record(QUESTION, AAAA, V6), record(QUESTION, A, V4)]
+    assert parse(dns(NAME, records)) == (NAME, (IS_V4, IS_V6))
+    assert parse(dns("WWW.Example.ORG", [record(dns_name("www.EXAMPLE.org"), A, V4)])) == (NAME, (IS_V4,))
 
 
-def test_a_chain_of_aliases_leads_to_the_addresses_of_the_name_that_was_asked_for() -> None:
+def test_a_chain_of_aliases_leads_to_the_addresses_of_the_name_in_the_question() -> None:
     """In whatever order the records come; an address of another name is not one of its own."""
     chain = [
-        record(ASKED, CNAME, dns_name("a.cdn.net")),
+        record(QUESTION, CNAME, dns_name("a.cdn.net")),
         record(dns_name("a.cdn.net"), CNAME, dns_name("b.cdn.net")),
         record(dns_name("b.cdn.net"), A, V4),
     ]
     stranger = record(dns_name("stranger.net"), A, bytes(4))
     for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
-        assert said(dns(NAME, [chain[place] for place in order] + [stranger])) == (NAME, (IS_V4,))
-    assert said(dns(NAME, chain[1:])) is None
-    circle = [record(ASKED, CNAME, dns_name("b.net")), record(dns_name("b.net"), CNAME, ASKED), stranger]
-    assert said(dns(NAME, circle)) is None
+        assert parse(dns(NAME, [chain[index] for index in order] + [stranger])) == (NAME, (IS_V4,))
+    assert parse(dns(NAME, chain[1:])) is None
+    circle = [record(QUESTION, CNAME, dns_name("b.net")), record(dns_name("b.net"), CNAME, QUESTION), stranger]
+    assert parse(dns(NAME, circle)) is None
 
 
 def test_names_may_point_back_into_others() -> None:
     """An alias whose end is the end of the name asked for, and is pointed to in turn."""
     alias = b"\x03cdn\xc0\x10"  # cdn.example.org
     at = len(dns(NAME, [])) + 12
-    records = [record(ASKED, CNAME, alias), record(bytes([0xC0, at]), A, V4)]
-    assert said(dns(NAME, records)) == (NAME, (IS_V4,))
+    records = [record(QUESTION, CNAME, alias), record(bytes([0xC0, at]), A, V4)]
+    assert parse(dns(NAME, records)) == (NAME, (IS_V4,))
 
 
 @pytest.mark.parametrize(
     "message",
     [
         dns(NAME, []),
-        dns(NAME, [record(ASKED, HTTPS, V4)]),
-        dns(NAME, [record(ASKED, A, V6)]),  # an A record of 16 bytes
-        dns(NAME, [record(ASKED, A, V4, family=3)]),  # not of the internet
-        dns(NAME, [], more=[record(ASKED, A, V4)]),  # no answer
-        dns(NAME, [record(ASKED, A, V4)], flags=0x0100),  # a query
-        dns(NAME, [record(ASKED, A, V4)], flags=0xA980),  # an update
-        dns(NAME, [record(ASKED, A, V4)], questions=0),
-        dns(NAME, [record(ASKED, A, V4)], questions=2),
-        dns("caf\xe9.org", [record(ASKED, A, V4)]),
-        dns(".".join(["a" * 63] * 4), [record(ASKED, A, V4)]),  # 257 bytes
+        dns(NAME, [record(QUESTION, HTTPS, V4)]),
+        dns(NAME, [record(QUESTION, A, V6)]),  # an A record of 16 bytes
+        dns(NAME, [record(QUESTION, A, V4, family=3)]),  # not of the internet
+        dns(NAME, [], more=[record(QUESTION, A, V4)]),  # no answer
+        dns(NAME, [record(QUESTION, A, V4)], flags=0x0100),  # a query
+        dns(NAME, [record(QUESTION, A, V4)], flags=0xA980),  # an update
+        dns(NAME, [record(QUESTION, A, V4)], questions=0),
+        dns(NAME, [record(QUESTION, A, V4)], questions=2),
+        dns("caf\xe9.org", [record(QUESTION, A, V4)]),
+        dns(".".join(["a" * 63] * 4), [record(QUESTION, A, V4)]),  # 257 bytes
         dns(NAME, [record(b"\xc0\xff", A, V4)]),  # forward
         dns(NAME, [record(b"\xc0" + bytes([len(dns(NAME, []))]), A, V4)]),  # to itself
         dns(NAME, [record(b"\x80\x01", A, V4)]),
@@ -75,28 +75,28 @@ def test_names_may_point_back_into_others() -> None:
         bytes(11),
     ],
 )
-def test_what_tells_no_address_of_a_host_is_passed_over(message: Any) -> None:
-    assert said(message) is None
+def test_messages_without_an_address_of_a_host_are_ignored(message: Any) -> None:
+    assert parse(message) is None
 
 
-def test_of_a_cut_message_the_whole_records_count() -> None:
-    whole = dns(NAME, [record(ASKED, A, V4), record(ASKED, AAAA, V6)])
-    for end in range(len(whole)):
-        least = len(dns(NAME, [record(ASKED, A, V4)]))
-        assert said(whole[:end]) == (None if end < least else (NAME, (IS_V4,)))
+def test_the_complete_records_of_a_cut_message_count() -> None:
+    complete = dns(NAME, [record(QUESTION, A, V4), record(QUESTION, AAAA, V6)])
+    for end in range(len(complete)):
+        least = len(dns(NAME, [record(QUESTION, A, V4)]))
+        assert parse(complete[:end]) == (None if end < least else (NAME, (IS_V4,)))
 
 
 def test_long_chains_of_pointers_end() -> None:
     """Each pointer leads to another: no more steps than bytes, and no name longer than 255 bytes."""
     names = b"\0" + b"".join(b"\x01a" + (0xC000 | max(at - 4, 12)).to_bytes(2, "big") for at in range(13, 60_000, 4))
     message = b"\0\1\x81\x80\0\1\0\1\0\0\0\0" + names[:16_000]
-    assert said(message) is None
+    assert parse(message) is None
     back = b"".join((0xC000 | 12 + at).to_bytes(2, "big") for at in range(0, 16_000, 2))
-    assert said(b"\0\1\x81\x80\0\1\0\1\0\0\0\0\0" + back) is None
+    assert parse(b"\0\1\x81\x80\0\1\0\1\0\0\0\0\0" + back) is None
 
 
 def test_responses_are_those_from_port_53() -> None:
-    message = dns(NAME, [record(ASKED, A, V4)])
+    message = dns(NAME, [record(QUESTION, A, V4)])
     framed = len(message).to_bytes(2, "big") + message
     sent = [
         hellos.Sent(message, hellos.UDP, 53, 40_000),
@@ -107,9 +107,9 @@ def test_responses_are_those_from_port_53() -> None:
         hellos.Sent(framed[:-1], hellos.TCP, 53, 40_000),
         hellos.Sent(message, hellos.TCP, 53, 40_000),
     ]
-    found = find_responses(*hellos.columns(sent))
-    assert [row for row, _ in found] == [0, 4]
-    assert {answer for _, answer in found} == {(NAME, (IS_V4,))}
+    responses = find_responses(*hellos.columns(sent))
+    assert [row for row, _ in responses] == [0, 4]
+    assert {answer for _, answer in responses} == {(NAME, (IS_V4,))}
 
 
 LABEL = st.text("abcXYZ019-_", min_size=1, max_size=12)
@@ -117,24 +117,24 @@ HOST = st.lists(LABEL, min_size=1, max_size=5).map(".".join)
 
 
 @given(
-    asked=HOST,
+    question=HOST,
     aliases=st.lists(HOST, max_size=3),
     addresses=st.lists(st.one_of(st.binary(min_size=4, max_size=4), st.binary(min_size=16, max_size=16)), min_size=1),
 )
-def test_messages_of_dpkt_are_read(asked: Any, aliases: Any, addresses: Any) -> None:
+def test_messages_of_dpkt_are_read(question: Any, aliases: Any, addresses: Any) -> None:
     """Another writer of messages, and other names: what went in comes out."""
-    chain = list(dict.fromkeys(name.lower() for name in (asked, *aliases)))
+    chain = list(dict.fromkeys(name.lower() for name in (question, *aliases)))
     records = [dpkt.dns.DNS.RR(name=a, type=CNAME, cname=b) for a, b in itertools.pairwise(chain)]
-    for each in addresses:
-        kind = {"type": A, "ip": each} if len(each) == 4 else {"type": AAAA, "ip6": each}
+    for address in addresses:
+        kind = {"type": A, "ip": address} if len(address) == 4 else {"type": AAAA, "ip6": address}
         records.append(dpkt.dns.DNS.RR(name=chain[-1], **kind))
-    message = bytes(dpkt.dns.DNS(op=0x8180, qd=[dpkt.dns.DNS.Q(name=asked)], an=records))
-    name, answers = said(message)
-    assert name == asked.lower()
-    told = [
+    message = bytes(dpkt.dns.DNS(op=0x8180, qd=[dpkt.dns.DNS.Q(name=question)], an=records))
+    name, answers = parse(message)
+    assert name == question.lower()
+    parsed = [
         ipaddress.IPv4Address(low) if v == 4 else ipaddress.IPv6Address(high << 64 | low) for v, high, low in answers
     ]
-    assert [each.packed for each in told] == list(dict.fromkeys(addresses))
+    assert [address.packed for address in parsed] == list(dict.fromkeys(addresses))
 
 
 @given(
@@ -143,10 +143,10 @@ def test_messages_of_dpkt_are_read(asked: Any, aliases: Any, addresses: Any) -> 
     st.binary(max_size=40),
 )
 def test_damaged_messages_never_raise(flips: Any, end: Any, rest: Any) -> None:
-    records = [record(ASKED, CNAME, b"\x03cdn\xc0\x10"), record(b"\xc0\x2d", A, V4), record(ASKED, AAAA, V6)]
+    records = [record(QUESTION, CNAME, b"\x03cdn\xc0\x10"), record(b"\xc0\x2d", A, V4), record(QUESTION, AAAA, V6)]
     data = bytearray(dns(NAME, records))
     for at, value in flips:
         data[at % len(data)] = value
-    for part in (bytes(data), bytes(data[:end]) + rest, bytes(data[:12]) + rest):
-        found = parse_response(part)
-        assert found is None or (found.answers and found.name.isascii() and len(found.name) < 255)
+    for damaged in (bytes(data), bytes(data[:end]) + rest, bytes(data[:12]) + rest):
+        response = parse_response(damaged)
+        assert response is None or (response.answers and response.name.isascii() and len(response.name) < 255)

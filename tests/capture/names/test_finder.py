@@ -45,26 +45,26 @@ def find(sent: Any, cuts: Any = ()) -> Any:
 
 
 def test_names_of_all_kinds_come_in_the_files_order() -> None:
-    whole = hellos.hello()
+    complete = hellos.hello()
     sent = [
-        Sent(whole[:60]),
+        Sent(complete[:60]),
         Sent(answer("WWW.Example.NET"), hellos.UDP, 53, 40_000),
         Sent(hellos.initial(hellos.crypto(0, hellos.message(b"quic.example.com"))), hellos.UDP),
-        Sent(whole[60:], seq=61),
+        Sent(complete[60:], seq=61),
         Sent(answer("www.example.net"), hellos.UDP, 53, 40_000),
     ]
-    told = ServerName(2, "dns", "www.example.net", CLIENT, (ADDRESS,))
+    dns_answers = ServerName(2, "dns", "www.example.net", CLIENT, (ADDRESS,))
     expected = [
-        told,
+        dns_answers,
         ServerName(3, "quic", "quic.example.com"),
         ServerName(4, "tls", "www.example.org"),
-        dataclasses.replace(told, number=5),
+        dataclasses.replace(dns_answers, number=5),
     ]
     assert find(sent) == (expected, {5: False})
     assert find([]) == ([], {0: False})
 
 
-def test_addresses_of_ipv6_clients_are_whole() -> None:
+def test_addresses_of_ipv6_clients_are_complete() -> None:
     data, packets = hellos.columns([Sent(answer("a.org"), hellos.UDP, 53, 40_000)])
     packets.version[0], packets.dst_high[0] = 6, 0x20010DB8 << 32
     (name,) = NameFinder().find(data, packets)
@@ -75,15 +75,15 @@ def test_addresses_of_ipv6_clients_are_whole() -> None:
 
 
 def tls(host: Any, ports: Any, seq: Any, cuts: Any, size: Any) -> Any:
-    whole = hellos.records(hellos.message(host, [(51, bytes(400))]), size)
-    ends = [0, *sorted({cut % len(whole) for cut in cuts} - {0}), len(whole)]
-    return [Sent(whole[a:b], src_port=ports, seq=seq + a) for a, b in itertools.pairwise(ends)]
+    complete = hellos.records(hellos.message(host, [(51, bytes(400))]), size)
+    ends = [0, *sorted({cut % len(complete) for cut in cuts} - {0}), len(complete)]
+    return [Sent(complete[a:b], src_port=ports, seq=seq + a) for a, b in itertools.pairwise(ends)]
 
 
 def quic(host: Any, ports: Any, chosen: Any, cuts: Any) -> Any:
-    whole = hellos.message(host, [(51, bytes(400))])
-    ends = [0, *sorted({cut % len(whole) for cut in cuts} - {0}), len(whole)]
-    frames = [hellos.crypto(a, whole[a:b]) for a, b in itertools.pairwise(ends)]
+    complete = hellos.message(host, [(51, bytes(400))])
+    ends = [0, *sorted({cut % len(complete) for cut in cuts} - {0}), len(complete)]
+    frames = [hellos.crypto(a, complete[a:b]) for a, b in itertools.pairwise(ends)]
     return [Sent(hellos.initial(frame, chosen), hellos.UDP, ports) for frame in frames]
 
 
@@ -94,32 +94,32 @@ HOSTS = st.sampled_from([b"a.example.org", b"b.example.org", b"c.example.com"])
 @given(
     secure=st.lists(st.tuples(HOSTS, CUTS, st.sampled_from([64, 16_384])), max_size=4),
     quick=st.lists(st.tuples(HOSTS, CUTS), max_size=2),
-    asked=st.lists(st.sampled_from(["d.example.org", "e.example.org"]), max_size=2),
+    queries=st.lists(st.sampled_from(["d.example.org", "e.example.org"]), max_size=2),
     order=st.randoms(use_true_random=False),
     cuts=st.sets(st.integers(0, 40)),
 )
 @settings(max_examples=60)
-def test_every_name_is_found_however_packets_and_chunks_are_cut(
-    secure: Any, quick: Any, asked: Any, order: Any, cuts: Any
+def test_names_do_not_depend_on_the_cuts_of_packets_and_batches(
+    secure: Any, quick: Any, queries: Any, order: Any, cuts: Any
 ) -> None:
     """Segments in any order, within as many packets as may be between them, in chunks of any size."""
     sent = [x for row, (host, at, size) in enumerate(secure) for x in tls(host, 1000 + row, 2**32 - 99, at, size)]
     sent += [x for row, (host, at) in enumerate(quick) for x in quic(host, 2000 + row, bytes([row] * 9), at)]
-    sent += [Sent(answer(host), hellos.UDP, 53, 40_000) for host in asked]
+    sent += [Sent(answer(host), hellos.UDP, 53, 40_000) for host in queries]
     assert len(sent) <= LOOK_BACK
     order.shuffle(sent)
     names, _ = find(sent, {cut for cut in cuts if cut < len(sent)})
     expected = [("tls", host.decode()) for host, *_ in secure] + [("quic", host.decode()) for host, _ in quick]
-    expected += [("dns", host) for host in asked]
+    expected += [("dns", host) for host in queries]
     assert sorted((name.kind, name.text) for name in names) == sorted(expected)
     assert [name.number for name in names] == sorted(name.number for name in names)
 
 
 #: Segments of few connections, some of which look like beginnings of a hello, all over each other.
-WHOLE = hellos.records(hellos.message(before=[(51, bytes(90))]), 70)
+COMPLETE = hellos.records(hellos.message(before=[(51, bytes(90))]), 70)
 PIECE = st.builds(
-    lambda at, size, shift, port, flags: Sent(WHOLE[at : at + size], src_port=port, seq=7 + at + shift, flags=flags),
-    st.one_of(st.just(0), st.sampled_from([1, 60, 75, 80, 150]), st.integers(0, len(WHOLE))),
+    lambda at, size, shift, port, flags: Sent(COMPLETE[at : at + size], src_port=port, seq=7 + at + shift, flags=flags),
+    st.one_of(st.just(0), st.sampled_from([1, 60, 75, 80, 150]), st.integers(0, len(COMPLETE))),
     st.one_of(st.integers(1, 5), st.integers(40, 250)),
     st.sampled_from([0, 0, 0, 75, 5000, 40_000, 2**31]),
     st.sampled_from([1000, 1000, 1001]),
@@ -127,7 +127,7 @@ PIECE = st.builds(
 )
 FRAME = st.builds(
     lambda at, size, chosen, port: Sent(
-        hellos.initial(hellos.crypto(at, WHOLE[5:][at : at + size]), chosen, keys=FIRST_KEYS), hellos.UDP, port
+        hellos.initial(hellos.crypto(at, COMPLETE[5:][at : at + size]), chosen, keys=FIRST_KEYS), hellos.UDP, port
     ),
     st.sampled_from([0, 0, 30, 60]),
     st.integers(20, 70),
@@ -143,17 +143,17 @@ FIRST_KEYS = hellos.quic_keys(hellos.V1, bytes(8))
     cuts=st.sets(st.integers(0, 13)),
 )
 @settings(max_examples=200)
-def test_what_is_found_does_not_depend_on_the_chunks(sent: Any, gaps: Any, cuts: Any) -> None:
+def test_names_and_waiting_do_not_depend_on_the_batches(sent: Any, gaps: Any, cuts: Any) -> None:
     """Names and whether more is waited for, also where hellos collide, are given up, or never were any."""
     numbers = itertools.accumulate(gaps)
-    sent = [dataclasses.replace(each, number=number) for each, number in zip(sent, numbers, strict=False)]
+    sent = [dataclasses.replace(packet, number=number) for packet, number in zip(sent, numbers, strict=False)]
     names, waiting = find(sent)
-    each_names, each_waiting = find(sent, range(1, len(sent)))
-    assert each_names == names
-    assert each_waiting[len(sent)] == waiting[len(sent)]
-    some_names, some_waiting = find(sent, {cut for cut in cuts if cut < len(sent)})
-    assert some_names == names
-    assert some_waiting.items() <= each_waiting.items() | {(0, False)}
+    single_names, single_waiting = find(sent, range(1, len(sent)))
+    assert single_names == names
+    assert single_waiting[len(sent)] == waiting[len(sent)]
+    cut_names, cut_waiting = find(sent, {cut for cut in cuts if cut < len(sent)})
+    assert cut_names == names
+    assert cut_waiting.items() <= single_waiting.items() | {(0, False)}
 
 
 @given(
@@ -162,7 +162,7 @@ def test_what_is_found_does_not_depend_on_the_chunks(sent: Any, gaps: Any, cuts:
     order=st.randoms(use_true_random=False),
     middle=st.integers(0, 30),
 )
-def test_two_that_share_a_capture_find_what_one_finds(secure: Any, quick: Any, order: Any, middle: Any) -> None:
+def test_two_finders_of_one_capture_find_the_names_of_one(secure: Any, quick: Any, order: Any, middle: Any) -> None:
     """One reads on to complete what began in its part, and finds nothing else there; the other begins early."""
     sent = [x for row, (host, at, size) in enumerate(secure) for x in tls(host, 1000 + row, 99, at, size)]
     sent += [x for row, (host, at) in enumerate(quick) for x in quic(host, 2000 + row, bytes([row] * 9), at)]
@@ -185,13 +185,13 @@ def test_two_that_share_a_capture_find_what_one_finds(secure: Any, quick: Any, o
 
 def test_reading_on_ends_although_hellos_never_do() -> None:
     """A busy capture has always a hello that is not whole: those that begin behind a part are not waited for."""
-    whole = hellos.hello()
+    complete = hellos.hello()
     finder = NameFinder()
-    finder.find(*hellos.columns([Sent(whole[:80])]))
+    finder.find(*hellos.columns([Sent(complete[:80])]))
     for number in range(2, LOOK_AHEAD + 2, 64):
         assert finder.waiting
         ports = range(number, number + 64)
-        sent = [Sent(whole[:80] if port % 2 else whole, src_port=port) for port in ports]
+        sent = [Sent(complete[:80] if port % 2 else complete, src_port=port) for port in ports]
         sent[0] = Sent(hellos.initial(hellos.crypto(0, hellos.message()[: 50 + number])), hellos.UDP, number)
         assert finder.find(*hellos.columns(sent, first=number), new=False) == []
     assert not finder.waiting
@@ -205,29 +205,29 @@ def test_reading_on_ends_although_hellos_never_do() -> None:
 def test_damaged_packets_never_raise(flips: Any, ends: Any, cuts: Any) -> None:
     sent = [*tls(b"a.example.org", 1000, 5, [100, 300], 90), Sent(hellos.hello(), src_port=9)]
     sent += [*quic(b"b.example.org", 2000, bytes(8), [200]), Sent(answer("c.example.org"), hellos.UDP, 53)]
-    payloads = [bytearray(each.payload) for each in sent]
+    payloads = [bytearray(packet.payload) for packet in sent]
     for row, at, value in flips:
         payloads[row][at % len(payloads[row])] = value
     for row, end in ends:
         del payloads[row][end + 1 :]
-    sent = [dataclasses.replace(each, payload=bytes(new)) for each, new in zip(sent, payloads, strict=True)]
+    sent = [dataclasses.replace(packet, payload=bytes(new)) for packet, new in zip(sent, payloads, strict=True)]
     names, _ = find(sent, cuts)
     assert all(name.text.isascii() and name.text == name.text.lower() for name in names)
 
 
 def test_many_hellos_that_never_end_are_all_given_up() -> None:
     """More than fit at once, in one chunk and in many; each is forgotten in its time."""
-    whole = hellos.hello()
+    complete = hellos.hello()
     count = LOOK_AHEAD + 900
     ports = range(1024, 1024 + count)
-    sent = [Sent(whole[:80], src_port=port, seq=port) for port in ports]
+    sent = [Sent(complete[:80], src_port=port, seq=port) for port in ports]
     finder = NameFinder()
     data, packets = hellos.columns(sent)
     assert finder.find(data, packets) == []
     # of two, the first is too long ago for the next packet, and the second just not for the one after it
-    rest = [Sent(whole[80:], src_port=port, seq=port + 80) for port in ports]
-    found = finder.find(*hellos.columns([rest[899], rest[901]], first=count + 1))
-    assert found == [ServerName(count + 2, "tls", "www.example.org")]
+    rest = [Sent(complete[80:], src_port=port, seq=port + 80) for port in ports]
+    names = finder.find(*hellos.columns([rest[899], rest[901]], first=count + 1))
+    assert names == [ServerName(count + 2, "tls", "www.example.org")]
     assert finder.waiting
     finder.find(*hellos.columns([Sent(b"x", number=count + LOOK_AHEAD)]))
     assert not finder.waiting
@@ -268,7 +268,7 @@ def address_text(address: Any) -> Any:
     return str(ipaddress.IPv4Address(low) if version == 4 else ipaddress.IPv6Address(high << 64 | low))
 
 
-def told_by(protocols: Any, row: Any) -> Iterator[Any]:
+def tshark_dns_answers(protocols: Any, row: Any) -> Iterator[Any]:
     """Name and address of each answer that tshark shows; it lists the records of all sections in one row."""
     if row["udp.srcport"] != ["53"] or "mdns" in protocols or len(row["dns.qry.name"]) != 1:
         return
@@ -289,7 +289,7 @@ def by_tshark(files: Any, counts: Any, path: Any) -> Any:
     words += [word for field in FIELDS for word in ("-e", field)]
     lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
     ends = np.cumsum(counts)
-    servers, told = set(), set()
+    servers, dns_answers = set(), set()
     for line in lines:
         row = {name: cell.split("|") if cell else [] for name, cell in zip(FIELDS, line.split("\t"), strict=True)}
         file = files[np.searchsorted(ends, int(row["frame.number"][0]))].name
@@ -297,8 +297,8 @@ def by_tshark(files: Any, counts: Any, path: Any) -> Any:
         if protocols.count("ip") + protocols.count("ipv6") > 1:
             continue  # netgen takes the outer packet, unless asked
         servers |= {(file, name.lower()) for name in row["tls.handshake.extensions_server_name"]}
-        told |= {(file, *each) for each in told_by(protocols, row)}
-    return servers, told
+        dns_answers |= {(file, *pair) for pair in tshark_dns_answers(protocols, row)}
+    return servers, dns_answers
 
 
 def test_names_in_real_captures_are_those_that_tshark_finds(shared_data: Path, tmp_path: Path) -> None:
@@ -307,24 +307,24 @@ def test_names_in_real_captures_are_those_that_tshark_finds(shared_data: Path, t
             pytest.skip(f"{tool} is not installed")
     # mergecap stops at one that ends within a packet
     files = [file for file in sorted((shared_data / "captures" / "ndpi").iterdir()) if file.name != CUT]
-    counts, servers, told = [], set(), set()
+    counts, servers, dns_answers = [], set(), set()
     for file in files:
         finder = NameFinder()
         counts.append(0)
-        for chunk in CaptureFile(file).chunks():
-            counts[-1] += len(chunk)
-            for name in finder.find(chunk.data, dissect(chunk)):
+        for batch in CaptureFile(file).chunks():
+            counts[-1] += len(batch)
+            for name in finder.find(batch.data, dissect(batch)):
                 if name.kind == "dns":
-                    told |= {(file.name, name.text, address_text(address)) for address in name.answers}
+                    dns_answers |= {(file.name, name.text, address_text(address)) for address in name.answers}
                 else:
                     servers.add((file.name, name.text))
-    expected, expected_told = by_tshark(files, counts, tmp_path / "all.pcapng")
+    expected, expected_dns_answers = by_tshark(files, counts, tmp_path / "all.pcapng")
     assert len(expected & servers) > 400
     assert {file for file, *_ in expected - servers} == set(ONLY_TSHARK)
     assert {file for file, *_ in servers - expected} == set(ONLY_NETGEN)
-    assert len(expected_told & told) > 400
-    assert {file for file, *_ in expected_told - told} == set(ONLY_TSHARK_DNS)
-    assert told - expected_told == set()
+    assert len(expected_dns_answers & dns_answers) > 400
+    assert {file for file, *_ in expected_dns_answers - dns_answers} == set(ONLY_TSHARK_DNS)
+    assert dns_answers - expected_dns_answers == set()
 
 
 # -- classes ---------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def sent(payload: Any, **options: Any) -> Any:
 def find(*datagrams: Any, finder: Any = None) -> Any:
     """Names in datagrams of one client, and whether others are waited for."""
     finder = finder or QuicFinder()
-    packets = [each if isinstance(each, hellos.Sent) else sent(each) for each in datagrams]
+    packets = [packet if isinstance(packet, hellos.Sent) else sent(packet) for packet in datagrams]
     return finder.find(*hellos.columns(packets)), finder.waiting
 
 
@@ -76,8 +76,8 @@ def test_the_rfcs_client_initial_is_read(version: Any, begin: str, end: str) -> 
     packet = initial(EXAMPLE, EXAMPLE_CHOSEN, version, number=b"\0\0\0\2")
     assert packet.hex().startswith(begin)
     assert packet.hex().endswith(end)
-    (found,) = initial_packets(packet)
-    frames = decrypt(packet, found, client_keys(version, EXAMPLE_CHOSEN))
+    (parsed,) = initial_packets(packet)
+    frames = decrypt(packet, parsed, client_keys(version, EXAMPLE_CHOSEN))
     assert frames == EXAMPLE.ljust(1162, b"\0")
     ((at, content),) = crypto_frames(frames)
     assert (at, hello_name(content)) == (0, "example.com")
@@ -118,7 +118,7 @@ def test_frames_that_an_initial_packet_cannot_have_end_it() -> None:
 @pytest.mark.parametrize(
     ("version", "kind", "retry"), [(V1, 0xD0, 0xF0), (V1, 0xE0, 0xF0), (V2, 0xE0, 0xC0), (V2, 0xF0, 0xC0)]
 )
-def test_coalesced_packets_are_each_looked_at(version: Any, kind: int, retry: int) -> None:
+def test_all_coalesced_packets_are_read(version: Any, kind: int, retry: int) -> None:
     """0-RTT and Handshake packets before and after the Initial one, and two of these."""
     head = version.to_bytes(4, "big") + b"\x08" + CHOSEN + b"\x00"
     other = bytes([kind]) + head + hellos.integer(50) + bytes(50)
@@ -130,15 +130,15 @@ def test_coalesced_packets_are_each_looked_at(version: Any, kind: int, retry: in
     assert find(again + begin + end) == ([], False)
 
 
-def test_only_what_a_client_may_send_is_looked_at() -> None:
-    whole = crypto(0, message())
-    assert find(initial(whole, pad=1199)) == ([], False)  # too short a datagram
-    assert find(initial(whole, bytes(7))) == ([], False)  # too short an ID
-    assert find(initial(whole, bytes(21))) == ([], False)  # too long
-    assert find(initial(whole)[:-1]) == ([], False)  # cut
+def test_only_packets_that_a_client_may_send_are_read() -> None:
+    complete = crypto(0, message())
+    assert find(initial(complete, pad=1199)) == ([], False)  # too short a datagram
+    assert find(initial(complete, bytes(7))) == ([], False)  # too short an ID
+    assert find(initial(complete, bytes(21))) == ([], False)  # too long
+    assert find(initial(complete)[:-1]) == ([], False)  # cut
     server = hellos.quic_keys(V1, CHOSEN, "server in")
-    assert find(initial(whole, keys=server)) == ([], False)
-    other = bytearray(initial(whole))
+    assert find(initial(complete, keys=server)) == ([], False)
+    other = bytearray(initial(complete))
     other[1:5] = bytes.fromhex("0a0a0a0a")  # a version that nobody has
     assert find(bytes(other)) == ([], False)
 
@@ -176,10 +176,10 @@ def test_pieces_may_come_in_any_order_again_and_in_any_number_of_packets(
     assert not waiting
 
 
-def test_what_follows_a_known_name_is_no_new_hello() -> None:
+def test_packets_behind_a_known_name_are_no_new_hello() -> None:
     """The name is in the first packet, the rest of the hello in the second; then all comes again."""
-    whole = message(after=[(51, bytes(1600))])
-    packets = [initial(crypto(0, whole[:900])), initial(crypto(900, whole[900:]), number=b"\1")]
+    complete = message(after=[(51, bytes(1600))])
+    packets = [initial(crypto(0, complete[:900])), initial(crypto(900, complete[900:]), number=b"\1")]
     assert find(*packets, *packets) == ([(1, NAME)], False)
 
 
@@ -210,16 +210,16 @@ def test_connections_that_share_their_ports_do_not_mix() -> None:
     assert find(*begin, *end) == ([(3, "other.example.com"), (4, NAME)], False)
 
 
-@pytest.mark.parametrize(("later", "found"), [(LOOK_AHEAD, True), (LOOK_AHEAD + 1, False)])
-def test_an_incomplete_hello_is_given_up_in_time(later: Any, found: bool) -> None:
+@pytest.mark.parametrize(("later", "expected"), [(LOOK_AHEAD, True), (LOOK_AHEAD + 1, False)])
+def test_an_incomplete_hello_is_given_up_in_time(later: Any, expected: bool) -> None:
     begin = sent(initial(crypto(0, MESSAGE[:900])), number=5)
     end = sent(initial(crypto(900, MESSAGE[900:])), number=5 + later)
     names, waiting = find(begin, end)
-    assert names == ([(5 + later, NAME)] if found else [])
-    assert waiting is not found  # the second half waits for a first one of its own
+    assert names == ([(5 + later, NAME)] if expected else [])
+    assert waiting is not expected  # the second half waits for a first one of its own
     # the same with the server's ID
     end = initial(crypto(900, MESSAGE[900:]), b"server", keys=hellos.quic_keys(V1, CHOSEN))
-    assert find(begin, sent(end, number=5 + later)) == ([(5 + later, NAME)] if found else [], False)
+    assert find(begin, sent(end, number=5 + later)) == ([(5 + later, NAME)] if expected else [], False)
     finder = QuicFinder()
     assert find(begin, finder=finder) == ([], True)
     assert find(sent(b"", number=5 + LOOK_AHEAD), finder=finder) == ([], False)
@@ -239,14 +239,14 @@ def test_damaged_datagrams_never_raise_nor_give_a_wrong_name(flips: Any, first: 
     for at, value in flips + first:
         data[at % len(data)] = value
     assert {name for _, name in find(bytes(data))[0]} <= {NAME}
-    for part in (bytes(data[:end]), bytes(data) + bytes(data[:end]), bytes(data[:end]) + bytes(data)):
-        for each in initial_packets(part):
-            decrypt(part, each, client_keys(each.version, each.chosen_id))
+    for damaged in (bytes(data[:end]), bytes(data) + bytes(data[:end]), bytes(data[:end]) + bytes(data)):
+        for packet in initial_packets(damaged):
+            decrypt(damaged, packet, client_keys(packet.version, packet.chosen_id))
 
 
 @given(st.binary(max_size=60))
 def test_frames_and_headers_of_any_bytes_never_raise(data: Any) -> None:
     for _, content in crypto_frames(data):
         hello_name(content)
-    assert all(each.end > 0 for each in initial_packets(b"\xc0\0\0\0\1\x08" + data))
+    assert all(packet.end > 0 for packet in initial_packets(b"\xc0\0\0\0\1\x08" + data))
     find(initial(data))

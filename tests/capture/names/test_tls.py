@@ -34,7 +34,7 @@ def find(*sent: Any, finder: Any = None) -> Any:
 # -- one message ---------------------------------------------------------------------------------
 
 
-def test_the_name_is_found_wherever_its_extension_stands() -> None:
+def test_the_name_is_read_at_any_position_of_its_extension() -> None:
     assert client_hello_name(hello()) == NAME
     assert client_hello_name(hello(b"WWW.Example.ORG.", [(0x0A0A, b""), (51, bytes(1200))])) == NAME
     assert hello_name(message() + b"the next message") == NAME
@@ -51,7 +51,7 @@ def test_a_real_stack_writes_names_that_are_read() -> None:
 
 
 @pytest.mark.parametrize("name", [None, b"", b"caf\xc3\xa9.org", b"a b.org", b"."])
-def test_what_no_host_can_be_called_is_no_name(name: bytes | None) -> None:
+def test_impossible_host_names_are_no_names(name: bytes | None) -> None:
     assert client_hello_name(hello(name)) == ""
 
 
@@ -67,7 +67,7 @@ def test_what_no_host_can_be_called_is_no_name(name: bytes | None) -> None:
         records(message()[:-15]) + b"\x14\x03\x03\x00\x01\x01",
     ],
 )
-def test_what_is_no_hello_is_told_apart_from_what_is_cut(payload: Any) -> None:
+def test_other_messages_differ_from_cut_hellos(payload: Any) -> None:
     assert client_hello_name(payload) == ""
 
 
@@ -79,17 +79,17 @@ def test_a_hello_without_extensions_has_no_name() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 16_384])
-def test_a_hello_cut_anywhere_gives_the_whole_name_or_waits(size: int) -> None:
-    whole = records(message(before=[(10, bytes(8))]), size)
-    for end in range(len(whole)):
-        assert client_hello_name(whole[:end]) is None
-    assert client_hello_name(whole + b"\x14\x03\x03\x00\x01\x01") == NAME
+def test_a_hello_cut_anywhere_gives_the_complete_name_or_waits(size: int) -> None:
+    complete = records(message(before=[(10, bytes(8))]), size)
+    for end in range(len(complete)):
+        assert client_hello_name(complete[:end]) is None
+    assert client_hello_name(complete + b"\x14\x03\x03\x00\x01\x01") == NAME
 
 
-def test_the_name_does_not_wait_for_what_follows_it() -> None:
-    whole = message(after=[(51, bytes(1200))])
-    assert hello_name(whole[: len(message())]) == NAME
-    assert find(Sent(records(whole)[:500])) == ([(1, NAME)], False)
+def test_the_name_does_not_wait_for_the_bytes_behind_it() -> None:
+    complete = message(after=[(51, bytes(1200))])
+    assert hello_name(complete[: len(message())]) == NAME
+    assert find(Sent(records(complete)[:500])) == ([(1, NAME)], False)
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=5), st.integers(0, 200))
@@ -97,8 +97,8 @@ def test_a_damaged_hello_never_raises(flips: Any, end: Any) -> None:
     data = bytearray(hello(before=[(10, bytes(8))]))
     for at, value in flips:
         data[at % len(data)] = value
-    for part in (bytes(data), bytes(data[:end])):
-        name = client_hello_name(part)
+    for damaged in (bytes(data), bytes(data[:end])):
+        name = client_hello_name(damaged)
         assert name is None or (name.isascii() and name == name.lower())
 
 
@@ -112,16 +112,16 @@ def test_bytes_of_any_kind_never_raise(rest: Any) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30)), max_size=12))
-def test_a_stream_knows_what_stands_before_the_first_gap(spans: Any) -> None:
-    whole = bytes(range(100))
+def test_a_stream_returns_the_bytes_before_the_first_gap(spans: Any) -> None:
+    complete = bytes(range(100))
     stream = Stream()
-    there = set()
+    filled = set()
     for at, size in spans:
-        stream.put(at, whole[at : at + size])
-        there |= set(range(at, at + size))
-    front = next(place for place in itertools.count() if place not in there)
+        stream.put(at, complete[at : at + size])
+        filled |= set(range(at, at + size))
+    front = next(position for position in itertools.count() if position not in filled)
     assert stream.front == front
-    assert stream.start() == whole[:front]
+    assert stream.start() == complete[:front]
     assert not stream.full
 
 
@@ -140,10 +140,10 @@ def test_a_stream_keeps_16_kib() -> None:
 
 
 @pytest.mark.parametrize("seq", [1, (1 << 32) - 60])  # the second wraps around within the hello
-def test_a_hello_split_at_every_byte_is_found_in_either_order(seq: Any) -> None:
-    whole = hello()
-    for cut in range(1, len(whole)):
-        head, tail = Sent(whole[:cut], seq=seq), Sent(whole[cut:], seq=seq + cut)
+def test_a_hello_split_at_every_byte_is_read_in_either_order(seq: Any) -> None:
+    complete = hello()
+    for cut in range(1, len(complete)):
+        head, tail = Sent(complete[:cut], seq=seq), Sent(complete[cut:], seq=seq + cut)
         assert find(head, tail) == ([(2, NAME)], False)
         assert find(tail, head) == ([(2, NAME)], False)
 
@@ -155,12 +155,12 @@ def test_a_hello_split_at_every_byte_is_found_in_either_order(seq: Any) -> None:
     order=st.randoms(use_true_random=False),
 )
 def test_segments_may_come_in_any_order_and_again(cuts: Any, again: Any, size: Any, order: Any) -> None:
-    whole = records(message(before=[(51, bytes(1600))]), size)
-    ends = [*sorted(cuts), len(whole)]
-    segments = [Sent(whole[a:b], seq=5 + a) for a, b in itertools.pairwise([0, *ends])]
+    complete = records(message(before=[(51, bytes(1600))]), size)
+    ends = [*sorted(cuts), len(complete)]
+    segments = [Sent(complete[a:b], seq=5 + a) for a, b in itertools.pairwise([0, *ends])]
     segments += [segments[row] for row in again if row < len(segments)]
     # sent again in other pieces
-    segments += [Sent(whole[3:70], seq=8)]
+    segments += [Sent(complete[3:70], seq=8)]
     order.shuffle(segments)
     names, _ = find(*segments)
     assert {name for _, name in names} == {NAME}
@@ -177,20 +177,20 @@ def test_early_data_behind_a_hello_does_no_harm() -> None:
 
 def test_a_syn_may_carry_the_hello() -> None:
     """TCP Fast Open: the SYN's sequence number is that of the byte before the data."""
-    whole = hello()
-    syn = Sent(whole[:50], seq=99, flags=0x02)
-    assert find(syn, Sent(whole[50:], seq=150)) == ([(2, NAME)], False)
+    complete = hello()
+    syn = Sent(complete[:50], seq=99, flags=0x02)
+    assert find(syn, Sent(complete[50:], seq=150)) == ([(2, NAME)], False)
 
 
 def test_other_directions_and_connections_do_not_mix() -> None:
-    whole, other = hello(), hello(b"other.example.com")
-    assert len(whole) + 2 == len(other)
+    complete, other = hello(), hello(b"other.example.com")
+    assert len(complete) + 2 == len(other)
     sent = [
-        Sent(whole[:60], seq=7),
+        Sent(complete[:60], seq=7),
         Sent(other[:60], seq=7, src=3),  # another client
-        Sent(bytes(len(whole) - 60), seq=67, src=2, dst=1, src_port=443, dst_port=40_000),  # the server's answer
+        Sent(bytes(len(complete) - 60), seq=67, src=2, dst=1, src_port=443, dst_port=40_000),  # the server's answer
         Sent(other[60:], seq=67, src=3),
-        Sent(whole[60:], seq=67),
+        Sent(complete[60:], seq=67),
     ]
     assert find(*sent) == ([(4, "other.example.com"), (5, NAME)], False)
 
@@ -198,37 +198,37 @@ def test_other_directions_and_connections_do_not_mix() -> None:
 @pytest.mark.parametrize(("src_port", "dst_port"), [(40_000, 443), (39_999, 443 + 31), (40_009, 443 - 31 * 9)])
 def test_connections_of_ports_that_look_alike_do_not_mix(src_port: int, dst_port: Any) -> None:
     """Segments are looked up by a hash of their ports, which others may share."""
-    whole = hello()
+    complete = hello()
     ports = {"src_port": src_port, "dst_port": dst_port, "src": 3}
-    sent = [Sent(whole[:60], seq=7), Sent(whole[:60], seq=1 << 31, **ports)]
-    sent += [Sent(whole[60:], seq=(1 << 31) + 60, **ports), Sent(whole[60:], seq=67)]
+    sent = [Sent(complete[:60], seq=7), Sent(complete[:60], seq=1 << 31, **ports)]
+    sent += [Sent(complete[60:], seq=(1 << 31) + 60, **ports), Sent(complete[60:], seq=67)]
     assert find(*sent) == ([(3, NAME), (4, NAME)], False)
     assert find(*sent[:2], sent[3], sent[2]) == ([(3, NAME), (4, NAME)], False)
 
 
-def test_a_second_connection_of_the_same_ports_takes_the_place_of_one_that_never_went_on() -> None:
-    whole = hello()
-    sent = [Sent(whole[:60], seq=7), Sent(whole[:50], seq=900_000), Sent(whole[50:], seq=900_050)]
+def test_a_second_connection_of_the_same_ports_replaces_one_that_never_went_on() -> None:
+    complete = hello()
+    sent = [Sent(complete[:60], seq=7), Sent(complete[:50], seq=900_000), Sent(complete[50:], seq=900_050)]
     assert find(*sent) == ([(3, NAME)], False)
 
 
 def test_a_hello_without_a_name_is_not_waited_for() -> None:
-    whole = hello(None)
-    assert find(Sent(whole[:40], seq=1)) == ([], True)
-    assert find(Sent(whole[:40], seq=1), Sent(whole[40:], seq=41)) == ([], False)
+    complete = hello(None)
+    assert find(Sent(complete[:40], seq=1)) == ([], True)
+    assert find(Sent(complete[:40], seq=1), Sent(complete[40:], seq=41)) == ([], False)
 
 
 # -- bounds ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("later", "found"), [(LOOK_AHEAD, True), (LOOK_AHEAD + 1, False)])
-def test_an_incomplete_hello_is_given_up_in_time(later: Any, found: bool) -> None:
-    whole = hello()
-    for chunks in ([slice(0, 2)], [slice(0, 1), slice(1, 2)]):
+@pytest.mark.parametrize(("later", "expected"), [(LOOK_AHEAD, True), (LOOK_AHEAD + 1, False)])
+def test_an_incomplete_hello_is_given_up_in_time(later: Any, expected: bool) -> None:
+    complete = hello()
+    for batches in ([slice(0, 2)], [slice(0, 1), slice(1, 2)]):
         finder = TlsFinder()
-        sent = [Sent(whole[:60], number=5), Sent(whole[60:], seq=61, number=5 + later)]
-        names = [name for chunk in chunks for name in finder.find(*hellos.columns(sent[chunk]))]
-        assert names == ([(5 + later, NAME)] if found else [])
+        sent = [Sent(complete[:60], number=5), Sent(complete[60:], seq=61, number=5 + later)]
+        names = [name for batch in batches for name in finder.find(*hellos.columns(sent[batch]))]
+        assert names == ([(5 + later, NAME)] if expected else [])
         assert not finder.waiting
 
 
@@ -243,27 +243,28 @@ def test_waiting_ends_with_the_last_packet_that_could_help(number: Any, waiting:
     assert finder.waiting is waiting
 
 
-@pytest.mark.parametrize(("before", "found"), [(LOOK_BACK, True), (LOOK_BACK + 1, False)])
-def test_segments_that_overtook_the_first_are_found_within_the_last_packets(before: Any, found: bool) -> None:
-    whole = hello()
-    sent = [Sent(whole[60:], seq=61, number=9), Sent(b"x", number=8 + before), Sent(whole[:60], number=9 + before)]
-    for chunks in (
+@pytest.mark.parametrize(("before", "expected"), [(LOOK_BACK, True), (LOOK_BACK + 1, False)])
+def test_segments_that_overtook_the_first_are_used_within_the_last_packets(before: Any, expected: bool) -> None:
+    complete = hello()
+    first = Sent(complete[:60], number=9 + before)
+    sent = [Sent(complete[60:], seq=61, number=9), Sent(b"x", number=8 + before), first]
+    for batches in (
         [slice(0, 3)],
         [slice(0, 1), slice(1, 3)],
         [slice(0, 2), slice(2, 3)],
         [slice(0, 1), slice(1, 2), slice(2, 3)],
     ):
         finder = TlsFinder()
-        names = [name for chunk in chunks for name in finder.find(*hellos.columns(sent[chunk]))]
-        assert names == ([(9 + before, NAME)] if found else [])
-        assert finder.waiting is not found
+        names = [name for batch in batches for name in finder.find(*hellos.columns(sent[batch]))]
+        assert names == ([(9 + before, NAME)] if expected else [])
+        assert finder.waiting is not expected
 
 
 def test_a_name_after_16_kib_is_given_up() -> None:
-    whole = records(message(before=[(0x0A0A, bytes(17_000))]))
-    segments = [Sent(whole[at : at + 1400], seq=1 + at) for at in range(0, len(whole), 1400)]
+    complete = records(message(before=[(0x0A0A, bytes(17_000))]))
+    segments = [Sent(complete[at : at + 1400], seq=1 + at) for at in range(0, len(complete), 1400)]
     assert find(*segments) == ([], False)
-    assert find(Sent(whole)) == ([], False)
+    assert find(Sent(complete)) == ([], False)
     near = records(message(before=[(0x0A0A, bytes(15_000))]))
     segments = [Sent(near[at : at + 1400], seq=1 + at) for at in range(0, len(near), 1400)]
     assert find(*segments) == ([(len(segments), NAME)], False)

@@ -22,7 +22,8 @@ from netgen.capture.flows.rows import FlowRows, group_flows
 from netgen.capture.formats.records import Damage
 from netgen.capture.headers import PROTOCOL_UDP
 from netgen.capture.inputs import HINT, Input, find_inputs
-from netgen.capture.labels.labeller import Labeller, LabelOptions
+from netgen.capture.labels.labeller import Labeller
+from netgen.capture.labels.options import LabelOptions
 from netgen.capture.names.class_table import ClassTable
 from netgen.capture.parallel import read_captures
 from netgen.capture.read_report import ReadReport
@@ -284,7 +285,7 @@ class Extraction:
         return sorted(listed, key=lambda row: (-row["bytes"], row["name"], row["from"]))
 
     def _metadata(self) -> dict[str, Any]:
-        self._report.notes.update(self._labeller.notes())
+        self._report.notes.update(self._labeller.warnings())
         profile = self._profile.to_json()
         return {"made_by": "extract", "read_report": self.read_report} | ({PROFILE_KEY: profile} if profile else {})
 

@@ -11,7 +11,7 @@ from netgen import progress as bars
 from netgen.capture.errors import InputError
 from netgen.capture.extract import Extraction, ExtractOptions
 from netgen.capture.extract import extraction as read_captures
-from netgen.capture.labels.labeller import parse_offset
+from netgen.capture.labels.options import parse_offset
 from netgen.capture.series.spec import BINS, DEFAULT_LENGTH, SeriesSpec, parse_duration
 from netgen.capture.table.flow_table import FlowTable
 

@@ -15,7 +15,7 @@ from netgen.capture.series.spec import BINS
 
 
 def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
-    """A flow table, a model, a capture or the labels file of one as JSON types.
+    """A flow table, a model, a capture or the label file of one as JSON types.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _labels(path: Path) -> dict[str, Any] | None:
-    """What a labels file that netgen wrote says; nothing if it is none."""
+    """What a label file that netgen wrote says; nothing if it is none."""
     from netgen.exporters.pcap.ground_truth import is_ground_truth, read_ground_truth
 
     if not is_ground_truth(path):

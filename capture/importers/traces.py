@@ -15,7 +15,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from netgen.capture.errors import InputError, TableError
-from netgen.capture.labels.labeller import check_label
+from netgen.capture.labels.options import check_label
 from netgen.capture.series.counters import count_packets
 from netgen.capture.series.spec import BINS, DEFAULT_LENGTH, LONGEST_NS, NS, SeriesSpec, spec_from_options
 from netgen.capture.table.flow_table import FlowTable

@@ -1,7 +1,7 @@
-"""A labels file's cells: which column is what, and every column's texts, read at once.
+"""Read the cells of a label file, and find out which column is which.
 
-Columns are known by name, as IDS data sets call them. pyarrow reads them; where it finds a row that
-is no CSV, or a value must be named by its line, Python's csv module does it again, slowly. The
+Columns are recognised by the names that IDS data sets use. pyarrow reads them. Where it rejects a
+row, or an error message needs a line number, Python's csv module reads the file again, slowly. The
 Parquet file that netgen writes beside a capture is read as the CSV file beside it would be.
 """
 
@@ -55,8 +55,8 @@ _UNSW_NB15 = (
     "ct_dst_ltm,ct_src_ltm,ct_src_dport_ltm,ct_dst_sport_ltm,ct_dst_src_ltm,attack_cat,Label"
 )
 
-#: Columns by which a labels file that netgen wrote is known, and those of it that say which flow has which class.
-_OWN_MARKS = ("community_id", "start_ns", "repaired")
+#: Columns that mark a label file written by netgen, and those of it that give flows their classes.
+_OWN_MARKERS = ("community_id", "start_ns", "repaired")
 _OWN = ("label", "protocol", "src", "src_port", "dst", "dst_port")
 
 HINT = "Columns: src, dst, label and, if known, src_port, dst_port, protocol, start, end"
@@ -64,51 +64,51 @@ HINT = "Columns: src, dst, label and, if known, src_port, dst_port, protocol, st
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column's cells, blanks at their ends taken off.
+    """A column's cells, without blanks at their ends.
 
     Parameters
     ----------
     name : str
-        As the header line has it.
+        Name in the header line.
     texts : StringArray, shape (texts,)
-        The cells that occur.
+        The distinct cells.
     code : ndarray of int32, shape (rows,)
-        Number of each row's text among them.
+        Index of each row's cell in `texts`.
     """
 
     name: str
     texts: pa.StringArray
     code: np.ndarray
 
-    def rows(self, of_text: np.ndarray) -> np.ndarray:
-        """Values of the texts, spread over the rows."""
-        return of_text[self.code]
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Return the value of each row's cell; `values` has one for each distinct cell."""
+        return values[self.code]
 
 
 @dataclasses.dataclass(frozen=True)
-class Cells:
-    """What a labels file says, as text.
+class LabelCells:
+    """The cells of a label file, as text.
 
     Parameters
     ----------
     columns : dict of str to Column
         By the names of `COLUMNS`, without ``label``.
     classes : list of Column
-        Columns that may be the class, those that are asked first first.
+        Columns that may hold the class, the likeliest first.
     rows : int
         Rows of labels.
     line : callable
-        The line of a row in the file; None where a second, slower reading must find it.
+        Returns the line of a row in the file; None if only a second, slower reading can.
     empty, repeated : int
-        Rows left out: without any text in these columns, and repeating the header line.
+        Rows left out because they are empty in these columns, or repeat the header line.
     long : int
         Rows with more cells than the header line.
     cicflowmeter : bool
-        CICFlowMeter made the file.
+        Whether CICFlowMeter made the file.
     chosen : bool
-        The first of `classes` was asked for by name.
+        Whether the user named the first of `classes`.
     own : bool
-        netgen wrote the file: flows that had no class have a row, too.
+        Whether netgen wrote the file, in which flows without a class have a row too.
     """
 
     columns: dict[str, Column]
@@ -123,15 +123,15 @@ class Cells:
     own: bool
 
 
-class LabelText:
-    """A labels file, to be read fast or with line numbers.
+class LabelFileReader:
+    """Reads a label file, fast or with line numbers.
 
     Parameters
     ----------
     path : Path
         The file.
     column : str, optional
-        Name of the column that is the class, if it is not for this module to find.
+        Name of the column that holds the class; by default it is recognised by name.
 
     Raises
     ------
@@ -142,7 +142,7 @@ class LabelText:
     def __init__(self, path: Path, column: str | None = None) -> None:
         self.path = path
         try:
-            # what is no file, such as a pipe, can be read but once
+            # a pipe can be read only once
             self._bytes = None if path.is_file() else path.read_bytes()
             with self._open() as stream:
                 if stream.read(4) == b"PAR1":
@@ -150,76 +150,79 @@ class LabelText:
             with self._open() as stream:
                 first = stream.readline(1 << 20)
         except OSError as error:
-            raise InputError(f"cannot read the labels file {path}: {error.strerror}", HINT) from error
+            raise InputError(f"cannot read the label file {path}: {error.strerror}", HINT) from error
         if b"\0" in first:
-            raise InputError(f"{path} is no text in UTF-8 or Windows' code page", HINT)
+            raise InputError(f"{path} is not text in UTF-8 or code page 1252", HINT)
         line = re.split("[\r\n]", _decoded(first.removeprefix(b"\xef\xbb\xbf")), maxsplit=1)[0]
         self._delimiter = max(",;\t", key=line.count)
         self._header = next(csv.reader([line], delimiter=self._delimiter), [])
         self._headless = _like_unsw_nb15(self._header)
         if self._headless:
             self._header = _UNSW_NB15.split(",")
-        names = [_plain(name) for name in self._header]
-        self._at = {
-            kind: names.index(next(name for name in known if name in names))
-            for kind, known in COLUMNS.items()
+        names = [_normalize(name) for name in self._header]
+        self._index = {
+            column_name: names.index(next(name for name in known if name in names))
+            for column_name, known in COLUMNS.items()
             if any(name in names for name in known)
         }
-        self._class_at = [names.index(name) for name in COLUMNS["label"] if name in names]
+        self._class_index = [names.index(name) for name in COLUMNS["label"] if name in names]
         self._chosen = column is not None
         if column is not None:
-            if _plain(column) not in names:
-                raise InputError(f"{path} has no column {column!r}; it has {self._found()}", HINT)
-            # a flag beside it may still tell what an empty cell means
-            self._class_at = [names.index(_plain(column)), *self._class_at]
+            if _normalize(column) not in names:
+                raise InputError(f"{path} has no column {column!r}; it has {self._column_names()}", HINT)
+            # a column of flags may still say what an empty cell means
+            self._class_index = [names.index(_normalize(column)), *self._class_index]
         self._check()
-        self._own = {_plain(name) for name in _OWN_MARKS} <= set(names)
+        self._own = {_normalize(name) for name in _OWN_MARKERS} <= set(names)
         self._cicflowmeter = {"timestamp", "flowduration"} <= set(names) and any(
             re.match(r"flowid$|tot(al)?fwdp(ac)?ke?ts?", name) for name in names
         )
 
-    def _found(self) -> str:
+    def _column_names(self) -> str:
         return ", ".join(name.strip() for name in self._header[:12] if name.strip()) or "nothing"
 
     def _check(self) -> None:
-        missing = [kind for kind in ("src", "dst") if kind not in self._at]
-        # CSE-CIC-IDS2018 has no addresses: a port and a time are the least that tells flows apart
-        if len(missing) == 2 and self._class_at and {"dst_port", "start"} <= set(self._at):
+        missing = [name for name in ("src", "dst") if name not in self._index]
+        # CSE-CIC-IDS2018 has no addresses: a port and a time are the minimum that identifies a flow
+        if len(missing) == 2 and self._class_index and {"dst_port", "start"} <= set(self._index):
             missing = []
-        if missing or not self._class_at:
-            missing += [] if self._class_at else ["label"]
-            raise InputError(f"{self.path} lacks a column for {', '.join(missing)}; it has {self._found()}", HINT)
+        if missing or not self._class_index:
+            missing += [] if self._class_index else ["label"]
+            raise InputError(
+                f"{self.path} lacks a column for {', '.join(missing)}; it has {self._column_names()}", HINT
+            )
 
     def _open(self) -> BinaryIO:
         return self.path.open("rb") if self._bytes is None else io.BytesIO(self._bytes)
 
-    def read(self, *, lines: bool = False) -> Cells:
-        """All rows; with `lines` slowly, so that the line of each is known.
+    def read(self, *, lines: bool = False) -> LabelCells:
+        """Read all rows; with `lines` slowly, with the line number of each.
 
         Raises
         ------
         InputError
-            If it is no CSV at all.
+            If it is not CSV.
         """
-        used = sorted({*(at for kind, at in self._at.items() if kind != "label"), *self._class_at})
+        plain = {name: index for name, index in self._index.items() if name != "label"}
+        used = sorted({*plain.values(), *self._class_index})
         numbers, long = None, 0
         table = None if lines else self._fast(used)
         if table is None:
             table, numbers, long = self._slow(used)
-        columns = {at: _column(self._header[at].strip(), cells) for at, cells in zip(used, table, strict=True)}
+        columns = {index: _column(self._header[index].strip(), cells) for index, cells in zip(used, table, strict=True)}
         empty = np.ones(len(table[0]), bool)
         repeated = empty.copy()
         for column in columns.values():
-            empty &= column.rows(_equal(column.texts, ""))
-            repeated &= column.rows(_equal(column.texts, column.name))
-        left = np.flatnonzero(~(empty | repeated))
-        if len(left) < len(empty):
-            columns = {at: dataclasses.replace(each, code=each.code[left]) for at, each in columns.items()}
-        return Cells(
-            columns={kind: columns[at] for kind, at in self._at.items() if kind != "label"},
-            classes=[columns[at] for at in self._class_at],
-            rows=len(left),
-            line=None if numbers is None else lambda row: numbers[left[row]],
+            empty &= column.spread(_equal(column.texts, ""))
+            repeated &= column.spread(_equal(column.texts, column.name))
+        kept = np.flatnonzero(~(empty | repeated))
+        if len(kept) < len(empty):
+            columns = {index: dataclasses.replace(column, code=column.code[kept]) for index, column in columns.items()}
+        return LabelCells(
+            columns={name: columns[index] for name, index in plain.items()},
+            classes=[columns[index] for index in self._class_index],
+            rows=len(kept),
+            line=None if numbers is None else lambda row: numbers[kept[row]],
             empty=int(empty.sum()),
             repeated=int((repeated & ~empty).sum()),
             long=long,
@@ -229,11 +232,11 @@ class LabelText:
         )
 
     def _fast(self, used: list[int]) -> list[pa.BinaryArray] | None:
-        """The columns, or None if a row has another number of them than the header, or a quote may be open."""
+        """Read columns with pyarrow; None if a row has another number of cells than the header, or a quote may be open."""
         if self._odd_quotes():
             return None
-        names = [str(at) for at in range(len(self._header))]
-        wanted = [str(at) for at in used]
+        names = [str(index) for index in range(len(self._header))]
+        wanted = [str(index) for index in used]
         try:
             with self._open() as stream:
                 table = pa.csv.read_csv(
@@ -241,7 +244,7 @@ class LabelText:
                     read_options=pa.csv.ReadOptions(
                         column_names=names, skip_rows=0 if self._headless else 1, block_size=1 << 23
                     ),
-                    # without, a line end within quotes may be taken for that of a row where a block ends
+                    # otherwise a line end within quotes may end a row at the end of a block
                     parse_options=pa.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
                     convert_options=pa.csv.ConvertOptions(
                         include_columns=wanted, column_types=dict.fromkeys(wanted, pa.binary())
@@ -249,74 +252,74 @@ class LabelText:
                 )
         except pa.ArrowException:
             return None
-        return [_joined(table[name]) for name in wanted]
+        return [_concat(table[name]) for name in wanted]
 
     def _slow(self, used: list[int]) -> tuple[list[pa.BinaryArray], list[int], int]:
-        """The columns, the line on which each row ends, and how many rows have more cells than the header."""
-        cells: list[list[bytes]] = [[] for _ in used]
+        """Read columns with csv; return also the line of each row's end, and how many rows are longer than the header."""
+        columns: list[list[bytes]] = [[] for _ in used]
         numbers: list[int] = []
         long = 0
         for row, number in self._csv_rows():
             long += any(row[len(self._header) :])
             numbers.append(number)
-            for each, at in zip(cells, used, strict=True):
-                each.append(row[at].encode("latin-1") if at < len(row) else b"")
-        return [pa.array(each, pa.binary()) for each in cells], numbers, long
+            for column, index in zip(columns, used, strict=True):
+                column.append(row[index].encode("latin-1") if index < len(row) else b"")
+        return [pa.array(column, pa.binary()) for column in columns], numbers, long
 
     def _odd_quotes(self) -> bool:
         with self._open() as stream:
             return sum(chunk.count(b'"') for chunk in iter(lambda: stream.read(1 << 20), b"")) % 2 == 1
 
     def _csv_rows(self) -> Iterator[tuple[list[str], int]]:
-        """Rows and the lines that they end on.
+        """Yield rows and the lines that they end on.
 
         Raises
         ------
         InputError
-            If a cell is too long, or a quote that is not closed makes one of all lines to the end.
+            If a cell is too long, or a quote is not closed.
         """
-        # latin-1, as it gives every byte back as it was
+        # latin-1 keeps every byte
         with self._open() as stream, io.TextIOWrapper(stream, encoding="latin-1", newline="") as text:
             reader = csv.reader(text, delimiter=self._delimiter)
-            begun = ended = 0
+            start = end = 0
             try:
                 for row in reader:
-                    begun, ended = ended + 1, reader.line_num
-                    if row and (self._headless or ended > 1):
-                        yield row, ended
+                    start, end = end + 1, reader.line_num
+                    if row and (self._headless or end > 1):
+                        yield row, end
             except csv.Error as error:
                 raise InputError(f"{self.path}, line {reader.line_num}: {error}", HINT) from error
-        if begun < ended and self._odd_quotes():
-            raise InputError(f"{self.path}, line {begun}: a quote is opened and not closed", "Close it, or double it")
+        if start < end and self._odd_quotes():
+            raise InputError(f"{self.path}, line {start}: a quote is opened and not closed", "Close it, or double it")
 
 
 def _csv_of_parquet(path: Path, content: bytes | None) -> bytes:
-    """What of netgen's own Parquet labels says which flow has which class, as CSV."""
+    """Convert the columns of netgen's own Parquet labels that give flows their classes to CSV."""
     out = io.BytesIO()
     try:
         file = pq.ParquetFile(path if content is None else io.BytesIO(content))
-        if not {*_OWN, *_OWN_MARKS} <= set(file.schema_arrow.names):
+        if not {*_OWN, *_OWN_MARKERS} <= set(file.schema_arrow.names):
             raise InputError(
-                f"{path} is Parquet, but no labels file that netgen wrote",
-                f"Write it as CSV: a labels file is one. {HINT}",
+                f"{path} is Parquet, but not a label file that netgen wrote",
+                f"Write it as CSV. {HINT}",
             )
-        pa.csv.write_csv(file.read([*_OWN, *_OWN_MARKS]), out)
+        pa.csv.write_csv(file.read([*_OWN, *_OWN_MARKERS]), out)
     except (pa.ArrowException, OSError, ValueError) as error:
-        what = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"cannot read the labels file {path}: {what}", "Take the .csv file beside it") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"cannot read the label file {path}: {reason}", "Take the .csv file beside it") from error
     return out.getvalue()
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _like_unsw_nb15(cells: list[str]) -> bool:
     address = re.compile(r"\s*\d+\.\d+\.\d+\.\d+\s*")
-    return len(cells) == _UNSW_NB15.count(",") + 1 and all(address.fullmatch(cells[at]) for at in (0, 2))
+    return len(cells) == _UNSW_NB15.count(",") + 1 and all(address.fullmatch(cells[index]) for index in (0, 2))
 
 
-def _joined(cells: pa.ChunkedArray) -> pa.BinaryArray:
+def _concat(cells: pa.ChunkedArray) -> pa.BinaryArray:
     if cells.num_chunks == 1:
         return cells.chunk(0)
     return pa.concat_arrays(cells.chunks) if cells.num_chunks else pa.array([], pa.binary())
@@ -326,7 +329,7 @@ def _column(name: str, cells: pa.BinaryArray) -> Column:
     coded = cells.dictionary_encode()
     try:
         texts = coded.dictionary.cast(pa.string())
-    except pa.ArrowInvalid:  # no UTF-8
+    except pa.ArrowInvalid:  # not UTF-8
         texts = pa.array([_decoded(text) for text in coded.dictionary.to_pylist()], pa.string())
     return Column(name, pc.utf8_trim_whitespace(texts), coded.indices.to_numpy())
 

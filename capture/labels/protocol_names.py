@@ -1,4 +1,4 @@
-"""Names of IP protocols, as labels files and flow exporters spell them."""
+"""Names of IP protocols, as label files and flow exporters spell them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Times of a labels file: texts to nanoseconds since 1970, and how that was decided.
+"""Timestamps of a label file as exact nanoseconds since 1970, and how ambiguous ones were read.
 
-Epoch numbers and ISO 8601 need no decision. ``03/07/2017 8:55`` needs two: whether day or month comes
-first, which the whole file must show, and what its hours mean, as CICFlowMeter writes a 12-hour
-clock without AM or PM. What cannot be told is refused, not guessed.
+Epoch numbers and ISO 8601 are unambiguous. ``03/07/2017 8:55`` is not, in two ways: whether the day
+or the month comes first, which some line of the file must show, and what its hours mean, because
+CICFlowMeter writes a 12-hour clock without AM or PM. Dates that stay ambiguous are refused.
 """
 
 from __future__ import annotations
@@ -10,28 +10,31 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
+import zoneinfo
 from collections.abc import Sequence
 from decimal import Decimal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from netgen.capture.errors import InputError
-from netgen.capture.labels.clock_text import NUMBER, Times, assemble, decimals, longer, numbers, since_1970, time_zone
-from netgen.capture.labels.labeller import LabelOptions
+from netgen.capture.labels.options import LabelOptions
 from netgen.capture.series.spec import LONGEST_NS, NS
 
-#: Fewest and most digits before the point of an epoch time, and its unit: from 1973 on, no two can be mixed up.
+#: Fewest and most digits before the point of an epoch time, and its unit in ns. From 1973 on they do not overlap.
 _EPOCH_UNITS = ((0, 10, NS), (12, 13, 1_000_000), (15, 16, 1_000), (18, 19, 1))
 
-_DATE = (
-    r"^(?P<a>[0-9]{1,4})(?P<mark>[-/.])(?P<b>[0-9]{1,2})[-/.](?P<c>[0-9]{1,4})"
+_EPOCH = datetime.datetime(1970, 1, 1)
+_SECOND = datetime.timedelta(seconds=1)
+_NUMBER = re.compile(r"([+-]?)0*([0-9]{1,19})(?:\.([0-9]*))?", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,2})?", re.IGNORECASE | re.ASCII)
+_SCIENTIFIC = re.compile(r"[+-]?\d+\.?\d*e[+-]?\d{1,2}", re.IGNORECASE | re.ASCII)
+_DATE = re.compile(
+    r"(?P<a>[0-9]{1,4})[-/.](?P<b>[0-9]{1,2})[-/.](?P<c>[0-9]{1,4})"
     r"(?:[T ,]+(?P<H>[0-9]{1,2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2})(?:[.,](?P<f>[0-9]{1,9})[0-9]*)?)?"
     r"(?: ?(?P<p>[AaPp])[Mm])?)?"
-    r" ?(?P<z>[Zz]|UTC|[+-][0-9]{2}:?[0-9]{2})?$"
+    r" ?(?P<z>[Zz]|UTC|[+-][0-9]{2}:?[0-9]{2})?"
 )
-#: What a directive of strptime matches; the others are left to strptime itself.
+#: What a directive of strptime matches; strptime itself reads formats with others.
 _DIRECTIVES = {
     "d": r"(?P<d>[0-9]{1,2})",
     "m": r"(?P<m>[0-9]{1,2})",
@@ -46,179 +49,287 @@ _DIRECTIVES = {
     "z": r"(?P<z>[Zz]|[+-][0-9]{2}:?[0-9]{2})",
     "%": "%",
 }
+_HALF_DAY = ", a 12-hour clock without AM or PM: 8 to 11 before noon, 12 to 7 after"
 
-_HALF = ", a 12-hour clock without AM or PM: 8 to 11 before noon, 12 to 7 after"
+#: Nanoseconds since 1970 and the resolution; None: not a time, or ambiguous.
+_Time = tuple[int, int] | None
 
 
 @dataclasses.dataclass(frozen=True)
-class TimesRead:
-    """Times of several columns, read alike.
+class Timestamps:
+    """Times of distinct texts.
 
     Parameters
     ----------
-    columns : list of Times
-        One for each column of texts.
-    how : str
-        What was decided, in words; empty if nothing had to be.
-    why_bad : str
-        What is wrong with bad texts, beside being no time; may be empty.
+    ns : ndarray of int64, shape (texts,)
+        Nanoseconds since 1970, within 146 years of it.
+    resolution : ndarray of int64, shape (texts,)
+        What a text leaves open: the nanoseconds of its second, minute or day, less one; 0 if it has
+        a fraction.
+    bad : ndarray of bool, shape (texts,)
+        Texts that are not times, or are ambiguous.
     """
 
-    columns: list[Times]
-    how: str = ""
-    why_bad: str = ""
+    ns: np.ndarray
+    resolution: np.ndarray
+    bad: np.ndarray
 
 
-def read_times(columns: Sequence[pa.StringArray], options: LabelOptions, *, cicflowmeter: bool) -> TimesRead:
-    """Times of a file's columns of times.
+@dataclasses.dataclass(frozen=True)
+class ParsedTimestamps:
+    """Times of several columns, read by the same rules.
 
     Parameters
     ----------
-    columns : sequence of StringArray
-        The distinct texts of each column, none of them empty.
-    options : LabelOptions
-        Zone, clock offset and format.
-    cicflowmeter : bool
-        The file has that tool's columns: its dates begin with the day, and its hours may be those
-        of a clock of 12 hours.
+    columns : list of Timestamps
+        One for each column of texts.
+    reading : str
+        How ambiguous dates were read, in words; empty if there were none.
+    problem : str
+        What is wrong with bad texts, besides not being times; may be empty.
+    """
+
+    columns: list[Timestamps]
+    reading: str = ""
+    problem: str = ""
+
+
+def time_zone(name: str) -> datetime.tzinfo:
+    """Return a zone by its name or offset: ``UTC``, ``-03:00``, ``Europe/Berlin``.
 
     Raises
     ------
     InputError
-        If there is no such zone, or the format is none.
+        If there is none of that name.
+    """
+    match = re.fullmatch(r"(?:UTC)?([+-])(\d\d?)(?::?(\d\d))?", name)
+    if match:
+        minutes = int(match[2]) * 60 + int(match[3] or 0)
+        if minutes < 24 * 60:
+            return datetime.timezone(datetime.timedelta(minutes=minutes if match[1] == "+" else -minutes))
+    try:
+        return datetime.UTC if name == "UTC" else zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InputError(f"{name!r} is not a time zone", "Write UTC, -03:00 or a name such as Europe/Berlin") from error
+
+
+def parse_decimal(text: str, unit: int) -> int | None:
+    """Return a decimal number times `unit`, cut off towards 0 and at `LONGEST_NS`; None if it is not a number.
+
+    Parameters
+    ----------
+    text : str
+        A number such as ``12``, ``-0.5`` or ``1.5e9``.
+    unit : int
+        At most 10**9.
+    """
+    if match := _NUMBER.fullmatch(text):
+        # the tenth digit after the point is less than a nanosecond
+        value = int(match[2]) * unit + int((match[3] or "")[:9].ljust(9, "0")) * unit // NS
+        value = -value if match[1] == "-" else value
+    elif _DECIMAL.fullmatch(text):
+        value = int(Decimal(text) * unit)
+    else:
+        return None
+    return max(-LONGEST_NS, min(value, LONGEST_NS))
+
+
+def parse_timestamps(columns: Sequence[list[str]], options: LabelOptions, *, cicflowmeter: bool) -> ParsedTimestamps:
+    """Parse a file's columns of times.
+
+    Parameters
+    ----------
+    columns : sequence of list of str
+        The distinct texts of each column, none of them empty.
+    options : LabelOptions
+        Zone, clock offset and format.
+    cicflowmeter : bool
+        Whether the file has that tool's columns: its dates begin with the day, and its hours may be
+        those of a 12-hour clock.
+
+    Raises
+    ------
+    InputError
+        If the zone or the format is not known.
     """
     zone = time_zone(options.zone)
-    texts = pa.concat_arrays(columns) if columns else pa.array([], pa.string())
-    if options.times is not None:
-        check_format(options.times)
-        read = _by_format(texts, options.times, zone)
-        how, why_bad = f"{options.times}{_HALF if _halves(options.times) else ''}", f"of the format {options.times}"
+    texts = [text for column in columns for text in column]
+    if options.time_format is not None:
+        check_format(options.time_format)
+        times = _parse_with_format(texts, options.time_format, zone)
+        reading = options.time_format + (_HALF_DAY if _is_half_day(options.time_format) else "")
+        problem = f"of the format {options.time_format}"
     else:
-        read, how, why_bad = _by_looks(texts, zone, cicflowmeter)
-    if how and options.zone != "UTC":
-        how += f", {options.zone}"
-    ns = np.clip(read.ns + options.offset_ns, -LONGEST_NS, LONGEST_NS)
-    ends = np.cumsum([len(column) for column in columns])[:-1]
-    parts = zip(*(np.split(values, ends) for values in (ns, read.width, read.bad)), strict=True)
-    return TimesRead([Times(*part) for part in parts][: len(columns)], how, why_bad)
+        times, reading, problem = _detect_and_parse(texts, zone, cicflowmeter)
+    if reading and options.zone != "UTC":
+        reading += f", {options.zone}"
+    parsed, first = [], 0
+    for column in columns:
+        parsed.append(_to_columns(times[first : first + len(column)], options.offset_ns))
+        first += len(column)
+    return ParsedTimestamps(parsed, reading, problem)
 
 
-def check_format(times: str) -> None:
-    """Refuse a format of times that strptime does not know, or that leaves out the date or the hour."""
+def _to_columns(times: list[_Time], offset_ns: int) -> Timestamps:
+    ns = np.array([0 if time is None else time[0] for time in times], np.int64)
+    resolution = np.array([0 if time is None else time[1] for time in times], np.int64)
+    bad = np.array([time is None for time in times], bool)
+    return Timestamps(np.clip(ns + offset_ns, -LONGEST_NS, LONGEST_NS), resolution, bad)
+
+
+def check_format(time_format: str) -> None:
+    """Refuse a format that strptime does not know, or that leaves out the date or the hour."""
+    sample = datetime.datetime(2017, 12, 31, 11, 58, tzinfo=datetime.UTC)
     try:
-        again = datetime.datetime.strptime(
-            datetime.datetime(2017, 12, 31, 11, 58, tzinfo=datetime.UTC).strftime(times), times
-        )
+        parsed = datetime.datetime.strptime(sample.strftime(time_format), time_format)
     except ValueError:
-        again = None
-    if again is None or (again.year, again.month, again.day, again.hour % 12) != (2017, 12, 31, 11):
+        parsed = None
+    if parsed is None or (parsed.year, parsed.month, parsed.day, parsed.hour % 12) != (2017, 12, 31, 11):
         raise InputError(
-            f"{times!r} is no format of times",
+            f"{time_format!r} is not a time format",
             "Write one with date and hour, such as '%d/%m/%Y %H:%M:%S' or, for 12 hours, '%d/%m/%Y %I:%M'",
         )
 
 
-def _by_looks(texts: pa.StringArray, zone: datetime.tzinfo, cicflowmeter: bool) -> tuple[Times, str, str]:
-    """Times whose form is found by looking at them; what was decided; why others are bad."""
-    part = pc.extract_regex(texts, _DATE)
-    first, second, third, hour = (numbers(part.field(name)) for name in "abcH")
-    year_first = longer(part.field("a"), 3) & ~longer(part.field("c"), 2)
-    local = longer(part.field("c"), 3) & ~longer(part.field("a"), 2)  # day and month stand before the year
-    day_first = int((first[local] > 12).sum()) >= int((second[local] > 12).sum())
-    known = cicflowmeter or bool((np.maximum(first, second)[local] > 12).any())
+def _detect_and_parse(texts: list[str], zone: datetime.tzinfo, cicflowmeter: bool) -> tuple[list[_Time], str, str]:
+    """Parse times of unknown form; return them, how ambiguous dates were read, and what is wrong with bad texts."""
+    matches = [_DATE.fullmatch(text) for text in texts]
+    local = [match for match in matches if match and len(match["c"]) > 3 and len(match["a"]) < 3]  # the year is last
+    first, second = ([int(match[name]) for match in local] for name in "ab")
+    day_first = sum(number > 12 for number in first) >= sum(number > 12 for number in second)
+    known = cicflowmeter or max(first + second, default=0) > 12
     # CICFlowMeter formats with dd/MM/yyyy hh:mm:ss: its hours are 1 to 12, those of a 24-hour clock go beyond
-    timed = local & longer(part.field("H"), 0)
-    half = cicflowmeter and not longer(part.field("p"), 0).any() and bool(((hour >= 1) & (hour <= 12))[timed].all())
-    date = {
-        "Y": np.where(local, third, first),
-        "m": np.where(local & ~np.bool_(day_first), first, second),
-        "d": np.where(local, first if day_first else second, third),
-    }
-    read = assemble(part, date, year_first | (local & known), zone, half=timed & half)
-    read = _others(texts, read, ~read.bad | local, zone)
-    if not local.any():
-        return read, "", ""
+    hours = [int(match["H"]) for match in local if match["H"]]
+    marked = any(match and match["p"] for match in matches)
+    half_day = cicflowmeter and not marked and all(1 <= hour <= 12 for hour in hours)
+    is_local = set(map(id, local))
+    times: list[_Time] = []
+    for text, match in zip(texts, matches, strict=True):
+        if match and id(match) in is_local:
+            month, day = ("b", "a") if day_first else ("a", "b")
+            date = int(match["c"]), int(match[month]), int(match[day])
+            times.append(_assemble(match, date, zone, half_day=half_day) if known else None)
+        elif match and len(match["a"]) > 3 and len(match["c"]) < 3:
+            date = int(match["a"]), int(match["b"]), int(match["c"])
+            times.append(_assemble(match, date, zone) or _parse_other(text, zone))
+        else:
+            times.append(_parse_other(text, zone))
+    if not local:
+        return times, "", ""
     if not known:
-        return read, "", "for certain: day or month may come first"
-    how = "day/month/year" if day_first else "month/day/year"
-    # before one o'clock both clocks say the same
-    return read, how + (_HALF if half and (hour[timed] < 8).any() else ""), f"if lines are {how}"
+        return times, "", "for certain: day or month may come first"
+    reading = "day/month/year" if day_first else "month/day/year"
+    problem = f"if lines are {reading}"
+    # before one o'clock both clocks agree
+    return times, reading + (_HALF_DAY if half_day and any(hour < 8 for hour in hours) else ""), problem
 
 
-def _others(texts: pa.StringArray, times: Times, done: np.ndarray, zone: datetime.tzinfo) -> Times:
-    """Texts of no known date: epoch times, and the rest of ISO 8601, one by one."""
-    rest = np.flatnonzero(~done)
-    if not rest.size:
-        return times
-    ns, width, bad = times.ns.copy(), times.width.copy(), times.bad.copy()
-    mine = texts.take(pa.array(rest))
-    whole = pc.extract_regex(mine, NUMBER)
-    digits = pc.utf8_length(pc.utf8_ltrim(whole.field("whole"), "0")).fill_null(0).to_numpy()
-    digits = np.where(whole.is_valid().to_numpy(zero_copy_only=False), digits, -1)
-    exact = ~pc.match_substring(mine, ".").to_numpy(zero_copy_only=False)
-    for fewest, most, unit in _EPOCH_UNITS:
-        fits = (digits >= fewest) & (digits <= most)
-        here = rest[fits]
-        ns[here], bad[here] = decimals(mine.filter(pa.array(fits)), unit)
-        width[here] = np.where(exact[fits], unit - 1, 0)
-    for at in np.flatnonzero(bad & ~done).tolist():
-        text = texts[at].as_py()
-        try:
-            if re.fullmatch(r"[+-]?\d+\.?\d*e[+-]?\d{1,2}", text, re.IGNORECASE | re.ASCII):
-                value = Decimal(text) * NS
-                if abs(value) >= 2**63:
-                    continue
-                ns[at], width[at] = int(value), 0 if "." in text else NS - 1
-            else:
-                ns[at] = since_1970(datetime.datetime.fromisoformat(text), zone)
-                width[at] = 0 if re.search(r"[.,]\d", text) else NS - 1
-        except ValueError:
-            continue
-        bad[at] = False
-    return Times(ns, width, bad)
+def _assemble(
+    match: re.Match[str], date: tuple[int, int, int], zone: datetime.tzinfo, *, half_day: bool = False
+) -> _Time:
+    """Combine a date (year, month, day) with the clock in `match`; in a half day, 1 to 7 o'clock are after noon."""
+    clock = match.groupdict()
+    hour = int(clock.get("H") or clock.get("I") or 0)
+    noon_mark = clock.get("p")
+    half_day = half_day and bool(clock.get("H") or clock.get("I"))
+    if (half_day or noon_mark or "I" in clock) and not 1 <= hour <= 12:
+        return None
+    if noon_mark:
+        hour = hour % 12 + 12 * (noon_mark in "pP")
+    elif half_day and hour < 8:
+        hour += 12
+    try:
+        when = datetime.datetime(*date, hour, int(clock.get("M") or 0), int(clock.get("S") or 0))
+    except ValueError:
+        return None
+    seconds = (when - _EPOCH) // _SECOND - _offset_seconds(clock.get("z"), when, zone)
+    limit = LONGEST_NS // NS
+    fraction = clock.get("f")
+    ns = max(-limit, min(seconds, limit)) * NS + int((fraction or "").ljust(9, "0"))
+    if fraction:
+        return ns, 0
+    unit = 1 if clock.get("S") else 60 if clock.get("M") else 3600 if clock.get("H") or clock.get("I") else 86400
+    return ns, unit * NS - 1
 
 
-def _by_format(texts: pa.StringArray, times: str, zone: datetime.tzinfo) -> Times:
-    """Times of a format that was given."""
-    half = _halves(times)
-    pattern = _pattern(times)
+def _offset_seconds(text: str | None, when: datetime.datetime, zone: datetime.tzinfo) -> int:
+    """Return the offset from UTC: ``Z``, ``-03:00``, or of `zone`, where an ambiguous hour is the first one."""
+    if text is None:
+        return int((when.replace(tzinfo=zone).utcoffset() or datetime.timedelta()).total_seconds())
+    if text[0] not in "+-":
+        return 0
+    seconds = int(text[1:3]) * 3600 + int(text[-2:]) * 60
+    return -seconds if text[0] == "-" else seconds
+
+
+def _parse_other(text: str, zone: datetime.tzinfo) -> _Time:
+    """Parse an epoch time, or the rest of ISO 8601."""
+    if match := _NUMBER.fullmatch(text):
+        digits = len(match[2].lstrip("0"))
+        for fewest, most, unit in _EPOCH_UNITS:
+            if fewest <= digits <= most:
+                value = parse_decimal(text, unit)
+                return None if value is None else (value, 0 if "." in text else unit - 1)
+    if _SCIENTIFIC.fullmatch(text):
+        exact = Decimal(text) * NS
+        return None if abs(exact) >= 2**63 else (int(exact), 0 if "." in text else NS - 1)
+    try:
+        when = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return _since_1970(when, zone), 0 if re.search(r"[.,]\d", text) else NS - 1
+
+
+def _since_1970(when: datetime.datetime, zone: datetime.tzinfo) -> int:
+    """Return nanoseconds since 1970, within `LONGEST_NS`; in `zone` if the moment has none."""
+    when = when if when.tzinfo is not None else when.replace(tzinfo=zone)
+    since = when - _EPOCH.replace(tzinfo=datetime.UTC)
+    return max(-LONGEST_NS, min((since // datetime.timedelta(microseconds=1)) * 1_000, LONGEST_NS))
+
+
+def _parse_with_format(texts: list[str], time_format: str, zone: datetime.tzinfo) -> list[_Time]:
+    half_day = _is_half_day(time_format)
+    pattern = _pattern(time_format)
+    times: list[_Time] = []
     if pattern is not None:
-        part = pc.extract_regex(texts, pattern)
-        fields = {name: numbers(part.field(name)) for name in "Ymd" if f"(?P<{name}>" in pattern}
-        if "Y" not in fields:  # as strptime has it
-            short = numbers(part.field("y"))
-            fields["Y"] = short + np.where(short < 69, 2000, 1900)
-        matched = part.is_valid().to_numpy(zero_copy_only=False)
-        return assemble(part, fields, matched, zone, half=np.full(len(texts), half))
-    ns = np.zeros(len(texts), np.int64)
-    bad = np.zeros(len(texts), bool)
-    for at, text in enumerate(texts.to_pylist()):
+        for text in texts:
+            match = pattern.fullmatch(text)
+            if match is None:
+                times.append(None)
+                continue
+            fields = match.groupdict()
+            year = int(fields["Y"]) if "Y" in fields else int(fields["y"]) + (2000 if int(fields["y"]) < 69 else 1900)
+            date = year, int(fields["m"]), int(fields["d"])
+            times.append(_assemble(match, date, zone, half_day=half_day))
+        return times
+    unit = 0 if "%f" in time_format else NS if re.search("%[ScTX]", time_format) else 60 * NS
+    for text in texts:
         try:
-            when = datetime.datetime.strptime(text, times)
+            when = datetime.datetime.strptime(text, time_format)
         except ValueError:
-            bad[at] = True
+            times.append(None)
             continue
-        if half:
+        if half_day:
             when = when.replace(hour=when.hour + 12 if when.hour < 8 else when.hour)
-        ns[at] = since_1970(when, zone)
-    unit = 0 if "%f" in times else NS if re.search("%[ScTX]", times) else 60 * NS
-    return Times(ns, np.full(len(texts), max(unit - 1, 0)), bad)
+        times.append((_since_1970(when, zone), max(unit - 1, 0)))
+    return times
 
 
-def _halves(times: str) -> bool:
-    return "%I" in times and "%p" not in times
+def _is_half_day(time_format: str) -> bool:
+    return "%I" in time_format and "%p" not in time_format
 
 
-def _pattern(times: str) -> str | None:
-    """A regular expression for a format of strptime; None if that must do it itself."""
+def _pattern(time_format: str) -> re.Pattern[str] | None:
+    """Return a regular expression for a format of strptime, which is exact to nanoseconds; None if there is none."""
     pattern = ""
-    for directive, space, other in re.findall(r"%(.)|(\s+)|(.)", times, re.DOTALL):
+    for directive, space, other in re.findall(r"%(.)|(\s+)|(.)", time_format, re.DOTALL):
         if directive:
-            piece = _DIRECTIVES.get(directive)
-            if piece is None or piece in pattern:
+            expression = _DIRECTIVES.get(directive)
+            if expression is None or expression in pattern:
                 return None
-            pattern += piece
+            pattern += expression
         else:
             pattern += r"\s+" if space else re.escape(other)
-    has = {name for name in "dmYyHIM" if f"(?P<{name}>" in pattern}
-    return f"^{pattern}$" if has >= {"d", "m"} and has & {"Y", "y"} and len(has & {"H", "I"}) == 1 else None
+    fields = {name for name in "dmYyHIM" if f"(?P<{name}>" in pattern}
+    complete = fields >= {"d", "m"} and fields & {"Y", "y"} and len(fields & {"H", "I"}) == 1
+    return re.compile(pattern) if complete else None

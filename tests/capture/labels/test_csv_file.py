@@ -1,4 +1,4 @@
-"""labelfile and labelrows: labels files in the forms of IDS data sets, read fast and slowly alike."""
+"""labelfile and labelrows: label files in the forms of IDS data sets, read fast and slowly alike."""
 
 import csv
 import io
@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from netgen.capture.errors import InputError
-from netgen.capture.labels.csv_file import LabelText
-from netgen.capture.labels.label_file import LabelFile, LabelOptions
+from netgen.capture.labels.csv_file import LabelFileReader
+from netgen.capture.labels.label_file import LabelFile
+from netgen.capture.labels.options import LabelOptions
 from netgen.capture.labels.protocol_names import NOT_IP, NUMBERS, OTHER
 
 NS = 1_000_000_000
@@ -167,21 +168,21 @@ def test_data_sets_are_read_as_they_are(labels: Any, name: Any) -> None:
 
 def test_what_had_to_be_decided_is_said(labels: Any) -> None:
     text = "".join(row for row in DATA_SETS["CSE-CIC-IDS2018 without addresses"][0])
-    assert labels(text + ",,,,,,\n,,,,,,\n").notes == Counter(
+    assert labels(text + ",,,,,,\n,,,,,,\n").warnings == Counter(
         {
-            "rows of the labels file with times read as day/month/year, a 12-hour clock without AM or PM: 8 to 11 "
+            "rows of the label file with times read as day/month/year, a 12-hour clock without AM or PM: 8 to 11 "
             "before noon, 12 to 7 after": 2,
-            "rows of the labels file without addresses: port, protocol and time must tell them apart": 2,
-            "lines of the labels file that repeat its header": 1,
-            "empty rows of the labels file": 2,
-            "rows of the labels file that match no flow": 2,
+            "rows of the label file without addresses: port, protocol and time must tell them apart": 2,
+            "lines of the label file that repeat its header": 1,
+            "empty rows of the label file": 2,
+            "rows of the label file that match no flow": 2,
         }
     )
-    notes = labels(DATA_SETS["CTU-13"][0]).notes
-    assert notes["rows of the labels file with a protocol that is not IP"] == 2
-    notes = labels(DATA_SETS["UNSW-NB15"][0]).notes
-    assert notes["rows of the labels file with their class in its column attack_cat"] == 2
-    assert notes["rows of the labels file without a class, called Normal as Label flags them so"] == 1
+    notes = labels(DATA_SETS["CTU-13"][0]).warnings
+    assert notes["rows of the label file with a protocol that is not IP"] == 2
+    notes = labels(DATA_SETS["UNSW-NB15"][0]).warnings
+    assert notes["rows of the label file with their class in its column attack_cat"] == 2
+    assert notes["rows of the label file without a class, called Normal as Label flags them so"] == 1
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def test_the_class_is_the_first_column_of_words(labels: Any, header: str, row: s
 
 def test_an_empty_class_is_an_error_unless_it_is_flagged_benign(labels: Any) -> None:
     head = "src,dst,attack_cat,label\n"
-    with pytest.raises(InputError, match="line 3: '' is no label"):
+    with pytest.raises(InputError, match="line 3: '' is not a label"):
         labels(f"{head}{A},{B},worm,1\n{A},{B},,1\n")
     assert labels(f"{head}{A},{B},worm,1\n{A},{B},,0\n").rows == 2
 
@@ -287,7 +288,7 @@ def test_both_ways_of_reading_see_the_same_cells(
             expected.append((cut, line))
     path = tmp_path / "labels.csv"
     path.write_bytes(stream.getvalue().encode())
-    text = LabelText(path)
+    text = LabelFileReader(path)
     for lines in (False, True):
         read = text.read(lines=lines)
         columns = [read.columns["src"], read.columns["dst"], read.classes[0]]
@@ -304,17 +305,21 @@ def test_the_line_of_a_bad_value_is_that_of_the_file(labels: Any) -> None:
     text = f'{head}\n{A},{B},"two\nlines",x\n{head}{A},{B},,x,more,and more\n,,,\n{A},{B}\n'
     with pytest.raises(InputError) as caught:
         labels(text)
-    assert "labels.csv, line 8: '' is no label" in caught.value.message
-    with pytest.raises(InputError, match="line 3: 'here' is no address"):
+    assert "labels.csv, line 8: '' is not a label" in caught.value.message
+    with pytest.raises(InputError, match="line 3: 'here' is not an address"):
         labels(f"{head}{A},{B},,x\n{A},here,,x\n{A},{B},,\nthere,{B},,x\n")
 
 
 @pytest.mark.parametrize(
     ("options", "cell", "said"),
     [
-        ({}, "5/7/2017 8:42", "'5/7/2017 8:42' is no start time for certain: day or month may come first"),
-        ({"times": "%d/%m/%Y %H:%M"}, "7/13/2017 8:42", "'7/13/2017 8:42' is no start time of the format %d/%m/%Y"),
-        ({}, "soon", "'soon' is no start time"),
+        ({}, "5/7/2017 8:42", "'5/7/2017 8:42' is not a start time for certain: day or month may come first"),
+        (
+            {"time_format": "%d/%m/%Y %H:%M"},
+            "7/13/2017 8:42",
+            "'7/13/2017 8:42' is not a start time of the format %d/%m/%Y",
+        ),
+        ({}, "soon", "'soon' is not a start time"),
     ],
 )
 def test_a_time_that_cannot_be_read_is_named_with_the_option_that_helps(
@@ -323,11 +328,11 @@ def test_a_time_that_cannot_be_read_is_named_with_the_option_that_helps(
     with pytest.raises(InputError) as caught:
         labels(f"src,dst,start,label\n{A},{B},,x\n{A},{B},{cell},x\n", **options)
     assert f"labels.csv, line 3: {said}" in caught.value.message
-    assert "--labels-times" in caught.value.hint
+    assert "--labels-time-format" in caught.value.hint
 
 
 def test_options_that_cannot_be_used_are_refused(labels: Any) -> None:
-    for options, said in (({"zone": "Mars"}, "no time zone"), ({"times": "%d"}, "no format of times")):
+    for options, said in (({"zone": "Mars"}, "not a time zone"), ({"time_format": "%d"}, "not a time format")):
         with pytest.raises(InputError, match=said):
             labels(f"src,dst,start,label\n{A},{B},,x\n", **options)
 
@@ -337,10 +342,10 @@ def test_a_pipe_is_read_once_and_a_folder_refused(tmp_path: Path) -> None:
     text = f"src,dst,label\n{A},{B},x\n{A},there,x\n"
     writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=(text,))
     writer.start()
-    with pytest.raises(InputError, match="line 3: 'there' is no address"):
+    with pytest.raises(InputError, match="line 3: 'there' is not an address"):
         LabelFile(tmp_path / "pipe")
     writer.join()
-    with pytest.raises(InputError, match="cannot read the labels file"):
+    with pytest.raises(InputError, match="cannot read the label file"):
         LabelFile(tmp_path)
 
 
@@ -361,9 +366,9 @@ def test_netgens_own_labels_say_no_class_of_flows_that_had_none(tmp_path: Path, 
     (pq.write_table if ending == "parquet" else pa.csv.write_csv)(own_labels(), path)
     read = LabelFile(path)
     assert (read.rows, at(read, 0), at(read, 0, flow=(B, 9, A, 53, 17))) == (1, "x, y", None)
-    assert read.notes == {
-        "rows of the labels file without a class": 1,
-        "rows of the labels file that match no flow": 1,
+    assert read.warnings == {
+        "rows of the label file without a class": 1,
+        "rows of the label file that match no flow": 1,
     }
     (pq.write_table if ending == "parquet" else pa.csv.write_csv)(own_labels(label=["", None]), path)
     assert LabelFile(path).rows == 0
@@ -372,7 +377,7 @@ def test_netgens_own_labels_say_no_class_of_flows_that_had_none(tmp_path: Path, 
 def test_other_parquet_files_are_refused_with_what_to_do(tmp_path: Path) -> None:
     pq.write_table(pa.table({"src": [A], "dst": [B], "label": ["x"]}), tmp_path / "labels.parquet")
     with pytest.raises(
-        InputError, match=r"labels.parquet is Parquet, but no labels file that netgen wrote. Write it as CSV"
+        InputError, match=r"labels.parquet is Parquet, but not a label file that netgen wrote. Write it as CSV"
     ):
         LabelFile(tmp_path / "labels.parquet")
 
@@ -413,16 +418,16 @@ def test_a_quote_that_is_not_closed_is_named_by_its_line(labels: Any, closed: bo
 
 def test_cells_beyond_the_header_are_counted(labels: Any) -> None:
     table = labels(f"src,dst,label\n{A},{B},a,b\n{A},{B},a,\n{A},{B},a\n")
-    assert table.notes["rows of the labels file with more cells than its header: the last are left out"] == 1
+    assert table.warnings["rows of the label file with more cells than its header: the last are left out"] == 1
 
 
 def test_a_file_without_any_class_is_not_said_to_have_other_times(labels: Any) -> None:
     table = labels("src,dst,label\n")
     assert at(table) is None
     assert table.classes_of([A], [1], [B], [2], [6], [0], [0]) == [None]
-    assert table.notes == {
-        "flows that no row of the labels file matches": 1,
-        "flows, and no row of the labels file has a class": 1,
+    assert table.warnings == {
+        "flows that no row of the label file matches": 1,
+        "flows, and no row of the label file has a class": 1,
     }
 
 
@@ -433,7 +438,7 @@ def test_rows_of_none_are_a_file_without_labels(labels: Any) -> None:
     table = labels(f"src,dst,proto,label\n{A},{B},arp,x\n")
     assert table.rows == 1
     assert table.classes_of([A], [1], [B], [2], [6], [0], [0]) == [None]
-    assert table.notes["rows of the labels file that match no flow"] == 1
+    assert table.warnings["rows of the label file that match no flow"] == 1
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

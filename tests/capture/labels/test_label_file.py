@@ -1,4 +1,4 @@
-"""netgen.capture.labels.label_file: classes from names of files and folders, and from labels files as data sets ship them."""
+"""netgen.capture.labels.label_file: classes from names of files and folders, and from label files as data sets ship them."""
 
 import datetime
 from pathlib import Path
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from netgen.api import extract
 from netgen.capture.errors import InputError
 from netgen.capture.labels.label_file import LabelFile
-from netgen.capture.labels.labeller import LabelOptions, file_stem, first_known, folder_name, parse_offset
+from netgen.capture.labels.labeller import file_stem, first_known, folder_name
+from netgen.capture.labels.options import LabelOptions, parse_offset
 from netgen.capture.table.flow_table import FlowTable
 
 NS = 1_000_000_000
@@ -158,17 +159,17 @@ def test_files_as_they_are_found(labels: Any) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("10.0.0.300,1,10.0.0.2,2,6,,,x", "'10.0.0.300' is no address"),
-        ("10.0.0.1,70000,10.0.0.2,2,6,,,x", "'70000' is no src port"),
-        ("10.0.0.1,1,10.0.0.2,http,6,,,x", "'http' is no dst port"),
-        ("10.0.0.1,1,10.0.0.2,2,quic,,,x", "'quic' is no protocol"),
-        ("10.0.0.1,1,10.0.0.2,2,256,,,x", "'256' is no protocol"),
-        ("10.0.0.1,1,10.0.0.2,2,6,5/7/2017 8:42,,x", "'5/7/2017 8:42' is no start time"),
-        ("10.0.0.1,1,10.0.0.2,2,6,nan,,x", "'nan' is no start time"),
-        ("10.0.0.1,1,10.0.0.2,2,6,1e60,,x", "'1e60' is no start time"),
+        ("10.0.0.300,1,10.0.0.2,2,6,,,x", "'10.0.0.300' is not an address"),
+        ("10.0.0.1,70000,10.0.0.2,2,6,,,x", "'70000' is not a src port"),
+        ("10.0.0.1,1,10.0.0.2,http,6,,,x", "'http' is not a dst port"),
+        ("10.0.0.1,1,10.0.0.2,2,quic,,,x", "'quic' is not a protocol"),
+        ("10.0.0.1,1,10.0.0.2,2,256,,,x", "'256' is not a protocol"),
+        ("10.0.0.1,1,10.0.0.2,2,6,5/7/2017 8:42,,x", "'5/7/2017 8:42' is not a start time"),
+        ("10.0.0.1,1,10.0.0.2,2,6,nan,,x", "'nan' is not a start time"),
+        ("10.0.0.1,1,10.0.0.2,2,6,1e60,,x", "'1e60' is not a start time"),
         ("10.0.0.1,1,10.0.0.2,2,6,100,50,x", "before the start"),
-        ("10.0.0.1,1,10.0.0.2,2,6,,,", "'' is no label"),
-        ("10.0.0.1,1,10.0.0.2,2,6", "'' is no label"),
+        ("10.0.0.1,1,10.0.0.2,2,6,,,", "'' is not a label"),
+        ("10.0.0.1,1,10.0.0.2,2,6", "'' is not a label"),
     ],
 )
 def test_a_bad_row_is_named_by_file_line_and_value(labels: Any, row: str, said: str) -> None:
@@ -196,7 +197,7 @@ MANY = 40  # flows, a minute and a bit apart
 
 
 def rows_of(moment: Any, form: Any = "%Y-%m-%dT%H:%M:%S", shift: Any = 0) -> Any:
-    """A labels file of as many flows, its times as a clock shows them that is `shift` seconds ahead."""
+    """A label file of as many flows, its times as a clock shows them that is `shift` seconds ahead."""
     start = datetime.datetime.fromtimestamp(moment, datetime.UTC) + datetime.timedelta(seconds=shift)
     times = [(start + datetime.timedelta(seconds=67 * each)).strftime(form) for each in range(MANY)]
     rows = "".join(f"10.0.0.1,{each},10.0.0.2,80,6,{text},1000000,bot\n" for each, text in enumerate(times))
@@ -222,26 +223,26 @@ def test_many_flows_have_the_classes_that_each_has_alone_and_are_counted(labels:
     assert together == [table.class_of(*row) for row in zip(*columns, strict=True)]
     assert together.count("bot") == MANY - 2
     assert together[3] is together[5] is None
-    assert table.notes == {
-        "flows labelled by the labels file": MANY - 2,
-        "flows that no row of the labels file matches": 2,
-        "rows of the labels file that match no flow": 3,
+    assert table.warnings == {
+        "flows labelled by the label file": MANY - 2,
+        "flows that no row of the label file matches": 2,
+        "rows of the label file that match no flow": 3,
     }
     table.classes_of(*([value] for value in ("10.0.0.1", 9999, "10.0.0.2", 80, 6, T * NS, 0)))
-    assert table.notes["flows labelled by the labels file"] == MANY - 1
-    assert table.notes["rows of the labels file that match no flow"] == 2
+    assert table.warnings["flows labelled by the label file"] == MANY - 1
+    assert table.warnings["rows of the label file that match no flow"] == 2
 
 
 def test_rows_of_two_classes_that_fit_equally_well_are_counted(labels: Any) -> None:
     table = labels("src,dst,label\n10.0.0.1,10.0.0.2,first\n10.0.0.2,10.0.0.1,second\n10.0.0.3,10.0.0.1,first\n")
     assert table.classes_of(*([value] for value in (*FLOW, T * NS, 0))) == ["first"]
-    (note,) = (note for note in table.notes if "equally well" in note)
-    assert table.notes[note] == 1
+    (note,) = (note for note in table.warnings if "equally well" in note)
+    assert table.warnings[note] == 1
 
 
 def advice(table: Any) -> Any:
     """What the account advises to type, and for how many flows."""
-    found = [(number, note.rpartition(": try ")[2]) for note, number in table.notes.items() if ": try " in note]
+    found = [(number, note.rpartition(": try ")[2]) for note, number in table.warnings.items() if ": try " in note]
     return found[0] if found else None
 
 
@@ -250,13 +251,13 @@ def test_that_nothing_matches_is_said_and_a_zone_advised(labels: Any) -> None:
     table = labels(text)
     assert table.classes_of(*flows_at(T)) == [None] * MANY
     assert (
-        table.notes["flows, and the labels file matches none: look at its times, their zone, and its addresses"] == 40
+        table.warnings["flows, and the label file matches none: look at its times, their zone, and its addresses"] == 40
     )
     assert advice(table) == (MANY, "--labels-offset 3h or --labels-zone -03:00")
     for options in ({"zone": "-03:00"}, {"zone": "America/Halifax"}, {"offset_ns": 3 * 3600 * NS}):
         table = labels(text, **options)
         assert table.classes_of(*flows_at(T)) == ["bot"] * MANY
-        assert table.notes == {"flows labelled by the labels file": MANY}
+        assert table.warnings == {"flows labelled by the label file": MANY}
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -282,16 +283,16 @@ def test_whatever_a_clock_is_off_the_advice_sets_it_right(labels: Any, shift: An
 def test_a_clock_of_12_hours_and_an_order_of_days_are_advised(labels: Any) -> None:
     half = "%d/%m/%Y %I:%M:%S"
     noon = T + 8 * 3600  # 16:42
-    table = labels(rows_of(noon, half), times="%d/%m/%Y %H:%M:%S")
+    table = labels(rows_of(noon, half), time_format="%d/%m/%Y %H:%M:%S")
     table.classes_of(*flows_at(noon))
-    assert advice(table) == (MANY, "--labels-times with %I, a 12-hour clock")
-    table = labels(rows_of(noon, half), times=half)
+    assert advice(table) == (MANY, "--labels-time-format with %I, a 12-hour clock")
+    table = labels(rows_of(noon, half), time_format=half)
     assert table.classes_of(*flows_at(noon)) == ["bot"] * MANY
     night = T - 7 * 3600  # 1:42
-    table = labels(rows_of(night, half), times=half)
+    table = labels(rows_of(night, half), time_format=half)
     table.classes_of(*flows_at(night))
-    assert advice(table) == (MANY, "--labels-times with %H, a 24-hour clock")
-    table = labels(rows_of(T, "%d/%m/%Y %H:%M:%S"), times="%m/%d/%Y %H:%M:%S")
+    assert advice(table) == (MANY, "--labels-time-format with %H, a 24-hour clock")
+    table = labels(rows_of(T, "%d/%m/%Y %H:%M:%S"), time_format="%m/%d/%Y %H:%M:%S")
     table.classes_of(*flows_at(T))
     assert "other order of day and month" in advice(table)[1]
 
@@ -301,7 +302,7 @@ def test_a_few_flows_that_are_off_do_not_speak_against_a_file(labels: Any) -> No
     table = labels(rows_of(T))
     columns = flows_at(T)
     table.classes_of(*(column + column[:4] for column in columns[:5]), columns[5] + [T * NS - 3600 * NS] * 4, [0] * 44)
-    assert table.notes["flows that no row of the labels file matches"] > 0
+    assert table.warnings["flows that no row of the label file matches"] > 0
     assert advice(table) is None
 
 
@@ -315,7 +316,7 @@ def test_offsets_have_a_sign_and_a_unit(text: int | str, ns: Any) -> None:
 
 @pytest.mark.parametrize("text", ["", "-", "s", "1 hour", "--1s", "nan", "1e30s"])
 def test_what_is_no_offset_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="is no offset of a clock"):
+    with pytest.raises(InputError, match="is not a clock offset"):
         parse_offset(text)
 
 
@@ -345,10 +346,10 @@ def test_a_flow_that_no_row_matches_is_kept_without_a_class_and_the_account_says
     table = extract(capture, labels=tmp_path / "labels.csv", labels_zone="-04:00", labels_offset="-1h")
     assert dict(zip(table.table["dst_port"].to_pylist(), table.labels, strict=True)) == {80: "DoS Hulk", 53: None}
     notes = table.metadata["read_report"]["warnings"]
-    assert notes["flows labelled by the labels file"] == 1
-    assert notes["flows that no row of the labels file matches"] == 1
-    assert notes["rows of the labels file that match no flow"] == 1
-    assert notes["rows of the labels file with times read as day/month/year, -04:00"] == 2
+    assert notes["flows labelled by the label file"] == 1
+    assert notes["flows that no row of the label file matches"] == 1
+    assert notes["rows of the label file that match no flow"] == 1
+    assert notes["rows of the label file with times read as day/month/year, -04:00"] == 2
     filled = extract(capture, labels=tmp_path / "labels.csv", labels_zone="-03:00", label="rest")
     assert filled.counts() == {"DoS Hulk": 1, "rest": 1}
 
@@ -360,17 +361,17 @@ def test_the_command_has_the_options_and_prints_the_account(capture: Any, tmp_pa
     done = netgen_command(*words, *more, "--labels-column", "kind")
     assert done.code == 0, done.err
     assert FlowTable.read(tmp_path / "a.parquet").counts() == {"Hulk": 1}
-    assert "1 flows labelled by the labels file" in done.out
-    assert "1 flows that no row of the labels file matches" in done.out
+    assert "1 flows labelled by the label file" in done.out
+    assert "1 flows that no row of the label file matches" in done.out
     done = netgen_command(*words, "--force", "--labels-zone", "Mars")
     assert done.code == 1
     assert done.err.count("\n") == 1
-    assert "'Mars' is no time zone" in done.err
+    assert "'Mars' is not a time zone" in done.err
 
 
 @pytest.mark.parametrize(
     "option", [{"labels_zone": "-03:00"}, {"labels_offset": "1s"}, {"labels_time_format": "%c"}, {"labels_column": "x"}]
 )
 def test_options_for_a_labels_file_without_one_are_refused(capture: Any, option: Any) -> None:
-    with pytest.raises(InputError, match="none was named"):
+    with pytest.raises(InputError, match="need a label file"):
         extract(capture, **option)

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netgen.capture.labels.matching import OPEN_END, OPEN_START, Ends, Matcher, Windows
+from netgen.capture.labels.matching import OPEN_END, OPEN_START, Endpoints, Matcher, TimeWindows
 from netgen.capture.labels.protocol_names import OTHER
 
 FIELDS = ("src", "src_port", "dst", "dst_port", "protocol")
@@ -38,13 +38,13 @@ flows = st.tuples(
 
 def ends_of(table: Any) -> Any:
     columns = dict(zip(FIELDS, table.T[:5], strict=True))
-    return Ends(**{field.name: columns[field.name] for field in dataclasses.fields(Ends)})
+    return Endpoints(**{field.name: columns[field.name] for field in dataclasses.fields(Endpoints)})
 
 
 def made(many: Any) -> Any:
     table = np.array(many, np.int64)
     start, end, width, label = table.T[5:]
-    return Matcher(ends_of(table), Windows(start, end, width), label)
+    return Matcher(ends_of(table), TimeWindows(start, end, width), label)
 
 
 def fits(row: Any, flow: Any) -> Any:
@@ -88,7 +88,7 @@ def test_the_best_row_is_that_of_a_search_row_by_row(many: Any, asked: Any) -> N
             if tied:  # by rows that start as near, if not all of them go on as long
                 near = {each[-1] for each in many if rank(each, flow) == ranked[0][:3]}
                 assert len(near) > 1
-    assert set(matcher.touched(ends_of(table), start, end).tolist()) == touched
+    assert set(matcher.matching_rows(ends_of(table), start, end).tolist()) == touched
 
 
 @given(
@@ -120,10 +120,10 @@ def test_no_rows_and_no_flows() -> None:
     none = np.zeros((0, 9), np.int64)
     flow = np.array([(0, 1, 1, 1, 6, 0, 5)], np.int64)
     start, end, width, label = none.T[5:]
-    empty = Matcher(ends_of(none), Windows(start, end, width), label)
+    empty = Matcher(ends_of(none), TimeWindows(start, end, width), label)
     assert empty.match(ends_of(flow), flow[:, 5], flow[:, 5]).row.tolist() == [-1]
-    assert empty.touched(ends_of(flow), flow[:, 5], flow[:, 5]).tolist() == []
+    assert empty.matching_rows(ends_of(flow), flow[:, 5], flow[:, 5]).tolist() == []
     matcher = made([(0, 1, 1, 1, 6, 0, 5, 0, 0)])
     assert matcher.match(ends_of(flow[:0]), flow[:0, 5], flow[:0, 5]).row.tolist() == []
-    assert matcher.touched(ends_of(flow[:0]), flow[:0, 5], flow[:0, 5]).tolist() == []
+    assert matcher.matching_rows(ends_of(flow[:0]), flow[:0, 5], flow[:0, 5]).tolist() == []
     assert matcher.shifts(ends_of(flow[:0]), flow[:0, 5]).tolist() == []

@@ -291,7 +291,7 @@ def test_addresses(tmp_path: Path) -> None:
 
 
 def test_captures_of_other_classes_or_models_share_no_ends(tmp_path: Path) -> None:
-    """Drawn with one seed, they can be merged, and the labels file of one labels no flow of another."""
+    """Drawn with one seed, they can be merged, and the label file of one labels no flow of another."""
     made = {}
     for name, label, source, weights in (
         ("a", "netflix", "x", "1"), ("b", "youtube", "x", "1"), ("c", "netflix", "y", "1"), ("d", "netflix", "x", "2")

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from support.paths import ROOT
 
 import netgen
-from netgen.capture.labels.label_file import _COLUMNS
+from netgen.capture.labels.csv_file import COLUMNS
 from netgen.capture.names.class_table import BUNDLED_TABLE
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
@@ -188,7 +188,7 @@ def test_labels_page_lists_what_is_known() -> None:
         for row in csv.DictReader(stream):
             suffixes.setdefault(row["class"], set()).add(row["suffix"])
     assert {name: table.get(name) for name in suffixes} == suffixes
-    assert {name: table.get(name) for name in _COLUMNS} == {name: set(names) for name, names in _COLUMNS.items()}
+    assert {name: table.get(name) for name in COLUMNS} == {name: set(names) for name, names in COLUMNS.items()}
 
 
 def test_the_flow_tables_examples_run_and_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_info_sums_up_the_labels_beside_a_capture(tiny_flows: Any, cwd: Any, net
     words = pa.parquet.read_table("x.labels.parquet").to_pydict()
     words["up_packets"] = ["many"] * len(tiny_flows)
     pa.parquet.write_table(pa.table(words), "words.labels.parquet")
-    assert "words.labels.parquet is no labels file of a capture" in failed(
+    assert "words.labels.parquet is no label file of a capture" in failed(
         netgen_command("info", "words.labels.parquet")
     )
     (cwd / "other.csv").write_text("a,b\n1,2\n")
@@ -68,7 +68,7 @@ def test_info_sums_up_the_labels_beside_a_capture(tiny_flows: Any, cwd: Any, net
 def test_a_name_cannot_steer_the_terminal(
     forced: bool, tiny_flows: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Names come from captures and labels files: escapes in them are written out, in tables and in lines."""
+    """Names come from captures and label files: escapes in them are written out, in tables and in lines."""
     if forced:
         monkeypatch.setenv("FORCE_COLOR", "1")
     labels = ["\x1b[2Jred", "\x07bell", "fine"] * 20

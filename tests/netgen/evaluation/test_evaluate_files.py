@@ -108,7 +108,7 @@ def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(
     done = netgen_command(*given, tmp_path / "drawn.pcap.gz")
     assert (done.code, done.out) == (1, "")
     assert "drawn.labels.csv lies beside" in done.err
-    # flows without a class, of which the labels file says none either
+    # flows without a class, of which the label file says none either
     unnamed = FlowTable.read(files / "synth.parquet")
     unnamed = FlowTable.build(unnamed.series(), unnamed.spec)
     netgen.write(unnamed, tmp_path / "unnamed.pcap")

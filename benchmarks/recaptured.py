@@ -56,19 +56,19 @@ def main() -> int:
         return 1
     train, test = load(arguments.set)
     print(f"{usage.machine()}, python {shlex.join(sys.argv)}\n")
-    heads = ["drawn", "flows of", f"mended (real {plan(train).repaired.mean():.3f})", *FIGURES.values()]
+    heads = ["drawn", "flows of", f"repaired (real {plan(train).repaired.mean():.3f})", *FIGURES.values()]
     print(f"| {' | '.join(heads)} | earth mover's over real |")
     print("|" + "---|" * (len(heads) + 1), flush=True)
     for path in arguments.tables:
         whole = FlowTable.read(path)
         drawn = whole.take(first_of_each(whole, numbers(train, arguments.flows)))
-        mended = f"{plan(drawn).repaired.mean():.3f}"
+        repaired = f"{plan(drawn).repaired.mean():.3f}"
         for what, flows in (("the table", drawn), ("their capture, extracted", recaptured(drawn, train))):
             found = evaluate(train, flows, holdout=test, anchors=False)
             cells = [_cell(found.rows[name]) for name in FIGURES]
             movers = earth_movers(found)
             cells.append(f"{sum(movers['synth'].values()) / sum(movers['floor'].values()):.2f}")
-            print(f"| {path.stem} | {what} | {mended} | {' | '.join(cells)} |", flush=True)
+            print(f"| {path.stem} | {what} | {repaired} | {' | '.join(cells)} |", flush=True)
     return 0
 
 

@@ -321,7 +321,9 @@ def test_too_many_packets_of_one_microsecond_name_the_flow(tmp_path: Path) -> No
     series = np.full((1, 2, 32), 0, np.int64)
     series[0, 0] = 60_000
     table = FlowTable.build(series, SeriesSpec.packets(32), protocol=17, flow=[77])
-    with pytest.raises(OutputError, match=r"flow 77 has more than 1000 packets in one microsecond, 0 microseconds after its first"):
+    with pytest.raises(
+        OutputError, match=r"flow 77 has more than 1000 packets in one microsecond, 0 microseconds after its first"
+    ):
         netgen.write(table, tmp_path / "x.pcap")
     assert list(tmp_path.iterdir()) == []
 

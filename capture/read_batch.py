@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from netgen.capture import headers
 from netgen.capture.flows.packet_batch import FRAGMENT, FlowKeys, PacketBatch
@@ -17,7 +19,7 @@ _SYN_AND_ACK = headers.TCP_SYN | headers.TCP_ACK
 _MAX_SIZE = 2**31 - 1  # bytes; the highest bit is for the direction
 
 #: Columns of a `PacketBatch` that are joined from those of its record batches.
-_COLUMN_TYPES = {
+_COLUMN_TYPES: dict[str, npt.DTypeLike] = {
     "number": np.int64,
     "time_ns": np.int64,
     "size": np.uint32,
@@ -59,11 +61,9 @@ def read_batch(chunks: Iterable[RecordBatch], finder: NameFinder, *, decapsulate
         joined = columns[0] if len(columns) == 1 else [np.concatenate(column) for column in zip(*columns, strict=True)]
     else:
         joined = [np.zeros(0, kind) for kind in _COLUMN_TYPES.values()]
+    named: dict[str, Any] = dict(zip(_COLUMN_TYPES, joined, strict=True))
     key, keys = flow_keys.factorize()
-    return PacketBatch(
-        **{"records": records, "key": key, "keys": keys, "names": names, "skipped": skipped, "notes": notes},
-        **dict(zip(_COLUMN_TYPES, joined, strict=True)),
-    )
+    return PacketBatch(records=records, key=key, keys=keys, names=names, skipped=skipped, notes=notes, **named)
 
 
 def _columns(packets: PacketColumns, forward: np.ndarray, before: int) -> tuple[np.ndarray, ...]:

@@ -1,8 +1,8 @@
 """Packets to flows: grouped by 5-tuple, split where a flow ends, and given a direction.
 
-The rules are in ``docs/flows.md``. They are applied in the file's order, batch by batch, and the state of each open flow
-is carried over, so the result does not depend on how the file was cut into batches. Of a flow only the totals
-are kept; its packets are spilled at once (`netgen.capture.flows.spill`), and memory grows with the number of open flows.
+The rules are in ``docs/flows.md``. They are applied in the file's order, batch by batch, and the state of each open
+flow is carried over, so the result does not depend on how the file was cut into batches. Of a flow only the totals are
+kept; its packets are spilled at once (`netgen.capture.flows.spill`). Memory grows with the number of open flows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import itertools
 from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 
 from netgen.capture.errors import InputError
 from netgen.capture.flows.clock import Clock
@@ -34,6 +35,14 @@ _RELEASE_INTERVAL = 1 << 16
 
 #: Open keys after which those of ended flows are removed, at least.
 _MIN_SWEEP = 1 << 16
+
+#: Types of the columns of flows and of open flows; "i8" where not given.
+_FLOW_TYPES: dict[str, npt.DTypeLike] = {
+    name: {"key": KEY, "up": "?", "by": "u1"}.get(name, "i8") for name in FLOW_COLUMNS
+}
+_OPEN_TYPES: dict[str, npt.DTypeLike] = {
+    name: {"seen": "u1", "mark": "u4", "size": "u4"}.get(name, "i8") for name in OPEN_COLUMNS
+}
 
 _BACKWARDS = "packets stamped earlier than the one before"
 _REPEATED = "packets seen twice"
@@ -104,10 +113,7 @@ class Assembler:
         self.server_names: dict[int, tuple[str, str]] = {}
         self.dns_answers: list[tuple[int, int, ServerName]] = []
         self._interned: dict[tuple[str, str], tuple[str, str]] = {}  # one object for each distinct name
-        self._flows = GrowableColumns(
-            **{"key": KEY, "start_ns": "i8", "end_ns": "i8", "packets": "i8", "bytes": "i8"},
-            **{"up": "?", "by": "u1", "begun": "i8", "capture": "i8", "number": "i8"},
-        )
+        self._flows = GrowableColumns(_FLOW_TYPES)
         self._capture = 0
         self._released = 0  # flows when memory was last released
         self._reset()
@@ -118,10 +124,7 @@ class Assembler:
         self._clock = Clock(self._timeouts.idle, stride_ns=min(4 * longest, 1 << 60))
         self._reassembler = FragmentReassembler()
         self._index = KeyIndex()  # rows of `_open`: each key has one while its flow may go on
-        self._open = GrowableColumns(
-            **{"flow": "i8", "clock": "i8", "seen": "u1", "seq_forward": "i8", "seq_back": "i8"},
-            **{"mark": "u4", "size": "u4", "time_ns": "i8"},
-        )
+        self._open = GrowableColumns(_OPEN_TYPES)
         self._names_sent: list[tuple[int, bool, tuple[str, str]]] = []  # flow, direction, name and source
         self._pending_names: list[tuple[int, ServerName]] = []  # of packets to come
         self._records = 0  # of the capture so far
@@ -180,7 +183,7 @@ class Assembler:
         self._flows.release()
 
     def _assemble(self, batch: PacketBatch) -> None:
-        row, new = self._index.add(batch.keys)
+        row = self._index.add(batch.keys)[0]
         self._open.grow(self._index.top)
         by_row = np.argsort(batch.syn)
 

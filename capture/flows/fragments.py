@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, OrderedDict
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,8 @@ class FragmentReassembler:
     def join(self, batch: PacketBatch) -> PacketBatch:
         """Give each later fragment the key of its first.
 
-        Packets without a first fragment are taken out and wait; those that waited for one in this batch are inserted after it.
+        Packets without a first fragment are taken out and wait. Those that waited for one in this batch are inserted
+        after it.
         """
         if not len(batch.fragments):
             return batch
@@ -84,7 +86,7 @@ class FragmentReassembler:
         return _rearrange(batch, taken_out, inserted) if taken_out or inserted else batch
 
     def _add_first(self, datagram: _Datagram, time_ns: int, key: bytes, forward: bool) -> list[_WaitingPacket]:
-        """Remember a first fragment. Return the packets that waited for it, with its key unless they are too far apart."""
+        """Remember a first fragment. Return the packets that waited for it, with its key unless too far apart."""
         self._first[datagram] = (time_ns, key, forward)
         self._first.move_to_end(datagram)
         if len(self._first) > MAX_REMEMBERED:
@@ -123,7 +125,7 @@ class FragmentReassembler:
         )
 
 
-def _columns(packets: list[_WaitingPacket]) -> dict[str, np.ndarray]:
+def _columns(packets: list[_WaitingPacket]) -> dict[str, Any]:
     return {
         "time_ns": np.array([packet.time_ns for packet in packets], np.int64),
         "size": np.array([packet.size for packet in packets], np.uint32),
@@ -149,7 +151,9 @@ def _rearrange(
     keep[taken_out] = False
     # positions count the rows before any is taken out, so insert first
     keep = np.insert(keep, position, True)
-    columns = {name: np.insert(getattr(batch, name), position, values)[keep] for name, values in added.items()}
+    columns: dict[str, Any] = {
+        name: np.insert(getattr(batch, name), position, values)[keep] for name, values in added.items()
+    }
     old_rows = np.flatnonzero(np.insert(np.ones(len(batch), bool), position, False))
     syn = (np.cumsum(keep) - 1)[old_rows[batch.syn]]
     return dataclasses.replace(batch, syn=syn, keys=keys.all(), **columns)
@@ -166,7 +170,7 @@ class _KeyTable:
 
     def key(self, row: int) -> bytes:
         """Return a key of the batch."""
-        key = self._keys[row].tobytes()
+        key: bytes = self._keys[row].tobytes()
         self._rows[key] = row
         return key
 

@@ -81,10 +81,10 @@ class KeyIndex:
         if 2 * self._count > len(self._table):
             self._rebuild()
         else:
-            self._place(number)
+            self._write_numbers(number)
         return number
 
-    def _place(self, number: np.ndarray) -> None:
+    def _write_numbers(self, number: np.ndarray) -> None:
         """Write numbers into the table, each at the first empty position from its hash on."""
         position = (self._hash[number] >> np.uint64(64 - self._bits)).astype(np.int64)
         while number.size:
@@ -96,4 +96,4 @@ class KeyIndex:
     def _rebuild(self) -> None:
         self._bits = max(10, (3 * self._count).bit_length())
         self._table = np.zeros(1 << self._bits, np.int32)
-        self._place(np.flatnonzero(self._used))
+        self._write_numbers(np.flatnonzero(self._used))

@@ -1,7 +1,7 @@
 """Columns and packets that may outgrow memory: small ones stay in memory, larger ones go to temporary files.
 
-The bins of a flow depend on all flows of the capture (``--bin-width auto``), so each packet is kept in 16 bytes until they are
-known, and then read back by blocks of flows.
+The bins of a flow depend on all flows of the capture (``--bin-width auto``), so each packet is kept in 16 bytes until
+they are known, and then read back by blocks of flows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO
 
 import numpy as np
@@ -107,11 +107,11 @@ class GrowableColumns:
 
     Parameters
     ----------
-    **types
-        The dtype of each column.
+    types : mapping of str to dtype
+        The type of each column.
     """
 
-    def __init__(self, **types: npt.DTypeLike) -> None:
+    def __init__(self, types: Mapping[str, npt.DTypeLike]) -> None:
         self._columns = {name: np.zeros(1024, kind) for name, kind in types.items()}
         self._capacity = 1024
         self._files: dict[str, IO[bytes]] = {}

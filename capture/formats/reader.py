@@ -22,7 +22,7 @@ from netgen.capture.formats.pcapng import Pcapng, section_order
 from netgen.capture.formats.records import NO_INTERFACE, ORDERS, Damage, RecordBatch
 from netgen.capture.formats.source import Source
 
-__all__ = ["NO_INTERFACE", "CaptureFile", "Chunk", "Damage"]
+__all__ = ["NO_INTERFACE", "CaptureFile", "Damage", "RecordBatch"]
 
 #: Bytes of a file that are read as one: the unit of work of a thread.
 SEGMENT = 32 * 1024 * 1024

@@ -145,7 +145,7 @@ class PacketCounter:
             self._merge()
 
     def _merge(self) -> np.ndarray:
-        """Sort what was collected, and drop packets after the last. Return the position of each packet in its series."""
+        """Sort what was collected, and drop packets after the last. Return their positions in the series."""
         empty = np.zeros(0, np.int64)
         columns = zip(*(self._collected or [(empty, empty, empty)]), strict=True)
         flow, time, size = (np.concatenate(column) for column in columns)

@@ -1,7 +1,7 @@
-"""What a series of IP packets can be, and the nearest such series to one that is not.
+"""The nearest series that packets can make.
 
-Numbers drawn from a model need not be traffic: bytes without a packet, a packet smaller than its
-header. `feasible` makes them traffic, changes as little as it can, and counts what it changed.
+Numbers sampled from a model may hold bytes without a packet, or a packet smaller than its header. `feasible`
+changes such series as little as possible, and counts the changes.
 """
 
 from __future__ import annotations
@@ -12,58 +12,57 @@ import numpy as np
 
 from netgen.capture.series.spec import BINS, PACKETS
 
-MIN_PACKET = 20  # an IPv4 header
-MAX_PACKET = 1500  # the MTU of Ethernet
+MIN_PACKET = 20  # bytes of an IPv4 header
+MAX_PACKET = 1500  # bytes, the MTU of Ethernet
 
 
 @dataclasses.dataclass(frozen=True)
 class PacketLimits:
-    """The smallest and largest packet of each class, as seen in real flows; of bins, the mean packet of a bin.
+    """The smallest and largest packet of each class in real flows; for bins, the mean packet of a bin.
 
     Parameters
     ----------
     smallest, largest : ndarray of int64, shape (classes, 2)
-        IP bytes, up and down. Where all packets of a class are alike (Tor's cells), both are equal
-        and bytes follow from packets.
+        IP bytes, up and down. Where all packets of a class have one size (Tor's cells), both are equal.
     """
 
     smallest: np.ndarray
     largest: np.ndarray
 
     @classmethod
-    def of(cls, series: np.ndarray, classes: np.ndarray, number: int, *, most: int = MAX_PACKET) -> PacketLimits:
-        """Limits of each class, from real series of bins, (flows, 4, bins); of packets, see `firstpackets.as_bins`."""
-        smallest = np.full((number, 2), MIN_PACKET)
-        largest = np.full((number, 2), most)
-        for index in range(number):
-            mine = series[classes == index]
+    def of(cls, series: np.ndarray, classes: np.ndarray, n_classes: int, *, most: int = MAX_PACKET) -> PacketLimits:
+        """Find the limits of each class in real series of bins, (flows, 4, bins)."""
+        smallest = np.full((n_classes, 2), MIN_PACKET)
+        largest = np.full((n_classes, 2), most)
+        for index in range(n_classes):
+            of_class = series[classes == index]
             for direction in (0, 1):
-                total, count = mine[:, direction], mine[:, 2 + direction]
+                total, count = of_class[:, direction], of_class[:, 2 + direction]
                 busy = count > 0
                 if busy.any():
                     mean = total[busy] / count[busy]
-                    # offloaded frames may exceed the MTU; a packet that is sent may not
+                    # offloaded frames may exceed the MTU, packets on the wire may not
                     smallest[index, direction] = np.clip(np.floor(mean.min()), MIN_PACKET, most)
                     largest[index, direction] = np.clip(np.ceil(mean.max()), MIN_PACKET, most)
         return cls(smallest.astype(np.int64), largest.astype(np.int64))
 
     def to_json(self) -> dict[str, list[list[int]]]:
-        """As JSON types."""
+        """Return JSON types."""
         return {"smallest": self.smallest.tolist(), "largest": self.largest.tolist()}
 
     @classmethod
     def from_json(cls, data: dict[str, list[list[int]]]) -> PacketLimits:
-        """The limits that `to_json` wrote."""
+        """Read what `to_json` wrote."""
         return cls(np.array(data["smallest"], dtype=np.int64), np.array(data["largest"], dtype=np.int64))
 
 
 def feasible(
     series: np.ndarray, classes: np.ndarray | None = None, limits: PacketLimits | None = None
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """The nearest series that packets can make.
+    """Find the nearest series of bins that packets can make.
 
     In each bin and direction ``smallest * packets <= bytes <= largest * packets``; bin 0 holds the
-    flow's first packet. A feasible series comes back unchanged.
+    flow's first packet. A feasible series is returned unchanged.
 
     Parameters
     ----------
@@ -72,13 +71,13 @@ def feasible(
     classes : ndarray of int, shape (flows,), optional
         Row of `limits` for each flow.
     limits : PacketLimits, optional
-        Otherwise 20 to 1500 bytes a packet.
+        20 to 1500 bytes a packet if not given.
 
     Returns
     -------
     series : ndarray of int64, shape (flows, 4, bins)
     changed : dict
-        Reason -> number of flows to which it was done.
+        Number of flows changed, by reason.
     """
     if limits is None or classes is None:
         low = np.full((len(series), 2, 1), MIN_PACKET)
@@ -88,15 +87,13 @@ def feasible(
     given = np.maximum(np.asarray(series, dtype=np.int64), 0)
     total, count = given[:, :2], given[:, 2:]
 
-    # less than the smallest packet is nothing; otherwise as many packets as the bytes allow
+    # bytes below the smallest packet are dropped; otherwise there are as many packets as the bytes allow
     busy = total >= low
     fewest, most = -(-total // high), total // low
     packets = np.where(busy, np.clip(count, fewest, np.maximum(most, fewest)), 0)
     volume = np.where(busy, np.clip(total, low * packets, high * packets), 0)
     out = np.concatenate([volume, packets], axis=1)
-    changed = {
-        "bytes and packets of a bin made to agree": int((out != series).any((1, 2)).sum()),
-    }
+    changed = {"bytes and packets of a bin made to agree": int((out != series).any((1, 2)).sum())}
 
     empty = ~out.any((1, 2))
     out[empty, 0, 0] = np.broadcast_to(low, (len(out), 2, 1))[empty, 0, 0]
@@ -116,26 +113,26 @@ def feasible(
 def feasible_packets(
     series: np.ndarray, classes: np.ndarray | None = None, limits: PacketLimits | None = None
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """The nearest series of packets that a flow can have.
+    """Find the nearest series of packets that a flow can have.
 
-    Packets are within their class's limits and follow each other without a hole, gaps are not negative, the first has
-    none before it. A feasible series comes back unchanged.
+    Sizes are within the limits of their class, all packets stand at the beginning, gaps are not negative, and the first
+    is 0. A feasible series is returned unchanged.
 
     Parameters
     ----------
     series : ndarray of int, shape (flows, 2, packets)
         Channels size, gap.
     classes, limits
-        As of `feasible`.
+        As in `feasible`.
 
     Returns
     -------
     series : ndarray of int64, shape (flows, 2, packets)
     changed : dict
-        Reason -> number of flows to which it was done.
+        Number of flows changed, by reason.
     """
     given = np.asarray(series, dtype=np.int64)
-    # a hole is no packet: what comes behind it moves up, and keeps its gap
+    # packets after a hole move up, and keep their gaps
     order = np.argsort(given[:, 0] == 0, axis=1, kind="stable")
     out = np.take_along_axis(given, order[:, None], axis=2)
     changed = {"packets moved up into a hole": int((out[:, 0] != given[:, 0]).any(1).sum())}
@@ -144,17 +141,17 @@ def feasible_packets(
     if limits is None or classes is None:
         low, high = np.full(size.shape, MIN_PACKET), np.full(size.shape, MAX_PACKET)
     else:
-        low, high = (each[np.asarray(classes)[:, None], down] for each in (limits.smallest, limits.largest))
+        low, high = (limit[np.asarray(classes)[:, None], down] for limit in (limits.smallest, limits.largest))
     empty = ~(size != 0).any(1)
-    whole = np.where(size == 0, 0, np.clip(np.abs(size), low, high) * np.sign(size))
-    changed["packets brought within the sizes of their class"] = int((whole != size).any(1).sum())
-    whole[empty, 0] = low[empty, 0]
+    sizes = np.where(size == 0, 0, np.clip(np.abs(size), low, high) * np.sign(size))
+    changed["packets brought within the sizes of their class"] = int((sizes != size).any(1).sum())
+    sizes[empty, 0] = low[empty, 0]
     changed["empty flow given one packet"] = int(empty.sum())
-    right = np.where(whole == 0, 0, np.maximum(gap, 0))
-    right[:, 0] = 0
-    changed["gaps where there can be none"] = int((right != gap).any(1).sum())
-    return np.stack([whole, right], axis=1), {reason: number for reason, number in changed.items() if number}
+    gaps = np.where(sizes == 0, 0, np.maximum(gap, 0))
+    gaps[:, 0] = 0
+    changed["gaps where there can be none"] = int((gaps != gap).any(1).sum())
+    return np.stack([sizes, gaps], axis=1), {reason: number for reason, number in changed.items() if number}
 
 
-#: Kind of series -> what makes series of it that packets can make.
+#: The function for each view.
 FEASIBLE = {BINS: feasible, PACKETS: feasible_packets}

@@ -1,7 +1,7 @@
 """Profiles of classes: what their UDP packets look like beyond the series: server ports, sizes and gaps.
 
-A series does not say how the bytes of a bin are divided among its packets. For TCP the byte stream explains it; for UDP a
-*profile* keeps the distributions. It is counted when flows are extracted, stored in the table's metadata, and travels
+A series does not say how the bytes of a bin are divided among its packets. For TCP the byte stream explains it; for UDP
+a *profile* keeps the distributions. It is counted when flows are extracted, stored in the table's metadata, and travels
 with a model. It holds no address, no name, and no client port.
 """
 
@@ -121,7 +121,7 @@ def _quantiles(counts: Counter[int], number: int) -> list[int]:
     values = np.array(sorted(counts))
     cumulative = np.cumsum([counts[value] for value in values.tolist()])
     middles = (np.arange(number) + 0.5) / number * cumulative[-1]
-    return values[np.searchsorted(cumulative, middles)].tolist()
+    return [int(value) for value in values[np.searchsorted(cumulative, middles)]]
 
 
 def read_profiles(metadata: Mapping[str, Any]) -> dict[str, Any]:

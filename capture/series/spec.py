@@ -1,7 +1,7 @@
-"""What a series is: kind, length, bin width, channels and units.
+"""What a series is: view, length, bin width, channels and units.
 
 A series is a small integer matrix, one row a channel and one column a bin (or, in a series of packets,
-a packet); it is all that ever reaches a model. Two series may be compared only if their `SeriesSpec` is
+a packet); a model sees nothing else. Two series may be compared only if their `SeriesSpec` is
 equal, which is why the spec travels with every table and every model.
 """
 
@@ -22,31 +22,31 @@ UNITS = {
     "down_bytes": "IP bytes to the initiator",
     "up_packets": "packets from the initiator",
     "down_packets": "packets to the initiator",
-    "size": "IP bytes of a packet, positive from the initiator, negative to it; 0: there is none",
+    "size": "IP bytes of a packet, positive from the initiator, negative to it; 0: no packet",
     "gap": "microseconds since the packet before",
 }
 
-#: Kind of series -> its channels.
+#: Channels of each view.
 BINS, PACKETS = "bins", "packets"
 VIEWS = {BINS: CHANNELS, PACKETS: ("size", "gap")}
 
-#: Gaps between packets count in this unit.
+#: Unit of the gaps between packets, in nanoseconds.
 GAP_NS = 1_000
 DEFAULT_LENGTH = 128
 NS = 1_000_000_000
-LONGEST_NS = 2**62  # 146 years: what can be added to a time without overflow
+LONGEST_NS = 2**62  # 146 years; added to a time, it does not overflow
 
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]{1,4})?)\s*(ns|us|ms|s|m|h)?\s*", re.IGNORECASE)
 _UNIT_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "m": 60 * NS, "h": 3600 * NS}
 
 
 def parse_duration(text: str | float) -> int:
-    """``"0.25s"``, ``"250ms"``, ``"2m"`` or a plain number of seconds, as nanoseconds.
+    """Parse ``"0.25s"``, ``"250ms"``, ``"2m"`` or a plain number of seconds, into nanoseconds.
 
     Raises
     ------
     InputError
-        If it is no duration, or not a positive one.
+        If it is not a positive duration.
     """
     match = _DURATION.fullmatch(str(text))
     # decimal, because a float of nanoseconds is not exact after 104 days
@@ -57,7 +57,7 @@ def parse_duration(text: str | float) -> int:
 
 
 def format_duration(ns: int) -> str:
-    """Nanoseconds as a person writes them: ``0.25s``, ``40ms``; `parse_duration` reads them back."""
+    """Format nanoseconds for people, as ``0.25s`` or ``40ms``; `parse_duration` reads them back."""
     for unit in ("s", "ms", "us"):
         # the largest unit in which at most three decimals are needed
         if ns * 1000 % _UNIT_NS[unit] == 0 and ns * 10 >= _UNIT_NS[unit]:
@@ -67,7 +67,7 @@ def format_duration(ns: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class SeriesSpec:
-    """What the numbers of a series mean.
+    """What makes two series comparable: view, bin width, length and channels.
 
     Parameters
     ----------
@@ -75,10 +75,10 @@ class SeriesSpec:
         Width of a bin in nanoseconds; bin 0 begins with the flow's first packet. 0 for packets.
     length : int
         Number of bins, or of packets, N.
-    kind : str
-        ``"bins"``: equal bins in time; ``"packets"``: the first N packets in order of time.
+    view : {"bins", "packets"}
+        Equal bins in time, or the first N packets in order of time.
     channels : tuple of str
-        Rows of the series, in order: those of the kind.
+        Rows of the series, in order: those of the view.
     """
 
     bin_ns: int
@@ -89,31 +89,29 @@ class SeriesSpec:
     def __post_init__(self) -> None:
         if VIEWS.get(self.view) != tuple(self.channels):
             raise InputError(
-                f"a {self.view!r} series with channels {self.channels} is not known here",
-                "Make the file anew with this version of netgen",
+                f"unknown series: view {self.view!r} with channels {', '.join(self.channels)}",
+                "Make the file again with this version of netgen",
             )
         if not 4 <= self.length <= 4096 or self.length % 4:
-            raise InputError(
-                f"a series of {self.length} {self.view} cannot be made", "Take a multiple of 4 from 4 to 4096"
-            )
+            raise InputError(f"--length must be a multiple of 4 from 4 to 4096, got {self.length}")
         if self.view == PACKETS and self.bin_ns:
-            raise InputError("a series of packets has no bins", "Leave the bin width out")
+            raise InputError("a series of packets has no bin width", "Leave it out")
         if self.view == BINS and not 0 < self.bin_ns < LONGEST_NS // self.length:
-            raise InputError(f"a bin of {self.bin_ns} ns cannot be used", "Take a positive width such as --bin 0.25s")
+            raise InputError(f"--bin-width must be positive, got {self.bin_ns} ns", "Try --bin-width 0.25s")
 
     @classmethod
     def packets(cls, length: int = DEFAULT_LENGTH) -> SeriesSpec:
-        """The first so many packets of a flow."""
+        """Make the spec of a flow's first packets."""
         return cls(0, length, PACKETS, VIEWS[PACKETS])
 
     @classmethod
     def fitting(cls, durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> SeriesSpec:
-        """Bins as wide as `auto_bin_ns` says, at most as wide as bins can be."""
+        """Make a spec of bins as wide as `auto_bin_ns`, up to the widest possible."""
         return cls(min(auto_bin_ns(durations_ns, length), LONGEST_NS // length - 1), length)
 
     @property
     def span_ns(self) -> int:
-        """Time that a whole series of bins covers, in nanoseconds; one of packets may last any time."""
+        """Time covered by a series of bins, in nanoseconds; 0 for packets."""
         return self.bin_ns * self.length
 
     @property
@@ -122,7 +120,7 @@ class SeriesSpec:
         return len(self.channels), self.length
 
     def to_json(self) -> dict[str, Any]:
-        """The spec as JSON types, with the unit of each channel."""
+        """Return JSON types, with the unit of each channel."""
         return {
             "view": self.view,
             "length": self.length,
@@ -133,7 +131,7 @@ class SeriesSpec:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> SeriesSpec:
-        """The spec that `to_json` wrote."""
+        """Read what `to_json` wrote."""
         view = data["view"] if "view" in data else data["kind"]  # models of format 5 and before say "kind"
         return cls(
             bin_ns=int(data["bin_ns"]) if view == BINS else 0,
@@ -147,38 +145,38 @@ class SeriesSpec:
             return f"the first {self.length} packets, channels {', '.join(self.channels)}"
         return f"{self.length} bins of {format_duration(self.bin_ns)}, channels {', '.join(self.channels)}"
 
-    def require_equal(self, other: SeriesSpec, mine: str, theirs: str, hint: str | None = None) -> None:
+    def require_equal(self, other: SeriesSpec, name: str, other_name: str, hint: str | None = None) -> None:
         """Raise `SpecMismatchError`, naming both sides, unless `other` is the same spec."""
         if self != other:
             raise SpecMismatchError(
-                f"{mine} has {self} but {theirs} has {other}: they cannot be compared",
-                hint or f"Cut one like the other: --like {mine}",
+                f"cannot compare: {name} has {self}, {other_name} has {other}",
+                hint or f"Extract one like the other: --spec-from {name}",
             )
 
 
 def spec_from_options(view: str, bin_ns: int | None, length: int) -> SeriesSpec | None:
-    """The series that is asked for; None where the flows must say how wide its bins are.
+    """Return the specification that options give; None if the bin width depends on the flows.
 
     Raises
     ------
     InputError
-        If there is none such.
+        If the options do not fit together.
     """
     if view not in VIEWS:
-        raise InputError(f"there are no series of {view!r}", f"Choose one of {', '.join(VIEWS)}")
+        raise InputError(f"--view must be {' or '.join(VIEWS)}, got {view!r}")
     if view == PACKETS:
         if bin_ns is not None:
-            raise InputError("a series of packets has no bins", "Leave the bin width out, or take --kind bins")
+            raise InputError("--bin-width is for bins, not for packets", "Leave it out, or add --view bins")
         return SeriesSpec.packets(length)
-    given = SeriesSpec(NS if bin_ns is None else bin_ns, length)  # a bad length is refused before anything is read
-    return None if bin_ns is None else given
+    spec = SeriesSpec(NS if bin_ns is None else bin_ns, length)  # checks the length before anything is read
+    return None if bin_ns is None else spec
 
 
 def auto_bin_ns(durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> int:
-    """The bin width at which the 95th percentile of the durations fits into `length` bins.
+    """Return the bin width at which the 95th percentile of the durations fits into `length` bins.
 
-    Rounded up to two significant digits, so that the width can be read, typed and compared. A set
-    in which that percentile is no time at all (single packets) gets bins of a millisecond.
+    It is rounded up to two significant digits, to be read and typed easily. If that percentile is 0 (flows of a single
+    packet), a bin is a millisecond wide.
     """
     durations_ns = np.asarray(durations_ns)
     longest = _quantile(durations_ns, 0.95) if durations_ns.size else 0.0
@@ -189,11 +187,11 @@ def auto_bin_ns(durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> int:
     return int(np.ceil(width / step) * step)
 
 
-def _quantile(values: np.ndarray, share: float) -> float:
-    """The same as `numpy.quantile`, which first loads all of `numpy.ma`."""
-    place = (len(values) - 1) * share
-    below = int(place)
+def _quantile(values: np.ndarray, q: float) -> float:
+    """Return what `numpy.quantile` does, which loads `numpy.ma` first."""
+    position = (len(values) - 1) * q
+    below = int(position)
     above = min(below + 1, len(values) - 1)
-    low, high = np.partition(values, (below, above))[[below, above]].tolist()
-    part = place - below
-    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)
+    low, high = (float(value) for value in np.partition(values, (below, above))[[below, above]])
+    fraction = position - below
+    return low + (high - low) * fraction if fraction < 0.5 else high - (high - low) * (1 - fraction)

@@ -188,18 +188,18 @@ def test_kinds_are_never_mixed() -> None:
     assert "bin_ns" not in packets.to_json()
     with pytest.raises(SpecMismatchError, match="the first 16 packets"):
         packets.require_equal(bins, "a", "b")
-    with pytest.raises(InputError, match="no bins"):
+    with pytest.raises(InputError, match="no bin width"):
         SeriesSpec(NS, 16, "packets", packets.channels)
-    with pytest.raises(InputError, match="not known here"):
+    with pytest.raises(InputError, match="unknown series"):
         SeriesSpec(NS, 16, "bins", packets.channels)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"view": "packets", "bin": "0.1s"}, "Leave the bin width out"),
-        ({"view": "cells"}, "Choose one of bins, packets"),
-        ({"view": "packets", "length": 6}, "a series of 6 packets cannot be made"),
+        ({"view": "packets", "bin": "0.1s"}, "Leave it out"),
+        ({"view": "cells"}, "--view must be bins or packets"),
+        ({"view": "packets", "length": 6}, "--length must be a multiple of 4 from 4 to 4096, got 6"),
         ({"view": "packets", "spec_from": SeriesSpec.packets()}, "Leave --kind, --bin and --length out"),
     ],
 )

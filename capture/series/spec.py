@@ -97,7 +97,10 @@ class SeriesSpec:
         if self.view == PACKETS and self.bin_ns:
             raise InputError("a series of packets has no bin width", "Leave it out")
         if self.view == BINS and not 0 < self.bin_ns < LONGEST_NS // self.length:
-            raise InputError(f"--bin-width must be positive, got {self.bin_ns} ns", "Try --bin-width 0.25s")
+            raise InputError(
+                f"--bin-width must be positive, and all bins together below 146 years, got {self.bin_ns} ns",
+                "Try --bin-width 0.25s",
+            )
 
     @classmethod
     def packets(cls, length: int = DEFAULT_LENGTH) -> SeriesSpec:

@@ -116,7 +116,7 @@ def test_lengths_that_cannot_be_made_are_refused(length: int) -> None:
 
 @pytest.mark.parametrize("bin_ns", [0, -1, LONGEST_NS])
 def test_bins_of_no_width_or_beyond_all_time_are_refused(bin_ns: Any) -> None:
-    with pytest.raises(InputError, match=r"--bin 0\.25s"):
+    with pytest.raises(InputError, match=r"--bin-width 0\.25s"):
         SeriesSpec(bin_ns=bin_ns)
 
 

@@ -1,4 +1,4 @@
-"""Drawn flows as a table, and as they are when their capture is extracted again: what mending them costs.
+"""Evaluate sampled flows as a table, and as extracted from their capture, to measure what repairs cost.
 
     python benchmarks/fidelity.py --results FILE --sets iot-flows --methods netgen --seeds 0 --keep FOLDER
     python benchmarks/recaptured.py FOLDER/iot-flows-netgen-0.parquet
@@ -37,7 +37,7 @@ FIGURES = {
 
 
 def recaptured(flows: FlowTable, spec_from: FlowTable) -> FlowTable:
-    """Flows as they are extracted from a capture that is made of them."""
+    """Export flows as a capture, and extract them from it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x.pcap")
         netgen.write(flows, path)
@@ -45,35 +45,35 @@ def recaptured(flows: FlowTable, spec_from: FlowTable) -> FlowTable:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="+", type=Path, help="drawn flows, as fidelity.py keeps them")
+    parser.add_argument("tables", nargs="+", type=Path, help="sampled flows, as fidelity.py keeps them")
     parser.add_argument("--set", choices=list(OF_CAPTURES), default="iot-flows")
-    parser.add_argument("--flows", type=int, default=3000, help="of a table at most")
+    parser.add_argument("--flows", type=int, default=3000, help="maximum number of flows of a table")
     arguments = parser.parse_args()
-    if said := tracesets.there():
-        print(said, file=sys.stderr)
+    if problem := tracesets.there():
+        print(problem, file=sys.stderr)
         return 1
     train, test = load(arguments.set)
     print(f"{usage.machine()}, python {shlex.join(sys.argv)}\n")
-    heads = ["drawn", "flows of", f"repaired (real {plan(train).repaired.mean():.3f})", *FIGURES.values()]
+    heads = ["sampled", "flows of", f"repaired (real {plan(train).repaired.mean():.3f})", *FIGURES.values()]
     print(f"| {' | '.join(heads)} | earth mover's over real |")
     print("|" + "---|" * (len(heads) + 1), flush=True)
     for path in arguments.tables:
-        whole = FlowTable.read(path)
-        drawn = whole.take(first_of_each(whole, numbers(train, arguments.flows)))
-        repaired = f"{plan(drawn).repaired.mean():.3f}"
-        for what, flows in (("the table", drawn), ("their capture, extracted", recaptured(drawn, train))):
-            found = evaluate(train, flows, holdout=test, anchors=False)
-            cells = [_cell(found.rows[name]) for name in FIGURES]
-            movers = earth_movers(found)
+        table = FlowTable.read(path)
+        sampled = table.take(first_of_each(table, numbers(train, arguments.flows)))
+        repaired = f"{plan(sampled).repaired.mean():.3f}"
+        for origin, flows in (("the table", sampled), ("their capture, extracted", recaptured(sampled, train))):
+            evaluation = evaluate(train, flows, holdout=test, anchors=False)
+            cells = [_cell(evaluation.rows[name]) for name in FIGURES]
+            movers = earth_movers(evaluation)
             cells.append(f"{sum(movers['synth'].values()) / sum(movers['floor'].values()):.2f}")
-            print(f"| {path.stem} | {what} | {repaired} | {' | '.join(cells)} |", flush=True)
+            print(f"| {path.stem} | {origin} | {repaired} | {' | '.join(cells)} |", flush=True)
     return 0
 
 
 def _cell(row: MetricRow) -> str:
-    """A figure, and in brackets what real flows have, unless that is 1."""
+    """Format a metric, with that of real flows in brackets unless it is 1."""
     floor = "" if row.floor is None or row.floor.value == 1 else f" ({row.floor.value:.3f})"
     return "-" if row.synth is None else f"{row.synth.value:.3f}{floor}"
 

@@ -1,14 +1,14 @@
-"""Putting packets together: netgen beside scapy and dpkt, on the same packets, in one run; and netgen's memory.
+"""Compare netgen, scapy and dpkt at rendering the same packets, and measure the memory of netgen export.
 
     python benchmarks/render.py
     python benchmarks/render.py --packets 1000000 --repeats 3  # quicker
 
-The packets are those of flows that a shipped model draws, as `netgen export` writes them. Two jobs are timed:
+The packets are those of flows sampled from a bundled model, as `netgen export` writes them. Two jobs are timed:
 
 * render: header fields in columns (netgen) or tuples (the others) -> a capture file. All three write the same bytes,
   which is checked.
 * whole: `netgen export TABLE -o FILE`, a process of its own: reading the table, packets, sequence numbers, order,
-  the truth beside the file. The others have no such thing; their time to render is put beside it.
+  the ground truth. The others have no such thing; their time to render is put beside it.
 
 Memory is the most that the process had resident at once.
 """
@@ -166,8 +166,8 @@ sys.exit(process.returncode)
 """
 
 
-def whole(words: list[str | Path]) -> tuple[float, float]:
-    """Seconds, and MB of memory at most, of a process."""
+def run_process(words: list[str | Path]) -> tuple[float, float]:
+    """Measure the seconds of a process, and the MB of memory it had at most."""
     # by way of a small process: the memory of whoever starts a process counts as its own
     done = subprocess.run([sys.executable, "-c", _WATCH, *map(str, words)], capture_output=True, text=True, check=True)
     seconds, memory = done.stdout.split()
@@ -175,16 +175,14 @@ def whole(words: list[str | Path]) -> tuple[float, float]:
 
 
 def tiled(table: FlowTable, packets: int) -> FlowTable:
-    """The table over and over, until it has about so many packets."""
+    """Repeat the table until it has about so many packets."""
     times = max(round(packets / sum(table.table["packets"].to_pylist())), 1)
     return concat([table] * times)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--packets", type=int, default=10_000_000, help="packets of the run in which memory is looked at"
-    )
+    parser.add_argument("--packets", type=int, default=10_000_000, help="packets of the run that measures memory")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -193,7 +191,7 @@ def main() -> None:
         few = tiled(base, 1_000_000)
         few.write(folder / "few.parquet")
         words = [NETGEN, "export", folder / "few.parquet", "-o", folder / "few.pcap", "--force"]
-        whole(words)
+        run_process(words)
         number = (folder / "few.pcap").stat().st_size
         rows = []
         for tool, function, many in (("scapy", with_scapy, 4_000), ("dpkt", with_dpkt, 60_000)):
@@ -212,7 +210,7 @@ def main() -> None:
             raise SystemExit("rendering gave another file than the command")
         packets = rendered[0][1]
         render_rate = packets / statistics.median(seconds for seconds, _ in rendered)
-        whole_rate = packets / timed(lambda: whole(words)[0], options.repeats)
+        export_rate = packets / timed(lambda: run_process(words)[0], options.repeats)
         machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
         command = f"python benchmarks/render.py --packets {options.packets} --repeats {options.repeats}"
         print(f"`{command}` on {machine}, numpy {np.__version__}, load {os.getloadavg()[0]:.1f}\n")
@@ -220,16 +218,16 @@ def main() -> None:
         print("| tool | packets timed | packets a second | netgen renders / tool | netgen export / tool |")
         print("|---|---|---|---|---|")
         for tool, rate, many in rows:
-            print(f"| {tool} | {many:,} | {rate:,.0f} | {render_rate / rate:,.1f} | {whole_rate / rate:,.1f} |")
+            print(f"| {tool} | {many:,} | {rate:,.0f} | {render_rate / rate:,.1f} | {export_rate / rate:,.1f} |")
         print(f"| netgen, render | {packets:,} | {render_rate:,.0f} | 1 | |")
-        print(f"| netgen export, whole | {packets:,} | {whole_rate:,.0f} | | 1 |\n")
+        print(f"| netgen export, whole | {packets:,} | {export_rate:,.0f} | | 1 |\n")
         (folder / "few.pcap").unlink()
         (folder / "other.pcap").unlink()
 
         print("| capture | packets | flows | seconds | packets a second | MB of memory |")
         print("|---|---|---|---|---|---|")
         video = netgen.load("video").sample("all", 40, seed=0)
-        for what, source, more in (
+        for name, source, more in (
             ("short flows", base, []),
             ("short flows, all at once", base, ["--rate", "1e6"]),
             ("long flows, all at once", video, ["--rate", "1e6"]),
@@ -239,10 +237,10 @@ def main() -> None:
             flows = len(table)
             del table
             words = [NETGEN, "export", folder / "many.parquet", "-o", folder / "many.pcap.zst", "--force", *more]
-            seconds, memory = whole(words)
+            seconds, memory = run_process(words)
             made = int(np.sum(netgen_packets(folder / "many.labels.parquet")))
             print(
-                f"| {what} | {made:,} | {flows:,} | {seconds:.1f} | {made / seconds:,.0f} | {memory:.0f} |", flush=True
+                f"| {name} | {made:,} | {flows:,} | {seconds:.1f} | {made / seconds:,.0f} | {memory:.0f} |", flush=True
             )
 
 

@@ -1,11 +1,11 @@
-"""What other programs say of exported captures, of thousands of flows: a table of checks.
+"""Run other programs on captures of thousands of exported flows, and print a table of checks.
 
     python benchmarks/replayable.py
     NETGEN_SHARED_DATA=/path/to/data python benchmarks/replayable.py --flows 2000
 
 Synthetic: flows of all classes of both shipped models, in equal numbers of each class of a model; of `video`, whose
-flows have 8,000 packets each, one in a hundred. Real: flows drawn at random from all that `netgen extract` finds in the
-nDPI and IoT Sentinel captures; none is left out for its size. Each sample is exported in three ways. nfstream must be
+flows have 8,000 packets each, one in a hundred. Real: flows chosen at random from those of the nDPI and
+IoT Sentinel captures, of any size. Each sample is exported in three ways. nfstream must be
 importable.
 """
 
@@ -50,13 +50,13 @@ def samples(flows: int) -> dict[str, list[FlowTable]]:
         netgen.load("video").sample("all", few, seed=1),
     ]
     data = Path(os.environ.get("NETGEN_SHARED_DATA", ROOT.parent / "shared" / "data")) / "captures"
-    found = netgen.extract([data / "ndpi", data / "iot_setup"], label_by="folder")  # so that UDP has profiles
-    rows = np.sort(np.random.default_rng(0).permutation(len(found))[:flows])
-    return {"synthetic": made, "real": [found.take(rows)]}
+    real = netgen.extract([data / "ndpi", data / "iot_setup"], label_by="folder")  # so that UDP has profiles
+    rows = np.sort(np.random.default_rng(0).permutation(len(real))[:flows])
+    return {"synthetic": made, "real": [real.take(rows)]}
 
 
 def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str, Any]:
-    """Every figure of one capture; sums of several captures' are figures too."""
+    """Measure one capture; measurements of several captures can be added up."""
     path = folder / "x.pcap"
     report = write(table, path, options=options, force=True)
     truth = pq.read_table(folder / "x.labels.parquet").to_pylist()
@@ -71,13 +71,13 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
     )
     expert = outside.wireshark(path)
     became = Counter(row["connection"] for row in truth)
-    said = outside.remarks(lay_out(planned, np.arange(len(table))), became["closed"])
+    remarks = outside.remarks(lay_out(planned, np.arange(len(table))), became["closed"])
     eve = outside.suricata(path, folder, patience=10**8)
-    ids, ids_seen = {row["community_id"] for row in truth}, {each["community_id"] for each in eve["flows"]}
+    ids, ids_seen = {row["community_id"] for row in truth}, {flow["community_id"] for flow in eve["flows"]}
     wanted = Counter(map(outside.as_nfstream, truth))
     seen = Counter(outside.nfstream(path))
     traced, states = outside.tcptrace(path), outside.argus(path, folder)
-    closed = sum(each["proto"] == "TCP" and each["tcp"]["state"] == "closed" for each in eve["flows"])
+    closed = sum(flow["proto"] == "TCP" and flow["tcp"]["state"] == "closed" for flow in eve["flows"])
     return {
         "flows": len(table),
         "of them TCP": tcp,
@@ -93,9 +93,9 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
         "packets": report.packets,
         "flows whose (changed) series comes back, integer for integer": int(same.sum()),
         "Wireshark: errors": sum(expert.get("Errors", Counter()).values()),
-        "Wireshark: warnings, but for one of each RST": _apart(expert.get("Warns", Counter()), said["Warns"]),
-        "Wireshark: notes, but for the two of each closing, one of each repeated SYN": _apart(
-            expert.get("Notes", Counter()), said["Notes"]
+        "Wireshark: warnings, but for one of each RST": _distance(expert.get("Warns", Counter()), remarks["Warns"]),
+        "Wireshark: notes, but for the two of each closing, one of each repeated SYN": _distance(
+            expert.get("Notes", Counter()), remarks["Notes"]
         ),
         "capinfos: captures not in strict order of time": int(not outside.strictly_ordered(path)),
         "tcprewrite -C: captures that differ": int(not outside.checksums_renewed(path, folder)),
@@ -103,30 +103,30 @@ def examine(table: FlowTable, options: CaptureOptions, folder: Path) -> dict[str
         "Suricata: events": eve["alerts"].total() + eve["anomalies"].total(),
         "Suricata: flows with the Community ID of the truth": len(ids & ids_seen),
         "Suricata: flows it sees": len(eve["flows"]),
-        "Suricata: flows seen as TLS": sum(each.get("app_proto") == "tls" for each in eve["flows"]),
+        "Suricata: flows seen as TLS": sum(flow.get("app_proto") == "tls" for flow in eve["flows"]),
         "argus: TCP connections closed by FIN": states["tcp FIN"],
         "argus: TCP connections reset": states["tcp RST"],
         "argus: TCP connections asked for": states["tcp REQ"],
         "argus: TCP records in another state": sum(n for s, n in states.items() if s[:3] == "tcp")
-        - sum(states[f"tcp {each}"] for each in ("FIN", "RST", "REQ")),
+        - sum(states[f"tcp {state}"] for state in ("FIN", "RST", "REQ")),
         "tcptrace: connections complete": traced["complete"],
         "tcptrace: packets out of order, or sent twice and no SYN": traced["out of order"]
-        + abs(traced["sent twice"] - said["Notes"][outside.REPEATED]),
+        + abs(traced["sent twice"] - remarks["Notes"][outside.REPEATED]),
         "nfstream: flows with the truth's packets and bytes": (seen & wanted).total(),
         "netgen verify: issues": len(verify(path).issues),
     }
 
 
-def _apart(found: Counter[str], wanted: Counter[str]) -> int:
-    """By how many of what is said two accounts differ, message by message."""
-    return ((found - wanted) + (wanted - found)).total()
+def _distance(actual: Counter[str], expected: Counter[str]) -> int:
+    """Count the messages in which two counters differ."""
+    return ((actual - expected) + (expected - actual)).total()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flows", type=int, default=2000)
     options = parser.parse_args()
-    lacking = outside.missing(*(each for each in outside.PACKAGES if each not in ("tcpreplay", "tcpdump")))
+    lacking = outside.missing(*(tool for tool in outside.PACKAGES if tool not in ("tcpreplay", "tcpdump")))
     if lacking:
         raise SystemExit(f"not installed: {lacking}")
     begun = time.perf_counter()

@@ -239,7 +239,7 @@ def _fill_record_headers(record: Frames, time_ns: Ints, captured: Ints, length: 
 
 
 def _word_sum(table: Frames, offset: int, length: int) -> NDArray[np.uint64]:
-    """Sum up `length` bytes of each row as little-endian words, whose order does not matter to a checksum (RFC 1071)."""
+    """Sum up `length` bytes of each row as little-endian words; a checksum allows any byte order (RFC 1071)."""
     rows, width = len(table), table.dtype.itemsize
     words, rest = divmod(length, 4)
     values = np.ndarray((rows, words), "<u4", table.data, offset, (width, 4))

@@ -1,6 +1,6 @@
-"""Programs of other people, asked what they think of a capture. Also used by benchmarks/replayable.py.
+"""Run other programs on a capture. Also used by benchmarks/replayable.py.
 
-Each function runs one program and returns what it found as plain numbers; none of them asserts.
+Each function runs one program and returns its results; none of them asserts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PORTED, IGMP = (6, 17), 2
 
 RULES = Path("/etc/suricata/rules")
 
-#: Event rules that could speak of traffic as netgen writes it.
+#: Event rules that can apply to the traffic that netgen writes.
 RULE_FILES = ("stream-events", "decoder-events", "app-layer-events", "tls-events", "quic-events")
 
 _SURICATA = """\
@@ -83,7 +83,7 @@ host: {{memcap: 64mb}}
 
 
 def missing(*tools: str) -> str | None:
-    """What to install so that all of these programs are there; None if they are."""
+    """Say what to install so that all of these programs exist; None if they do."""
     lacking = sorted({PACKAGES[tool] for tool in tools if shutil.which(tool) is None})
     if lacking:
         return f"apt-get install {' '.join(lacking)}"
@@ -93,7 +93,7 @@ def missing(*tools: str) -> str | None:
 
 
 def output(*words: str | Path, **options: Any) -> str:
-    """What a program prints; its complaint is the error where it fails."""
+    """Run a program and return what it prints; its error message is raised if it fails."""
     done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, timeout=3600, **options)
     if done.returncode:
         raise AssertionError(f"{words[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
@@ -101,27 +101,27 @@ def output(*words: str | Path, **options: Any) -> str:
 
 
 def wireshark(path: Path) -> dict[str, Counter[str]]:
-    """Expert information with all checksums validated: severity -> what -> how often."""
+    """Read the expert information, with all checksums validated: severity -> message -> count."""
     checks = [word for name in ("ip", "tcp", "udp") for word in ("-o", f"{name}.check_checksum:TRUE")]
-    found: dict[str, Counter[str]] = {}
+    messages: dict[str, Counter[str]] = {}
     severity = ""
     for line in output("tshark", "-q", "-r", path, *checks, "-z", "expert").splitlines():
         if head := re.match(r"(Errors|Warns|Notes|Chats) \((\d+)\)", line):
             severity = head[1]
-            found[severity] = Counter()
+            messages[severity] = Counter()
         elif severity and (row := re.match(r" *(\d+) +\S+ +(\S+) +(.*)", line)):
-            found[severity][f"{row[2]}: {row[3]}"] += int(row[1])
-    return found
+            messages[severity][f"{row[2]}: {row[3]}"] += int(row[1])
+    return messages
 
 
-#: What Wireshark says of a SYN or SYN-ACK that comes again.
+#: Wireshark's message on a repeated SYN or SYN-ACK.
 REPEATED = "TCP: This frame is a (suspected) retransmission"
 
 
 def remarks(packets: Packets, closed: int) -> dict[str, Counter[str]]:
-    """What Wireshark has to warn of and to note where FINs close so many of the connections; as `wireshark`."""
+    """Predict what `wireshark` returns if FINs close `closed` of the connections."""
     syn, ack = (packets.flags & TCP_SYN) > 0, (packets.flags & TCP_ACK) > 0
-    repeated = sum(int(mine.sum()) - len(np.unique(packets.flow[mine])) for mine in (syn & ~ack, syn & ack))
+    repeated = sum(int(kind.sum()) - len(np.unique(packets.flow[kind])) for kind in (syn & ~ack, syn & ack))
     notes = {f"TCP: This frame {word} the connection closing": closed for word in ("initiates", "undergoes")}
     resets = int(((packets.flags & TCP_RST) > 0).sum())
     return {
@@ -131,12 +131,12 @@ def remarks(packets: Packets, closed: int) -> dict[str, Counter[str]]:
 
 
 def strictly_ordered(path: Path) -> bool:
-    """capinfos: no packet is older than the one before."""
+    """Tell whether capinfos sees no packet that is older than the one before it."""
     return bool(re.search(r"Strict time order:\s+True", output("capinfos", "-o", path)))
 
 
 def records(path: Path) -> Iterator[bytes]:
-    """Packets of a classic little-endian pcap file, one after the other."""
+    """Yield the packets of a little-endian pcap file."""
     with path.open("rb") as stream:
         assert stream.read(24)[:4] in (b"\x4d\x3c\xb2\xa1", b"\xd4\xc3\xb2\xa1")
         while head := stream.read(16):
@@ -144,7 +144,7 @@ def records(path: Path) -> Iterator[bytes]:
 
 
 def digest(path: Path, skip: int = 0) -> tuple[int, str]:
-    """Number of packets of a capture, and a hash of them in their order, less so many bytes; whatever their times."""
+    """Count the packets of a capture, and hash them in order without their first `skip` bytes and their times."""
     total, number = hashlib.sha256(), 0
     for number, packet in enumerate(records(path), 1):  # noqa: B007
         total.update(len(packet).to_bytes(4, "big") + packet[skip:])
@@ -152,7 +152,7 @@ def digest(path: Path, skip: int = 0) -> tuple[int, str]:
 
 
 def checksums_renewed(path: Path, folder: Path) -> bool:
-    """tcprewrite computes all checksums anew: are the packets the same?
+    """Tell whether the packets stay the same when tcprewrite computes all checksums again.
 
     Ethernet addresses are left out: tcprewrite 4.4.3 changes those of IPv6 packets to multicast ones.
     """
@@ -163,7 +163,7 @@ def checksums_renewed(path: Path, folder: Path) -> bool:
 
 
 def suricata(path: Path, folder: Path, patience: int = 100_000) -> dict[str, Any]:
-    """Suricata with all checksums validated and its event rules on.
+    """Run Suricata with all checksums validated and its event rules on.
 
     Returns
     -------
@@ -195,7 +195,7 @@ def suricata(path: Path, folder: Path, patience: int = 100_000) -> dict[str, Any
 
 
 def argus(path: Path, folder: Path) -> Counter[str]:
-    """State of each TCP connection as argus sees it, and of what else there is, ``udp CON`` and the like."""
+    """Count the flows by protocol and state as argus sees them: ``tcp FIN``, ``udp CON``."""
     written = folder / "found.argus"  # through a pipe, the last record is lost at times
     written.unlink(missing_ok=True)
     output("argus", "-X", "-S", "1000000", "-r", path, "-w", written)
@@ -204,7 +204,7 @@ def argus(path: Path, folder: Path) -> Counter[str]:
 
 
 def tcptrace(path: Path) -> dict[str, int]:
-    """Connections, those complete, and packets sent twice or out of order."""
+    """Count connections, complete connections, and packets sent twice or out of order."""
     text = output("tcptrace", "-l", "-n", path)
     complete = re.findall(r"complete conn: +(\w+)", text)
     return {
@@ -229,13 +229,13 @@ if __name__ == "__main__":
 
 
 def as_nfstream(row: dict[str, Any]) -> tuple[Any, ...]:
-    """A flow of the truth as `nfstream` has it: ICMP without an identifier."""
+    """Convert a row of the ground truth to what `nfstream` returns: ICMP without an identifier."""
     ports = (row["src_port"], row["dst_port"]) if row["protocol"] in PORTED else (0, 0)
     totals = (row[name] for name in ("up_packets", "down_packets", "up_bytes", "down_bytes"))
     return row["protocol"], row["src"], ports[0], row["dst"], ports[1], *totals
 
 
 def nfstream(path: Path, python: str = sys.executable) -> list[tuple[Any, ...]]:
-    """Flows as nfstream counts them: (5-tuple, packets up, packets down, IP bytes up, IP bytes down)."""
+    """List the flows of nfstream: (5-tuple, packets up, packets down, IP bytes up, IP bytes down)."""
     rows = csv.reader(io.StringIO(output(python, "-c", _NFSTREAM, path)))
     return [(int(p), src, int(sport), dst, int(dport), *map(int, rest)) for p, src, sport, dst, dport, *rest in rows]

@@ -1,4 +1,4 @@
-"""Forms of a capture: pcapng, compressed, headers only, to standard output, through the disk; all hold the same."""
+"""Formats of a capture: pcapng, compressed, headers only, to standard output; all hold the same packets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import ipaddress
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap import merge
 from netgen.exporters.pcap.capture_file import EPOCH_NS, estimate_capture_bytes
 from netgen.exporters.pcap.frames import FRAME
-from netgen.exporters.pcap.ground_truth import community_id
+from netgen.exporters.pcap.ground_truth import community_id, read_ground_truth
 from netgen.exporters.pcap.merge import Merger
 from netgen.exporters.pcap.options import CaptureOptions, capture_options
 from netgen.exporters.write import write
@@ -36,7 +37,7 @@ COMMAND = Path(sys.executable).with_name("netgen")
 
 
 def table(flows: int = 40, seed: int = 0, **columns: object) -> FlowTable:
-    """Flows like downloads, TCP and UDP by turns."""
+    """Make flows like downloads, alternately TCP and UDP."""
     rng = np.random.default_rng(seed)
     count = rng.integers(0, 20, (flows, 2, 8))
     count[:, :, 0] += 4
@@ -69,7 +70,7 @@ def test_compressed_captures_hold_the_plain_ones(ending: str, tmp_path: Path) ->
     assert (tmp_path / f"y{ending}").stat().st_size < plain.stat().st_size / 3
 
 
-def test_pcapng_holds_what_pcap_holds(tmp_path: Path) -> None:
+def test_pcapng_has_the_packets_and_times_of_pcap(tmp_path: Path) -> None:
     """Packets and nanosecond times, as scapy reads both; the first block says what made the file, from what."""
     flows = table()
     flows = FlowTable(flows.table, flows.spec, {"made_by": "synth", "model": "m", "seed": 5})
@@ -78,8 +79,8 @@ def test_pcapng_holds_what_pcap_holds(tmp_path: Path) -> None:
     with RawPcapReader(str(tmp_path / "x.pcap")) as reader:
         plain = [(meta.sec * 10**9 + meta.usec, bytes(data)) for data, meta in reader]
     with PcapNgReader(str(tmp_path / "x.pcapng")) as reader:
-        found = [(round(packet.time * 10**9), bytes(packet)) for packet in reader]
-    assert found == plain
+        packets = [(round(packet.time * 10**9), bytes(packet)) for packet in reader]
+    assert packets == plain
     head = (tmp_path / "x.pcapng").read_bytes()[:1000]
     assert b"Not real traffic" in head
     assert b'"model": "m"' in head
@@ -88,16 +89,16 @@ def test_pcapng_holds_what_pcap_holds(tmp_path: Path) -> None:
 
 
 def test_pcapng_comment_is_read_by_others(tmp_path: Path) -> None:
-    """capinfos shows the comment, the program and the time resolution."""
-    outside = pytest.importorskip("shutil").which("capinfos")
-    if outside is None:
+    """Wireshark's capinfos shows the comment, the program and the time resolution."""
+    capinfos = shutil.which("capinfos")
+    if capinfos is None:
         pytest.skip("capinfos is not installed: apt-get install tshark")
     write(table(), tmp_path / "x.pcapng", options=CaptureOptions(seed=3))
-    said = subprocess.run([outside, tmp_path / "x.pcapng"], capture_output=True, text=True, check=True).stdout
-    assert "Not real traffic" in said
-    assert "netgen 0." in said
-    assert "nanoseconds (9)" in said
-    assert "Strict time order:   True" in said
+    text = subprocess.run([capinfos, tmp_path / "x.pcapng"], capture_output=True, text=True, check=True).stdout
+    assert "Not real traffic" in text
+    assert "netgen 0." in text
+    assert "nanoseconds (9)" in text
+    assert "Strict time order:   True" in text
 
 
 def test_headers_only(tmp_path: Path) -> None:
@@ -105,8 +106,8 @@ def test_headers_only(tmp_path: Path) -> None:
     flows = table()
     write(flows, tmp_path / "x.pcap")
     write(flows, tmp_path / "y.pcap", options=CaptureOptions(headers_only=True), force=True)
-    with RawPcapReader(str(tmp_path / "x.pcap")) as whole, RawPcapReader(str(tmp_path / "y.pcap")) as short:
-        for (data, meta), (head, kept) in zip(whole, short, strict=True):
+    with RawPcapReader(str(tmp_path / "x.pcap")) as full, RawPcapReader(str(tmp_path / "y.pcap")) as short:
+        for (data, meta), (head, kept) in zip(full, short, strict=True):
             assert meta == kept._replace(caplen=meta.caplen)
             ip = data[14:]
             end = 14 + 20 + (8 if ip[9] == 17 else (ip[32] >> 4) * 4)
@@ -116,14 +117,14 @@ def test_headers_only(tmp_path: Path) -> None:
 
 
 def test_standard_output(tmp_path: Path) -> None:
-    """`-o -` writes the very bytes of the file, and speaks on stderr only."""
+    """`-o -` writes the bytes of the file, and prints to stderr only."""
     table().write(tmp_path / "t.parquet")
     write(table(), tmp_path / "x.pcap", options=CaptureOptions(seed=4))
     words = [COMMAND, "export", tmp_path / "t.parquet", "--seed", "4", "-o"]
     done = subprocess.run([*words, "-"], capture_output=True, check=True, cwd=tmp_path)
     assert done.stdout == (tmp_path / "x.pcap").read_bytes()
     assert b"40 flows" in done.stderr
-    assert sorted(each.name for each in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
         "t.parquet",
         "x.labels.csv",
         "x.labels.parquet",
@@ -132,12 +133,13 @@ def test_standard_output(tmp_path: Path) -> None:
 
 
 def test_the_export_command(tmp_path: Path) -> None:
-    """A table that `extract` could have made becomes a capture and its truth; --json says what was written."""
+    """A flow table becomes a capture with ground truth; --json lists what was written."""
     table(start_ns=10**18, src="10.9.8.7", dst="10.1.1.1").write(tmp_path / "t.flows.parquet")
     words = [COMMAND, "export", "t.flows.parquet", "--start", "2026-03-01T10:00:00+01:00", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
-    said = json.loads(done.stdout)
-    assert (said["wrote"], said["flows"], said["ground_truth"]) == ("t.pcap", 40, ["t.labels.csv", "t.labels.parquet"])
+    result = json.loads(done.stdout)
+    assert (result["wrote"], result["flows"]) == ("t.pcap", 40)
+    assert result["ground_truth"] == ["t.labels.csv", "t.labels.parquet"]
     rows = pq.read_table(tmp_path / "t.labels.parquet").to_pylist()
     assert {row["start_ns"] for row in rows} == {1_772_355_600 * 10**9}
     assert {row["src"][:7] for row in rows} == {"198.18."}
@@ -162,7 +164,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("words", WRONG, ids=" ".join)
-def test_what_cannot_be_meant_is_refused(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_impossible_options_are_errors(words: tuple[str, ...], tmp_path: Path) -> None:
     """The message names the option and the value; no file is written."""
     table().write(tmp_path / "t.parquet")
     done = subprocess.run(
@@ -170,7 +172,7 @@ def test_what_cannot_be_meant_is_refused(words: tuple[str, ...], tmp_path: Path)
     )
     assert done.returncode in (1, 2)
     assert re.search(WRONG[words], done.stderr)
-    assert [each.name for each in tmp_path.iterdir()] == ["t.parquet"]
+    assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
 
 
 def test_rate_is_that_of_a_poisson_process(tmp_path: Path) -> None:
@@ -199,27 +201,27 @@ def test_packets_that_wait_on_disk_come_in_the_same_order(tmp_path: Path, monkey
 @settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(0, 300), max_size=40), max_size=12), st.integers(1, 60), st.integers(1, 40))
 def test_the_merger_sorts(blocks: list[list[int]], memory: int, read: int) -> None:
-    """Whatever comes in, in blocks that begin later and later, goes out in order of time, each frame once."""
+    """Frames added in blocks, ready of which begins later, come out once ready in order of time."""
     saved = merge.MAX_IN_MEMORY, merge.READ_FRAMES, merge.MIN_READ_FRAMES
     merge.MAX_IN_MEMORY, merge.READ_FRAMES, merge.MIN_READ_FRAMES = memory, read, 1
     try:
         blocks = sorted(filter(None, blocks), key=min)
         merger, out, number = Merger(), [], 0
         for block in blocks:
-            out += [each.copy() for each in merger.before(min(block))]
-            assert all((each["time_ns"] < min(block)).all() for each in out)
+            out += [ready.copy() for ready in merger.before(min(block))]
+            assert all((ready["time_ns"] < min(block)).all() for ready in out)
             batch = np.zeros(len(block), FRAME)
             batch["time_ns"], batch["seq"] = block, np.arange(number, number + len(block))
             number += len(block)
             merger.add(batch)
-        out += [each.copy() for each in merger.before(None)]
+        out += [ready.copy() for ready in merger.before(None)]
         merger.close()
     finally:
         merge.MAX_IN_MEMORY, merge.READ_FRAMES, merge.MIN_READ_FRAMES = saved
-    found = np.concatenate([np.zeros(0, FRAME), *out])
-    assert (np.diff(found["time_ns"]) >= 0).all()
-    assert sorted(found["seq"].tolist()) == list(range(number))
-    assert sorted(found["time_ns"].tolist()) == sorted(time for block in blocks for time in block)
+    merged = np.concatenate([np.zeros(0, FRAME), *out])
+    assert (np.diff(merged["time_ns"]) >= 0).all()
+    assert sorted(merged["seq"].tolist()) == list(range(number))
+    assert sorted(merged["time_ns"].tolist()) == sorted(time for block in blocks for time in block)
 
 
 def test_a_full_disk_while_packets_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,9 +265,9 @@ COMMUNITY_IDS = [
 
 @pytest.mark.parametrize("case", COMMUNITY_IDS)
 def test_community_id(case: tuple[int, str, int, str, int, str]) -> None:
-    """The values of the specification, from either side. That Suricata's are the same, test_export_outside.py says."""
+    """The values of the specification, from either side. test_external.py compares them with Suricata's."""
     protocol, src, src_port, dst, dst_port, expected = case
-    first, second = (ipaddress.ip_address(each).packed for each in (src, dst))
+    first, second = (ipaddress.ip_address(address).packed for address in (src, dst))
     assert community_id(protocol, first, src_port, second, dst_port) == expected
     assert community_id(protocol, second, dst_port, first, src_port) == expected
 
@@ -314,3 +316,19 @@ def test_flows_are_read_from_files(tmp_path: Path) -> None:
     assert write(str(tmp_path / "t.csv"), tmp_path / "c.pcap").flows == 40
     write(tmp_path / "t.parquet", tmp_path / "u.csv")
     assert (tmp_path / "t.csv").read_bytes() == (tmp_path / "u.csv").read_bytes()
+
+
+def test_ground_truth_names_seed_class_and_source(tmp_path: Path) -> None:
+    """CSV and Parquet have the same rows, with seed, class and source; metadata names options and model."""
+    flows = table(source="netgen:base")
+    flows = FlowTable(flows.table, flows.spec, {"made_by": "synth", "model": "base"})
+    result = write(flows, tmp_path / "x.pcap.gz", options=CaptureOptions(seed=11, payload="tls"))
+    assert [path.name for path in result.ground_truth] == ["x.labels.csv", "x.labels.parquet"]
+    rows = pq.read_table(tmp_path / "x.labels.parquet")
+    assert read_ground_truth(tmp_path / "x.labels.csv").to_pylist() == rows.to_pylist()
+    assert rows["label"].to_pylist() == flows.labels.tolist()
+    assert set(rows["seed"].to_pylist()) == {11}
+    assert set(rows["source"].to_pylist()) == {"netgen:base"}
+    metadata = json.loads(rows.schema.metadata[b"netgen"])["ground_truth"]
+    assert metadata["model"] == "base"
+    assert metadata["payload"] == "tls"

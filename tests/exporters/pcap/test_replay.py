@@ -25,15 +25,15 @@ def run(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def wire() -> Iterator[tuple[str, str]]:
-    """Two network namespaces with a pair of interfaces between them and nothing else; their names."""
+    """Make two network namespaces with one pair of interfaces between them; yield their names."""
     lacking = outside.missing("tcpreplay", "tcpdump")
     if lacking:
         pytest.skip(f"not installed: {lacking}")
     tag = uuid.uuid4().hex[:8]
-    here, there = f"netgen-a-{tag}", f"netgen-b-{tag}"
+    sender, receiver = f"netgen-a-{tag}", f"netgen-b-{tag}"
     made = []
     try:
-        for name in (here, there):
+        for name in (sender, receiver):
             try:
                 done = run("ip", "netns", "add", name, check=False)
             except FileNotFoundError:
@@ -41,13 +41,13 @@ def wire() -> Iterator[tuple[str, str]]:
             if done.returncode:
                 pytest.skip(f"no network namespace can be made here: {done.stderr.strip()}")
             made.append(name)
-        run("ip", "link", "add", SENDER, "netns", here, "type", "veth", "peer", "name", RECEIVER, "netns", there)
-        for name, card in ((here, SENDER), (there, RECEIVER)):
+        run("ip", "link", "add", SENDER, "netns", sender, "type", "veth", "peer", "name", RECEIVER, "netns", receiver)
+        for name, card in ((sender, SENDER), (receiver, RECEIVER)):
             inside = ("ip", "netns", "exec", name)
-            for what in ("all", "default"):  # else router solicitations join the capture
-                run(*inside, "sysctl", "-qw", f"net.ipv6.conf.{what}.disable_ipv6=1", check=False)
+            for scope in ("all", "default"):  # else router solicitations join the capture
+                run(*inside, "sysctl", "-qw", f"net.ipv6.conf.{scope}.disable_ipv6=1", check=False)
             run(*inside, "ip", "link", "set", card, "up")
-        yield here, there
+        yield sender, receiver
     finally:
         for name in made:
             run("ip", "netns", "delete", name, check=False)
@@ -57,19 +57,19 @@ def wire() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(
     "options", [CaptureOptions(), CaptureOptions(payload="tls", ip_version="6")], ids=["plain", "tls, IPv6"]
 )
-def test_what_is_replayed_arrives(wire: tuple[str, str], tmp_path: Path, options: CaptureOptions) -> None:
-    """Every packet, whole, in its order. Times are those of the replaying machine and are not compared."""
-    here, there = wire
+def test_replayed_packets_arrive(wire: tuple[str, str], tmp_path: Path, options: CaptureOptions) -> None:
+    """Every packet arrives, complete and in order. Times depend on the replaying machine and are not compared."""
+    sender, receiver = wire
     table = netgen.load("base").sample({"alexa": 4, "iot-setup": 8}, seed=1, sampling_steps=6)
     report = write(table, tmp_path / "x.pcap", options=options)
     assert report.packets
     words = ["tcpdump", "-i", RECEIVER, "-w", str(tmp_path / "y.pcap"), "-B", "65536", "-Z", "root", "-U"]
     words += ["--time-stamp-precision=nano", "-s", "262144"]
-    listening = subprocess.Popen(["ip", "netns", "exec", there, *words], stderr=subprocess.PIPE, text=True)
+    listening = subprocess.Popen(["ip", "netns", "exec", receiver, *words], stderr=subprocess.PIPE, text=True)
     try:
         assert listening.stderr
         assert any("listening on" in line for line in listening.stderr)
-        replay = run("ip", "netns", "exec", here, "tcpreplay", "-i", SENDER, "--pps=20000", str(tmp_path / "x.pcap"))
+        replay = run("ip", "netns", "exec", sender, "tcpreplay", "-i", SENDER, "--pps=20000", str(tmp_path / "x.pcap"))
         assert f"Successful packets:        {report.packets}" in replay.stdout
         before, waited = -1, 0
         while (size := (tmp_path / "y.pcap").stat().st_size) != before and waited < 60:

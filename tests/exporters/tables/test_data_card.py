@@ -47,12 +47,12 @@ def halves(text: Any) -> Any:
 
 def rows(body: Any, heading: Any) -> Any:
     """Cells of the first table under a heading."""
-    part = body.split(f"## {heading}\n")[1].split("\n## ")[0]
-    lines = re.findall(r"^\| (.*) \|$", part, re.MULTILINE)
+    section = body.split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = re.findall(r"^\| (.*) \|$", section, re.MULTILINE)
     return [re.split(r" (?<!\\)\| ", line) for line in lines[2:]]
 
 
-def test_the_head_is_what_hugging_face_reads(table: Any) -> None:
+def test_the_front_matter_is_that_of_hugging_face(table: Any) -> None:
     """Licence left open, task, tags, size and the file, in YAML."""
     head, _ = halves(data_card(table, "new.parquet"))
     assert head == {
@@ -65,7 +65,7 @@ def test_the_head_is_what_hugging_face_reads(table: Any) -> None:
     }
 
 
-def test_the_text_says_how_the_flows_were_made(table: Any) -> None:
+def test_the_text_describes_the_origin_of_the_flows(table: Any) -> None:
     """Model, weights, seed, guidance, steps, changes, classes, series: all that the table's notes hold."""
     _, body = halves(data_card(table, "new.parquet"))
     assert "3 flows of network traffic, all of them synthetic, in `new.parquet`" in body
@@ -98,7 +98,7 @@ def test_every_column_is_described(table: Any) -> None:
     assert rows(body, "Columns")[-1] == ["`down_packets`", "list of 8 int64", "one number a bin"]
 
 
-def test_the_cards_command_draws_the_same_flows(
+def test_the_command_of_the_card_samples_the_same_flows(
     tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, netgen_command: Any
 ) -> None:
     """What the card says to type gives the table again, byte for byte."""
@@ -140,19 +140,19 @@ def test_a_folder_with_file_and_card_is_a_data_set(
     assert loaded["train"]["label"] == ["a b", "a b", "c|d"]
 
 
-def test_any_name_of_a_class_leaves_the_card_whole() -> None:
+def test_no_name_of_a_class_breaks_the_card() -> None:
     """Quotes, line breaks, dashes, control characters; and a file name that is no UTF-8."""
     names = ['"', "\\", "a\nb", "---", "c\x00\x85d", "😀", "# x", "'{[: "]
     table = make(names, synthetic=True)
-    for part in (table, table.take([0, 2, 5]), table.take([3])):
-        text = data_card(part, "x\udcff.parquet").encode("utf-8", "backslashreplace").decode()
+    for subset in (table, table.take([0, 2, 5]), table.take([3])):
+        text = data_card(subset, "x\udcff.parquet").encode("utf-8", "backslashreplace").decode()
         head, body = halves(text)
         assert head["license"] == "unknown"
-        assert len(rows(body, "Classes")) == len(part)
+        assert len(rows(body, "Classes")) == len(subset)
         assert head["configs"][0]["data_files"][0]["path"] == "x\udcff.parquet"
 
 
-def test_the_size_is_that_of_the_table(table: Any) -> None:
+def test_the_size_is_that_of_the_table() -> None:
     """The largest category below which the number of rows lies."""
     assert SIZE_CATEGORIES[:2] == ("n<1K", "1K<n<10K")
     for number, size in ((0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10_000, "10K<n<100K")):
@@ -205,7 +205,7 @@ def test_a_card_that_exists_is_kept_unless_forced(table: Any, tmp_path: Path) ->
     path.write_text("mine")
     with pytest.raises(OutputError, match=r"x\.card\.md exists already"):
         write(table, tmp_path / "x.parquet", card=True)
-    assert [each.name for each in tmp_path.iterdir()] == ["x.card.md"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.card.md"]
     assert path.read_text() == "mine"
     write(table, tmp_path / "x.parquet", card=True, force=True)
     assert path.read_text("utf-8") == data_card(table, "x.parquet")
@@ -216,7 +216,7 @@ def test_a_table_that_cannot_be_written_leaves_no_card(
 ) -> None:
     """Neither file is there without the other."""
 
-    def full(*arguments: Any, **options: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OutputError("no room", "Make some")
 
     monkeypatch.setattr(FlowTable, "write", full)
@@ -232,8 +232,8 @@ def test_synth_writes_a_card_beside_a_table_only(
     monkeypatch.chdir(tmp_path)
     words = ("synth", "-m", tiny_model_file, "-c", "web=2", "--sampling-steps", 2)
     assert "its data card: a.card.md\n" in netgen_command(*words, "-o", "a.parquet").out
-    said = netgen_command(*words, "-o", "b.parquet", "--json").out
-    assert '"card": "b.card.md"' in said
+    printed = netgen_command(*words, "-o", "b.parquet", "--json").out
+    assert '"card": "b.card.md"' in printed
     for name in ("c.parquet", "d.pcap", "e.csv"):
         outcome = netgen_command(*words, "-o", name, *["--no-card"] * (name == "c.parquet"))
         assert outcome.code == 0

@@ -68,13 +68,13 @@ def test_an_unknown_ending_is_refused(name: str, table: FlowTable, tmp_path: Pat
     """The message names the endings known, and nothing is written."""
     with pytest.raises(OutputError, match=r"\.parquet, \.csv, \.pcap"):
         check_ending(tmp_path / name)
-    with pytest.raises(OutputError, match="has no ending|unknown ending"):
+    with pytest.raises(OutputError, match=r"has no ending|unknown ending"):
         write(table, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("ending", FORMATS)
-def test_what_exists_is_kept_unless_forced(ending: str, table: FlowTable, tmp_path: Path) -> None:
+def test_existing_files_are_kept_unless_forced(ending: str, table: FlowTable, tmp_path: Path) -> None:
     """A file is replaced only on request; a missing folder is named."""
     path = tmp_path / f"x{ending}"
     path.write_text("mine")
@@ -97,7 +97,7 @@ def test_a_full_disk_leaves_the_old_file(
     path.write_text("mine")
 
     def full(*arguments: object, **_: object) -> None:
-        next(each for each in arguments if isinstance(each, Path)).write_text("half")
+        next(path for path in arguments if isinstance(path, Path)).write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(netgen.exporters.write, {".csv": "write_csv", ".pcap": "write_capture"}[ending], full)

@@ -1,4 +1,4 @@
-"""`netgen verify`: each promise of an exported capture, broken on purpose, is found, at its place."""
+"""`netgen verify` reports every fault that a test makes in an exported capture, at the right packet."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def capture(tmp_path: Path) -> Path:
 
 def middle(frames: list[Frame], wanted: Callable[[Frame], bool]) -> int:
     """Index of a packet in the middle of those of a kind."""
-    found = [index for index, frame in enumerate(frames) if wanted(frame)]
-    return found[len(found) // 2]
+    indices = [index for index, frame in enumerate(frames) if wanted(frame)]
+    return indices[len(indices) // 2]
 
 
 def is_data(frame: Frame) -> bool:
@@ -128,7 +128,7 @@ def late(frames: list[Frame]) -> int:
 
 
 def wrong_checksum(at: int) -> Callable[[list[Frame]], int]:
-    """Makes the checksum at this place of a frame wrong."""
+    """Return a function that breaks the checksum at an offset of a frame."""
 
     def make(frames: list[Frame]) -> int:
         index = middle(frames, is_data)
@@ -261,28 +261,28 @@ FAULTS: dict[str, tuple[Callable[[list[Frame]], int], str]] = {
 }
 
 
-def test_a_capture_as_it_was_written_has_no_finding(capture: Path) -> None:
-    """Nothing is found in it, nor in a copy written by the test's own means; the truth was compared."""
-    found = verify(capture)
-    assert found.issues == ()
-    assert found.ground_truth == capture.with_name("x.labels.parquet")
-    assert (found.flows, found.connections, found.others) == (3, 2, 0)
-    assert found.checked == list(CHECKS)
+def test_an_exported_capture_has_no_issues(capture: Path) -> None:
+    """Nothing is result in it, nor in a copy written by the test's own means; the truth was compared."""
+    result = verify(capture)
+    assert result.issues == ()
+    assert result.ground_truth == capture.with_name("x.labels.parquet")
+    assert (result.flows, result.connections, result.others) == (3, 2, 0)
+    assert result.checked == list(CHECKS)
     save(read(capture), capture)
     assert verify(capture).issues == ()
     assert verify(capture, capture.with_name("x.labels.csv")).issues == ()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_is_found(fault: str, capture: Path) -> None:
+def test_every_fault_is_reported(fault: str, capture: Path) -> None:
     """The check of the table fails, and names the packet."""
     make, check = FAULTS[fault]
     frames = read(capture)
     where = make(frames)
     save(frames, capture)
-    found = {each.check: each for each in verify(capture).issues}
-    assert check in found
-    assert found[check].packet == where + 1
+    issues = {issue.check: issue for issue in verify(capture).issues}
+    assert check in issues
+    assert issues[check].packet == where + 1
 
 
 def test_the_page_lists_the_faults() -> None:
@@ -293,17 +293,17 @@ def test_the_page_lists_the_faults() -> None:
     assert all(f"| {check} |\n" in page for check in CHECKS)
 
 
-def test_cut_packets_are_found(capture: Path) -> None:
+def test_truncated_packets_are_reported(capture: Path) -> None:
     """A snap length shows, and so does --headers-only; checksums of what is not there are not judged."""
     save(read(capture), capture, snaplen=96)
-    assert {each.check for each in verify(capture).issues} == {"whole"}
+    assert {issue.check for issue in verify(capture).issues} == {"whole"}
 
 
-def test_a_cut_file_is_found(capture: Path) -> None:
+def test_a_truncated_file_is_reported(capture: Path) -> None:
     """A file that ends within a packet, and then lacks flows and packets of the truth."""
     content = capture.read_bytes()
     capture.write_bytes(content[: len(content) * 2 // 3])
-    assert {"readable", "ground truth"} <= {each.check for each in verify(capture).issues}
+    assert {"readable", "ground truth"} <= {issue.check for issue in verify(capture).issues}
 
 
 TRUTH_FAULTS = {
@@ -321,18 +321,18 @@ TRUTH_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", TRUTH_FAULTS)
-def test_a_labels_file_that_is_not_the_captures_is_found(fault: str, capture: Path) -> None:
+def test_a_wrong_ground_truth_is_reported(fault: str, capture: Path) -> None:
     """Each column that can be compared is, and no row is missing on either side."""
     path = capture.with_name("x.labels.parquet")
     table = pq.read_table(path)
     rows = table.to_pylist()
     TRUTH_FAULTS[fault](rows)
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
-    found = verify(capture).issues
-    assert [each.check for each in found] == ["ground truth"]
+    issues = verify(capture).issues
+    assert [issue.check for issue in issues] == ["ground truth"]
 
 
-def test_what_cannot_be_read_is_an_error(tmp_path: Path, capture: Path) -> None:
+def test_unreadable_files_are_errors(tmp_path: Path, capture: Path) -> None:
     """A file that is no capture, and labels that are none, are refused in a line."""
     (tmp_path / "text.pcap").write_text("hello hello hello hello hello")
     with pytest.raises(CaptureError):
@@ -344,7 +344,7 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path, capture: Path) -> None:
         verify(capture, tmp_path / "text.pcap")
 
 
-def test_what_is_not_looked_into_is_not_said_to_hold(tmp_path: Path) -> None:
+def test_a_capture_of_other_packets_is_an_error(tmp_path: Path) -> None:
     """A capture of other packets alone is refused; one of none at all has none that break anything."""
     from scapy.all import ARP, Ether, wrpcap
 
@@ -353,7 +353,7 @@ def test_what_is_not_looked_into_is_not_said_to_hold(tmp_path: Path) -> None:
         verify(tmp_path / "arp.pcap")
 
 
-def test_the_command_says_it_by_its_exit_code(capture: Path) -> None:
+def test_the_exit_code_of_the_command(capture: Path) -> None:
     """0 and a table where all holds, 1 and the failing checks where not; --json prints one object; gzip is read."""
     done = subprocess.run([COMMAND, "verify", capture], capture_output=True, text=True, check=False)
     assert done.returncode == 0
@@ -365,6 +365,6 @@ def test_the_command_says_it_by_its_exit_code(capture: Path) -> None:
     packed.write_bytes(gzip.compress(capture.read_bytes()))
     done = subprocess.run([COMMAND, "verify", packed, "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    said = json.loads(done.stdout)
-    assert [each["check"] for each in said["issues"]] == ["order"]
-    assert said["ground_truth"] is None
+    result = json.loads(done.stdout)
+    assert [issue["check"] for issue in result["issues"]] == ["order"]
+    assert result["ground_truth"] is None

@@ -54,13 +54,13 @@ def captures(shared_data: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def truth(captures: Any) -> Any:
+def reference(captures: Any) -> Any:
     return json.loads((captures / "truth.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def columns(captures: Any) -> Any:
-    """Function: the name of a capture to its records as columns of `netgen.capture.formats.reader`."""
+    """Return a function that reads the records of a capture as columns."""
 
     @functools.cache
     def read(name: Any) -> Any:
@@ -74,8 +74,8 @@ def columns(captures: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def by_capture(captures: Any, truth: Any) -> Any:
-    """What `netgen extract --by capture` says of each capture that has an IP packet, and of all."""
+def by_capture(captures: Any) -> Any:
+    """Extract each capture as one row; return the totals by capture, and the read report."""
     table = netgen.extract([captures], group_by="capture", bin_width="1s", length=4)
     names = [source.split("/", 1)[1] for source in table.table["source"].to_pylist()]
     totals = zip(
@@ -84,25 +84,25 @@ def by_capture(captures: Any, truth: Any) -> Any:
     return dict(zip(names, totals, strict=True)), table.metadata["read_report"]
 
 
-def test_these_are_the_files_that_the_truth_is_about(captures: Any, truth: Any) -> None:
-    assert len(truth) == 1793
-    assert {metadata["dpkt_error"] for metadata in truth.values()} == {None}
-    for name, metadata in truth.items():
+def test_these_are_the_files_that_the_truth_is_about(captures: Any, reference: Any) -> None:
+    assert len(reference) == 1793
+    assert {metadata["dpkt_error"] for metadata in reference.values()} == {None}
+    for name, metadata in reference.items():
         data = (captures / name).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (metadata["size"], metadata["sha256"]), name
 
 
-def test_every_packet_and_captured_byte_is_read(truth: Any, columns: Any) -> None:
-    for name, metadata in truth.items():
+def test_every_packet_and_captured_byte_is_read(reference: Any, columns: Any) -> None:
+    for name, metadata in reference.items():
         read = columns(name)
         assert len(read["captured"]) == metadata["dpkt_packets"], name
         assert read["captured"].sum() == metadata["caplen_bytes"], name
         assert set(read["linktype"].tolist()) <= {metadata["linktype_raw"] & 0xFFFF}, name
 
 
-def test_first_and_last_time_stamps_are_right_to_the_floats_last_digit(truth: Any, columns: Any) -> None:
+def test_first_and_last_time_stamps_are_right_to_the_floats_last_digit(reference: Any, columns: Any) -> None:
     wrong = []
-    for name, metadata in truth.items():
+    for name, metadata in reference.items():
         time_ns = columns(name)["time_ns"].tolist()
         if not time_ns:
             assert metadata["first"] is metadata["last"] is None, name
@@ -115,47 +115,48 @@ def test_first_and_last_time_stamps_are_right_to_the_floats_last_digit(truth: An
     assert not wrong
 
 
-def test_every_record_is_the_oracles_to_the_nanosecond(captures: Any, truth: Any, columns: Any) -> None:
+def test_every_record_is_the_oracles_to_the_nanosecond(captures: Any, reference: Any, columns: Any) -> None:
     """Times, captured and wire lengths and link types of all 544 392 records, read by plain struct."""
-    for name in truth:
-        found = [(each.time_ns, len(each.data), each.wire, each.linktype) for each in oracle.records(captures / name)]
+    for name in reference:
+        records = oracle.records(captures / name)
+        expected = [(record.time_ns, len(record.data), record.wire, record.linktype) for record in records]
         read = columns(name)
-        assert found == list(zip(*(read[column].tolist() for column in COLUMNS), strict=True)), name
+        assert expected == list(zip(*(read[column].tolist() for column in COLUMNS), strict=True)), name
 
 
-def test_extract_accounts_for_every_packet(truth: Any, by_capture: Any) -> None:
+def test_extract_accounts_for_every_packet(reference: Any, by_capture: Any) -> None:
     rows, read_report = by_capture
-    packets = sum(metadata["dpkt_packets"] for metadata in truth.values())
-    assert read_report["files"] == len(truth)
+    packets = sum(metadata["dpkt_packets"] for metadata in reference.values())
+    assert read_report["files"] == len(reference)
     assert read_report["packets"] == packets == read_report["in_flows"] + sum(read_report["skipped"].values())
     assert sum(row[0] for row in rows.values()) == read_report["in_flows"]
-    assert all(row[0] <= truth[name]["dpkt_packets"] for name, row in rows.items())
+    assert all(row[0] <= reference[name]["dpkt_packets"] for name, row in rows.items())
 
 
-def test_captures_of_ip_alone_begin_and_end_with_their_records(truth: Any, columns: Any, by_capture: Any) -> None:
+def test_captures_of_ip_alone_begin_and_end_with_their_records(reference: Any, columns: Any, by_capture: Any) -> None:
     rows, _ = by_capture
     alike = 0
     for name, (packets, _, start_ns, duration_ns) in rows.items():
         time_ns = columns(name)["time_ns"]
-        if packets == truth[name]["dpkt_packets"]:
+        if packets == reference[name]["dpkt_packets"]:
             assert (start_ns, duration_ns) == (time_ns.min(), time_ns.max() - time_ns.min()), name
             alike += 1
     assert alike > 800
 
 
-def test_ip_bytes_are_the_captured_bytes_without_the_link_layer(truth: Any, columns: Any, by_capture: Any) -> None:
-    """Of captures in which every packet is IP and whole: exactly so in raw ones, and in most others.
+def test_ip_bytes_are_the_captured_bytes_without_the_link_layer(reference: Any, columns: Any, by_capture: Any) -> None:
+    """Of captures in which every packet is IP and complete: exactly so in raw ones, and in most others.
 
     The rest have trailers or tags, or headers that lie; flow by flow, tests/capture/flows/test_oracle.py checks those.
     """
     rows, _ = by_capture
     equal = total = 0
     for name, (packets, size, _, _) in rows.items():
-        metadata, read = truth[name], columns(name)
+        metadata, read = reference[name], columns(name)
         header = LINK_HEADER.get(metadata["linktype_raw"] & 0xFFFF)
-        whole = packets == metadata["dpkt_packets"] and (read["captured"] == read["length"]).all()
+        complete = packets == metadata["dpkt_packets"] and (read["captured"] == read["length"]).all()
         padded = header == 14 and read["captured"].min() <= 60
-        if header is None or padded or not whole:
+        if header is None or padded or not complete:
             continue
         rest = metadata["caplen_bytes"] - header * packets - size
         if header == 0:

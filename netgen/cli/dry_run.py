@@ -12,13 +12,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from netgen.capture.table.flow_table import FlowTable
-    from netgen.exporters.pcap.flow_file import FlowFile
     from netgen.exporters.pcap.options import CaptureOptions
 
 SAMPLE_FLOWS = 200  # flows that are written to a temporary file to estimate the size of all
 
 
-def take_sample(table: FlowTable | FlowFile) -> FlowTable:
+def take_sample(table: FlowTable) -> FlowTable:
     """Take flows from the whole table, evenly spaced."""
     import numpy as np
 
@@ -26,7 +25,7 @@ def take_sample(table: FlowTable | FlowFile) -> FlowTable:
     return table.take(rows)
 
 
-def total_bytes(table: FlowTable | FlowFile) -> int:
+def total_bytes(table: FlowTable) -> int:
     """Sum the IP bytes of all flows."""
     return int(table.table["bytes"].to_numpy().sum())
 

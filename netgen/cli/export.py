@@ -39,7 +39,6 @@ def export(
     from netgen.capture.table.flow_table import FlowTable, concat
     from netgen.cli import output
     from netgen.cli.dry_run import print_plan, take_sample, total_bytes
-    from netgen.exporters.pcap.flow_file import FlowFile
     from netgen.exporters.pcap.options import capture_options
     from netgen.exporters.write import check_outputs, write
 
@@ -56,8 +55,8 @@ def export(
     )
     check_outputs(out, ground_truth=not no_ground_truth, force=force)
     opt.refuse_models(flows)
-    table = FlowFile(flows[0]) if len(flows) == 1 else concat(FlowTable.read(path) for path in flows)
     if dry_run:
+        table = concat(FlowTable.read(path) for path in flows)
         sample = take_sample(table)
         print_plan(
             out, sample, flows=len(table), ip_bytes=total_bytes(table), options=options,
@@ -65,7 +64,8 @@ def export(
         )  # fmt: skip
         return
     with progress.reporting(not quiet, progress.packets_bar) as update:
-        report = write(table, out, force=force, ground_truth=not no_ground_truth, options=options, progress=update)
+        source = flows[0] if len(flows) == 1 else concat(FlowTable.read(path) for path in flows)
+        report = write(source, out, force=force, ground_truth=not no_ground_truth, options=options, progress=update)
     with output.beside_stdout(report):
         if as_json:
             output.print_json({"wrote": str(report.path), **report.to_json()})

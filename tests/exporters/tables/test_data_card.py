@@ -231,7 +231,7 @@ def test_synth_writes_a_card_beside_a_table_only(
     """The command says so, in tables and in JSON; `--no-card` leaves it out."""
     monkeypatch.chdir(tmp_path)
     words = ("synth", "-m", tiny_model_file, "-c", "web=2", "--sampling-steps", 2)
-    assert "its data card: a.card.md\n" in netgen_command(*words, "-o", "a.parquet").out
+    assert "data card: a.card.md\n" in netgen_command(*words, "-o", "a.parquet").out
     printed = netgen_command(*words, "-o", "b.parquet", "--json").out
     assert '"card": "b.card.md"' in printed
     for name in ("c.parquet", "d.pcap", "e.csv"):

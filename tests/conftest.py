@@ -190,6 +190,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrate on few samples with few trees, for tests of trainings whose quality does not matter."""
+    from netgen.training import calibration
+
+    for name, value in {"MOST": 24, "IN_ALL": 48, "LEAST": 6, "JUDGED": 60, "TREES": 5}.items():
+        monkeypatch.setattr(calibration, name, value)
+
+
 @pytest.fixture(scope="session")
 def tiny_flows() -> "FlowTable":
     """Three classes that differ in volume and direction, 16 bins of 0.1 s, 20 flows each."""

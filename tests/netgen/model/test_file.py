@@ -12,8 +12,8 @@ from netgen.diffusion import model_file
 from netgen.model.file import FORMAT
 from netgen.model.model import Model
 
-QUICK = {"training_steps": 5, "threads": 1, "precision": "float32"}
-pytestmark = pytest.mark.usefixtures("one_thread")
+QUICK = {"training_steps": 5, "preset": "tiny", "threads": 1, "precision": "float32"}
+pytestmark = pytest.mark.usefixtures("one_thread", "quick_calibration")
 
 
 def rewritten(source: Any, path: Any, **changed: Any) -> Any:
@@ -146,7 +146,7 @@ def test_a_model_of_another_encoder_is_trained_saved_read_and_sampled(
 ) -> None:
     """Its file says which; a flow is the same from the model and from its file."""
     out = tmp_path / "other.safetensors"
-    model = netgen.train(tiny_flows, out=out, encoder=encoder, preset="tiny", **QUICK)
+    model = netgen.train(tiny_flows, out=out, encoder=encoder, **QUICK)
     again = netgen.load(out)
     assert again.encoder == model.encoder == encoder
     assert model_file.load_metadata(out)["training"]["preset"] == "tiny"

@@ -37,7 +37,7 @@ def test_samples_are_labelled_flows_that_packets_can_make(tiny_model: Model) -> 
 def test_samples_carry_no_address_time_or_name(tiny_model: Model) -> None:
     """All that distinguishes the classes is in their series."""
     table = tiny_model.sample("all", 6).table
-    for name in ("start_ns", "protocol", "src", "src_port", "dst", "dst_port", "vlan", "name"):
+    for name in ("start_ns", "protocol", "src", "src_port", "dst", "dst_port", "vlan", "server_name"):
         assert table[name].null_count == len(table)
 
 

@@ -156,20 +156,21 @@ def device() -> FlowTable:
 
 @pytest.fixture(scope="module")
 def model(device: FlowTable) -> netgen.Model:
-    """Trained for a moment."""
+    """A model of both classes that has learnt their protocols."""
     return netgen.train(device, training_steps=300, threads=1, precision="float32", validation=0)
 
 
+@pytest.mark.usefixtures("quick_calibration")
 def test_rare_protocols_are_used_no_more_often_than_others_of_their_class(
     device: FlowTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Flows are drawn by the size of their class: one of a rare protocol as often as any other of it."""
+    """Flows are used by the size of their class: one of a rare protocol as often as any other."""
     seen, weights = [], netgen.diffusion.train.class_weights
     monkeypatch.setattr(
         netgen.diffusion.train, "class_weights", lambda classes: seen.append(classes) or weights(classes)
     )
     subset = device.take(np.flatnonzero(np.arange(160) % 16 != 0))
-    netgen.train(subset, training_steps=1, threads=1, precision="float32", validation=0)
+    netgen.train(subset, training_steps=1, preset="tiny", threads=1, precision="float32", validation=0)
     np.testing.assert_array_equal(seen[-1].numpy(), (subset.labels == "plug").astype(int))
 
 
@@ -197,11 +198,14 @@ def test_a_sampled_flow_resembles_its_protocol(device: FlowTable, model: netgen.
     assert Repair.NO_HANDSHAKE not in plan(sampled).repairs
 
 
+@pytest.mark.usefixtures("quick_calibration")
 def test_sampled_flows_of_other_protocols_are_exported_with_their_protocol(device: FlowTable, tmp_path: Path) -> None:
     """The table says what they are, and so does a capture; and their series come back."""
     protocol = np.where(device.table["protocol"].to_numpy() == UDP, 1, TCP).tolist()
     echoes = FlowTable.build(device.series(), SPEC, label=device.labels.tolist(), protocol=protocol)
-    sampled = netgen.train(echoes, training_steps=50, threads=1, precision="float32", validation=0).sample("plug", 40)
+    sampled = netgen.train(
+        echoes, training_steps=50, preset="tiny", threads=1, precision="float32", validation=0
+    ).sample("plug", 40)
     other = sampled.table["protocol"].to_numpy() == 1
     assert 8 <= other.sum() <= 12
     write(sampled.take(np.flatnonzero(other)), tmp_path / "x.pcap")

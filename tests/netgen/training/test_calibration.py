@@ -19,7 +19,7 @@ from netgen.training.calibration import calibrate, candidates, drawn_once
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def real(tiny_model: Model) -> Any:
     """Series of flows, and their class numbers."""
     table = tiny_model.sample("all", 40, seed=9)
@@ -40,11 +40,21 @@ class _Scored:
         return self.auc
 
 
+@pytest.fixture(scope="module")
+def plain(tiny_model: Model, real: Any) -> Any:
+    """The tiny model without calibration, its samples, and the candidates of calibration."""
+    model = dataclasses.replace(tiny_model, totals=Marginals.none(len(tiny_model.classes)))
+    sampled = drawn_once(model, *real, device="cpu", threads=1)
+    return model, sampled, candidates(model, *sampled, *real)
+
+
 @pytest.fixture
-def learnt(tiny_model: Model, real: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Function: scores of flows in each form, to the choice; those with repeated bins where these are not the worst."""
-    plain = dataclasses.replace(tiny_model, totals=Marginals.none(len(tiny_model.classes)))
+def learnt(plain: Any, real: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Function: scores of the candidates to the form of the chosen one; those with repeated bins may be the best."""
+    model, sampled, tried = plain
     scores = {}
+    monkeypatch.setattr(calibration, "drawn_once", lambda *_, **__: sampled)
+    monkeypatch.setattr(calibration, "candidates", lambda *_: list(tried))
     monkeypatch.setattr(calibration, "_beside", lambda model, *_: _Scored(*scores[form(model)]))
 
     def decided(*of: Any, repeats: Any = False, store_flows: Any = True) -> Any:
@@ -52,7 +62,7 @@ def learnt(tiny_model: Model, real: Any, monkeypatch: pytest.MonkeyPatch) -> Any
         for name, score in zip(("none", "each", "shared"), of, strict=True):
             scores[name] = worst if repeats else score
             scores[f"{name} and repeats"] = score if repeats else worst
-        return form(calibrate(plain, *real, store_flows=store_flows, threads=1))
+        return form(calibrate(model, *real, store_flows=store_flows, threads=1))
 
     return decided
 
@@ -89,7 +99,7 @@ def test_without_store_flows_only_distributions_are_chosen_from(learnt: Any) -> 
     assert learnt((0.1, 0.9), (0.2, 0.9), (0.9, 0.5), repeats=True, store_flows=False) in ("each", "none")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ways(tiny_model: Model, real: Any) -> Any:
     """The tiny model with its flows put right in each way, by the name of its form."""
     sampled = drawn_once(tiny_model, *real, device="cpu", threads=1)
@@ -105,7 +115,7 @@ def test_a_model_file_keeps_the_calibration(ways: Any, tmp_path: Path) -> None:
         np.testing.assert_array_equal(again.sample("all", 12).series(), model.sample("all", 12).series())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def often(tiny_model: Model, real: Any) -> Any:
     """What the choice is from if every other real flow of a class is the same: candidates, sampled flows and labels."""
     series, labels = real[0].copy(), real[1]
@@ -261,7 +271,7 @@ def test_the_comparison_gives_both_scores(tiny_model: Model) -> None:
     wrong = calibration._beside(model, scaled, labels, series, labels[::-1].copy())
     assert same.learnt() > wrong.learnt()
     noise = np.random.default_rng(0).normal(0, 0.2, scaled.shape)
-    assert calibration._beside(model, scaled + noise, labels, series, labels).c2st_auc() > same.told()
+    assert calibration._beside(model, scaled + noise, labels, series, labels).c2st_auc() > same.c2st_auc()
 
 
 def test_from_flows_of_one_class_all_is_learnt(tiny_model: Model) -> None:

@@ -17,14 +17,14 @@ from netgen.model.model import Model
 from netgen.training import budget, finish, fit
 from netgen.training.budget import TrainingPlan
 
-QUICK = {"training_steps": 5, "threads": 1, "precision": "float32"}
-pytestmark = pytest.mark.usefixtures("one_thread")
+QUICK = {"training_steps": 5, "preset": "tiny", "threads": 1, "precision": "float32"}
+pytestmark = pytest.mark.usefixtures("one_thread", "quick_calibration")
 
 
 def test_an_unknown_encoder_or_preset_is_refused(tiny_flows: Any) -> None:
     for more, known in (({"encoder": "gaf"}, "gasf, gadf, delay, series"), ({"preset": "huge"}, "tiny, small, base")):
         with pytest.raises(netgen.NetgenError, match=next(iter(more.values()))) as caught:
-            netgen.train(tiny_flows, **more, **QUICK)
+            netgen.train(tiny_flows, **{**QUICK, **more})
         assert known in str(caught.value) + str(caught.value.hint)
 
 
@@ -38,7 +38,7 @@ def test_nothing_but_the_series_reaches_the_model(tiny_flows: Any) -> None:
         tiny_flows.series(), tiny_flows.spec, metadata={"made_by": "somebody else"}, label=tiny_flows.labels,
         source=[f"host{row}.pcap" for row in range(rows)], start_ns=np.arange(rows) * 10**9, protocol=6,
         src=[f"10.0.0.{row}" for row in range(rows)], src_port=np.arange(rows) + 1024, dst="203.0.113.7", dst_port=443,
-        vlan=7, name="www.example.org", flow=np.arange(rows)[::-1], packets=7, bytes=7, duration_ns=7, truncated_packets=7,
+        vlan=7, server_name="www.example.org", flow=np.arange(rows)[::-1], packets=7, bytes=7, duration_ns=7, truncated_packets=7,
     )  # fmt: skip
     # whole captures are held back to validate on, so with validation their names decide which flows those are
     one, two = (netgen.train(table, **QUICK, validation=0) for table in (tiny_flows, other))
@@ -110,7 +110,7 @@ def test_training_by_time_ends_after_enough_epochs(
     """More passes only memorise the flows; `training_steps` overrides that."""
     monkeypatch.setattr(budget, "MIN_STEPS", 3)
     monkeypatch.setattr(budget, "MAX_EPOCHS", 4)
-    settings = {"threads": 1, "precision": "float32", "validation": 0}
+    settings = {"threads": 1, "precision": "float32", "validation": 0, "preset": "tiny"}
     model = netgen.train(tiny_flows, minutes=60, **settings)
     steps = model.training["steps"]
     assert steps == -(-4 * len(tiny_flows) // model.training["batch"]) > 3
@@ -138,7 +138,7 @@ def test_the_minutes_include_calibration(tiny_flows: FlowTable, monkeypatch: pyt
     monkeypatch.setattr(fit, "run_training", short)
     monkeypatch.setattr(finish, "calibrate", slow)
     monkeypatch.setattr(finish.time, "monotonic", lambda: clock[0])
-    model = netgen.train(tiny_flows, minutes=10, threads=1, precision="float32", validation=0)
+    model = netgen.train(tiny_flows, minutes=10, preset="tiny", threads=1, precision="float32", validation=0)
     assert limits == [pytest.approx(600 * 0.9)]
     assert model.training["minutes"] == 1.5
     assert model.training["warnings"][-1] == "training stopped after 2 steps; a model needs about 3,000"
@@ -192,13 +192,15 @@ def test_the_first_limit_reached_is_announced(
 def test_threads_and_precision_are_chosen_by_trial_and_noted(tiny_flows: Any) -> None:
     """Where they are not given; the trial itself changes nothing of the training."""
     before = torch.get_num_threads()
-    model = netgen.train(tiny_flows, training_steps=3, threads=1)
+    model = netgen.train(tiny_flows, training_steps=3, preset="tiny", threads=1)
     assert torch.get_num_threads() == before
     assert model.training["precision"] in ("float32", "bfloat16")
     if model.training["precision"] == "float32":
         assert (
             model.weights_sha256()
-            == netgen.train(tiny_flows, training_steps=3, threads=1, precision="float32").weights_sha256()
+            == netgen.train(
+                tiny_flows, training_steps=3, preset="tiny", threads=1, precision="float32"
+            ).weights_sha256()
         )
 
 

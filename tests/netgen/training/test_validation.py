@@ -14,6 +14,8 @@ from netgen.capture.table.flow_table import FlowTable
 from netgen.training import finish, validation
 from netgen.training.validation import Check, Validator, check_is_due, train_val_split
 
+pytestmark = pytest.mark.usefixtures("one_thread", "quick_calibration")
+
 
 def flows(classes: Any = (("a", 30), ("b", 30), ("few", 5)), captures: Any = 6) -> Any:
     rng = np.random.default_rng(0)
@@ -97,7 +99,9 @@ def test_a_training_that_memorises_is_stopped(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(validation, "FIRST_CHECK_STEP", 2)
     monkeypatch.setattr(validation, "SAMPLING_STEPS", 2)
     monkeypatch.setattr(validation, "MEMORISATION_SHARE", -1.0)
-    model = netgen.train(flows(), out=tmp_path / "m.safetensors", training_steps=16, threads=1, precision="float32")
+    model = netgen.train(
+        flows(), out=tmp_path / "m.safetensors", training_steps=16, threads=1, precision="float32", preset="tiny"
+    )
     results = model.training["validation"]
     assert model.training["steps"] == 4  # the second check
     assert "memorise" in results["stopped"]
@@ -114,7 +118,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_checks_are_logged_kept_in_the_model_and_change_no_weight(
     quick: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"training_steps": 9, "threads": 1, "precision": "float32", "seed": 1}
+    settings = {"training_steps": 9, "preset": "tiny", "threads": 1, "precision": "float32", "seed": 1}
     with_checks = netgen.train(flows(), out=tmp_path / "m.safetensors", **settings)
     results = with_checks.training["validation"]
     assert [check["step"] for check in results["checks"]] == [3, 6, 9]
@@ -144,7 +148,7 @@ def test_checks_do_not_use_the_held_out_flows(quick: Any, monkeypatch: pytest.Mo
     rows = train_val_split(table, 0.1, 0)[1]
     series[rows[:1], 0, 0] = 1400 * series[rows[:1], 2, 0]  # the largest packet is held back
     table = FlowTable.build(series, table.spec, label=table.labels.tolist(), source=table.table["source"].to_pylist())
-    model = netgen.train(table, training_steps=3, threads=1, precision="float32")
+    model = netgen.train(table, training_steps=3, threads=1, precision="float32", preset="tiny")
     assert seen
     assert {many for many, _ in seen} == {len(table) - len(rows)}
     assert max(largest for _, largest in seen) < 1400 <= model.limits.largest.max()
@@ -154,7 +158,7 @@ def test_calibration_uses_all_labelled_flows(quick: Any, monkeypatch: pytest.Mon
     measured = []
     monkeypatch.setattr(finish, "calibrate", lambda model, *given, **_: measured.append(given) or model)
     table = flows()
-    model = netgen.train(table, training_steps=3, threads=1, precision="float32")
+    model = netgen.train(table, training_steps=3, threads=1, precision="float32", preset="tiny")
     held = model.training["validation"]["flows"]
     assert held > 0
     assert np.count_nonzero(~np.isnan(model.flow_features.real[..., 0])) == len(table)
@@ -164,7 +168,7 @@ def test_calibration_uses_all_labelled_flows(quick: Any, monkeypatch: pytest.Mon
 
 
 def test_no_validation_holds_nothing_out(quick: Any) -> None:
-    model = netgen.train(flows(), training_steps=3, validation=0, threads=1, precision="float32")
+    model = netgen.train(flows(), training_steps=3, validation=0, threads=1, precision="float32", preset="tiny")
     assert sum(model.training["flows"].values()) == 65
     assert "validation" not in model.training
 

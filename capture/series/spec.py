@@ -1,8 +1,8 @@
-"""What a series is: view, length, bin width, channels and units.
+"""The specification of a series: view, length, bin width, channels and units.
 
 A series is a small integer matrix, one row a channel and one column a bin (or, in a series of packets,
-a packet); a model sees nothing else. Two series may be compared only if their `SeriesSpec` is
-equal, which is why the spec travels with every table and every model.
+a packet). A model learns from nothing else. Two series can be compared only if their `SeriesSpec` is
+equal, so every table and every model carries it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ UNITS = {
     "gap": "microseconds since the packet before",
 }
 
-#: Channels of each view.
+#: View of a flow -> channels of its series.
 BINS, PACKETS = "bins", "packets"
 VIEWS = {BINS: CHANNELS, PACKETS: ("size", "gap")}
 
@@ -34,14 +34,14 @@ VIEWS = {BINS: CHANNELS, PACKETS: ("size", "gap")}
 GAP_NS = 1_000
 DEFAULT_LENGTH = 128
 NS = 1_000_000_000
-LONGEST_NS = 2**62  # 146 years; added to a time, it does not overflow
+LONGEST_NS = 2**62  # 146 years: can be added to a time without overflow
 
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]{1,4})?)\s*(ns|us|ms|s|m|h)?\s*", re.IGNORECASE)
 _UNIT_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "m": 60 * NS, "h": 3600 * NS}
 
 
 def parse_duration(text: str | float) -> int:
-    """Parse ``"0.25s"``, ``"250ms"``, ``"2m"`` or a plain number of seconds, into nanoseconds.
+    """Return ``"0.25s"``, ``"250ms"``, ``"2m"`` or a plain number of seconds as nanoseconds.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def parse_duration(text: str | float) -> int:
 
 
 def format_duration(ns: int) -> str:
-    """Format nanoseconds for people, as ``0.25s`` or ``40ms``; `parse_duration` reads them back."""
+    """Format nanoseconds for people and for `parse_duration`: ``0.25s``, ``40ms``."""
     for unit in ("s", "ms", "us"):
         # the largest unit in which at most three decimals are needed
         if ns * 1000 % _UNIT_NS[unit] == 0 and ns * 10 >= _UNIT_NS[unit]:
@@ -67,7 +67,7 @@ def format_duration(ns: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class SeriesSpec:
-    """What makes two series comparable: view, bin width, length and channels.
+    """The meaning of the numbers in a series.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class SeriesSpec:
     def __post_init__(self) -> None:
         if VIEWS.get(self.view) != tuple(self.channels):
             raise InputError(
-                f"unknown series: view {self.view!r} with channels {', '.join(self.channels)}",
+                f"a {self.view!r} series with channels {self.channels} is not known",
                 "Make the file again with this version of netgen",
             )
         if not 4 <= self.length <= 4096 or self.length % 4:
@@ -98,23 +98,22 @@ class SeriesSpec:
             raise InputError("a series of packets has no bin width", "Leave it out")
         if self.view == BINS and not 0 < self.bin_ns < LONGEST_NS // self.length:
             raise InputError(
-                f"--bin-width must be positive, and all bins together below 146 years, got {self.bin_ns} ns",
-                "Try --bin-width 0.25s",
+                f"a bin of {self.bin_ns} ns cannot be used", "Take a positive width such as --bin-width 0.25s"
             )
 
     @classmethod
     def packets(cls, length: int = DEFAULT_LENGTH) -> SeriesSpec:
-        """Make the spec of a flow's first packets."""
+        """Make the specification of the first packets of a flow."""
         return cls(0, length, PACKETS, VIEWS[PACKETS])
 
     @classmethod
     def fitting(cls, durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> SeriesSpec:
-        """Make a spec of bins as wide as `auto_bin_ns`, up to the widest possible."""
+        """Make the specification of bins whose width `auto_bin_ns` chooses."""
         return cls(min(auto_bin_ns(durations_ns, length), LONGEST_NS // length - 1), length)
 
     @property
     def span_ns(self) -> int:
-        """Time covered by a series of bins, in nanoseconds; 0 for packets."""
+        """Time that a series of bins covers, in nanoseconds; 0 for packets."""
         return self.bin_ns * self.length
 
     @property
@@ -123,7 +122,7 @@ class SeriesSpec:
         return len(self.channels), self.length
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON types, with the unit of each channel."""
+        """Return the specification as JSON types, with the unit of each channel."""
         return {
             "view": self.view,
             "length": self.length,
@@ -134,7 +133,7 @@ class SeriesSpec:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> SeriesSpec:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` made."""
         view = data["view"] if "view" in data else data["kind"]  # models of format 5 and before say "kind"
         return cls(
             bin_ns=int(data["bin_ns"]) if view == BINS else 0,
@@ -149,16 +148,16 @@ class SeriesSpec:
         return f"{self.length} bins of {format_duration(self.bin_ns)}, channels {', '.join(self.channels)}"
 
     def require_equal(self, other: SeriesSpec, name: str, other_name: str, hint: str | None = None) -> None:
-        """Raise `SpecMismatchError`, naming both sides, unless `other` is the same spec."""
+        """Raise `SpecMismatchError`, naming both sides, unless `other` is the same specification."""
         if self != other:
             raise SpecMismatchError(
-                f"cannot compare: {name} has {self}, {other_name} has {other}",
-                hint or f"Extract one like the other: --spec-from {name}",
+                f"{name} has {self} but {other_name} has {other}: they cannot be compared",
+                hint or f"Give both the same series: --spec-from {name}",
             )
 
 
 def spec_from_options(view: str, bin_ns: int | None, length: int) -> SeriesSpec | None:
-    """Return the specification that options give; None if the bin width depends on the flows.
+    """Return the specification of these options; None if the bin width depends on the flows.
 
     Raises
     ------
@@ -169,32 +168,22 @@ def spec_from_options(view: str, bin_ns: int | None, length: int) -> SeriesSpec 
         raise InputError(f"--view must be {' or '.join(VIEWS)}, got {view!r}")
     if view == PACKETS:
         if bin_ns is not None:
-            raise InputError("--bin-width is for bins, not for packets", "Leave it out, or add --view bins")
+            raise InputError("a series of packets has no bins", "Leave the bin width out, or choose --view bins")
         return SeriesSpec.packets(length)
-    spec = SeriesSpec(NS if bin_ns is None else bin_ns, length)  # checks the length before anything is read
+    spec = SeriesSpec(NS if bin_ns is None else bin_ns, length)  # refuses a bad length before anything is read
     return None if bin_ns is None else spec
 
 
 def auto_bin_ns(durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> int:
     """Return the bin width at which the 95th percentile of the durations fits into `length` bins.
 
-    It is rounded up to two significant digits, to be read and typed easily. If that percentile is 0 (flows of a single
-    packet), a bin is a millisecond wide.
+    It is rounded up to two significant digits, so that it can be read, typed and compared. If that
+    percentile is 0 (single packets), it is a millisecond.
     """
     durations_ns = np.asarray(durations_ns)
-    longest = _quantile(durations_ns, 0.95) if durations_ns.size else 0.0
+    longest = float(np.quantile(durations_ns, 0.95)) if durations_ns.size else 0.0
     if longest <= 0:
         return 1_000_000
     width = longest / length * (1 + 1e-9) + 1
     step = 10 ** max(int(np.floor(np.log10(width))) - 1, 0)
     return int(np.ceil(width / step) * step)
-
-
-def _quantile(values: np.ndarray, q: float) -> float:
-    """Return what `numpy.quantile` does, which loads `numpy.ma` first."""
-    position = (len(values) - 1) * q
-    below = int(position)
-    above = min(below + 1, len(values) - 1)
-    low, high = (float(value) for value in np.partition(values, (below, above))[[below, above]])
-    fraction = position - below
-    return low + (high - low) * fraction if fraction < 0.5 else high - (high - low) * (1 - fraction)

@@ -235,15 +235,15 @@ def test_parquet_that_holds_no_traces_is_refused_with_the_reason(columns: Any, m
     [
         ("", "cannot be read as CSV"),
         ("size\n60\n", "lacks the column time; it has size"),
-        ("a,b\n1,2\n", "lacks the column size, time; it has a, b"),
-        ("time,size\n0,60\nx,60\n", "time or size is no number"),
-        ("time,size\n0,60\n1,6.5\n", "time or size is no number"),
+        ("a,b\n1,2\n", "lacks the columns size, time; it has a, b"),
+        ("time,size\n0,60\nx,60\n", "time or size is not a number"),
+        ("time,size\n0,60\n1,6.5\n", "time or size is not a number"),
         ("time,size\n0,60\n,60\n", "line 3: time or size is missing"),
         ("time,size\n0,60\n1,60\n2,\n", "line 4: time or size is missing"),
         ("time,size\n0,60\ninf,60\n", "line 3: time or size is missing or too large"),
         ("time,size\n1e10,60\n", "line 2: time or size is missing or too large"),
         ("time,size,direction\n0,60,up\n0,60,left\n", "line 3: direction 'left' is not known. Write up or down"),
-        ("time,size,time\n0,60,1\n", "time or size is no number"),
+        ("time,size,time\n0,60,1\n", "time or size is not a number"),
         ("time,size\n", "nothing is left"),
         ("time,size\n0,60,7\n", "cannot be read as CSV"),
     ],
@@ -266,7 +266,7 @@ def test_files_that_are_no_traces_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_of_size_is_refused_with_those_known(traces: Any) -> None:
-    with pytest.raises(InputError, match=r"'wire' are not known\. Take one of: frame, ip, payload"):
+    with pytest.raises(InputError, match=r"'wire' is not known\. Take one of: frame, ip, payload"):
         import_traces(traces, size_unit="wire")
 
 

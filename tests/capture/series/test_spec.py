@@ -142,7 +142,7 @@ def test_only_equal_specs_are_compared_and_the_error_names_both() -> None:
         with pytest.raises(SpecMismatchError) as caught:
             spec.require_equal(other, "a.parquet", "b.parquet")
         assert str(caught.value) == (
-            f"cannot compare: a.parquet has {spec}, b.parquet has {other}. "
-            "Extract one like the other: --spec-from a.parquet"
+            f"a.parquet has {spec} but b.parquet has {other}: they cannot be compared. "
+            "Give both the same series: --spec-from a.parquet"
         )
     assert str(spec) == "128 bins of 0.25s, channels up_bytes, down_bytes, up_packets, down_packets"

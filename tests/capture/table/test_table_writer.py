@@ -184,7 +184,7 @@ def test_the_packets_of_an_extraction_are_counted_once(capture: Any, tmp_path: P
     """A second time is refused in so many words, and leaves no file."""
     found = extraction(capture)
     found.table()
-    with pytest.raises(InputError, match=r"can be counted once\. Keep its table, or extract again"):
+    with pytest.raises(InputError, match=r"can be counted only once\. Keep its table, or extract again"):
         found.table()
     with pytest.raises(InputError, match="can be counted once"):
         found.write(tmp_path / "a.parquet")

@@ -228,7 +228,7 @@ def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     table = flows(60)
     write(table, tmp_path / "whole.pcap")
     monkeypatch.setattr(netgen.exporters.pcap.capture_file, "_BLOCK_PACKETS", 100)
-    monkeypatch.setattr(netgen.exporters.pcap.capture_file, "_PIECE_BYTES", 10_000)
+    monkeypatch.setattr(netgen.exporters.pcap.capture_file, "_RENDER_BYTES", 10_000)
     write(table, tmp_path / "blocks.pcap")
     assert (tmp_path / "blocks.pcap").read_bytes() == (tmp_path / "whole.pcap").read_bytes()
 

@@ -161,11 +161,13 @@ REPAIRS = {
     Repair.ODD_SIZE: ([53, 92], [52, 40], [1, 2], [1, 1]),
     Repair.NO_HANDSHAKE: ([132, 92], [0, 92], [3, 2], [0, 2]),
     Repair.NO_CLOSING: ([132], [92, 1500], [3], [2, 1]),
+    Repair.NO_SCALING: ([40, 580], [52, 70 * 1500 + 40], [1, 3], [1, 71]),
+    Repair.ONE_SIDED: ([172], [52 + 40 + 70 * 1500], [4], [72]),
 }
 
 
-@pytest.mark.parametrize(("reason", "given"), REPAIRS.items(), ids=[reason.split(":")[0] for reason in REPAIRS])
-def test_every_kind_of_repair_is_counted(reason: str, given: tuple[list[int], ...]) -> None:
+@pytest.mark.parametrize(("reason", "given"), REPAIRS.items(), ids=[reason.name for reason in REPAIRS])
+def test_every_kind_of_repair_is_counted(reason: Repair, given: tuple[list[int], ...]) -> None:
     """A series that cannot be a connection is repaired with few packets, and the kind of repair is counted."""
     planned = one(*given)
     assert planned.repairs.get(reason) == 1

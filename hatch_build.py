@@ -1,4 +1,4 @@
-"""Builds the compiled part of the reader with the wheel, where there is a C compiler; see `netgen.capture.native`."""
+"""Compile the reader's C code into the wheel, if there is a C compiler; see `netgen.capture.native`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 LIBRARY = "netgen/capture/native/reader.so"
 
-ELSE = "captures will be read by NumPy alone, which takes half as long again"
+WITHOUT = "netgen will read captures in plain Python, many times slower"
 
 
 class CompiledReader(BuildHookInterface):  # type: ignore[type-arg]
-    """Compiles `capture/native/*.c`; without a compiler the wheel has none of it, and is for any machine."""
+    """Compile `capture/native/*.c`. Without a compiler the wheel has no compiled code, and is for any platform."""
 
     PLUGIN_NAME = "custom"
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile, and say what the wheel is for."""
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  (of the interface)
+        """Compile, and set the wheel's platform."""
         library = Path(self.root, LIBRARY)
         library.unlink(missing_ok=True)
         compiler = shlex.split(os.environ.get("CC", "")) or [
@@ -35,14 +35,14 @@ class CompiledReader(BuildHookInterface):  # type: ignore[type-arg]
         command = [*compiler, "-O2", "-shared", "-fPIC", f"-DSOURCES={compiled['fingerprint']()}u", "-o", str(library)]
         command += map(str, compiled["SOURCES"])
         try:
-            said = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError as error:
-            self.app.display_warning(f"no C compiler ({error}): {ELSE}")
+            self.app.display_warning(f"no C compiler ({error}): {WITHOUT}")
             return
-        if said.returncode:
-            self.app.display_warning(f"{shlex.join(command)} failed: {ELSE}\n{said.stderr}")
+        if done.returncode:
+            self.app.display_warning(f"{shlex.join(command)} failed: {WITHOUT}\n{done.stderr}")
             return
-        if sys.platform == "darwin":  # whose versions in tags are a matter of their own
+        if sys.platform == "darwin":  # its tags need a version
             build_data.update(pure_python=False, infer_tag=True)
         else:
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")

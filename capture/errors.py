@@ -1,17 +1,17 @@
-"""Every error netgen raises on purpose, as one tree.
+"""The errors that netgen raises.
 
 ::
 
-    NetgenError                 exit code 1: say it in one line, go on with the next thing
-    ├── InputError              something given to netgen cannot be used
-    │   ├── CaptureError        a file that is no capture, or is damaged from the start
-    │   ├── TableError          a flow table that is none, or lacks what is needed (labels, say)
-    │   ├── SpecMismatch        two series that must not be compared
-    │   └── ModelError          a model that is none, is of another version, or lacks the class
-    └── OutputError             a result that cannot be written where it was asked for
+    NetgenError                 exit code 1, and one line on stderr
+    ├── InputError              an input or option cannot be used
+    │   ├── CaptureError        a file is not a capture, or is damaged from the start
+    │   ├── TableError          a file is not a flow table, or lacks what is needed (labels, for example)
+    │   ├── SpecMismatchError   two series cannot be compared
+    │   └── ModelError          a file is not a model, is of another version, or lacks the class
+    └── OutputError             a result cannot be written
 
-A message says what, where (file, packet number), the value found, and what to type next; the last
-of these stands in ``hint`` so that a program can show or drop it.
+A message names the option, file or packet, and the value found. What to type next is in ``hint``, so that a program
+can show or drop it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterable
 
 
 class NetgenError(Exception):
-    """The root: anything netgen refuses or cannot do.
+    """The base class of all errors that netgen raises.
 
     Parameters
     ----------
@@ -41,32 +41,32 @@ class NetgenError(Exception):
 
 
 class InputError(NetgenError):
-    """Something given to netgen cannot be used."""
+    """An input or option cannot be used."""
 
 
 class CaptureError(InputError):
-    """A file that is no capture, or is damaged from its first bytes on."""
+    """A file is not a capture, or is damaged from its first bytes on."""
 
 
 class TableError(InputError):
-    """A flow table that is none, or lacks what is needed."""
+    """A file is not a flow table, or lacks what is needed."""
 
 
 class SpecMismatchError(InputError):
-    """Two series of different kind, length or bin width were to be compared."""
+    """Two series of different view, length or bin width cannot be compared."""
 
 
 class ModelError(InputError):
-    """A model file that is none, is of another version, or lacks the class asked for."""
+    """A file is not a model, is of another version, or lacks the class."""
 
 
 class OutputError(NetgenError):
-    """A result cannot be written where it was asked for."""
+    """A result cannot be written."""
 
 
 def visible(text: str) -> str:
-    """Text with whatever would move a terminal's cursor, or colour it, written out: ``\\x1b``."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    r"""Escape characters that would move a terminal's cursor or colour it, such as ``\x1b``."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -337,7 +337,7 @@ class Extraction:
             first_flow = last_flow = np.arange(len(self))
         else:
             kept = np.flatnonzero(row >= 0)
-            kept = kept[np.argsort(row[kept], stable=True)]
+            kept = kept[np.argsort(row[kept], kind="stable")]
             heads = np.flatnonzero(np.diff(row[kept], prepend=-1))
             first_flow, last_flow = kept[heads], np.append(kept[heads[1:] - 1], kept[-1:])
         size = spill.BLOCK

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from netgen.capture.errors import OutputError
 
 
 def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Refuse an output early, before hours of work, rather than after.
+    """Refuse an output path before the work begins.
 
     Raises
     ------
@@ -34,8 +34,8 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it onto `path` only if all went well.
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` if no error occurs.
 
     The temporary file is synced before the rename, so after a crash the file is either the old
     one or the new one. Errors of the file system become :class:`OutputError`.
@@ -62,7 +62,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """An error of the file system, as one that says what could not be written and what to do."""
+    """Convert an error of the file system to one that says what could not be written, and what to do."""
     reason = error.strerror or str(error)
     if error.errno == errno.ENOSPC:
         hint = "Free some space or write elsewhere with -o; nothing was left behind"

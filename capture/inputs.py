@@ -1,4 +1,4 @@
-"""Which files are meant by the paths that a person names."""
+"""Find the capture files among named files and folders."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Input:
     path : Path
         Where it is.
     source : str
-        As the flow table names it.
+        Its name in the flow table.
     named : bool
-        By itself, not found in a folder.
+        Whether it was named itself, rather than its folder.
     size : int
-        Bytes of it; 0 for a pipe, whose length nobody knows.
+        In bytes; 0 for a pipe.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class Input:
 
 
 def find_inputs(paths: list[str | os.PathLike[str]]) -> list[Input]:
-    """Every file that was named or lies in a folder that was, in a fixed order.
+    """Return every named file, and every file in a named folder, in a fixed order.
 
     Raises
     ------
@@ -44,29 +44,29 @@ def find_inputs(paths: list[str | os.PathLike[str]]) -> list[Input]:
     """
     if not paths:
         raise CaptureError("no capture was named", HINT)
-    found: list[Input] = []
+    inputs: list[Input] = []
     for given in paths:
         path = Path(given)
         if str(given) == STDIN:
-            found.append(Input(path, "stdin", named=True, size=0))
+            inputs.append(Input(path, "stdin", named=True, size=0))
         elif path.is_dir():
-            files = sorted(each for each in path.rglob("*") if each.is_file())
+            files = sorted(file for file in path.rglob("*") if file.is_file())
             if not files:
                 raise CaptureError(f"the folder {path} is empty", HINT)
             name = Path(path.absolute().name)
-            found += [
-                Input(each, (name / each.relative_to(path)).as_posix(), named=False, size=each.stat().st_size)
-                for each in files
+            inputs += [
+                Input(file, (name / file.relative_to(path)).as_posix(), named=False, size=file.stat().st_size)
+                for file in files
             ]
         elif path.exists():
-            found.append(Input(path, str(given), named=True, size=path.stat().st_size if path.is_file() else 0))
+            inputs.append(Input(path, str(given), named=True, size=path.stat().st_size if path.is_file() else 0))
         else:
             raise CaptureError(f"{path} does not exist", HINT)
     seen = set[Path]()
-    for each in found:
-        file = each.path.resolve()
+    for item in inputs:
+        file = item.path.resolve()
         if file in seen:
-            called = "standard input" if str(each.path) == STDIN else str(each.path)
-            raise CaptureError(f"{called} was named twice: its packets would count twice", "Name it once")
+            name_shown = "standard input" if str(item.path) == STDIN else str(item.path)
+            raise CaptureError(f"{name_shown} was named twice: its packets would count twice", "Name it once")
         seen.add(file)
-    return found
+    return inputs

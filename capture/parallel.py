@@ -102,7 +102,7 @@ def _open_large(
         capture = CaptureFile(file.path)
     except CaptureError as error:
         return error
-    if capture.source.whole is None:
+    if capture.source.mapped is None:
         return read_segments(capture, options)
     return _read_plain(capture, options, pool, ahead)
 

@@ -123,7 +123,7 @@ def is_contiguous(segment: Segment, last: Segment) -> bool:
 
 def read_segments(capture: CaptureFile, options: ReadOptions) -> Iterator[Segment]:
     """Read a whole capture, segment by segment."""
-    if capture.source.whole is None:
+    if capture.source.mapped is None:
         yield from _read_stream(capture, options)
         return
     last: Segment | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from netgen.capture.errors import OutputError
-from netgen.capture.files import check_output, output_error, whole_file
+from netgen.capture.files import check_output, output_error, atomic_file
 from netgen.capture.importers.foreign_tables import read_table
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.capture_file import (
@@ -199,12 +199,12 @@ def write(
     card_file = data_card_path(path) if card else None
     if file_format == FORMATS[".parquet"]:
         # the card is moved into place after the table: neither exists without the other
-        with whole_file(card_file) if card_file else contextlib.nullcontext() as temporary:
+        with atomic_file(card_file) if card_file else contextlib.nullcontext() as temporary:
             if temporary:
                 temporary.write_bytes(data_card(flows, path.name).encode("utf-8", "backslashreplace"))
             flows.write(path, force=force)
     else:
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             write_csv(flows, temporary)
     return WriteResult(path, file_format, len(flows), None, path.stat().st_size, card=card_file)
 
@@ -236,8 +236,8 @@ def _write_capture(
         return result(capture, capture.bytes)
     truth_paths = ground_truth_paths(path) if ground_truth else ()
     with contextlib.ExitStack() as stack:  # the capture is moved into place last, after its ground truth
-        temporary = stack.enter_context(whole_file(path))
-        truth_files = [stack.enter_context(whole_file(truth_path)) for truth_path in truth_paths]
+        temporary = stack.enter_context(atomic_file(path))
+        truth_files = [stack.enter_context(atomic_file(truth_path)) for truth_path in truth_paths]
         try:
             capture = write_capture(source, temporary, options, container, progress=progress)
         except OSError as error:  # otherwise the error would name the ground truth

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netgen.capture.errors import InputError, OutputError, TableError, did_you_mean
-from netgen.capture.files import check_output, whole_file
+from netgen.capture.files import check_output, atomic_file
 from netgen.capture.series.spec import BINS, SeriesSpec, format_duration
 from netgen.capture.table.flow_table import FlowTable
 from netgen.evaluation.report.series_labels import SeriesLabels
@@ -132,7 +132,7 @@ def show(
             origin = "synthetic" if flow.table["synthetic"][0].as_py() else "real"
             _plot_series(axes[row, 2 * column], flow, scale, f"{name}, {origin}")
             _plot_field(axes[row, 2 * column + 1], flow, scale, channel)
-    with whole_file(out) as temporary:
+    with atomic_file(out) as temporary:
         figure.savefig(temporary, format=out.suffix[1:].lower(), dpi=130)
     return out
 

@@ -20,7 +20,7 @@ from netgen.capture.native.packets import guess_record_starts, read_records, sca
 
 FILE_HEADER = 24
 
-#: Bytes in which a record's beginning is looked for where a file is entered in the middle.
+#: Bytes in which a record start is searched where a file is entered in the middle.
 _REACH = 1 << 18
 
 #: Fewer bytes than this are walked record by record at once.
@@ -38,7 +38,7 @@ MAGICS = {
 
 
 def file_order(data: np.ndarray, at: int = 0) -> Order | None:
-    """Byte order of the pcap file header at `at`; None if there is none."""
+    """Return the byte order of the pcap file header at `at`; None if there is none."""
     if at < 0 or len(data) - at < FILE_HEADER:
         return None
     first = data[at : at + 4].tobytes()
@@ -63,9 +63,9 @@ class Pcap:
         self.last_ns: int | None = None  # each record has its own time
         self.unsure = False
         self.position = position
-        # the record here begins where it must, whatever it claims
+        # the first record begins where it must, whatever it claims
         self._first = position if position == FILE_HEADER else -1
-        self._seconds = -1  # time of the first record: what other records' times are likely to be near
+        self._seconds = -1  # time of the first record; other times are likely to be near
         self._begin(head)
 
     def _begin(self, head: bytes) -> None:
@@ -82,28 +82,28 @@ class Pcap:
 
     @property
     def state(self) -> bytes:
-        """The header of the file read last (several may have been joined)."""
+        """Header of the file read last (several may have been joined)."""
         return self._head
 
     @staticmethod
     def opening(data: np.ndarray) -> bytes:
-        """What a file says before its first packet: its header."""
+        """Return what a file says before its first packet: its header."""
         return data[:FILE_HEADER].tobytes()
 
     @staticmethod
     def at(state: bytes, position: int) -> Pcap:
-        """A reader that knows this, and stands there."""
+        """Return a reader at a position, in this state."""
         return Pcap(state, position)
 
     def guess(self, data: np.ndarray, start: int, stop: int) -> int | None:
-        """A place from `start` on at which a record very likely begins, `data` being the whole file."""
+        """Find a position from `start` on at which a record very likely begins; `data` is the whole file."""
         seconds = struct.unpack_from(self._order + "I", data.data, FILE_HEADER)[0]
         reach = min(stop - start, _REACH)
         starts = guess_record_starts(data, np.array([start]), reach, self._layout, _likely_times(seconds))
         return int(starts[0]) if starts[0] >= 0 else None
 
     def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[RecordBatch]:
-        """Records that begin before `until`; see `netgen.capture.formats.records.Format`."""
+        """Yield records that begin before `until`; see `netgen.capture.formats.records.Format`."""
         while self.position < until:
             starts, joined = self._scan(data, base, until, final)
             for first in range(0, len(starts), CHUNK):
@@ -121,20 +121,20 @@ class Pcap:
         return RecordLayout(self._order, self._record.itemsize, self._limit, self._unit)
 
     def _scan(self, data: np.ndarray, base: int, until: int, final: bool) -> tuple[np.ndarray, bool]:
-        """Starts (in `data`) of the next records, and whether another file begins after them."""
+        """Find the starts (in `data`) of the next records, and whether another file begins after them."""
         begin, stop = self.position - base, min(until - base, len(data))
-        found = np.zeros(0, np.int64)
+        scanned = np.zeros(0, np.int64)
         if self._seconds < 0 and begin + 4 <= len(data):
             self._seconds = int(struct.unpack_from(self._order + "I", data.data, begin)[0])
         if stop - begin >= MIN_SCAN:
-            found, after = scan_records(data, begin, stop, self._layout, _likely_times(self._seconds))
-            found, after = self._before_joined(data, found, after, final)
+            scanned, after = scan_records(data, begin, stop, self._layout, _likely_times(self._seconds))
+            scanned, after = self._before_joined(data, scanned, after, final)
             self.position = base + after
-        starts, joined = self._walk(data, base, stop, final)
-        return (np.concatenate([found, np.array(starts, np.int64)]) if starts else found), joined
+        walked, joined = self._walk(data, base, stop, final)
+        return (np.concatenate([scanned, np.array(walked, np.int64)]) if walked else scanned), joined
 
     def _before_joined(self, data: np.ndarray, starts: np.ndarray, after: int, final: bool) -> tuple[np.ndarray, int]:
-        """Only the records in front of another file's header, which reads as a record of no bytes."""
+        """Keep only the records before another file's header, which reads as a record of no bytes."""
         captured = np.diff(starts, append=after) - self._record.itemsize
         for row in np.flatnonzero(captured == 0).tolist():
             if self._joined(data, int(starts[row])) or self._waits(data, int(starts[row]), final):
@@ -142,13 +142,13 @@ class Pcap:
         return starts, after
 
     def _joined(self, data: np.ndarray, at: int) -> bool:
-        """Whether the header of another file, version 2.4, stands where a record should (``cat a b``)."""
+        """Tell whether the header of another file, version 2.4, is where a record should be (``cat a b``)."""
         order = file_order(data, at)
         return order is not None and struct.unpack_from(order + "HH", data.data, at + 4) == (2, 4)
 
     @staticmethod
     def _waits(data: np.ndarray, at: int, final: bool) -> bool:
-        """Whether more must be read to tell a record of no bytes from the header of another file."""
+        """Tell whether a record of no bytes may be the header of another file, of which more must be read."""
         return not final and len(data) - at < FILE_HEADER
 
     def _walk(self, data: np.ndarray, base: int, stop: int, final: bool) -> tuple[list[int], bool]:
@@ -164,11 +164,10 @@ class Pcap:
             (captured,) = unpack(buffer, position)
             after = position + record + captured
             if captured > limit:
-                there = size - position - record
-                self._damaged(base + position, f"a record claims {captured} captured bytes; {there} bytes are unread")
+                unread = size - position - record
+                self._damaged(base + position, f"a record claims {captured} captured bytes; {unread} bytes are unread")
                 if base + position == self._first:
                     starts.append(position)
-                after = size
                 self.position = base + size
                 return starts, False
             if not captured and self._waits(data, position, final):

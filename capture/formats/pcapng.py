@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ _GUESS_WINDOW = 1 << 16
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Interface:
-    """What an interface description block says: link type, snap length and clock."""
+    """Link type, snap length and clock of an interface description block."""
 
     linktype: int
     snaplen: int
@@ -51,7 +52,7 @@ class State:
 
 
 def section_order(data: np.ndarray, at: int = 0) -> Order | None:
-    """Byte order of the pcapng section header at `at`; None if there is none."""
+    """Return the byte order of the pcapng section header at `at`; None if there is none."""
     if at < 0 or len(data) - at < _SECTION:
         return None
     mark = data[at + 8 : at + 12].tobytes()
@@ -64,14 +65,14 @@ class Pcapng:
     Parameters
     ----------
     state : State, optional
-        What was read of the file before `position`.
+        State after the blocks before `position`.
     position : int
         Where the first block to read begins.
 
     Attributes
     ----------
     unsure : bool
-        The first packets have no time of their own, and what came before them is not known.
+        The first packets have no time stamp, and the packet before them is not known.
     """
 
     def __init__(self, state: State | None = None, position: int = 0) -> None:
@@ -92,7 +93,7 @@ class Pcapng:
 
     @staticmethod
     def opening(data: np.ndarray) -> State:
-        """What a file says before its first packet: the interfaces described there."""
+        """Return what a file says before its first packet: the interfaces described there."""
         reader = Pcapng()
         order, at = section_order(data) or "<", 0
         head = struct.Struct(order + "II").unpack_from
@@ -107,11 +108,11 @@ class Pcapng:
 
     @staticmethod
     def at(state: State, position: int) -> Pcapng:
-        """A reader that knows this, and stands there."""
+        """Return a reader at a position, in this state."""
         return Pcapng(state, position)
 
     def guess(self, data: np.ndarray, start: int, stop: int) -> int | None:
-        """A place from `start` on at which a block very likely begins, `data` being the whole file."""
+        """Find a position from `start` on at which a block very likely begins; `data` is the whole file."""
         order = self._order
         words = np.ndarray((max(len(data) - 3, 0),), dtype=order + "u4", buffer=data.data, strides=(1,))
         for first in range(start + -start % 4, stop, _GUESS_WINDOW):
@@ -135,59 +136,74 @@ class Pcapng:
         return True
 
     def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[RecordBatch]:
-        """Packets of blocks that begin before `until`; see `netgen.capture.formats.records.Format`."""
+        """Yield packets of blocks that begin before `until`; see `netgen.capture.formats.records.Format`."""
         buffer, size = data.data, len(data)
-        order = self._order
-        head, tail = struct.Struct(order + "II").unpack_from, struct.Struct(order + "I").unpack_from
         starts, kinds = list[int](), list[int]()
         position, stop = self.position - base, min(until - base, size)
+        head, tail = self._unpackers()
         while position < stop:
-            if position + 12 > size:
-                if final:
-                    self._damaged(base + position, f"the last block is cut: {size - position} bytes of its header")
-                    position = size
-                break
-            kind, total = head(buffer, position)
-            if kind == headers.PCAPNG_SECTION:  # the same in both byte orders
-                if not final and position + _SECTION > size:
-                    break
+            kind, total = head(buffer, position) if position + 12 <= size else (None, 0)
+            end = position + total + -total % 4
+            if kind == headers.PCAPNG_SECTION or total < 12 or end > size or tail(buffer, end - 4)[0] != total:
+                kind, end = self._unusual_block(data, base, position, final)
+            if kind == headers.PCAPNG_SECTION:
                 if starts:
                     yield self._columns(data, starts, kinds)
                     starts, kinds = [], []
-                found = section_order(data, position)
-                if found is None:
-                    left = size - position
-                    self._damaged(base + position, f"a section header is cut or bad; {left} bytes are unread")
-                    position = size
-                    break
-                order = self._order = found
-                self._interfaces = []
-                head, tail = struct.Struct(order + "II").unpack_from, struct.Struct(order + "I").unpack_from
-                kind, total = head(buffer, position)
-            end = position + total + -total % 4
-            if not final and end > size and total <= MAX_SNAPLEN:
-                break
-            if total < 12 or end > size or tail(buffer, end - 4)[0] != total:
-                whole = 12 <= total <= MAX_SNAPLEN and end > size
-                if whole and kind == headers.PCAPNG_ENHANCED_PACKET and size - position > 28:
-                    starts.append(position)
-                    kinds.append(kind)
-                cause = "the last block is cut" if whole else f"a block claims a length of {total} bytes"
-                self._damaged(base + position, f"{cause}; {size - position} bytes are unread")
-                position = size
-                break
-            if kind in _PACKET_BLOCKS:
+                self._order, self._interfaces = section_order(data, position) or self._order, []
+                head, tail = self._unpackers()
+            elif kind in _PACKET_BLOCKS:
                 starts.append(position)
                 kinds.append(kind)
                 if len(starts) == CHUNK:
                     yield self._columns(data, starts, kinds)
                     starts, kinds = [], []
             elif kind == headers.PCAPNG_INTERFACE:
-                self._interfaces.append(_interface(data[position + 8 : end - 4].tobytes(), order))
+                self._interfaces.append(_interface(data[position + 8 : end - 4].tobytes(), self._order))
+            if end == position:
+                break
             position = end
         if starts:
             yield self._columns(data, starts, kinds)
         self.position = base + position
+
+    def _unpackers(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Return functions that unpack type and length of a block, and the length at its end."""
+        return struct.Struct(self._order + "II").unpack_from, struct.Struct(self._order + "I").unpack_from
+
+    def _unusual_block(self, data: np.ndarray, base: int, position: int, final: bool) -> tuple[int | None, int]:
+        """Return the type of a block, which may be a section or damaged, and where it ends.
+
+        A damaged block ends with the data, and has no type unless it is a packet of which something can be read.
+        A block that ends where it begins has to wait for more data.
+        """
+        size, order = len(data), self._order
+        if position + 12 > size:
+            if not final:
+                return None, position
+            self._damaged(base + position, f"the last block is cut: {size - position} bytes of its header")
+            return None, size
+        kind, total = struct.unpack_from(order + "II", data.data, position)
+        if kind == headers.PCAPNG_SECTION:  # the same in both byte orders
+            if not final and position + _SECTION > size:
+                return None, position
+            section = section_order(data, position)
+            if section is None:
+                left = size - position
+                self._damaged(base + position, f"a section header is cut or bad; {left} bytes are unread")
+                return None, size
+            order = section
+            (total,) = struct.unpack_from(order + "I", data.data, position + 4)
+        end = position + total + -total % 4
+        if not final and end > size and total <= MAX_SNAPLEN:
+            return None, position
+        if total >= 12 and end <= size and struct.unpack_from(order + "I", data.data, end - 4)[0] == total:
+            return kind, end
+        is_cut = 12 <= total <= MAX_SNAPLEN and end > size
+        cause = "the last block is cut" if is_cut else f"a block claims a length of {total} bytes"
+        self._damaged(base + position, f"{cause}; {size - position} bytes are unread")
+        is_packet = is_cut and kind == headers.PCAPNG_ENHANCED_PACKET and size - position > 28
+        return kind if is_packet or kind == headers.PCAPNG_SECTION else None, size
 
     def _columns(self, data: np.ndarray, starts: list[int], kinds: list[int]) -> RecordBatch:
         at, kind = np.array(starts, np.int64), np.array(kinds)
@@ -237,7 +253,7 @@ class Pcapng:
 
 
 def _interface(body: bytes, order: Order) -> Interface:
-    """Link type, snap length and clock of an interface description block (its body)."""
+    """Parse the body of an interface description block."""
     if len(body) < 8:
         return Interface(NO_INTERFACE, 0, 6, 0)
     linktype, snaplen = struct.unpack_from(order + "H2xI", body)
@@ -256,14 +272,14 @@ def _interface(body: bytes, order: Order) -> Interface:
 
 
 def ticks_to_ns(ticks: np.ndarray, interface: Interface) -> np.ndarray:
-    """Time stamps of an interface as nanoseconds since 1970, without loss where they allow it.
+    """Convert time stamps of an interface to nanoseconds since 1970, without loss where possible.
 
     Parameters
     ----------
     ticks : ndarray of uint64, shape (packets,)
-        As the blocks hold them.
+        As in the blocks.
     interface : Interface
-        Whose they are.
+        Gives their resolution and offset.
 
     Returns
     -------
@@ -274,21 +290,22 @@ def ticks_to_ns(ticks: np.ndarray, interface: Interface) -> np.ndarray:
     if interface.resolution & 0x80:
         shift = np.uint64(min(power, 63))
         seconds = ticks >> shift if power < 64 else np.zeros_like(ticks)
-        part = ticks - (seconds << shift)
+        fraction = ticks - (seconds << shift)
         # 32 bits of fraction are a quarter of a nanosecond, and fit beside 10^9
-        spare = max(power - 32, 0)
-        part = ((part >> np.uint64(spare)) * np.uint64(NS)) >> np.uint64(power - spare)
-        if spare >= 64:  # not even a nanosecond
-            part = np.zeros_like(ticks)
-    elif power > 19:  # never a second
+        dropped = max(power - 32, 0)
+        fraction = ((fraction >> np.uint64(dropped)) * np.uint64(NS)) >> np.uint64(power - dropped)
+        if dropped >= 64:  # less than a nanosecond
+            fraction = np.zeros_like(ticks)
+    elif power > 19:  # less than a second
         seconds = np.zeros_like(ticks)
-        part = ticks // np.uint64(10 ** (power - 9)) if power <= 28 else seconds
+        fraction = ticks // np.uint64(10 ** (power - 9)) if power <= 28 else seconds
     else:
         unit = np.uint64(10**power)
         seconds = ticks // unit
-        part = ticks - seconds * unit
-        part = part * np.uint64(10 ** (9 - power)) if power <= 9 else part // np.uint64(10 ** (power - 9))
+        fraction = ticks - seconds * unit
+        scale = np.uint64(10 ** abs(power - 9))
+        fraction = fraction * scale if power <= 9 else fraction // scale
     offset_s = min(max(interface.offset_s, -MAX_SECONDS), MAX_SECONDS)
-    whole = np.minimum(seconds, np.uint64(2 * MAX_SECONDS)).astype(np.int64) + offset_s
-    time_ns: np.ndarray = np.clip(whole, -MAX_SECONDS, MAX_SECONDS) * NS + part.astype(np.int64)
+    total_s = np.minimum(seconds, np.uint64(2 * MAX_SECONDS)).astype(np.int64) + offset_s
+    time_ns: np.ndarray = np.clip(total_s, -MAX_SECONDS, MAX_SECONDS) * NS + fraction.astype(np.int64)
     return time_ns

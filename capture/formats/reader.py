@@ -1,7 +1,6 @@
-"""Capture files to columns of records: pcap and pcapng, compressed and damaged ones included.
+"""Read pcap and pcapng files, compressed and damaged ones too, into columns of records.
 
-A damaged capture is read as far as it goes, and the place of the damage is noted; only a file that
-is no capture at all is refused.
+A damaged capture is read up to the damage, whose position is noted. Only a file that is not a capture is refused.
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ from netgen.capture.formats.pcap import FILE_HEADER, MAGICS, Pcap, file_order
 from netgen.capture.formats.pcapng import Pcapng, section_order
 from netgen.capture.formats.records import NO_INTERFACE, ORDERS, Damage, RecordBatch
 from netgen.capture.formats.source import Source
+
+_HINT = "Name a pcap or pcapng file, as tcpdump, Wireshark and dumpcap write them"
 
 __all__ = ["NO_INTERFACE", "CaptureFile", "Damage", "RecordBatch"]
 
@@ -50,15 +51,15 @@ class CaptureFile:
     Raises
     ------
     CaptureError
-        If it cannot be opened or is no capture.
+        If it cannot be opened or is not a capture.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.source = Source(path)
         self._pieces: Iterator[bytes] = iter(())
-        if self.source.whole is not None:
-            self.data = self.source.whole
+        if self.source.mapped is not None:
+            self.data = self.source.mapped
         else:
             self._pieces = self.source.pieces()
             begun = b""
@@ -69,11 +70,11 @@ class CaptureFile:
             self.data = np.frombuffer(begun, np.uint8)
         self.size = len(self.data)
         self.format: Pcap | Pcapng = self._new_format()
-        self._opening: Any = None  # what a plain file says before its first packet
+        self._opening: Any = None  # the state before the first packet of a plain file
 
     @property
     def damage(self) -> list[Damage]:
-        """What was lost so far."""
+        """Places from which on nothing could be read so far."""
         return self.format.damage
 
     @property
@@ -84,15 +85,15 @@ class CaptureFile:
     @property
     def consumed(self) -> int:
         """Bytes of the file read so far, compressed ones where it is compressed."""
-        return self.source.consumed if self.source.whole is None else self.format.position
+        return self.source.consumed if self.source.mapped is None else self.format.position
 
     def chunks(self) -> Iterator[RecordBatch]:
-        """The records that can be read, in the file's order.
+        """Yield the records that can be read, in the file's order.
 
         A stream can be read once only.
         """
         self.format = self._new_format()
-        if self.source.whole is None:
+        if self.source.mapped is None:
             for window in self.windows():
                 yield from window
             return
@@ -102,7 +103,7 @@ class CaptureFile:
             self.source.release(begin, self.format.position)
 
     def windows(self) -> Iterator[Iterator[RecordBatch]]:
-        """The records of a stream, for each piece of it that is read; take them before the next piece."""
+        """Yield the records of a stream piece by piece; take them before the next piece."""
         held, base, final = self.data.tobytes(), 0, False
         while not final:
             piece = next(self._pieces, b"")
@@ -118,16 +119,16 @@ class CaptureFile:
             self.format.damage.append(Damage(self.size, f"{self.source.broken}, {self.size} bytes came out of it"))
 
     def reader_at(self, start: int, until: int) -> Pcap | Pcapng | None:
-        """A reader for records of a plain file that begin from `start` on and before `until`.
+        """Return a reader for records of a plain file that begin from `start` on and before `until`.
 
-        Where exactly the first of them begins is guessed, and that the file says nothing new up to
-        there is assumed. None: no place looks like a record's beginning.
+        The start of the first one is guessed, on the assumption that the file says nothing new before it. None if no
+        position looks like the start of a record.
         """
         if self._opening is None:
             self._opening = self.format.opening(self.data)
         reader = self.format.at(self._opening, start)
-        found = reader.guess(self.data, start, min(until, self.size))
-        return None if found is None else reader.at(self._opening, found)
+        guess = reader.guess(self.data, start, min(until, self.size))
+        return None if guess is None else reader.at(self._opening, guess)
 
     # -- what kind of file it is ------------------------------------------------------------
 
@@ -141,17 +142,13 @@ class CaptureFile:
 
     def _no_capture(self) -> CaptureError:
         first = self.data[:8].tobytes()
-        hint = "Name a pcap or pcapng file, as tcpdump, Wireshark and dumpcap write them"
-        inside = f"the {self.source.kind} data in it" if self.source.kind else "it"
+        inside = f"the {self.source.kind} data in {self.path}" if self.source.kind else str(self.path)
         if not first:
-            why = f" ({self.source.broken})" if self.source.broken else ""
-            return CaptureError(
-                f"{self.path} is no capture: {inside} {'are' if self.source.kind else 'is'} empty{why}", hint
-            )
-        found = f"{inside} begin{'' if self.source.kind else 's'} with {first.hex(' ')}"
-        if first.isascii() and first.decode("ascii").isprintable():
-            found += f" ({first.decode('ascii')!r})"
+            reason = f"empty: {self.source.broken}" if self.source.broken else "empty"
+            return CaptureError(f"{inside}: not a pcap or pcapng file ({reason})", _HINT)
+        text = f" {first.decode('ascii')!r}" if first.isascii() and first.decode("ascii").isprintable() else ""
+        reason = f"first bytes {first.hex(' ')}{text}"
         magics = [struct.unpack(order + "I", first[:4])[0] for order in ORDERS] if len(first) >= 4 else []
         if any(magic in MAGICS or magic == headers.PCAPNG_SECTION for magic in magics):
-            found += f" like one, but its file header is cut or bad ({self.size} bytes in all)"
-        return CaptureError(f"{self.path} is no capture: {found}", hint)
+            reason += f"; the file header is cut or bad, {self.size} bytes in all"
+        return CaptureError(f"{inside}: not a pcap or pcapng file ({reason})", _HINT)

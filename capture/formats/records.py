@@ -1,4 +1,4 @@
-"""What readers of capture formats share: records as columns, and what was wrong with a file."""
+"""Records as columns, damage, and the interface of a capture format."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class Damage:
 class Format(Protocol):
     """One capture format, read along a chain of records.
 
-    What it has learnt of the file so far (byte order, interfaces) is its `state`; where it stands is
-    `position`. Both together determine what it reads next, so a file can be read in segments.
+    What it knows of the file so far (byte order, interfaces) is its `state`. State and `position` together determine
+    what it reads next, so a file can be read in segments.
     """
 
     position: int
@@ -79,10 +79,10 @@ class Format(Protocol):
 
     @property
     def state(self) -> Any:
-        """What the file has said so far; equal states read on alike."""
+        """What is known of the file; readers in equal states continue alike."""
 
     def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[RecordBatch]:
-        """Records that begin at `position` or later, and before `until`.
+        """Yield records that begin at `position` or later, and before `until`.
 
         Parameters
         ----------
@@ -96,6 +96,5 @@ class Format(Protocol):
 
 
 def clipped(captured: np.ndarray, offset: np.ndarray, size: int) -> np.ndarray:
-    """Captured bytes, no more of them than there are up to the end of a buffer of `size`."""
-    found: np.ndarray = np.minimum(captured, np.maximum(size - offset, 0))
-    return np.maximum(found, 0, out=found)
+    """Return captured bytes, at least 0 and at most those up to the end of a buffer of `size`."""
+    return captured.clip(0, np.maximum(size - offset, 0))

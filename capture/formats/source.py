@@ -1,7 +1,7 @@
 """Bytes of a capture: a file mapped into memory, or a stream that is read and decompressed.
 
-What a file is compressed with is told by its first bytes, never by its name. A stream that ends
-early or is corrupt yields what came out before, and says so.
+The first bytes of a file decide how it is decompressed, never its name. A stream that ends early or is corrupt yields
+the bytes before that, and `Source.broken` says why.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Source:
 
     Attributes
     ----------
-    whole : ndarray of uint8 or None
+    mapped : ndarray of uint8 or None
         All of a plain file, mapped into memory; None for a stream.
     kind : str
-        What a stream is compressed with, or ``""``.
+        Compression of a stream, or ``""``.
     broken : str or None
-        Why a stream ended before its time, once it has been read.
+        Why a stream ended early, once it has been read.
     consumed : int
-        Bytes of the file read so far, compressed ones where it is compressed.
+        Bytes of the file read so far, before decompression.
 
     Raises
     ------
@@ -59,14 +59,14 @@ class Source:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.whole: np.ndarray | None = None
+        self.mapped: np.ndarray | None = None
         self.kind = ""
         self.broken: str | None = None
         self.consumed = 0
         self._map: mmap.mmap | None = None
         try:
             self._stream = self._open(str(path))
-            self._first = self._stream.read(8) if self.whole is None else self.whole[:8].tobytes()
+            self._first = self._stream.read(8) if self.mapped is None else self.mapped[:8].tobytes()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise CaptureError(f"cannot read {self.path}: {reason}", "Name a pcap or pcapng file") from error
@@ -74,9 +74,11 @@ class Source:
             if self._first.startswith(magic):
                 self.kind = kind
         if self._first.startswith(_ZIP):
-            raise CaptureError(f"{self.path} is no capture: it is a zip archive", "Unpack it first: unzip FILE")
-        if self.kind and self.whole is not None:
-            self._stream, self.whole = io.BytesIO(self.whole), None
+            raise CaptureError(
+                f"{self.path}: not a pcap or pcapng file but a zip archive", f"Unpack it first: unzip {self.path}"
+            )
+        if self.kind and self.mapped is not None:
+            self._stream, self.mapped = io.BytesIO(self.mapped), None
             self._stream.seek(8)
 
     def _open(self, path: str) -> BinaryIO:
@@ -91,7 +93,7 @@ class Source:
         with stream:
             if os.fstat(stream.fileno()).st_size:
                 self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        self.whole = np.frombuffer(self._map, np.uint8) if self._map is not None else np.zeros(0, np.uint8)
+        self.mapped = np.frombuffer(self._map, np.uint8) if self._map is not None else np.zeros(0, np.uint8)
         return io.BytesIO()
 
     def release(self, first: int, last: int) -> None:
@@ -102,7 +104,7 @@ class Source:
             self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
 
     def pieces(self) -> Iterator[bytes]:
-        """The stream's bytes, decompressed, `_OUT` of them at a time; once only."""
+        """Yield the stream's bytes, decompressed, `_OUT` of them at a time; once only."""
         if not self.kind:
             yield from self._read()
             return
@@ -131,25 +133,25 @@ class Source:
                 return
 
 
-def _members(new: Callable[[], Any]) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
-    """Decompress with objects like zlib's, one after the other: a file may be several joined."""
+def _member_by_member(new: Callable[[], Any]) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
+    """Return a function that decompresses with objects like zlib's, one for each member of a file."""
 
     def run(pieces: Iterator[bytes]) -> Iterator[bytes]:
-        machine = new()
-        fresh = True
+        decompressor = new()
+        unused = True
         for piece in pieces:
             while piece:
-                if machine.eof:
-                    machine, fresh = new(), True
+                if decompressor.eof:
+                    decompressor, unused = new(), True
                     piece = piece.lstrip(b"\0")  # padding between members
                     if not piece:
                         break
-                out = machine.decompress(piece)
-                piece = machine.unused_data
-                fresh = False
+                out = decompressor.decompress(piece)
+                piece = decompressor.unused_data
+                unused = False
                 if out:
                     yield out
-        if not (machine.eof or fresh):
+        if not (decompressor.eof or unused):
             raise EOFError("the end is missing")
 
     return run
@@ -164,20 +166,20 @@ def _gzip() -> Any:
 
 
 def _arrow(codec: str) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
-    """Decompress with Arrow, which reads from a file-like object."""
+    """Return a function that decompresses with Arrow, which reads from a file-like object."""
 
     def run(pieces: Iterator[bytes]) -> Iterator[bytes]:
         import pyarrow as pa
 
         stream = pa.CompressedInputStream(pa.PythonFile(_Readable(pieces), mode="r"), codec)
-        while piece := stream.read(1 << 14):  # of a read that comes to a cut nothing is had
+        while piece := stream.read(1 << 14):  # a read that meets a cut returns nothing
             yield piece
 
     return run
 
 
 class _Readable:
-    """A stream over pieces of bytes, as Arrow wants it."""
+    """A file-like object over pieces of bytes, for Arrow."""
 
     closed = False
 
@@ -211,9 +213,9 @@ class _Readable:
 
 
 _DECOMPRESSORS: dict[bytes, tuple[str, Callable[[Iterator[bytes]], Iterator[bytes]]]] = {
-    b"\x1f\x8b": ("gzip", _members(_gzip)),
+    b"\x1f\x8b": ("gzip", _member_by_member(_gzip)),
     b"\x28\xb5\x2f\xfd": ("zstd", _arrow("zstd")),
     b"\x04\x22\x4d\x18": ("lz4", _arrow("lz4")),
-    b"\xfd7zXZ": ("xz", _members(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ))),
-    b"BZh": ("bzip2", _members(bz2.BZ2Decompressor)),
+    b"\xfd7zXZ": ("xz", _member_by_member(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ))),
+    b"BZh": ("bzip2", _member_by_member(bz2.BZ2Decompressor)),
 }

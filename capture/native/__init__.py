@@ -1,7 +1,6 @@
-"""The reader's innermost loops, compiled: the same numbers as in NumPy, sooner.
+"""The reader's innermost loops, compiled if netgen was installed where there is a C compiler (``hatch_build.py``).
 
-`packets.c`, `flows.c` and `tables.c` become one library when netgen is installed, where there is a C compiler
-(``hatch_build.py``). Where there is none, NumPy does the same: each function names its twin.
+Call the functions of `packets`, `flows` and `tables`. Each runs compiled code, or the plain Python version in `plain`.
 """
 
 from netgen.capture.native.compiled import ready

@@ -14,7 +14,7 @@ _TEXT_BYTES = 15  # of an IPv4 address, at most
 
 @with_fallback(plain.group_rows)
 def group_rows(words: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number the distinct rows of an array in the order in which they first occur.
+    """Assign numbers to the distinct rows of an array, in the order in which they first occur.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from netgen.capture.errors import InputError
-from netgen.capture.files import check_output, whole_file
+from netgen.capture.files import check_output, atomic_file
 from netgen.capture.series.counters import SparseChannel
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.arrow_utils import lists_to_numpy
@@ -52,7 +52,7 @@ class TableWriter:
 
     def __enter__(self) -> TableWriter:
         with contextlib.ExitStack() as stack:  # on a full disk, opening the file may fail already
-            temporary = stack.enter_context(whole_file(self.path))
+            temporary = stack.enter_context(atomic_file(self.path))
             file = stack.enter_context(temporary.open("w+b"))
             self._lists = SparseListWriter(file, table_schema(self.spec), len(FLOW_COLUMNS), DISTINCT_COLUMNS)
             stack.push(self._finish)

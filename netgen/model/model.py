@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from netgen.capture.errors import InputError
-from netgen.capture.files import check_output, whole_file
+from netgen.capture.files import check_output, atomic_file
 from netgen.capture.series.feasible import FEASIBLE, PacketLimits
 from netgen.capture.series.profile import PROFILE_KEY
 from netgen.capture.series.spec import SeriesSpec
@@ -144,7 +144,7 @@ class Model:
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write the model file, completely or not at all."""
         path = check_output(path, force=force)
-        with whole_file(path) as temporary:
+        with atomic_file(path) as temporary:
             model_file.save(temporary, self._tensors(), self.metadata())
         return path
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from netgen.capture.errors import ModelError, OutputError
-from netgen.capture.files import check_output, whole_file
+from netgen.capture.files import check_output, atomic_file
 from netgen.diffusion import model_file
 from netgen.diffusion.train import Progress, TrainState
 from netgen.model.file import FORMAT
@@ -70,7 +70,7 @@ class TrainingFiles:
             "seconds": state.seconds,
         }
         best = {} if validator is None else validator.tensors()
-        with whole_file(self.checkpoint_path) as temporary:
+        with atomic_file(self.checkpoint_path) as temporary:
             model_file.save(temporary, {**model_file.state_tensors(state), **best}, metadata)
 
     def restore(self, state: TrainState, fingerprint: str, validator: Validator | None) -> None:
@@ -114,7 +114,7 @@ class TrainingFiles:
                 with contextlib.suppress(ValueError):  # a crash may have cut the last line
                     if json.loads(line).get("step", 0) <= state.step:
                         lines.append(line + "\n")
-        with whole_file(self.metrics_path) as temporary:
+        with atomic_file(self.metrics_path) as temporary:
             temporary.write_text("".join(lines) + json.dumps({"begin_at_step": state.step, **settings}) + "\n")
         try:
             with self.metrics_path.open("a") as stream:

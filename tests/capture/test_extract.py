@@ -220,7 +220,7 @@ def test_damage_is_told_and_strict_refuses_it(pcap_file: Any, frames: Any) -> No
 def test_a_named_file_that_is_no_capture_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.pcap"
     path.write_bytes(content)
-    with pytest.raises(CaptureError, match=r"x\.pcap is no capture"):
+    with pytest.raises(CaptureError, match=r"x\.pcap: not a pcap or pcapng file"):
         extract([path])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from netgen._version import __version__
 from netgen.capture.errors import InputError
-from netgen.capture.files import check_output, whole_file
+from netgen.capture.files import check_output, atomic_file
 from netgen.encoders.gasf import GasfEncoder
 from netgen.encoders.log_scale import LogScale
 from netgen.evaluation import distances, privacy
@@ -75,7 +75,7 @@ def write_report(
     if training is not None:
         sections.append(("training", "Training", _training(Path(training))))
     text = page("Synthetic flows, evaluated", sections, f"netgen {__version__}, seed {evaluation.seed}")
-    with whole_file(out) as temporary:
+    with atomic_file(out) as temporary:
         temporary.write_text(text, "utf-8")
     return out
 

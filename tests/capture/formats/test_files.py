@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from netgen.capture.errors import OutputError
-from netgen.capture.files import check_output, whole_file
+from netgen.capture.files import check_output, atomic_file
 
 MEGABYTE = bytes(1 << 20)
 
@@ -28,7 +28,7 @@ def old(tmp_path: Path) -> Any:
 
 
 def write_half(path: Any, error: Any) -> None:
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(b"ha")
         raise error
 
@@ -38,7 +38,7 @@ def survived(path: Any) -> Any:
 
 
 def test_the_new_file_appears_at_the_end_and_not_before(old: Any) -> None:
-    with whole_file(old) as temporary:
+    with atomic_file(old) as temporary:
         temporary.write_bytes(b"new")
         assert old.read_bytes() == b"old"
         assert temporary.parent == old.parent  # a rename across file systems would not be atomic
@@ -65,7 +65,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(small_disk: Any) ->
     old.write_bytes(b"old")
     with (
         pytest.raises(OutputError, match=r"cannot write .*x\.bin: No space left on device\. Free some space") as caught,
-        whole_file(old) as temporary,
+        atomic_file(old) as temporary,
     ):
         temporary.write_bytes(MEGABYTE)
     assert caught.value.__cause__.errno == errno.ENOSPC
@@ -75,14 +75,14 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(small_disk: Any) ->
 def test_a_read_only_disk_is_an_output_error(small_disk: Any) -> None:
     """Even where root asks."""
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    with pytest.raises(OutputError, match="Read-only file system"), whole_file(small_disk / "x.bin"):
+    with pytest.raises(OutputError, match="Read-only file system"), atomic_file(small_disk / "x.bin"):
         pytest.fail("a file was opened on a disk that takes none")
     assert list(small_disk.iterdir()) == []
 
 
 def test_a_file_that_may_not_grow_leaves_the_old_one(old: Any, size_limit: Any) -> None:
     """The same as a full disk, without root: the kernel refuses to let the file grow."""
-    with pytest.raises(OutputError, match="File too large"), size_limit(1 << 16), whole_file(old) as temporary:
+    with pytest.raises(OutputError, match="File too large"), size_limit(1 << 16), atomic_file(old) as temporary:
         temporary.write_bytes(MEGABYTE)
     assert survived(old)
 
@@ -101,14 +101,14 @@ def test_a_killed_process_leaves_the_old_file(old: Any) -> None:
 
 def test_a_missing_folder_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
     path = tmp_path / "no" / "x.bin"
-    for write in (lambda: whole_file(path).__enter__(), lambda: check_output(path)):
+    for write in (lambda: atomic_file(path).__enter__(), lambda: check_output(path)):
         with pytest.raises(OutputError, match=r"Make .*: mkdir -p .*/no$"):
             write()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_place_of_the_folder_is_an_output_error(old: Any) -> None:
-    with pytest.raises(OutputError, match="Not a directory"), whole_file(old / "y.bin"):
+    with pytest.raises(OutputError, match="Not a directory"), atomic_file(old / "y.bin"):
         pytest.fail("a file was opened inside a file")
     with pytest.raises(OutputError, match="does not exist"):
         check_output(old / "y.bin")
@@ -120,7 +120,7 @@ def test_permissions_are_those_of_any_new_file(umask: int, tmp_path: Path) -> No
     """Not the 0600 of a temporary file."""
     before = os.umask(umask)
     try:
-        with whole_file(tmp_path / "x.bin") as temporary:
+        with atomic_file(tmp_path / "x.bin") as temporary:
             temporary.write_bytes(b"new")
         plain = tmp_path / "plain"
         plain.touch()

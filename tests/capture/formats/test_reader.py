@@ -296,10 +296,10 @@ def test_a_file_of_headers_only_has_no_records(pcap_file: Any, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is empty"),
-        (b"Hello, world", "48 65 6c 6c 6f 2c 20 77 ('Hello, w')"),
+        (b"", "(empty)"),
+        (b"Hello, world", "48 65 6c 6c 6f 2c 20 77 'Hello, w'"),
         (b"\x1f\x8b\x08\x00rest", "gzip"),
-        (b"\xd4\xc3\xb2\xa1\x02\x00", "cut or bad (6 bytes in all)"),
+        (b"\xd4\xc3\xb2\xa1\x02\x00", "cut or bad, 6 bytes in all"),
         (b"\x0a\x0d\x0d\x0a" + bytes(40), "cut or bad"),
         (bytes(100), "00 00 00 00"),
     ],

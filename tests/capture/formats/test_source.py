@@ -216,7 +216,7 @@ def test_a_cut_stream_keeps_what_came_out_and_says_so(
     data = PACK[kind](plain)
     path.write_bytes(data[: max(int(cut * len(data)), 6)])
     if kind == "bzip2":  # in one block, of which nothing can be had
-        with pytest.raises(CaptureError, match="bzip2 data in it are empty"):
+        with pytest.raises(CaptureError, match=r"the bzip2 data in .*: not a pcap or pcapng file \(empty: "):
             packets(path)
         return
     try:
@@ -368,7 +368,7 @@ def test_standard_input_that_holds_no_capture_is_refused(tmp_path: Path) -> None
     ran = netgen("extract", "-", "-o", tmp_path / "o.parquet", data=b"")
     assert ran.returncode == 1
     assert ran.stderr.decode().count("\n") == 1
-    assert b"is no capture: it is empty" in ran.stderr
+    assert b"not a pcap or pcapng file (empty)" in ran.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -434,8 +434,8 @@ def test_a_zip_archive_is_refused_with_a_way_on(tmp_path: Path, plain: Any) -> N
 def test_what_is_compressed_must_be_a_capture(tmp_path: Path, kind: Any) -> None:
     path = tmp_path / "a.pcap"
     path.write_bytes(PACK[kind](b"Hello, world"))
-    with pytest.raises(CaptureError, match=f"the {kind} data in it begin with 48 65 6c"):
+    with pytest.raises(CaptureError, match=rf"the {kind} data in .* \(first bytes 48 65 6c"):
         extract(path)
     path.write_bytes(PACK[kind](b""))
-    with pytest.raises(CaptureError, match=f"the {kind} data in it are empty"):
+    with pytest.raises(CaptureError, match=rf"the {kind} data in .* \(empty"):
         extract(path)

@@ -90,8 +90,8 @@ def test_a_file_that_may_not_grow_leaves_the_old_one(old: Any, size_limit: Any) 
 def test_a_killed_process_leaves_the_old_file(old: Any) -> None:
     """Not even Python's cleaning up is needed for the old file to be whole."""
     program = (
-        "import os, signal, sys; from netgen.capture.files import whole_file\n"
-        "with whole_file(sys.argv[1]) as temporary:\n"
+        "import os, signal, sys; from netgen.capture.files import atomic_file\n"
+        "with atomic_file(sys.argv[1]) as temporary:\n"
         "    temporary.write_bytes(b'ha'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", program, old], check=False)

@@ -60,7 +60,7 @@ def test_info_sums_up_the_labels_beside_a_capture(tiny_flows: Any, cwd: Any, net
         netgen_command("info", "words.labels.parquet")
     )
     (cwd / "other.csv").write_text("a,b\n1,2\n")
-    assert "other.csv is no capture" in failed(netgen_command("info", "other.csv"))
+    assert "other.csv: not a pcap or pcapng file" in failed(netgen_command("info", "other.csv"))
 
 
 @pytest.mark.usefixtures("cwd")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from netgen.capture.errors import OutputError
-from netgen.capture.files import check_output, output_error, atomic_file
+from netgen.capture.files import atomic_file, check_output, output_error
 from netgen.capture.importers.foreign_tables import read_table
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.capture_file import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netgen.capture.errors import InputError, OutputError, TableError, did_you_mean
-from netgen.capture.files import check_output, atomic_file
+from netgen.capture.files import atomic_file, check_output
 from netgen.capture.series.spec import BINS, SeriesSpec, format_duration
 from netgen.capture.table.flow_table import FlowTable
 from netgen.evaluation.report.series_labels import SeriesLabels

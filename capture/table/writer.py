@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from netgen.capture.errors import InputError
-from netgen.capture.files import check_output, atomic_file
+from netgen.capture.files import atomic_file, check_output
 from netgen.capture.series.counters import SparseChannel
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.arrow_utils import lists_to_numpy

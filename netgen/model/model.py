@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from netgen.capture.errors import InputError
-from netgen.capture.files import check_output, atomic_file
+from netgen.capture.files import atomic_file, check_output
 from netgen.capture.series.feasible import FEASIBLE, PacketLimits
 from netgen.capture.series.profile import PROFILE_KEY
 from netgen.capture.series.spec import SeriesSpec

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from netgen.capture.errors import ModelError, OutputError
-from netgen.capture.files import check_output, atomic_file
+from netgen.capture.files import atomic_file, check_output
 from netgen.diffusion import model_file
 from netgen.diffusion.train import Progress, TrainState
 from netgen.model.file import FORMAT

@@ -12,7 +12,7 @@ import numpy as np
 
 from netgen._version import __version__
 from netgen.capture.errors import InputError
-from netgen.capture.files import check_output, atomic_file
+from netgen.capture.files import atomic_file, check_output
 from netgen.encoders.gasf import GasfEncoder
 from netgen.encoders.log_scale import LogScale
 from netgen.evaluation import distances, privacy

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from netgen.capture.errors import OutputError
-from netgen.capture.files import check_output, atomic_file
+from netgen.capture.files import atomic_file, check_output
 
 MEGABYTE = bytes(1 << 20)
 

@@ -70,7 +70,7 @@ def visible(text: str) -> str:
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Suggest the choice that `word` may be a misspelling of: ``"Did you mean 'netflix'? "``, or nothing."""
+    """Suggest the choice that `word` may be a misspelling of: ``"Did you mean 'netflix'?"``; empty if there is none."""
     by_folded = {choice.casefold(): choice for choice in choices}
     close = difflib.get_close_matches(word.casefold(), by_folded, n=1)
-    return f"Did you mean {by_folded[close[0]]!r}? " if close else ""
+    return f"Did you mean {by_folded[close[0]]!r}?" if close else ""

@@ -185,22 +185,13 @@ def _flows(file: PathLike, classes: Sequence[str] | None, seed: int) -> FlowTabl
 def _channel(channel: str | None, spec: SeriesSpec) -> str:
     channel = channel or spec.channels[SeriesLabels.of(spec).channel]
     if channel not in spec.channels:
-        hint = f"Choose one of: {', '.join(spec.channels)}"
-        raise InputError(f"there is no channel {channel!r}", did_you_mean(channel, spec.channels) + hint)
+        hint = did_you_mean(channel, spec.channels) or f"Choose one of: {', '.join(spec.channels)}"
+        raise InputError(f"there is no channel {channel!r}", hint)
     return channel
 
 
 def _choose(wanted: Sequence[str] | None, classes: Sequence[str]) -> list[str]:
     """Find the wanted classes by their names or parts of these; by default take the first four."""
-    from netgen.model.class_names import match_classes
+    from netgen.model.class_names import resolve_class
 
-    if not wanted:
-        return list(classes[:MAX_CLASSES])
-    names = []
-    for name in wanted:
-        matches = match_classes(name, classes)
-        if len(matches) != 1:
-            hint = did_you_mean(name, classes) + f"Choose one of: {', '.join(classes)}"
-            raise InputError(f"{'several classes match' if matches else 'there is no class'} {name!r}", hint)
-        names.append(matches[0])
-    return names
+    return [resolve_class(name, classes, "the plot") for name in wanted] if wanted else list(classes[:MAX_CLASSES])

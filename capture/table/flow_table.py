@@ -7,7 +7,6 @@ A row may also be a host or a whole capture. The series is one fixed-size list a
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import html
 import importlib
 import os
@@ -19,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from netgen.capture.errors import InputError, TableError
+from netgen.capture.errors import InputError, TableError, did_you_mean
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.arrow_utils import lists_to_numpy, to_arrow
 from netgen.capture.table.schema import FLOW_COLUMNS, decode_metadata, flow_columns, series_totals, table_schema
@@ -28,6 +27,8 @@ from netgen.capture.table.writer import TableWriter
 
 if TYPE_CHECKING:
     import pandas
+
+PathLike = str | os.PathLike[str]
 
 _MAKE_AGAIN = "Make it again with netgen extract or netgen import"
 
@@ -115,8 +116,7 @@ class FlowTable:
         if not isinstance(key, str):
             return self.take(np.atleast_1d(np.arange(len(self))[key]))
         if key not in self.classes:
-            close = difflib.get_close_matches(key, self.classes, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"Its classes: {', '.join(self.classes) or 'none'}"
+            hint = did_you_mean(key, self.classes) or f"Its classes: {', '.join(self.classes) or 'none'}"
             raise InputError(f"no flow of this table has the class {key!r}", hint)
         return self.take(self.labels == key)
 
@@ -232,6 +232,12 @@ class FlowTable:
             raise TableError(
                 f"{path} has columns of another type: {str(error).splitlines()[0]}", _MAKE_AGAIN
             ) from error
+
+
+def read_tables(flows: FlowTable | PathLike | Sequence[FlowTable | PathLike]) -> list[FlowTable]:
+    """Read the tables among `flows` that are given as paths."""
+    given = [flows] if isinstance(flows, FlowTable | str | os.PathLike) else flows
+    return [table if isinstance(table, FlowTable) else FlowTable.read(table) for table in given]
 
 
 def concat(tables: Iterable[FlowTable]) -> FlowTable:

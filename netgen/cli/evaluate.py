@@ -66,8 +66,9 @@ def evaluate(
 def _print_evaluation(evaluation: Evaluation) -> None:
     """Print the metrics beside their reference and baselines, the reasons and the verdict."""
     from netgen.cli.output import new_table, print_line, print_table
+    from netgen.evaluation.metrics import SIDES
 
-    table = new_table("metric", numbers=("value", "95 %", "floor", "shuffled", "copycat"), plain=True)
+    table = new_table("metric", numbers=("value", "95 %", *SIDES[1:]), plain=True)
     group = None
     for row in evaluation.rows.values():
         if row.synth is None and row.floor is None:
@@ -76,7 +77,7 @@ def _print_evaluation(evaluation: Evaluation) -> None:
             table.add_section()
         group = row.measure.group
         interval = "" if row.synth is None else f"{row.synth.low:.2f}-{row.synth.high:.2f}"
-        estimates = (row.synth, row.floor, row.shuffled, row.copycat)
+        estimates = [getattr(row, side) for side in SIDES]
         first, *others = ["-" if estimate is None else f"{estimate.value:.3f}" for estimate in estimates]
         table.add_row(f"{row.measure.title} {_ARROWS[row.measure.better]}", first, interval, *others)
     print_table(table)

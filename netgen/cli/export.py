@@ -36,7 +36,7 @@ def export(
 ) -> None:
     """Write the flows of a table as a capture with invented addresses and payload."""
     from netgen import progress
-    from netgen.capture.table.flow_table import FlowTable, concat
+    from netgen.capture.table.flow_table import concat, read_tables
     from netgen.cli import output
     from netgen.cli.dry_run import print_plan, take_sample, total_bytes
     from netgen.exporters.pcap.options import capture_options
@@ -56,15 +56,14 @@ def export(
     check_outputs(out, ground_truth=not no_ground_truth, force=force)
     opt.refuse_models(flows)
     if dry_run:
-        table = concat(FlowTable.read(path) for path in flows)
-        sample = take_sample(table)
+        table = concat(read_tables(flows))
         print_plan(
-            out, sample, flows=len(table), ip_bytes=total_bytes(table), options=options,
+            out, take_sample(table), flows=len(table), ip_bytes=total_bytes(table), options=options,
             ground_truth=not no_ground_truth, as_json=as_json,
         )  # fmt: skip
         return
+    source = flows[0] if len(flows) == 1 else concat(read_tables(flows))
     with progress.reporting(not quiet, progress.packets_bar) as update:
-        source = flows[0] if len(flows) == 1 else concat(FlowTable.read(path) for path in flows)
         report = write(source, out, force=force, ground_truth=not no_ground_truth, options=options, progress=update)
     with output.beside_stdout(report):
         if as_json:

@@ -126,7 +126,7 @@ def _warn_if_slow(paths: list[Path]) -> None:
     from netgen.capture.native import compiled
 
     size = sum(path.stat().st_size for path in paths if path.is_file())
-    if size >= SLOW_BYTES and not (compiled.ready() or compiled.jackknife()):
+    if size >= SLOW_BYTES and not (compiled.ready() or compiled.is_disabled()):
         print(
             "netgen: the compiled reader is missing, so reading takes many times as long. "
             "Reinstall netgen on a machine with a C compiler",

@@ -96,10 +96,9 @@ def synth(
             ground_truth=not no_ground_truth, as_json=as_json,
         )  # fmt: skip
         return
-    with progress.reporting(not quiet, progress.flows_bar) as update:
-        table = loaded.sample(
-            counts, n_flows, seed=seed, guidance=guidance, sampling_steps=sampling_steps, device=device, progress=update
-        )
+    table = loaded.sample(
+        counts, n_flows, seed=seed, guidance=guidance, sampling_steps=sampling_steps, device=device, progress=not quiet
+    )
     with progress.reporting(not quiet, progress.packets_bar) as update:
         report = write(
             table, out, force=force, card=card, ground_truth=not no_ground_truth, options=options, progress=update
@@ -113,8 +112,10 @@ def synth(
 
 def _resolve(model: Model, counts: dict[str, int] | str, n_flows: int) -> dict[str, int]:
     """Count the flows of each class, by the model's own names of the classes."""
+    from netgen.model.class_names import resolve_class
+
     if isinstance(counts, dict):
-        return {model.find_class(name): number for name, number in counts.items()}
+        return {resolve_class(name, model.classes, f"model {model.name}"): number for name, number in counts.items()}
     quotient, rest = divmod(n_flows, len(model.classes))
     shares = {name: quotient + (index < rest) for index, name in enumerate(model.classes)}
     return {name: number for name, number in shares.items() if number}

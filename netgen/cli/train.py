@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,31 +46,31 @@ def train(
     as_json: opt.AsJson = False,
 ) -> None:
     """Train a class-conditional diffusion model on labelled flows."""
-    from netgen import progress
     from netgen.capture.malloc import TENSOR_BYTES, keep_freed_memory
-    from netgen.capture.table.flow_table import FlowTable
     from netgen.cli import output
     from netgen.training.train import train as run
 
     out = opt.require_suffix(out or Path(f"{opt.table_stem(flows)}.safetensors"), ".safetensors", "a model")
     keep_freed_memory(TENSOR_BYTES)
     opt.refuse_models(flows)
-    tables = [FlowTable.read(path) for path in flows]
-    with progress.reporting(not quiet, progress.training_bar) as update:
-        model = run(
-            tables, out=out, minutes=minutes, training_steps=training_steps, seed=seed, device=device, threads=threads,
-            precision=precision, preset=preset, encoder=encoder, name=name, validation=validation,
-            store_flows=store_flows, resume=resume, force=force, progress=update, on_plan=None if quiet else print_plan,
-        )  # fmt: skip
+    model = run(
+        flows, out=out, minutes=minutes, training_steps=training_steps, seed=seed, device=device, threads=threads,
+        precision=precision, preset=preset, encoder=encoder, name=name, validation=validation, store_flows=store_flows,
+        resume=resume, force=force, progress=not quiet, on_plan=_ignore_plan if quiet or as_json else _print_plan,
+    )  # fmt: skip
     if as_json:
         output.print_json({"wrote": str(out), **model.metadata()})
     elif not quiet:
         print_model(out, model)
 
 
-def print_plan(plan: TrainingPlan) -> None:
-    """Print to stderr which limit will end the training, and how many flows are held out."""
-    print(plan, file=sys.stderr)
+def _print_plan(plan: TrainingPlan) -> None:
+    """Print which limit will end the training, and how many flows are held out."""
+    print(plan, flush=True)
+
+
+def _ignore_plan(_: TrainingPlan) -> None:
+    """Print nothing."""
 
 
 def print_model(path: Path, model: Model) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
-from netgen.capture.errors import ModelError
+from netgen.capture.errors import ModelError, did_you_mean
 
 
 def match_classes(name: str, classes: Iterable[str]) -> list[str]:
@@ -36,10 +35,3 @@ def resolve_class(name: str, classes: Sequence[str], owner: str) -> str:
         f"{owner} has no class {name!r}; it has {', '.join(classes)}",
         did_you_mean(name, classes) or "netgen models lists bundled models; netgen train makes one from your captures",
     )
-
-
-def did_you_mean(name: str, classes: Iterable[str]) -> str:
-    """Suggest the class nearest to a misspelt name; empty if none is near."""
-    folded = {known.casefold(): known for known in classes}
-    nearest = difflib.get_close_matches(name.casefold(), folded, n=1)
-    return f"Did you mean {folded[nearest[0]]!r}?" if nearest else ""

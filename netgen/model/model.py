@@ -38,6 +38,7 @@ from netgen.model.file import FORMAT, read_model
 from netgen.model.sampling import SampleBatch, Sampler, batch_requests, check_sampling, choose_device
 from netgen.model.state import CalibrationState
 from netgen.model.strata import Stratum, sample_strata
+from netgen.progress import flows_bar, reporting
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -183,7 +184,7 @@ class Model:
         sampling_steps: int | None = None,
         device: str = "auto",
         threads: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: bool | Callable[[int, int], None] = True,
     ) -> FlowTable:
         """Sample synthetic flows.
 
@@ -204,8 +205,8 @@ class Model:
         device : {"auto", "cpu", "cuda"}
         threads : int, optional
             CPU threads; by default one per core. Changes no flow.
-        progress : callable, optional
-            Called with (flows done, flows in total).
+        progress : bool or callable
+            True shows a bar in terminals and notebooks. A callable gets flows done and flows in total.
 
         Returns
         -------
@@ -215,23 +216,23 @@ class Model:
         sampling_steps = self.noise.sampling_steps if sampling_steps is None else sampling_steps
         counts = self._counts(classes, n_flows)
         strata = np.concatenate([sample_strata(self.strata, *count, seed=seed) for count in counts.items()])
-        batches = self.sample_scaled(
-            dict(zip(*(values.tolist() for values in np.unique(strata, return_counts=True)), strict=True)),
-            seed=seed, guidance=guidance, sampling_steps=sampling_steps, device=device, threads=threads,
-            progress=progress,
-        )  # fmt: skip
         series = np.empty((len(strata), *self.spec.shape), np.int64)
         protocols: list[int | None] = [None] * len(strata)
         residuals = []
         order, done = np.argsort(strata, kind="stable"), 0  # batches come in the order of strata
-        for batch in batches:
-            wanted = batch.wanted
-            rows = order[done : done + wanted.sum()]
-            done += len(rows)
-            series[rows] = self.decoder.decode(batch.scaled, batch.strata, batch.indices, seed=seed)[wanted]
-            residuals.append(batch.residual[wanted])
-            for row, stratum, index in zip(rows, batch.strata[wanted], batch.indices[wanted], strict=True):
-                protocols[row] = self.strata[stratum].protocol(sample_seed(seed, int(stratum), int(index)))
+        by_stratum = dict(zip(*(values.tolist() for values in np.unique(strata, return_counts=True)), strict=True))
+        with reporting(progress, flows_bar) as update:
+            for batch in self.sample_scaled(
+                by_stratum, seed=seed, guidance=guidance, sampling_steps=sampling_steps, device=device,
+                threads=threads, progress=update,
+            ):  # fmt: skip
+                wanted = batch.wanted
+                rows = order[done : done + wanted.sum()]
+                done += len(rows)
+                series[rows] = self.decoder.decode(batch.scaled, batch.strata, batch.indices, seed=seed)[wanted]
+                residuals.append(batch.residual[wanted])
+                for row, stratum, index in zip(rows, batch.strata[wanted], batch.indices[wanted], strict=True):
+                    protocols[row] = self.strata[stratum].protocol(sample_seed(seed, int(stratum), int(index)))
         residual = np.concatenate(residuals)
         metadata = {
             "seed": seed,

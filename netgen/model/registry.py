@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from netgen.capture.errors import ModelError
-from netgen.model.class_names import did_you_mean, match_classes
+from netgen.capture.errors import ModelError, did_you_mean
+from netgen.model.class_names import match_classes
 from netgen.model.file import read_model_metadata
 from netgen.model.model import Model
 
@@ -62,7 +62,8 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     names = ", ".join(model.stem for model in _files())
     raise ModelError(
         f"no model {name}: there is no such file, and the bundled models are {names or 'none'}",
-        "netgen models lists them; netgen train makes one",
+        did_you_mean(str(name), [model.stem for model in _files()])
+        or "netgen models lists them; netgen train makes one",
     )
 
 

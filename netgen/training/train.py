@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from netgen.capture.table.flow_table import FlowTable
+from netgen.capture.table.flow_table import FlowTable, PathLike, read_tables
 from netgen.diffusion.train import Progress
 from netgen.model.model import Model
+from netgen.progress import reporting, training_bar
 from netgen.training.budget import TrainingPlan
 from netgen.training.finish import finish
 from netgen.training.fit import fit
@@ -18,9 +18,9 @@ from netgen.training.presets import DEFAULT, DEFAULT_ENCODER
 
 
 def train(
-    flows: FlowTable | Sequence[FlowTable],
+    flows: FlowTable | PathLike | Sequence[FlowTable | PathLike],
     *,
-    out: str | os.PathLike[str] | None = None,
+    out: PathLike | None = None,
     minutes: float | None = None,
     training_steps: int | None = None,
     seed: int = 0,
@@ -34,14 +34,14 @@ def train(
     name: str | None = None,
     validation: float = 0.1,
     store_flows: bool = True,
-    progress: Callable[[Progress], None] | None = None,
+    progress: bool | Callable[[Progress], None] = True,
     on_plan: Callable[[TrainingPlan], None] | None = None,
 ) -> Model:
     """Train a model on labelled flows.
 
     Parameters
     ----------
-    flows : FlowTable or sequence of FlowTable
+    flows : FlowTable, path, or sequence of these
         With equal specifications; flows without a label are left out.
     out : path, optional
         Model file. Beside it, training writes the log ``OUT.metrics.jsonl`` and, until it ends,
@@ -71,8 +71,8 @@ def train(
     store_flows : bool
         Whether the model file may hold totals, bins and complete series of real flows. Without them it holds
         distributions only, and its flows are easier to tell from real ones.
-    progress : callable, optional
-        Called with the `Progress` every few steps.
+    progress : bool or callable
+        True shows a bar in terminals and notebooks. A callable gets the `Progress` every few steps.
     on_plan : callable, optional
         Called with the `TrainingPlan` before the first step; by default its warnings are logged.
 
@@ -92,8 +92,9 @@ def train(
         device=device, threads=threads, precision=precision, preset=preset, encoder=encoder, resume=resume,
         force=force, name=name, validation=validation, store_flows=store_flows,
     )  # fmt: skip
-    job = prepare(flows, options)
-    return finish(job, fit(job, progress, on_plan or _log_warnings))
+    job = prepare(read_tables(flows), options)
+    with reporting(progress, training_bar) as update:
+        return finish(job, fit(job, update, on_plan or _log_warnings))
 
 
 def _log_warnings(plan: TrainingPlan) -> None:

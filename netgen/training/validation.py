@@ -130,7 +130,7 @@ class Validator:
     def check(self, state: TrainState) -> bool:
         """Check the averaged network; return True if the training must stop."""
         model = self._build_model(copy.deepcopy(state.ema))
-        samples = model.sample(self._counts, seed=self._seed, sampling_steps=SAMPLING_STEPS)
+        samples = model.sample(self._counts, seed=self._seed, sampling_steps=SAMPLING_STEPS, progress=False)
         score = self._macro_f1(samples.series(), samples.labels.astype(str))
         closest = closest_record_share(samples.series(), self._train, self._held_out)
         check = Check(state.step, score, self._real_macro_f1, closest.value, closest.low)

@@ -32,7 +32,7 @@ def test_info_distinguishes_tables_models_and_captures(
     assert "read 24 packets in 1 file: 24 in flows" in out
     assert "2023-11-14T22:13:20+00:00" in out
     for words, message in (
-        ("nothing", "there is no model nothing"),
+        ("nothing", "no model nothing"),
         ("no.pcap", "cannot be read: No such file"),
         (".", "netgen extract"),
     ):
@@ -86,7 +86,7 @@ def test_models_are_listed_and_their_cards_printed(bundled_folder: Any, netgen_c
     out = done(netgen_command("models"))
     assert all(word in out for word in ("tiny", "Web-TLS", "dns-doh", "20 flows", "16 x 0.1s"))
     assert done(netgen_command("models", "tiny")) == "# tiny\nWhere it comes from.\n\n"
-    assert "there is no model tony" in failed(netgen_command("models", "tony"))
+    assert "Did you mean 'tiny'?" in failed(netgen_command("models", "tony"))
     (bundled_folder / "tiny.md").unlink()
     assert "model tiny has no card. netgen info tiny" in failed(netgen_command("models", "tiny"))
 

@@ -27,6 +27,7 @@ from netgen.capture.layers.ip import read_ip
 from netgen.capture.layers.links import walk_link_layers
 from netgen.capture.layers.tunnels import MAX_TUNNELS
 from netgen.capture.native import packets as native_packets
+from netgen.capture.native.layouts import HEADER_FIELDS
 
 __all__ = ["FIRST_FRAGMENT", "LATER_FRAGMENT", "UNFRAGMENTED", "PacketColumns", "dissect"]
 
@@ -83,7 +84,7 @@ def dissect(batch: RecordBatch, *, decapsulate: bool = False) -> PacketColumns:
         kept, columns, vlan, skipped, notes = _read_ethernet(batch)
     notes["over 1500 bytes (offload)"] += int(np.count_nonzero(columns.size > MTU))
     return PacketColumns(
-        *columns.columns(),
+        **{name: getattr(columns, name) for name in HEADER_FIELDS},
         number=batch.number if kept is None else batch.number.take(kept),
         time_ns=batch.time_ns if kept is None else batch.time_ns.take(kept),
         vlan=vlan,

@@ -172,7 +172,7 @@ def client_hello_name(payload: bytes) -> str | None:
         name = hello_name(payload[_RECORD_HEADER : _RECORD_HEADER + _uint16(payload, 3)])
         if name is not None:
             return name
-    fragments = []
+    fragments: list[bytes] = []
     at = 0
     while at < len(payload):
         header = payload[at : at + _RECORD_HEADER]

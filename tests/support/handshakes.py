@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -27,7 +28,11 @@ V1, V2, DRAFT_29 = SALTS
 # -- TLS -----------------------------------------------------------------------------------------
 
 
-def message(name: bytes | None = b"www.example.org", before: tuple = (), after: tuple = ()) -> bytes:
+def message(
+    name: bytes | None = b"www.example.org",
+    before: Sequence[tuple[int, bytes]] = (),
+    after: Sequence[tuple[int, bytes]] = (),
+) -> bytes:
     """Make a ClientHello with these extensions, (number, body), around the server name."""
     named = []
     if name is not None:
@@ -45,7 +50,7 @@ def records(content: bytes, size: int = 16_384) -> bytes:
     return b"".join(b"\x16\x03\x01" + struct.pack(">H", len(cut)) + cut for cut in cuts)
 
 
-def hello(name: bytes | None = b"www.example.org", before: tuple = ()) -> bytes:
+def hello(name: bytes | None = b"www.example.org", before: Sequence[tuple[int, bytes]] = ()) -> bytes:
     """Make a ClientHello in one record."""
     return records(message(name, before))
 

@@ -188,7 +188,7 @@ def test_tshark_finds_the_same_ip_packets(shared_data: Path, name: Any) -> None:
         text=True,
         check=True,
     )
-    expected = []
+    expected: list[Any] = []
     for line in done.stdout.splitlines():
         number, src, protocol, length, *v6 = line.split("\t")
         expected.append((int(number), 4, src, int(protocol), int(length)) if src else (int(number), 6, *v6))

@@ -165,7 +165,7 @@ def test_pieces_may_come_in_any_order_again_and_in_any_number_of_packets(
     pieces = [(a, MESSAGE[a:b]) for a, b in itertools.pairwise(ends)]
     pieces += [pieces[row] for row in again if row < len(pieces)]
     order.shuffle(pieces)
-    packets = []
+    packets: list[bytes] = []
     while pieces:
         frames = b""
         while pieces and len(frames) + len(pieces[-1][1]) < 1100:

@@ -1,11 +1,11 @@
-"""Flow tables of netgen and nfstream on the same captures: on how many they coincide, and why not on the others.
+"""Compare flow tables of netgen and nfstream on the same captures, and explain the differences.
 
     python benchmarks/nfstream_agreement.py --nfstream /path/to/venv/bin/python
 
 nfstream stays in an environment of its own. A table is the multiset of (both ends with their ports,
 protocol, packets, IP bytes). Where the two differ, the slow second implementation of netgen's rules
-(tests/support/oracle.py) is bent towards nfstream, one habit at a time, until the tables are equal: the fewest habits
-that do it are the reason. A capture for which none do stands under "not explained".
+(tests/support/oracle.py) is given nfstream's habits, one at a time, until the tables are equal: the fewest habits
+that do it are the reason. A capture that no habits explain is listed under "not explained".
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ for path in sys.stdin.read().splitlines():
 """
 
 #: What nfstream 6.6 does otherwise; its source says so (lib_engine.c, meter.py) and the comparison shows it.
-ECHO = "ICMP: the identifier of an echo is no part of the key"
+ECHO = "ICMP: the identifier of an echo is not part of the key"
 LATER = "later fragments are dropped"
 INNER = "IP in IP: always the inner packet counts"
 ZERO = "packets with an IP length of 0 (offload) are dropped"
@@ -52,6 +52,9 @@ SPLIT = "SYN, FIN and RST end no flow"
 CLOCK = "times in milliseconds, set up to the latest seen; idle from 120.000 s on"
 HABITS = (ECHO, LATER, INNER, ZERO, SHORT, CUT, PORTS, SPLIT, CLOCK)
 
+#: Most habits that explain one capture.
+MAX_HABITS = 4
+
 Row = tuple[Any, ...]
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -59,52 +62,52 @@ from support import oracle  # noqa: E402
 
 
 def row(src: str, src_port: int | None, dst: str, dst_port: int | None, *rest: Any) -> Row:
-    """A flow without its direction, with no ports written as 0."""
+    """Make a row without the direction of the flow; unknown ports are 0."""
     ends = ((str(ipaddress.ip_address(src)), src_port or 0), (str(ipaddress.ip_address(dst)), dst_port or 0))
     return (*sorted(ends), *rest)
 
 
 def nfstream_tables(python: str, paths: list[Path]) -> tuple[str, dict[Path, Counter[Row]]]:
-    """nfstream's version, and its flows of each capture."""
+    """Run nfstream. Return its version, and the flows of each capture."""
     run = subprocess.run(
         [python, "-c", NFSTREAM], input="\n".join(map(str, paths)), capture_output=True, text=True, check=True
     )
-    version, *found = [json.loads(line) for line in run.stdout.splitlines() if line.startswith(("[", '"'))]
-    return version, {Path(path): Counter(row(*each) for each in rows) for path, rows in found}
+    version, *tables = [json.loads(line) for line in run.stdout.splitlines() if line.startswith(("[", '"'))]
+    return version, {Path(path): Counter(row(*flow) for flow in rows) for path, rows in tables}
 
 
 def netgen_table(path: Path) -> Counter[Row]:
-    """netgen's flows of a capture."""
+    """Extract the flows of a capture with netgen."""
     table = netgen.extract([path], bin_width="1s", length=4).table
     names = ("src", "src_port", "dst", "dst_port", "protocol", "packets", "bytes")
-    return Counter(row(*each) for each in zip(*(table[name].to_pylist() for name in names), strict=True))
+    return Counter(row(*flow) for flow in zip(*(table[name].to_pylist() for name in names), strict=True))
 
 
 def rules_table(path: Path) -> Counter[Row]:
-    """The same by the rules alone."""
+    """Assemble the flows of a capture by the rules alone."""
     order = (1, 2, 3, 4, 0, 8, 9)
     return Counter(row(*(flow.row()[index] for index in order)) for flow in oracle.flows_of(path))
 
 
-def bent_table(path: Path, habits: frozenset[str]) -> Counter[Row]:
-    """The flows by the rules, but with some of nfstream's habits."""
-    packets = list(_bent_packets(path, habits))
+def table_with_habits(path: Path, habits: frozenset[str]) -> Counter[Row]:
+    """Assemble the flows by the rules, but with some of nfstream's habits."""
+    packets = list(_packets_with_habits(path, habits))
     if CLOCK in habits:
         latest = 0
-        for index, each in enumerate(packets):
-            latest = max(latest, each.time_ns // 1_000_000)
-            packets[index] = dataclasses.replace(each, time_ns=latest * 1_000_000)
+        for index, packet in enumerate(packets):
+            latest = max(latest, packet.time_ns // 1_000_000)
+            packets[index] = dataclasses.replace(packet, time_ns=latest * 1_000_000)
     if SPLIT in habits:
-        packets = [dataclasses.replace(each, flags=0) for each in packets]
+        packets = [dataclasses.replace(packet, flags=0) for packet in packets]
     table: Counter[Row] = Counter()
     for flow in oracle.assemble(packets, oracle.IDLE_NS - (CLOCK in habits)):
         one = flow.packets[0]
         ends = (str(ipaddress.ip_address(one.src)), one.sender[1], str(ipaddress.ip_address(one.dst)), one.receiver[1])
-        table[row(*ends, one.protocol, len(flow.packets), sum(each.size for each in flow.packets))] += 1
+        table[row(*ends, one.protocol, len(flow.packets), sum(packet.size for packet in flow.packets))] += 1
     return table
 
 
-def _bent_packets(path: Path, habits: frozenset[str]) -> Iterator[Any]:
+def _packets_with_habits(path: Path, habits: frozenset[str]) -> Iterator[Any]:
     for record in oracle.records(path):
         try:
             at, kind, _ = oracle.find_ip(record)
@@ -136,7 +139,7 @@ def _bent_packets(path: Path, habits: frozenset[str]) -> Iterator[Any]:
 
 
 def _innermost(record: Any, at: int, kind: int) -> Any:
-    """A record in which the packet inside IP-in-IP stands alone."""
+    """Strip the IP headers around the innermost packet of IP-in-IP."""
     while True:
         if kind == 0x0800:
             following, next_at = record.data[at + 9 : at + 10], at + (record.data[at] & 15) * 4
@@ -148,17 +151,17 @@ def _innermost(record: Any, at: int, kind: int) -> Any:
         at, kind, _ = oracle.find_ip(record)
 
 
-def reason(path: Path, theirs: Counter[Row]) -> tuple[str, ...] | None:
-    """The fewest habits with which the rules give nfstream's table."""
-    for count in range(5):
+def reason(path: Path, nfstream_flows: Counter[Row]) -> tuple[str, ...] | None:
+    """Find the fewest habits with which the rules give nfstream's table."""
+    for count in range(MAX_HABITS + 1):
         for habits in itertools.combinations(HABITS, count):
-            if bent_table(path, frozenset(habits)) == theirs:
+            if table_with_habits(path, frozenset(habits)) == nfstream_flows:
                 return habits
     return None
 
 
 def main() -> int:
-    """The command line."""
+    """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nfstream", required=True, metavar="PYTHON", help="an interpreter that has nfstream")
     parser.add_argument("--rules", action="store_true", help="tests/support/oracle.py in netgen's place")
@@ -168,7 +171,7 @@ def main() -> int:
     if not paths:
         print(f"the shared captures are not at {DATA}: set NETGEN_SHARED_DATA", file=sys.stderr)
         return 1
-    version, theirs = nfstream_tables(arguments.nfstream, paths)
+    version, nfstream_flows = nfstream_tables(arguments.nfstream, paths)
     equal = flows = equal_flows = 0
     reasons: Counter[str] = Counter()
     alone: Counter[str] = Counter()
@@ -176,21 +179,21 @@ def main() -> int:
     for path in paths:
         ours = rules_table(path) if arguments.rules else netgen_table(path)
         flows += ours.total()
-        equal_flows += (ours & theirs[path]).total()
-        if ours == theirs[path]:
+        equal_flows += (ours & nfstream_flows[path]).total()
+        if ours == nfstream_flows[path]:
             equal += 1
             continue
-        found = reason(path, theirs[path])
-        if found is None:
-            unexplained.append(f"{path.name}: {(theirs[path] - ours).total()} flows of nfstream's, "
-                               f"{(ours - theirs[path]).total()} of netgen's")  # fmt: skip
-        elif not found:
+        habits = reason(path, nfstream_flows[path])
+        if habits is None:
+            unexplained.append(f"{path.name}: {(nfstream_flows[path] - ours).total()} flows of nfstream's, "
+                               f"{(ours - nfstream_flows[path]).total()} of netgen's")  # fmt: skip
+        elif not habits:
             unexplained.append(
                 f"{path.name}: tests/support/oracle.py has nfstream's flows; it reads fewer link types than netgen"
             )
-        for each in found or ():
-            reasons[each] += 1
-            alone[each] += len(found or ()) == 1
+        for habit in habits or ():
+            reasons[habit] += 1
+            alone[habit] += len(habits or ()) == 1
     print(f"nfstream {version}, {len(paths)} captures: equal flow tables on {equal}; "
           f"{equal_flows} of netgen's {flows} flows are nfstream's too\n")  # fmt: skip
     print("| nfstream's habit | captures that differ for it | for it alone |\n|---|---|---|")

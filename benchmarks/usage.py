@@ -1,4 +1,4 @@
-"""What a command takes, start to finish: time, processor time, and peak memory with all its children (Linux)."""
+"""Measure a command from start to end: time, CPU time, and peak memory of it and its children (Linux)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import threading
 import time
 from pathlib import Path
 
-#: Seconds between two looks at the memory.
-EVERY = 0.02
+#: Seconds between two readings of the memory.
+POLL_SECONDS = 0.02
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Run:
     seconds, cpu_seconds : float
         From start to end, and on the processors (user and system, children included).
     memory : int
-        Most bytes resident at once in the command and its children, looked at every `EVERY` seconds:
+        Most bytes resident at once in the command and its children, read every `POLL_SECONDS` seconds:
         pages of mapped files count, and those shared by two processes count twice.
     own_memory : int
         The same without pages of files, which the system takes back when it needs them.
@@ -45,14 +45,14 @@ class Run:
 
 
 def _environment() -> dict[str, str]:
-    """That of this process, but Python keeps the modules it compiles, as it does where pip has installed them."""
+    """Return the environment of this process, in which Python keeps compiled modules, as it does after pip."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def run(words: list[str], *, timeout: float = 600) -> Run:
     """Run a command to its end, or kill it after `timeout` seconds."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True, env=_environment()
         )
@@ -63,7 +63,7 @@ def run(words: list[str], *, timeout: float = 600) -> Run:
         killer.start()
         try:
             _, status, used = os.wait4(process.pid, 0)
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - start
         except BaseException:  # an interrupt must not leave it running
             _kill(process.pid)
             raise
@@ -77,7 +77,7 @@ def run(words: list[str], *, timeout: float = 600) -> Run:
             stream.seek(0)
             texts.append(stream.read().decode(errors="replace"))
     return Run(
-        seconds, used.ru_utime + used.ru_stime, memory.most, memory.most_own, process.returncode, "\n".join(texts)
+        seconds, used.ru_utime + used.ru_stime, memory.peak, memory.peak_own, process.returncode, "\n".join(texts)
     )
 
 
@@ -92,31 +92,31 @@ class _Memory:
 
     def __init__(self, pid: int) -> None:
         self.stop = threading.Event()
-        self.most = self.most_own = 0
+        self.peak = self.peak_own = 0
         self._pids = {pid}
-        self._strangers = {int(name) for name in os.listdir("/proc") if name.isdecimal()} - {pid}  # noqa: PTH208
+        self._others = {int(name) for name in os.listdir("/proc") if name.isdecimal()} - {pid}  # noqa: PTH208
 
     def watch(self) -> None:
         while True:
-            self._look()
-            if self.stop.wait(EVERY):
+            self._poll()
+            if self.stop.wait(POLL_SECONDS):
                 return
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         for name in os.listdir("/proc"):  # noqa: PTH208 - 50 times a second
-            if name.isdecimal() and (pid := int(name)) not in self._pids and pid not in self._strangers:
-                mine = _field(pid, "PPid") in self._pids
-                (self._pids if mine else self._strangers).add(pid)
-        figures = [_resident(pid) for pid in self._pids]
-        # a peak between two looks is known for each process, not for their sum
-        self.most = max(self.most, sum(now for now, _, _ in figures), *(peak for _, peak, _ in figures))
-        self.most_own = max(self.most_own, sum(own for _, _, own in figures))
+            if name.isdecimal() and (pid := int(name)) not in self._pids and pid not in self._others:
+                is_descendant = _field(pid, "PPid") in self._pids
+                (self._pids if is_descendant else self._others).add(pid)
+        resident = [_resident(pid) for pid in self._pids]
+        # a peak between two readings is known for each process, not for their sum
+        self.peak = max(self.peak, sum(now for now, _, _ in resident), *(peak for _, peak, _ in resident))
+        self.peak_own = max(self.peak_own, sum(own for _, _, own in resident))
 
 
 def _status(pid: int) -> dict[str, int]:
     try:
         text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:  # it has gone
+    except OSError:  # the process has ended
         return {}
     pairs = (line.split(None, 2)[:2] for line in text.splitlines() if line.startswith(("PPid", "Vm", "Rss")))
     return {name.rstrip(":"): int(value) for name, value in pairs}
@@ -127,14 +127,14 @@ def _field(pid: int, name: str) -> int:
 
 
 def _resident(pid: int) -> tuple[int, int, int]:
-    """Bytes resident now, at most so far, and now without pages of files."""
+    """Return the bytes resident now, at most so far, and now without pages of files."""
     status = _status(pid)
     now, peak, of_files = (status.get(name, 0) * 1024 for name in ("VmRSS", "VmHWM", "RssFile"))
     return now, peak, now - of_files
 
 
 def machine() -> str:
-    """Processor, cores, memory, system, Python, and how busy the machine is."""
+    """Describe processor, cores, memory, system, Python and load."""
     models = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     memory = [int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")]
     return (

@@ -3,18 +3,15 @@
 import dataclasses
 import functools
 import os
-import resource
 import shutil
-import struct
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support.packets import Packet, write_pcap
 
 # a loaded machine is no failure; pytest-timeout ends what hangs
 # shared machines are slow at times, which is no fault of what is tested
@@ -31,21 +28,6 @@ NS = 1_000_000_000
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
-@pytest.fixture(scope="module", params=["compiled", "numpy"])
-def either_reader(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The tests of a module once with the compiled part of the reader, and once with NumPy in its place."""
-    from netgen.capture.native import compiled
-
-    if request.param == "compiled":
-        if not compiled.ready():
-            pytest.skip("the compiled part of the reader is not built: install netgen where there is a C compiler")
-        yield
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "library", lambda: None)
-        yield
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real traffic beside the checkout (NETGEN_SHARED_DATA names another)."""
@@ -56,31 +38,10 @@ def shared_data() -> Path:
     return path
 
 
-def _pcap_bytes(
-    packets: Iterable[tuple[int, bytes]],
-    *,
-    order: str = "<",
-    nano: bool = False,
-    linktype: int = 1,
-    snaplen: int = 262_144,
-    kuznetsov: bool = False,
-) -> bytes:
-    magic = 0xA1B2CD34 if kuznetsov else 0xA1B23C4D if nano else 0xA1B2C3D4
-    out = [struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, snaplen, linktype)]
-    for time_ns, packet in packets:
-        seconds, rest = divmod(time_ns, NS)
-        kept = packet[:snaplen]
-        out.append(struct.pack(order + "4I", seconds, rest if nano else rest // 1000, len(kept), len(packet)))
-        if kuznetsov:
-            out.append(bytes(8))
-        out.append(kept)
-    return b"".join(out)
-
-
 @pytest.fixture(scope="session")
 def pcap_bytes() -> Callable[..., bytes]:
     """Function: (time_ns, packet) pairs to the bytes of a pcap file."""
-    return _pcap_bytes
+    return write_pcap
 
 
 @pytest.fixture
@@ -90,66 +51,10 @@ def pcap_file(tmp_path: Path) -> Callable[..., Path]:
     def write(packets: Iterable[tuple[int, bytes]], name: str = "a.pcap", **options: object) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_pcap_bytes(packets, **options))  # type: ignore[arg-type]
+        path.write_bytes(write_pcap(packets, **options))  # type: ignore[arg-type]
         return path
 
     return write
-
-
-def _ipv4(
-    payload: bytes,
-    protocol: int,
-    src: str = "10.0.0.1",
-    dst: str = "10.0.0.2",
-    *,
-    length: int | None = None,
-    fragment: int = 0,
-    options: bytes = b"",
-    version: int = 4,
-) -> bytes:
-    header = 20 + len(options)
-    total = header + len(payload) if length is None else length
-    ends = bytes(int(part) for end in (src, dst) for part in end.split("."))
-    first = version << 4 | header // 4
-    return struct.pack(">BBHHHBBH", first, 0, total, 1, fragment, 64, protocol, 0) + ends + options + payload
-
-
-def _tcp(src_port: int, dst_port: int, flags: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">HHIIBBHHH", src_port, dst_port, 1, 1, 0x50, flags, 1000, 0, 0) + payload
-
-
-def _udp(src_port: int, dst_port: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">HHHH", src_port, dst_port, 8 + len(payload), 0) + payload
-
-
-class Packet:
-    """Headers by hand, so that wrong ones can be made as easily as right ones."""
-
-    ipv4 = staticmethod(_ipv4)
-    tcp = staticmethod(_tcp)
-    udp = staticmethod(_udp)
-
-    @staticmethod
-    def ether(payload: bytes, kind: int = 0x0800) -> bytes:
-        return bytes(range(12)) + struct.pack(">H", kind) + payload
-
-    @classmethod
-    def tcp4(
-        cls,
-        src_port: int,
-        dst_port: int,
-        flags: int,
-        payload: bytes = b"",
-        src: str = "10.0.0.1",
-        dst: str = "10.0.0.2",
-    ) -> bytes:
-        return cls.ether(_ipv4(_tcp(src_port, dst_port, flags, payload), 6, src, dst))
-
-    @classmethod
-    def udp4(
-        cls, src_port: int, dst_port: int, payload: bytes = b"", src: str = "10.0.0.1", dst: str = "10.0.0.2"
-    ) -> bytes:
-        return cls.ether(_ipv4(_udp(src_port, dst_port, payload), 17, src, dst))
 
 
 @pytest.fixture(scope="session")
@@ -273,37 +178,3 @@ def netgen_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
         return Outcome(code, *capsys.readouterr())
 
     return run
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """The folder of a file system of its own, of 64 kB; what the kernel says there is what a full disk says."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if not shutil.which("mount"):
-        pytest.skip("there is no mount command here, so no small disk can be had")
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"a small disk takes root: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
-@pytest.fixture(scope="session")
-def size_limit() -> Callable[[int], AbstractContextManager[None]]:
-    """Context: no file of this process may grow over so many bytes; works without root, unlike `small_disk`."""
-
-    @contextmanager
-    def limit(size: int) -> Iterator[None]:
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    return limit

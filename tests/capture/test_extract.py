@@ -68,7 +68,7 @@ def test_a_capture_becomes_flows_with_series(pcap_file: Any, frames: Any) -> Non
     assert table.classes == []
 
 
-def test_the_account_tells_what_became_of_every_packet(pcap_file: Any, frames: Any) -> None:
+def test_the_read_report_accounts_for_every_packet(pcap_file: Any, frames: Any) -> None:
     read_report = balanced(extract([pcap_file(frames)], bin_ns=NS, length=8))
     assert read_report == {
         "files": 1,
@@ -103,7 +103,7 @@ def test_the_bin_width_is_given_or_another_tables_or_fits_the_flows(pcap_file: A
     assert auto.table["truncated_packets"].to_pylist() == [0]
 
 
-def test_the_same_series_come_out_whether_the_width_is_given_or_found(pcap_file: Any, frames: Any) -> None:
+def test_the_series_are_the_same_for_a_given_and_an_automatic_width(pcap_file: Any, frames: Any) -> None:
     path = pcap_file(frames)
     auto = extract([path])
     given_ = extract([path], spec=auto.spec)
@@ -114,14 +114,14 @@ def test_the_same_series_come_out_whether_the_width_is_given_or_found(pcap_file:
 def test_flows_binned_in_batches_are_the_same(pcap_file: Any, packet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any batch size gives the series of one batch."""
     path = pcap_file([(T + i * NS // 7, packet.udp4(1 + i % 10, 53, bytes(i))) for i in range(60)])
-    whole = extract([path], bin_ns=NS).series()
+    expected = extract([path], bin_ns=NS).series()
     for size in (1, 3, 10):
         monkeypatch.setattr("netgen.capture.flows.spill.BLOCK", size)
-        assert (extract([path], bin_ns=NS).series() == whole).all()
-    assert whole[:, 2].sum() == 60
+        assert (extract([path], bin_ns=NS).series() == expected).all()
+    assert expected[:, 2].sum() == 60
 
 
-def test_by_host_and_by_capture_make_one_row_each(pcap_file: Any, frames: Any) -> None:
+def test_grouping_by_host_or_capture_makes_one_row(pcap_file: Any, frames: Any) -> None:
     path = pcap_file(frames)
     host = extract([path], group_by="host")
     assert rows(host, "src", "dst", "protocol", "packets") == [(A, None, None, 5)]
@@ -131,9 +131,7 @@ def test_by_host_and_by_capture_make_one_row_each(pcap_file: Any, frames: Any) -
     balanced(capture)
 
 
-def test_folders_are_walked_in_order_and_what_is_no_capture_is_counted(
-    pcap_file: Any, frames: Any, tmp_path: Path
-) -> None:
+def test_folders_are_read_in_order_and_other_files_are_reported(pcap_file: Any, frames: Any, tmp_path: Path) -> None:
     for name in ("set/b/2.pcap", "set/a/1.pcap", "set/b/1.pcap"):
         pcap_file(frames, name)
     (tmp_path / "set" / "README.txt").write_text("hello")
@@ -199,12 +197,12 @@ def test_server_names_are_columns_and_labels(pcap_file: Any, packet: Any, tmp_pa
     assert rows(extract([path], group_by="capture", label_by="sni"), "server_name", "label") == [
         ("a.nflxvideo.net", "netflix")
     ]
-    mine = tmp_path / "mine.csv"
-    mine.write_text("suffix,class\nexample.org,example\n")
-    assert extract([path], label_by="sni", sni_table=mine).counts() == {"example": 1, "netflix": 1}
+    table_file = tmp_path / "mine.csv"
+    table_file.write_text("suffix,class\nexample.org,example\n")
+    assert extract([path], label_by="sni", sni_table=table_file).counts() == {"example": 1, "netflix": 1}
 
 
-def test_damage_is_told_and_strict_refuses_it(pcap_file: Any, frames: Any) -> None:
+def test_damage_is_reported_and_strict_refuses_it(pcap_file: Any, frames: Any) -> None:
     path = pcap_file(frames)
     path.write_bytes(path.read_bytes()[:-7])
     read_report = balanced(extract([path]))
@@ -228,8 +226,8 @@ def test_nothing_to_read_is_refused_with_a_way_on(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("text")
-    for path, said in (("empty", "is empty"), ("texts", "none of the 1 files"), ("none.pcap", "does not exist")):
-        with pytest.raises(CaptureError, match=said) as caught:
+    for path, message in (("empty", "is empty"), ("texts", "none of the 1 files"), ("none.pcap", "does not exist")):
+        with pytest.raises(CaptureError, match=message) as caught:
             extract([tmp_path / path])
         assert path.split(".")[0] in caught.value.message
         assert caught.value.hint
@@ -248,7 +246,7 @@ def test_a_capture_of_headers_only_is_an_empty_table(pcap_file: Any, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"group_by": "packet"}, "--group-by must be one of flow, host, capture, got 'packet'"),
         ({"label_by": "colour"}, "by 'colour'"),
@@ -261,12 +259,12 @@ def test_a_capture_of_headers_only_is_an_empty_table(pcap_file: Any, tmp_path: P
         ({"labels": "none.csv", "group_by": "capture"}, "cannot label a capture"),
     ],
 )
-def test_options_that_cannot_be_used_are_refused_before_reading(options: Any, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_options_that_cannot_be_used_are_refused_before_reading(options: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         extract(["none.pcap"], **options)
 
 
-def test_progress_grows_to_the_whole(pcap_file: Any, frames: Any) -> None:
+def test_progress_grows_to_the_total(pcap_file: Any, frames: Any) -> None:
     paths = [pcap_file(frames, "a.pcap"), pcap_file([], "b.pcap"), pcap_file(frames, "c.pcap")]
     seen = []
     extract(paths, progress=lambda done, total: seen.append((done, total)))
@@ -321,7 +319,7 @@ def test_real_folders_have_a_balanced_account_and_their_classes(shared_data: Pat
     assert len(table.classes) == 31
     truth = json.loads((shared_data / "captures" / "truth.json").read_text())
     assert read_report["packets"] == sum(
-        each["dpkt_packets"] for name, each in truth.items() if "iot_setup/test/" in name
+        entry["dpkt_packets"] for name, entry in truth.items() if "iot_setup/test/" in name
     )
     inside = table.series()[:, 2:].sum(axis=(1, 2)) + np.array(table.table["truncated_packets"].to_pylist())
     assert inside.tolist() == table.table["packets"].to_pylist()

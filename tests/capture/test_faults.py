@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An empty current folder."""
     folder = tmp_path / "here"
     folder.mkdir()
@@ -93,106 +93,106 @@ WRITERS = list(commands(Path(), Path()))
 # --- what is given cannot be used ---
 
 
-def test_a_class_that_no_model_has(bundled_folder: Any, here: Any, fault: Any) -> None:
-    said = fault("synth", "--class", "ssh")
-    assert said == (
+def test_a_class_that_no_model_has(bundled_folder: Any, folder: Any, fault: Any) -> None:
+    message = fault("synth", "--class", "ssh")
+    assert message == (
         "no bundled model has the class ssh. They have tiny: Web-TLS, dns-doh, dns-plain. "
         "Train one on captures of your own: netgen extract, netgen train; then netgen synth --model FILE"
     )
-    said = fault("synth", "--class", "ssh", "--model", "tiny")
-    assert said.startswith("model tiny has no class 'ssh'; it has Web-TLS, dns-doh, dns-plain. netgen models lists")
-    assert files(here) == []
+    message = fault("synth", "--class", "ssh", "--model", "tiny")
+    assert message.startswith("model tiny has no class 'ssh'; it has Web-TLS, dns-doh, dns-plain. netgen models lists")
+    assert files(folder) == []
 
 
-def test_a_class_that_could_be_several(bundled_folder: Any, here: Any, fault: Any) -> None:
-    said = fault("synth", "--class", "dns", "--model", "tiny")
-    assert said == "class 'dns' of model tiny could be dns-doh, dns-plain. Write more of it"
-    assert files(here) == []
+def test_a_class_that_could_be_several(bundled_folder: Any, folder: Any, fault: Any) -> None:
+    message = fault("synth", "--class", "dns", "--model", "tiny")
+    assert message == "class 'dns' of model tiny could be dns-doh, dns-plain. Write more of it"
+    assert files(folder) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"%PDF-1.7" + bytes(40)], ids=repr)
-def test_a_file_that_is_no_capture(content: Any, here: Any, fault: Any) -> None:
-    (here / "a.pcap").write_bytes(content)
-    said = fault("extract", "a.pcap")
-    assert "a.pcap" in said
-    assert "Name a pcap or pcapng file" in said
-    assert files(here) == ["a.pcap"]
+def test_a_file_that_is_no_capture(content: Any, folder: Any, fault: Any) -> None:
+    (folder / "a.pcap").write_bytes(content)
+    message = fault("extract", "a.pcap")
+    assert "a.pcap" in message
+    assert "Name a pcap or pcapng file" in message
+    assert files(folder) == ["a.pcap"]
 
 
-def test_a_file_that_is_not_there(here: Any, fault: Any) -> None:
+def test_a_missing_file(folder: Any, fault: Any) -> None:
     assert fault("extract", "a.pcap") == (
         "a.pcap does not exist. Name a pcap or pcapng file, or a folder that holds some"
     )
     for words in (("train", "a.parquet"), ("import", "a.parquet"), ("show", "a.parquet"), ("info", "a.parquet")):
         assert "a.parquet" in fault(*words)
-    assert files(here) == []
+    assert files(folder) == []
 
 
-def test_an_empty_folder(here: Any, fault: Any) -> None:
-    (here / "captures").mkdir()
+def test_an_empty_folder(folder: Any, fault: Any) -> None:
+    (folder / "captures").mkdir()
     assert fault("extract", "captures").startswith("the folder captures is empty. Name a pcap or pcapng file")
-    (here / "captures" / "notes.txt").write_text("nothing here")
+    (folder / "captures" / "notes.txt").write_text("nothing here")
     assert "none of the 1 files in captures is a capture" in fault("extract", "captures")
-    assert files(here) == ["captures"]
+    assert files(folder) == ["captures"]
 
 
-def test_a_flow_table_without_labels(inputs: Any, here: Any, fault: Any, netgen_command: Any) -> None:
+def test_a_flow_table_without_labels(inputs: Any, folder: Any, fault: Any, netgen_command: Any) -> None:
     assert netgen_command("extract", inputs / "a.pcap", "-o", "bare.parquet").code == 0
-    said = fault("train", "bare.parquet")
-    assert said.startswith(
+    message = fault("train", "bare.parquet")
+    assert message.startswith(
         "none of the 1 flows has a label. Label them when they are extracted: netgen extract --label"
     )
-    assert files(here) == ["bare.parquet"]
+    assert files(folder) == ["bare.parquet"]
 
 
 @pytest.mark.parametrize("command", ["synth", "info", "show", "extract"])
-def test_a_model_of_another_version(command: str, inputs: Any, here: Any, fault: Any) -> None:
+def test_a_model_of_another_version(command: str, inputs: Any, folder: Any, fault: Any) -> None:
     metadata = {**model_file.load_metadata(inputs / "m.safetensors"), "format": FORMAT + 1, "netgen": "7.0"}
-    model_file.save(here / "new.safetensors", model_file.load_tensors(inputs / "m.safetensors"), metadata)
+    model_file.save(folder / "new.safetensors", model_file.load_tensors(inputs / "m.safetensors"), metadata)
     words = {
         "synth": ("synth", "-m", "new.safetensors", "-c", "web"),
         "info": ("info", "new.safetensors"),
         "show": ("show", "new.safetensors"),
         "extract": ("extract", inputs / "a.pcap", "--spec-from", "new.safetensors"),
     }[command]
-    said = fault(*words)
-    assert f"new.safetensors is a model of format {FORMAT + 1}; this netgen reads format {FORMAT}" in said
-    assert "Train it anew, or use the netgen that made it (7.0)" in said
-    assert files(here) == ["new.safetensors"]
+    message = fault(*words)
+    assert f"new.safetensors is a model of format {FORMAT + 1}; this netgen reads format {FORMAT}" in message
+    assert "Train it anew, or use the netgen that made it (7.0)" in message
+    assert files(folder) == ["new.safetensors"]
 
 
-def test_a_flow_table_of_another_version(tiny_flows: Any, here: Any, fault: Any) -> None:
+def test_a_flow_table_of_another_version(tiny_flows: Any, folder: Any, fault: Any) -> None:
     import pyarrow.parquet as pq
 
     meta = json.dumps({"format": 99, "series": tiny_flows.spec.to_json()}).encode()
-    pq.write_table(tiny_flows.table.replace_schema_metadata({b"netgen": meta}), here / "t.parquet")
+    pq.write_table(tiny_flows.table.replace_schema_metadata({b"netgen": meta}), folder / "t.parquet")
     for words in (("train", "t.parquet"), ("show", "t.parquet"), ("info", "t.parquet")):
         assert "t.parquet is a flow table of format 99" in fault(*words)
-    assert files(here) == ["t.parquet"]
+    assert files(folder) == ["t.parquet"]
 
 
-def test_a_damaged_model(inputs: Any, here: Any, fault: Any) -> None:
-    whole = (inputs / "m.safetensors").read_bytes()
-    (here / "m.safetensors").write_bytes(whole[:-1000])
-    said = fault("synth", "-m", "m.safetensors", "-c", "web")
-    assert said.startswith("m.safetensors is no netgen model: no safetensors file")
-    assert files(here) == ["m.safetensors"]
+def test_a_damaged_model(inputs: Any, folder: Any, fault: Any) -> None:
+    complete = (inputs / "m.safetensors").read_bytes()
+    (folder / "m.safetensors").write_bytes(complete[:-1000])
+    message = fault("synth", "-m", "m.safetensors", "-c", "web")
+    assert message.startswith("m.safetensors is no netgen model: no safetensors file")
+    assert files(folder) == ["m.safetensors"]
 
 
-def test_tables_of_other_series(tiny_flows: Any, inputs: Any, here: Any, fault: Any, netgen_command: Any) -> None:
+def test_tables_of_other_series(tiny_flows: Any, inputs: Any, folder: Any, fault: Any, netgen_command: Any) -> None:
     netgen_command("extract", inputs / "a.pcap", "--label", "a", "-o", "other.parquet")
-    said = fault("train", inputs / "t.parquet", "other.parquet")
-    assert "cannot compare" in said
-    assert "--like" in said
-    assert files(here) == ["other.parquet"]
+    message = fault("train", inputs / "t.parquet", "other.parquet")
+    assert "cannot compare" in message
+    assert "--like" in message
+    assert files(folder) == ["other.parquet"]
 
 
-def test_a_damaged_capture_is_counted_and_what_could_be_read_is_kept(
-    inputs: Any, here: Any, fault: Any, netgen_command: Any
+def test_damage_is_reported_and_readable_packets_are_kept(
+    inputs: Any, folder: Any, fault: Any, netgen_command: Any
 ) -> None:
     """Cut in the middle of a packet: the packets before it are in the table, the damage in the account."""
-    whole = (inputs / "a.pcap").read_bytes()
-    (here / "cut.pcap").write_bytes(whole[:-735])  # a packet is 742 bytes, and 16 of its record
+    complete = (inputs / "a.pcap").read_bytes()
+    (folder / "cut.pcap").write_bytes(complete[:-735])  # a packet is 742 bytes, and 16 of its record
     outcome = netgen_command("extract", "cut.pcap", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     read_report = json.loads(outcome.out)["read_report"]
@@ -201,35 +201,35 @@ def test_a_damaged_capture_is_counted_and_what_could_be_read_is_kept(
     assert [damage["file"] for damage in read_report["damaged"]] == ["cut.pcap"]
     outcome = netgen_command("extract", "cut.pcap", "--force")
     assert "damaged: cut.pcap, byte " in outcome.out
-    said = fault("extract", "cut.pcap", "--strict", "-o", "strict.parquet")
-    assert "cut.pcap is damaged at byte" in said
-    assert "Leave out --strict" in said
-    assert files(here) == ["cut.flows.parquet", "cut.pcap"]
+    message = fault("extract", "cut.pcap", "--strict", "-o", "strict.parquet")
+    assert "cut.pcap is damaged at byte" in message
+    assert "Leave out --strict" in message
+    assert files(folder) == ["cut.flows.parquet", "cut.pcap"]
 
 
 # --- what is made cannot be written ---
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_an_output_folder_that_does_not_exist(writer: Any, inputs: Any, here: Any, fault: Any) -> None:
+def test_an_output_folder_that_does_not_exist(writer: Any, inputs: Any, folder: Any, fault: Any) -> None:
     """Said before any work, with the command that makes it."""
     words, out = commands(inputs, Path(MISSING))[writer]
     begun = time.process_time()
-    said = fault(*words, "-o", out)
-    assert said == f"cannot write {out}: the folder {MISSING} does not exist. Make it first: mkdir -p {MISSING}"
+    message = fault(*words, "-o", out)
+    assert message == f"cannot write {out}: the folder {MISSING} does not exist. Make it first: mkdir -p {MISSING}"
     assert time.process_time() - begun < 5
-    assert files(here) == []
+    assert files(folder) == []
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_an_output_with_an_unknown_ending(writer: Any, inputs: Any, here: Any, fault: Any) -> None:
-    words, _ = commands(inputs, here)[writer]
+def test_an_output_with_an_unknown_ending(writer: Any, inputs: Any, folder: Any, fault: Any) -> None:
+    words, _ = commands(inputs, folder)[writer]
     for name in ("x.docx", "x"):
-        said = fault(*words, "-o", name)
-        assert name in said
-        assert "cannot be written to" in said or "cannot write" in said
-        assert "." in said.split(". ", 1)[1]  # an ending that would do
-    assert files(here) == []
+        message = fault(*words, "-o", name)
+        assert name in message
+        assert "cannot be written to" in message or "cannot write" in message
+        assert "." in message.split(". ", 1)[1]  # an ending that would do
+    assert files(folder) == []
 
 
 @pytest.fixture
@@ -256,10 +256,10 @@ def test_a_full_disk(
     else:
         room += 4
     (small_disk / "filler").write_bytes(bytes(room * 1024))
-    said = fault(*words, "-o", out, *(["--force"] if old else []))
-    assert said.startswith(f"cannot write {out}: ")
-    assert "No space left on device" in said
-    assert said.endswith(". Free some space or write elsewhere with -o; nothing was left behind")
+    message = fault(*words, "-o", out, *(["--force"] if old else []))
+    assert message.startswith(f"cannot write {out}: ")
+    assert "No space left on device" in message
+    assert message.endswith(". Free some space or write elsewhere with -o; nothing was left behind")
     assert files(small_disk) == sorted(before)
     assert not old or out.read_text() == old
 
@@ -269,27 +269,27 @@ def test_a_disk_with_no_room_at_all_for_a_training(
 ) -> None:
     """It ends at its log, before any step, and names it."""
     (small_disk / "filler").write_bytes(bytes(64 * 1024))
-    said = fault(*commands(inputs, small_disk)["train"][0], "-o", small_disk / "x.safetensors")
-    assert said.startswith(f"cannot write {small_disk}/x.metrics.jsonl: No space left on device. Free some space")
+    message = fault(*commands(inputs, small_disk)["train"][0], "-o", small_disk / "x.safetensors")
+    assert message.startswith(f"cannot write {small_disk}/x.metrics.jsonl: No space left on device. Free some space")
     assert files(small_disk) == ["filler"]
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_file_that_may_not_grow(writer: Any, inputs: Any, here: Any, size_limit: Any, fault: Any) -> None:
+def test_a_file_that_may_not_grow(writer: Any, inputs: Any, folder: Any, size_limit: Any, fault: Any) -> None:
     """The same as a full disk, where there is no root to make one."""
-    words, out = commands(inputs, here)[writer]
+    words, out = commands(inputs, folder)[writer]
     with size_limit(4000):
-        said = fault(*words, "-o", out)
-    assert said.startswith(f"cannot write {out}: ")
-    assert "ile too large" in said
-    assert files(here) == (["x.metrics.jsonl"] if writer == "train" else [])
+        message = fault(*words, "-o", out)
+    assert message.startswith(f"cannot write {out}: ")
+    assert "ile too large" in message
+    assert files(folder) == (["x.metrics.jsonl"] if writer == "train" else [])
 
 
-def test_a_folder_in_the_place_of_the_output(inputs: Any, here: Any, fault: Any) -> None:
-    (here / "x.parquet").mkdir()
-    said = fault("extract", inputs / "a.pcap", "-o", "x.parquet", "--force")
-    assert said == "cannot write x.parquet: it is a folder. Name a file in it"
-    assert files(here / "x.parquet") == []
+def test_a_folder_as_output(inputs: Any, folder: Any, fault: Any) -> None:
+    (folder / "x.parquet").mkdir()
+    message = fault("extract", inputs / "a.pcap", "-o", "x.parquet", "--force")
+    assert message == "cannot write x.parquet: it is a folder. Name a file in it"
+    assert files(folder / "x.parquet") == []
 
 
 # --- Ctrl-C ---
@@ -320,55 +320,55 @@ def interrupt_training(words: Any, metrics: Any, number: Any) -> Any:
     return process.returncode, out, err
 
 
-def interrupted(words: Any, here: Any, number: Any) -> Any:
+def interrupted(words: Any, folder: Any, number: Any) -> Any:
     """An interrupted training, checked: one line and a checkpoint, no model; the step it came to."""
-    code, out, err = interrupt_training(words, here / "m.metrics.jsonl", number)
+    code, out, err = interrupt_training(words, folder / "m.metrics.jsonl", number)
     assert (code, out) == (1, "")
-    said = one_line(err)
-    assert said.startswith("interrupted at step ")
-    assert said.endswith("Go on with the same command and --resume; m.checkpoint.safetensors holds it")
-    assert files(here) == ["m.checkpoint.safetensors", "m.metrics.jsonl", "t.parquet"]
-    step = model_file.load_metadata(here / "m.checkpoint.safetensors")["step"]
-    assert f"at step {step}," in said
+    message = one_line(err)
+    assert message.startswith("interrupted at step ")
+    assert message.endswith("Go on with the same command and --resume; m.checkpoint.safetensors holds it")
+    assert files(folder) == ["m.checkpoint.safetensors", "m.metrics.jsonl", "t.parquet"]
+    step = model_file.load_metadata(folder / "m.checkpoint.safetensors")["step"]
+    assert f"at step {step}," in message
     assert step >= 20
     return step
 
 
-def test_a_training_that_is_asked_to_end_keeps_a_checkpoint(tiny_flows: Any, here: Any) -> None:
+def test_a_terminated_training_keeps_a_checkpoint(tiny_flows: Any, folder: Any) -> None:
     """By `kill`, or by a machine that shuts down."""
     tiny_flows.write("t.parquet")
-    interrupted(("train", "t.parquet", "-o", "m.safetensors", *TRAIN), here, signal.SIGTERM)
+    interrupted(("train", "t.parquet", "-o", "m.safetensors", *TRAIN), folder, signal.SIGTERM)
 
 
-def test_an_interrupted_training_goes_on_where_it_was(tiny_flows: Any, here: Any, netgen_command: Any) -> None:
+def test_an_interrupted_training_goes_on_where_it_was(tiny_flows: Any, folder: Any, netgen_command: Any) -> None:
     """Ctrl-C keeps a checkpoint and makes no model; --resume finishes it, and the model is the uninterrupted one's."""
     steps = 150
     tiny_flows.write("t.parquet")
     words = ("train", "t.parquet", "-o", "m.safetensors", "--training-steps", steps, *TRAIN)
-    step = interrupted(words, here, signal.SIGINT)
+    step = interrupted(words, folder, signal.SIGINT)
     assert step < steps
 
     refused = netgen_command(*words)
     assert refused.code == 1
     assert "holds an unfinished training. Go on with --resume, or begin anew with --force" in refused.err
 
-    with (here / "m.metrics.jsonl").open("a") as stream:  # as a crash after the checkpoint leaves it
+    with (folder / "m.metrics.jsonl").open("a") as stream:  # as a crash after the checkpoint leaves it
         stream.write('{"step": 100000, "error": 0}\n{"step": 1')
     outcome = netgen_command(*words, "--resume")
     assert (outcome.code, outcome.err) == (0, "")
-    assert files(here) == ["m.metrics.jsonl", "m.safetensors", "t.parquet"]
-    lines = [json.loads(line) for line in (here / "m.metrics.jsonl").read_text().splitlines()]
+    assert files(folder) == ["m.metrics.jsonl", "m.safetensors", "t.parquet"]
+    lines = [json.loads(line) for line in (folder / "m.metrics.jsonl").read_text().splitlines()]
     assert [line["begin_at_step"] for line in lines if "begin_at_step" in line] == [0, step]
     noted = [line["step"] for line in lines if "step" in line]
     assert noted == sorted(set(noted))
     assert noted[-1] == steps
 
-    whole = netgen.train(tiny_flows, training_steps=steps, threads=1, precision="float32")
-    assert netgen.load("m.safetensors").weights_sha256() == whole.weights_sha256()
+    complete = netgen.train(tiny_flows, training_steps=steps, threads=1, precision="float32")
+    assert netgen.load("m.safetensors").weights_sha256() == complete.weights_sha256()
 
 
 def test_resuming_needs_the_same_flows_and_scale_and_a_checkpoint(
-    tiny_flows: Any, here: Any, fault: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch
+    tiny_flows: Any, folder: Any, fault: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_flows.write("t.parquet")
     tiny_flows.take(range(40)).write("other.parquet")
@@ -386,27 +386,27 @@ def test_resuming_needs_the_same_flows_and_scale_and_a_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr("netgen.encoders.decoding.sizes.REMEMBERED", 64)  # as another version may have it
         assert "belongs to other flows, another --seed or another netgen" in fault(*words, "--resume")
-    (here / "m.checkpoint.safetensors").write_bytes(b"damaged")
+    (folder / "m.checkpoint.safetensors").write_bytes(b"damaged")
     assert "m.checkpoint.safetensors cannot be resumed from" in fault(*words, "--resume")
-    assert files(here) == ["m.checkpoint.safetensors", "m.metrics.jsonl", "other.parquet", "t.parquet"]
+    assert files(folder) == ["m.checkpoint.safetensors", "m.metrics.jsonl", "other.parquet", "t.parquet"]
     assert netgen_command(*words, "--force").code == 0  # begins anew
-    assert files(here) == ["m.metrics.jsonl", "m.safetensors", "other.parquet", "t.parquet"]
+    assert files(folder) == ["m.metrics.jsonl", "m.safetensors", "other.parquet", "t.parquet"]
 
 
 def test_a_training_that_the_disk_cannot_hold_is_refused_before_it_begins(
-    tiny_flows: Any, here: Any, fault: Any, monkeypatch: pytest.MonkeyPatch
+    tiny_flows: Any, folder: Any, fault: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not after the minutes that were asked for."""
     tiny_flows.write("t.parquet")
-    usage = shutil.disk_usage(here)
+    usage = shutil.disk_usage(folder)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=3_000_000))
     message = fault("train", "t.parquet", "-o", "m.safetensors", "--training-steps", 25, *TRAIN)
     assert "m.safetensors cannot be written: 3 MB are free there" in message
-    assert files(here) == ["t.parquet"]
+    assert files(folder) == ["t.parquet"]
 
 
 @pytest.mark.parametrize("command", ["synth", "extract"])
-def test_ctrl_c_in_any_other_command(command: str, inputs: Any, here: Any) -> None:
+def test_ctrl_c_in_any_other_command(command: str, inputs: Any, folder: Any) -> None:
     """One line, exit code 1, and no file; sent by the process to itself when it is well under way."""
     words = {
         "synth": ["synth", "-m", str(inputs / "m.safetensors"), "-c", "web", "-n", "1000000", "-o", "x.parquet"],
@@ -424,4 +424,4 @@ def test_ctrl_c_in_any_other_command(command: str, inputs: Any, here: Any) -> No
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert one_line(ran.stderr) == "interrupted. Nothing was half-written; type the command again"
-    assert files(here) == []
+    assert files(folder) == []

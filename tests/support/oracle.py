@@ -259,12 +259,12 @@ def _ipv4(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
     size = _number(data, at + 2, 2) or wire
     if data[at] >> 4 != 4 or header < 20 or size < header or at + header > len(data):
         raise NotIP
-    place, protocol = _number(data, at + 6, 2), data[at + 9]
-    fragment = (_number(data, at + 4, 2), protocol) if place & 0x3FFF else None
+    position, protocol = _number(data, at + 6, 2), data[at + 9]
+    fragment = (_number(data, at + 4, 2), protocol) if position & 0x3FFF else None
     ends = data[at + 12 : at + 16], data[at + 16 : at + 20]
     payload = data[at + header : at + size]  # what follows is padding
     bare = Packet(record.time_ns, size, protocol, vlan, *ends, None, fragment=fragment)
-    return bare if place & 0x1FFF else _transport(bare, payload)
+    return bare if position & 0x1FFF else _transport(bare, payload)
 
 
 def _ipv6(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
@@ -286,9 +286,9 @@ def _ipv6(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
         following = payload[0]
         length = {44: 8, 51: payload[1] * 4 + 8}.get(protocol, payload[1] * 8 + 8)
         if protocol == 44:
-            place = _number(payload, 2, 2)
-            later = place >> 3 > 0
-            if later or place & 1:  # else an atomic fragment, which is whole
+            position = _number(payload, 2, 2)
+            later = position >> 3 > 0
+            if later or position & 1:  # else an atomic fragment, which is whole
                 fragment = (_number(payload, 4, 4), following)
         if length > len(payload):
             raise NotIP
@@ -332,30 +332,30 @@ class Flow:
             return True
         if not new.opens:
             return False
-        mine = [each for each in self.packets if each.sender == new.sender]
-        syns = [each.seq for each in mine if each.opens]
+        own = [packet for packet in self.packets if packet.sender == new.sender]
+        syns = [packet.seq for packet in own if packet.opens]
         if syns and syns[-1] == new.seq:
             return False
-        return bool(mine) or any(each.flags & (FIN | RST) for each in self.packets)
+        return bool(own) or any(packet.flags & (FIN | RST) for packet in self.packets)
 
     @property
     def initiator(self) -> Packet:
         """A packet that the initiator sent, or would have sent."""
-        for each in self.packets:
-            if each.opens:
-                return each
-        for each in self.packets:
-            if each.answers:
-                assert each.ports
-                return dataclasses.replace(each, src=each.dst, dst=each.src, ports=each.ports[::-1])
+        for packet in self.packets:
+            if packet.opens:
+                return packet
+        for packet in self.packets:
+            if packet.answers:
+                assert packet.ports
+                return dataclasses.replace(packet, src=packet.dst, dst=packet.src, ports=packet.ports[::-1])
         return self.packets[0]
 
     def row(self) -> tuple[object, ...]:
         """Protocol, ends, outer VLAN, start, duration, packets, bytes, bytes and packets up and down."""
         one = self.initiator
-        up = [each.size for each in self.packets if each.sender == one.sender]
-        down = [each.size for each in self.packets if each.sender != one.sender]
-        times = [each.time_ns for each in self.packets]
+        up = [packet.size for packet in self.packets if packet.sender == one.sender]
+        down = [packet.size for packet in self.packets if packet.sender != one.sender]
+        times = [packet.time_ns for packet in self.packets]
         return (
             one.protocol,
             str(ipaddress.ip_address(one.src)),
@@ -384,7 +384,7 @@ class Clock:
     def see(self, time_ns: int, record: int) -> int:
         """The nanoseconds that the clock has gone on, up to and with this packet."""
         if (record - 1) // BLOCK != self.number:
-            stamps = [each for each in self.block if each != 0]
+            stamps = [stamp for stamp in self.block if stamp != 0]
             if stamps and self.shows is not None and max(stamps) < self.shows - self.idle_ns:
                 self.shows = max(stamps)
             self.block, self.number = [], (record - 1) // BLOCK
@@ -402,26 +402,26 @@ def join_fragments(packets: list[Packet]) -> list[tuple[int, Packet]]:
     waiting: dict[tuple[object, ...], list[tuple[int, Packet]]] = {}
     joined = list[tuple[int, Packet]]()
 
-    def as_of(first: Packet, each: Packet) -> Packet:
-        if abs(first.time_ns - each.time_ns) > FRAGMENT_NS:
-            return each
-        return dataclasses.replace(each, ports=first.ports, protocol=first.protocol)
+    def as_of(first: Packet, packet: Packet) -> Packet:
+        if abs(first.time_ns - packet.time_ns) > FRAGMENT_NS:
+            return packet
+        return dataclasses.replace(packet, ports=first.ports, protocol=first.protocol)
 
-    for number, each in enumerate(packets):
-        datagram = each.src, each.dst, each.vlan, each.fragment
-        if each.fragment is None:
-            joined.append((number, each))
-        elif each.ports is not None:
-            last[datagram] = each
-            joined.append((number, each))
+    for number, packet in enumerate(packets):
+        datagram = packet.src, packet.dst, packet.vlan, packet.fragment
+        if packet.fragment is None:
+            joined.append((number, packet))
+        elif packet.ports is not None:
+            last[datagram] = packet
+            joined.append((number, packet))
             for early, one in waiting.pop(datagram, []):
-                joined.append((early, dataclasses.replace(as_of(each, one), record=each.record)))
+                joined.append((early, dataclasses.replace(as_of(packet, one), record=packet.record)))
         else:
-            found = as_of(last[datagram], each) if datagram in last else each
-            if found is each:
-                waiting.setdefault(datagram, []).append((number, each))
+            assigned = as_of(last[datagram], packet) if datagram in last else packet
+            if assigned is packet:
+                waiting.setdefault(datagram, []).append((number, packet))
             else:
-                joined.append((number, found))
+                joined.append((number, assigned))
     rest = [one for held in waiting.values() for one in held]
     return joined + [(number, dataclasses.replace(one, record=packets[-1].record)) for number, one in rest]
 
@@ -431,22 +431,22 @@ def assemble(packets: Iterable[Packet], idle_ns: int = IDLE_NS, active_ns: int |
     flows: list[Flow] = []
     newest: dict[tuple[object, ...], Flow] = {}
     clock = Clock(idle_ns)
-    for number, each in join_fragments(list(packets)):
-        now_ns = clock.see(each.time_ns, each.record)
-        flow = newest.get(each.key)
-        if flow is None or flow.ends_before(each, now_ns, idle_ns, active_ns):
-            flow = newest[each.key] = Flow([], [], now_ns, now_ns)
+    for number, packet in join_fragments(list(packets)):
+        now_ns = clock.see(packet.time_ns, packet.record)
+        flow = newest.get(packet.key)
+        if flow is None or flow.ends_before(packet, now_ns, idle_ns, active_ns):
+            flow = newest[packet.key] = Flow([], [], now_ns, now_ns)
             flows.append(flow)
-        flow.packets.append(each)
+        flow.packets.append(packet)
         flow.numbers.append(number)
         flow.last_ns = now_ns
     return flows
 
 
-def ip_packets(found: Iterable[Record]) -> list[Packet]:
+def ip_packets(read: Iterable[Record]) -> list[Packet]:
     """The IP packets among records."""
     packets = []
-    for number, record in enumerate(found, start=1):
+    for number, record in enumerate(read, start=1):
         try:
             packets.append(dataclasses.replace(packet(record), record=number))
         except NotIP:
@@ -461,5 +461,5 @@ def flows_of(path: Path, idle_ns: int = IDLE_NS, active_ns: int | None = None) -
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        for found in flows_of(Path(name)):
-            print(*found.row())
+        for flow in flows_of(Path(name)):
+            print(*flow.row())

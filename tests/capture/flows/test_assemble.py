@@ -28,7 +28,7 @@ T = 1_700_000_000 * NS
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 #: Four bins of 36 years: every packet lies in the first.
-WHOLE = SeriesSpec(bin_ns=2**60 - 1, length=4)
+ONE_BIN = SeriesSpec(bin_ns=2**60 - 1, length=4)
 REPEATED, BACKWARDS = "packets seen twice", "packets stamped earlier than the one before"
 
 
@@ -39,14 +39,14 @@ def flows_of(request: pytest.FixtureRequest, pcap_file: Any, monkeypatch: pytest
 
     def make(packets: Any, **options: Any) -> Any:
         path = pcap_file([(T + round(at * NS), frame) for at, frame in packets], nano=True)
-        return extract(path, spec=options.pop("spec", WHOLE), **options)
+        return extract(path, spec=options.pop("spec", ONE_BIN), **options)
 
     return make
 
 
 def rows(table: Any, *names: Any) -> Any:
-    found = list(zip(*(table.table[name].to_pylist() for name in names), strict=True))
-    return [each[0] for each in found] if len(names) == 1 else found
+    values = list(zip(*(table.table[name].to_pylist() for name in names), strict=True))
+    return [item[0] for item in values] if len(names) == 1 else values
 
 
 def up_and_down(table: Any) -> Any:
@@ -219,7 +219,7 @@ STEP = st.tuples(
     active=st.sampled_from([None, 1, 30, 100, 1000]),
     segment=st.integers(24, 3000),
 )
-def test_timeouts_and_parts_of_any_size_give_the_flows_of_the_rules(
+def test_timeouts_and_batches_of_any_size_give_the_flows_of_the_rules(
     packet: Any, pcap_file: Any, steps: Any, idle: Any, active: Any, segment: Any
 ) -> None:
     """The rows of tests/support/oracle.py; and one and the same table whatever the parts."""
@@ -232,15 +232,15 @@ def test_timeouts_and_parts_of_any_size_give_the_flows_of_the_rules(
         frames.append((now, udp if flags is None else tcp(packet, flags, number, side, port=port)))
     path = pcap_file(frames, nano=True)
     options = {"idle_timeout_ns": idle * NS, "active_timeout_ns": active and active * NS}
-    whole = extract(path, spec=WHOLE, **options)
+    uncut = extract(path, spec=ONE_BIN, **options)
     expected = Counter(flow.row() for flow in oracle.flows_of(path, idle * NS, active and active * NS))
-    columns = [whole.table[name].to_pylist() for name in COLUMNS]
-    assert Counter(zip(*columns, *whole.series().sum(2).T.tolist(), strict=True)) == expected
+    columns = [uncut.table[name].to_pylist() for name in COLUMNS]
+    assert Counter(zip(*columns, *uncut.series().sum(2).T.tolist(), strict=True)) == expected
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SEGMENT", segment)
-        cut = extract(path, spec=WHOLE, **options)
-    assert cut.table.equals(whole.table)
-    assert cut.metadata == whole.metadata
+        cut = extract(path, spec=ONE_BIN, **options)
+    assert cut.table.equals(uncut.table)
+    assert cut.metadata == uncut.metadata
 
 
 def test_keys_that_are_forgotten_when_their_flows_have_ended_are_flows_anew(
@@ -249,10 +249,10 @@ def test_keys_that_are_forgotten_when_their_flows_have_ended_are_flows_anew(
     """A quarter of a million keys, in nine minutes of a capture; two of them go on for a while in each round."""
     monkeypatch.setattr(reader, "SEGMENT", 1 << 20)
     rng = np.random.default_rng(0)
-    rounds, each = 4, 70_000
+    rounds, item = 4, 70_000
     # round after round, 130 s apart: keys of the round before, and new ones
-    key = np.concatenate([rng.permutation(each) + start for start in (0, each // 2, 3 * each, 4 * each)])
-    seconds = np.arange(len(key)) // each * 130 + np.arange(len(key)) % each / 20_000
+    key = np.concatenate([rng.permutation(item) + start for start in (0, item // 2, 3 * item, 4 * item)])
+    seconds = np.arange(len(key)) // item * 130 + np.arange(len(key)) % item / 20_000
     steady = np.arange(0, len(key), 20_000)
     key[steady] = 10**6 + np.arange(len(steady)) % 2
     record = np.zeros(len(key), [("seconds", "<u4"), ("us", "<u4"), ("captured", "<u4"), ("length", "<u4"),
@@ -277,10 +277,10 @@ def test_keys_that_are_forgotten_when_their_flows_have_ended_are_flows_anew(
             flow = newest[one] = [stamp * 1000, 0, stamp]
             expected.append(flow)
         flow[1:] = flow[1] + 1, stamp
-    table = extract(path, spec=WHOLE)
-    assert len(table) == len(expected) > 3 * each
+    table = extract(path, spec=ONE_BIN)
+    assert len(table) == len(expected) > 3 * item
     assert rows(table, "start_ns", "packets") == [(start, count) for start, count, _ in expected]
-    assert rounds * each == sum(rows(table, "packets"))
+    assert rounds * item == sum(rows(table, "packets"))
 
 
 def test_timeouts_that_cannot_be_used_are_refused() -> None:
@@ -339,7 +339,7 @@ def test_stamps_of_two_captures_are_not_compared(packet: Any, pcap_file: Any) ->
 # -- names ---------------------------------------------------------------------------------------
 
 
-def test_only_the_initiator_says_a_flows_name_and_says_it_once(packet: Any, flows_of: Any) -> None:
+def test_only_the_first_name_sent_by_the_initiator_counts(packet: Any, flows_of: Any) -> None:
     """The first name counts; a flow that is begun anew has its own."""
     film, other = hellos.hello(b"a.nflxvideo.net"), hellos.hello(b"www.example.org")
 
@@ -368,7 +368,7 @@ def test_only_the_initiator_says_a_flows_name_and_says_it_once(packet: Any, flow
     assert rows(flows_of(steps[1:2]), "server_name") == ["www.example.org"]  # whoever sent the first packet
 
 
-def test_who_is_the_initiator_may_become_known_after_the_name(packet: Any, flows_of: Any) -> None:
+def test_the_initiator_may_become_known_after_the_name(packet: Any, flows_of: Any) -> None:
     """B's hello comes first, then A's SYN: it was a server's after all."""
     hello = hellos.hello(b"www.example.org")
     steps = [(0, tcp(packet, ACK, 5, "B", hello)), (1, tcp(packet, SYN, 1))]
@@ -379,7 +379,7 @@ def test_who_is_the_initiator_may_become_known_after_the_name(packet: Any, flows
 
 def dns(packet: Any, name: Any, *addresses: Any, client: Any = A) -> Any:
     """What a name server tells a client."""
-    answers = [hellos.record(hellos.dns_name(name), 1, bytes(map(int, each.split(".")))) for each in addresses]
+    answers = [hellos.record(hellos.dns_name(name), 1, bytes(map(int, item.split(".")))) for item in addresses]
     return packet.udp4(53, 5000, hellos.dns(name, answers), "10.0.0.53", client)
 
 
@@ -399,9 +399,9 @@ def test_dns_names_later_flows_between_the_client_and_the_address(packet: Any, f
         (9, packet.udp4(7, 443, quic, A, B)),
         (10, tcp(packet, ACK, 1, "A", hellos.hello(b"tls.example.org"))),
     ]
-    asked = ("src_port", "server_name", "server_name_source")
+    columns = ("src_port", "server_name", "server_name_source")
     named = {
-        port: (name, source) for port, name, source in rows(flows_of(steps, name_sources="all"), *asked) if port != 53
+        port: (name, source) for port, name, source in rows(flows_of(steps, name_sources="all"), *columns) if port != 53
     }
     assert named == {
         1: (None, None),
@@ -413,7 +413,7 @@ def test_dns_names_later_flows_between_the_client_and_the_address(packet: Any, f
         7: ("quic.example.org", "quic"),
         1000: ("tls.example.org", "tls"),
     }
-    only_tls = [each for each in rows(flows_of(steps), *asked) if each[1]]
+    only_tls = [item for item in rows(flows_of(steps), *columns) if item[1]]
     assert only_tls == [(1000, "tls.example.org", "tls")]
 
 
@@ -428,7 +428,7 @@ def test_dns_of_one_capture_names_no_flow_of_another(packet: Any, pcap_file: Any
 # -- put together ----------------------------------------------------------------------------------
 
 
-def test_by_capture_is_one_row_with_each_flows_own_direction(packet: Any, flows_of: Any) -> None:
+def test_by_capture_is_one_row_with_the_direction_of_its_flows(packet: Any, flows_of: Any) -> None:
     frames = [
         *talk(packet, (0, "A", SYN), (1, "B", SYN | ACK)),
         (2, packet.udp4(9, 53, b"abc", B, A)),
@@ -439,7 +439,7 @@ def test_by_capture_is_one_row_with_each_flows_own_direction(packet: Any, flows_
     assert up_and_down(table) == [[3, 1]]
 
 
-def test_by_host_is_one_row_for_each_initiating_address(packet: Any, flows_of: Any) -> None:
+def test_by_host_is_one_row_per_initiating_address(packet: Any, flows_of: Any) -> None:
     frames = [
         *talk(packet, (0, "A", SYN), (1, "B", SYN | ACK)),
         (2, packet.udp4(9, 53, b"abc", B, A)),

@@ -24,8 +24,8 @@ def shown(time_ns: Any, number: Any, slack: Any = IDLE, stride: Any = STRIDE, cu
     """What the clock shows at packets, told of in several calls."""
     clock = Clock(slack, stride)
     time_ns, number = np.array(time_ns, np.int64), np.array(number, np.int64)
-    parts = zip(np.split(time_ns, cuts), np.split(number, cuts), strict=True)
-    out = np.concatenate([clock.advance(*part) for part in parts])
+    chunks = zip(np.split(time_ns, cuts), np.split(number, cuts), strict=True)
+    out = np.concatenate([clock.advance(*chunk) for chunk in chunks])
     assert not len(out) or clock.now == out[-1]
     return out.tolist()
 
@@ -33,11 +33,11 @@ def shown(time_ns: Any, number: Any, slack: Any = IDLE, stride: Any = STRIDE, cu
 def by_loop(time_ns: Any, number: Any, slack: Any = IDLE, stride: Any = STRIDE) -> Any:
     """The same, a packet at a time and in whole numbers of any size."""
     out, now, latest, block, in_block = [], 0, None, None, None
-    for time, each in zip(time_ns, number, strict=True):
-        if (each - 1) // BLOCK != block:
+    for time, value in zip(time_ns, number, strict=True):
+        if (value - 1) // BLOCK != block:
             if in_block is not None and latest - in_block > slack:
                 latest = in_block
-            block, in_block = (each - 1) // BLOCK, None
+            block, in_block = (value - 1) // BLOCK, None
         if time != 0:
             if latest is None:
                 latest = time
@@ -96,7 +96,7 @@ def test_the_clock_is_that_of_a_plain_loop_however_packets_are_cut_into_calls(
     pieces: Any, cuts: Any, slack: Any
 ) -> None:
     time_ns, number = stamps(pieces)
-    cuts = sorted(min(each, len(time_ns)) for each in cuts)
+    cuts = sorted(min(value, len(time_ns)) for value in cuts)
     expected = by_loop(time_ns, number, slack, 4 * slack)
     assert shown(time_ns, number, slack, 4 * slack) == expected
     assert shown(time_ns, number, slack, 4 * slack, cuts) == expected
@@ -127,7 +127,7 @@ def test_ordinary_stamps_are_shown_as_time_since_the_first() -> None:
     assert shown([NOW, NOW + 5, NOW + NS, NOW + 100 * NS], [1, 2, 3, 4]) == [0, 5, NS, 100 * NS]
 
 
-def test_a_stamp_that_is_early_shows_what_was_shown_before() -> None:
+def test_an_early_stamp_leaves_the_clock_where_it_is() -> None:
     assert shown([NOW, NOW + NS, NOW - 9 * NS, NOW + 2 * NS], [1, 2, 3, 4]) == [0, NS, NS, 2 * NS]
 
 

@@ -26,15 +26,15 @@ MORE = 0x2000
 UDP, TCP = 17, 6
 SYN, ACK, FIN = 2, 16, 1
 #: Four bins of 36 years.
-WHOLE = SeriesSpec(bin_ns=2**60 - 1, length=4)
+ONE_BIN = SeriesSpec(bin_ns=2**60 - 1, length=4)
 SEGMENTS = (60, 500, 1 << 25)
 _QUICK = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def ip(src: Any, dst: Any, payload: Any, place: Any = 0, ident: Any = 0, protocol: Any = UDP) -> Any:
+def ip(src: Any, dst: Any, payload: Any, offset: Any = 0, ident: Any = 0, protocol: Any = UDP) -> Any:
     """A frame; `place` is the offset in units of 8 bytes, and `MORE`."""
     ends = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
-    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), ident, place, 64, protocol, 0)
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), ident, offset, 64, protocol, 0)
     return bytes(12) + b"\x08\0" + head + ends + payload
 
 
@@ -43,8 +43,8 @@ def first(sport: Any, ident: Any = 7, src: Any = A, dst: Any = B, size: Any = 16
     return ip(src, dst, struct.pack(">HHHH", sport, 53, 999, 0) + bytes(size), MORE, ident)
 
 
-def later(ident: Any = 7, src: Any = A, dst: Any = B, place: Any = 3, size: Any = 8) -> Any:
-    return ip(src, dst, b"\xff" * size, place, ident)
+def later(ident: Any = 7, src: Any = A, dst: Any = B, offset: Any = 3, size: Any = 8) -> Any:
+    return ip(src, dst, b"\xff" * size, offset, ident)
 
 
 def first6(sport: Any, ident: Any = 7) -> Any:
@@ -61,9 +61,9 @@ def _ip6(body: Any) -> Any:
     return bytes(12) + b"\x86\xdd" + struct.pack(">IHBB", 6 << 28, len(body), 44, 64) + ends + body
 
 
-def tcp(flags: Any, seq: Any, place: Any = 0, ident: Any = 0, size: Any = 0) -> Any:
+def tcp(flags: Any, seq: Any, offset: Any = 0, ident: Any = 0, size: Any = 0) -> Any:
     head = struct.pack(">HHIIBBHHH", 1000, 80, seq, 0, 0x50, flags, 0, 0, 0)
-    return ip(A, B, head + bytes(size), place, ident, TCP)
+    return ip(A, B, head + bytes(size), offset, ident, TCP)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def flows(path: Any, segment: Any = 1 << 25, **options: Any) -> Any:
     """Source port and packets of the flows, in their order; the file is read in pieces of so many bytes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SEGMENT", segment)
-        table = extract(path, spec=WHOLE, **options)
+        table = extract(path, spec=ONE_BIN, **options)
     read_report = table.metadata["read_report"]
     assert read_report["packets"] == read_report["in_flows"] == sum(table.table["packets"].to_pylist())
     return list(zip(table.table["src_port"].to_pylist(), table.table["packets"].to_pylist(), strict=True))
@@ -128,8 +128,8 @@ def test_a_fragment_that_waited_keeps_its_time_and_direction(capture: Any, segme
     path = capture([(5, later(src=B, dst=A, size=100)), (9, first(1, src=B, dst=A)), (10, ip(A, B, first(1)[34:]))])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SEGMENT", segment)
-        table = extract(path, spec=WHOLE)
-    (row,) = table.table.drop_columns(list(WHOLE.channels)).to_pylist()[:1]
+        table = extract(path, spec=ONE_BIN)
+    (row,) = table.table.drop_columns(list(ONE_BIN.channels)).to_pylist()[:1]
     assert (row["src"], row["src_port"], row["packets"], row["start_ns"]) == (B, 1, 2, (T + 5) * NS)
     assert table.series()[0].sum(1).tolist() == [120 + 44, 0, 2, 0]
 
@@ -166,10 +166,10 @@ def _frames(draw: Any) -> Any:
 COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "start_ns", "duration_ns", "packets", "bytes")
 
 
-def whole_rows(path: Any, segment: Any) -> Any:
+def uncut_rows(path: Any, segment: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SEGMENT", segment)
-        table = extract(path, spec=WHOLE)
+        table = extract(path, spec=ONE_BIN)
     columns = [table.table[name].to_pylist() for name in COLUMNS]
     return Counter(zip(*columns, *table.series().sum(2).T.tolist(), strict=True)), table
 
@@ -180,11 +180,11 @@ def test_flows_are_those_of_the_rules_however_the_file_is_cut(capture: Any, fram
     """The flows of tests/support/oracle.py; and the same table, in the same order, from pieces of any size."""
     path = capture(frames)
     expected = Counter(flow.row() for flow in oracle.flows_of(path))
-    rows, whole = whole_rows(path, 1 << 25)
+    rows, uncut = uncut_rows(path, 1 << 25)
     assert rows == expected
-    _, cut = whole_rows(path, segment)
-    assert cut.table.equals(whole.table)
-    assert cut.metadata == whole.metadata
+    _, cut = uncut_rows(path, segment)
+    assert cut.table.equals(uncut.table)
+    assert cut.metadata == uncut.metadata
 
 
 # -- memory --------------------------------------------------------------------------------------
@@ -198,9 +198,9 @@ def test_with_little_memory_no_packet_is_lost_and_cuts_change_nothing(
     path = capture(frames)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fragments, "MAX_REMEMBERED", room)
-        whole = flows(path)
-        assert flows(path, segment) == whole
-    assert sum(packets for _, packets in whole) == len(frames)
+        uncut = flows(path)
+        assert flows(path, segment) == uncut
+    assert sum(packets for _, packets in uncut) == len(frames)
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
@@ -213,7 +213,7 @@ def test_firsts_that_came_long_ago_are_forgotten(capture: Any, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
-def test_what_waits_too_long_is_let_go_of(capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any) -> None:
+def test_the_oldest_waiting_fragments_are_released(capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any) -> None:
     monkeypatch.setattr(fragments, "MAX_REMEMBERED", 10)
     for between, expected in ((9, [(1, 2), (None, 9)]), (10, [(None, 11), (1, 1)])):
         others = [(1, later(ident)) for ident in range(100, 100 + between)]
@@ -222,16 +222,16 @@ def test_what_waits_too_long_is_let_go_of(capture: Any, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
-def test_what_waits_no_longer_takes_no_room(capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any) -> None:
+def test_a_released_fragment_takes_no_room(capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any) -> None:
     """Datagram after datagram, each the other way round; and one that is seen again is remembered anew."""
     monkeypatch.setattr(fragments, "MAX_REMEMBERED", 3)
-    frames = [each for ident in range(50) for each in ((0, later(ident)), (0, later(ident)), (0, first(1, ident)))]
+    frames = [frame for ident in range(50) for frame in ((0, later(ident)), (0, later(ident)), (0, first(1, ident)))]
     assert flows(capture(frames), segment) == [(1, 150)]
     seen = [(0, first(1, ident)) for ident in (7, 8, 9, 7, 10, 11)]
     assert flows(capture([*seen, (1, later(7))]), segment) == [(1, 7)]
 
 
-def test_as_many_fragments_as_there_are_can_wait(capture: Any) -> None:
+def test_any_number_of_fragments_up_to_the_limit_can_wait(capture: Any) -> None:
     """Of one datagram too, and all find their first."""
     path = capture([(0, later())] * 3000 + [(1, first(1))])
     assert flows(path) == [(1, 3001)]

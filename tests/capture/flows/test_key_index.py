@@ -16,7 +16,7 @@ from netgen.capture.layers.dissect import PacketColumns
 pytestmark = pytest.mark.usefixtures("either_reader")
 
 
-def some_keys(numbers: Any) -> Any:
+def make_keys(numbers: Any) -> Any:
     out = np.zeros(len(numbers), KEY)
     out["a_low"], out["b_port"] = numbers, np.array(numbers, np.int64) % 7
     return out
@@ -34,14 +34,14 @@ def test_numbers_are_those_of_a_dict(batches: Any, clash: Any) -> None:
             patch.setattr(key_index, "_FACTORS", np.zeros(6, np.uint64))
         for batch, gone in batches:
             numbers = sorted(batch)
-            found, new = table.add(some_keys(numbers))
-            assert [numbers[row] for row in new.tolist()] == [each for each in numbers if each not in known]
-            for each, number in zip(numbers, found.tolist(), strict=True):
-                assert known.setdefault(each, number) == number
+            distinct, new = table.add(make_keys(numbers))
+            assert [numbers[row] for row in new.tolist()] == [key for key in numbers if key not in known]
+            for key, number in zip(numbers, distinct.tolist(), strict=True):
+                assert known.setdefault(key, number) == number
             assert len(set(known.values())) == len(known) == len(table) == table.used.sum()
             assert table.used[list(known.values())].all()
             back = list(known)[:gone]
-            table.remove(np.array([known.pop(each) for each in back], np.int64))
+            table.remove(np.array([known.pop(key) for key in back], np.int64))
 
 
 def packets(rows: Any) -> Any:
@@ -52,7 +52,7 @@ def packets(rows: Any) -> Any:
     made = {name: np.array(values, kinds.get(name, "i4")) for name, values in columns.items()}
     new = made["version"] == 6
     made["src_high"] = made["dst_high"] = np.where(new, 7, 0).astype(np.uint64)
-    rest = {each.name: np.zeros(len(rows), np.int64) for each in dataclasses.fields(PacketColumns)}
+    rest = {key.name: np.zeros(len(rows), np.int64) for key in dataclasses.fields(PacketColumns)}
     return PacketColumns(**{**rest, **made})
 
 
@@ -73,9 +73,9 @@ def test_packets_of_a_flow_have_one_key_in_either_direction(chunks: Any, clash: 
         if clash:
             patch.setattr(factorize, "_FACTORS", np.zeros(2, np.uint64))
         forward = np.concatenate([flow_keys.add(packets(rows)) for rows in chunks])
-        row, found = flow_keys.factorize()
+        row, distinct = flow_keys.factorize()
     together = packets([row for rows in chunks for row in rows])
     expected, way = canonical_keys(together, np.arange(len(together)))
-    assert found[row].tolist() == expected.tolist()
+    assert distinct[row].tolist() == expected.tolist()
     assert (forward == way).all()
-    assert len(set(found.tolist())) == len(found)
+    assert len(set(distinct.tolist())) == len(distinct)

@@ -31,16 +31,16 @@ A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 A6, B6 = "2001:db8::1", "2001:db8::2"
 
 #: Four bins of 36 years: no packet lies after the last one, so that the series hold all bytes.
-WHOLE = netgen.SeriesSpec(bin_ns=2**60 - 1, length=4)
+ONE_BIN = netgen.SeriesSpec(bin_ns=2**60 - 1, length=4)
 COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "start_ns", "duration_ns", "packets", "bytes")
 
 
 def netgen_rows(path: Any, **options: Any) -> Any:
     """Flows of a capture as netgen has them, in the form of the oracle's rows, and how often each occurs."""
-    table = netgen.extract([path], spec_from=WHOLE, **options)
+    table = netgen.extract([path], spec_from=ONE_BIN, **options)
     columns = [table.table[name].to_pylist() for name in COLUMNS]
     for number in (1, 3):
-        columns[number] = [str(ipaddress.ip_address(each)) for each in columns[number]]
+        columns[number] = [str(ipaddress.ip_address(address)) for address in columns[number]]
     return Counter(zip(*columns, *table.series().sum(2).T.tolist(), strict=True))
 
 
@@ -50,10 +50,10 @@ def oracle_rows(path: Any, **options: Any) -> Any:
 
 def differences(path: Any) -> Any:
     """What only netgen has and what only the oracle has, or None."""
-    ours, theirs = netgen_rows(path), oracle_rows(path)
-    if ours == theirs:
+    ours, expected = netgen_rows(path), oracle_rows(path)
+    if ours == expected:
         return None
-    return f"{path.name}: netgen {sorted(ours - theirs, key=str)[:2]}, oracle {sorted(theirs - ours, key=str)[:2]}"
+    return f"{path.name}: netgen {sorted(ours - expected, key=str)[:2]}, oracle {sorted(expected - ours, key=str)[:2]}"
 
 
 # -- packets -------------------------------------------------------------------------------------
@@ -112,16 +112,16 @@ def udp(src: Any = A, dst: Any = B, sport: Any = 1000, dport: Any = 53, size: An
     return ip(src, dst, 17, struct.pack(">HHHH", sport, dport, min(8 + size, 0xFFFF), 0) + bytes(size), **options)
 
 
-def part(
+def frag(
     offset: Any, ident: Any = 7, src: Any = A, dst: Any = B, protocol: Any = 17, size: Any = 8, **options: Any
 ) -> Any:
     """A later fragment."""
     return ip(src, dst, protocol, b"\xff" * size, fragment=offset, ident=ident, **options)
 
 
-def part6(place: Any, ident: Any, payload: Any, *, following: Any = 17, src: Any = A6, dst: Any = B6) -> Any:
+def frag6(offset_and_more: Any, ident: Any, payload: Any, *, following: Any = 17, src: Any = A6, dst: Any = B6) -> Any:
     """An IPv6 packet with a fragment header; `place` is offset * 8 + more."""
-    return ip6(src, dst, 44, struct.pack(">BBHI", following, 0, place, ident) + payload)
+    return ip6(src, dst, 44, struct.pack(">BBHI", following, 0, offset_and_more, ident) + payload)
 
 
 def echo(kind: Any, ident: Any, src: Any = A, dst: Any = B, seq: Any = 0) -> Any:
@@ -169,34 +169,34 @@ CASES = {
     ),
     # rule 3
     "fragments in order": (
-        [(0, udp(fragment=MORE, ident=7, size=16)), (1, part(3)), (2, part(3, 8)), (3, udp(sport=9))],
+        [(0, udp(fragment=MORE, ident=7, size=16)), (1, frag(3)), (2, frag(3, 8)), (3, udp(sport=9))],
         [[0, 1], [2], [3]],
     ),
     "fragments before their first": (
-        [(0, part(6)), (1, part(3 | MORE)), (2, udp(fragment=MORE, ident=7))],
+        [(0, frag(6)), (1, frag(3 | MORE)), (2, udp(fragment=MORE, ident=7))],
         [[0, 1, 2]],
     ),
-    "fragments without a first": ([(0, part(3)), (1, udp()), (2, part(6))], [[0, 2], [1]]),
-    "a fragment's first is of its sender": ([(0, udp(fragment=MORE, ident=7)), (1, part(3, src=B, dst=A))], [[0], [1]]),
-    "a fragment's first is of its protocol": ([(0, udp(fragment=MORE, ident=7)), (1, part(3, protocol=6))], [[0], [1]]),
+    "fragments without a first": ([(0, frag(3)), (1, udp()), (2, frag(6))], [[0, 2], [1]]),
+    "a fragment's first is of its sender": ([(0, udp(fragment=MORE, ident=7)), (1, frag(3, src=B, dst=A))], [[0], [1]]),
+    "a fragment's first is of its protocol": ([(0, udp(fragment=MORE, ident=7)), (1, frag(3, protocol=6))], [[0], [1]]),
     "a fragment's first is of its VLAN": (
-        [(0, udp(fragment=MORE, ident=7, vlans=(5,))), (1, part(3, vlans=(6,))), (2, part(3, vlans=(5,)))],
+        [(0, udp(fragment=MORE, ident=7, vlans=(5,))), (1, frag(3, vlans=(6,))), (2, frag(3, vlans=(5,)))],
         [[0, 2], [1]],
     ),
-    "a fragment 30 s after its first": ([(0, udp(fragment=MORE, ident=7)), (30, part(3))], [[0, 1]]),
-    "a fragment over 30 s after its first": ([(0, udp(fragment=MORE, ident=7)), (30 + TICK, part(3))], [[0], [1]]),
-    "a fragment over 30 s before its first": ([(0, part(3)), (30 + TICK, udp(fragment=MORE, ident=7))], [[0], [1]]),
+    "a fragment 30 s after its first": ([(0, udp(fragment=MORE, ident=7)), (30, frag(3))], [[0, 1]]),
+    "a fragment over 30 s after its first": ([(0, udp(fragment=MORE, ident=7)), (30 + TICK, frag(3))], [[0], [1]]),
+    "a fragment over 30 s before its first": ([(0, frag(3)), (30 + TICK, udp(fragment=MORE, ident=7))], [[0], [1]]),
     "identifications come round": (
-        [(0, udp(fragment=MORE, ident=7)), (0, part(3)), (9, udp(sport=9, fragment=MORE, ident=7)), (9, part(3))],
+        [(0, udp(fragment=MORE, ident=7)), (0, frag(3)), (9, udp(sport=9, fragment=MORE, ident=7)), (9, frag(3))],
         [[0, 1], [2, 3]],
     ),
     "a fragment of an echo": ([(0, ip(A, B, 1, struct.pack(">BBHHH", 8, 0, 0, 5, 0), fragment=MORE, ident=7)),
-                               (1, part(1, protocol=1)), (2, part(1, 8, protocol=1))], [[0, 1], [2]]),
+                               (1, frag(1, protocol=1)), (2, frag(1, 8, protocol=1))], [[0, 1], [2]]),
     "fragments of IPv6": (
-        [(0, part6(1, 1 << 20, PORTS)), (1, part6(8, 1 << 20, b"\xff" * 8)), (2, part6(8, 1, b"\xff" * 8))],
+        [(0, frag6(1, 1 << 20, PORTS)), (1, frag6(8, 1 << 20, b"\xff" * 8)), (2, frag6(8, 1, b"\xff" * 8))],
         [[0, 1], [2]],
     ),
-    "an atomic fragment is whole": ([(0, part6(0, 9, PORTS)), (1, part6(8, 9, b"\xff" * 8))], [[0], [1]]),
+    "an atomic fragment is whole": ([(0, frag6(0, 9, PORTS)), (1, frag6(8, 9, b"\xff" * 8))], [[0], [1]]),
     # rules 4 and 5
     "idle for 120 s": ([(0, udp()), (120, udp())], [[0, 1]]),
     "idle for longer": ([(0, udp()), (120 + TICK, udp()), (240, udp())], [[0], [1, 2]]),
@@ -256,7 +256,7 @@ ROWS = {
     ),
     # rules 3 and 9
     "ports null": (
-        [(0, part(3)), (-1, part(3, 9, src=B, dst=A))],
+        [(0, frag(3)), (-1, frag(3, 9, src=B, dst=A))],
         [(17, A, None, B, None, None, (T - 1) * NS, NS, 2, 56, 28, 28, 1, 1)],
     ),
     # rule 10
@@ -279,7 +279,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_rule_puts_packets_together_as_it_says(name: Any, tmp_path: Path) -> None:
+def test_every_rule_groups_packets_as_written_beside_it(name: Any, tmp_path: Path) -> None:
     frames, flows = CASES[name]
     path = write(tmp_path / "a.pcap", frames)
     assert sorted(sorted(flow.numbers) for flow in oracle.flows_of(path)) == sorted(flows)
@@ -287,7 +287,7 @@ def test_each_rule_puts_packets_together_as_it_says(name: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_each_rule_gives_the_row_it_says(name: Any, tmp_path: Path) -> None:
+def test_every_rule_gives_the_row_beside_it(name: Any, tmp_path: Path) -> None:
     frames, flows = ROWS[name]
     path = write(tmp_path / "a.pcap", frames)
     assert oracle_rows(path) == Counter(flows)
@@ -390,7 +390,7 @@ def _fragment(draw: Any) -> Any:
     sport, dport = draw(_PORTS)
     ident, protocol = draw(st.integers(7, 8)), draw(st.sampled_from([6, 17, 17]))
     if draw(st.booleans()):
-        return part(draw(st.sampled_from([1, 3, 3 | MORE])), ident, src, dst, protocol)
+        return frag(draw(st.sampled_from([1, 3, 3 | MORE])), ident, src, dst, protocol)
     if protocol == 6:
         return tcp(draw(_FLAGS), 1, src, dst, sport, dport, fragment=MORE, ident=ident)
     return udp(src, dst, sport, dport, fragment=MORE, ident=ident)
@@ -481,8 +481,8 @@ def captures_of(shared_data: Any, folder: Any) -> Any:
 @pytest.mark.parametrize("folder", ["ndpi", "tcpdump", "iot_setup/test"])
 def test_real_captures_give_the_same_flows(shared_data: Path, folder: str) -> None:
     paths = captures_of(shared_data, folder)
-    found = [differences(path) for path in paths]
-    wrong = [each for each in found if each]
+    results = [differences(path) for path in paths]
+    wrong = [difference for difference in results if difference]
     assert not wrong, f"{len(wrong)} of {len(paths)} differ:\n" + "\n".join(wrong[:20])
 
 
@@ -492,8 +492,8 @@ def test_real_captures_give_the_same_first_packets(shared_data: Path, folder: st
     wrong = []
     for path in captures_of(shared_data, folder)[::4]:
         table = netgen.extract([path], view="packets", length=16)
-        theirs = Counter(first_packets(flow, 16) for flow in oracle.flows_of(path))
-        if Counter(each.tobytes() for each in table.series()) != theirs:
+        expected = Counter(first_packets(flow, 16) for flow in oracle.flows_of(path))
+        if Counter(series.tobytes() for series in table.series()) != expected:
             wrong.append(path.name)
     assert not wrong
 
@@ -501,9 +501,9 @@ def test_real_captures_give_the_same_first_packets(shared_data: Path, folder: st
 def first_packets(flow: Any, number: Any) -> Any:
     """Sizes and gaps in microseconds of an oracle's flow, as bytes of the numbers."""
     one = flow.initiator.sender
-    ordered = sorted(flow.packets, key=lambda each: each.time_ns)[:number]
-    sizes = [each.size if each.sender == one else -each.size for each in ordered]
-    times = [(each.time_ns - ordered[0].time_ns) // 1000 for each in ordered]
+    ordered = sorted(flow.packets, key=lambda packet: packet.time_ns)[:number]
+    sizes = [packet.size if packet.sender == one else -packet.size for packet in ordered]
+    times = [(packet.time_ns - ordered[0].time_ns) // 1000 for packet in ordered]
     gaps = [0, *(after - before for before, after in itertools.pairwise(times))]
     rest = [0] * (number - len(ordered))
     return struct.pack(f"<{2 * number}q", *sizes, *rest, *gaps, *rest)

@@ -41,7 +41,7 @@ def capture(pcap_bytes: Any, packet: Any, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def whole(capture: Any) -> Any:
+def in_memory(capture: Any) -> Any:
     """The table of that capture with all in memory, by what a row is."""
     return {group_by: extract(capture, group_by=group_by) for group_by in ("flow", "host", "capture")}
 
@@ -88,8 +88,8 @@ def test_the_series_are_those_of_packets_counted_one_by_one(capture: Any, packet
     segment=st.sampled_from([3_000, 40_000, 1 << 25]),
     group_by=st.sampled_from(["flow", "host", "capture"]),
 )
-def test_the_table_is_the_same_wherever_packets_are_put_by(
-    capture: Any, whole: Any, block: Any, kept: Any, segment: Any, group_by: Any
+def test_the_table_does_not_depend_on_where_packets_are_kept(
+    capture: Any, in_memory: Any, block: Any, kept: Any, segment: Any, group_by: Any
 ) -> None:
     """In memory, in a file, or some of them; by blocks of any number of flows, in batches of any size."""
     with pytest.MonkeyPatch.context() as patch:
@@ -97,43 +97,49 @@ def test_the_table_is_the_same_wherever_packets_are_put_by(
         patch.setattr(spill, "MAX_BYTES_IN_MEMORY", kept)
         patch.setattr(spill, "MAX_ROWS_IN_MEMORY", min(kept, 1 << 18))
         patch.setattr(reader, "SEGMENT", segment)
-        same(extract(capture, group_by=group_by), whole[group_by])
+        same(extract(capture, group_by=group_by), in_memory[group_by])
 
 
 @pytest.mark.parametrize("block", [64, 4096])
 @pytest.mark.parametrize("group_by", ["flow", "host"])
 def test_a_table_written_block_by_block_is_the_one_in_memory(
-    capture: Any, whole: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, block: int, group_by: str
+    capture: Any,
+    in_memory: Any,
+    on_disk: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    block: int,
+    group_by: str,
 ) -> None:
     monkeypatch.setattr(spill, "BLOCK", block)
     path = tmp_path / "a.parquet"
-    told = extraction(capture, group_by=group_by).write(path)
-    same(FlowTable.read(path), whole[group_by])
-    assert told == whole[group_by].summary()
+    summary = extraction(capture, group_by=group_by).write(path)
+    same(FlowTable.read(path), in_memory[group_by])
+    assert summary == in_memory[group_by].summary()
 
 
 def test_rows_that_are_left_out_leave_no_packets_behind(
-    capture: Any, whole: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch
+    capture: Any, in_memory: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spill, "BLOCK", 50)
-    spec = whole["flow"].spec
+    spec = in_memory["flow"].spec
     few = extract(capture, spec=spec, min_packets=4)
-    packets = np.array(whole["flow"].table["packets"].to_pylist())
+    packets = np.array(in_memory["flow"].table["packets"].to_pylist())
     assert 100 < len(few) < 1700
-    assert (few.series() == whole["flow"].series()[packets >= 4]).all()
+    assert (few.series() == in_memory["flow"].series()[packets >= 4]).all()
     assert few.metadata["read_report"]["in_flows"] == packets[packets >= 4].sum()
 
 
 def test_several_captures_do_not_get_mixed_up(
-    capture: Any, whole: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    capture: Any, in_memory: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Flows of two files lie in one block; each has its own packets."""
     monkeypatch.setattr(spill, "BLOCK", 1000)
-    spec = whole["flow"].spec
+    spec = in_memory["flow"].spec
     other = tmp_path / "b.pcap"
     other.write_bytes(capture.read_bytes())
     twice = extract([capture, other], spec=spec)
-    series = whole["flow"].series()
+    series = in_memory["flow"].series()
     assert (twice.series() == np.concatenate([series, series])).all()
 
 
@@ -150,21 +156,21 @@ def refused(capture: Any, out: Any) -> Any:
     return caught.value.message
 
 
-def test_a_full_disk_for_what_is_put_by_is_said_in_one_line(
+def test_a_full_disk_for_temporary_files_is_one_line_of_error(
     capture: Any, on_disk: Any, small_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
     out = tmp_path / "out" / "a.parquet"
     out.parent.mkdir()
-    said = refused(capture, out)
-    assert "cannot write temporary data" in said
-    assert str(small_disk) in said
-    assert "No space left" in said
+    message = refused(capture, out)
+    assert "cannot write temporary data" in message
+    assert str(small_disk) in message
+    assert "No space left" in message
     assert not list(small_disk.iterdir())
 
 
 @pytest.mark.parametrize("limit", ["MAX_BYTES_IN_MEMORY", "MAX_ROWS_IN_MEMORY"])
-def test_a_file_that_may_not_grow_is_said_in_one_line(
+def test_a_file_size_limit_is_one_line_of_error(
     capture: Any, limit: str, size_limit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spill, limit, 0)
@@ -174,7 +180,7 @@ def test_a_file_that_may_not_grow_is_said_in_one_line(
         assert "File too large" in refused(capture, out)
 
 
-def test_a_folder_for_temporary_files_that_is_not_there(
+def test_a_missing_folder_for_temporary_files_is_an_error(
     capture: Any, on_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
@@ -183,7 +189,7 @@ def test_a_folder_for_temporary_files_that_is_not_there(
     assert f"to {tmp_path / 'none'}: No such file or directory" in refused(capture, out)
 
 
-def test_the_command_says_so_too(
+def test_the_command_prints_the_error_too(
     capture: Any, on_disk: Any, small_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, netgen_command: Any
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
@@ -194,17 +200,17 @@ def test_the_command_says_so_too(
     assert not list(tmp_path.glob("*.parquet*"))
 
 
-def test_what_was_put_by_is_gone_afterwards(
+def test_temporary_files_are_gone_afterwards(
     capture: Any, on_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even while it is there it has no name that could be left behind."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    found = extraction(capture)
+    unfinished = extraction(capture)
     assert not list(tmp_path.iterdir())
     links = Counter(str(path.readlink()).split("/")[-1][:1] for path in _deleted(tmp_path))
     assert links.total() > 0
-    found.table()
-    del found
+    unfinished.table()
+    del unfinished
     assert not list(_deleted(tmp_path))
 
 

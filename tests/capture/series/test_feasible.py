@@ -19,7 +19,7 @@ AGREE, EMPTY, LATE = (
 
 
 @st.composite
-def drawn(draw: Any, flows: Any = 5) -> Any:
+def sampled(draw: Any, flows: Any = 5) -> Any:
     """Up to so many series as a model may draw them: bytes and packets that know nothing of each other."""
     rows = draw(st.integers(1, flows))
     volume = hnp.arrays(np.int64, (rows, 2, BINS), elements=st.integers(-5, 10**6) | st.integers(0, 40) | st.just(0))
@@ -42,10 +42,10 @@ def real(draw: Any) -> Any:
     packet = st.tuples(st.integers(0, BINS - 1), st.integers(0, 1), st.integers(MIN_PACKET, MAX_PACKET))
     for flow in series:
         packets = draw(st.lists(packet, min_size=1, max_size=8))
-        first = min(place for place, _, _ in packets)
-        for place, way, size in packets:
-            flow[way, place - first] += size
-            flow[2 + way, place - first] += 1
+        first = min(position for position, _, _ in packets)
+        for position, way, size in packets:
+            flow[way, position - first] += size
+            flow[2 + way, position - first] += 1
     return series
 
 
@@ -55,7 +55,7 @@ def is_feasible(series: Any, low: Any = MIN_PACKET, high: Any = MAX_PACKET) -> A
     return agree.all() and (series >= 0).all() and series[:, :, 0].any(axis=1).all()
 
 
-@given(drawn())
+@given(sampled())
 def test_the_result_is_feasible(series: Any) -> None:
     """In each bin 20 to 1500 bytes a packet; nothing negative; the first packet in bin 0; the input untouched."""
     before = series.copy()
@@ -65,15 +65,15 @@ def test_the_result_is_feasible(series: Any) -> None:
     np.testing.assert_array_equal(series, before)
 
 
-@given(drawn(), limits(), st.data())
+@given(sampled(), limits(), st.data())
 def test_the_limits_of_a_flows_class_are_respected(series: Any, of_class: Any, data: Any) -> None:
     classes = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(series), max_size=len(series))))
     out, _ = feasible(series, classes, of_class)
     assert is_feasible(out, of_class.smallest[classes][:, :, None], of_class.largest[classes][:, :, None])
 
 
-@given(drawn(), limits())
-def test_what_is_feasible_stays_as_it_is(series: Any, of_class: Any) -> None:
+@given(sampled(), limits())
+def test_a_feasible_series_is_unchanged(series: Any, of_class: Any) -> None:
     """A second time changes nothing, and says that it changed nothing."""
     classes = np.zeros(len(series), int)
     for more in ((), (classes, of_class)):
@@ -93,20 +93,20 @@ def test_series_of_packets_are_not_changed(series: Any) -> None:
         assert changed == {}
 
 
-@given(drawn())
+@given(sampled())
 def test_changes_are_counted_in_flows(series: Any) -> None:
     """Each reason counts the flows to which it was done, by a loop over them."""
     expected = {AGREE: 0, EMPTY: 0, LATE: 0}
     for flow in series:
         kept = np.zeros_like(flow)
         for way in (0, 1):
-            for place in range(BINS):
-                volume, count = int(flow[way, place]), int(flow[2 + way, place])
+            for position in range(BINS):
+                volume, count = int(flow[way, position]), int(flow[2 + way, position])
                 if volume < MIN_PACKET:
                     continue
                 fewest = -(-volume // MAX_PACKET)
                 packets = min(max(count, fewest, 1), volume // MIN_PACKET)
-                kept[way, place], kept[2 + way, place] = volume, packets
+                kept[way, position], kept[2 + way, position] = volume, packets
         expected[AGREE] += bool((kept != flow).any())
         expected[EMPTY] += not kept.any()
         expected[LATE] += bool(kept.any() and not kept[:, 0].any())
@@ -114,7 +114,7 @@ def test_changes_are_counted_in_flows(series: Any) -> None:
     assert changed == {reason: number for reason, number in expected.items() if number}
 
 
-@given(drawn(flows=1))
+@given(sampled(flows=1))
 def test_bytes_that_packets_can_carry_are_kept(series: Any) -> None:
     """With the general limits a bin's bytes never change, unless they are fewer than a header: packets follow."""
     out, changed = feasible(series)
@@ -146,7 +146,7 @@ def test_the_cases_one_by_one() -> None:
     assert changed == {AGREE: 5, EMPTY: 1, LATE: 1}
 
 
-def test_cells_of_one_size_make_whole_packets() -> None:
+def test_tor_cells_stay_packets_of_one_size() -> None:
     """Where all packets of a class are alike, bytes are a multiple of that size."""
     cells = PacketLimits(np.full((1, 2), 554), np.full((1, 2), 554))
     series = np.zeros((1, 4, BINS), int)
@@ -162,9 +162,9 @@ def test_limits_are_the_smallest_and_largest_mean_packet_of_a_class() -> None:
     series[0, :, 3] = 64, 0, 1, 0
     series[1, :, 0] = 121, 0, 2, 0
     series[2, :, 0] = 50, 19, 1, 1
-    found = PacketLimits.of(series, np.array([0, 0, 1]), 3)
-    assert found.smallest.tolist() == [[60, MAX_PACKET], [50, MIN_PACKET], [MIN_PACKET, MIN_PACKET]]
-    assert found.largest.tolist() == [[100, MAX_PACKET], [50, MIN_PACKET], [MAX_PACKET, MAX_PACKET]]
+    limits = PacketLimits.of(series, np.array([0, 0, 1]), 3)
+    assert limits.smallest.tolist() == [[60, MAX_PACKET], [50, MIN_PACKET], [MIN_PACKET, MIN_PACKET]]
+    assert limits.largest.tolist() == [[100, MAX_PACKET], [50, MIN_PACKET], [MAX_PACKET, MAX_PACKET]]
 
 
 @given(limits(3))

@@ -63,25 +63,25 @@ def test_the_first_packets_are_those_of_a_slow_loop(given_packets: Any, often: A
     spec = SeriesSpec.packets(4)
     expected, cut = np.zeros((flows, 2, 4), int), np.zeros(flows, int)
     for flow in range(flows):
-        mine = sorted((row for row in rows if row[0] == flow), key=lambda row: row[1])
+        own = sorted((row for row in rows if row[0] == flow), key=lambda row: row[1])
         before = 0
-        for place, (_, offset, size, up) in enumerate(mine):
-            if place >= 4:
+        for position, (_, offset, size, up) in enumerate(own):
+            if position >= 4:
                 cut[flow] += 1
                 continue
-            expected[flow, 0, place] = size if up else -size
-            expected[flow, 1, place] = offset // US - before if place else 0
+            expected[flow, 0, position] = size if up else -size
+            expected[flow, 1, position] = offset // US - before if position else 0
             before = offset // US
     counter = PacketCounter(flows, spec)
     with pytest.MonkeyPatch.context() as patch:
         if often:
             patch.setattr(netgen.capture.series.counters, "MERGE_INTERVAL", 3)
         for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(rows)], strict=True):
-            part = np.array([row[:3] for row in rows[begin:end]], np.int64).reshape(-1, 3).T
-            counter.add(*part, np.array([row[3] for row in rows[begin:end]], bool))
-        cells, found_cut = counter.channels()
-    np.testing.assert_array_equal(np.stack([each.dense() for each in cells], axis=1), expected)
-    np.testing.assert_array_equal(found_cut, cut)
+            columns = np.array([row[:3] for row in rows[begin:end]], np.int64).reshape(-1, 3).T
+            counter.add(*columns, np.array([row[3] for row in rows[begin:end]], bool))
+        cells, truncated = counter.channels()
+    np.testing.assert_array_equal(np.stack([row.dense() for row in cells], axis=1), expected)
+    np.testing.assert_array_equal(truncated, cut)
 
 
 def test_gaps_add_up_to_the_time_since_the_first_packet() -> None:
@@ -107,16 +107,16 @@ def test_a_capture_is_read_as_dpkt_reads_it(pcap_file: Any, tmp_path: Path) -> N
             seen.setdefault(key, []).append((round(float(stamp) * 1e9), ip.len if up else -ip.len))
     again = netgen.extract(tmp_path / "x.pcap", view="packets", length=16)
     assert again.spec == table.spec
-    expected = [[size for _, size in each[:16]] + [0] * (16 - len(each)) for each in seen.values()]
+    expected = [[size for _, size in row[:16]] + [0] * (16 - len(row)) for row in seen.values()]
     assert sorted(again.series()[:, 0].tolist()) == sorted(expected)
-    times = sorted((each[min(len(each), 16) - 1][0] - each[0][0]) / US for each in seen.values())
+    times = sorted((row[min(len(row), 16) - 1][0] - row[0][0]) / US for row in seen.values())
     np.testing.assert_allclose(np.sort(again.series()[:, 1].sum(1)), times, atol=2)  # dpkt's times are floats
 
 
 def test_extraction_keeps_the_account_and_the_totals(tmp_path: Path) -> None:
     """Packets beyond the series are counted, and totals are of whole flows whatever the series holds."""
     netgen.write(FlowTable.build(talks(30, 32), SeriesSpec.packets(32), label="a"), tmp_path / "x.pcap")
-    long, short = (netgen.extract(tmp_path / "x.pcap", view="packets", length=each) for each in (64, 4))
+    long, short = (netgen.extract(tmp_path / "x.pcap", view="packets", length=row) for row in (64, 4))
     for name in ("packets", "bytes", "duration_ns", "start_ns"):
         assert long.table[name].to_pylist() == short.table[name].to_pylist()
     cut = np.array(short.table["truncated_packets"].to_pylist())
@@ -195,7 +195,7 @@ def test_kinds_are_never_mixed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"view": "packets", "bin": "0.1s"}, "Leave it out"),
         ({"view": "cells"}, "--view must be bins or packets"),
@@ -203,8 +203,8 @@ def test_kinds_are_never_mixed() -> None:
         ({"view": "packets", "spec_from": SeriesSpec.packets()}, "Leave --kind, --bin and --length out"),
     ],
 )
-def test_what_cannot_be_cut_is_refused_before_anything_is_read(options: Any, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_impossible_series_are_refused_before_reading(options: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         netgen.extract("no such file", **options)
 
 
@@ -222,47 +222,47 @@ def test_packets_come_back_from_their_scale(seed: int, flows: Any) -> None:
     assert scaled.min() >= 0.25
     assert scaled.max() <= 1
     again = PacketScaler.from_json(json.loads(json.dumps(scale.to_json())))
-    found = again.decode(scaled.astype(np.float32), np.array([20, 20]), np.array([1500, 1500]))
-    np.testing.assert_array_equal(found[:, 0], series[:, 0])
-    np.testing.assert_allclose(found[:, 1], series[:, 1], atol=1, rtol=1e-4)
+    result = again.decode(scaled.astype(np.float32), np.array([20, 20]), np.array([1500, 1500]))
+    np.testing.assert_array_equal(result[:, 0], series[:, 0])
+    np.testing.assert_allclose(result[:, 1], series[:, 1], atol=1, rtol=1e-4)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 2))
 @settings(max_examples=50)
-def test_whatever_is_drawn_becomes_a_feasible_series(seed: int, noise: Any) -> None:
+def test_any_sampled_series_becomes_feasible(seed: int, noise: Any) -> None:
     """Noise on the scale, however much, is decoded into packets without holes, within the limits of the class."""
     series = talks(8, seed=seed)
     labels = np.arange(8) % 2
     limits = PacketLimits.of(as_bins(series, SeriesSpec.packets(16)), labels, 2)
     scale = PacketScaler.of(series)
-    drawn = scale.scale(series) + noise * np.random.default_rng(seed).standard_normal((8, 3, 16))
-    found = scale.decode(drawn, limits.smallest[labels], limits.largest[labels])
-    same, changed = feasible_packets(found, labels, limits)
+    sampled = scale.scale(series) + noise * np.random.default_rng(seed).standard_normal((8, 3, 16))
+    result = scale.decode(sampled, limits.smallest[labels], limits.largest[labels])
+    same, changed = feasible_packets(result, labels, limits)
     assert changed == {}
-    np.testing.assert_array_equal(same, found)
-    assert (found[:, 0, 0] != 0).all()
+    np.testing.assert_array_equal(same, result)
+    assert (result[:, 0, 0] != 0).all()
 
 
-def test_one_packet_that_looks_like_none_does_not_end_a_flow() -> None:
+def test_a_sampled_hole_does_not_end_a_flow() -> None:
     """Where a flow ends is decided by all of its places: a weak packet among strong ones stays, one behind goes."""
     series = talks(30, 32)
     series = series[(series[:, 0] != 0).sum(1) >= 12][:1]
     scale = PacketScaler.of(series)
     number = int((series[0, 0] != 0).sum())
-    drawn = scale.scale(series)
-    drawn[0, :2, 5] = 0.26
-    drawn[0, :2, min(number + 2, 31)] = 0.35  # nearer to none than to the smallest packet
-    found = scale.decode(drawn, np.array([20, 20]), np.array([1500, 1500]))
-    assert (found[0, 0] != 0).sum() == number
-    np.testing.assert_array_equal(np.delete(found[0, 0], 5), np.delete(series[0, 0], 5))
+    sampled = scale.scale(series)
+    sampled[0, :2, 5] = 0.26
+    sampled[0, :2, min(number + 2, 31)] = 0.35  # nearer to none than to the smallest packet
+    result = scale.decode(sampled, np.array([20, 20]), np.array([1500, 1500]))
+    assert (result[0, 0] != 0).sum() == number
+    np.testing.assert_array_equal(np.delete(result[0, 0], 5), np.delete(series[0, 0], 5))
 
 
 @given(st.integers(0, 2**32 - 1))
 def test_any_numbers_become_packets_that_a_flow_can_have(seed: int) -> None:
     rng = np.random.default_rng(seed)
     series = np.stack([rng.choice([0, 0, -2000, -100, 3, 60, 5000], (20, 8)), rng.integers(-5, 50, (20, 8))], axis=1)
-    found, changed = feasible_packets(series)
-    size, gap = found[:, 0], found[:, 1]
+    result, changed = feasible_packets(series)
+    size, gap = result[:, 0], result[:, 1]
     assert ((size == 0) | ((np.abs(size) >= 20) & (np.abs(size) <= 1500))).all()
     assert (size[:, 0] != 0).all()
     assert not ((size[:, 1:] != 0) & (size[:, :-1] == 0)).any()
@@ -275,9 +275,9 @@ def test_any_numbers_become_packets_that_a_flow_can_have(seed: int) -> None:
         "empty flow given one packet",
         "gaps where there can be none",
     }
-    again, unchanged = feasible_packets(found)
+    again, unchanged = feasible_packets(result)
     assert unchanged == {}
-    np.testing.assert_array_equal(again, found)
+    np.testing.assert_array_equal(again, result)
 
 
 # -- captures ------------------------------------------------------------------------------------
@@ -298,13 +298,13 @@ def test_the_closed_loop_of_packets(tmp_path: Path) -> None:
     assert again.table["protocol"].to_pylist() == table.table["protocol"].to_pylist()
 
 
-def test_whole_connections_need_no_mending() -> None:
+def test_complete_connections_need_no_repair() -> None:
     """Handshake, data and closing packet by packet, as a host sees them, are written as they are."""
-    whole = talks(40, 32)
-    whole = whole[(whole[:, 0] != 0).sum(1) < 32]
-    planned = plan(FlowTable.build(whole, SeriesSpec.packets(32), protocol=6))
+    complete = talks(40, 32)
+    complete = complete[(complete[:, 0] != 0).sum(1) < 32]
+    planned = plan(FlowTable.build(complete, SeriesSpec.packets(32), protocol=6))
     assert planned.repairs == {}
-    np.testing.assert_array_equal(written_series(planned), whole)
+    np.testing.assert_array_equal(written_series(planned), complete)
 
 
 def test_packets_of_one_microsecond_keep_their_order(tmp_path: Path) -> None:
@@ -351,42 +351,42 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[FlowTable, Path]:
 def test_every_encoder_learns_packets(learnt: Any, encoder: str, tmp_path: Path) -> None:
     table, _ = learnt
     model = netgen.train(table, training_steps=3, threads=1, precision="float32", validation=0, encoder=encoder)
-    drawn = model.sample("all", 4)
-    assert drawn.spec == table.spec
-    _, changed = feasible_packets(drawn.series())
+    sampled = model.sample("all", 4)
+    assert sampled.spec == table.spec
+    _, changed = feasible_packets(sampled.series())
     assert changed == {}
 
 
-def test_a_model_of_packets_draws_packets_of_its_classes(learnt: Any) -> None:
+def test_a_model_of_packets_samples_packets_of_its_classes(learnt: Any) -> None:
     """Sizes are those of the real class's packets; flow i is the same alone and among others."""
     table, path = learnt
     model = netgen.load(path)
-    drawn = model.sample({"large": 6, "small": 3}, seed=4)
+    sampled = model.sample({"large": 6, "small": 3}, seed=4)
     sizes = {name: np.abs(table.take(table.labels == name).series()[:, 0]) for name in table.classes}
     for name in table.classes:
-        ours = np.abs(drawn.take(drawn.labels == name).series()[:, 0])
+        ours = np.abs(sampled.take(sampled.labels == name).series()[:, 0])
         assert ours[ours > 0].min() >= sizes[name][sizes[name] > 0].min()
         assert ours.max() <= sizes[name].max()
     again = netgen.load(path).sample({"large": 6}, seed=4)
-    np.testing.assert_array_equal(again.series(), drawn.take(drawn.labels == "large").series())
+    np.testing.assert_array_equal(again.series(), sampled.take(sampled.labels == "large").series())
     assert model.metadata()["series"] == SeriesSpec.packets(8).to_json()
 
 
 def test_evaluation_report_and_picture_of_packets(learnt: Any, tmp_path: Path) -> None:
     """Figures are finite, and what is drawn says packets, not seconds."""
     table, path = learnt
-    drawn = netgen.load(path).sample("all", 40)
-    found = netgen.evaluate(table, drawn)
-    values = [row.synth.value for row in found.rows.values() if row.synth is not None]
+    sampled = netgen.load(path).sample("all", 40)
+    result = netgen.evaluate(table, sampled)
+    values = [row.synth.value for row in result.rows.values() if row.synth is not None]
     assert len(values) > 15
     assert np.isfinite(values).all()
-    text = write_report(found, tmp_path / "r.html").read_text()
+    text = write_report(result, tmp_path / "r.html").read_text()
     assert "Sizes of packets" in text
     assert "Bytes down" not in text
     assert show([path], tmp_path / "p.png").stat().st_size > 10_000
 
 
-def test_a_model_that_says_another_kind_than_its_network_is_refused(learnt: Any, tmp_path: Path) -> None:
+def test_a_model_with_another_view_than_its_network_is_refused(learnt: Any, tmp_path: Path) -> None:
     from netgen.diffusion import model_file
 
     _, path = learnt
@@ -414,8 +414,8 @@ def test_the_commands_from_capture_to_capture(learnt: Any, tmp_path: Path) -> No
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
-    said = run("extract", "real.pcap", "--view", "packets", "--length", "8", "--label", "x", "-o", "f.parquet")
-    assert "the first 8 packets" in said
+    message = run("extract", "real.pcap", "--view", "packets", "--length", "8", "--label", "x", "-o", "f.parquet")
+    assert "the first 8 packets" in message
     run(
         "train", "f.parquet", "-o", "m.safetensors", "--training-steps", "5", "--threads", "1", "--precision", "float32"
     )

@@ -40,7 +40,7 @@ def capture(pcap_file: Callable[..., Path], packet: Any) -> Path:
     return pcap_file(sorted(frames), nano=True)
 
 
-def test_what_is_learnt(capture: Path) -> None:
+def test_profiles_of_classes(capture: Path) -> None:
     """Protocol, server port, sizes each way and gaps, of labelled rows that are flows; for any number of processes."""
     table = netgen.extract(capture, label="call")
     profile = read_profiles(table.metadata)["call"]
@@ -79,10 +79,10 @@ def test_a_model_carries_it(capture: Path, tmp_path: Path) -> None:
     model = netgen.train(table, out=tmp_path / "m.safetensors", training_steps=2, validation=0)
     again = netgen.load(tmp_path / "m.safetensors")
     assert again.profile == model.profile == table.metadata[PROFILE_KEY]
-    drawn = again.sample("call", 4, steps=2)
-    assert drawn.table["protocol"].to_pylist() == [17] * 4
-    assert drawn.metadata[PROFILE_KEY] == table.metadata[PROFILE_KEY]
-    write(drawn, tmp_path / "x.pcap")
+    sampled = again.sample("call", 4, steps=2)
+    assert sampled.table["protocol"].to_pylist() == [17] * 4
+    assert sampled.metadata[PROFILE_KEY] == table.metadata[PROFILE_KEY]
+    write(sampled, tmp_path / "x.pcap")
     assert set(pq.read_table(tmp_path / "x.labels.parquet")["dst_port"].to_pylist()) == {3478}
 
 
@@ -92,10 +92,10 @@ def test_exported_packets_look_like_the_class(capture: Path, tmp_path: Path) -> 
     write(table, tmp_path / "x.pcap")
     again = netgen.extract(tmp_path / "x.pcap", label="call", spec_from=table)
     np.testing.assert_array_equal(again.series(), table.series())
-    found, wanted = again.metadata[PROFILE_KEY]["call"], table.metadata[PROFILE_KEY]["call"]
-    assert (found["up_sizes"], found["down_sizes"]) == (wanted["up_sizes"], wanted["down_sizes"])
-    assert found["ports"] == wanted["ports"]
-    share = np.mean([abs(gap / MS - 20) < 2 or abs(gap / MS - 5) < 0.6 for gap in found["gaps_ns"]])
+    measured, wanted = again.metadata[PROFILE_KEY]["call"], table.metadata[PROFILE_KEY]["call"]
+    assert (measured["up_sizes"], measured["down_sizes"]) == (wanted["up_sizes"], wanted["down_sizes"])
+    assert measured["ports"] == wanted["ports"]
+    share = np.mean([abs(gap / MS - 20) < 2 or abs(gap / MS - 5) < 0.6 for gap in measured["gaps_ns"]])
     assert share > 0.5  # those within a bin; the others follow from where bins end
 
 
@@ -120,23 +120,26 @@ cell = st.tuples(st.integers(1, 40), st.floats(0, 1))
 @given(
     st.lists(cell, min_size=1, max_size=20), st.lists(st.integers(1, 3000), min_size=1, max_size=9), st.integers(0, 9)
 )
-def test_drawn_sizes_add_up(cells: list[tuple[int, float]], sizes: list[int], seed: int) -> None:
+def test_sampled_sizes_add_up(cells: list[tuple[int, float]], sizes: list[int], seed: int) -> None:
     """Whatever the class and the bytes of a bin: they add up, and each packet has its headers and fits the MTU."""
     profile = {"tcp": 0, "udp": 1, "up_sizes": sorted(sizes), "up_packets": 3}
     table = FlowTable.build(
-        np.ones((1, 4, 8), np.int64), SeriesSpec(bin_ns=10**8, length=8), metadata={PROFILE_KEY: {"a": profile}}, label="a",
+        np.ones((1, 4, 8), np.int64),
+        SeriesSpec(bin_ns=10**8, length=8),
+        metadata={PROFILE_KEY: {"a": profile}},
+        label="a",
         protocol=17,
     )  # fmt: skip
     many = np.array([number for number, _ in cells])
-    rest = np.array([28 * number + int(part * number * 1472) for number, part in cells])
+    rest = np.array([28 * number + int(piece * number * 1472) for number, piece in cells])
     which = np.repeat(np.arange(len(cells)), many)
     index = np.arange(len(which)) - np.repeat(many.cumsum() - many, many)
     zeros = np.zeros(len(cells), np.int64)
     keys = flow_keys(seed, np.arange(len(cells)), zeros)
-    found = profile_sizes(load_profiles(table), zeros, zeros, index, which, many, rest, zeros + 1500, keys)
-    assert np.bincount(which, found).astype(int).tolist() == rest.tolist()
-    assert found.min() >= 28
-    assert found.max() <= 1500
+    measured = profile_sizes(load_profiles(table), zeros, zeros, index, which, many, rest, zeros + 1500, keys)
+    assert np.bincount(which, measured).astype(int).tolist() == rest.tolist()
+    assert measured.min() >= 28
+    assert measured.max() <= 1500
 
 
 def test_a_flow_with_a_profile_does_not_depend_on_the_others(capture: Path) -> None:
@@ -144,6 +147,6 @@ def test_a_flow_with_a_profile_does_not_depend_on_the_others(capture: Path) -> N
     table = netgen.extract(capture, label="call", bin_width="100ms", length=8)
     everyone = lay_out(plan(table, seed=2), np.arange(len(table)))
     alone = lay_out(plan(table.take([7]), seed=2), np.array([0]))
-    mine = everyone.flow == 7
+    of_class = everyone.flow == 7
     for name in ("offset_ns", "up", "size"):
-        np.testing.assert_array_equal(getattr(alone, name), getattr(everyone, name)[mine])
+        np.testing.assert_array_equal(getattr(alone, name), getattr(everyone, name)[of_class])

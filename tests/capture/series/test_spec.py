@@ -39,7 +39,7 @@ def test_durations_are_read_as_people_write_them(text: float | int | str, ns: An
 @pytest.mark.parametrize(
     "text", ["", "s", "auto", "-1s", "0", "0.0ms", "1 day", "1,5s", "nan", "inf", "1e9999s", "200000000000s", "1e-12"]
 )
-def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
+def test_a_wrong_duration_is_refused_with_an_example(text: str) -> None:
     """Not a traceback, not 0, not a number too large to add to a time."""
     with pytest.raises(InputError, match=r"is not a duration\. Write it like 0\.25s"):
         parse_duration(text)
@@ -89,18 +89,18 @@ def packets(draw: Any) -> Any:
 
 @given(packets(), st.sampled_from([1, 7, 100, 1250]))
 @example((1, [(0, time, 40, True) for time in (0, 1249, 1250, 4999, 5000)]), 1250)
-def test_bins_hold_what_a_slow_loop_counts(given_packets: Any, bin_ns: Any) -> None:
+def test_bins_are_those_that_a_slow_loop_counts(given_packets: Any, bin_ns: Any) -> None:
     """Bytes and packets of each bin and direction; packets after the last bin are counted as cut."""
     flows, rows = given_packets
     spec = SeriesSpec(bin_ns=bin_ns, length=4)
     expected, expected_cut = np.zeros((flows, 4, 4), int), np.zeros(flows, int)
     for flow, offset, size, up in rows:
-        place = offset // bin_ns
-        if place >= 4:
+        position = offset // bin_ns
+        if position >= 4:
             expected_cut[flow] += 1
             continue
-        expected[flow, 0 if up else 1, place] += size
-        expected[flow, 2 if up else 3, place] += 1
+        expected[flow, 0 if up else 1, position] += size
+        expected[flow, 2 if up else 3, position] += 1
     columns = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3).T
     series, cut = count_packets(*columns, np.array([row[3] for row in rows], dtype=bool), flows, spec)
     assert series.dtype == cut.dtype == np.int64

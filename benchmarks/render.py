@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dpkt
 import numpy as np
@@ -69,11 +70,11 @@ def with_scapy(packets: list[Fields], path: Path) -> None:
     def mac(six: bytes) -> str:
         return six.hex(":")
 
-    def unpacked(options: bytes) -> list[tuple[str, object]]:
+    def unpacked(options: bytes) -> Any:
         return TCP(struct.pack(">HHIIBBHHH", 0, 0, 0, 0, (20 + len(options)) // 4 << 4, 0, 0, 0, 0) + options).options
 
-    known: dict[bytes, list[tuple[str, object]]] = {}
-    ready = []
+    known: dict[bytes, Any] = {}
+    ready: list[Any] = []
     for packet in packets:  # options as scapy wants them: not timed in the caller's loop, but once a shape
         options = packet[13]
         stamps = options[4:12] if options[:4] == b"\1\1\x08\x0a" else b""
@@ -83,12 +84,12 @@ def with_scapy(packets: list[Fields], path: Path) -> None:
             ready.append(known.setdefault(options, unpacked(options)))
     begun = time.perf_counter()
     with PcapWriter(str(path), nano=True, linktype=1, snaplen=262_144, sync=False) as out:
-        for packet, options in zip(packets, ready, strict=True):
+        for packet, parsed in zip(packets, ready, strict=True):
             when, to, sender, src, dst, identity, ttl, sport, dport, seq, ack, flags, window, _, payload = packet
             frame = (
                 Ether(dst=mac(to), src=mac(sender))
                 / IP(src=address(src), dst=address(dst), id=identity, ttl=ttl, flags="DF")
-                / TCP(sport=sport, dport=dport, seq=seq, ack=ack, flags=flags, window=window, options=options)
+                / TCP(sport=sport, dport=dport, seq=seq, ack=ack, flags=flags, window=window, options=parsed)
             )
             if payload:
                 frame = frame / Raw(bytes(payload))
@@ -190,7 +191,7 @@ def main() -> None:
         base = netgen.load("base").sample("all", 480, seed=0)
         few = tiled(base, 1_000_000)
         few.write(folder / "few.parquet")
-        words = [NETGEN, "export", folder / "few.parquet", "-o", folder / "few.pcap", "--force"]
+        words: list[str | Path] = [NETGEN, "export", folder / "few.parquet", "-o", folder / "few.pcap", "--force"]
         run_process(words)
         number = (folder / "few.pcap").stat().st_size
         rows = []

@@ -87,7 +87,7 @@ class RandomPayload:
         first = buffer[begin[datagram]]
         buffer[begin[datagram]] = 0x40 | first & 0x3F
         total[datagram] += (0x40 | first & 0x3F).astype(np.int64) - first
-        return total.astype(np.uint32)
+        return np.asarray(total, dtype=np.uint32)
 
 
 class TlsPayload:

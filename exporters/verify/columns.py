@@ -148,7 +148,7 @@ class _Parser:
 
         self._read_tcp_and_udp_headers(np.flatnonzero(known), ip_end)
         self._check_checksums(np.flatnonzero(known), ip_end, issues)
-        return packets[known]
+        return np.asarray(packets[known])
 
     def _read_ip_headers(self) -> None:
         packets, chunk = self.packets, self.chunk
@@ -224,14 +224,14 @@ class _WordSums:
         even, odd = (sums[end] - sums[begin] for sums in self._sums)
         high = np.where(begin % 2 == 0, even, odd).astype(np.int64)
         low = np.where(begin % 2 == 0, odd, even).astype(np.int64)
-        return (high << 8) + low
+        return np.asarray((high << 8) + low)
 
 
 def _is_wrong(total: np.ndarray) -> np.ndarray:
     """Tell which sums over data with its checksum are not all ones."""
     for _ in range(3):
         total = (total & 0xFFFF) + (total >> 16)
-    return total != 0xFFFF
+    return np.asarray(total != 0xFFFF)
 
 
 def _read_tcp_options(

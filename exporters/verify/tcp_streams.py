@@ -38,7 +38,7 @@ class Streams:
     @property
     def last(self) -> np.ndarray:
         """Row of each flow's last packet."""
-        return np.r_[self.first, len(self.packets)][1:] - 1
+        return np.asarray(np.r_[self.first, len(self.packets)][1:] - 1)
 
     @property
     def flags(self) -> np.ndarray:
@@ -52,7 +52,7 @@ class Streams:
     @property
     def length(self) -> np.ndarray:
         """Length of each packet in sequence numbers: its payload, plus one for SYN and for FIN."""
-        return self.packets["payload"].astype(np.int64) + self.has(TCP_SYN) + self.has(TCP_FIN)
+        return np.asarray(self.packets["payload"].astype(np.int64) + self.has(TCP_SYN) + self.has(TCP_FIN))
 
     @property
     def is_tcp(self) -> np.ndarray:
@@ -224,8 +224,8 @@ def _check_windows(tcp: Streams, end: np.ndarray, acked: np.ndarray, has_ack: np
     side = np.where(tcp.up, 0, 1)
     shift = np.full((len(tcp.first), 2), -2)  # -2: no SYN; -1: a SYN that does not offer to scale the window
     shift[flow[syn], side[syn]] = packets["shift"][syn]
-    opened = (shift > -2).all(1)
-    scale = np.where((shift >= 0).all(1)[:, None], shift, 0)
+    opened = np.asarray((shift > -2).all(1))
+    scale = np.where((shift >= 0).all(1, keepdims=True), shift, 0)
     window = packets["window"].astype(np.int64) << np.where(syn, 0, scale[flow, side])
     edge = np.where(has_ack, np.maximum(acked + window, 0), 0)
     for sender in (tcp.up, ~tcp.up):
@@ -274,12 +274,12 @@ def _hash(words: np.ndarray) -> np.ndarray:
     """Hash 64-bit words by the finaliser of MurmurHash3 (Appleby)."""
     words = (words ^ (words >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     words = (words ^ (words >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return words ^ (words >> np.uint64(33))
+    return np.asarray(words ^ (words >> np.uint64(33)))
 
 
 def _is_first(flow: np.ndarray) -> np.ndarray:
     """Tell which rows are the first of their flow; rows are ordered by flow."""
-    return np.r_[True, flow[1:] != flow[:-1]][: len(flow)]
+    return np.asarray(np.r_[True, flow[1:] != flow[:-1]][: len(flow)])
 
 
 def _signed(words: np.ndarray) -> np.ndarray:
@@ -291,10 +291,10 @@ def _cumsum_within(step: np.ndarray, is_first: np.ndarray) -> np.ndarray:
     """Sum up the steps since the first row of each flow, whose own step does not count."""
     total = step.cumsum()
     first = np.flatnonzero(is_first)
-    return total - np.repeat(total[first], np.diff(np.r_[first, len(step)]))
+    return np.asarray(total - np.repeat(total[first], np.diff(np.r_[first, len(step)])))
 
 
 def _running_max(values: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """Find the largest value so far in each flow; values from 0 to 2**40."""
     lifted = values + (flow << 40)
-    return np.maximum.accumulate(lifted) - (flow << 40)
+    return np.asarray(np.maximum.accumulate(lifted) - (flow << 40))

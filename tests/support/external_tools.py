@@ -97,7 +97,7 @@ def output(*words: str | Path, **options: Any) -> str:
     done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, timeout=3600, **options)
     if done.returncode:
         raise AssertionError(f"{words[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
-    return done.stdout
+    return str(done.stdout)
 
 
 def wireshark(path: Path) -> dict[str, Counter[str]]:

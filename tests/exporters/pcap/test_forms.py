@@ -36,7 +36,7 @@ from netgen.exporters.write import write
 COMMAND = Path(sys.executable).with_name("netgen")
 
 
-def table(flows: int = 40, seed: int = 0, **columns: object) -> FlowTable:
+def table(flows: int = 40, seed: int = 0, **columns: Any) -> FlowTable:
     """Make flows like downloads, alternately TCP and UDP."""
     rng = np.random.default_rng(seed)
     count = rng.integers(0, 20, (flows, 2, 8))
@@ -120,7 +120,7 @@ def test_standard_output(tmp_path: Path) -> None:
     """`-o -` writes the bytes of the file, and prints to stderr only."""
     table().write(tmp_path / "t.parquet")
     write(table(), tmp_path / "x.pcap", options=CaptureOptions(seed=4))
-    words = [COMMAND, "export", tmp_path / "t.parquet", "--seed", "4", "-o"]
+    words: list[str | Path] = [COMMAND, "export", tmp_path / "t.parquet", "--seed", "4", "-o"]
     done = subprocess.run([*words, "-"], capture_output=True, check=True, cwd=tmp_path)
     assert done.stdout == (tmp_path / "x.pcap").read_bytes()
     assert b"40 flows" in done.stderr
@@ -135,7 +135,7 @@ def test_standard_output(tmp_path: Path) -> None:
 def test_the_export_command(tmp_path: Path) -> None:
     """A flow table becomes a capture with ground truth; --json lists what was written."""
     table(start_ns=10**18, src="10.9.8.7", dst="10.1.1.1").write(tmp_path / "t.flows.parquet")
-    words = [COMMAND, "export", "t.flows.parquet", "--start", "2026-03-01T10:00:00+01:00", "--json"]
+    words: list[str | Path] = [COMMAND, "export", "t.flows.parquet", "--start", "2026-03-01T10:00:00+01:00", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
     result = json.loads(done.stdout)
     assert (result["wrote"], result["flows"]) == ("t.pcap", 40)
@@ -233,7 +233,7 @@ def test_a_full_disk_while_packets_wait(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(netgen.exporters.pcap.merge, "MAX_IN_MEMORY", 10)
     monkeypatch.setattr(netgen.exporters.pcap.merge, "READ_FRAMES", 10)
-    monkeypatch.setattr(merge.tempfile, "TemporaryFile", lambda **_: Full())
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: Full())
     monkeypatch.setattr(netgen.exporters.pcap.capture_file, "_BLOCK_PACKETS", 100)
     with pytest.raises(
         OutputError, match="cannot write packets to a temporary file: No space left on device"

@@ -108,7 +108,7 @@ def test_the_command_of_the_card_samples_the_same_flows(
     (line,) = re.findall(r"^netgen synth .*$", (tmp_path / "a.card.md").read_text("utf-8"), re.MULTILINE)
     typed = shlex.split(line)[1:]
     assert typed[typed.index("--model") + 1] == "tiny"
-    typed = [{"tiny": tiny_model_file, "a.parquet": "b.parquet"}.get(word, word) for word in typed]
+    typed = [{"tiny": str(tiny_model_file), "a.parquet": "b.parquet"}.get(word, word) for word in typed]
     assert netgen_command(*typed).code == 0
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
@@ -120,7 +120,7 @@ def test_the_cards_python_runs(table: Any, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     write(table, 'a "b".parquet', card=True)
     (code,) = re.findall(r"^```python\n(.*?)^```", (tmp_path / 'a "b".card.md').read_text(), re.MULTILINE | re.DOTALL)
-    space = {}
+    space: dict[str, Any] = {}
     exec(code, space)
     assert space["rows"]["label"] == space["frame"]["label"].tolist() == space["y"].tolist() == ["a b", "a b", "c|d"]
 
@@ -135,6 +135,7 @@ def test_a_folder_with_file_and_card_is_a_data_set(
     folder = tmp_path / "set"
     folder.mkdir()
     path = write(table, folder / name, card=True).card
+    assert path is not None
     path.rename(folder / "README.md")
     loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
     assert loaded["train"]["label"] == ["a b", "a b", "c|d"]

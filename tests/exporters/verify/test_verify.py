@@ -57,7 +57,7 @@ class Frame:
         number = int.from_bytes(self.data[at : at + width], "big") + amount
         self.data[at : at + width] = (number % (1 << 8 * width)).to_bytes(width, "big")
 
-    def bytes(self) -> bytes:
+    def to_bytes(self) -> bytes:
         if not self.keep_checksum:
             for begin, end, at, pseudo in ((14, 34, 24, b""), (34, None, 50 if self.tcp else 40, self._pseudo())):
                 self.data[at : at + 2] = bytes(2)
@@ -87,7 +87,7 @@ def read(path: Path) -> list[Frame]:
 def save(frames: list[Frame], path: Path, snaplen: int = 1 << 18) -> None:
     out = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1)]
     for frame in frames:
-        data = frame.bytes()
+        data = frame.to_bytes()
         out.append(struct.pack("<4I", *divmod(frame.time_ns, 10**9), min(len(data), snaplen), len(data)))
         out.append(data[:snaplen])
     path.write_bytes(b"".join(out))
@@ -132,7 +132,7 @@ def wrong_checksum(at: int) -> Callable[[list[Frame]], int]:
 
     def make(frames: list[Frame]) -> int:
         index = middle(frames, is_data)
-        frames[index].bytes()
+        frames[index].to_bytes()
         frames[index].keep_checksum = True
         frames[index].add(at, 1, 2)
         return index
@@ -142,7 +142,7 @@ def wrong_checksum(at: int) -> Callable[[list[Frame]], int]:
 
 def no_udp_checksum(frames: list[Frame]) -> int:
     index = middle(frames, lambda frame: not frame.tcp)
-    frames[index].bytes()
+    frames[index].to_bytes()
     frames[index].keep_checksum = True
     frames[index].data[-1] ^= 1
     return index

@@ -1,11 +1,12 @@
 """links, tags and wireless: IP is found behind every link layer and tag."""
 
 import struct
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.record_batches import batch_of, check_tcp4, dissect_one, from_hex, skip_reason
 
@@ -366,3 +367,21 @@ def test_any_bytes_behind_any_link_layer_are_in_or_have_a_reason(packets: Any, l
     end = batch.offset[dissected.number - 1] + batch.captured[dissected.number - 1]
     assert ((dissected.payload_at + dissected.payload_length <= end) | (dissected.payload_length == 0)).all()
     assert np.isin(dissected.version, (4, 6)).all()
+
+
+@given(
+    records=st.lists(st.tuples(st.sampled_from(LINKS), st.binary(max_size=60)), min_size=1, max_size=6),
+    decapsulate=st.booleans(),
+)
+@settings(max_examples=40)
+def test_a_batch_is_read_as_its_records_one_at_a_time(records: Any, decapsulate: bool) -> None:
+    """Damaged frames of any link layers do not change how others are read."""
+    frames = [from_hex(header) + b"\x45\0\0\x30" + content for (_, header), content in records]
+    linktypes = [linktype for (linktype, _), _ in records]
+    together = dissect(batch_of(frames, linktypes), decapsulate=decapsulate)
+    pairs = zip(frames, linktypes, strict=True)
+    alone = [dissect(batch_of([frame], linktype), decapsulate=decapsulate) for frame, linktype in pairs]
+    for name in ("size", "protocol", "src_low", "src_port", "vlan", "fragment", "payload_length", "fingerprint"):
+        assert getattr(together, name).tolist() == [v for packets in alone for v in getattr(packets, name).tolist()]
+    assert together.skipped == sum((packets.skipped for packets in alone), Counter())
+    assert together.notes == sum((packets.notes for packets in alone), Counter())

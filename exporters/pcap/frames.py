@@ -204,8 +204,6 @@ def _bits_of_both_sides(keys: Words, stream: int, bits: int) -> Ints:
 
 def _max_in_flight(sent: Ints, length: Ints, receiver: Bools, begin: Ints) -> Ints:
     """Find the most bytes that were on the way to `receiver` without an acknowledgement in each packet's flow."""
-    if not len(sent):
-        return sent
     # within a flow `sent` only grows, so an offset for each flow makes one running maximum serve all
     starts = np.unique(begin)
     offset = np.zeros(len(sent), dtype=np.int64)

@@ -253,7 +253,7 @@ def _close_by_fins(count: Ints, size: Ints, side: int, headers: Ints, mtu: Ints,
     if side == UP:
         # the window of a SYN is not scaled: a client that sends just SYN, FIN and ACK never opens it further
         min_count[size[:, DOWN].sum(1) > SYN_WINDOW] = 4
-    row, end = np.arange(len(count)), _last_bin_of_both(count)
+    row, end = np.arange(len(count)), np.maximum(last_bin(count.sum(1)), 0)
     rows = np.flatnonzero(count[row, side, end] == 0)
     add_packets(count, size, rows, side, end[rows], 1, headers)
     other_end = last_bin(count[:, other])
@@ -276,18 +276,13 @@ def _close_by_fins(count: Ints, size: Ints, side: int, headers: Ints, mtu: Ints,
 def _close_by_reset(count: Ints, size: Ints, side: int, headers: Ints, mtu: Ints) -> Closing:
     """Make room for X = `side` to end an open connection with one bare packet after all others."""
     count, size = count.copy(), size.copy()
-    end = _last_bin_of_both(count)
+    end = np.maximum(last_bin(count.sum(1)), 0)
     min_count = 3 if side == UP else 2  # SYN, acknowledgement, RST; SYN-ACK, RST
     lack = np.maximum(min_count - count[:, side].sum(1), count[np.arange(len(count)), side, end] == 0)
     added = np.maximum(lack, 0)
     rows = np.flatnonzero(added)
     add_packets(count, size, rows, side, end[rows], added[rows], headers)
     return _priced_closing(count, size, side, end, added, mtu, _RESET_COST)
-
-
-def _last_bin_of_both(count: Ints) -> Ints:
-    """Find the last bin with a packet of either side."""
-    return np.maximum(last_bin(count.sum(1)), 0)
 
 
 def _priced_closing(

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from netgen._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from netgen.api import extract, extraction, import_traces, load
-    from netgen.augmentation.augment import augment
+    from netgen.api import augment, extract, extraction, import_traces, load
     from netgen.capture.errors import (
         CaptureError,
         InputError,
@@ -41,8 +40,7 @@ if TYPE_CHECKING:
 
 #: Module -> names; loaded on first use, so that `netgen --help` does not load torch and pyarrow.
 _EXPORTS = {
-    "netgen.api": ("extract", "extraction", "import_traces", "load"),
-    "netgen.augmentation.augment": ("augment",),
+    "netgen.api": ("augment", "extract", "extraction", "import_traces", "load"),
     "netgen.capture.errors": (
         "CaptureError", "InputError", "ModelError", "NetgenError", "OutputError", "SpecMismatchError", "TableError",
     ),
@@ -60,9 +58,9 @@ _EXPORTS = {
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
-    "CaptureError", "CaptureOptions", "FlowTable", "InputError", "Model", "ModelError", "NetgenError", "OutputError", "SeriesSpec",
-    "SpecMismatchError", "TableError", "augment", "bundled_models", "concat", "evaluate", "extract", "extraction",
-    "import_traces", "load", "to_torch", "train", "usefulness", "write",
+    "CaptureError", "CaptureOptions", "FlowTable", "InputError", "Model", "ModelError", "NetgenError",
+    "OutputError", "SeriesSpec", "SpecMismatchError", "TableError", "augment", "bundled_models", "concat",
+    "evaluate", "extract", "extraction", "import_traces", "load", "to_torch", "train", "usefulness", "write",
 ]  # fmt: skip
 
 

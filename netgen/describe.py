@@ -1,4 +1,4 @@
-"""What a file holds, told by its first bytes."""
+"""What a file holds, by its first bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from netgen.capture.series.spec import BINS
 
 
 def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
-    """A flow table, a model, a capture or the label file of one as JSON types.
+    """Describe a flow table, a model, a capture or the ground truth of one, as JSON types.
 
     Raises
     ------
@@ -75,13 +75,13 @@ def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _labels(path: Path) -> dict[str, Any] | None:
-    """What a label file that netgen wrote says; nothing if it is none."""
+    """Describe the ground truth of a capture; None if the file is another."""
     from netgen.exporters.pcap.ground_truth import is_ground_truth, read_ground_truth
 
     if not is_ground_truth(path):
         return None
     rows = read_ground_truth(path)
-    packets, size = (pc.add(rows[f"up_{what}"], rows[f"down_{what}"]) for what in ("packets", "bytes"))
+    packets, size = (pc.add(rows[f"up_{unit}"], rows[f"down_{unit}"]) for unit in ("packets", "bytes"))
     start = pc.min(rows["start_ns"]).as_py()
     return {
         "file": str(path),
@@ -97,7 +97,7 @@ def _labels(path: Path) -> dict[str, Any] | None:
 
 
 def _counts(rows: pa.Table, column: str) -> dict[str, int]:
-    """Value -> rows, the most frequent first; none without a value, or of a column that there is not."""
+    """Count the rows of each value, the most frequent first; a missing column has none."""
     values = rows[column].drop_null().to_pylist() if column in rows.column_names else []
     return dict(Counter(values).most_common())
 

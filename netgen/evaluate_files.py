@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netgen import progress as bars
-from netgen.api import FlowSet, extract
+from netgen.api import TableOrPath, extract
 from netgen.capture.errors import InputError
 from netgen.capture.importers.foreign_tables import read_table
 from netgen.capture.labels.label_file import LabelFile
@@ -26,10 +26,10 @@ TABLE_SUFFIXES = (".parquet", ".csv")
 
 
 def evaluate(
-    real: FlowSet,
-    synth: FlowSet,
+    real: TableOrPath,
+    synth: TableOrPath,
     *,
-    holdout: FlowSet | None = None,
+    holdout: TableOrPath | None = None,
     seed: int = 0,
     group_by: choices.GroupBy = "flow",
     label_by: choices.LabelBy | None = None,
@@ -79,12 +79,12 @@ def evaluate(
         )
 
 
-def _is_capture(flows: FlowSet | None) -> bool:
+def _is_capture(flows: TableOrPath | None) -> bool:
     return isinstance(flows, str | os.PathLike) and Path(flows).suffix.lower() not in TABLE_SUFFIXES
 
 
 def _read(
-    flows: FlowSet, spec: SeriesSpec | None, group_by: choices.GroupBy, label_by: choices.LabelBy | None
+    flows: TableOrPath, spec: SeriesSpec | None, group_by: choices.GroupBy, label_by: choices.LabelBy | None
 ) -> FlowTable:
     if isinstance(flows, FlowTable):
         return flows

@@ -56,7 +56,7 @@ class FlowDataset(Dataset[tuple[torch.Tensor, int]]):
 def to_torch(
     table: FlowTable | str | os.PathLike[str], *, classes: Sequence[str] | None = None, scale: str | None = "log"
 ) -> FlowDataset:
-    """A flow table as a map-style data set for `torch.utils.data.DataLoader`.
+    """Convert a flow table to a map-style data set for `torch.utils.data.DataLoader`.
 
     Rows without a label are left out.
 
@@ -91,7 +91,7 @@ def to_torch(
     names = tuple(kept.classes if classes is None else classes)
     if isinstance(classes, str) or len(set(names)) != len(names):
         raise InputError(f"classes {classes!r} are no list of different names", "Give a training set's: train.classes")
-    number = {name: place for place, name in enumerate(names)}
+    number = {name: index for index, name in enumerate(names)}
     for name, count in kept.counts().items():
         if name not in number:
             raise TableError(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def augment(
-    flows: opt.FlowSet,
+    flows: opt.FlowTables,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="NAME.parquet or .csv.", show_default="FLOWS.augmented.parquet")
     ] = None,
@@ -74,11 +74,10 @@ def augment(
     """Add synthetic flows to classes that have few; real flows stay as they are."""
     out = out or Path(f"{opt.table_stem(flows)}.augmented.parquet")
     card = _is_parquet(out) and not no_card
-    from netgen import progress
-    from netgen.augmentation.augment import Drawing, planned
-    from netgen.augmentation.augment import augment as run
+    from netgen import api
+    from netgen.augmentation.augment import planned
     from netgen.capture.malloc import TENSOR_BYTES, keep_freed_memory
-    from netgen.capture.table.flow_table import FlowTable
+    from netgen.capture.table.flow_table import read_tables
     from netgen.cli import output
     from netgen.cli.dry_run import print_plan, take_sample
     from netgen.exporters.write import check_outputs, write
@@ -86,7 +85,7 @@ def augment(
 
     check_outputs(out, card=card, force=force)
     opt.refuse_models(flows)
-    tables = [FlowTable.read(path) for path in flows]
+    tables = read_tables(flows)
     if dry_run:
         plan = planned(tables, target, model=load(model) if model else None, skip_missing=skip_missing)
         added = sum(plan.numbers.values())
@@ -96,20 +95,12 @@ def augment(
         print_plan(out, take_sample(plan.flows), flows=total, ip_bytes=0, card=card, as_json=as_json)
         return
     keep_freed_memory(TENSOR_BYTES)
-    training: dict[str, Any] = {
-        "minutes": minutes, "training_steps": training_steps, "precision": precision, "validation": validation,
-        "resume": resume or None,
-    }  # fmt: skip
-    drawing = Drawing(seed=seed, device=device, threads=threads, guidance=guidance, steps=sampling_steps)
-    with progress.one_at_a_time(
-        not quiet, training=progress.training_bar, trial=progress.jitter_bar, sampling=progress.flows_bar
-    ) as callbacks:
-        table = run(
-            tables, target, model=model, drawing=drawing, jitter=jitter,
-            only_synthetic=only_synthetic, skip_missing=skip_missing, save_model=save_model, force=force,
-            training_progress=callbacks["training"], trial_progress=callbacks["trial"], progress=callbacks["sampling"],
-            **{name: value for name, value in training.items() if value is not None},
-        )  # fmt: skip
+    table = api.augment(
+        tables, target, model=model, minutes=minutes, training_steps=training_steps, seed=seed, device=device,
+        threads=threads, precision=precision, validation=validation, guidance=guidance, sampling_steps=sampling_steps,
+        jitter=jitter, only_synthetic=only_synthetic, skip_missing=skip_missing, save_model=save_model, resume=resume,
+        force=force, progress=not quiet,
+    )  # fmt: skip
     report = write(table, out, force=force, card=card)
     saved = save_model if table.metadata["numbers"] else None
     if as_json:

@@ -11,7 +11,7 @@ from netgen.cli import options as opt
 
 
 def export(
-    flows: opt.FlowSet,
+    flows: opt.FlowTables,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -38,7 +38,7 @@ LabelBy = Annotated[
 ]
 GroupBy = Annotated[choices.GroupBy, typer.Option(help="One row per flow, per initiating host, or per capture.")]
 
-FlowSet = Annotated[list[Path], typer.Argument(metavar="FLOWS...", help="Flow tables with equal series.")]
+FlowTables = Annotated[list[Path], typer.Argument(metavar="FLOWS...", help="Flow tables with equal series.")]
 Minutes = Annotated[
     float | None,
     typer.Option(

@@ -117,8 +117,8 @@ def _resolve(model: Model, counts: dict[str, int] | str, n_flows: int) -> dict[s
     if isinstance(counts, dict):
         return {resolve_class(name, model.classes, f"model {model.name}"): number for name, number in counts.items()}
     quotient, rest = divmod(n_flows, len(model.classes))
-    shares = {name: quotient + (index < rest) for index, name in enumerate(model.classes)}
-    return {name: number for name, number in shares.items() if number}
+    even = {name: quotient + (index < rest) for index, name in enumerate(model.classes)}
+    return {name: number for name, number in even.items() if number}
 
 
 def _print_flows(table: FlowTable, report: WriteResult, model: Model) -> None:

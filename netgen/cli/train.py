@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    flows: opt.FlowSet,
+    flows: opt.FlowTables,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Model to write.", show_default="FLOWS.safetensors")
     ] = None,

@@ -1,6 +1,4 @@
-"""What is installed: packages, models, the command. .ci/run runs this on the wheel, outside the checkout."""
-
-# ci: wheel
+"""What is installed: packages, models, the command. .ci/run also runs this on the wheel, outside the checkout."""
 
 import ast
 import importlib.metadata
@@ -18,11 +16,12 @@ import netgen
 from netgen.capture import native
 from netgen.exporters.pcap.plan import plan
 
+pytestmark = pytest.mark.wheel
 COMMAND = Path(sys.executable).with_name("netgen")
 
 
 def run(*words: Any, **options: Any) -> Any:
-    """A command, in a fresh process; its stdout."""
+    """Run a command in a fresh process; return its stdout."""
     done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -46,7 +45,7 @@ def test_the_distribution_has_the_packages_version() -> None:
     assert run(COMMAND, "--version") == f"netgen {netgen.__version__}\n"
 
 
-def test_all_that_the_package_names_is_there() -> None:
+def test_every_exported_name_loads() -> None:
     """`__all__` is the namespace, and every name in it loads."""
     assert sorted(netgen.__all__) == netgen.__all__
     assert dir(netgen) == sorted([*netgen.__all__, "__version__"])
@@ -56,7 +55,7 @@ def test_all_that_the_package_names_is_there() -> None:
 
 
 def test_type_checkers_see_the_names_that_run() -> None:
-    """netgen loads its names late; what it tells a type checker is the same."""
+    """Names are loaded on first use; type checkers see the same names."""
     tree = ast.parse((HOME / "__init__.py").read_text("utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     modules = {alias.name: node.module for node in block.body for alias in node.names}
@@ -90,7 +89,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert run(sys.executable, "-c", code).splitlines()[-1] == "[]"
 
 
-def test_the_shipped_models_are_there_with_their_cards() -> None:
+def test_the_bundled_models_have_cards() -> None:
     """`video` and `base`, with the classes of the README, at most 12 MB each."""
     models = {model.name: model for model in netgen.bundled_models()}
     assert sorted(models) == ["base", "video"]
@@ -112,7 +111,7 @@ def test_netflix_flows_come_out_of_the_box(tmp_path: Path) -> None:
     assert np.array_equal(again.series(), plan(table, seed=0).series)
 
 
-def test_the_reader_is_compiled_where_there_is_a_c_compiler() -> None:
+def test_the_reader_is_compiled_if_a_c_compiler_exists() -> None:
     if not any(map(shutil.which, ("cc", "gcc", "clang"))):
         pytest.skip("no C compiler is here")
     assert native.ready(), "install netgen anew: pip install -c constraints.txt -e '.[test]'"

@@ -96,7 +96,7 @@ def test_every_command_has_help_and_stands_in_the_docs(name: Any) -> None:
     assert any(f"netgen {name}" in page.read_text("utf-8") for page in PAGES if page.name != "cli.md")
 
 
-def test_there_are_command_lines_to_check() -> None:
+def test_command_lines_are_extracted_from_pages() -> None:
     """The reader of shell blocks finds what is there."""
     text = "```sh\na '.[b]' && netgen synth \\\n  -n 1 # why\n```\n```console\n$ netgen info x > y\nnetgen out\n```\n"
     assert list(command_lines(text)) == [["netgen", "synth", "-n", "1"], ["netgen", "info", "x"]]
@@ -179,7 +179,7 @@ def test_the_version_is_one() -> None:
     assert f"\n## [{netgen.__version__}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
-def test_labels_page_lists_what_is_known() -> None:
+def test_the_labels_page_lists_all_known_names() -> None:
     """Every suffix of the built-in table and every known name of a column stands in docs/labels.md."""
     rows = re.findall(r"^\| `?([\w-]+)`? \|(.*)\|$", (ROOT / "docs" / "labels.md").read_text("utf-8"), re.MULTILINE)
     table = {name: {cell.strip() for cell in rest.split("|")[-1].split(",")} for name, rest in rows}

@@ -68,16 +68,14 @@ def test_wrong_usage_ends_with_code_2_and_a_word_on_stderr(words: Any, cwd: Any,
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
 @pytest.mark.usefixtures("bundled_folder")
-def test_what_cannot_be_done_is_one_line_on_stderr_and_code_1(
-    words: Any, message: str, cwd: Any, netgen_command: Any
-) -> None:
+def test_an_error_is_one_line_on_stderr_and_code_1(words: Any, message: str, cwd: Any, netgen_command: Any) -> None:
     """It begins with `netgen:`, says what and where, and leaves no file behind."""
     write_capture(cwd / "a.pcap", 1, 0)
     assert message in failed(netgen_command(*words))
     assert files(cwd) == ["a.pcap"]
 
 
-def test_what_a_file_holds_does_not_reach_the_terminal_raw(cwd: Any, netgen_command: Any) -> None:
+def test_control_characters_of_a_file_are_escaped(cwd: Any, netgen_command: Any) -> None:
     write_capture(cwd / "a.pcap", 1, 0)
     (cwd / "labels.csv").write_text("s\x1b[31mrc,dst\x07\n")
     message = failed(netgen_command("extract", "a.pcap", "--labels", "labels.csv"))

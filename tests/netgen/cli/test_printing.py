@@ -92,7 +92,7 @@ def test_models_are_listed_and_their_cards_printed(bundled_folder: Any, netgen_c
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
-def test_show_draws_real_beside_synthetic(
+def test_show_plots_real_beside_synthetic(
     ending: str, tiny_flows: Any, tiny_model_file: Path, cwd: Any, netgen_command: Any
 ) -> None:
     tiny_flows.write("t.parquet")
@@ -103,12 +103,12 @@ def test_show_draws_real_beside_synthetic(
     assert files(cwd) == ["t.parquet", f"x.{ending}"]
 
 
-def test_show_refuses_what_it_cannot_draw(tiny_flows: Any, cwd: Any, netgen_command: Any) -> None:
+def test_show_refuses_unknown_formats_channels_and_classes(tiny_flows: Any, cwd: Any, netgen_command: Any) -> None:
     tiny_flows.write("t.parquet")
     for more, message in (
         (["-o", "x.bmp"], "a picture cannot be written to x.bmp"),
         (["--channel", "sideways"], "there is no channel 'sideways'"),
-        (["--class", "ssh"], "there is no class 'ssh'"),
+        (["--class", "ssh"], "has no class 'ssh'"),
         (["t.parquet", "t.parquet"], "3 files do not fit"),
     ):
         assert message in failed(netgen_command("show", "t.parquet", *more))

@@ -41,7 +41,7 @@ def use_stderr(monkeypatch: pytest.MonkeyPatch) -> Callable[[io.StringIO], io.St
 
 
 @pytest.mark.parametrize("name", NEWS)
-def test_a_terminal_shows_what_is_done_and_how_much_of_it(use_stderr: Any, name: str) -> None:
+def test_a_terminal_shows_the_work_done(use_stderr: Any, name: str) -> None:
     screen = use_stderr(Screen())
     with progress.reporting(True, getattr(progress, name)) as update:
         update(*NEWS[name])

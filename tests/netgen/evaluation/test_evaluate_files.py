@@ -50,10 +50,10 @@ def test_the_verdict_is_the_last_line_and_figures_stand_beside_their_anchors(fil
 
 def test_json_is_one_object(files: Any, netgen_command: Any) -> None:
     done = netgen_command("evaluate", "--real", files / "real.parquet", "--synth", files / "synth.parquet", "--json")
-    found = json.loads(done.out)
-    assert {"verdict", "reasons", "figures"} <= set(found)
-    assert found["hold_out_given"] is False
-    assert found["figures"]["told_apart"]["floor"]["value"] is not None
+    report = json.loads(done.out)
+    assert {"verdict", "reasons", "figures"} <= set(report)
+    assert report["hold_out_given"] is False
+    assert report["figures"]["told_apart"]["floor"]["value"] is not None
 
 
 def test_tables_of_other_origin_and_csv_are_compared(files: Any, tiny_flows: Any, netgen_command: Any) -> None:
@@ -82,9 +82,9 @@ def test_two_captures_are_compared_the_second_cut_like_the_first(
 
     done = netgen_command("evaluate", "--real", capture("a.pcap", 100), "--synth", capture("b.pcap", 90), "--json")
     assert done.code == 0, done.err
-    found = json.loads(done.out)
-    assert found["verdict"]["use"] == "unknown"
-    assert found["flows"]["synthetic"] == 40
+    report = json.loads(done.out)
+    assert report["verdict"]["use"] == "unknown"
+    assert report["flows"]["synthetic"] == 40
 
 
 def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(
@@ -117,7 +117,7 @@ def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["--real", "none.parquet", "--synth", "none.parquet"], "does not exist"),
         (["--real", "real.parquet", "--synth", "synth.parquet", "-o", "report.pdf"], "report.html|NAME.html"),
@@ -126,8 +126,8 @@ def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(
         (["--real", "real.parquet", "--synth", "text.csv"], "is not a flow table"),
     ],
 )
-def test_what_cannot_be_evaluated_is_said_in_a_line(
-    files: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch, words: Any, says: str
+def test_an_error_is_one_line(
+    files: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch, words: Any, message: str
 ) -> None:
     monkeypatch.chdir(files)
     (files / "model.safetensors").write_bytes(b"x")
@@ -135,7 +135,7 @@ def test_what_cannot_be_evaluated_is_said_in_a_line(
     done = netgen_command("evaluate", *words)
     assert done.code == 1
     assert len(done.err.strip().splitlines()) == 1
-    assert re.search(says, done.err), done.err
+    assert re.search(message, done.err), done.err
 
 
 def test_the_page_names_every_figure_and_every_threshold() -> None:
@@ -183,13 +183,13 @@ FLOWS = FlowSet(np.ones((20, 4, 8), int), np.repeat(["a", "b"], 10), np.full(20,
     ],
 )
 def test_verdicts_follow_from_the_thresholds(figures: Any, use: str, share: str) -> None:
-    found = verdict.verdict(_rows(**figures), EvaluationSplit(FLOWS, FLOWS, FLOWS, True, True, []))
-    assert (found.use, found.share) == (use, share)
-    assert ("do not share" in found.text) == (share == "no")
+    report = verdict.verdict(_rows(**figures), EvaluationSplit(FLOWS, FLOWS, FLOWS, True, True, []))
+    assert (report.use, report.share) == (use, share)
+    assert ("do not share" in report.text) == (share == "no")
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("certta_flows", "ip"), ("iot_setup", "frame")])
-def test_on_real_traces_a_test_split_scores_at_the_floor_a_copy_is_condemned_and_shuffled_flows_are_told(
+def test_on_real_traces_a_test_split_scores_as_real_a_copy_and_shuffled_flows_are_detected(
     shared_data: Path, monkeypatch: pytest.MonkeyPatch, name: str, sizes: str
 ) -> None:
     monkeypatch.setattr(usefulness, "TREES", 60)

@@ -43,9 +43,9 @@ def test_an_item_is_a_series_and_a_class_number(table: Any) -> None:
 
 def test_a_table_is_taken_from_its_file_too(table: Any, tmp_path: Path) -> None:
     table.write(tmp_path / "t.parquet")
-    mine, other = netgen.to_torch(table), netgen.to_torch(str(tmp_path / "t.parquet"))
-    assert torch.equal(mine.series, other.series)
-    assert torch.equal(mine.targets, other.targets)
+    table_data, other = netgen.to_torch(table), netgen.to_torch(str(tmp_path / "t.parquet"))
+    assert torch.equal(table_data.series, other.series)
+    assert torch.equal(table_data.targets, other.targets)
 
 
 def test_log_is_the_default_and_learns_nothing_of_the_table(table: Any) -> None:
@@ -55,7 +55,7 @@ def test_log_is_the_default_and_learns_nothing_of_the_table(table: Any) -> None:
     assert torch.equal(netgen.to_torch(table.take([3])).series[0], data.series[2])
 
 
-def test_large_numbers_stay_what_float32_can_say() -> None:
+def test_large_numbers_are_rounded_to_float32() -> None:
     """A bin of gigabytes is rounded, not wrapped."""
     series = np.zeros((1, 4, 8), np.int64)
     series[0, 0, 0], series[0, 2, 0] = 3 * 2**31, 5 * 10**6
@@ -80,7 +80,7 @@ def test_a_class_that_is_not_among_those_given_is_named(table: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [{"classes": "abc"}, {"classes": ["a", "b", "c", "a"]}, {"scale": "minmax"}])
-def test_what_cannot_be_used_is_refused(options: Any, table: Any) -> None:
+def test_wrong_parameters_are_refused(options: Any, table: Any) -> None:
     with pytest.raises(InputError):
         netgen.to_torch(table, **options)
 

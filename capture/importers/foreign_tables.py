@@ -1,8 +1,8 @@
-"""Flow tables that do not say what their series are: of other tools, or netgen's own CSV.
+"""Read flow tables without netgen's metadata: of other tools, or netgen's own CSV.
 
 Such a file has a column of lists for each channel (``up_bytes``: 128 numbers a row), or a column
-for each bin (``up_bytes_0``, ``up_bytes_1``, ...), and perhaps one named label. How wide a bin is
-does not stand in it. A file with sizes and gaps instead holds series of packets.
+for each bin (``up_bytes_0``, ``up_bytes_1``, ...), and perhaps one named label. It does not give the
+bin width. A file with sizes and gaps instead holds series of packets.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def read_table(path: str | os.PathLike[str], *, spec_from: SeriesSpec | None = N
     ----------
     path : str or Path
         A ``.parquet`` or ``.csv`` file.
-    like : SeriesSpec, optional
-        Gives the bin width where the file does not say it; otherwise it is taken for a second.
+    spec_from : SeriesSpec, optional
+        Gives the bin width; by default a bin is a second.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def read_table(path: str | os.PathLike[str], *, spec_from: SeriesSpec | None = N
     """
     path = Path(path)
     if not path.is_file():
-        return FlowTable.read(path)  # says what is wrong
+        return FlowTable.read(path)  # raises the error
     try:
         if path.suffix.lower() == ".csv":
             table = pacsv.read_csv(path)
@@ -66,46 +66,44 @@ def read_table(path: str | os.PathLike[str], *, spec_from: SeriesSpec | None = N
         view = PACKETS if _has(table, VIEWS[PACKETS]) and not _has(table, CHANNELS) else BINS
         series = np.stack([_channel(table, channel) for channel in VIEWS[view]], axis=1)
     except (KeyError, ValueError, pa.ArrowException) as error:
-        what = error.args[0] if error.args else "?"
-        raise TableError(f"{path} is not a flow table: {str(what).splitlines()[0]}", _NEED) from error
-    whole = series if view == BINS else series[:, 1:]
-    if whole.size and whole.min() < 0:
+        reason = error.args[0] if error.args else "?"
+        raise TableError(f"{path} is not a flow table: {str(reason).splitlines()[0]}", _NEED) from error
+    amounts = series if view == BINS else series[:, 1:]
+    if amounts.size and amounts.min() < 0:
         raise TableError(
             f"{path} has negative numbers in its series", "Bytes and packets of a bin, and gaps, are 0 or more"
         )
-    short = -series.shape[2] % 4
-    series = np.pad(series, ((0, 0), (0, 0), (0, short)))
+    series = np.pad(series, ((0, 0), (0, 0), (0, -series.shape[2] % 4)))
     width = spec_from.bin_ns if spec_from is not None and spec_from.view == BINS else NS
     length = series.shape[2]
     spec = SeriesSpec(bin_ns=width, length=length) if view == BINS else SeriesSpec.packets(length)
     known = {name: table[name] for name in _KEPT if name in table.column_names}
-    columns = {name: _taken(column, FLOW_COLUMNS.field(name).type) for name, column in known.items()}
+    columns = {name: _cast(column, FLOW_COLUMNS.field(name).type) for name, column in known.items()}
     label = next((name for name in table.column_names if name.lower() in LABELS), None)
     if label is not None:
-        columns["label"] = _taken(table[label], pa.string())
+        columns["label"] = _cast(table[label], pa.string())
     columns.setdefault("source", path.name)
     return FlowTable.build(series, spec, metadata={"made_by": "other", "file": str(path)}, **columns)
 
 
 def _has(table: pa.Table, channels: tuple[str, ...]) -> bool:
-    """Whether there are columns of any of these, as lists or as numbers."""
+    """Return whether there are columns of any of these, as lists or as numbers."""
     return any(not {channel, f"{channel}_0"}.isdisjoint(table.column_names) for channel in channels)
 
 
-def _taken(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
-    whole: pa.Array = column.cast(kind).combine_chunks()
-    return whole
+def _cast(column: pa.ChunkedArray, arrow_type: pa.DataType) -> pa.Array:
+    return column.cast(arrow_type).combine_chunks()
 
 
 def _channel(table: pa.Table, channel: str) -> np.ndarray:
-    """A channel's numbers, int64 (rows, bins)."""
+    """Return a channel's numbers, int64 (rows, bins)."""
     if channel in table.column_names:
         column = table[channel].combine_chunks()
         if isinstance(column, pa.ChunkedArray):
             column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
         kind = column.type
         if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-            raise ValueError(f"its column {channel} holds {kind}, no lists")
+            raise ValueError(f"its column {channel} holds {kind}, not lists")
         flat = column.flatten()
         bins = len(flat) // max(len(column), 1)
         lengths = column.value_lengths() if hasattr(column, "value_lengths") else None
@@ -113,25 +111,25 @@ def _channel(table: pa.Table, channel: str) -> np.ndarray:
             raise ValueError(f"its column {channel} has empty fields")
         if lengths is not None and lengths.to_pylist() != [bins] * len(column):
             raise ValueError(f"the lists of its column {channel} are of several lengths")
-        return to_numpy(_whole(flat, channel)).reshape(len(column), bins)
-    found = sorted(
+        return to_numpy(_to_integers(flat, channel)).reshape(len(column), bins)
+    numbered = sorted(
         (int(match[1]), name)
         for name in table.column_names
         if (match := re.fullmatch(rf"{channel}_(\d+)", name)) is not None
     )
-    if not found or [index for index, _ in found] != list(range(len(found))):
-        raise KeyError(f"there is no column {channel}" if not found else f"columns {channel}_... have gaps")
-    columns = [table[name].combine_chunks() for _, name in found]
+    if not numbered or [index for index, _ in numbered] != list(range(len(numbered))):
+        raise KeyError(f"there is no column {channel}" if not numbered else f"columns {channel}_... have gaps")
+    columns = [table[name].combine_chunks() for _, name in numbered]
     if any(column.null_count for column in columns):
         raise ValueError(f"its columns {channel}_... have empty fields")
-    return np.stack([to_numpy(_whole(column, channel)) for column in columns], axis=1)
+    return np.stack([to_numpy(_to_integers(column, channel)) for column in columns], axis=1)
 
 
-def _whole(array: pa.Array, channel: str) -> pa.Array:
-    """As whole numbers; fractions are refused."""
+def _to_integers(array: pa.Array, channel: str) -> pa.Array:
+    """Convert to integers; refuse fractions."""
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
     try:
         return array.cast(pa.int64())
     except pa.ArrowInvalid as error:
-        raise ValueError(f"its column {channel} holds what is no whole number: {error}") from error
+        raise ValueError(f"its column {channel} holds a value that is not a whole number: {error}") from error

@@ -66,7 +66,7 @@ class LabelRows:
     warnings: Counter[str]
 
 
-class LineNumbersNeeded(Exception):
+class LineNumbersNeededError(Exception):
     """A cell is bad and its line is not known: read the file again with lines."""
 
 
@@ -92,7 +92,7 @@ def parse_rows(cells: LabelCells, path: Path, options: LabelOptions) -> LabelRow
 
     Raises
     ------
-    LineNumbersNeeded
+    LineNumbersNeededError
         If a cell is bad and `cells` do not know the line.
     InputError
         If a cell is bad: file, line and value.
@@ -120,7 +120,7 @@ def parse_rows(cells: LabelCells, path: Path, options: LabelOptions) -> LabelRow
     )
     if error.row is not None:
         if cells.line is None:
-            raise LineNumbersNeeded
+            raise LineNumbersNeededError
         raise InputError(f"{path}, line {cells.line(error.row)}: {error.message}", error.hint)
     if "src" not in cells.columns:
         warnings["rows of the label file without addresses: port, protocol and time must tell them apart"] = cells.rows

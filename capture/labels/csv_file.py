@@ -232,7 +232,7 @@ class LabelFileReader:
         )
 
     def _fast(self, used: list[int]) -> list[pa.BinaryArray] | None:
-        """Read columns with pyarrow; None if a row has another number of cells than the header, or a quote may be open."""
+        """Read columns with pyarrow; None if a row is not as long as the header, or a quote may be open."""
         if self._odd_quotes():
             return None
         names = [str(index) for index in range(len(self._header))]
@@ -255,7 +255,7 @@ class LabelFileReader:
         return [_concat(table[name]) for name in wanted]
 
     def _slow(self, used: list[int]) -> tuple[list[pa.BinaryArray], list[int], int]:
-        """Read columns with csv; return also the line of each row's end, and how many rows are longer than the header."""
+        """Read columns with csv; return also the line of each row's end, and how many rows are too long."""
         columns: list[list[bytes]] = [[] for _ in used]
         numbers: list[int] = []
         long = 0

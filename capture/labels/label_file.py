@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from netgen.capture.labels.columns import LineNumbersNeeded, parse_rows
+from netgen.capture.labels.columns import LineNumbersNeededError, parse_rows
 from netgen.capture.labels.csv_file import LabelFileReader
 from netgen.capture.labels.matching import Endpoints, Matcher
 from netgen.capture.labels.options import LabelOptions
@@ -58,7 +58,7 @@ class LabelFile:
         reader = LabelFileReader(self.path, self.options.column)
         try:
             rows = parse_rows(reader.read(), self.path, self.options)
-        except LineNumbersNeeded:
+        except LineNumbersNeededError:
             rows = parse_rows(reader.read(lines=True), self.path, self.options)
         self.rows = rows.total
         self._rows = rows

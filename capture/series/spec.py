@@ -89,7 +89,7 @@ class SeriesSpec:
     def __post_init__(self) -> None:
         if VIEWS.get(self.view) != tuple(self.channels):
             raise InputError(
-                f"a {self.view!r} series with channels {self.channels} is not known",
+                f"unknown series: view {self.view!r} with channels {', '.join(self.channels)}",
                 "Make the file again with this version of netgen",
             )
         if not 4 <= self.length <= 4096 or self.length % 4:

@@ -18,7 +18,7 @@ from netgen.exporters.tables.csv_file import write_csv
 def plain() -> Any:
     """Columns of ten flows of eight bins, as another tool would write them."""
     series = np.random.default_rng(0).integers(0, 1500, (10, 4, 8))
-    columns = {channel: pa.array(list(series[:, place])) for place, channel in enumerate(CHANNELS)}
+    columns = {channel: pa.array(list(series[:, position])) for position, channel in enumerate(CHANNELS)}
     return series, columns
 
 
@@ -40,11 +40,11 @@ def test_lists_of_any_kind_are_series(plain: Any, tmp_path: Path, kind: Any) -> 
     series, columns = plain
     table = {name: column.cast(kind) for name, column in columns.items()}
     pq.write_table(pa.table({**table, "Class": ["a", None] * 5}), tmp_path / "a.parquet")
-    found = read_table(tmp_path / "a.parquet", spec_from=SeriesSpec(bin_ns=7, length=8))
-    assert (found.series() == series).all()
-    assert found.spec == SeriesSpec(bin_ns=7, length=8)
-    assert found.labels.tolist() == ["a", None] * 5
-    assert found.table["packets"].to_pylist() == series[:, 2:].sum((1, 2)).tolist()
+    result = read_table(tmp_path / "a.parquet", spec_from=SeriesSpec(bin_ns=7, length=8))
+    assert (result.series() == series).all()
+    assert result.spec == SeriesSpec(bin_ns=7, length=8)
+    assert result.labels.tolist() == ["a", None] * 5
+    assert result.table["packets"].to_pylist() == series[:, 2:].sum((1, 2)).tolist()
 
 
 def test_an_odd_number_of_bins_is_filled_up_with_idle_ones(tmp_path: Path) -> None:
@@ -53,20 +53,20 @@ def test_an_odd_number_of_bins_is_filled_up_with_idle_ones(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"up_bytes": None}, "no column up_bytes"),
         ({"up_bytes": [[1, 2]] * 9 + [[1]]}, "several lengths"),
         ({"up_bytes": [[1] * 8] * 9 + [None]}, "empty fields"),
-        ({"up_bytes": [[1.5] * 8] * 10}, "no whole number"),
+        ({"up_bytes": [[1.5] * 8] * 10}, "not a whole number"),
         ({"up_bytes": [[-1] * 8] * 10}, "negative"),
-        ({"up_bytes": [3] * 10}, "no lists"),
+        ({"up_bytes": [3] * 10}, "not lists"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_said(plain: Any, tmp_path: Path, change: Any, says: str) -> None:
+def test_a_bad_table_is_refused_with_the_reason(plain: Any, tmp_path: Path, change: Any, message: str) -> None:
     columns = {name: column for name, column in {**plain[1], **change}.items() if column is not None}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
-    with pytest.raises(TableError, match=says):
+    with pytest.raises(TableError, match=message):
         read_table(tmp_path / "a.parquet")
 
 

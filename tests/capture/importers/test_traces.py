@@ -41,7 +41,7 @@ def traces(tmp_path: Path) -> Any:
 
 
 def balanced(table: Any) -> Any:
-    """The account of a table, checked."""
+    """Return the read report of a table, checked."""
     read_report = table.metadata["read_report"]
     added = read_report["warnings"].get(ADDED, 0)
     assert read_report["packets"] + added == read_report["in_flows"] + sum(read_report["skipped"].values())
@@ -84,8 +84,8 @@ def test_the_same_traces_as_csv_are_the_same_flows(traces: Any, tmp_path: Path) 
     for name in ("t.csv", "t.tsv"):
         table = import_traces(tmp_path / name, spec=SPEC)
         np.testing.assert_array_equal(table.series(), parquet.series())
-        for what in ("label", "packets", "bytes", "truncated_packets", "duration_ns"):
-            assert column(table, what) == column(parquet, what)
+        for field in ("label", "packets", "bytes", "truncated_packets", "duration_ns"):
+            assert column(table, field) == column(parquet, field)
         assert column(table, "source") == [f"{name}:x{number}" for number in (1, 2, 3)]
         balanced(table)
 
@@ -142,8 +142,8 @@ def test_frames_over_the_mtu_are_split_into_packets(tmp_path: Path) -> None:
     """Each packet but the last is full; every packet has a header of 40 bytes, so splitting adds bytes too."""
     path = write_parquet(tmp_path / "t.parquet", [[0, 0, 1, 2]], [[1500, 1501, -2960, -65535]])
     table = import_traces(path, spec=SPEC)
-    parts = 65535 - 40
-    full, rest = divmod(parts, 1460)
+    pieces = 65535 - 40
+    full, rest = divmod(pieces, 1460)
     assert table.series()[0, :, 0].tolist() == [
         1500 + 1500 + 41,
         1500 + 1500 + full * 1500 + rest + 40,
@@ -173,7 +173,7 @@ def test_only_the_rows_of_a_split_are_taken(traces: Any) -> None:
     assert len(import_traces(traces, split=["train", "test"], spec=SPEC)) == 3
 
 
-def test_a_split_that_is_not_there_is_refused_with_those_that_are(traces: Any, tmp_path: Path) -> None:
+def test_an_unknown_split_is_refused_with_the_known_ones(traces: Any, tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"has no split dev, extra\. It has: test, train"):
         import_traces(traces, split=["extra", "train", "dev"])
     path = write_parquet(tmp_path / "u.parquet", [[0]], [[60]])
@@ -271,7 +271,7 @@ def test_an_unknown_kind_of_size_is_refused_with_those_known(traces: Any) -> Non
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_real_sets_are_imported_whole(name: Any, real_table: Any, shared_data: Path) -> None:
+def test_real_sets_are_imported_completely(name: Any, real_table: Any, shared_data: Path) -> None:
     """Traces, packets, labels and bytes are those that pyarrow alone counts; the account balances."""
     raw = pq.read_table(shared_data / "series" / f"{name}.parquet", columns=["label", "signed_bytes"])
     sizes = np.abs(raw["signed_bytes"].combine_chunks().flatten().to_numpy().astype(np.int64))

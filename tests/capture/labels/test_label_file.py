@@ -1,4 +1,4 @@
-"""netgen.capture.labels.label_file: classes from names of files and folders, and from label files as data sets ship them."""
+"""netgen.capture.labels: classes from names of files and folders, and from label files."""
 
 import datetime
 from pathlib import Path
@@ -45,7 +45,7 @@ def at(table: Any, seconds: Any = T, duration: Any = 0.0, flow: Any = FLOW) -> A
         (".pcap", ".pcap"),
     ],
 )
-def test_a_files_stem_is_its_name_without_the_whole_ending(path: str, stem: str) -> None:
+def test_a_files_stem_is_its_name_without_all_suffixes(path: str, stem: str) -> None:
     assert file_stem(path) == stem
 
 
@@ -90,7 +90,7 @@ def test_both_directions_match_and_others_do_not(labels: Any) -> None:
     assert at(table, flow=(None, None, None, None, None)) is None
 
 
-def test_what_is_left_empty_matches_anything_and_who_says_more_wins(labels: Any) -> None:
+def test_an_empty_cell_matches_anything_and_the_row_that_names_more_wins(labels: Any) -> None:
     table = labels(
         "src,src_port,dst,dst_port,protocol,label\n"
         "10.0.0.1,,,,,host\n"
@@ -129,21 +129,21 @@ def test_times_are_epoch_seconds_or_iso_8601_utc(labels: Any, start: Any) -> Non
     assert at(table, T + 70) is None
 
 
-def test_a_stamp_of_whole_seconds_means_the_whole_second(labels: Any) -> None:
+def test_a_time_in_seconds_means_any_time_of_that_second(labels: Any) -> None:
     table = labels("src,dst,Timestamp,Flow Duration,label\n10.0.0.1,10.0.0.2,2017-07-05T08:42:00,5,bot\n")
     assert at(table, T + 0.9) == "bot"
     assert at(table, T + 1.1) is None
 
 
 def test_of_several_windows_the_one_that_begins_nearest_wins(labels: Any) -> None:
-    rows = "".join(f"10.0.0.1,10.0.0.2,{T + each}.5,{T + 100}.0,at{each}\n" for each in (0, 20, 40))
+    rows = "".join(f"10.0.0.1,10.0.0.2,{T + item}.5,{T + 100}.0,at{item}\n" for item in (0, 20, 40))
     table = labels("src,dst,start,end,label\n10.0.0.1,10.0.0.2,,,always\n" + rows)
     assert at(table, T + 21) == "at20"
     assert at(table, T + 50) == "at40"
     assert at(table, T + 200) == "always"
 
 
-def test_files_as_they_are_found(labels: Any) -> None:
+def test_files_of_data_sets_are_read_as_published(labels: Any) -> None:
     """A byte order mark, the code page of CIC-IDS2017, empty rows, zero-padded and hexadecimal ports."""
     head = "src,src_port,dst,dst_port,label\n"
     assert at(labels("\ufeff" + head + ",,,,\n10.0.0.1,0x04D2,10.0.0.2,80.0,bot\n\n")) == "bot"
@@ -157,7 +157,7 @@ def test_files_as_they_are_found(labels: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "expected_text"),
     [
         ("10.0.0.300,1,10.0.0.2,2,6,,,x", "'10.0.0.300' is not an address"),
         ("10.0.0.1,70000,10.0.0.2,2,6,,,x", "'70000' is not a src port"),
@@ -172,14 +172,14 @@ def test_files_as_they_are_found(labels: Any) -> None:
         ("10.0.0.1,1,10.0.0.2,2,6", "'' is not a label"),
     ],
 )
-def test_a_bad_row_is_named_by_file_line_and_value(labels: Any, row: str, said: str) -> None:
+def test_a_bad_row_is_named_by_file_line_and_value(labels: Any, row: str, expected_text: str) -> None:
     with pytest.raises(InputError) as caught:
         labels(f"src,src_port,dst,dst_port,protocol,start,end,label\n10.0.0.1,1,10.0.0.2,2,6,,,fine\n{row}\n")
     assert "labels.csv, line 3" in caught.value.message
-    assert said in caught.value.message
+    assert expected_text in caught.value.message
 
 
-def test_a_missing_column_is_named_with_what_is_there(labels: Any) -> None:
+def test_a_missing_column_is_named_with_the_existing_ones(labels: Any) -> None:
     with pytest.raises(InputError, match=r"labels\.csv lacks a column for dst, label; it has src, port"):
         labels("src,port\n10.0.0.1,80\n")
     with pytest.raises(InputError, match="lacks a column for src, dst, label; it has nothing"):
@@ -197,24 +197,24 @@ MANY = 40  # flows, a minute and a bit apart
 
 
 def rows_of(moment: Any, form: Any = "%Y-%m-%dT%H:%M:%S", shift: Any = 0) -> Any:
-    """A label file of as many flows, its times as a clock shows them that is `shift` seconds ahead."""
+    """Make a label file of as many flows, with the times of a clock that is `shift` seconds ahead."""
     start = datetime.datetime.fromtimestamp(moment, datetime.UTC) + datetime.timedelta(seconds=shift)
-    times = [(start + datetime.timedelta(seconds=67 * each)).strftime(form) for each in range(MANY)]
-    rows = "".join(f"10.0.0.1,{each},10.0.0.2,80,6,{text},1000000,bot\n" for each, text in enumerate(times))
+    times = [(start + datetime.timedelta(seconds=67 * item)).strftime(form) for item in range(MANY)]
+    rows = "".join(f"10.0.0.1,{item},10.0.0.2,80,6,{text},1000000,bot\n" for item, text in enumerate(times))
     return "Source IP,Source Port,Destination IP,Destination Port,Protocol,Timestamp,Flow Duration,Label\n" + rows
 
 
 def flows_at(moment: Any) -> Any:
     """Columns of these flows, some turned around."""
-    src = ["10.0.0.1" if each % 2 else "10.0.0.2" for each in range(MANY)]
-    dst = ["10.0.0.2" if each % 2 else "10.0.0.1" for each in range(MANY)]
-    src_port = [each if each % 2 else 80 for each in range(MANY)]
-    dst_port = [80 if each % 2 else each for each in range(MANY)]
-    start = [(moment + 67 * each) * NS + NS // 2 for each in range(MANY)]
+    src = ["10.0.0.1" if item % 2 else "10.0.0.2" for item in range(MANY)]
+    dst = ["10.0.0.2" if item % 2 else "10.0.0.1" for item in range(MANY)]
+    src_port = [item if item % 2 else 80 for item in range(MANY)]
+    dst_port = [80 if item % 2 else item for item in range(MANY)]
+    start = [(moment + 67 * item) * NS + NS // 2 for item in range(MANY)]
     return src, src_port, dst, dst_port, [6] * MANY, start, [NS // 10] * MANY
 
 
-def test_many_flows_have_the_classes_that_each_has_alone_and_are_counted(labels: Any) -> None:
+def test_many_flows_get_the_classes_that_single_flows_get_and_are_counted(labels: Any) -> None:
     table = labels(rows_of(T) + "10.0.0.1,9999,10.0.0.2,80,6,2017-07-05T08:42:00,1,idle\n")
     columns = flows_at(T)
     columns[0][3] = "10.9.9.9"
@@ -241,12 +241,12 @@ def test_rows_of_two_classes_that_fit_equally_well_are_counted(labels: Any) -> N
 
 
 def advice(table: Any) -> Any:
-    """What the account advises to type, and for how many flows."""
-    found = [(number, note.rpartition(": try ")[2]) for note, number in table.warnings.items() if ": try " in note]
-    return found[0] if found else None
+    """Return what the warnings suggest to type, and for how many flows."""
+    result = [(number, note.rpartition(": try ")[2]) for note, number in table.warnings.items() if ": try " in note]
+    return result[0] if result else None
 
 
-def test_that_nothing_matches_is_said_and_a_zone_advised(labels: Any) -> None:
+def test_a_warning_that_nothing_matches_and_suggests_a_zone(labels: Any) -> None:
     text = rows_of(T, shift=-3 * 3600)
     table = labels(text)
     assert table.classes_of(*flows_at(T)) == [None] * MANY
@@ -270,14 +270,14 @@ def test_whatever_a_clock_is_off_the_advice_sets_it_right(labels: Any, shift: An
         shift -= shift % 900
     assume(abs(abs(shift) - 12 * 3600) > 120)  # advised to be another clock
     text = rows_of(T, "%Y-%m-%dT%H:%M" if minutes else "%Y-%m-%dT%H:%M:%S", shift)
-    offset, found = 0, []
+    offset, result = 0, []
     for _ in range(3):
         table = labels(text, offset_ns=offset)
-        found = table.classes_of(*flows_at(T))
+        result = table.classes_of(*flows_at(T))
         if advice(table) is None:
             break
         offset = parse_offset(advice(table)[1].split()[1])
-    assert found == ["bot"] * MANY
+    assert result == ["bot"] * MANY
 
 
 def test_a_clock_of_12_hours_and_an_order_of_days_are_advised(labels: Any) -> None:
@@ -315,7 +315,7 @@ def test_offsets_have_a_sign_and_a_unit(text: int | str, ns: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-", "s", "1 hour", "--1s", "nan", "1e30s"])
-def test_what_is_no_offset_is_refused(text: str) -> None:
+def test_a_bad_offset_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="is not a clock offset"):
         parse_offset(text)
 
@@ -339,9 +339,7 @@ CIC_2017 = (
 )
 
 
-def test_a_flow_that_no_row_matches_is_kept_without_a_class_and_the_account_says_so(
-    capture: Any, tmp_path: Path
-) -> None:
+def test_an_unmatched_flow_is_kept_without_a_class_and_reported(capture: Any, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text(CIC_2017)
     table = extract(capture, labels=tmp_path / "labels.csv", labels_zone="-04:00", labels_offset="-1h")
     assert dict(zip(table.table["dst_port"].to_pylist(), table.labels, strict=True)) == {80: "DoS Hulk", 53: None}

@@ -19,7 +19,7 @@ ports = st.integers(-1, 1)
 
 @st.composite
 def rows(draw: Any) -> Any:
-    """A row: what it names, its start, end and width, and its class."""
+    """Draw a row: what it names, its start, end and resolution, and its class."""
     ends = [draw(addresses), draw(ports), draw(addresses), draw(ports), draw(st.sampled_from([-1, 1, 6, 17, OTHER]))]
     width = draw(st.sampled_from([0, SECOND - 1]))
     start = draw(st.integers(0, 9)) * SECOND
@@ -55,8 +55,8 @@ def fits(row: Any, flow: Any) -> Any:
         return False
 
     def same(seen: Any) -> Any:
-        for wanted, found in zip(ends[:4], seen, strict=True):
-            if wanted not in (-1, found):
+        for wanted, result in zip(ends[:4], seen, strict=True):
+            if wanted not in (-1, result):
                 return False
         return protocol in (1,) if ends[4] == OTHER else ends[4] in (-1, protocol)
 
@@ -64,56 +64,56 @@ def fits(row: Any, flow: Any) -> Any:
 
 
 def rank(row: Any, flow: Any) -> Any:
-    """What the row that fits best has least of."""
+    """Return a key that is least for the best row."""
     *ends, start, end, width, _ = row
     away = float("inf") if start == OPEN_START else max(0, flow[5] - start - width, start - flow[5])
-    return -sum(each >= 0 for each in ends), start == OPEN_START and end == OPEN_END, away
+    return -sum(item >= 0 for item in ends), start == OPEN_START and end == OPEN_END, away
 
 
-@given(many=st.lists(rows(), min_size=1, max_size=25), asked=st.lists(flows, min_size=1, max_size=8))
-def test_the_best_row_is_that_of_a_search_row_by_row(many: Any, asked: Any) -> None:
+@given(many=st.lists(rows(), min_size=1, max_size=25), queries=st.lists(flows, min_size=1, max_size=8))
+def test_the_best_row_is_that_of_a_search_row_by_row(many: Any, queries: Any) -> None:
     """Most named, timed, nearest start, first of the file; and every row that fits is known to have been touched."""
     matcher = made(many)
-    table = np.array(asked, np.int64)
+    table = np.array(queries, np.int64)
     start, end = table[:, 5], table[:, 5] + table[:, 6]
-    found = matcher.match(ends_of(table), start, end)
+    result = matcher.match(ends_of(table), start, end)
     touched = set()
-    for flow, row, tied in zip(asked, found.row.tolist(), found.tied.tolist(), strict=True):
-        ranked = sorted((*rank(each, flow), at) for at, each in enumerate(many) if fits(each, flow))
-        touched |= {each[-1] for each in ranked}
+    for flow, row, tied in zip(queries, result.row.tolist(), result.tied.tolist(), strict=True):
+        ranked = sorted((*rank(item, flow), at) for at, item in enumerate(many) if fits(item, flow))
+        touched |= {item[-1] for item in ranked}
         assert row == (ranked[0][-1] if ranked else -1)
         if ranked:
-            equals = {many[each[-1]][-1] for each in ranked if each[:3] == ranked[0][:3]}
+            equals = {many[item[-1]][-1] for item in ranked if item[:3] == ranked[0][:3]}
             assert tied or len(equals) == 1
             if tied:  # by rows that start as near, if not all of them go on as long
-                near = {each[-1] for each in many if rank(each, flow) == ranked[0][:3]}
+                near = {item[-1] for item in many if rank(item, flow) == ranked[0][:3]}
                 assert len(near) > 1
     assert set(matcher.matching_rows(ends_of(table), start, end).tolist()) == touched
 
 
 @given(
     many=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 10**6)), min_size=1, max_size=20),
-    asked=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 10**6)), min_size=1, max_size=8),
+    queries=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 10**6)), min_size=1, max_size=8),
 )
-def test_the_shift_is_that_to_the_nearest_start_of_a_row_with_the_same_ends(many: Any, asked: Any) -> None:
+def test_the_shift_is_that_to_the_nearest_start_of_a_row_with_the_same_ends(many: Any, queries: Any) -> None:
     matcher = made([(src, -1, dst, -1, -1, start, start + 1, 0, 0) for src, dst, start in many])
-    table = np.array([(src, 5, dst, 6, 6, start, 0) for src, dst, start in asked], np.int64)
+    table = np.array([(src, 5, dst, 6, 6, start, 0) for src, dst, start in queries], np.int64)
     shifts = matcher.shifts(ends_of(table), table[:, 5]).tolist()
     expected = []
-    for src, dst, start in asked:
+    for src, dst, start in queries:
         near = [start - row for a, b, row in many if (a, b) in ((src, dst), (dst, src))]
         if near:
             expected.append(min(map(abs, near)))
-    assert [abs(each) for each in shifts] == expected
+    assert [abs(item) for item in shifts] == expected
 
 
-def test_a_row_that_still_goes_on_is_found_behind_many_that_have_ended() -> None:
+def test_a_running_row_matches_although_many_later_ones_have_ended() -> None:
     """The last of 100,000 rows of one key that reaches the flow is the second."""
     many = [(0, 1, 1, 1, 6, at, at, 0, 0) for at in range(100_000)]
     many[1] = (0, 1, 1, 1, 6, 1, 200_000, 0, 1)
     table = np.array([(1, 1, 0, 1, 6, 150_000, 5), (0, 1, 1, 1, 6, 200_001, 5)], np.int64)
-    found = made(many).match(ends_of(table), table[:, 5], table[:, 5] + table[:, 6])
-    assert found.row.tolist() == [1, -1]
+    result = made(many).match(ends_of(table), table[:, 5], table[:, 5] + table[:, 6])
+    assert result.row.tolist() == [1, -1]
 
 
 def test_no_rows_and_no_flows() -> None:

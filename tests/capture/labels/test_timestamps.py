@@ -78,12 +78,12 @@ def test_forms_that_need_no_decision(text: str, expected: Any) -> None:
         *("13/13/2017 8:00", "31/4/2017 8:00", "5/7/17 8:42", "2017/7/2017 8:00", "08:42"),
     ],
 )
-def test_what_is_no_time_is_bad(text: Any) -> None:
+def test_texts_that_are_not_times_are_bad(text: Any) -> None:
     assert ns(text, "13/7/2017 8:00")[0] is None
 
 
 @given(moments, st.sampled_from(["T", " "]), st.sampled_from(["auto", "seconds", "minutes"]))
-def test_iso_8601_is_what_datetime_makes_of_it(when: Any, mark: Any, precision: Any) -> None:
+def test_iso_8601_is_read_as_datetime_reads_it(when: Any, mark: Any, precision: Any) -> None:
     text = when.isoformat(mark, precision)
     expected = since(datetime.datetime.fromisoformat(text))
     width = 0 if "." in text else NS - 1 if text.count(":") == 2 else MINUTE - 1
@@ -91,13 +91,13 @@ def test_iso_8601_is_what_datetime_makes_of_it(when: Any, mark: Any, precision: 
 
 
 @given(moments, st.sampled_from(["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%m-%d-%Y"]), st.booleans())
-def test_one_number_over_12_tells_day_from_month_for_the_whole_file(when: Any, date: Any, half: Any) -> None:
+def test_one_number_over_12_decides_between_day_and_month_for_all_lines(when: Any, date: Any, half: Any) -> None:
     """A second time of the same form, of a 13th or later, decides."""
     clock = " %I:%M:%S %p" if half else " %H:%M:%S"
-    told = datetime.datetime(2017, 7, 13, 9, 30)
-    texts = [each.strftime(date + clock) for each in (when, told)]
+    decisive = datetime.datetime(2017, 7, 13, 9, 30)
+    texts = [item.strftime(date + clock) for item in (when, decisive)]
     rows, result = read(*texts)
-    assert [row[0] for row in rows] == [since(when.replace(microsecond=0)), since(told)]
+    assert [row[0] for row in rows] == [since(when.replace(microsecond=0)), since(decisive)]
     assert result.reading == ("day/month/year" if date.index("d") < date.index("m") else "month/day/year")
 
 
@@ -109,7 +109,7 @@ def test_the_other_column_may_tell_too() -> None:
     assert none.ns.tolist() == []
 
 
-def test_an_order_that_cannot_be_told_is_refused_and_so_is_one_that_changes() -> None:
+def test_an_ambiguous_order_is_refused_and_so_is_one_that_changes() -> None:
     rows, result = read("5/7/2017 8:42", "12/12/2017 18:42", "2017-07-05 08:42")
     assert rows == [None, None, (1_499_244_120 * NS, MINUTE - 1)]
     assert "day or month may come first" in result.problem
@@ -123,8 +123,8 @@ def test_cicflowmeter_writes_the_day_first_and_a_clock_of_12_hours() -> None:
     texts = ["03/07/2017 08:55:58", "3/7/2017 12:01", "3/7/2017 1:00", "3/7/2017 7:59"]
     expected = [(8, 55, 58), (12, 1, 0), (13, 0, 0), (19, 59, 0)]
     local = [datetime.datetime(2017, 7, 3, *clock) for clock in expected]
-    assert ns(*texts, cicflowmeter=True) == [since(each) for each in local]
-    assert ns(*texts, cicflowmeter=True, zone="-03:00") == [since(each) + 3 * 3600 * NS for each in local]
+    assert ns(*texts, cicflowmeter=True) == [since(item) for item in local]
+    assert ns(*texts, cicflowmeter=True, zone="-03:00") == [since(item) + 3 * 3600 * NS for item in local]
     assert "12-hour clock" in read(*texts, cicflowmeter=True)[1].reading
     assert read(*texts[:2], cicflowmeter=True)[1].reading == "day/month/year"  # either clock says the same
     assert ns(*texts) == [None] * 4
@@ -164,7 +164,7 @@ def test_a_format_is_read_as_strptime_reads_it(when: Any, form: Any) -> None:
 @given(st.sampled_from(FORMATS[:4]), st.text("0123456789/:. AMPam", max_size=20))
 @example("%d/%m/%Y %H:%M:%S", "31/04/2017 10:00:00")
 @example("%d/%m/%Y %H:%M:%S", "01/04/2017  10:00:00")
-def test_what_strptime_refuses_is_bad(form: Any, text: Any) -> None:
+def test_texts_that_strptime_refuses_are_bad(form: Any, text: Any) -> None:
     try:
         expected = since(datetime.datetime.strptime(text, form))
     except ValueError:
@@ -192,7 +192,7 @@ def test_a_format_without_date_or_hour_is_refused(form: str) -> None:
 @given(moments, st.sampled_from(["Europe/Berlin", "America/Halifax", "Asia/Kolkata", "Australia/Lord_Howe"]))
 @example(datetime.datetime(2017, 10, 29, 2, 30), "Europe/Berlin")  # comes twice
 @example(datetime.datetime(2017, 3, 26, 2, 30), "Europe/Berlin")  # never comes
-def test_a_zone_has_the_offset_that_zoneinfo_says(when: Any, name: Any) -> None:
+def test_a_zone_has_the_offset_of_zoneinfo(when: Any, name: Any) -> None:
     zone = zoneinfo.ZoneInfo(name)
     assume(not when.replace(tzinfo=zone).utcoffset() % datetime.timedelta(minutes=1))
     assert ns(when.isoformat(), "1499244120", zone=name) == [since(when, zone), 1_499_244_120 * NS]
@@ -207,7 +207,7 @@ def test_zones_by_name_and_offset(zone: str, hours: float | int) -> None:
 
 
 @pytest.mark.parametrize("zone", ["", "Mars/Phobos", "+25:00", "3", "../etc/passwd", "Europe", "\0"])
-def test_a_zone_that_there_is_not_is_refused(zone: str) -> None:
+def test_an_unknown_zone_is_refused(zone: str) -> None:
     with pytest.raises(InputError, match="is not a time zone"):
         time_zone(zone)
 

@@ -39,7 +39,7 @@ def test_durations_are_read_as_people_write_them(text: float | int | str, ns: An
 @pytest.mark.parametrize(
     "text", ["", "s", "auto", "-1s", "0", "0.0ms", "1 day", "1,5s", "nan", "inf", "1e9999s", "200000000000s", "1e-12"]
 )
-def test_a_wrong_duration_is_refused_with_an_example(text: str) -> None:
+def test_a_bad_duration_is_refused_with_an_example(text: str) -> None:
     """Not a traceback, not 0, not a number too large to add to a time."""
     with pytest.raises(InputError, match=r"is not a duration\. Write it like 0\.25s"):
         parse_duration(text)
@@ -89,7 +89,7 @@ def packets(draw: Any) -> Any:
 
 @given(packets(), st.sampled_from([1, 7, 100, 1250]))
 @example((1, [(0, time, 40, True) for time in (0, 1249, 1250, 4999, 5000)]), 1250)
-def test_bins_are_those_that_a_slow_loop_counts(given_packets: Any, bin_ns: Any) -> None:
+def test_bins_equal_the_counts_of_a_slow_loop(given_packets: Any, bin_ns: Any) -> None:
     """Bytes and packets of each bin and direction; packets after the last bin are counted as cut."""
     flows, rows = given_packets
     spec = SeriesSpec(bin_ns=bin_ns, length=4)

@@ -45,10 +45,10 @@ def test_texts_are_those_that_pyarrow_makes(values: Any) -> None:
 
 
 @given(st.lists(st.integers(0, 9), max_size=60), st.sampled_from(["u1", "<u2", "<u8", "V46", "V48"]), st.booleans())
-def test_values_are_told_apart_in_the_order_in_which_they_occur(values: Any, kind: Any, clash: Any) -> None:
+def test_values_are_factorized_in_the_order_in_which_they_occur(values: Any, kind: Any, clash: Any) -> None:
     """Whatever their size, and even if all of them are looked for in the same place."""
     size = np.dtype(kind).itemsize
-    given_values = np.frombuffer(b"".join(bytes(size - 1) + bytes([each]) for each in values), kind)
+    given_values = np.frombuffer(b"".join(bytes(size - 1) + bytes([item]) for item in values), kind)
     with pytest.MonkeyPatch.context() as patch:
         if clash:
             patch.setattr("netgen.capture.factorize._FACTORS", np.ones(2, np.uint64))
@@ -57,7 +57,7 @@ def test_values_are_told_apart_in_the_order_in_which_they_occur(values: Any, kin
     assert unlike.tobytes() == b"".join(dict.fromkeys(given_values.view(f"V{size}").tolist()))
     assert unlike[row].tobytes() == given_values.tobytes()
     assert rows.tolist() == row.tolist()
-    assert first.tolist() == [values.index(each) for each in dict.fromkeys(values)]
+    assert first.tolist() == [values.index(item) for item in dict.fromkeys(values)]
 
 
 def test_a_small_capture_is_read_without_pandas_and_compute_functions(

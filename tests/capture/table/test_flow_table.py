@@ -43,11 +43,11 @@ def table() -> Any:
 
 
 def rewritten(path: Any, table: Any, *, metadata: Any = None, **columns: Any) -> Any:
-    """The table's file with other metadata or columns."""
+    """Write the table's file with other metadata or columns."""
     arrow = table.table
     for name, column in columns.items():
-        place = arrow.column_names.index(name)
-        arrow = arrow.drop_columns([name]) if column is None else arrow.set_column(place, name, column)
+        position = arrow.column_names.index(name)
+        arrow = arrow.drop_columns([name]) if column is None else arrow.set_column(position, name, column)
     if metadata is None:
         metadata = {"format": FORMAT, "series": table.spec.to_json()}
     pq.write_table(arrow.replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()}), path)
@@ -81,7 +81,7 @@ def test_series_come_back_integer_for_integer(
     assert len(again) == len(series)
 
 
-def test_what_is_not_given_is_counted_from_the_series() -> None:
+def test_missing_totals_are_computed_from_the_series() -> None:
     series = np.zeros((2, 4, 8), int)
     series[0, :, 0] = 100, 0, 1, 0
     series[0, :, 5] = 0, 3000, 0, 2
@@ -117,12 +117,12 @@ def test_labels_classes_and_counts(table: Any) -> None:
     "rows", [[2, 0], np.array([True, False, True, False]), [], [1, 1, 1], np.zeros(4, bool)], ids=str
 )
 def test_rows_are_taken_by_mask_or_by_index_in_that_order(rows: Any, table: Any) -> None:
-    part = table.take(rows)
+    block = table.take(rows)
     expected = np.arange(4)[np.asarray(rows, dtype=None if len(rows) else int)]
-    np.testing.assert_array_equal(part.series(), table.series()[expected])
-    assert part.labels.tolist() == table.labels[expected].tolist()
-    assert part.table["flow"].to_pylist() == expected.tolist()
-    assert (part.spec, part.metadata) == (table.spec, table.metadata)
+    np.testing.assert_array_equal(block.series(), table.series()[expected])
+    assert block.labels.tolist() == table.labels[expected].tolist()
+    assert block.table["flow"].to_pylist() == expected.tolist()
+    assert (block.spec, block.metadata) == (table.spec, table.metadata)
 
 
 def test_flows_without_a_label_are_left_out_of_the_labelled(table: Any) -> None:
@@ -130,7 +130,7 @@ def test_flows_without_a_label_are_left_out_of_the_labelled(table: Any) -> None:
     np.testing.assert_array_equal(table.labelled().series(), table.series()[[0, 2, 3]])
 
 
-def test_a_table_without_any_label_says_how_to_label(table: Any) -> None:
+def test_a_table_without_any_label_is_refused_with_a_hint(table: Any) -> None:
     with pytest.raises(TableError, match=r"none of the 1 flows has a label\. .*--label-by folder\|file\|sni"):
         table.take([1]).labelled()
 
@@ -158,7 +158,7 @@ def test_pandas_polars_and_duckdb_read_the_same_numbers(table: Any, tmp_path: Pa
     series = table.series()
     by_pandas = pandas.read_parquet(path)
     by_polars = polars.read_parquet(path)
-    by_duckdb = duckdb.sql(f"select * from '{path}' order by flow").fetchall()
+    by_duckdb = duckdb.connect().execute(f"select * from '{path}' order by flow").fetchall()
     names = table.table.column_names
     assert list(by_pandas.columns) == by_polars.columns == names
     for index, channel in enumerate(CHANNELS):
@@ -185,20 +185,20 @@ def test_an_existing_file_is_kept_unless_forced(table: Any, tmp_path: Path) -> N
     assert len(FlowTable.read(path)) == 4
 
 
-def test_a_table_of_another_version_says_so(table: Any, tmp_path: Path) -> None:
+def test_a_table_of_another_version_is_refused(table: Any, tmp_path: Path) -> None:
     path = rewritten(tmp_path / "x.parquet", table, metadata={"format": 99, "series": SPEC.to_json()})
     with pytest.raises(TableError, match=rf"of format 99; this netgen reads format {FORMAT}\. Extract it again"):
         FlowTable.read(path)
 
 
-def test_a_foreign_parquet_file_says_what_it_may_be(tmp_path: Path) -> None:
+def test_a_foreign_parquet_file_is_refused_with_a_hint_to_import(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"label": ["a"], "t_us": [[0]]}), path)
     with pytest.raises(TableError, match=r"no netgen metadata\. .*netgen import .*x\.parquet"):
         FlowTable.read(path)
 
 
-def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_have_errors_of_their_own(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="does not exist"):
         FlowTable.read(tmp_path / "x.parquet")
     with pytest.raises(TableError, match="is a folder"):
@@ -208,8 +208,8 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.99, 0.9999])
 def test_a_truncated_file_is_no_flow_table(share: float | int, table: Any, tmp_path: Path) -> None:
     path = table.write(tmp_path / "x.parquet")
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * share)])
+    full = path.read_bytes()
+    path.write_bytes(full[: int(len(full) * share)])
     with pytest.raises(TableError, match=r"is not a flow table: .*netgen extract"):
         FlowTable.read(path)
 
@@ -217,10 +217,10 @@ def test_a_truncated_file_is_no_flow_table(share: float | int, table: Any, tmp_p
 def test_a_file_with_a_damaged_middle_never_ends_in_an_error_of_another_library(table: Any, tmp_path: Path) -> None:
     """What is damaged so that it shows is a TableError, wherever the damage lies."""
     path = table.write(tmp_path / "x.parquet")
-    whole = path.read_bytes()
+    full = path.read_bytes()
     refused = 0
-    for place in range(4, len(whole), 97):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+    for position in range(4, len(full), 97):
+        path.write_bytes(full[:position] + bytes([full[position] ^ 0xFF]) + full[position + 1 :])
         try:
             FlowTable.read(path)
         except InputError:
@@ -282,7 +282,7 @@ def test_the_columns_are_those_that_are_documented() -> None:
     assert required == {"flow", "synthetic", "duration_ns", "packets", "bytes", "truncated_packets", *CHANNELS}
 
 
-def test_writing_needs_no_room_twice(table: Any, small_disk: Any) -> None:
+def test_writing_needs_no_room_twice(small_disk: Any) -> None:
     """A table that does not fit on the disk leaves nothing there."""
     big = FlowTable.build(np.random.default_rng(0).integers(0, 2**60, (2000, 4, 8)), SPEC, packets=1, bytes=1)
     with pytest.raises(OutputError, match=r"No space left on device\. Free some space"):

@@ -28,12 +28,12 @@ SHORTER = {
 
 def sections(page: Any) -> Any:
     """Heading -> bodies of its Python blocks."""
-    parts = re.split(r"^## (.*)\n", page.read_text("utf-8"), flags=re.MULTILINE)[1:]
-    found = {
+    pieces = re.split(r"^## (.*)\n", page.read_text("utf-8"), flags=re.MULTILINE)[1:]
+    result = {
         heading: re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        for heading, text in zip(parts[::2], parts[1::2], strict=True)
+        for heading, text in zip(pieces[::2], pieces[1::2], strict=True)
     }
-    return {heading: blocks for heading, blocks in found.items() if blocks}
+    return {heading: blocks for heading, blocks in result.items() if blocks}
 
 
 def shell_blocks(page: Any) -> Any:
@@ -41,7 +41,7 @@ def shell_blocks(page: Any) -> Any:
 
 
 def run_python(code: Any, folder: Any, *also: Any) -> Any:
-    """A block in a process of its own, where any warning is an error; its stdout."""
+    """Run a block in a process of its own, where any warning is an error; return its stdout."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-W", "error", "-c", "\n".join([code, *also])]
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -50,7 +50,7 @@ def run_python(code: Any, folder: Any, *also: Any) -> Any:
 
 
 def run_shell(block: Any, folder: Any) -> None:
-    """The netgen commands of a block, shortened."""
+    """Run the netgen commands of a block, shortened."""
     for old, new in SHORTER.items():
         block = block.replace(old, new)
     command = Path(sys.executable).with_name("netgen")
@@ -84,14 +84,14 @@ CHECKS = {
 
 @pytest.fixture(scope="module")
 def use_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A folder with the tables of docs/use.md, made by its commands."""
+    """Make a folder with the tables of docs/use.md, by its commands."""
     folder = tmp_path_factory.mktemp("use")
     run_shell(shell_blocks(USE)[0], folder)
     return folder
 
 
 @pytest.mark.parametrize("heading", CHECKS)
-def test_each_section_runs_and_agrees_with_netgen(heading: Any, use_folder: Any) -> None:
+def test_every_section_runs_and_agrees_with_netgen(heading: Any, use_folder: Any) -> None:
     """Every block by itself, as it stands."""
     if heading.startswith("Hugging Face") and not find_spec("datasets"):
         pytest.skip("datasets is not installed; the test extra has it")
@@ -110,8 +110,10 @@ def test_no_section_is_left_out() -> None:
 
 @pytest.fixture
 def made_up(tmp_path: Path) -> Any:
-    """A folder with tables like those that docs/ids.md imports: the same classes, made here."""
-    names = re.search(r"^BENIGN = \((.*)\)$", IDS.read_text("utf-8"), re.MULTILINE)[1].replace('"', "").split(", ")
+    """Make a folder with tables like those that docs/ids.md imports, with the same classes."""
+    match = re.search(r"^BENIGN = \((.*)\)$", IDS.read_text("utf-8"), re.MULTILINE)
+    assert match is not None
+    names = match[1].replace('"', "").split(", ")
     labels = np.repeat([*names, "Attack-1", "Attack-2"], [20, 12, 12, 12, 12])
     for number, name in enumerate(("all", "test")):
         count = np.random.default_rng(number).integers(0, 3, (len(labels), 2, 16))
@@ -125,21 +127,21 @@ def made_up(tmp_path: Path) -> Any:
 
 
 def walk(folder: Any) -> Any:
-    """The steps of docs/ids.md after its tables are there; what its blocks print."""
+    """Run the steps of docs/ids.md after the import; return what its blocks print."""
     (rare,), _, (judge,) = sections(IDS).values()
-    said = run_python(rare, folder)
+    message = run_python(rare, folder)
     run_shell(next(block for block in shell_blocks(IDS) if "netgen augment" in block), folder)
-    return said + run_python(judge, folder)
+    return message + run_python(judge, folder)
 
 
 def test_the_ids_page_runs(made_up: Any) -> None:
     """From an imbalanced table to a balanced one and its score, on made-up flows and a model of two steps."""
-    said = walk(made_up)
+    message = walk(made_up)
     assert FlowTable.read(made_up / "flows.parquet").counts()["Attack-1"] == 8
     balanced = FlowTable.read(made_up / "balanced.parquet")
     assert set(balanced.counts().values()) == {20}
     assert sum(balanced.table["synthetic"].to_pylist()) == 12 + 12 + 8 + 8
-    assert said.count("macro F1") == 2
+    assert message.count("macro F1") == 2
     assert "of them synthetic" in (made_up / "balanced.card.md").read_text("utf-8")
     (fill,) = sections(IDS)["2. Fill the classes up"]
     assert "minutes=6" in fill
@@ -151,17 +153,17 @@ def test_the_ids_page_runs_on_the_real_flows(shared_data: Path, tmp_path: Path) 
     """With its own commands and data, but for a shorter training: classes and numbers are those it speaks of."""
     (tmp_path / "certta_flows.parquet").symlink_to(shared_data / "series" / "certta_flows.parquet")
     run_shell(next(block for block in shell_blocks(IDS) if "netgen import" in block), tmp_path)
-    said = walk(tmp_path)
+    message = walk(tmp_path)
     assert list(FlowTable.read(tmp_path / "flows.parquet").counts().values()) == [210, 8, 8, 8, 84, 8, 8, 8, 84]
     assert set(FlowTable.read(tmp_path / "balanced.parquet").counts().values()) == {210}
-    assert "macro avg" in said
+    assert "macro avg" in message
 
 
 def test_the_script_behind_the_figures_runs(shared_data: Path) -> None:
     """benchmarks/ids.py prints both tables; here with almost no training."""
     words = shlex.split("--steps 2 --sampling-steps 2 --seeds 0 --keep 80 --forests 1 --trees 10")
     environment = {**os.environ, "NETGEN_SHARED_DATA": str(shared_data)}
-    words = [sys.executable, ROOT / "benchmarks" / "ids.py", *words]
+    words = [sys.executable, str(ROOT / "benchmarks" / "ids.py"), *words]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = [row.split(" | ")[0] for row in done.stdout.splitlines() if row.startswith("| ")]

@@ -51,27 +51,27 @@ def series() -> Any:
 @given(cuts=st.lists(st.integers(0, ROWS), max_size=6).map(sorted))
 def test_rows_that_are_written_in_batches_are_the_table(tmp_path: Path, columns: Any, series: Any, cuts: Any) -> None:
     """Of any size, none too; what is said about them at the end is in the file. `FlowTable.write` writes no other."""
-    whole = FlowTable.from_columns(columns, series, SPEC, {"made_by": "a test", "numbers": [1, 2]})
+    full = FlowTable.from_columns(columns, series, SPEC, {"made_by": "a test", "numbers": [1, 2]})
     path = tmp_path / "batches.parquet"
     with TableWriter(path, SPEC, force=True) as writer:
         for first, last in zip([0, *cuts], [*cuts, ROWS], strict=True):
             writer.write(columns.slice(first, last - first), series[first:last])
-        writer.metadata = whole.metadata
-    found = FlowTable.read(path)
-    whole.write(tmp_path / "whole.parquet", force=True)
-    for table in (FlowTable.read(tmp_path / "whole.parquet"), whole):
-        assert found.table.equals(table.table)
-        assert (found.spec, found.metadata) == (table.spec, table.metadata)
-    assert (found.series() == series).all()
+        writer.metadata = full.metadata
+    result = FlowTable.read(path)
+    full.write(tmp_path / "whole.parquet", force=True)
+    for table in (FlowTable.read(tmp_path / "whole.parquet"), full):
+        assert result.table.equals(table.table)
+        assert (result.spec, result.metadata) == (table.spec, table.metadata)
+    assert (result.series() == series).all()
 
 
 def test_an_empty_table_is_one_too(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with TableWriter(path, SPEC) as writer:
         writer.metadata = {"made_by": "nobody"}
-    found = FlowTable.read(path)
-    assert (len(found), found.spec, found.metadata) == (0, SPEC, {"made_by": "nobody"})
-    assert found.series().shape == (0, *SPEC.shape)
+    result = FlowTable.read(path)
+    assert (len(result), result.spec, result.metadata) == (0, SPEC, {"made_by": "nobody"})
+    assert result.series().shape == (0, *SPEC.shape)
 
 
 def test_the_file_appears_at_the_end(tmp_path: Path, columns: Any, series: Any) -> None:
@@ -79,7 +79,7 @@ def test_the_file_appears_at_the_end(tmp_path: Path, columns: Any, series: Any) 
     with TableWriter(path, SPEC) as writer:
         writer.write(columns, series)
         assert not path.exists()
-    assert [each.name for each in tmp_path.iterdir()] == ["a.parquet"]
+    assert [item.name for item in tmp_path.iterdir()] == ["a.parquet"]
 
 
 def write(path: Any, *batches: Any, error: Any = None) -> None:
@@ -93,7 +93,7 @@ def write(path: Any, *batches: Any, error: Any = None) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("old", [None, b"what was there"])
-def test_whatever_is_raised_meanwhile_leaves_what_was_there(
+def test_an_error_while_writing_leaves_the_old_file(
     tmp_path: Path, columns: Any, series: Any, error: Any, old: bytes | None
 ) -> None:
     path = tmp_path / "a.parquet"
@@ -101,7 +101,7 @@ def test_whatever_is_raised_meanwhile_leaves_what_was_there(
         path.write_bytes(old)
     with pytest.raises(error):
         write(path, (columns, series), error=error)
-    assert [each.read_bytes() for each in tmp_path.iterdir()] == ([old] if old else [])
+    assert [item.read_bytes() for item in tmp_path.iterdir()] == ([old] if old else [])
 
 
 def test_rows_that_do_not_fit_are_refused(tmp_path: Path, columns: Any, series: Any) -> None:
@@ -111,7 +111,7 @@ def test_rows_that_do_not_fit_are_refused(tmp_path: Path, columns: Any, series: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_exists_is_refused_before_a_row_is_made(tmp_path: Path) -> None:
+def test_an_existing_file_is_refused_before_a_row_is_made(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(b"what was there")
     with pytest.raises(OutputError, match=r"a\.parquet exists already"):
@@ -133,7 +133,7 @@ def fill(disk: Any, left: Any) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 8192])
-def test_a_full_disk_is_said_in_one_line_and_nothing_is_left(small_disk: Any, left: int) -> None:
+def test_a_full_disk_is_reported_in_one_line_and_leaves_no_file(small_disk: Any, left: int) -> None:
     """Whether it is full from the beginning or in the middle."""
     fill(small_disk, left)
     series = np.random.default_rng(2).integers(0, 2**60, (200, *SPEC.shape))
@@ -143,10 +143,10 @@ def test_a_full_disk_is_said_in_one_line_and_nothing_is_left(small_disk: Any, le
     with pytest.raises(OutputError, match="No space left") as caught:
         write(small_disk / "a.parquet", *[(columns, series)] * 3)
     assert "\n" not in str(caught.value)
-    assert [each.name for each in small_disk.iterdir()] == ["filler"]
+    assert [item.name for item in small_disk.iterdir()] == ["filler"]
 
 
-def test_a_file_that_may_not_grow_is_said_in_one_line(tmp_path: Path, size_limit: Any) -> None:
+def test_a_file_that_may_not_grow_is_reported_in_one_line(tmp_path: Path, size_limit: Any) -> None:
     series = np.random.default_rng(2).integers(0, 2**60, (200, *SPEC.shape))
     with size_limit(10_000), pytest.raises(OutputError, match="File too large"):
         FlowTable.build(series, SPEC).write(tmp_path / "a.parquet")
@@ -163,29 +163,29 @@ def capture(pcap_file: Any, packet: Any) -> Any:
 
 def test_an_extraction_that_is_written_is_the_table(capture: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    told = extraction(capture).write(path)
-    whole = extract(capture)
-    found = FlowTable.read(path)
-    assert found.table.equals(whole.table)
-    assert found.metadata == whole.metadata
-    assert told == whole.summary()
+    written = extraction(capture).write(path)
+    full = extract(capture)
+    result = FlowTable.read(path)
+    assert result.table.equals(full.table)
+    assert result.metadata == full.metadata
+    assert written == full.summary()
 
 
-def test_an_extraction_that_finds_its_file_there_can_be_written_elsewhere(capture: Any, tmp_path: Path) -> None:
+def test_an_extraction_whose_file_exists_can_be_written_elsewhere(capture: Any, tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"what was there")
-    found = extraction(capture)
+    result = extraction(capture)
     with pytest.raises(OutputError, match="exists already"):
-        found.write(tmp_path / "a.parquet")
-    found.write(tmp_path / "b.parquet")
+        result.write(tmp_path / "a.parquet")
+    result.write(tmp_path / "b.parquet")
     assert FlowTable.read(tmp_path / "b.parquet").table.equals(extract(capture).table)
 
 
 def test_the_packets_of_an_extraction_are_counted_once(capture: Any, tmp_path: Path) -> None:
     """A second time is refused in so many words, and leaves no file."""
-    found = extraction(capture)
-    found.table()
+    result = extraction(capture)
+    result.table()
     with pytest.raises(InputError, match=r"can be counted only once\. Keep its table, or extract again"):
-        found.table()
-    with pytest.raises(InputError, match="can be counted once"):
-        found.write(tmp_path / "a.parquet")
+        result.table()
+    with pytest.raises(InputError, match="can be counted only once"):
+        result.write(tmp_path / "a.parquet")
     assert not list(tmp_path.glob("*.parquet*"))

@@ -11,12 +11,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support.examples import ALL_EXAMPLES
 from support.packets import Packet, write_pcap
 
 # a loaded machine is no failure; pytest-timeout ends what hangs
 # shared machines are slow at times, which is no fault of what is tested
 settings.register_profile("netgen", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("netgen")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try all hypothesis examples where slow tests run too."""
+    if not config.option.markexpr:
+        os.environ[ALL_EXAMPLES] = "1"
+
 
 if TYPE_CHECKING:
     from netgen.capture.table.flow_table import FlowTable

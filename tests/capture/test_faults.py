@@ -334,12 +334,14 @@ def interrupted(words: Any, folder: Any, number: Any) -> Any:
     return step
 
 
+@pytest.mark.slow
 def test_a_terminated_training_keeps_a_checkpoint(tiny_flows: Any, folder: Any) -> None:
     """By `kill`, or by a machine that shuts down."""
     tiny_flows.write("t.parquet")
     interrupted(("train", "t.parquet", "-o", "m.safetensors", *TRAIN), folder, signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_where_it_was(tiny_flows: Any, folder: Any, netgen_command: Any) -> None:
     """Ctrl-C keeps a checkpoint and makes no model; --resume finishes it, and the model is the uninterrupted one's."""
     steps = 150
@@ -367,6 +369,7 @@ def test_an_interrupted_training_goes_on_where_it_was(tiny_flows: Any, folder: A
     assert netgen.load("m.safetensors").weights_sha256() == complete.weights_sha256()
 
 
+@pytest.mark.slow
 def test_resuming_needs_the_same_flows_and_scale_and_a_checkpoint(
     tiny_flows: Any, folder: Any, fault: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

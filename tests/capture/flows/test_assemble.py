@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import handshakes as hellos
 from support import oracle
+from support.examples import examples
 from support.extraction import extract
 
 from netgen.capture.errors import InputError
@@ -212,7 +213,7 @@ STEP = st.tuples(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(STEP, min_size=1, max_size=40),
     idle=st.sampled_from([120, 10]),

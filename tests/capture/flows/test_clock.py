@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from netgen.capture.flows.clock import BLOCK, Clock
 
@@ -17,7 +18,7 @@ IDLE = 120 * NS
 STRIDE = 4 * IDLE
 #: What a stamp can be, in ns: pcapng's go from 1825 to 2115.
 FIRST, LAST = -4_600_000_000 * NS, 4_600_000_000 * NS
-_MANY = settings(max_examples=200)
+_EXAMPLES = settings(max_examples=examples(200))
 
 
 def shown(time_ns: Any, number: Any, slack: Any = IDLE, stride: Any = STRIDE, cuts: Any = ()) -> Any:
@@ -86,7 +87,7 @@ def stamps(pieces: Any) -> Any:
     return time_ns, number
 
 
-@_MANY
+@_EXAMPLES
 @given(
     pieces=PIECES,
     cuts=st.lists(st.one_of(st.integers(0, 9000), st.integers(0, 8).map(BLOCK.__mul__)), max_size=6),
@@ -102,7 +103,7 @@ def test_the_clock_is_that_of_a_plain_loop_however_packets_are_cut_into_calls(
     assert shown(time_ns, number, slack, 4 * slack, cuts) == expected
 
 
-@_MANY
+@_EXAMPLES
 @given(pieces=PIECES, stride=st.sampled_from([1, NS, STRIDE, 10**7 * NS]))
 def test_the_clock_never_goes_down_and_never_far_at_once(pieces: Any, stride: Any) -> None:
     steps = np.diff(shown(*stamps(pieces), stride=stride), prepend=0)
@@ -110,7 +111,7 @@ def test_the_clock_never_goes_down_and_never_far_at_once(pieces: Any, stride: An
     assert steps.max() <= stride
 
 
-@_MANY
+@_EXAMPLES
 @given(
     time_ns=st.lists(st.one_of(st.sampled_from([FIRST, LAST, 0, 1]), st.integers(FIRST, LAST)), max_size=40),
     far=st.lists(st.booleans(), min_size=40, max_size=40),

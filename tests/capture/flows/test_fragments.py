@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import oracle
+from support.examples import examples
 from support.extraction import extract
 
 from netgen.capture.flows import fragments
@@ -28,7 +29,7 @@ SYN, ACK, FIN = 2, 16, 1
 #: Four bins of 36 years.
 ONE_BIN = SeriesSpec(bin_ns=2**60 - 1, length=4)
 SEGMENTS = (60, 500, 1 << 25)
-_QUICK = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_EXAMPLES = settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def ip(src: Any, dst: Any, payload: Any, offset: Any = 0, ident: Any = 0, protocol: Any = UDP) -> Any:
@@ -174,7 +175,7 @@ def uncut_rows(path: Any, segment: Any) -> Any:
     return Counter(zip(*columns, *table.series().sum(2).T.tolist(), strict=True)), table
 
 
-@_QUICK
+@_EXAMPLES
 @given(frames=_frames(), segment=st.integers(24, 2000))
 def test_flows_are_those_of_the_rules_however_the_file_is_cut(capture: Any, frames: Any, segment: Any) -> None:
     """The flows of tests/support/oracle.py; and the same table, in the same order, from pieces of any size."""
@@ -190,7 +191,7 @@ def test_flows_are_those_of_the_rules_however_the_file_is_cut(capture: Any, fram
 # -- memory --------------------------------------------------------------------------------------
 
 
-@_QUICK
+@_EXAMPLES
 @given(frames=_frames(), segment=st.integers(24, 2000), room=st.integers(1, 4))
 def test_with_little_memory_no_packet_is_lost_and_cuts_change_nothing(
     capture: Any, frames: Any, segment: Any, room: Any

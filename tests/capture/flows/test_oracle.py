@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import oracle
+from support.examples import examples
 
 import netgen
 
@@ -410,7 +411,9 @@ def _frames(packets: Any, steps: Any = _STEPS, size: Any = 30) -> Any:
     return st.lists(triple, min_size=1, max_size=size).map(timed)
 
 
-_QUICK = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+_EXAMPLES = settings(
+    max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def _agree(tmp_path: Any, frames: Any) -> None:
@@ -419,25 +422,25 @@ def _agree(tmp_path: Any, frames: Any) -> None:
         assert netgen_rows(path, idle_timeout=f"{idle}s") == oracle_rows(path, idle_ns=idle * NS)
 
 
-@_QUICK
+@_EXAMPLES
 @given(frames=_frames(_tcp()))
 def test_made_tcp_gives_the_same_flows(tmp_path: Path, frames: Any) -> None:
     _agree(tmp_path, frames)
 
 
-@_QUICK
+@_EXAMPLES
 @given(frames=_frames(_other()))
 def test_made_traffic_of_all_kinds_gives_the_same_flows(tmp_path: Path, frames: Any) -> None:
     _agree(tmp_path, frames)
 
 
-@_QUICK
+@_EXAMPLES
 @given(frames=_frames(_fragment()))
 def test_made_fragments_give_the_same_flows(tmp_path: Path, frames: Any) -> None:
     _agree(tmp_path, frames)
 
 
-@settings(_QUICK, max_examples=20)
+@settings(_EXAMPLES, max_examples=examples(20))
 @given(
     pieces=st.lists(
         st.tuples(

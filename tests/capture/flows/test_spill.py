@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.extraction import extract, extraction
 
 from netgen.capture.errors import InputError
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("either_reader")
 NS = 1_000_000_000
 T = 1_700_000_000 * NS
 A, B = "10.0.0.1", "10.0.0.2"
-_MANY = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_EXAMPLES = settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_the_series_are_those_of_packets_counted_one_by_one(capture: Any, packet
     assert (table.series() == np.stack([series[port] for port in first])).all()
 
 
-@_MANY
+@_EXAMPLES
 @given(
     block=st.sampled_from([7, 100, 1799, 1800, 4096]),
     kept=st.sampled_from([0, 16, 20_000, 1 << 30]),

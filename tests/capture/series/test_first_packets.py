@@ -14,6 +14,7 @@ import pyarrow.csv as pacsv
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 import netgen
 import netgen.capture.series.counters
@@ -212,7 +213,7 @@ def test_impossible_series_are_refused_before_reading(options: Any, message: str
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_packets_come_back_from_their_scale(seed: int, flows: Any) -> None:
     """Sizes exactly, through the float32 of an image; gaps as near as such a number holds them."""
     series = talks(flows, seed=seed)
@@ -228,7 +229,7 @@ def test_packets_come_back_from_their_scale(seed: int, flows: Any) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 2))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_any_sampled_series_becomes_feasible(seed: int, noise: Any) -> None:
     """Noise on the scale, however much, is decoded into packets without holes, within the limits of the class."""
     series = talks(8, seed=seed)
@@ -372,6 +373,7 @@ def test_a_model_of_packets_samples_packets_of_its_classes(learnt: Any) -> None:
     assert model.metadata()["series"] == SeriesSpec.packets(8).to_json()
 
 
+@pytest.mark.slow
 def test_evaluation_report_and_picture_of_packets(learnt: Any, tmp_path: Path) -> None:
     """Figures are finite, and what is drawn says packets, not seconds."""
     table, path = learnt
@@ -404,6 +406,7 @@ def test_topping_up_a_table_of_packets(learnt: Any) -> None:
     assert more.spec == table.spec
 
 
+@pytest.mark.slow
 def test_the_commands_from_capture_to_capture(learnt: Any, tmp_path: Path) -> None:
     """extract --kind packets, train, synth to a capture, extract --like: by a user's own words."""
     table, _ = learnt

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 import netgen
 from netgen.capture.series.profile import GAP_QUANTILES, PROFILE_KEY, SIZE_QUANTILES, merge_profiles, read_profiles
@@ -73,6 +74,7 @@ def test_joined_tables_share_a_profile(capture: Path) -> None:
     assert mixed["web"] == {"tcp": 3, "udp": 0}
 
 
+@pytest.mark.slow
 def test_a_model_carries_it(capture: Path, tmp_path: Path) -> None:
     """It is in the model's file, and drawn flows are UDP as often as the real ones."""
     table = netgen.extract(capture, label="call", length=8)
@@ -116,7 +118,7 @@ def test_ports_of_other_protocols_are_not_used() -> None:
 cell = st.tuples(st.integers(1, 40), st.floats(0, 1))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     st.lists(cell, min_size=1, max_size=20), st.lists(st.integers(1, 3000), min_size=1, max_size=9), st.integers(0, 9)
 )

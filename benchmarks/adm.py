@@ -121,7 +121,7 @@ class _Smaller(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, _condition: Tensor) -> Tensor:
         return self.conv(x)
 
 

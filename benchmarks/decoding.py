@@ -1,10 +1,10 @@
-"""What it brings that drawn flows have bins and totals as real ones have.
+"""Measure what codebooks and totals add to the decoding of samples.
 
     python benchmarks/decoding.py --sets tor-10 certta --steps 3000 --threads 1
     python benchmarks/decoding.py --sets alexa --model alexa.safetensors
 
-One model a set is trained, or read, and drawn from; the same drawn numbers are then decoded in several ways, and a
-random forest that learns from each is tested on the set's test split: means of several draws.
+One model per set is trained, or loaded, and sampled; the same samples are then decoded in several ways, and a
+random forest trained on each is tested on the test split of the set: means over several seeds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import shlex
 import sys
 
 import numpy as np
-import torch
 import tracesets
 import usage
 from tracesets import OF_CAPTURES, SETS, load
@@ -26,30 +25,30 @@ from netgen.encoders.decoding.decoder import Decoder
 from netgen.encoders.decoding.packet_scaler import PacketDecoder
 from netgen.evaluation.realism import real_or_fake
 from netgen.model.model import Model
-from netgen.model.sampling import concat_batches, sample_scaled
+from netgen.model.sampling import concat_batches
 from netgen.model.strata import assign_strata, sample_strata
 from netgen.training.calibration import candidates, drawn_once
 
 
 def decoders(model: Model, real: FlowTable, threads: int) -> dict[str, Decoder | PacketDecoder]:
-    """Way -> what decodes so."""
+    """Return the decoders to compare, by description."""
     numbers = assign_strata(real, model.strata)
-    drawn = drawn_once(model, real.series(), numbers, device="cpu", threads=threads)
-    *again, each, shared, plain = candidates(model, *drawn, real.series(), numbers)
+    sampled = drawn_once(model, real.series(), numbers, device="cpu", threads=threads)
+    *with_codebooks, single, shared, plain = candidates(model, *sampled, real.series(), numbers)
     ways = {
         "nearest packets": plain,
-        "and totals, each by itself": each,
+        "and totals, each by itself": single,
         "or those of real flows, shared out": shared,
-        "bins that are repeated": again[2],
-        "and totals, each by itself, too": again[0],
-        "or those of real flows, shared out, too": again[1],
+        "bins that are repeated": with_codebooks[2],
+        "and totals, each by itself, too": with_codebooks[0],
+        "or those of real flows, shared out, too": with_codebooks[1],
         "what netgen chose of these": model,
     }
-    return {way: found.decoder for way, found in ways.items()}
+    return {way: candidate.decoder for way, candidate in ways.items()}
 
 
 def trained(real: FlowTable, arguments: argparse.Namespace) -> Model:
-    """A model of all training flows."""
+    """Train on all training flows."""
     return netgen.train(
         real,
         training_steps=arguments.steps,
@@ -61,7 +60,7 @@ def trained(real: FlowTable, arguments: argparse.Namespace) -> Model:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", choices=[*SETS, *OF_CAPTURES], default=["tor-10", "certta"])
     parser.add_argument("--steps", type=int, default=3000)
@@ -70,8 +69,8 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--model", help="trained on the training split of the one set before, instead of a new one")
     arguments = parser.parse_args()
-    if said := tracesets.there():
-        print(said, file=sys.stderr)
+    if missing := tracesets.there():
+        print(missing, file=sys.stderr)
         return 1
     print(f"{usage.machine()}, python {shlex.join(sys.argv)}\n")
     print("| set | decoded | accuracy | real-or-fake AUC | changed afterwards |\n|---|---|---|---|---|")
@@ -80,26 +79,28 @@ def main() -> int:
         floor = netgen.usefulness(real, held).accuracy
         print(f"| {name} | (real flows) | {floor:.3f} | {real_or_fake(real, held):.3f} | |", flush=True)
         model = Model.load(arguments.model) if arguments.model else trained(real, arguments)
-        told = [sample_strata(model.strata, label, min(n, 150), seed=0) for label, n in real.counts().items()]
-        numbers = {number: n for number, n in enumerate(np.bincount(np.concatenate(told)).tolist()) if n}
+        strata = [sample_strata(model.strata, label, min(n, 150), seed=0) for label, n in real.counts().items()]
+        counts = {index: n for index, n in enumerate(np.bincount(np.concatenate(strata)).tolist()) if n}
         ways = decoders(model, real, arguments.threads)
-        found: dict[str, list[tuple[float, float, float]]] = {}
+        scores: dict[str, list[tuple[float, float, float]]] = {}
         for seed in range(1, arguments.draws + 1):
-            blocks = sample_scaled(
-                model, numbers, seed=seed, guidance=1.0, steps=model.noise.steps, device=torch.device("cpu"),
-                workers=arguments.threads,
+            batches = model.sample_scaled(
+                counts, seed=seed, guidance=1.0, sampling_steps=model.noise.sampling_steps, device="cpu",
+                threads=arguments.threads,
             )  # fmt: skip
-            scaled, labels = concat_batches(blocks)
+            scaled, labels = concat_batches(batches)
             for way, decoder in ways.items():
                 series, changed = feasible(decoder.decode(scaled, labels, seed=seed), labels, model.limits)
-                names = [model.strata[each].label for each in labels]
+                names = [model.strata[stratum].label for stratum in labels]
                 new = FlowTable.build(series, real.spec, label=names, synthetic=True)
-                told, done = real_or_fake(real, new), max(changed.values(), default=0) / len(new)
-                found.setdefault(way, []).append((netgen.usefulness(new, held).accuracy, told, done))
-        for way, figures in found.items():
-            (right, told, done), spread = np.mean(figures, axis=0), np.std(figures, axis=0)
+                share_changed = max(changed.values(), default=0) / len(new)
+                accuracy = netgen.usefulness(new, held).accuracy
+                scores.setdefault(way, []).append((accuracy, real_or_fake(real, new), share_changed))
+        for way, rows in scores.items():
+            (accuracy, auc, share_changed), spread = np.mean(rows, axis=0), np.std(rows, axis=0)
             print(
-                f"| {name} | {way} | {right:.3f} ± {spread[0]:.3f} | {told:.3f} ± {spread[1]:.3f} | {done:.1%} |",
+                f"| {name} | {way} | {accuracy:.3f} ± {spread[0]:.3f} | {auc:.3f} ± {spread[1]:.3f} "
+                f"| {share_changed:.1%} |",
                 flush=True,
             )
     return 0

@@ -97,12 +97,12 @@ def small_vae(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Dr
     label = torch.from_numpy(log.numbers(wanted))
     generator = torch.Generator().manual_seed(seed)
     begun = time.perf_counter()
-    points = model.draw(label, generator).numpy()
+    points = model.sample(label, generator).numpy()
     seconds = time.perf_counter() - begun
     some = label[torch.arange(COUNTED) % len(label)]
     cost = {
         "parameters": sum(each.numel() for part in (model.begin, model.build) for each in part.parameters()),
-        "flops": flops(lambda: model.draw(some, generator)) / COUNTED,
+        "flops": flops(lambda: model.sample(some, generator)) / COUNTED,
         "train_minutes": minutes,
         "steps": steps,
         "flows_per_second": len(label) / seconds,
@@ -143,17 +143,17 @@ def paper(train: FlowTable, wanted: Wanted, seed: int, budget: Budget) -> Drawn:
     steps, minutes = recipe.train(budget.minutes)
     label = np.repeat(np.arange(len(classes)), [wanted.get(name, 0) for name in classes])
     begun = time.perf_counter()
-    series = recipe.draw(label)
+    series = recipe.sample(label)
     seconds = time.perf_counter() - begun
     cost = {
         "parameters": sum(each.numel() for each in recipe.network.parameters()),
         # all steps cost alike
-        "flops": flops(lambda: recipe.draw(label[:1], steps=2)) / 2 * size.drawn_steps,
+        "flops": flops(lambda: recipe.sample(label[:1], steps=2)) / 2 * size.sampling_steps,
         "train_minutes": minutes,
         "steps": steps,
         "flows_per_second": len(label) / seconds,
     }
-    text = f"{size.said}; {steps} steps of {size.batch}; volume from a random training trace of the class"
+    text = f"{size.description}; {steps} steps of {size.batch}; volume from a random training trace of the class"
     return Drawn(FlowTable.build(series, train.spec, label=classes[label].tolist(), synthetic=True), cost, text)
 
 

@@ -82,7 +82,7 @@ class Schedule:
         return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
 
     def before(self, step: Tensor) -> Tensor:
-        """What is left after the step before."""
+        """Return the signal left after the previous step."""
         return torch.where(step > 0, self.alpha[(step - 1).clamp_min(0)], 1.0)
 
     def posterior(self, clean: Tensor, noisy: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,11 +99,11 @@ class Schedule:
         return _wide(((1 - before) / (1 - alpha) * (1 - alpha / before)).log())
 
     def predicted(self, out: Tensor, noisy: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, of what a network gives: noise, and a place between both bounds of the variance (eq. 15)."""
-        noise, place = out.double().chunk(2, dim=1)
+        """Return the posterior of a network's output: noise, and a position between both bounds of the variance (eq. 15)."""
+        noise, position = out.double().chunk(2, dim=1)
         alpha = _wide(self.alpha[step])
         clean = ((noisy - (1 - alpha).sqrt() * noise) / alpha.sqrt()).clamp(-1, 1)
-        share = (place + 1) / 2
+        share = (position + 1) / 2
         highest = _wide((1 - self.alpha[step] / self.before(step)).log())
         return self.posterior(clean, noisy, step)[0], share * highest + (1 - share) * self.lowest(step)
 
@@ -121,7 +121,7 @@ class Schedule:
         return (simple + bound).mean()
 
     @torch.no_grad()
-    def draw(self, network: UNet, shape: tuple[int, ...], label: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, network: UNet, shape: tuple[int, ...], label: Tensor, generator: torch.Generator) -> Tensor:
         """Pictures of the classes in `label`, float32 (labels, *shape)."""
         x = torch.randn((len(label), *shape), generator=generator).to(label.device).double()
         for number in reversed(range(len(self.times))):
@@ -132,8 +132,8 @@ class Schedule:
         return x.clamp(-1, 1).float()
 
 
-def _wide(each: Tensor) -> Tensor:
-    return each.view(-1, 1, 1, 1)
+def _wide(weight: Tensor) -> Tensor:
+    return weight.view(-1, 1, 1, 1)
 
 
 def _surprise(clean: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -155,8 +155,8 @@ class Size:
     shape: Shape
     batch: int
     rate: float
-    drawn_steps: int
-    said: str
+    sampling_steps: int
+    description: str
 
 
 FULL = Size(Shape(), 32, 1e-4, STEPS, "full size: 125 M parameters, 1000 steps a sample")
@@ -179,7 +179,7 @@ class Recipe:
         self.generator = torch.Generator().manual_seed(seed)
         self.random = np.random.default_rng(seed)
         self.network = UNet(series.shape[1], series.shape[2], classes, size.shape).to(self.device)
-        self.average = {name: each.clone() for name, each in self.network.state_dict().items()}
+        self.average = {name: weight.clone() for name, weight in self.network.state_dict().items()}
 
     def train(self, minutes: float) -> tuple[int, float]:
         """Until the time is up; the steps done, and the minutes."""
@@ -198,22 +198,24 @@ class Recipe:
             optimizer.step()
             step += 1
             keep = min(0.9999, (1 + step) / (10 + step))  # 0.9999 alone would keep the first weights for hours
-            for name, each in self.network.state_dict().items():
-                self.average[name].lerp_(each.detach(), 1 - keep)
+            for name, weight in self.network.state_dict().items():
+                self.average[name].lerp_(weight.detach(), 1 - keep)
         self.network.load_state_dict(self.average)
         self.network.eval()
         return step, (time.monotonic() - begun) / 60
 
-    def draw(self, wanted: np.ndarray, *, steps: int | None = None) -> np.ndarray:
+    def sample(self, wanted: np.ndarray, *, steps: int | None = None) -> np.ndarray:
         """Series of the classes in `wanted`, int64 (wanted, channels, bins)."""
-        schedule = Schedule.of(steps or self.size.drawn_steps, self.device)
+        schedule = Schedule.of(steps or self.size.sampling_steps, self.device)
         channels, bins = self.series.shape[1:]
-        block, drawn = (16 if self.device.type == "cpu" else 128), []
+        block, images = (16 if self.device.type == "cpu" else 128), []
         for first in range(0, len(wanted), block):
             label = torch.from_numpy(wanted[first : first + block]).to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                drawn.append(schedule.draw(self.network, (channels, bins, bins), label, self.generator).cpu().numpy())
+                images.append(
+                    schedule.sample(self.network, (channels, bins, bins), label, self.generator).cpu().numpy()
+                )
         known = self.labels.numpy()
         rows = np.array([self.random.choice(np.flatnonzero(known == label)) for label in wanted])
         ranges = self.series[rows]
-        return trace(np.concatenate(drawn), ranges.min(-1, keepdims=True), ranges.max(-1, keepdims=True))
+        return trace(np.concatenate(images), ranges.min(-1, keepdims=True), ranges.max(-1, keepdims=True))

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def base_flows(split: str) -> FlowTable:
     )
 
 
-def named(label: str, file: str, sizes: str, split: str) -> FlowTable:
+def named(label: str, file: str, sizes: Literal["ip", "frame", "payload"], split: str) -> FlowTable:
     return netgen.import_traces(
         SERIES / f"{file}.parquet", size_unit=sizes, split=split, label=label, bin_width=BIN["base"]
     )
@@ -75,9 +76,9 @@ def named(label: str, file: str, sizes: str, split: str) -> FlowTable:
 def relabelled(table: FlowTable, label: str) -> FlowTable:
     import pyarrow as pa
 
-    place = table.table.column_names.index("label")
+    index_ = table.table.column_names.index("label")
     column = pa.repeat(pa.scalar(label), len(table))
-    return FlowTable(table.table.set_column(place, "label", column), table.spec, table.metadata)
+    return FlowTable(table.table.set_column(index_, "label", column), table.spec, table.metadata)
 
 
 FLOWS = {"video": video_flows, "base": base_flows}
@@ -121,7 +122,7 @@ US-DoD public release |""",
 }
 
 #: What a model of each encoder draws.
-WHAT = {
+REPRESENTATION = {
     "gasf": "Gramian angular fields",
     "gadf": "Gramian difference fields",
     "delay": "delay embeddings",
@@ -147,20 +148,20 @@ def card(name: str, per_class: int, seed: int) -> None:
     model = netgen.load(name)
     real, held = FLOWS[name]("train"), FLOWS[name]("test")
     tested = held.classes
-    numbers = {each: min(number, per_class) for each, number in real.counts().items()}
+    numbers = {label_: min(number, per_class) for label_, number in real.counts().items()}
     begun = time.perf_counter()
     new = model.sample(numbers, seed=seed)
     seconds = time.perf_counter() - begun
     alike = balanced(real, numbers)
     by_real = netgen.usefulness(only(alike, tested), held)
     by_new = netgen.usefulness(only(new, tested), held)
-    floor, told = real_or_fake(alike, held), real_or_fake(alike, new)
+    floor, auc = real_or_fake(alike, held), real_or_fake(alike, new)
     training = model.training
     changed = ", ".join(f"{reason}: {number}" for reason, number in new.metadata["changed"].items()) or "nothing"
-    rows = "".join(f"| {each} | {number} | {numbers[each]} |\n" for each, number in real.counts().items())
+    rows = "".join(f"| {label_} | {number} | {numbers[label_]} |\n" for label_, number in real.counts().items())
     text = f"""# Model card: {name}
 
-Class-conditional diffusion over {WHAT[model.encoder]}, made by `netgen train`; {model.spec}.
+Class-conditional diffusion over {REPRESENTATION[model.encoder]}, made by `netgen train`; {model.spec}.
 Weights: {training["parameters"]:,} parameters, {training["steps"]:,} steps of {training["batch"]} in
 {training["minutes"]:g} minutes on {training["threads"]} CPU thread, {training["precision"]}, seed {training["seed"]}.
 
@@ -178,7 +179,7 @@ training data, cut to the same number of flows a class; tested on the data's own
 | random forest trained on | accuracy | macro F1 | real-or-fake AUC (0.5: cannot be told) |
 |---|---|---|---|
 | real | {by_real.accuracy:.3f} | {by_real.macro_f1:.3f} | {floor:.3f} (training against test split) |
-| synthetic | {by_new.accuracy:.3f} | {by_new.macro_f1:.3f} | {told:.3f} |
+| synthetic | {by_new.accuracy:.3f} | {by_new.macro_f1:.3f} | {auc:.3f} |
 
 Exact copies of a training flow: {copies(real, new)} of {len(new)} (among the test split: {copies(real, held)} of
 {len(held)}). Changed so that packets can make it: {changed}. Drawn at {len(new) / seconds:.1f} flows a second.
@@ -210,7 +211,7 @@ def balanced(table: FlowTable, numbers: dict[str, int]) -> FlowTable:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", choices=[*FLOWS, []], help="which to train")
     parser.add_argument("--minutes", type=float, default=40)

@@ -58,16 +58,16 @@ class Vae(nn.Module):
         real = (points > 0).float()
         log_spread = self.log_spread.clamp(-5, 1)
         missed = ((value - points) / log_spread.exp()).square() / 2 + log_spread
-        there = functional.binary_cross_entropy_with_logits(busy, real, reduction="none")
+        busy_loss = functional.binary_cross_entropy_with_logits(busy, real, reduction="none")
         apart = (mean.square() + log_variance.exp() - log_variance - 1) / 2
-        return (there + real * missed).sum((1, 2)).mean() + apart.sum(1).mean()
+        return (busy_loss + real * missed).sum((1, 2)).mean() + apart.sum(1).mean()
 
     @torch.no_grad()
-    def draw(self, label: Tensor, generator: torch.Generator) -> Tensor:
-        """Points of the classes in `label`: busy bins at random, their values the likeliest."""
+    def sample(self, label: Tensor, generator: torch.Generator) -> Tensor:
+        """Sample points of the classes in `label`: busy bins at random, with their likeliest values."""
         busy, value = self.decode(torch.randn((len(label), LATENT), generator=generator), label)
-        there = torch.rand(busy.shape, generator=generator) < busy.sigmoid()
-        return value.clamp(0, 1) * there
+        is_busy = torch.rand(busy.shape, generator=generator) < busy.sigmoid()
+        return value.clamp(0, 1) * is_busy
 
     def _one(self, label: Tensor) -> Tensor:
         return functional.one_hot(label, self.classes).float()
@@ -90,8 +90,8 @@ def fit(
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01)
     begun, step, least, best = time.monotonic(), 0, math.inf, model.state_dict()
     while step < steps and time.monotonic() - begun < 60 * minutes:
-        some = rows[torch.randint(len(rows), (BATCH,))]
-        loss = model.loss(data[some], target[some])
+        batch = rows[torch.randint(len(rows), (BATCH,))]
+        loss = model.loss(data[batch], target[batch])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -100,6 +100,6 @@ def fit(
             with torch.no_grad():
                 now = float(np.mean([float(model.loss(data[held], target[held])) for _ in range(4)]))
             if now < least:
-                least, best = now, {name: each.clone() for name, each in model.state_dict().items()}
+                least, best = now, {name: weight.clone() for name, weight in model.state_dict().items()}
     model.load_state_dict(best)
     return model.eval(), step, (time.monotonic() - begun) / 60

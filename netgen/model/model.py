@@ -132,10 +132,9 @@ class Model:
         }
 
     def __repr__(self) -> str:
-        return (
-            f"Model({self.name!r}, {len(self.classes)} classes, encoder {self.encoder}, {str(self.spec).partition(', ')[0]}, "
-            f"{self.parameters():,} parameters)"
-        )
+        series = str(self.spec).partition(", ")[0]
+        sizes = f"{len(self.classes)} classes, encoder {self.encoder}, {series}, {self.parameters():,} parameters"
+        return f"Model({self.name!r}, {sizes})"
 
     def _repr_html_(self) -> str:
         flows = self.training.get("flows", {})

@@ -87,7 +87,7 @@ def test_a_perfect_network_gives_the_clean_picture(steps: int) -> None:
     schedule = netdiffus.Schedule.of(steps, torch.device("cpu"))
     assert len(schedule.times) == steps
     clean = torch.rand((1, 2, 4, 4), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 1.8 - 0.9
-    drawn = schedule.draw(Perfect(), (2, 4, 4), torch.zeros(1, dtype=torch.long), torch.Generator().manual_seed(1))
+    drawn = schedule.sample(Perfect(), (2, 4, 4), torch.zeros(1, dtype=torch.long), torch.Generator().manual_seed(1))
     assert drawn.numpy() == pytest.approx(clean.numpy(), abs=0.02)
 
 
@@ -124,7 +124,7 @@ def test_the_volume_is_that_of_a_training_trace_of_the_class() -> None:
     size = dataclasses.replace(netdiffus.REDUCED, shape=Shape(8, 1, (1, 2), (4,), 2, 4), batch=2)
     recipe = netdiffus.Recipe(series, np.array([0, 0, 0, 1, 1, 1]), 2, size, 0, "cpu")
     assert recipe.train(0.001)[0] >= 1
-    drawn = recipe.draw(np.array([0, 1, 1, 0]), steps=2)
+    drawn = recipe.sample(np.array([0, 1, 1, 0]), steps=2)
     assert drawn.shape == (4, 4, 32)
     assert [bool((each >= 900).all()) for each in drawn] == [False, True, True, False]
 
@@ -138,7 +138,7 @@ def test_the_autoencoder_learns_what_its_classes_are() -> None:
     points[:20, :, :8], points[20:, :, 24:] = 0.8, 0.4
     model, steps, _ = vae.fit(points, np.repeat([0, 1], 20), 2, minutes=5, seed=0, steps=100)
     assert steps == 100
-    drawn = model.draw(torch.tensor([0] * 20 + [1] * 20), torch.Generator().manual_seed(0)).numpy()
+    drawn = model.sample(torch.tensor([0] * 20 + [1] * 20), torch.Generator().manual_seed(0)).numpy()
     early, late = drawn[..., :8].mean((1, 2)), drawn[..., 24:].mean((1, 2))
     assert (early > late)[:20].mean() > 0.9
     assert (early < late)[20:].mean() > 0.9

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_noise_of_a_difference_field_is_antisymmetric_with_a_free_diagonal() -> None:
     noise = image_noise((200, 2, 16, 16), generator(), -1)
-    eye = torch.eye(16, dtype=bool)
+    eye = torch.eye(16, dtype=torch.bool)
     assert torch.equal(noise[..., ~eye], -noise.mT[..., ~eye])
     assert abs(float(noise[..., ~eye].std()) - 1) < 0.02
     assert abs(float(noise[..., eye].std()) - 1) < 0.03
@@ -56,7 +56,7 @@ def test_the_network_gets_inputs_of_unit_variance() -> None:
     seen = {}
 
     class Recorder(torch.nn.Module):
-        def forward(self, image: Any, noise_level: Any, stratum: Any, cond: Any) -> Any:
+        def forward(self, image: Any, noise_level: Any, *_: Any) -> Any:
             seen["image"], seen["noise"] = image, noise_level
             return torch.ones_like(image)
 
@@ -80,7 +80,7 @@ def test_the_error_is_one_for_a_guess_and_zero_for_the_right_image() -> None:
             super().__init__()
             self.share = share
 
-        def forward(self, image: Any, noise_level: Any, stratum: Any, cond: Any) -> Any:
+        def forward(self, *_: Any) -> Any:
             return self.share * (images - statistics.mean) / statistics.sigma_data
 
     for share, expected in ((0.0, 1.0), (1.0, 0.0), (0.5, 0.25)):

@@ -56,7 +56,9 @@ def test_a_new_network_returns_almost_zero_and_still_learns() -> None:
     assert torch.equal(out, diagonal)
     assert float(diagonal.detach().abs().max()) < 1
     (out - image).square().mean().backward()
-    assert float(network.out_proj.weight.grad.abs().max()) > 0
+    gradient = network.out_proj.weight.grad
+    assert gradient is not None
+    assert float(gradient.abs().max()) > 0
 
 
 @pytest.mark.parametrize("changed_input", ["image", "noise_level", "stratum"])
@@ -77,7 +79,7 @@ def test_images_have_the_symmetry_of_the_configuration(columns: int, mirror: int
     out = network(image, torch.zeros(3), torch.zeros(3).long())
     assert out.shape == image.shape
     if mirror:
-        away = ~torch.eye(8, dtype=bool)
+        away = ~torch.eye(8, dtype=torch.bool)
         torch.testing.assert_close(out[..., away], mirror * out.mT[..., away])
 
 

@@ -39,7 +39,7 @@ def test_noise_levels_fall_from_sigma_max_to_sigma_min_and_then_to_zero(steps: A
 
 
 def gaussian(spread: Any) -> Any:
-    """The best denoiser there is for images that are Gaussian noise of this spread."""
+    """Return the best denoiser of Gaussian images of this standard deviation."""
     return lambda x, sigma: x * (spread**2 / (spread**2 + sigma**2))[:, None, None, None]
 
 
@@ -72,7 +72,7 @@ def test_the_sampler_reports_every_step_and_ends_on_the_clean_image() -> None:
     clean = random_fields(3)
     sigmas = karras_sigmas(5, 10, 0.1)
     out = sample_dpmpp_2m(
-        lambda x, sigma: clean, torch.randn(clean.shape, generator=generator()) * 10, sigmas, callback=steps.append
+        lambda *_: clean, torch.randn(clean.shape, generator=generator()) * 10, sigmas, callback=steps.append
     )
     assert steps == [1, 2, 3, 4, 5]
     torch.testing.assert_close(out, clean)
@@ -96,7 +96,7 @@ def test_no_two_samples_share_a_seed() -> None:
 
 @pytest.fixture
 def sampler() -> Any:
-    """Function: samples (label, index) to their images."""
+    """Return a function from samples (stratum, index) to their images."""
     denoiser = Denoiser(randomised(BandTransformer(SMALL)), STATISTICS, no_stratum=2)
 
     def noise(label: Any, index: Any) -> Any:
@@ -105,7 +105,7 @@ def sampler() -> Any:
 
     def sample(samples: Any) -> Any:
         denoise = functools.partial(denoiser.guided, guidance=1.5)
-        images_of = {}
+        images_of: dict[tuple[int, int], torch.Tensor] = {}
         for block in pack_blocks(samples, 4):
             members = [None if row is None else samples[row] for row in block]
             images = sample_block(denoise, noise, members, karras_sigmas(3, 300, 0.1), device=CPU)

@@ -20,14 +20,14 @@ from support.small_network import (
 )
 
 from netgen.diffusion import model_file
-from netgen.diffusion.train import TrainConfig, class_weights, fastest, learning_rate, new_state
+from netgen.diffusion.train import Progress, TrainConfig, class_weights, fastest, learning_rate, new_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_the_denoiser_learns() -> None:
     """Two images of two classes: from a guess (1) to a fraction of it in a hundred steps or so."""
-    reports = []
+    reports: list[Progress] = []
     config = TrainConfig(steps=160, batch=16, lr=5e-3, warmup=10, label_dropout=0.0, log_every=20)
     small_training(config, examples=2, on_log=reports.append)
     assert [report.step for report in reports] == list(range(20, 161, 20))
@@ -119,14 +119,14 @@ def test_classes_are_used_by_the_square_root_of_their_size(counts: Any, random: 
     """A class of four times the examples is drawn twice as often; within a class all are alike."""
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     random.shuffle(labels)
-    labels = torch.tensor(labels)
-    weights = class_weights(labels)
+    classes = torch.tensor(labels)
+    weights = class_weights(classes)
     assert float(weights.sum()) == pytest.approx(1)
-    share = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, labels, weights)
+    share = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, classes, weights)
     root = torch.tensor(counts, dtype=torch.float64).sqrt()
     torch.testing.assert_close(share, root / root.sum())
     for label in range(len(counts)):
-        assert len(weights[labels == label].unique()) == 1
+        assert len(weights[classes == label].unique()) == 1
 
 
 def test_the_fastest_choice_is_measured_after_a_warm_up() -> None:

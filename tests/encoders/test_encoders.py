@@ -52,7 +52,7 @@ def by_pyts(scaled: Any) -> Any:
 
 
 def unscale(scale: LogScale, scaled: np.ndarray) -> np.ndarray:
-    """The integers nearest to scaled values."""
+    """Return the integers nearest to scaled values."""
     return np.rint(np.expm1((scaled - IDLE) / (1 - IDLE) * np.log1p(scale.top)[:, None])).astype(np.int64)
 
 
@@ -170,7 +170,7 @@ def test_the_residual_grows_with_the_noise(encoder: Any, amount: float) -> None:
 @given(hnp.arrays(np.float64, (2, 2, 8), elements=st.floats(IDLE, 1)))
 @settings(max_examples=30)
 def test_the_image_is_the_one_that_pyts_makes(scaled: Any) -> None:
-    """pyts called by itself, series by series, gives the same pixels within float32."""
+    """Called series by series, pyts gives the same pixels within float32."""
     np.testing.assert_allclose(GasfEncoder().encode(scaled), by_pyts(scaled), rtol=0, atol=6e-8)
 
 

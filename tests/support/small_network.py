@@ -28,7 +28,7 @@ def random_fields(flows: int, seed: int = 0) -> torch.Tensor:
 
 
 def randomised(network: BandTransformer, seed: int = 1) -> BandTransformer:
-    """The network with random weights: a new one returns 0 for every input."""
+    """Give a network random weights: a new one returns 0 for every input."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator(seed)) * 0.1)

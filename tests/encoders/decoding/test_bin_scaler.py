@@ -35,17 +35,17 @@ def traffic(draw: Any, most: Any = 1000, largest: Any = 1500) -> Any:
 
 
 def back(scale: Any, scaled: Any) -> Any:
-    drawn = round_to_packets(scaled, scale, *NO_LIMIT)
-    return np.concatenate([np.rint(drawn.size * drawn.packets).astype(np.int64), drawn.packets], axis=1)
+    sampled = round_to_packets(scaled, scale, *NO_LIMIT)
+    return np.concatenate([np.rint(sampled.size * sampled.packets).astype(np.int64), sampled.packets], axis=1)
 
 
 def group_of(sizes: Any, bin_: Any, packets: Any) -> Any:
     """Number of the scale that stands for such a bin."""
-    part = max(begin for begin in sizes.begin if begin <= bin_)
+    group_ = max(begin for begin in sizes.begin if begin <= bin_)
     return next(
         group
         for group, (begin, most) in enumerate(zip(sizes.begin, sizes.most, strict=True))
-        if begin == part and packets <= most
+        if begin == group_ and packets <= most
     )
 
 
@@ -60,15 +60,15 @@ def test_series_come_back_from_float32(series: Any) -> None:
 def test_other_series_come_back_as_far_as_the_scale_goes(real: Any, other: Any) -> None:
     """Of sizes and packets no larger than the real ones; more is cut to them."""
     scale = BinScaler.of(real)
-    found = back(scale, scale.scale(other))
+    result = back(scale, scale.scale(other))
     packets = np.minimum(other[:, 2:], scale.top[:, None])
     mean = other[:, :2] / np.maximum(other[:, 2:], 1)
     for way, sizes in enumerate(scale.sizes):
         for row, bin_ in np.ndindex(mean[:, way].shape):
             known = sizes.remembered[group_of(sizes, bin_, packets[row, way, bin_])]
             mean[row, way, bin_] = np.clip(mean[row, way, bin_], known[0], known[-1])
-    np.testing.assert_array_equal(found[:, 2:], packets)
-    np.testing.assert_allclose(found[:, :2], np.where(packets > 0, mean * packets, 0), atol=0.51)
+    np.testing.assert_array_equal(result[:, 2:], packets)
+    np.testing.assert_allclose(result[:, :2], np.where(packets > 0, mean * packets, 0), atol=0.51)
 
 
 @given(traffic(largest=60_000))
@@ -91,7 +91,7 @@ def test_scaled_values_lie_between_idle_and_one(series: Any) -> None:
 
 
 @pytest.mark.parametrize("error", [-0.02, -0.01, 0.01, 0.02])
-def test_what_is_drawn_near_a_size_that_many_packets_have_has_that_size(error: float) -> None:
+def test_a_sample_near_a_frequent_size_gets_that_size(error: float) -> None:
     """Half of the packets are acknowledgements of 52 bytes, half are full: nothing between them is drawn by chance."""
     series = np.zeros((1, 4, 64), np.int64)
     series[0, 2:] = 1
@@ -103,7 +103,7 @@ def test_what_is_drawn_near_a_size_that_many_packets_have_has_that_size(error: f
 
 
 @pytest.mark.parametrize("error", [-0.03, 0.03])
-def test_the_size_of_first_bins_is_drawn_though_no_other_bin_has_it(error: float) -> None:
+def test_a_size_of_first_bins_only_is_sampled(error: float) -> None:
     """Two packets of 220 bytes in all begin each flow; later bins hold two packets of any size."""
     series = np.zeros((50, 4, 64), np.int64)
     series[:, 2] = 2
@@ -116,7 +116,7 @@ def test_the_size_of_first_bins_is_drawn_though_no_other_bin_has_it(error: float
 
 
 @pytest.mark.parametrize("error", [-0.02, 0.02])
-def test_bytes_of_packets_of_two_sizes_are_drawn_as_they_come(error: float) -> None:
+def test_bytes_of_two_packet_sizes_survive(error: float) -> None:
     """Bins of nine packets hold 9 x 158 bytes, or 8 x 158 and 40; most others hold 158 a packet, of any number."""
     series = np.zeros((40, 4, 64), np.int64)
     series[:, 2] = np.random.default_rng(0).integers(1, 9, (40, 64))
@@ -129,18 +129,18 @@ def test_bytes_of_packets_of_two_sizes_are_drawn_as_they_come(error: float) -> N
     np.testing.assert_array_equal(back(scale, scaled), series)
 
 
-def test_bins_brought_to_another_number_of_packets_hold_what_so_many_do() -> None:
+def test_bins_with_another_number_of_packets_get_the_sizes_of_such_bins() -> None:
     """One packet is an acknowledgement, two are a request of 300 bytes and its acknowledgement."""
     series = np.zeros((80, 4, 64), np.int64)
     series[:, 2] = 1 + np.add.outer(np.arange(80), np.arange(64)) % 2
     series[:, 0] = np.where(series[:, 2] == 1, 52, 352)
     scale = BinScaler.of(series)
-    drawn = round_to_packets(scale.scale(series), scale, *NO_LIMIT)
+    sampled = round_to_packets(scale.scale(series), scale, *NO_LIMIT)
     limits = np.array([[0.0, 0.0], [1500.0, 1500.0]])
-    swapped = np.concatenate([3 - drawn.packets[:, :1], drawn.packets[:, 1:]], axis=1)
-    volume = drawn.sizes(swapped, limits) * swapped
+    swapped = np.concatenate([3 - sampled.packets[:, :1], sampled.packets[:, 1:]], axis=1)
+    volume = sampled.sizes(swapped, limits) * swapped
     np.testing.assert_array_equal(volume[:, 0], np.where(swapped[:, 0] == 1, 52, 352))
-    np.testing.assert_array_equal(drawn.sizes(drawn.packets, limits), drawn.size)
+    np.testing.assert_array_equal(sampled.sizes(sampled.packets, limits), sampled.size)
 
 
 @pytest.mark.parametrize("bins", [32, 40, 100, 1000])
@@ -154,7 +154,7 @@ def test_a_size_is_a_frequent_one_only_if_several_bins_of_its_group_have_it(bins
 
 
 @given(traffic())
-def test_each_scale_of_sizes_is_of_enough_bins_and_each_bin_has_one(series: Any) -> None:
+def test_every_bin_has_a_scale_of_sizes_of_enough_bins(series: Any) -> None:
     """At least so many busy bins, unless the series have not that many in all."""
     for way, sizes in enumerate(BinScaler.of(series).sizes):
         assert sizes.begin[0] == 0
@@ -167,9 +167,9 @@ def test_a_scale_of_earlier_versions_is_one_for_all_bins() -> None:
     """Its JSON is a list of quantiles, whatever the bin and the number of packets."""
     sizes = Sizes.from_json(np.linspace(40, 1500, N_QUANTILES + 1).tolist())
     packets = np.arange(1, 65)[None]
-    found = sizes.size(np.full((1, 64), 0.3), packets)
-    assert (found == found[0, 0]).all()
-    np.testing.assert_allclose(found[0, 0], 40 + 0.3 * 1460)
+    result = sizes.size(np.full((1, 64), 0.3), packets)
+    assert (result == result[0, 0]).all()
+    np.testing.assert_allclose(result[0, 0], 40 + 0.3 * 1460)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_scale_that_is_not_for_all_bins_is_refused(damage: str) -> None:
 
 
 @given(traffic())
-def test_more_than_any_real_bin_held_is_not_drawn(series: Any) -> None:
+def test_no_sample_exceeds_the_largest_real_bin(series: Any) -> None:
     """What is drawn beyond the end of the scale is its end."""
     scale = BinScaler.of(series)
     packets = back(scale, np.full(series.shape, 1.1))[:, 2:]
@@ -216,10 +216,10 @@ def test_a_scale_comes_back_from_its_json(series: Any) -> None:
     again = BinScaler.from_json(json.loads(json.dumps(scale.to_json())))
     np.testing.assert_array_equal(again.top, scale.top)
     np.testing.assert_array_equal(again.scale(series), scale.scale(series))
-    for ours, theirs in zip(scale.sizes, again.sizes, strict=True):
-        np.testing.assert_array_equal(ours.begin, theirs.begin)
-        np.testing.assert_array_equal(ours.most, theirs.most)
-        for one, other in zip(ours.remembered, theirs.remembered, strict=True):
+    for ours, real_side in zip(scale.sizes, again.sizes, strict=True):
+        np.testing.assert_array_equal(ours.begin, real_side.begin)
+        np.testing.assert_array_equal(ours.most, real_side.most)
+        for one, other in zip(ours.remembered, real_side.remembered, strict=True):
             np.testing.assert_array_equal(one, other)
 
 
@@ -236,7 +236,7 @@ def test_series_of_real_sets_come_back(name: Any, real_table: Any) -> None:
 def test_series_of_real_sets_survive_the_image(encoder: Any, name: Any, real_table: Any) -> None:
     """Some flows of each set, through the scale, the image and back."""
     series = real_table(name).series()
-    some = series[np.random.default_rng(0).permutation(len(series))[:32]]
+    subset = series[np.random.default_rng(0).permutation(len(series))[:32]]
     scale = BinScaler.of(series)
-    scaled, _ = encoder.decode(encoder.encode_tensor(torch.from_numpy(scale.scale(some).astype(np.float32))))
-    np.testing.assert_array_equal(back(scale, scaled), some)
+    scaled, _ = encoder.decode(encoder.encode_tensor(torch.from_numpy(scale.scale(subset).astype(np.float32))))
+    np.testing.assert_array_equal(back(scale, scaled), subset)

@@ -50,50 +50,50 @@ def _with(scaled: Any, chosen: Any) -> Any:
 
 def test_without_a_change_flows_are_as_they_were() -> None:
     given_ = flows()
-    changed, how = change(given_, generator(), 0.0)
+    changed, augmentation = change(given_, generator(), 0.0)
     torch.testing.assert_close(changed, given_, rtol=0, atol=0)
-    assert not how.any()
+    assert not augmentation.any()
 
 
-def test_as_many_flows_are_changed_as_the_odds_say() -> None:
-    _, how = change(flows(4000), generator(), 0.1)
+def test_flows_are_augmented_with_the_given_probability() -> None:
+    _, augmentation = change(flows(4000), generator(), 0.1)
     for kind in range(KINDS):
-        assert float((how[:, kind] != 0).float().mean()) == pytest.approx(0.1, abs=0.04)
+        assert float((augmentation[:, kind] != 0).float().mean()) == pytest.approx(0.1, abs=0.04)
 
 
 def test_flows_are_changed_the_more_the_oftener_they_were_seen() -> None:
-    found = [odds_after(seen) for seen in (0, 10, 100, 300, 1200, 10_000)]
-    assert found[0] == 0
-    assert found == sorted(found)
-    assert found[-1] == found[-2] == ODDS[-1]
+    result = [odds_after(seen) for seen in (0, 10, 100, 300, 1200, 10_000)]
+    assert result[0] == 0
+    assert result == sorted(result)
+    assert result[-1] == result[-2] == ODDS[-1]
 
 
 @given(st.integers(0, 2**31), st.floats(0, 1))
-def test_changed_flows_are_flows(seed: int, odds: Any) -> None:
+def test_changed_flows_are_flows(seed: int, probability: Any) -> None:
     """Of the same shape; idle bins are idle in both channels of a direction; nothing is below idle; the same again."""
     given_ = flows(16, seed % 1000)
-    changed, how = change(given_, generator(seed), odds)
+    changed, augmentation = change(given_, generator(seed), probability)
     assert changed.shape == given_.shape
     assert (changed >= IDLE).all()
     np.testing.assert_array_equal(changed[:, :2] == IDLE, changed[:, 2:] == IDLE)
-    again, told = change(given_, generator(seed), odds)
+    again, cond = change(given_, generator(seed), probability)
     torch.testing.assert_close(again, changed, rtol=0, atol=0)
-    torch.testing.assert_close(told, how, rtol=0, atol=0)
+    torch.testing.assert_close(cond, augmentation, rtol=0, atol=0)
 
 
 def test_volume_changes_packets_and_not_their_sizes() -> None:
-    before, after, how = only(0)
+    before, after, augmentation = only(0)
     torch.testing.assert_close(after[:, :2], before[:, :2])
     more = (after - before)[:, 2:]
     busy = before[:, 2:] > IDLE
     assert not more[~busy].any()
-    assert (torch.sign(more) == torch.sign(how[:, 0])[:, None, None])[busy].all()
+    assert (torch.sign(more) == torch.sign(augmentation[:, 0])[:, None, None])[busy].all()
 
 
 def test_swapped_flows_have_their_directions_exchanged() -> None:
-    before, after, how = only(1)
+    before, after, augmentation = only(1)
     torch.testing.assert_close(after, before[:, [1, 0, 3, 2]])
-    assert (how == torch.tensor([0.0, 1, 0, 0, 0])).all()
+    assert (augmentation == torch.tensor([0.0, 1, 0, 0, 0])).all()
 
 
 def test_reversed_flows_run_backwards() -> None:
@@ -103,9 +103,9 @@ def test_reversed_flows_run_backwards() -> None:
 
 def test_shifted_flows_begin_later_or_earlier() -> None:
     """By so many whole bins as the network is told; what is pushed out is gone, what comes in is idle."""
-    before, after, how = only(3)
+    before, after, augmentation = only(3)
     for row in range(len(before)):
-        shift = round(float(how[row, 3]) * changes.SHIFT * BINS)
+        shift = round(float(augmentation[row, 3]) * changes.SHIFT * BINS)
         expected = torch.full_like(before[row], IDLE)
         if abs(shift) < BINS:
             at = torch.arange(BINS) - shift
@@ -115,20 +115,20 @@ def test_shifted_flows_begin_later_or_earlier() -> None:
 
 
 def test_fast_flows_are_over_sooner() -> None:
-    _, after, how = only(4)
-    fast = how[:, 4] > 0.5
+    _, after, augmentation = only(4)
+    fast = augmentation[:, 4] > 0.5
     assert fast.any()
     assert (after[fast][:, :, -1] == IDLE).all()
-    assert not (after[how[:, 4] < -0.5] == IDLE).all((1, 2)).any()
+    assert not (after[augmentation[:, 4] < -0.5] == IDLE).all((1, 2)).any()
 
 
-def test_a_network_that_is_told_nothing_takes_flows_for_unchanged() -> None:
+def test_a_network_without_cond_treats_flows_as_not_augmented() -> None:
     torch.manual_seed(0)
     network = BandTransformer(NetworkConfig(2, 8, 2, rows=4, rank=2, width=32, depth=2, heads=2, n_augmentations=KINDS))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator()) * 0.1)
-    told = torch.randn(3, 2, 8, 8, generator=generator()), torch.zeros(3), torch.zeros(3).long()
-    plain = network(*told)
-    torch.testing.assert_close(network(*told, torch.zeros(3, KINDS)), plain, rtol=0, atol=0)
-    assert not torch.allclose(network(*told, torch.ones(3, KINDS)), plain)
+    cond = torch.randn(3, 2, 8, 8, generator=generator()), torch.zeros(3), torch.zeros(3).long()
+    plain = network(*cond)
+    torch.testing.assert_close(network(*cond, torch.zeros(3, KINDS)), plain, rtol=0, atol=0)
+    assert not torch.allclose(network(*cond, torch.ones(3, KINDS)), plain)

@@ -32,10 +32,10 @@ def relays(rng: np.random.Generator, flows: int = 400) -> np.ndarray:
 def packets(draw: st.DrawFn) -> np.ndarray:
     """Packets of the bins of some flows, of which few numbers are frequent."""
     shape = (draw(st.integers(1, 60)), draw(st.sampled_from([4, 16, 64])))
-    some = draw(st.lists(st.integers(0, 3000), min_size=1, max_size=6))
+    subset = draw(st.lists(st.integers(0, 3000), min_size=1, max_size=6))
     other = draw(hnp.arrays(np.int64, shape, elements=st.integers(0, 3000), fill=st.just(0)))
-    which = np.random.default_rng(draw(st.integers(0, 2**32))).integers(0, 2 * len(some), shape)
-    return np.where(which < len(some), np.array(some)[which % len(some)], other)
+    which = np.random.default_rng(draw(st.integers(0, 2**32))).integers(0, 2 * len(subset), shape)
+    return np.where(which < len(subset), np.array(subset)[which % len(subset)], other)
 
 
 @given(packets())
@@ -72,7 +72,7 @@ def test_frequent_numbers_are_steps_where_they_are_frequent() -> None:
     assert scale.often(np.full((1, 32), 36))[0].tolist() == [False] * 8 + [True] * 24
 
 
-def test_what_is_drawn_near_a_frequent_number_is_that_number() -> None:
+def test_a_sample_near_a_frequent_number_gets_that_number() -> None:
     """An error that turns 36 into 34 or 38 where all numbers stand alike leaves it where it is frequent."""
     real = relays(np.random.default_rng(1))
     series = np.concatenate([np.stack([100 * real, 100 * real], axis=1), np.stack([real, real], axis=1)], axis=1)
@@ -82,10 +82,10 @@ def test_what_is_drawn_near_a_frequent_number_is_that_number() -> None:
     scaled = scale.scale(one)
     for error in (-0.02, 0.02):
         scaled[:, 2:] += error
-        drawn = round_to_packets(scaled, scale, *NO_LIMIT).packets
+        sampled = round_to_packets(scaled, scale, *NO_LIMIT).packets
         scaled[:, 2:] -= error
-        assert (drawn[:, :, 8:] == 36).all()
-        assert (drawn[:, :, :8] != 36).all()
+        assert (sampled[:, :, 8:] == 36).all()
+        assert (sampled[:, :, :8] != 36).all()
 
 
 def test_numbers_spread_evenly_have_no_steps() -> None:
@@ -97,15 +97,6 @@ def test_numbers_spread_evenly_have_no_steps() -> None:
         scale = Counts.of(packets)
         assert not any(len(numbers) for numbers in scale.numbers)
         np.testing.assert_allclose(scale.share(packets), np.log1p(packets) / np.log1p(scale.top))
-
-
-def test_a_scale_of_an_earlier_version_has_no_steps() -> None:
-    real = relays(np.random.default_rng(0))
-    series = np.concatenate([np.stack([60 * real] * 2, axis=1), np.stack([real] * 2, axis=1)], axis=1)
-    data = BinScaler.of(series).to_json()
-    del data["counts"]
-    old = BinScaler.from_json(data)
-    np.testing.assert_allclose(old.count_forward(series[:, 2:]), np.log1p(series[:, 2:]) / np.log1p(old.top[:, None]))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +129,7 @@ STEPPED = BinScaler(
 )
 
 
-def drawn_packets(rng: np.random.Generator, flows: int) -> RoundedBins:
+def sampled_packets(rng: np.random.Generator, flows: int) -> RoundedBins:
     """Flows of 12 bins, in half of which are 36, 72 or 108 packets."""
     packets = rng.integers(0, 60, (flows, 2, 12))
     often = rng.choice([36, 72, 108], packets.shape)
@@ -153,19 +144,19 @@ def drawn_packets(rng: np.random.Generator, flows: int) -> RoundedBins:
 def test_frequent_numbers_stay_as_totals_are_put_right(seed: int, alike: bool) -> None:
     """Totals are met whatever they are; numbers that come again stay where the others can bear it."""
     rng = np.random.default_rng(seed)
-    drawn = drawn_packets(rng, 40)
-    total = np.maximum(np.rint(drawn.packets.sum(2) * np.exp(rng.normal(0, 0.3, (40, 2)))), 1)
+    sampled = sampled_packets(rng, 40)
+    total = np.maximum(np.rint(sampled.packets.sum(2) * np.exp(rng.normal(0, 0.3, (40, 2)))), 1)
     weights = ALIKE[:, 2:] if alike else rng.uniform(0.1, 1, (40, 2, 12))
-    found = with_totals(drawn, total, weights)
-    np.testing.assert_array_equal(found.sum(2), total)
-    often = np.isin(drawn.packets, [36, 72, 108])
-    rest = np.where(often, 0, drawn.count_float)
+    result = with_totals(sampled, total, weights)
+    np.testing.assert_array_equal(result.sum(2), total)
+    often = np.isin(sampled.packets, [36, 72, 108])
+    rest = np.where(often, 0, sampled.count_float)
     busy = rest > 0
-    least = np.where(busy, np.maximum(np.rint(rest / BENT), 1), 0).sum(2) + (often * drawn.packets).sum(2)
-    most = np.where(busy, np.rint(rest * BENT), 0).sum(2) + (often * drawn.packets).sum(2)
+    least = np.where(busy, np.maximum(np.rint(rest / BENT), 1), 0).sum(2) + (often * sampled.packets).sum(2)
+    most = np.where(busy, np.rint(rest * BENT), 0).sum(2) + (often * sampled.packets).sum(2)
     # as many busy bins as there are packets
-    can = (least <= total) & (total <= most) & ((drawn.count_float > 0).sum(2) <= total)
-    stayed = np.where(often, found == drawn.packets, True).all(2)
+    can = (least <= total) & (total <= most) & ((sampled.count_float > 0).sum(2) <= total)
+    stayed = np.where(often, result == sampled.packets, True).all(2)
     assert stayed[can].all()
     assert can.any()
 
@@ -174,8 +165,8 @@ def test_frequent_numbers_give_way_to_totals_that_nothing_else_can_meet() -> Non
     """A flow of nothing but such numbers gets its total; one that has it already is left as it is."""
     packets = np.full((2, 2, 12), 36)
     ones = np.ones(packets.shape)
-    drawn = RoundedBins(packets, packets.astype(float), 100 * ones, ones / 15, STEPPED)
-    found = with_totals(drawn, np.array([[500.0, 432.0], [200.0, 432.0]]), ALIKE[:, 2:])
-    np.testing.assert_array_equal(found.sum(2), [[500, 432], [200, 432]])
-    assert (found[:, 1] == 36).all()
-    assert (found[:, 0] != 36).any(1).all()
+    sampled = RoundedBins(packets, packets.astype(float), 100 * ones, ones / 15, STEPPED)
+    result = with_totals(sampled, np.array([[500.0, 432.0], [200.0, 432.0]]), ALIKE[:, 2:])
+    np.testing.assert_array_equal(result.sum(2), [[500, 432], [200, 432]])
+    assert (result[:, 1] == 36).all()
+    assert (result[:, 0] != 36).any(1).all()

@@ -27,11 +27,11 @@ scaled_series = hnp.arrays(np.float64, (3, 4, 8), elements=st.floats(0, 1.1))
 
 def traffic(generator: Any, flows: Any, bins: Any = 32, sizes: Any = (52, 158, 1400), most: Any = 40) -> Any:
     """Real series whose packets have a few sizes, and whose flows begin in bin 0."""
-    parts = generator.poisson(0.5, (len(sizes), flows, 2, bins)) * (generator.random((flows, 2, bins)) < 0.4)
-    parts[0, :, 0, 0] += 1
-    parts[-1, :, :, 1] += generator.integers(0, most, (flows, 1))
-    volume = (parts * np.array(sizes)[:, None, None, None]).sum(0)
-    return np.concatenate([volume, parts.sum(0)], axis=1)
+    totals_parts = generator.poisson(0.5, (len(sizes), flows, 2, bins)) * (generator.random((flows, 2, bins)) < 0.4)
+    totals_parts[0, :, 0, 0] += 1
+    totals_parts[-1, :, :, 1] += generator.integers(0, most, (flows, 1))
+    volume = (totals_parts * np.array(sizes)[:, None, None, None]).sum(0)
+    return np.concatenate([volume, totals_parts.sum(0)], axis=1)
 
 
 def blurred(generator: Any, series: Any, scale: Any, spread: Any = 0.01) -> Any:
@@ -43,7 +43,7 @@ def blurred(generator: Any, series: Any, scale: Any, spread: Any = 0.01) -> Any:
 
 
 @given(scaled=scaled_series)
-def test_packets_can_be_made_whatever_is_drawn(scaled: Any) -> None:
+def test_packets_can_carry_any_sample(scaled: Any) -> None:
     """Whole packets whose bytes they can hold; the first in bin 0; the gate behind has nothing to mend."""
     limits = np.stack([LOW, HIGH])[:, None]
     series = Decoder(SCALE, limits, Marginals.none(1)).decode(scaled, np.zeros(3, int))
@@ -51,8 +51,10 @@ def test_packets_can_be_made_whatever_is_drawn(scaled: Any) -> None:
     assert (volume >= LOW[:, None] * packets).all()
     assert (volume <= HIGH[:, None] * packets).all()
     assert packets[:, :, 0].any(axis=1).all()
-    mended, changed = feasible(series, np.zeros(3, int), PacketLimits(LOW[None].astype(int), HIGH[None].astype(int)))
-    np.testing.assert_array_equal(mended, series)
+    feasible_series, changed = feasible(
+        series, np.zeros(3, int), PacketLimits(LOW[None].astype(int), HIGH[None].astype(int))
+    )
+    np.testing.assert_array_equal(feasible_series, series)
     assert not changed
 
 
@@ -60,20 +62,20 @@ def test_feasible_series_come_back(rng: Any) -> None:
     """What was scaled and not changed is drawn again, integer for integer."""
     real = traffic(rng, 40)
     scale = BinScaler.of(real)
-    drawn = round_to_packets(scale.scale(real), scale, np.full(2, 20.0), np.full(2, 1500.0))
-    np.testing.assert_array_equal(drawn.packets, real[:, 2:])
-    np.testing.assert_allclose(drawn.size * drawn.packets, real[:, :2], rtol=1e-9)
-    np.testing.assert_allclose(drawn.count_float, real[:, 2:], atol=1e-9)
+    sampled = round_to_packets(scale.scale(real), scale, np.full(2, 20.0), np.full(2, 1500.0))
+    np.testing.assert_array_equal(sampled.packets, real[:, 2:])
+    np.testing.assert_allclose(sampled.size * sampled.packets, real[:, :2], rtol=1e-9)
+    np.testing.assert_allclose(sampled.count_float, real[:, 2:], atol=1e-9)
 
 
 @pytest.mark.parametrize("error", [-0.01, -0.005, 0.005, 0.01])
-def test_a_cell_drawn_a_little_too_large_is_one_cell(error: float) -> None:
+def test_a_cell_sampled_a_little_too_large_is_one_cell(error: float) -> None:
     """Not two, and not none."""
     cells = np.zeros((1, 4, 8), int)
     cells[0, :, :4] = [[554, 1108, 554, 0], [554, 0, 2770, 554], [1, 2, 1, 0], [1, 0, 5, 1]]
     scale = BinScaler(BinScaler.of(cells).sizes, (Counts.even(100.0),) * 2)
-    drawn = round_to_packets(scale.scale(cells) * (1 + error), scale, np.full(2, 554.0), np.full(2, 554.0))
-    np.testing.assert_array_equal(drawn.packets, cells[:, 2:])
+    sampled = round_to_packets(scale.scale(cells) * (1 + error), scale, np.full(2, 554.0), np.full(2, 554.0))
+    np.testing.assert_array_equal(sampled.packets, cells[:, 2:])
 
 
 def test_a_flow_that_begins_late_is_given_its_first_packet_in_bin_0() -> None:
@@ -82,10 +84,10 @@ def test_a_flow_that_begins_late_is_given_its_first_packet_in_bin_0() -> None:
     scaled[:, :, 3] = 0.6
     scaled[0, [1, 3], 0] += 0.05
     scaled[1, [0, 2], 0] = 0.6
-    drawn = round_to_packets(scaled, SCALE, LOW, HIGH)
-    assert drawn.packets[0, :, 0].tolist() == [0, 1]
-    assert drawn.packets[1, 0, 0] > 0
-    assert drawn.packets[1, 1, 0] == 0
+    sampled = round_to_packets(scaled, SCALE, LOW, HIGH)
+    assert sampled.packets[0, :, 0].tolist() == [0, 1]
+    assert sampled.packets[1, 0, 0] > 0
+    assert sampled.packets[1, 1, 0] == 0
 
 
 # --- adding up ---
@@ -154,21 +156,21 @@ def learnt(rng: Any, put_right: Any) -> Any:
     return real, labels, plain, Decoder(scale, both, totals), then, labels[more]
 
 
-def gap(ours: Any, theirs: Any) -> Any:
+def gap(ours: Any, real_side: Any) -> Any:
     """Earth mover's distance between two samples, over the spread of the second."""
     at = np.linspace(0.01, 0.99, 99)
-    return np.abs(np.quantile(ours, at) - np.quantile(theirs, at)).mean() / theirs.std()
+    return np.abs(np.quantile(ours, at) - np.quantile(real_side, at)).mean() / real_side.std()
 
 
 def test_totals_of_new_flows_follow_the_real_ones(learnt: Any) -> None:
     """Far nearer than without, for flows that the maps were not learnt from."""
-    real, labels, plain, decoder, scaled, drawn_labels = learnt
+    real, labels, plain, decoder, scaled, sampled_labels = learnt
     for label in (0, 1):
-        theirs = real[labels == label]
-        rows = drawn_labels == label
-        before, after = (each.decode(scaled, drawn_labels)[rows] for each in (plain, decoder))
+        real_side = real[labels == label]
+        rows = sampled_labels == label
+        before, after = (item.decode(scaled, sampled_labels)[rows] for item in (plain, decoder))
         for channel in range(4):
-            sums = [each[:, channel].sum(1) for each in (before, after, theirs)]
+            sums = [item[:, channel].sum(1) for item in (before, after, real_side)]
             assert gap(sums[1], sums[2]) < max(0.15, 1.05 * gap(sums[0], sums[2]))
 
 
@@ -202,10 +204,10 @@ def test_totals_are_met_where_all_sizes_are_frequent(rng: Any, put_right: Any) -
     small = np.concatenate([100 * real[:, 2:3], real[:, 1:]], axis=1)
     low = blurred(rng, small, scale, 0.004)  # a model of too small packets
     totals = put_right(plain.rounded(low, labels), labels, real, labels, limits)
-    before, after = (each.decode(low, labels)[:, 0].sum(1) for each in (plain, Decoder(scale, limits, totals)))
-    theirs = real[:, 0].sum(1)
-    assert gap(before, theirs) > 1
-    assert gap(after, theirs) < 0.2
+    before, after = (item.decode(low, labels)[:, 0].sum(1) for item in (plain, Decoder(scale, limits, totals)))
+    real_side = real[:, 0].sum(1)
+    assert gap(before, real_side) > 1
+    assert gap(after, real_side) < 0.2
 
 
 def test_a_flow_is_the_same_whatever_is_beside_its_group(learnt: Any) -> None:
@@ -215,21 +217,21 @@ def test_a_flow_is_the_same_whatever_is_beside_its_group(learnt: Any) -> None:
     for label in (0, 1):
         rows, size = np.flatnonzero(labels == label), decoder.group(label)
         for first in range(0, len(rows) - size, 2 * size):
-            some = rows[first : first + size]
-            alone = decoder.decode(scaled[some], labels[some], first + np.arange(size), seed=5)
-            np.testing.assert_array_equal(alone, together[some])
+            subset = rows[first : first + size]
+            alone = decoder.decode(scaled[subset], labels[subset], first + np.arange(size), seed=5)
+            np.testing.assert_array_equal(alone, together[subset])
 
 
-def test_what_is_decoded_can_be_made_by_packets(learnt: Any) -> None:
+def test_packets_can_carry_decoded_flows(learnt: Any) -> None:
     *_, decoder, scaled, labels = learnt
     series = decoder.decode(scaled, labels)
     limits = PacketLimits(*decoder.limits.astype(int))
-    mended, _ = feasible(series, labels, limits)
-    same = (mended == series).all((1, 2))
+    feasible_series, _ = feasible(series, labels, limits)
+    same = (feasible_series == series).all((1, 2))
     assert same.mean() > 0.95  # a total may leave no packet for bin 0
 
 
-def test_captures_cut_after_so_many_packets_are_drawn_so(rng: Any, put_right: Any) -> None:
+def test_captures_cut_after_n_packets_are_sampled_with_that_cut(rng: Any, put_right: Any) -> None:
     """Where flows end with packet 100, none has 101: up and down are mapped together, not each by itself."""
     real = traffic(rng, 80)
     packets = real[:, 2:].reshape(80, -1)
@@ -242,16 +244,16 @@ def test_captures_cut_after_so_many_packets_are_drawn_so(rng: Any, put_right: An
     assert (real[:, 2:].sum((1, 2)) == 100).all()
     labels, scale = np.zeros(80, int), BinScaler.of(real)
     limits = np.full((2, 1, 2), 52.0)
-    drawn = blurred(rng, real, scale, 0.01)
+    sampled = blurred(rng, real, scale, 0.01)
     plain = Decoder(scale, limits, Marginals.none(1))
-    totals = plain.decode(drawn, labels)[:, 2:].sum((1, 2))
+    totals = plain.decode(sampled, labels)[:, 2:].sum((1, 2))
     assert (totals != 100).mean() > 0.5
-    totals = put_right(plain.rounded(drawn, labels), labels, real, labels, limits)
+    totals = put_right(plain.rounded(sampled, labels), labels, real, labels, limits)
     decoded = Decoder(scale, limits, totals).decode(blurred(rng, real, scale, 0.01), labels)
     assert (decoded[:, 2:].sum((1, 2)) == 100).mean() > 0.95
 
 
-def test_a_class_of_few_flows_is_left_as_drawn(rng: Any, put_right: Any) -> None:
+def test_a_class_of_few_flows_is_left_as_sampled(rng: Any, put_right: Any) -> None:
     real = traffic(rng, 2)
     scale, labels = BinScaler.of(real), np.zeros(2, int)
     limits = np.stack([np.full((1, 2), 20.0), np.full((1, 2), 1500.0)])
@@ -274,8 +276,8 @@ def test_totals_that_hang_together_stay_together(rng: Any) -> None:
     plain = Decoder(scale, limits, Marginals.none(1))
     first, then = (blurred(rng, rng.permutation(real), scale, 0.02) for _ in range(2))
     totals = Shares.learn(plain.rounded(first, labels), labels, real, labels, limits)
-    drawn = Decoder(scale, limits, totals).decode(then, labels)
-    size, packets = drawn[:, :2].sum((1, 2)) / drawn[:, 2:].sum((1, 2)), drawn[:, 2:].sum((1, 2))
+    sampled = Decoder(scale, limits, totals).decode(then, labels)
+    size, packets = sampled[:, :2].sum((1, 2)) / sampled[:, 2:].sum((1, 2)), sampled[:, 2:].sum((1, 2))
     large = packets <= few_large[:, 2:].sum((1, 2)).max()
     assert 0.4 < large.mean() < 0.6
     # a few lie between the kinds, and packets cannot be so many and so large
@@ -291,22 +293,22 @@ def shared(rng: Any, flows: Any) -> Any:
     plain = Decoder(scale, limits, Marginals.none(1))
     rows = np.concatenate([rng.permutation(flows) for _ in range(-(-120 // flows))])
     ours = plain.rounded(blurred(rng, real[rows], scale, 0.02), np.zeros(len(rows), int))
-    found = Shares.learn(ours, np.zeros(len(rows), int), real, labels, limits)
-    return totals_of(real).astype(np.float32), ours, found, limits[:, 0]
+    result = Shares.learn(ours, np.zeros(len(rows), int), real, labels, limits)
+    return totals_of(real).astype(np.float32), ours, result, limits[:, 0]
 
 
 @pytest.mark.parametrize("flows", [3, 5, 8, 9, 16, 17, 40])
-def test_in_each_turn_every_real_flow_lends_its_totals_once(rng: Any, flows: int) -> None:
+def test_every_real_flow_donates_its_totals_once_per_round(rng: Any, flows: int) -> None:
     """A turn is as many drawn flows as there are real ones; nearly all, where a group is not a whole turn."""
-    theirs, ours, shares, limits = shared(rng, flows)
-    given = shares.totals(0, ours, limits, np.arange(len(ours.packets)), seed=3)
-    lent = [np.unique(given[turn : turn + flows], axis=0) for turn in range(0, len(given), flows)]
-    known = {tuple(each) for each in theirs}
-    assert all({tuple(each) for each in turn} <= known for turn in lent)
-    assert min(len(turn) for turn in lent) >= flows * (1 if flows <= 16 else 0.8)
+    real_side, ours, shared_, limits = shared(rng, flows)
+    given = shared_.totals(0, ours, limits, np.arange(len(ours.packets)), seed=3)
+    donated = [np.unique(given[turn : turn + flows], axis=0) for turn in range(0, len(given), flows)]
+    known = {tuple(item) for item in real_side}
+    assert all({tuple(item) for item in turn} <= known for turn in donated)
+    assert min(len(turn) for turn in donated) >= flows * (1 if flows <= 16 else 0.8)
 
 
-def test_as_many_drawn_flows_as_there_are_real_ones_have_their_totals(rng: Any) -> None:
+def test_one_round_of_samples_has_the_totals_of_the_real_flows(rng: Any) -> None:
     """In packets exactly; in bytes too, but for what bins of few packets keep."""
     real = traffic(rng, 9)
     labels, scale = np.zeros(9, int), BinScaler.of(real)
@@ -314,38 +316,38 @@ def test_as_many_drawn_flows_as_there_are_real_ones_have_their_totals(rng: Any) 
     first, then = (blurred(rng, rng.permutation(real), scale, 0.05) for _ in range(2))
     plain = Decoder(scale, limits, Marginals.none(1))
     decoder = Decoder(scale, limits, Shares.learn(plain.rounded(first, labels), labels, real, labels, limits))
-    before, after, theirs = (
-        np.sort(totals_of(each), axis=0) for each in (plain.decode(then, labels), decoder.decode(then, labels), real)
+    before, after, real_side = (
+        np.sort(totals_of(item), axis=0) for item in (plain.decode(then, labels), decoder.decode(then, labels), real)
     )
-    assert (before != theirs).mean() > 0.5
-    np.testing.assert_array_equal(after[:, :2], theirs[:, :2])
-    np.testing.assert_allclose(after[:, 2:], theirs[:, 2:], rtol=0.1)
+    assert (before != real_side).mean() > 0.5
+    np.testing.assert_array_equal(after[:, :2], real_side[:, :2])
+    np.testing.assert_allclose(after[:, 2:], real_side[:, 2:], rtol=0.1)
 
 
 def test_a_group_of_one_kind_is_not_given_totals_of_another(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though it is the other's turn: but for those that stand at the border."""
-    theirs = np.array([[10.0 * kind + each] * 4 for kind in (1, 100) for each in range(10)])
-    quantiles = np.quantile(theirs, np.linspace(0, 1, 100), axis=0)
-    shares = Shares(quantiles[None], theirs[None].astype(np.float32), np.ones((1, 4, 1), np.float32))
+    real_side = np.array([[10.0 * kind + item] * 4 for kind in (1, 100) for item in range(10)])
+    quantiles = np.quantile(real_side, np.linspace(0, 1, 100), axis=0)
+    shared_ = Shares(quantiles[None], real_side[None].astype(np.float32), np.ones((1, 4, 1), np.float32))
     limits = np.array([[0.0] * 2, [1e9] * 2])
 
     def given_the_other_kind() -> Any:
-        found = []
+        result = []
         for kind in (0, 1):
-            packets = np.tile(theirs[10 * kind + np.arange(16) % 10, 0, None, None] / 4, (1, 2, 2))
+            packets = np.tile(real_side[10 * kind + np.arange(16) % 10, 0, None, None] / 4, (1, 2, 2))
             ones = np.ones_like(packets)
-            drawn = RoundedBins(packets.astype(int), packets, ones, ones, SCALE)
-            given = shares.totals(0, drawn, limits, np.arange(16), seed=0)
-            found.append(((given[:, 0] > 500) != kind).mean())
-        return np.array(found)
+            sampled = RoundedBins(packets.astype(int), packets, ones, ones, SCALE)
+            given = shared_.totals(0, sampled, limits, np.arange(16), seed=0)
+            result.append(((given[:, 0] > 500) != kind).mean())
+        return np.array(result)
 
-    found = given_the_other_kind()
+    result = given_the_other_kind()
     monkeypatch.setattr("netgen.encoders.decoding.shares.UNLIKE", 100.0)
     assert (given_the_other_kind() >= 0.4).all()
-    assert found.mean() <= 0.2
+    assert result.mean() <= 0.2
 
 
-def test_a_flow_of_a_single_bin_neither_lends_its_totals_nor_takes_any(rng: Any) -> None:
+def test_a_flow_of_a_single_bin_neither_donates_nor_receives_totals(rng: Any) -> None:
     """They would be all of it: a copy of a real flow."""
     real = traffic(rng, 60)
     real[:30, :, 1:] = 0
@@ -355,8 +357,8 @@ def test_a_flow_of_a_single_bin_neither_lends_its_totals_nor_takes_any(rng: Any)
     plain = Decoder(scale, limits, Marginals.none(1))
     first, then = (blurred(rng, real, scale, 0.02) for _ in range(2))
     totals = Shares.learn(plain.rounded(first, labels), labels, real, labels, limits)
-    lent = totals.real[0][~np.isnan(totals.real[0, :, 0])]
-    assert sorted(map(tuple, lent.tolist())) == sorted(map(tuple, totals_of(real[30:]).astype(np.float32).tolist()))
+    donated = totals.real[0][~np.isnan(totals.real[0, :, 0])]
+    assert sorted(map(tuple, donated.tolist())) == sorted(map(tuple, totals_of(real[30:]).astype(np.float32).tolist()))
     before, after = plain.decode(then, labels), Decoder(scale, limits, totals).decode(then, labels)
     single = (before[:, 2:] > 0).any(1).sum(1) == 1
     assert single.sum() >= 25
@@ -384,20 +386,20 @@ def test_bins_that_all_flows_have_alike_bear_little_of_a_change(rng: Any) -> Non
     assert moved[1] < 0.3 * moved[0]
 
 
-def test_who_gets_whose_totals_depends_on_the_seed_and_on_what_was_drawn(rng: Any) -> None:
+def test_the_assignment_of_totals_depends_on_the_seed_and_the_samples(rng: Any) -> None:
     """Other totals with another seed, where not all are lent in a group; large flows get large totals."""
-    _, ours, shares, limits = shared(rng, 40)
-    one, other = (shares.totals(0, ours, limits, np.arange(len(ours.packets)), seed=seed) for seed in (0, -1))
+    _, ours, shared_, limits = shared(rng, 40)
+    one, other = (shared_.totals(0, ours, limits, np.arange(len(ours.packets)), seed=seed) for seed in (0, -1))
     assert (one != other).any()
-    drawn = ours.count_float.sum((1, 2))
+    sampled = ours.count_float.sum((1, 2))
     given = one[:, :2].sum(1)
-    assert np.corrcoef(drawn.argsort().argsort(), given.argsort().argsort())[0, 1] > 0.7
+    assert np.corrcoef(sampled.argsort().argsort(), given.argsort().argsort())[0, 1] > 0.7
 
 
 def test_of_many_real_flows_those_that_stand_for_all_are_kept(rng: Any) -> None:
-    theirs, _, shares, _ = shared(rng, 500)
-    kept = shares.real[0]
+    real_side, _, shared_, _ = shared(rng, 500)
+    kept = shared_.real[0]
     assert not np.isnan(kept).any()
     assert len(kept) == MOST
     for total in range(4):
-        assert gap(kept[:, total], theirs[:, total]) < 0.1
+        assert gap(kept[:, total], real_side[:, total]) < 0.1

@@ -40,16 +40,16 @@ def captured(generator: Any, flows: Any, *, odd: Any = 0.2, late: Any = 0.1) -> 
     return series
 
 
-def learnt(generator: Any, *, spread: Any = 0.02, flows: Any = 300, **how: Any) -> Any:
+def learnt(generator: Any, *, spread: Any = 0.02, flows: Any = 300, **way_: Any) -> Any:
     """Real flows, their scale, what is repeated in them, and what a model draws, a little off."""
-    real, then = captured(generator, flows, **how), captured(generator, flows, **how)
+    real, then = captured(generator, flows, **way_), captured(generator, flows, **way_)
     scale = BinScaler.of(real)
-    first, drawn = (
-        scale.scale(each) + generator.normal(0, spread, each.shape)
-        for each in (captured(generator, flows, **how), then)
+    first, sampled = (
+        scale.scale(item) + generator.normal(0, spread, item.shape)
+        for item in (captured(generator, flows, **way_), then)
     )
     none = np.zeros(flows, int)
-    return real, scale, Repeats.learn(first, none, real, none, scale, LIMITS), drawn, then
+    return real, scale, Repeats.learn(first, none, real, none, scale, LIMITS), sampled, then
 
 
 def decoder(scale: Any, repeats: Any, totals: Any = None) -> Any:
@@ -60,28 +60,28 @@ def share(series: Any, question: Any) -> Any:
     return (series[:, :2, 0] == question).all(1).mean()
 
 
-def test_bins_that_real_flows_repeat_are_drawn_byte_for_byte_and_as_often(rng: Any) -> None:
-    real, scale, repeats, drawn, then = learnt(rng)
-    plain = decoder(scale, Repeats.none()).decode(drawn, np.zeros(len(drawn), int))
-    after = decoder(scale, repeats).decode(drawn, np.zeros(len(drawn), int))
+def test_repeated_bins_are_sampled_exactly_and_at_their_frequency(rng: Any) -> None:
+    real, scale, repeats, sampled, then = learnt(rng)
+    plain = decoder(scale, Repeats.none()).decode(sampled, np.zeros(len(sampled), int))
+    after = decoder(scale, repeats).decode(sampled, np.zeros(len(sampled), int))
     for question in QUESTIONS:
         assert share(after, question) == pytest.approx(share(real, question), abs=0.07)
     own = (then[:, 0, 0] >= 200) & (then[:, 0, 0] < 1400)
-    wrong, still = ((each[~own] != then[~own])[:, :2, 0].any(1).mean() for each in (plain, after))
+    wrong, still = ((item[~own] != then[~own])[:, :2, 0].any(1).mean() for item in (plain, after))
     assert wrong > 0.1
     assert still < wrong / 2
 
 
-def test_what_no_two_flows_share_is_neither_kept_nor_drawn(rng: Any) -> None:
+def test_bins_of_single_flows_are_neither_kept_nor_sampled(rng: Any) -> None:
     """Bytes that one real flow alone has are not in the model, and bins drawn far from what is repeated stay."""
-    real, _, repeats, drawn, then = learnt(rng)
-    held = {tuple(each) for each in repeats.holds.tolist()}
+    real, _, repeats, sampled, then = learnt(rng)
+    held = {tuple(item) for item in repeats.holds.tolist()}
     flows = {bins: len({flow for flow, at in zip(*np.nonzero(real[:, 2] > 0), strict=True)
                         if tuple(real[flow, :, at].tolist()) == bins}) for bins in held}  # fmt: skip
     assert min(flows.values()) >= FLOWS
     own = then[:, :2, 0].min(1) >= 200
-    made = decoder(BinScaler.of(real), repeats).decode(drawn, np.zeros(len(drawn), int))
-    again = np.array([tuple(each) in held for each in made[:, :, 0].tolist()])
+    made = decoder(BinScaler.of(real), repeats).decode(sampled, np.zeros(len(sampled), int))
+    again = np.array([tuple(item) in held for item in made[:, :, 0].tolist()])
     assert again[~own].mean() > 0.95
     assert again[own].mean() < 0.2
 
@@ -98,9 +98,9 @@ def test_flows_are_as_busy_as_real_ones(rng: Any, wrong: float) -> None:
         out[:, :, 2:] = np.where(late, 0.25 if wrong < 0 else 0.5, out[:, :, 2:])
         return out
 
-    repeats, drawn = Repeats.learn(draw(), none, real, none, scale, LIMITS), draw()
-    number = [(each[:, 2:] > 0).any(1).sum(1) for each in (
-        real, decoder(scale, Repeats.none()).decode(drawn, none), decoder(scale, repeats).decode(drawn, none)
+    repeats, sampled = Repeats.learn(draw(), none, real, none, scale, LIMITS), draw()
+    number = [(item[:, 2:] > 0).any(1).sum(1) for item in (
+        real, decoder(scale, Repeats.none()).decode(sampled, none), decoder(scale, repeats).decode(sampled, none)
     )]  # fmt: skip
     assert abs(number[2].mean() - number[0].mean()) < 0.06
     assert abs(number[2].mean() - number[0].mean()) <= abs(number[1].mean() - number[0].mean())
@@ -110,25 +110,25 @@ def test_flows_are_as_busy_as_real_ones(rng: Any, wrong: float) -> None:
 @given(seed=st.integers(0, 2**64), first=st.integers(0, 50), cut=st.integers(1, 39))
 def test_flow_i_is_flow_i_however_many_are_decoded(seed: int, first: Any, cut: Any) -> None:
     rng = np.random.default_rng(7)
-    _, scale, repeats, drawn, _ = learnt(rng, flows=40, spread=0.06)
+    _, scale, repeats, sampled, _ = learnt(rng, flows=40, spread=0.06)
     way, none = decoder(scale, repeats), np.zeros(40, int)
     numbers = first + way.indices(none)
-    whole = way.decode(drawn, none, numbers, seed=seed)
-    np.testing.assert_array_equal(whole[:cut], way.decode(drawn[:cut], none[:cut], numbers[:cut], seed=seed))
-    np.testing.assert_array_equal(whole[cut:], way.decode(drawn[cut:], none[cut:], numbers[cut:], seed=seed))
+    complete = way.decode(sampled, none, numbers, seed=seed)
+    np.testing.assert_array_equal(complete[:cut], way.decode(sampled[:cut], none[:cut], numbers[:cut], seed=seed))
+    np.testing.assert_array_equal(complete[cut:], way.decode(sampled[cut:], none[cut:], numbers[cut:], seed=seed))
 
 
 def test_another_seed_takes_other_bins_where_it_is_open_which(rng: Any) -> None:
-    _, scale, repeats, drawn, _ = learnt(rng, spread=0.06)
-    one, other = (decoder(scale, repeats).decode(drawn, np.zeros(len(drawn), int), seed=seed) for seed in (0, 1))
+    _, scale, repeats, sampled, _ = learnt(rng, spread=0.06)
+    one, other = (decoder(scale, repeats).decode(sampled, np.zeros(len(sampled), int), seed=seed) for seed in (0, 1))
     assert 0 < (one != other).any((1, 2)).mean() < 0.9
 
 
 @given(st.data())
-def test_packets_can_be_made_whatever_is_drawn(data: Any) -> None:
+def test_packets_can_carry_any_sample(data: Any) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 9)))
-    _, scale, repeats, drawn, _ = learnt(rng, flows=30)
-    wild = drawn[:8] + rng.normal(0, data.draw(st.floats(0, 2)), drawn[:8].shape)
+    _, scale, repeats, sampled, _ = learnt(rng, flows=30)
+    wild = sampled[:8] + rng.normal(0, data.draw(st.floats(0, 2)), sampled[:8].shape)
     series = decoder(scale, repeats).decode(wild, np.zeros(8, int))
     assert ((series[:, :2] > 0) == (series[:, 2:] > 0)).all()
     assert (series[:, :2] >= 20 * series[:, 2:]).all()
@@ -136,21 +136,21 @@ def test_packets_can_be_made_whatever_is_drawn(data: Any) -> None:
     assert series[:, 2:, 0].any(1).all()
 
 
-def test_classes_of_few_flows_stay_as_drawn(rng: Any) -> None:
-    real, scale, _, drawn, _ = learnt(rng)
+def test_classes_of_few_flows_stay_as_sampled(rng: Any) -> None:
+    real, scale, _, sampled, _ = learnt(rng)
     labels = np.zeros(len(real), int)
     labels[:2] = 1
     limits = np.tile(LIMITS, (1, 3, 1))
-    repeats = Repeats.learn(drawn, labels, real, labels, scale, limits)
+    repeats = Repeats.learn(sampled, labels, real, labels, scale, limits)
     assert set(repeats.group[:, 0]) == {0}
     assert np.isnan(repeats.real[1:]).all()
-    way, plain = (Decoder(scale, limits, Marginals.none(3), each) for each in (repeats, Repeats.none()))
+    way, plain = (Decoder(scale, limits, Marginals.none(3), item) for item in (repeats, Repeats.none()))
     for label in (1, 2):
-        wanted = np.full(len(drawn), label)
-        np.testing.assert_array_equal(way.decode(drawn, wanted), plain.decode(drawn, wanted))
+        wanted = np.full(len(sampled), label)
+        np.testing.assert_array_equal(way.decode(sampled, wanted), plain.decode(sampled, wanted))
 
 
-def test_at_most_so_many_bins_of_a_part_are_kept(rng: Any) -> None:
+def test_the_number_of_kept_bins_per_group_is_bounded(rng: Any) -> None:
     real = captured(rng, 600)
     real[:, 0, 0] = 100 + np.arange(600) // 2 % 300
     scale, none = BinScaler.of(real), np.zeros(600, int)
@@ -167,11 +167,11 @@ def flows_of(*bins: Any, length: Any = BINS) -> Any:
     return series
 
 
-def of_real(real: Any, drawn: Any = None, limits: Any = LIMITS) -> Any:
+def of_real(real: Any, sampled: Any = None, limits: Any = LIMITS) -> Any:
     """What is repeated in real flows of one class, and their scale."""
     scale, labels = BinScaler.of(real), np.zeros(len(real), int)
-    drawn = np.tile(scale.scale(real), (8, 1, 1)) if drawn is None else drawn
-    return Repeats.learn(drawn, np.zeros(len(drawn), int), real, labels, scale, limits), scale
+    sampled = np.tile(scale.scale(real), (8, 1, 1)) if sampled is None else sampled
+    return Repeats.learn(sampled, np.zeros(len(sampled), int), real, labels, scale, limits), scale
 
 
 def test_a_bin_that_one_flow_alone_holds_however_often_is_not_kept() -> None:
@@ -179,12 +179,12 @@ def test_a_bin_that_one_flow_alone_holds_however_often_is_not_kept() -> None:
     own = dict.fromkeys(range(8, 14), (333, 444))
     real = flows_of(*({0: (61, 77), 9: (52, 40)} for _ in range(9)), {0: (61, 77)} | own)
     repeats, scale = of_real(real)
-    assert {tuple(each[:2]) for each in repeats.holds.tolist()} == {(61, 77), (52, 40)}
+    assert {tuple(item[:2]) for item in repeats.holds.tolist()} == {(61, 77), (52, 40)}
     late = repeats.other[repeats.group[:, 1] == 8, :4]
     np.testing.assert_allclose(late, scale.scale(flows_of({9: (52, 40)}))[:, :, 9], atol=1e-6)
 
 
-def test_a_bin_is_a_repeat_in_the_part_of_a_flow_alone_where_it_is_repeated() -> None:
+def test_a_bin_repeats_only_in_the_section_of_the_flow_where_it_is_frequent() -> None:
     """Bin 0 of one flow and bin 9 of another are not alike; bins 9 and 12 of two flows are."""
     real = flows_of({0: (61, 77)}, {0: (99, 88), 9: (61, 77)}, {0: (70, 0), 9: (52, 0)}, {0: (80, 0), 12: (52, 0)})
     repeats, _ = of_real(real)
@@ -192,7 +192,7 @@ def test_a_bin_is_a_repeat_in_the_part_of_a_flow_alone_where_it_is_repeated() ->
     assert repeats.holds.tolist() == [[52, 0, 1, 0]]
 
 
-def test_repeats_are_taken_as_often_as_real_flows_hold_them_though_a_model_draws_one_too_seldom(rng: Any) -> None:
+def test_a_repeat_that_the_model_samples_too_rarely_gets_its_real_frequency(rng: Any) -> None:
     """Of two that lie near each other, each in half of real flows, a model draws what looks like one in nine of ten."""
     one, other = {0: (100, 0)}, {0: (130, 0)}
     own = [{0: (int(size), 0)} for size in np.linspace(300, 1400, 20)]
@@ -200,13 +200,13 @@ def test_repeats_are_taken_as_often_as_real_flows_hold_them_though_a_model_draws
     scale = BinScaler.of(real)
     points = scale.scale(flows_of(one, other))
     nearer = points[0] * 0.7 + points[1] * 0.3
-    drawn = np.where(rng.random((400, 1, 1)) < 0.9, nearer, points[1])
-    repeats, scale = of_real(real, drawn[:200])
-    made = decoder(scale, repeats).decode(drawn[200:], np.zeros(200, int))
+    sampled = np.where(rng.random((400, 1, 1)) < 0.9, nearer, points[1])
+    repeats, scale = of_real(real, sampled[:200])
+    made = decoder(scale, repeats).decode(sampled[200:], np.zeros(200, int))
     assert share(made, (100, 0)) == pytest.approx(share(made, (130, 0)), abs=0.25)
 
 
-def test_what_no_packet_of_the_class_can_hold_is_not_kept() -> None:
+def test_bins_beyond_the_packet_limits_are_not_kept() -> None:
     """Frames merged by a network card are larger than a packet may be."""
     repeats, _ = of_real(flows_of(*[{0: (2960, 61)}] * 5, *[{0: (52, 61)}] * 5))
     assert repeats.holds.tolist() == [[52, 61, 1, 1]]
@@ -224,10 +224,10 @@ def test_flows_of_any_length_are_put_right(rng: Any, length: int) -> None:
     repeats = Repeats.learn(scale.scale(real), labels, real, labels, scale, limits)
     repeats.check(2, length)
     way = Decoder(scale, limits, Marginals.none(2), repeats)
-    drawn = scale.scale(real) + rng.normal(0, 0.01, real.shape)
-    both = way.decode(drawn, labels, seed=-3)
+    sampled = scale.scale(real) + rng.normal(0, 0.01, real.shape)
+    both = way.decode(sampled, labels, seed=-3)
     for label in (0, 1):
-        mine = labels == label
-        np.testing.assert_array_equal(way.decode(drawn[mine], labels[mine], seed=-3), both[mine])
+        rows = labels == label
+        np.testing.assert_array_equal(way.decode(sampled[rows], labels[rows], seed=-3), both[rows])
     assert abs((both[:, 2:] > 0).mean() - busy.mean()) < 0.03
-    assert way.decode(drawn[:0], labels[:0]).shape == (0, 4, length)
+    assert way.decode(sampled[:0], labels[:0]).shape == (0, 4, length)

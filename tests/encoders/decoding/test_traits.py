@@ -28,26 +28,26 @@ def random_series(seed: Any, flows: Any, bins: Any = 16) -> Any:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 40))
-def test_traits_are_the_last_busy_bin_and_how_many_are_busy(seed: int, bins: Any) -> None:
+def test_flow_features_are_the_last_busy_bin_and_the_number_of_busy_bins(seed: int, bins: Any) -> None:
     series = random_series(seed, 20, bins)
     busy = series[:, 2:].any(1)
-    found = traits_of(torch.from_numpy(BinScaler.of(series).scale(series))).numpy()
-    counts = np.expm1((found + 1) / 2 * np.log1p(bins))
+    result = traits_of(torch.from_numpy(BinScaler.of(series).scale(series))).numpy()
+    counts = np.expm1((result + 1) / 2 * np.log1p(bins))
     np.testing.assert_allclose(counts[:, 0], bins - busy[:, ::-1].argmax(1))
     np.testing.assert_allclose(counts[:, 1], busy.sum(1))
-    assert (np.abs(found) <= 1 + 1e-6).all()
+    assert (np.abs(result) <= 1 + 1e-6).all()
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(1, 30), st.integers(0, 3))
-def test_each_real_flow_has_its_turn_once(seed: int, flows: Any, turn: Any) -> None:
+def test_every_real_flow_is_used_once_per_round(seed: int, flows: Any, turn: Any) -> None:
     real = np.linspace(-1, 1, flows, dtype=np.float32)
-    traits = Traits(np.repeat(real, TRAITS).reshape(1, flows, TRAITS))
-    told = np.array([traits.told(0, turn * flows + place, seed=seed)[0] for place in range(flows)])
+    features = Traits(np.repeat(real, TRAITS).reshape(1, flows, TRAITS))
+    cond = np.array([features.told(0, turn * flows + index, seed=seed)[0] for index in range(flows)])
     # six spreads are more than chance, in some tens of thousands of numbers
-    np.testing.assert_allclose(np.sort(told), real, atol=6 * BLUR)
-    again = traits.told(0, turn * flows, seed=seed)
-    np.testing.assert_array_equal(again, traits.told(0, turn * flows, seed=seed))
-    assert (again != traits.told(0, turn * flows, seed=seed + 1 if seed < 0 else seed - 1)).all()
+    np.testing.assert_allclose(np.sort(cond), real, atol=6 * BLUR)
+    again = features.told(0, turn * flows, seed=seed)
+    np.testing.assert_array_equal(again, features.told(0, turn * flows, seed=seed))
+    assert (again != features.told(0, turn * flows, seed=seed + 1 if seed < 0 else seed - 1)).all()
 
 
 def test_of_many_flows_those_are_kept_that_stand_for_all() -> None:
@@ -61,12 +61,12 @@ def test_of_many_flows_those_are_kept_that_stand_for_all() -> None:
     np.testing.assert_allclose(kept[0].mean(0), traits_of(scaled[:-5]).mean(0), atol=0.02)
 
 
-def test_no_flows_own_numbers_are_kept_where_that_is_asked() -> None:
+def test_without_store_flows_features_are_rounded() -> None:
     """Not the counts themselves, but others within a fifth of them, of which there are few."""
     series = random_series(3, 100, bins=128)
     scaled = torch.from_numpy(BinScaler.of(series).scale(series))
     labels = np.zeros(100, np.int64)
-    exact, near = (Traits.learn(scaled, labels, 1, exact=each).real[0] for each in (True, False))
+    exact, near = (Traits.learn(scaled, labels, 1, exact=item).real[0] for item in (True, False))
     np.testing.assert_allclose(near, exact, atol=BLUR + 1e-6)
     assert len(np.unique(near)) <= 1 + 1 / BLUR
     assert len(np.unique(near)) < len(np.unique(exact))
@@ -91,7 +91,7 @@ HALF[1, 2, 0] = np.nan
         HALF,
     ],
 )
-def test_traits_that_are_not_those_of_a_model_are_refused(real: Any) -> None:
+def test_features_of_another_model_are_refused(real: Any) -> None:
     Traits(np.zeros((2, 1, TRAITS), np.float32)).check(2)
     with pytest.raises(ValueError, match="does not fit"):
         Traits(real).check(2)
@@ -111,23 +111,29 @@ def last_bins(series: Any) -> Any:
     return 16 - series[:, 2:].any(1)[:, ::-1].argmax(1)
 
 
-def test_flows_are_as_long_as_the_network_is_told(long_and_short: Any) -> None:
+@pytest.mark.slow
+@pytest.mark.train
+def test_flows_are_as_long_as_their_features(long_and_short: Any) -> None:
     """As often as real flows do, they go on; told that all are short, none does."""
     table, model = long_and_short
-    drawn = last_bins(model.sample("a", 128, seed=3).series()) > 8
-    assert abs(drawn.sum() - 16) <= 3
+    sampled = last_bins(model.sample("a", 128, seed=3).series()) > 8
+    assert abs(sampled.sum() - 16) <= 3
     few = dataclasses.replace(model, flow_features=Traits(model.flow_features.real[:, :1].repeat(64, axis=1)))
     assert (last_bins(few.sample("a", 32, seed=3).series()) <= 4).mean() > 0.9
     assert set(last_bins(table.series()).tolist()) <= {1, 2, 3, 4, 16}
 
 
-def test_traits_are_in_the_models_file(long_and_short: Any, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.train
+def test_features_are_in_the_model_file(long_and_short: Any, tmp_path: Path) -> None:
     _, model = long_and_short
     again = Model.load(model.save(tmp_path / "m.safetensors"))
     np.testing.assert_array_equal(again.flow_features.real, model.flow_features.real)
     assert again.sample("a", 5, seed=1).table.equals(model.sample("a", 5, seed=1).table)
 
 
+@pytest.mark.slow
+@pytest.mark.train
 def test_a_file_that_lacks_them_is_refused(long_and_short: Any, tmp_path: Path) -> None:
     _, model = long_and_short
     path = model.save(tmp_path / "m.safetensors")
@@ -138,7 +144,7 @@ def test_a_file_that_lacks_them_is_refused(long_and_short: Any, tmp_path: Path) 
         Model.load(tmp_path / "less.safetensors")
 
 
-def test_series_of_packets_have_none(long_and_short: Any) -> None:
+def test_series_of_packets_have_none() -> None:
     """Their network is told nothing but the class."""
     rng = np.random.default_rng(0)
     series = np.stack([rng.integers(40, 1500, (12, 8)), rng.integers(0, 1000, (12, 8))], axis=1)

@@ -12,7 +12,7 @@ from netgen.diffusion import model_file
 from netgen.model.file import FORMAT
 from netgen.model.model import Model
 
-QUICK = {"training_steps": 5, "preset": "tiny", "threads": 1, "precision": "float32"}
+QUICK: dict[str, Any] = {"training_steps": 5, "preset": "tiny", "threads": 1, "precision": "float32"}
 pytestmark = pytest.mark.usefixtures("one_thread", "quick_calibration")
 
 

@@ -85,7 +85,8 @@ def test_the_checkpoint_of_a_training_is_not_a_bundled_model(bundled_folder: Any
     assert find_model_for(["doh"]) == bundled_folder / "tiny.safetensors"
 
 
-def test_an_unknown_model_or_class_is_refused_with_the_known_ones(bundled_folder: Any) -> None:
+@pytest.mark.usefixtures("bundled_folder")
+def test_an_unknown_model_or_class_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ModelError, match=r"no model vidoe: there is no such file, and the bundled models are tiny"):
         load("vidoe")
     with pytest.raises(

@@ -11,6 +11,8 @@ import torch
 from netgen.capture.errors import ModelError
 from netgen.diffusion import model_file
 from netgen.encoders.decoding.marginals import Marginals
+from netgen.encoders.decoding.recurring import Recurring
+from netgen.encoders.decoding.repeats import Repeats
 from netgen.encoders.decoding.shares import Shares
 from netgen.model.model import Model
 from netgen.training import calibration
@@ -52,7 +54,7 @@ def plain(tiny_model: Model, real: Any) -> Any:
 def learnt(plain: Any, real: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Function: scores of the candidates to the form of the chosen one; those with repeated bins may be the best."""
     model, sampled, tried = plain
-    scores = {}
+    scores: dict[str, Any] = {}
     monkeypatch.setattr(calibration, "drawn_once", lambda *_, **__: sampled)
     monkeypatch.setattr(calibration, "candidates", lambda *_: list(tried))
     monkeypatch.setattr(calibration, "_beside", lambda model, *_: _Scored(*scores[form(model)]))
@@ -164,8 +166,8 @@ def test_more_is_sampled_of_larger_classes_and_of_recurring_ones(tiny_model: Mod
 def test_a_model_that_stores_flows_reports_it(often: Any) -> None:
     model = often[0][2]
     assert model.stores_flows()
-    assert dataclasses.replace(model, repeats=calibration.Repeats.none()).stores_flows()
-    nothing = dataclasses.replace(model, repeats=calibration.Repeats.none(), recurring=calibration.Recurring.nothing())
+    assert dataclasses.replace(model, repeats=Repeats.none()).stores_flows()
+    nothing = dataclasses.replace(model, repeats=Repeats.none(), recurring=Recurring.nothing())
     assert not nothing.stores_flows()
 
 
@@ -231,7 +233,7 @@ def test_a_model_with_damaged_totals_is_refused(ways: Any, tmp_path: Path, left:
         ("other", lambda array: array[:, :3]),
         ("drawn", lambda array: array[1:]),
         ("drawn", lambda array: array * np.nan),
-        ("real", lambda each: -each),
+        ("real", lambda way_: -way_),
         ("group", lambda array: array * np.array([1, -1, 1])),
         ("group", lambda array: array + np.array([0, 0, 3])),
         ("holds", lambda array: array * 0.5),

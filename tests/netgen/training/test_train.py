@@ -17,7 +17,7 @@ from netgen.model.model import Model
 from netgen.training import budget, finish, fit
 from netgen.training.budget import TrainingPlan
 
-QUICK = {"training_steps": 5, "preset": "tiny", "threads": 1, "precision": "float32"}
+QUICK: dict[str, Any] = {"training_steps": 5, "preset": "tiny", "threads": 1, "precision": "float32"}
 pytestmark = pytest.mark.usefixtures("one_thread", "quick_calibration")
 
 
@@ -38,7 +38,8 @@ def test_nothing_but_the_series_reaches_the_model(tiny_flows: Any) -> None:
         tiny_flows.series(), tiny_flows.spec, metadata={"made_by": "somebody else"}, label=tiny_flows.labels,
         source=[f"host{row}.pcap" for row in range(rows)], start_ns=np.arange(rows) * 10**9, protocol=6,
         src=[f"10.0.0.{row}" for row in range(rows)], src_port=np.arange(rows) + 1024, dst="203.0.113.7", dst_port=443,
-        vlan=7, server_name="www.example.org", flow=np.arange(rows)[::-1], packets=7, bytes=7, duration_ns=7, truncated_packets=7,
+        vlan=7, server_name="www.example.org", flow=np.arange(rows)[::-1], packets=7, bytes=7, duration_ns=7,
+        truncated_packets=7,
     )  # fmt: skip
     # whole captures are held back to validate on, so with validation their names decide which flows those are
     one, two = (netgen.train(table, **QUICK, validation=0) for table in (tiny_flows, other))
@@ -110,7 +111,7 @@ def test_training_by_time_ends_after_enough_epochs(
     """More passes only memorise the flows; `training_steps` overrides that."""
     monkeypatch.setattr(budget, "MIN_STEPS", 3)
     monkeypatch.setattr(budget, "MAX_EPOCHS", 4)
-    settings = {"threads": 1, "precision": "float32", "validation": 0, "preset": "tiny"}
+    settings: dict[str, Any] = {"threads": 1, "precision": "float32", "validation": 0, "preset": "tiny"}
     model = netgen.train(tiny_flows, minutes=60, **settings)
     steps = model.training["steps"]
     assert steps == -(-4 * len(tiny_flows) // model.training["batch"]) > 3

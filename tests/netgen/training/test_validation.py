@@ -3,7 +3,7 @@
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ class State:
 
     def __init__(self) -> None:
         self.step, self.ema = 0, self
-        self.weights = {}
+        self.weights: dict[str, Any] = {}
 
     def state_dict(self) -> Any:
         return {}
@@ -65,7 +65,7 @@ class State:
 
 
 def checked(*scores: Any) -> Any:
-    """A validator after checks of such scores and closest shares."""
+    """Return a validator after checks with these scores and closest-record shares."""
     validator = Validator.__new__(Validator)
     validator._labels, validator.history, validator.best, validator.stopped = np.zeros(100), [], None, ""
     validator._weights = {}
@@ -115,10 +115,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "N_CHECKS", 3)
 
 
+@pytest.mark.usefixtures("quick")
 def test_checks_are_logged_kept_in_the_model_and_change_no_weight(
-    quick: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"training_steps": 9, "preset": "tiny", "threads": 1, "precision": "float32", "seed": 1}
+    settings: dict[str, Any] = {"training_steps": 9, "preset": "tiny", "threads": 1, "precision": "float32", "seed": 1}
     with_checks = netgen.train(flows(), out=tmp_path / "m.safetensors", **settings)
     results = with_checks.training["validation"]
     assert [check["step"] for check in results["checks"]] == [3, 6, 9]
@@ -132,12 +133,13 @@ def test_checks_are_logged_kept_in_the_model_and_change_no_weight(
     assert netgen.Model.load(tmp_path / "m.safetensors").training["validation"] == results
 
 
-def test_checks_do_not_use_the_held_out_flows(quick: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("quick")
+def test_checks_do_not_use_the_held_out_flows(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a model draws for them is like the flows that were learnt from alone."""
     seen = []
     check = validation.Validator.check
 
-    def noted(self, state: Any) -> Any:
+    def noted(self: Any, state: Any) -> Any:
         model = self._build_model(copy.deepcopy(state.ema))
         seen.append((np.count_nonzero(~np.isnan(model.flow_features.real[..., 0])), model.limits.largest.max()))
         return check(self, state)
@@ -154,9 +156,15 @@ def test_checks_do_not_use_the_held_out_flows(quick: Any, monkeypatch: pytest.Mo
     assert max(largest for _, largest in seen) < 1400 <= model.limits.largest.max()
 
 
-def test_calibration_uses_all_labelled_flows(quick: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = []
-    monkeypatch.setattr(finish, "calibrate", lambda model, *given, **_: measured.append(given) or model)
+@pytest.mark.usefixtures("quick")
+def test_calibration_uses_all_labelled_flows(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[Any] = []
+
+    def record(model: Any, *given: Any, **_: Any) -> Any:
+        measured.append(given)
+        return model
+
+    monkeypatch.setattr(finish, "calibrate", record)
     table = flows()
     model = netgen.train(table, training_steps=3, threads=1, precision="float32", preset="tiny")
     held = model.training["validation"]["flows"]
@@ -167,18 +175,20 @@ def test_calibration_uses_all_labelled_flows(quick: Any, monkeypatch: pytest.Mon
     np.testing.assert_array_equal(np.array(model.classes)[labels], table.labels.astype(str))
 
 
-def test_no_validation_holds_nothing_out(quick: Any) -> None:
+@pytest.mark.usefixtures("quick")
+def test_no_validation_holds_nothing_out() -> None:
     model = netgen.train(flows(), training_steps=3, validation=0, threads=1, precision="float32", preset="tiny")
     assert sum(model.training["flows"].values()) == 65
     assert "validation" not in model.training
 
 
-def test_checks_survive_an_interruption(quick: Any) -> None:
+@pytest.mark.usefixtures("quick")
+def test_checks_survive_an_interruption() -> None:
     table = flows()
     kept, held = train_val_split(table, 0.2, 0)
-    first = Validator(table.take(kept), table.take(held), lambda network: None, seed=0)
+    first = Validator(table.take(kept), table.take(held), cast("Any", None), seed=0)
     first.history = [Check(3, 0.5, 0.9, 0.5, 0.4), Check(6, 0.4, 0.9, 0.5, 0.4)]
     first.best = first.history[0]
-    again = Validator(table.take(kept), table.take(held), lambda network: None, seed=0)
+    again = Validator(table.take(kept), table.take(held), cast("Any", None), seed=0)
     again.restore(json.loads(json.dumps(first.to_json())), first.tensors())
     assert (again.history, again.best) == (first.history, first.best)

@@ -150,13 +150,13 @@ def sources(captures: Path = CAPTURES) -> list[str]:
     truth = json.loads((captures / "truth.json").read_text())
     names = [
         name
-        for name, each in truth.items()
+        for name, item in truth.items()
         if (name.startswith(("ndpi/", "iot_setup/")) or name == SESSION)
         and "fuzz" not in name  # made to break readers, with lengths of 4 GB
-        and (each["linktype_raw"] or 0) & 0xFFFF == ETHERNET
-        and each["dpkt_packets"]
-        and not each["dpkt_error"]
-        and each["last"] - each["first"] <= LONGEST
+        and (item["linktype_raw"] or 0) & 0xFFFF == ETHERNET
+        and item["dpkt_packets"]
+        and not item["dpkt_error"]
+        and item["last"] - item["first"] <= LONGEST
     ]
     return [names[i] for i in np.random.default_rng(0).permutation(len(names))]
 
@@ -184,12 +184,12 @@ def one_copy(captures: Path = CAPTURES) -> Copy:
     time = np.array(times)
     order = np.argsort(time, kind="stable")
     seconds, fraction = np.divmod(time, 1_000_000)
-    parts = [
-        part
+    pieces = [
+        piece
         for i, s, us in zip(order.tolist(), seconds[order].tolist(), fraction[order].tolist(), strict=True)
-        for part in (RECORD.pack(s, us, len(packets[i]), wires[i]), packets[i])
+        for piece in (RECORD.pack(s, us, len(packets[i]), wires[i]), packets[i])
     ]
-    buffer = np.frombuffer(b"".join(parts), np.uint8)
+    buffer = np.frombuffer(b"".join(pieces), np.uint8)
     captured = np.array([len(packets[i]) for i in order.tolist()])
     at = np.cumsum(captured + RECORD.size) - captured - RECORD.size
     v4, v4_row, v6, v6_row = _addresses(buffer, at + RECORD.size, captured)
@@ -204,17 +204,17 @@ def _addresses(
     for _ in TAGS:
         at = np.where(np.isin(_words(data, at, end), TAGS), at + 4, at)
     kind, at = _words(data, at, end), at + 2
-    found = []
+    columns = []
     for ethertype, header, size in ((IPV4, 20, 4), (IPV6, 40, 16)):
         rows = np.flatnonzero((kind == ethertype) & (at + header <= end))
-        found += [np.concatenate([at[rows] + header - 2 * size, at[rows] + header - size]), np.tile(rows, 2)]
-    return found[0], found[1], found[2], found[3]
+        columns += [np.concatenate([at[rows] + header - 2 * size, at[rows] + header - size]), np.tile(rows, 2)]
+    return columns[0], columns[1], columns[2], columns[3]
 
 
 def _words(data: np.ndarray, at: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Big-endian 16-bit words, 0 where they are not inside their packet."""
-    there = np.where(at + 2 <= end, at, 0)
-    return np.where(at + 2 <= end, data[there].astype(np.int64) << 8 | data[there + 1], 0)
+    clipped = np.where(at + 2 <= end, at, 0)
+    return np.where(at + 2 <= end, data[clipped].astype(np.int64) << 8 | data[clipped + 1], 0)
 
 
 # -- the big capture ---------------------------------------------------------------------------
@@ -228,8 +228,8 @@ def patched(copy: Copy, number: int) -> np.ndarray:
     key = 1 + copy.file + number * copy.files
     _exchange(data, copy.v4, key[copy.v4_row], 0, FIRST, LAST)
     # of an IPv6 address the interface's half; ff00::/8 is multicast, and 0:... is nobody
-    mine = (data[copy.v6] != 0xFF) & (data[copy.v6] != 0)
-    _exchange(data, copy.v6[mine], key[copy.v6_row[mine]], 8, 0, 0xFFFF)
+    selected = (data[copy.v6] != 0xFF) & (data[copy.v6] != 0)
+    _exchange(data, copy.v6[selected], key[copy.v6_row[selected]], 8, 0, 0xFFFF)
     return data
 
 
@@ -295,9 +295,9 @@ def build(path: Path, megabytes: float, *, times: int = 1, captures: Path = CAPT
     note = path.with_suffix(".json")
     wanted = {"megabytes": megabytes, "times": times, "sources": sources(captures)}
     if path.is_file() and note.is_file():
-        told = json.loads(note.read_text())
-        if told["wanted"] == wanted and told["known"]["size"] == path.stat().st_size:
-            return Big(path, **told["known"])
+        stored = json.loads(note.read_text())
+        if stored["wanted"] == wanted and stored["known"]["size"] == path.stat().st_size:
+            return Big(path, **stored["known"])
     copy = one_copy(captures)
     copies = math.ceil(megabytes * 1e6 / len(copy.records)) * times
     if copies * copy.files >= LAST - FIRST:
@@ -318,16 +318,16 @@ def build(path: Path, megabytes: float, *, times: int = 1, captures: Path = CAPT
     return Big(path, **known)
 
 
-def first_part(big: Path, packets: int, path: Path) -> Big:
+def first_packets(big: Path, packets: int, path: Path) -> Big:
     """The first packets of a capture as a file of its own."""
-    captured, parts = list[int](), list[bytes]()
+    captured, pieces = list[int](), list[bytes]()
     with big.open("rb") as stream:
         header = stream.read(FILE_HEADER.size)
         for _ in range(packets):
             head = stream.read(RECORD.size)
             captured.append(RECORD.unpack(head)[2])
-            parts += [head, stream.read(captured[-1])]
-    records = b"".join(parts)
+            pieces += [head, stream.read(captured[-1])]
+    records = b"".join(pieces)
     path.write_bytes(header + records)
     lengths = np.array(captured)
     v4, _, v6, _ = _addresses(np.frombuffer(records, np.uint8), np.cumsum(lengths + RECORD.size) - lengths, lengths)
@@ -340,11 +340,11 @@ def small_files(big: Path, folder: Path, *, files: int, packets: int) -> None:
     with big.open("rb") as stream:
         header = stream.read(FILE_HEADER.size)
         for number in range(files):
-            parts = [header]
+            pieces = [header]
             for _ in range(packets):
                 head = stream.read(RECORD.size)
-                parts += [head, stream.read(RECORD.unpack(head)[2])]
-            (folder / f"{number:05}.pcap").write_bytes(b"".join(parts))
+                pieces += [head, stream.read(RECORD.unpack(head)[2])]
+            (folder / f"{number:05}.pcap").write_bytes(b"".join(pieces))
 
 
 def main() -> int:

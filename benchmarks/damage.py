@@ -62,10 +62,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 from support import mutate as mutate  # noqa: E402
 
 
-def _memory(what: str) -> int:
+def _memory(field: str) -> int:
     """Bytes of this process, by a name in /proc/self/status."""
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(what + ":"):
+        if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
     return 0
 
@@ -102,7 +102,7 @@ def _work(cases: Cases, numbers: list[int], memory: int, pipe: Connection) -> No
 
 def _where(error: BaseException) -> str:
     """An exception and the innermost line of netgen's that it came through."""
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if str(ROOT) in each.filename]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if str(ROOT) in frame.filename]
     last = frames[-1] if frames else None
     where = f"{Path(last.filename).relative_to(ROOT)}:{last.lineno} {last.name}" if last else "nowhere"
     return f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''} [{where}]"
@@ -118,10 +118,10 @@ class _Worker:
 
     def __post_init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(self.cases, self.todo, self.memory, theirs))
+        self.pipe, child_pipe = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(self.cases, self.todo, self.memory, child_pipe))
         self.process.start()
-        theirs.close()
+        child_pipe.close()
         self.since = time.monotonic() + PATIENCE  # to start takes a while
         self.name = ""
 

@@ -96,8 +96,8 @@ class Result:
 
 def netgen_tools(command: str) -> list[Tool]:
     """netgen with one thread and with two, or as it is while it has no --threads; and without its compiled part."""
-    told = subprocess.run([command, "extract", "--help"], capture_output=True, text=True, check=True).stdout
-    modes: list[list[str]] = [["--threads", "1"], ["--threads", "2"]] if "--threads" in told.split() else [[]]
+    summary = subprocess.run([command, "extract", "--help"], capture_output=True, text=True, check=True).stdout
+    modes: list[list[str]] = [["--threads", "1"], ["--threads", "2"]] if "--threads" in summary.split() else [[]]
 
     def words(mode: list[str], folder: Path, capture: Path, out: Path) -> list[str]:
         return [command, "extract", str(capture), "-o", str(out.with_suffix(".parquet")), *mode]
@@ -110,8 +110,8 @@ def netgen_tools(command: str) -> list[Tool]:
 
     commands = {" ".join(["netgen", *mode]): functools.partial(words, mode) for mode in modes}
     commands["netgen, NumPy alone"] = numpy_alone
-    what = "series, names, addresses, to Parquet"
-    return [Tool(name, what, version, command, _netgen_seen) for name, command in commands.items()]
+    task = "series, names, addresses, to Parquet"
+    return [Tool(name, task, version, command, _netgen_seen) for name, command in commands.items()]
 
 
 def _netgen_seen(run: usage.Run, out: Path) -> peers.Seen:
@@ -124,7 +124,7 @@ def _netgen_seen(run: usage.Run, out: Path) -> peers.Seen:
 # -- running -----------------------------------------------------------------------------------
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -144,7 +144,7 @@ def once(result: Result, folder: Path) -> None:
         if run.code:
             lines = [line for line in run.output.splitlines() if line.strip()]
             result.absent = f"failed with exit code {run.code}: {lines[-1] if lines else 'no word'}"
-            say(f"{result.tool.name}: {result.absent}")
+            log(f"{result.tool.name}: {result.absent}")
             return
         result.runs.append(run)
         result.seen = result.tool.seen(run, out)
@@ -152,28 +152,30 @@ def once(result: Result, folder: Path) -> None:
         if parquet.is_file():
             result.out_bytes = parquet.stat().st_size
             result.digests.add(hashlib.sha256(parquet.read_bytes()).hexdigest())
-    what = f"{result.tool.name}, {result.capture.path.name}"
-    say(f"{what}: {run.seconds:.2f} s ({run.cpu_seconds:.2f} s processor), {run.memory / 1e6:.0f} MB")
+    task = f"{result.tool.name}, {result.capture.path.name}"
+    log(f"{task}: {run.seconds:.2f} s ({run.cpu_seconds:.2f} s processor), {run.memory / 1e6:.0f} MB")
 
 
 def compare(tools: list[Tool], big: Big, repeats: int, folder: Path) -> list[Result]:
     """Every tool in turn, then all over again, so that a slow spell of the machine meets all."""
     results = [Result(tool) for tool in tools]
-    parts = {1: big}
+    captures_by_share = {1: big}
     for result in results:
         try:
             result.version = result.tool.prepare(folder)
         except Absent as reason:
             result.absent = str(reason)
-            say(f"{result.tool.name}: left out, {reason}")
+            log(f"{result.tool.name}: left out, {reason}")
             continue
-        part = result.tool.part
-        if part not in parts:
-            parts[part] = bigcapture.first_part(big.path, big.packets // part, folder / f"first-{part}.pcap")
-        result.capture = parts[part]
-    for each in parts.values():
-        warm(each.path)
-    small = bigcapture.first_part(big.path, SMALL_PACKETS, folder / "small.pcap")
+        divisor = result.tool.part
+        if divisor not in captures_by_share:
+            captures_by_share[divisor] = bigcapture.first_packets(
+                big.path, big.packets // divisor, folder / f"first-{divisor}.pcap"
+            )
+        result.capture = captures_by_share[divisor]
+    for item in captures_by_share.values():
+        warm(item.path)
+    small = bigcapture.first_packets(big.path, SMALL_PACKETS, folder / "small.pcap")
     for result in results:
         if result.tool.part > 1 and not result.absent:
             start = Result(result.tool, capture=small)
@@ -189,7 +191,7 @@ def compare(tools: list[Tool], big: Big, repeats: int, folder: Path) -> list[Res
 
 def small_file(tools: list[Tool], big: Big, repeats: int, folder: Path) -> list[Result]:
     """A file of 12 packets, start to finish."""
-    small = bigcapture.first_part(big.path, SMALL_PACKETS, folder / "small.pcap")
+    small = bigcapture.first_packets(big.path, SMALL_PACKETS, folder / "small.pcap")
     results = [Result(tool, capture=small) for tool in tools]
     for _ in range(repeats):
         for result in results:
@@ -229,9 +231,9 @@ def table(head: str, rows: list[list[str]]) -> str:
 
 def comparison(results: list[Result]) -> str:
     """The Markdown table of all tools."""
-    mine = [result for result in results if result.tool.name.startswith("netgen") and result.runs]
+    ours = [result for result in results if result.tool.name.startswith("netgen") and result.runs]
     head = "tool | version | does | million packets/s (best) | MB/s | peak MB (without files) | counts | flows"
-    head += "".join(f" | {each.tool.name} / tool (best)" for each in mine) + " | read"
+    head += "".join(f" | {item.tool.name} / tool (best)" for item in ours) + " | read"
     width = head.count(" | ") + 1
     rows = []
     for result in results:
@@ -239,7 +241,7 @@ def comparison(results: list[Result]) -> str:
         if not result.runs or result.capture is None:
             rows.append([*start, *[""] * (width - 4), f"not measured: {result.absent}"])
             continue
-        part = "all" if result.tool.part == 1 else f"first 1/{result.tool.part}"
+        divisor = "all" if result.tool.part == 1 else f"first 1/{result.tool.part}"
         packets, flows = result.seen
         share = 1.0 if packets is None else packets / result.capture.ip_packets
         bytes_a_packet = result.capture.size / result.capture.packets
@@ -251,8 +253,8 @@ def comparison(results: list[Result]) -> str:
                 f"{result.memory_mb:.0f} ({result.own_memory_mb:.0f})",
                 "" if packets is None else f"{share:.1%}" + ("" if share >= MOST else " (!)"),
                 "" if flows is None else f"{flows:,}",
-                *(f"{each.rate() / result.rate():.2f} ({each.rate(min) / result.rate(min):.2f})" for each in mine),
-                f"{part}, {len(result.runs)} x" + (f", then {result.absent}" if result.absent else ""),
+                *(f"{item.rate() / result.rate():.2f} ({item.rate(min) / result.rate(min):.2f})" for item in ours),
+                f"{divisor}, {len(result.runs)} x" + (f", then {result.absent}" if result.absent else ""),
             ]
         )
     return table(head, rows)
@@ -261,37 +263,37 @@ def comparison(results: list[Result]) -> str:
 def promises(results: list[Result], checks: dict[str, list[Result]], times: int) -> list[list[str]]:
     """What must hold, what was found, and whether that is enough."""
     by_name = {result.tool.name: result for result in results if result.runs}
-    mine = [result for name, result in by_name.items() if name.startswith("netgen")]
+    ours = [result for name, result in by_name.items() if name.startswith("netgen")]
     rows = []
 
-    def row(what: str, needed: str, found: str, good: bool) -> None:
-        rows.append([what, needed, found, "yes" if good else "NO"])
+    def row(task: str, needed: str, outcome: str, good: bool) -> None:
+        rows.append([task, needed, outcome, "yes" if good else "NO"])
 
     for processes, name, factor, kind in GOALS:
         me, peer = by_name.get(f"netgen --threads {processes}", by_name.get("netgen")), by_name.get(name)
         if me and peer:
             ratio = me.rate() / peer.rate()
             row(f"{me.tool.name} / {name}", f"{kind} be {factor}", f"{ratio:.3g}", ratio >= factor)
-    for result in [each for found in checks.values() for each in found if not each.runs]:
+    for result in [item for outcome in checks.values() for item in outcome if not item.runs]:
         row(f"{result.tool.name}, {result.capture.path.name if result.capture else ''}", "a run", result.absent, False)
-    for result in [each for each in checks.get("small", []) if each.runs]:
+    for result in [item for item in checks.get("small", []) if item.runs]:
         seconds = statistics.median(result.seconds)
-        what = f"{result.tool.name}, {SMALL_PACKETS} packets (best {min(result.seconds):.2f} s)"
-        row(what, f"{SMALL_S} s", f"{seconds:.2f} s", seconds <= SMALL_S)
-    for result in [each for each in checks.get("many", []) if each.capture and each.runs]:
+        task = f"{result.tool.name}, {SMALL_PACKETS} packets (best {min(result.seconds):.2f} s)"
+        row(task, f"{SMALL_S} s", f"{seconds:.2f} s", seconds <= SMALL_S)
+    for result in [item for item in checks.get("many", []) if item.capture and item.runs]:
         files = result.capture.packets // SMALL_PACKETS
-        each_ms = result.seconds[0] / files * 1e3
-        row(f"{result.tool.name}, {files:,} files", f"{MANY_MS} ms a file", f"{each_ms:.2f} ms", each_ms <= MANY_MS)
-    longs = {each.tool.name: each for each in checks.get("memory", []) if each.runs}
-    for result in mine:
+        file_ms = result.seconds[0] / files * 1e3
+        row(f"{result.tool.name}, {files:,} files", f"{MANY_MS} ms a file", f"{file_ms:.2f} ms", file_ms <= MANY_MS)
+    longs = {item.tool.name: item for item in checks.get("memory", []) if item.runs}
+    for result in ours:
         peak = f"{result.memory_mb:.0f} MB"
         row(f"{result.tool.name}, peak memory", f"{MEMORY_MB} MB", peak, result.memory_mb <= MEMORY_MB)
         if long := longs.get(result.tool.name):
             good = long.memory_mb <= min(MEMORY_MB, SAME * result.memory_mb)
-            found = f"{long.memory_mb:.0f} MB ({long.own_memory_mb:.0f} without files, {long.seconds[0]:.1f} s)"
-            row(f"the same, {times} times as long", f"{MEMORY_MB} MB, and {SAME} times the line above", found, good)
-    if mine:
-        digests = set().union(*(result.digests for result in mine))
+            outcome = f"{long.memory_mb:.0f} MB ({long.own_memory_mb:.0f} without files, {long.seconds[0]:.1f} s)"
+            row(f"the same, {times} times as long", f"{MEMORY_MB} MB, and {SAME} times the line above", outcome, good)
+    if ours:
+        digests = set().union(*(result.digests for result in ours))
         row("files written by all runs of netgen", "1 content (sha256)", f"{len(digests)}", len(digests) == 1)
     return rows
 
@@ -333,10 +335,10 @@ def main() -> int:
     if unknown := set(only) - set(names):
         parser.error(f"--only: no {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     if not bigcapture.CAPTURES.is_dir():
-        say(f"the shared captures are not at {bigcapture.CAPTURES}: set NETGEN_SHARED_DATA")
+        log(f"the shared captures are not at {bigcapture.CAPTURES}: set NETGEN_SHARED_DATA")
         return 1
     if not shutil.which(arguments.netgen):
-        say(f"there is no netgen at {arguments.netgen}: install it here, or name it with --netgen")
+        log(f"there is no netgen at {arguments.netgen}: install it here, or name it with --netgen")
         return 1
     with tempfile.TemporaryDirectory(prefix="netgen-bench.") as temporary:
         folder = (arguments.folder or Path(temporary)).absolute()
@@ -349,7 +351,7 @@ def measure(arguments: argparse.Namespace, only: list[str], folder: Path) -> Non
     """Build, run, tell."""
     machine = usage.machine()
     big = bigcapture.build(folder / "big.pcap", arguments.megabytes)
-    say(f"{big.path}: {big.size / 1e6:.0f} MB, {big.packets:,} packets")
+    log(f"{big.path}: {big.size / 1e6:.0f} MB, {big.packets:,} packets")
     netgen = netgen_tools(arguments.netgen)
     tools = [*(netgen if "netgen" in only else []), *(tool for tool in PEERS if tool.name in only)]
     results = compare(tools, big, arguments.repeats, folder)
@@ -375,14 +377,14 @@ def measure(arguments: argparse.Namespace, only: list[str], folder: Path) -> Non
     if rows := promises(results, checks, arguments.times):
         print("\n" + table("what | needed | found | holds", rows))
     if arguments.json:
-        told = {
+        summary = {
             "machine": machine,
             "command": command,
             "capture": {**dataclasses.asdict(big), "path": str(big.path)},
             "tools": [figures(result) for result in results],
-            "checks": {name: [figures(result) for result in found] for name, found in checks.items()},
+            "checks": {name: [figures(result) for result in outcome] for name, outcome in checks.items()},
         }
-        arguments.json.write_text(json.dumps(told, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(summary, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -45,20 +45,20 @@ LENGTHS = (
 
 def chain(data: bytes) -> list[tuple[int, int]]:
     """Place and kind of each record (kind 0) or block of a capture, as far as they can be followed."""
-    found: list[tuple[int, int]] = []
+    items: list[tuple[int, int]] = []
     if data[:4] == b"\x0a\x0d\x0d\x0a":
         order = "<" if data[8:12] == b"\x4d\x3c\x2b\x1a" else ">"
         at, total = 0, 12
-        while at + 12 <= len(data) and total >= 12 and len(found) < 4096:
+        while at + 12 <= len(data) and total >= 12 and len(items) < 4096:
             kind, total = struct.unpack_from(order + "II", data, at)
-            found.append((at, kind))
+            items.append((at, kind))
             at += total
     else:
         order, at = "<" if data[:1] in b"\xd4\x4d\x34" else ">", 24
-        while at + 16 <= len(data) and len(found) < 4096:
-            found.append((at, 0))
+        while at + 16 <= len(data) and len(items) < 4096:
+            items.append((at, 0))
             at += 16 + int(struct.unpack_from(order + "I", data, at + 8)[0])
-    return found
+    return items
 
 
 #: Numbers in a record's or block's header, by its kind: place and size. Lengths stand there twice.
@@ -77,11 +77,11 @@ _PACKETS = {0: 16, 2: 28, 3: 12, 6: 28}
 def fields(data: bytes) -> list[tuple[int, int]]:
     """Place and size of the numbers in the headers of a capture."""
     blocks = data[:4] == b"\x0a\x0d\x0d\x0a"
-    found = [] if blocks else [(0, 4), (4, 2), (6, 2), (16, 4), (20, 2), (22, 2)]
+    items = [] if blocks else [(0, 4), (4, 2), (6, 2), (16, 4), (20, 2), (22, 2)]
     for at, kind in chain(data):
-        found += [(at, 4), (at + 4, 4), (at + 4, 4), (at - 4, 4)] if blocks else []
-        found += [(at + part, size) for part, size in _NUMBERS.get(kind, ())]
-    return [(at, size) for at, size in found if 0 <= at <= len(data) - size]
+        items += [(at, 4), (at + 4, 4), (at + 4, 4), (at - 4, 4)] if blocks else []
+        items += [(at + field, size) for field, size in _NUMBERS.get(kind, ())]
+    return [(at, size) for at, size in items if 0 <= at <= len(data) - size]
 
 
 # -- the ways of damage --------------------------------------------------------------------------
@@ -143,12 +143,12 @@ def _splice(data: bytes, rng: random.Random, other: bytes) -> bytes:
 
 def _number(data: bytes, rng: random.Random, other: bytes) -> bytes:
     """Another number in a header: a length that cannot be, another link type, a bad time."""
-    places = fields(data)
-    if not places:
+    positions = fields(data)
+    if not positions:
         return _flip_bits(data, rng, other)
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 5))):
-        at, size = rng.choice(places)
+        at, size = rng.choice(positions)
         before = int.from_bytes(out[at : at + size], "little")
         value = rng.choice(
             (
@@ -162,12 +162,12 @@ def _number(data: bytes, rng: random.Random, other: bytes) -> bytes:
 
 def _headers(data: bytes, rng: random.Random, other: bytes) -> bytes:
     """Other bytes where link layer, IP and transport have their headers."""
-    places = [at + _PACKETS[kind] for at, kind in chain(data) if kind in _PACKETS]
-    if not places:
+    positions = [at + _PACKETS[kind] for at, kind in chain(data) if kind in _PACKETS]
+    if not positions:
         return _flip_bits(data, rng, other)
     out = bytearray(data)
     for _ in range(rng.choice((1, 4, 16))):
-        at = rng.choice(places) + rng.randrange(80)
+        at = rng.choice(positions) + rng.randrange(80)
         if at < len(out):
             out[at] = rng.choice((0, 1, 4, 6, 17, 44, 0x45, 0x4F, 0x60, 0x81, 0xFF, rng.randrange(256)))
     return bytes(out)
@@ -239,10 +239,10 @@ def examine(path: Path, group_by: str = "flow") -> str:
         try:
             table = netgen.extract([path], group_by=group_by)
         except netgen.NetgenError as error:
-            said = str(error)
+            message = str(error)
             table = None
     if table is None:
-        assert "\n" not in said, f"not one line: {said}"
+        assert "\n" not in message, f"not one line: {message}"
         return "refused"
     read_report = table.metadata["read_report"]
     packets = table.table["packets"].to_pylist()
@@ -264,16 +264,16 @@ def examine(path: Path, group_by: str = "flow") -> str:
 
 def small_captures(folder: Path, most: int = 200_000) -> list[Path]:
     """The captures of a folder of up to so many bytes, in a fixed order."""
-    found = sorted(path for path in folder.rglob("*.pcap*") if path.is_file())
-    return [path for path in found if path.stat().st_size <= most]
+    items = sorted(path for path in folder.rglob("*.pcap*") if path.is_file())
+    return [path for path in items if path.stat().st_size <= most]
 
 
 def _frames() -> list[bytes]:
     """A little of everything: handshake, data, datagrams, fragments, tags, IPv6 with extension headers."""
 
-    def ip(protocol: int, payload: bytes, place: int = 0, back: bool = False) -> bytes:
+    def ip(protocol: int, payload: bytes, fragment: int = 0, back: bool = False) -> bytes:
         ends = bytes((10, 0, 0, 1, 10, 0, 0, 2)) if not back else bytes((10, 0, 0, 2, 10, 0, 0, 1))
-        return struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 7, place, 64, protocol, 0) + ends + payload
+        return struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 7, fragment, 64, protocol, 0) + ends + payload
 
     def tcp(flags: int, seq: int, payload: bytes = b"", back: bool = False) -> bytes:
         ports = (443, 1000) if back else (1000, 443)
@@ -298,7 +298,7 @@ def _frames() -> list[bytes]:
         b"\x88\x47\0\0\1\x40",
         b"\x88\x64\x11\0\0\1\0\x40\0\x21",
     )
-    out = [bytes(12) + tags[index % len(tags)] + each for index, each in enumerate(plain[:-1])]
+    out = [bytes(12) + tags[index % len(tags)] + plain_frame for index, plain_frame in enumerate(plain[:-1])]
     return [*out, bytes(12) + b"\x86\xdd" + six, bytes(12) + b"\x08\x06" + bytes(46)]
 
 

@@ -23,9 +23,9 @@ Frames = list[tuple[int, bytes]]
 # -- packets -------------------------------------------------------------------------------------
 
 
-def ip(src: int, dst: int, protocol: int, payload: bytes, ident: int = 0, place: int = 0, vlan: int = 0) -> bytes:
+def ip(src: int, dst: int, protocol: int, payload: bytes, ident: int = 0, fragment: int = 0, vlan: int = 0) -> bytes:
     """An Ethernet frame; hosts are 10.0.0.`src` and 10.0.0.`dst`."""
-    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), ident, place, 64, protocol, 0)
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), ident, fragment, 64, protocol, 0)
     tag = struct.pack(">HH", 0x8100, vlan) if vlan else b""
     return bytes(12) + tag + b"\x08\0" + head + bytes((10, 0, 0, src, 10, 0, 0, dst)) + payload
 
@@ -86,10 +86,10 @@ def _resolved(rng: random.Random, number: int) -> Iterator[bytes]:
 def _fragmented(rng: random.Random, number: int) -> Iterator[bytes]:
     """A datagram in three parts, in any order; now and then without its first."""
     ends = (rng.randrange(1, 9), 70, 17)
-    parts = [ip(*ends, udp(5000 + number % 9, 9, bytes(16)), number % 20, MORE)]
-    parts += [ip(*ends, b"\xff" * 24, number % 20, 3 | MORE), ip(*ends, b"\xff" * 9, number % 20, 6)]
-    rng.shuffle(parts)
-    yield from parts[: rng.choice((2, 3, 3))]
+    datagram_frames = [ip(*ends, udp(5000 + number % 9, 9, bytes(16)), number % 20, MORE)]
+    datagram_frames += [ip(*ends, b"\xff" * 24, number % 20, 3 | MORE), ip(*ends, b"\xff" * 9, number % 20, 6)]
+    rng.shuffle(datagram_frames)
+    yield from datagram_frames[: rng.choice((2, 3, 3))]
 
 
 def _other(rng: random.Random, number: int) -> Iterator[bytes]:
@@ -191,7 +191,7 @@ def hidden(count: int, seed: int = 0) -> tuple[bytes, bytes]:
     rng = random.Random(seed)
     inside = [(T + i, ip(90, 91, 17, udp(i, 9, rng.randbytes(rng.randrange(30))))) for i in range(9)]
     files = []
-    for write, head in ((pcap, 24), (lambda made: b"".join(enhanced(*each) for each in made), 0)):
+    for write, head in ((pcap, 24), (lambda made: b"".join(enhanced(*made_packet) for made_packet in made), 0)):
         body = write(inside)[head:]
         outside = []
         for index in range(count):

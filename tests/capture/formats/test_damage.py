@@ -23,10 +23,10 @@ def test_mutations_depend_on_data_and_seed_alone() -> None:
     for data in MADE:
         again = [damage.mutate(data, seed, MADE[0]) for seed in range(40)]
         assert again == [damage.mutate(data, seed, MADE[0]) for seed in range(40)]
-        assert sum(each != data for each in again) > 35
+        assert sum(data_again != data for data_again in again) > 35
 
 
-def test_the_made_captures_are_whole(tmp_path: Path) -> None:
+def test_the_synthetic_captures_are_undamaged(tmp_path: Path) -> None:
     assert [examine(tmp_path / "a.pcap", data) for data in MADE] == ["whole"] * len(MADE)
 
 
@@ -72,7 +72,7 @@ def test_patched_and_cut_made_captures(tmp_path: Path, data: Any, patches: Any, 
 @_MANY
 @given(
     data=st.binary(max_size=200),
-    head=st.sampled_from([b"", *(each[:24] for each in MADE), b"\x1f\x8b", b"\x28\xb5\x2f\xfd"]),
+    head=st.sampled_from([b"", *(data_again[:24] for data_again in MADE), b"\x1f\x8b", b"\x28\xb5\x2f\xfd"]),
 )
 def test_noise(tmp_path: Path, data: Any, head: Any) -> None:
     """Anything at all, with and without the beginning of a capture."""

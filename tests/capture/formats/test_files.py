@@ -60,7 +60,7 @@ def test_a_new_file_that_fails_leaves_an_empty_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(small_disk: Any) -> None:
+def test_a_full_disk_leaves_the_old_file_and_gives_a_hint(small_disk: Any) -> None:
     old = small_disk / "x.bin"
     old.write_bytes(b"old")
     with (
@@ -107,7 +107,7 @@ def test_a_missing_folder_is_named_with_the_command_that_makes_it(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_in_the_place_of_the_folder_is_an_output_error(old: Any) -> None:
+def test_a_file_where_the_folder_should_be_is_an_output_error(old: Any) -> None:
     with pytest.raises(OutputError, match="Not a directory"), atomic_file(old / "y.bin"):
         pytest.fail("a file was opened inside a file")
     with pytest.raises(OutputError, match="does not exist"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import synthetic_captures as made
 from support.extraction import extract
@@ -27,7 +27,7 @@ needs_library = pytest.mark.skipif(
 )
 
 
-def found(path: Any, **options: Any) -> Any:
+def result_of(path: Any, **options: Any) -> Any:
     """All that comes out of a capture."""
     try:
         table = extract([path], name_sources="all", **options)
@@ -36,36 +36,38 @@ def found(path: Any, **options: Any) -> Any:
     return table.table.to_pydict(), table.series().tolist(), table.metadata
 
 
-def both(path: Any, **options: Any) -> Any:
+def check_both(path: Any, **options: Any) -> Any:
     """The same, from compiled code and from NumPy, which must be equal."""
-    expected = found(path, **options)
+    expected = result_of(path, **options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled, "library", lambda: None)
-        assert found(path, **options) == expected
+        assert result_of(path, **options) == expected
     return expected
 
 
 @needs_library
+@settings(max_examples=30)
 @given(
     number=st.integers(0, len(CAPTURES) - 1),
     seed=st.integers(0, 1 << 32),
-    whole=st.booleans(),
+    undamaged=st.booleans(),
     bin_ns=st.sampled_from([None, 1_000, 1_000_000, 1_000_000_000]),
     group_by=st.sampled_from(["flow", "flow", "host"]),
 )
 def test_a_capture_reads_the_same_damaged_or_not(
-    tmp_path_factory: pytest.TempPathFactory, number: Any, seed: int, whole: Any, bin_ns: Any, group_by: Any
+    tmp_path_factory: pytest.TempPathFactory, number: Any, seed: int, undamaged: Any, bin_ns: Any, group_by: Any
 ) -> None:
     path = tmp_path_factory.mktemp("native") / "a.pcap"
-    path.write_bytes(CAPTURES[number] if whole else mutate(CAPTURES[number], seed, CAPTURES[seed % 4]))
+    path.write_bytes(CAPTURES[number] if undamaged else mutate(CAPTURES[number], seed, CAPTURES[seed % 4]))
     active = 3_000_000_000 if seed % 2 else None
-    both(path, active_timeout_ns=active, idle_timeout_ns=1_000_000_000 + seed, bin_ns=bin_ns, group_by=group_by)
+    check_both(path, active_timeout_ns=active, idle_timeout_ns=1_000_000_000 + seed, bin_ns=bin_ns, group_by=group_by)
 
 
 @needs_library
+@pytest.mark.slow
 def test_real_captures_read_the_same(shared_data: Path) -> None:
     paths = sorted(shared_data.glob("captures/**/*.pcap*"), key=lambda path: (path.stat().st_size, path))
-    rows = [both(path) for path in paths[:: max(1, len(paths) // 150)]]
+    rows = [check_both(path) for path in paths[:: max(1, len(paths) // 150)]]
     assert sum(len(row[0]["flow"]) for row in rows if isinstance(row, tuple)) > 1000
 
 
@@ -80,9 +82,9 @@ def run(script: Any, **environment: Any) -> Any:
 
 @needs_library
 def test_the_environment_can_leave_it_out() -> None:
-    said = "from netgen.capture import native; print(native.ready())"
-    assert run(said, NETGEN_COMPILED="1") == "True"
-    assert run(said, NETGEN_COMPILED="0") == "False"
+    statement = "from netgen.capture import native; print(native.ready())"
+    assert run(statement, NETGEN_COMPILED="1") == "True"
+    assert run(statement, NETGEN_COMPILED="0") == "False"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x7fELF no library"])
@@ -114,9 +116,9 @@ def test_a_library_of_other_sources_is_not_called(tmp_path: Path) -> None:
     other = tmp_path / "reader.so"
     command = ["gcc", "-shared", "-fPIC", f"-DSOURCES={compiled.fingerprint() ^ 1}u", "-o", other]
     subprocess.run([*command, *compiled.SOURCES], check=True)
-    said = f"from pathlib import Path; from netgen.capture.native import compiled; compiled.LIBRARY = Path({str(other)!r})\n"
-    said += "from netgen.capture import native; print(native.ready())"
-    assert run(said, NETGEN_COMPILED="1") == "False"
+    statement = f"from pathlib import Path; from netgen.capture.native import compiled; compiled.LIBRARY = Path({str(other)!r})\n"
+    statement += "from netgen.capture import native; print(native.ready())"
+    assert run(statement, NETGEN_COMPILED="1") == "False"
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +139,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return out, preloaded.stdout.strip()
 
 
-def test_nothing_is_read_or_written_outside_its_place(watched: Any, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_no_memory_is_read_or_written_outside_its_buffer(watched: Any, tmp_path: Path) -> None:
     """Damaged captures with GCC's sanitizers, which see the ends of buffers: of a third of the files' bytes too."""
     paths = []
     for seed in range(300):

@@ -102,7 +102,7 @@ def test_the_read_report_is_the_same_for_any_number_of_threads(folder: Any) -> N
 
 @pytest.mark.usefixtures("guesses")
 @pytest.mark.parametrize("threads", [1, 2])
-def test_progress_advances_with_each_segment_up_to_the_end(folder: Any, threads: int) -> None:
+def test_progress_advances_with_every_segment_up_to_the_end(folder: Any, threads: int) -> None:
     paths = [folder / name for name in ("a.pcap", "b.pcapng", "g.pcapng")]
     seen = []
     extract(paths, threads=threads, progress=lambda done, total: seen.append((done, total)))

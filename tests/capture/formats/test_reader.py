@@ -71,7 +71,7 @@ def test_every_pcap_variant_gives_the_same_records(pcap_file: Any, order: Any, v
     assert not capture.notes.total()
 
 
-def test_snap_length_cuts_what_is_captured_and_not_the_wire_length(pcap_file: Any) -> None:
+def test_snap_length_cuts_the_captured_bytes_but_not_the_wire_length(pcap_file: Any) -> None:
     columns, _ = records(pcap_file(PACKETS, snaplen=22))
     assert columns["captured"] == [20, 21, 22, 22, 22]
     assert columns["length"] == [20, 21, 22, 23, 24]
@@ -84,10 +84,10 @@ def test_flags_in_the_link_type_word_are_masked(pcap_file: Any, flags: int) -> N
 
 
 def test_chunks_join_to_the_file_whatever_their_size(pcap_file: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, _ = records(pcap_file(PACKETS))
+    full, _ = records(pcap_file(PACKETS))
     for size in (1, 2, 5, 6):
         monkeypatch.setattr(pcap, "CHUNK", size)
-        assert records(pcap_file(PACKETS))[0] == whole
+        assert records(pcap_file(PACKETS))[0] == full
 
 
 def test_joined_files_are_read_through(pcap_file: Any, pcap_bytes: Any, tmp_path: Path) -> None:
@@ -142,11 +142,11 @@ def test_any_clock_gives_exact_nanoseconds(ticks: Any, resolution: Any, offset: 
     got = pcapng.ticks_to_ns(np.array([ticks], np.uint64), pcapng.Interface(1, 0, resolution, offset))
     power = resolution & 0x7F
     unit = 1 << power if resolution & 0x80 else 10**power
-    seconds, part = divmod(ticks, unit)
+    seconds, remainder = divmod(ticks, unit)
     bound = pcapng.MAX_SECONDS
-    whole = min(max(min(seconds, 2 * bound) + min(max(offset, -bound), bound), -bound), bound)
+    full = min(max(min(seconds, 2 * bound) + min(max(offset, -bound), bound), -bound), bound)
     # of a clock finer than 2^-32 a fraction may lose a nanosecond
-    assert 0 <= whole * NS + part * NS // unit - int(got[0]) <= (1 if resolution & 0x80 and power > 32 else 0)
+    assert 0 <= full * NS + remainder * NS // unit - int(got[0]) <= (1 if resolution & 0x80 and power > 32 else 0)
 
 
 def test_pcapng_sections_of_both_byte_orders_and_every_packet_block(tmp_path: Path) -> None:
@@ -198,9 +198,9 @@ def test_every_real_capture_has_as_many_packets_as_dpkt_read(shared_data: Path) 
     for name, expected in truth.items():
         columns, _ = records(shared_data / "captures" / name)
         if expected["dpkt_error"] is None:
-            found = len(columns["number"]), sum(columns["captured"])
-            if found != (expected["dpkt_packets"], expected["caplen_bytes"]):
-                wrong.append((name, found, expected))
+            counts = len(columns["number"]), sum(columns["captured"])
+            if counts != (expected["dpkt_packets"], expected["caplen_bytes"]):
+                wrong.append((name, counts, expected))
             times = columns["time_ns"]
             if times and max(abs(times[0] / NS - expected["first"]), abs(times[-1] / NS - expected["last"])) > 1e-5:
                 wrong_time.append(name)
@@ -215,10 +215,10 @@ def test_every_real_capture_has_as_many_packets_as_dpkt_read(shared_data: Path) 
 
 
 @pytest.mark.parametrize("cut", [1, 10, 24, 25, 30])
-def test_a_cut_file_keeps_what_is_there_and_says_what_is_not(pcap_file: Any, cut: int) -> None:
+def test_a_cut_file_keeps_its_records_and_reports_the_damage(pcap_file: Any, cut: int) -> None:
     path = pcap_file(PACKETS)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-cut])
+    full = path.read_bytes()
+    path.write_bytes(full[:-cut])
     columns, capture = records(path)
     complete = 4
     assert columns["packets"][:complete] == [packet for _, packet in PACKETS[:4]]
@@ -227,7 +227,7 @@ def test_a_cut_file_keeps_what_is_there_and_says_what_is_not(pcap_file: Any, cut
     else:
         assert len(columns["packets"]) == complete
     (damage,) = capture.damage
-    assert damage.byte == len(whole) - 24 - 16
+    assert damage.byte == len(full) - 24 - 16
     assert "last record" in damage.reason
 
 
@@ -262,10 +262,10 @@ def test_the_first_packet_is_kept_even_if_its_length_is_corrupt(pcap_file: Any) 
 
 
 @pytest.mark.parametrize("cut", [1, 4, 8, 20, 35])
-def test_a_cut_pcapng_keeps_what_is_there(tmp_path: Path, cut: int) -> None:
-    whole = section() + interface() + enhanced(b"first", 1) + enhanced(b"second", 2)
+def test_a_cut_pcapng_keeps_its_packets(tmp_path: Path, cut: int) -> None:
+    full = section() + interface() + enhanced(b"first", 1) + enhanced(b"second", 2)
     path = tmp_path / "a.pcapng"
-    path.write_bytes(whole[:-cut])
+    path.write_bytes(full[:-cut])
     columns, capture = records(path)
     assert columns["packets"][0] == b"first"
     assert b"second".startswith(b"".join(columns["packets"][1:]))
@@ -294,7 +294,7 @@ def test_a_file_of_headers_only_has_no_records(pcap_file: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "excerpt"),
     [
         (b"", "(empty)"),
         (b"Hello, world", "48 65 6c 6c 6f 2c 20 77 'Hello, w'"),
@@ -304,13 +304,13 @@ def test_a_file_of_headers_only_has_no_records(pcap_file: Any, tmp_path: Path) -
         (bytes(100), "00 00 00 00"),
     ],
 )
-def test_what_is_no_capture_is_refused_by_name_and_first_bytes(tmp_path: Path, content: Any, said: str) -> None:
+def test_other_files_are_refused_with_name_and_first_bytes(tmp_path: Path, content: Any, excerpt: str) -> None:
     path = tmp_path / "x.pcap"
     path.write_bytes(content)
     with pytest.raises(CaptureError) as caught:
         CaptureFile(path)
     assert str(path) in caught.value.message
-    assert said in caught.value.message
+    assert excerpt in caught.value.message
     assert caught.value.hint
 
 
@@ -323,7 +323,7 @@ def test_reading_twice_tells_the_same(pcap_file: Any) -> None:
         assert len(capture.damage) == 1
 
 
-def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.pcap"):
         with pytest.raises(CaptureError, match="cannot read"):
             CaptureFile(path)

@@ -24,7 +24,7 @@ NS = 1_000_000_000
 SECONDS = 1_700_000_000
 TIMES = LikelyTimes(SECONDS - 86_400, SECONDS + 400 * 86_400)
 LIMIT = 262_144
-_QUICK = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+_QUICK = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ def columns(path: Any) -> Any:
     chunks = list(capture.chunks())
     names = ("offset", "captured", "length", "time_ns", "linktype", "number")
     return (
-        {name: [each for chunk in chunks for each in getattr(chunk, name).tolist()] for name in names},
+        {name: [item for chunk in chunks for item in getattr(chunk, name).tolist()] for name in names},
         capture.damage,
         +capture.notes,
     )
@@ -160,23 +160,23 @@ def test_starts_are_those_of_a_walk_from_record_to_record(
     assume(len(data) >= 40)
     expected, end = walk(data, 24, stop, layout)
     starts, after = packets.scan_records(np.frombuffer(data, np.uint8), 24, stop, layout, TIMES)
-    found = starts.tolist()
-    assert found == expected[: len(found)]
-    assert after == ([*expected, end])[len(found)]
-    assert len(found) == (len(expected) if compiled.ready() else 0)
+    result = starts.tolist()
+    assert result == expected[: len(result)]
+    assert after == ([*expected, end])[len(result)]
+    assert len(result) == (len(expected) if compiled.ready() else 0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_wrong_guesses_are_found_out(monkeypatch: pytest.MonkeyPatch, variant: Any) -> None:
+def test_wrong_guesses_are_detected(monkeypatch: pytest.MonkeyPatch, variant: Any) -> None:
     """Payloads that are pcap data themselves: guesses land in them, and none is believed."""
     guess_often(monkeypatch)
     rng = random.Random(5)
     data = variant.file(b"".join(variant.record(_payload("cut records", 400, variant, rng)) for _ in range(99)))
     buffer = np.frombuffer(data, np.uint8)
     expected, end = walk(data, 24, len(data), variant.layout)
-    places = np.arange(324, len(data) - 280, 300)
-    guessed = packets.guess_record_starts(buffer, places, 280, variant.layout, TIMES).tolist()
-    wrong = [each for each in guessed if each >= 0 and each not in set(expected)]
+    positions = np.arange(324, len(data) - 280, 300)
+    guessed = packets.guess_record_starts(buffer, positions, 280, variant.layout, TIMES).tolist()
+    wrong = [item for item in guessed if item >= 0 and item not in set(expected)]
     assert len(wrong) > 20
     starts, after = packets.scan_records(buffer, 24, len(data), variant.layout, TIMES)
     assert (starts.tolist(), after) == ((expected, end) if compiled.ready() else ([], 24))
@@ -188,12 +188,12 @@ def test_guesses_in_ordinary_traffic_are_right(variant: Any) -> None:
     rng = random.Random(5)
     data = variant.file(b"".join(variant.record(rng.randbytes(rng.randrange(40, 1500))) for _ in range(300)))
     starts, _ = walk(data, 24, len(data), variant.layout)
-    places = np.arange(24, len(data) - 10_000, 500)
-    found = packets.guess_record_starts(np.frombuffer(data, np.uint8), places, 2048, variant.layout, TIMES)
-    assert found.tolist() == [min(start for start in starts if start >= place) for place in places.tolist()]
+    positions = np.arange(24, len(data) - 10_000, 500)
+    result = packets.guess_record_starts(np.frombuffer(data, np.uint8), positions, 2048, variant.layout, TIMES)
+    assert result.tolist() == [min(start for start in starts if start >= position) for position in positions.tolist()]
 
 
-def test_no_guess_is_made_where_nothing_looks_like_a_record() -> None:
+def test_no_record_start_is_guessed_in_zeros() -> None:
     data = np.zeros(5000, np.uint8)
     layout = VARIANTS[0].layout
     assert packets.guess_record_starts(data, np.array([24, 1000]), 500, layout, TIMES).tolist() == [-1, -1]
@@ -205,17 +205,17 @@ def test_no_guess_is_made_where_nothing_looks_like_a_record() -> None:
 
 @_QUICK
 @given(capture=_captures())
-def test_whole_files_read_alike(tmp_path: Path, capture: Any) -> None:
+def test_undamaged_files_read_alike(tmp_path: Path, capture: Any) -> None:
     _, data = capture
     path = tmp_path / "a.pcap"
     path.write_bytes(data)
-    found, damage, _ = read_both_ways(path)
+    result, damage, _ = read_both_ways(path)
     assert not damage
     records = list(oracle.records(path))
-    assert found["time_ns"] == [each.time_ns for each in records]
-    assert found["captured"] == [len(each.data) for each in records]
-    assert [data[at : at + size] for at, size in zip(found["offset"], found["captured"], strict=True)] == [
-        each.data for each in records
+    assert result["time_ns"] == [item.time_ns for item in records]
+    assert result["captured"] == [len(item.data) for item in records]
+    assert [data[at : at + size] for at, size in zip(result["offset"], result["captured"], strict=True)] == [
+        item.data for item in records
     ]
 
 
@@ -236,13 +236,13 @@ def test_joined_files_read_alike(tmp_path: Path, files: Any) -> None:
     sizes, total = [], 0
     for variant, data in files:
         path.write_bytes(data)
-        sizes += [len(each.data) for each in oracle.records(path)]
+        sizes += [len(item.data) for item in oracle.records(path)]
         total += len(walk(data, 24, len(data), variant.layout)[0])
     path.write_bytes(b"".join(data for _, data in files))
-    found, damage, notes = read_both_ways(path)
+    result, damage, notes = read_both_ways(path)
     assert not damage
     assert notes == {"joined files": len(files) - 1}
-    assert found["captured"] == sizes
+    assert result["captured"] == sizes
     assert len(sizes) == total
 
 

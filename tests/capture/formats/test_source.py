@@ -86,12 +86,12 @@ def read(path: Any) -> Any:
 def packets(path: Any) -> Any:
     """Every packet of a capture, of a stream too, and what was lost of it."""
     capture = CaptureFile(path)
-    found = [
+    result = [
         chunk.data[at : at + size].tobytes()
         for chunk in capture.chunks()
         for at, size in zip(chunk.offset.tolist(), chunk.captured.tolist(), strict=True)
     ]
-    return found, capture.damage
+    return result, capture.damage
 
 
 @contextmanager
@@ -117,10 +117,10 @@ def pipe(path: Any, data: Any) -> Iterator[Any]:
 @contextmanager
 def in_pieces(*edges: Any) -> Iterator[Any]:
     """Streams come in pieces that end at these places; the first two are read at once."""
-    whole = Source.pieces
+    read_pieces = Source.pieces
 
     def pieces(self) -> Iterator[Any]:
-        held = b"".join(whole(self))
+        held = b"".join(read_pieces(self))
         for first, last in itertools.pairwise((0, *edges, len(held))):
             if first < len(held):
                 yield held[first:last]
@@ -165,8 +165,8 @@ def test_several_compressed_files_joined_are_one(tmp_path: Path, plain: Any, kin
     path = tmp_path / "a"
     path.write_bytes(plain)
     expected = read(path)
-    parts = plain[:5], plain[5:20_001], plain[20_001:]
-    path.write_bytes(b"".join(map(PACK[kind], parts)))
+    portions = plain[:5], plain[5:20_001], plain[20_001:]
+    path.write_bytes(b"".join(map(PACK[kind], portions)))
     assert read(path) == expected
 
 
@@ -177,7 +177,7 @@ def test_zeros_behind_a_gzip_file_are_padding(tmp_path: Path, plain: Any) -> Non
     assert read(path)[1]["damaged"] == []
 
 
-def test_compressed_captures_are_found_in_folders(tmp_path: Path, plain: Any) -> None:
+def test_compressed_captures_in_folders_are_read(tmp_path: Path, plain: Any) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
     for kind in KINDS:
@@ -194,13 +194,13 @@ def test_isal_is_used_where_it_is_installed(tmp_path: Path, plain: Any, monkeypa
     monkeypatch.setitem(sys.modules, "isal", None)
     monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
     expected = read(path)
-    asked = []
+    requested = []
     library = types.ModuleType("isal.isal_zlib")
-    library.decompressobj = lambda wbits: asked.append(wbits) or zlib.decompressobj(wbits)
+    library.decompressobj = lambda wbits: requested.append(wbits) or zlib.decompressobj(wbits)
     monkeypatch.setitem(sys.modules, "isal", types.ModuleType("isal"))
     monkeypatch.setitem(sys.modules, "isal.isal_zlib", library)
     assert read(path) == expected
-    assert asked
+    assert requested
 
 
 # -- damage --------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def test_isal_is_used_where_it_is_installed(tmp_path: Path, plain: Any, monkeypa
 
 @_MANY
 @given(kind=st.sampled_from(KINDS), cut=st.floats(0.001, 0.999))
-def test_a_cut_stream_keeps_what_came_out_and_says_so(
+def test_a_cut_stream_keeps_the_bytes_before_the_cut_and_reports_it(
     tmp_path: Path, plain: Any, frames: Any, kind: Any, cut: Any
 ) -> None:
     """Wherever it is cut: the packets are the first ones of the file, byte for byte."""
@@ -220,19 +220,19 @@ def test_a_cut_stream_keeps_what_came_out_and_says_so(
             packets(path)
         return
     try:
-        found, damage = packets(path)
+        result, damage = packets(path)
     except CaptureError:  # not even the file header came out
         assert cut < 0.1
         return
     expected = [frame for _, frame in frames]
-    assert found[:-1] == expected[: len(found) - 1]
-    if found:  # the last one may be cut
-        assert expected[len(found) - 1].startswith(found[-1])
-    (said,) = damage
-    assert said.reason.startswith(f"the {kind} data are cut or corrupt")
-    assert f"{said.byte} bytes came out" in said.reason
-    assert said.byte <= len(plain)
-    assert len(found) >= cut * 400 - 60
+    assert result[:-1] == expected[: len(result) - 1]
+    if result:  # the last one may be cut
+        assert expected[len(result) - 1].startswith(result[-1])
+    (problem,) = damage
+    assert problem.reason.startswith(f"the {kind} data are cut or corrupt")
+    assert f"{problem.byte} bytes came out" in problem.reason
+    assert problem.byte <= len(plain)
+    assert len(result) >= cut * 400 - 60
 
 
 def test_a_cut_stream_is_refused_if_nothing_may_be_lost(tmp_path: Path, plain: Any) -> None:
@@ -247,7 +247,7 @@ def test_a_cut_stream_is_refused_if_nothing_may_be_lost(tmp_path: Path, plain: A
 
 @_MANY
 @given(kind=st.sampled_from(KINDS), at=st.floats(0, 1), flip=st.integers(1, 255))
-def test_a_corrupt_stream_is_said_to_be_one(tmp_path: Path, plain: Any, kind: Any, at: Any, flip: Any) -> None:
+def test_a_corrupt_stream_is_reported(tmp_path: Path, plain: Any, kind: Any, at: Any, flip: Any) -> None:
     """A byte that was changed: damage is told, or nothing came of it; and every packet is accounted for."""
     path = tmp_path / "a"
     data = bytearray(PACK[kind](plain))
@@ -297,9 +297,9 @@ def test_damage_inside_a_compressed_capture_is_where_it_is_in_the_plain_one(tmp_
     assert len(expected[0]) == 1
     assert expected[1][0].byte == at
     path.write_bytes(gzip.compress(bytes(data)))
-    found = packets(path)
-    assert found[0] == expected[0]
-    assert [each.byte for each in found[1]] == [at]
+    result = packets(path)
+    assert result[0] == expected[0]
+    assert [item.byte for item in result[1]] == [at]
 
 
 # -- in pieces -----------------------------------------------------------------------------------
@@ -337,8 +337,8 @@ def test_the_edge_of_a_piece_may_lie_anywhere_in_a_joined_files_header(
     path.write_bytes(gzip.compress(plain + pcap_bytes(frames[:9]), 0))
     for more in range(60):
         with in_pieces(70_000, len(plain) + more):
-            found, damage = packets(path)
-        assert (len(found), damage) == (409, []), more
+            result, damage = packets(path)
+        assert (len(result), damage) == (409, []), more
 
 
 # -- pipes and standard input --------------------------------------------------------------------
@@ -357,10 +357,10 @@ def test_standard_input_is_read(tmp_path: Path, plain: Any, kind: str | None) ->
     path = tmp_path / "a"
     path.write_bytes(plain)
     expected, read_report = read(path)
-    found = FlowTable.read(out)
-    assert found.table.drop_columns("source").equals(expected.drop_columns("source"))
-    assert found.metadata["read_report"] == read_report
-    assert set(found.table["source"].to_pylist()) == {"stdin"}
+    result = FlowTable.read(out)
+    assert result.table.drop_columns("source").equals(expected.drop_columns("source"))
+    assert result.metadata["read_report"] == read_report
+    assert set(result.table["source"].to_pylist()) == {"stdin"}
     assert json.loads(ran.stdout)["flows"] == 7
 
 
@@ -431,7 +431,7 @@ def test_a_zip_archive_is_refused_with_a_way_on(tmp_path: Path, plain: Any) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_compressed_must_be_a_capture(tmp_path: Path, kind: Any) -> None:
+def test_compressed_data_must_be_a_capture(tmp_path: Path, kind: Any) -> None:
     path = tmp_path / "a.pcap"
     path.write_bytes(PACK[kind](b"Hello, world"))
     with pytest.raises(CaptureError, match=rf"the {kind} data in .* \(first bytes 48 65 6c"):

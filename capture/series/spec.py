@@ -181,7 +181,9 @@ def auto_bin_ns(durations_ns: np.ndarray, length: int = DEFAULT_LENGTH) -> int:
     percentile is 0 (single packets), it is a millisecond.
     """
     durations_ns = np.asarray(durations_ns)
-    longest = float(np.quantile(durations_ns, 0.95)) if durations_ns.size else 0.0
+    ranks = np.arange(durations_ns.size)
+    # as np.quantile, which would import numpy.ma: 3 % of the time that a small capture takes
+    longest = float(np.interp(0.95 * ranks[-1], ranks, np.sort(durations_ns))) if ranks.size else 0.0
     if longest <= 0:
         return 1_000_000
     width = longest / length * (1 + 1e-9) + 1

@@ -15,10 +15,10 @@ _IANA = (
     "wesp rohc ethernet"
 )
 
-#: Some protocol that is neither TCP nor UDP: CICFlowMeter's 0, Argus' "unas" (a number not assigned).
+#: Any protocol other than TCP and UDP: CICFlowMeter's 0, Argus' "unas" (a number not assigned).
 OTHER = 256
 
-#: A protocol beside IP, such as ARP: no flow has it.
+#: Not an IP protocol, for example ARP: no flow has it.
 NOT_IP = 257
 
 #: Protocol numbers whose packets have ports.
@@ -31,7 +31,7 @@ NUMBERS |= {
     **{"ipip": 4, "ipnip": 4, "ip-in-ip": 4, "st2": 5, "bbn-rcc": 10, "nvp": 11, "dcn": 19, "sep": 33, "mhrp": 48},
     **{"icmp6": 58, "icmpv6": 58, "ipv6-no": 59, "ttp": 84, "ospf": 89},
     **{"aes-sp3-d": 96, "pri-enc": 99, "ipx-n-ip": 111, "zero": 114, "isis": 124, "sccopmce": 128, "udp-lite": 136},
-    # carried in UDP, and told apart by Argus
+    # carried in UDP; Argus has names for them
     **dict.fromkeys(("rtp", "rtcp", "udt"), 17),
     **dict.fromkeys(("hopopt", "ip", "ib", "unas", "unassigned"), OTHER),
     **dict.fromkeys(("arp", "rarp", "llc", "ipx", "ipx/spx", "ether", "lldp", "eapol", "man", "loop"), NOT_IP),

@@ -16,13 +16,15 @@ from support.paths import ROOT
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 
+pytestmark = [pytest.mark.slow, pytest.mark.train]
+
 USE, IDS = (ROOT / "docs" / name for name in ("use.md", "ids.md"))
 
 #: What is run instead of an option that takes long.
 SHORTER = {
-    "--minutes 6": "--steps 2 --precision float32 --sampling-steps 2",
-    "-n 400": "-n 24 --steps 2",
-    "-n 200": "-n 12 --steps 2",
+    "--minutes 6": "--training-steps 2 --precision float32 --sampling-steps 2",
+    "-n 400": "-n 24 --sampling-steps 2",
+    "-n 200": "-n 12 --sampling-steps 2",
 }
 
 

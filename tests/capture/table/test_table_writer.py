@@ -171,7 +171,7 @@ def test_an_extraction_that_is_written_is_the_table(capture: Any, tmp_path: Path
     assert written == full.summary()
 
 
-def test_an_extraction_whose_file_exists_can_be_written_elsewhere(capture: Any, tmp_path: Path) -> None:
+def test_an_extraction_can_be_written_elsewhere_if_the_file_exists(capture: Any, tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"what was there")
     result = extraction(capture)
     with pytest.raises(OutputError, match="exists already"):

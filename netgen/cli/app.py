@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,6 +70,7 @@ def main() -> None:
     """Run the command line; an error that netgen raises is printed in one line and gives exit code 1."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  (None where the caller closed it)
     sys.stderr = sys.stderr or sys.stdout
+    warnings.showwarning = _print_warning
     try:
         try:
             app(prog_name="netgen")
@@ -82,6 +84,12 @@ def main() -> None:
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}", None)
     except MemoryError:
         _fail("out of memory", "Use fewer files or flows at a time")
+
+
+def _print_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
+    """Print a warning of netgen's own in one line; those of libraries are for programmers."""
+    if issubclass(category, UserWarning) and Path(filename).is_relative_to(Path(__file__).parents[1]):
+        print(visible(f"netgen: {message}"), file=sys.stderr)
 
 
 def _flush() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,13 +123,13 @@ def _table_name(paths: list[Path]) -> str:
 def _warn_if_slow(paths: list[Path]) -> None:
     """Warn before plain Python reads a large capture because the compiled reader is missing."""
     from netgen.capture.native import compiled
+    from netgen.cli.output import warn
 
     size = sum(path.stat().st_size for path in paths if path.is_file())
     if size >= SLOW_BYTES and not (compiled.ready() or compiled.is_disabled()):
-        print(
-            "netgen: the compiled reader is missing, so reading takes many times as long. "
-            "Reinstall netgen on a machine with a C compiler",
-            file=sys.stderr,
+        warn(
+            "the compiled reader is missing, so reading takes many times as long. "
+            "Reinstall netgen on a machine with a C compiler"
         )
 
 

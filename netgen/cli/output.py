@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from netgen.exporters.write import WriteResult
 
-LARGE_BYTES = 10**9  # a file over which the user is warned before it is written
 MAX_DAMAGES = 5  # damaged places that are printed one by one
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,7 +29,7 @@ ANCHOR = 2_000
 Progress = Callable[[str, int, int], None]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Evaluation:
     """What was found.
 
@@ -54,6 +55,18 @@ class Evaluation:
     said: dict[str, dict[str, np.ndarray]]
     spec: SeriesSpec
     seed: int
+
+    def __repr__(self) -> str:
+        return f"Evaluation({len(self.sets.synth)} synthetic flows, {len(self.rows)} metrics; {self.verdict.text})"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for row in self.rows.values():
+            if row.synth is not None:
+                interval = f"{row.synth.low:.3f} to {row.synth.high:.3f}"
+                rows.append(f"<tr><td>{row.measure.title}<td>{row.synth.value:.3f}<td>{interval}")
+        head = "<tr><th>metric<th>value<th>95 %"
+        return f"<p>{html.escape(self.verdict.text)}</p><table>{head}{''.join(rows)}</table>"
 
     def to_json(self) -> dict[str, Any]:
         """The verdict, the reasons, and every figure with its anchors, as JSON types."""

@@ -56,7 +56,7 @@ def test_info_sums_up_the_labels_beside_a_capture(tiny_flows: Any, cwd: Any, net
     words = pa.parquet.read_table("x.labels.parquet").to_pydict()
     words["up_packets"] = ["many"] * len(tiny_flows)
     pa.parquet.write_table(pa.table(words), "words.labels.parquet")
-    assert "words.labels.parquet is no label file of a capture" in failed(
+    assert "words.labels.parquet is not the ground truth of a capture" in failed(
         netgen_command("info", "words.labels.parquet")
     )
     (cwd / "other.csv").write_text("a,b\n1,2\n")

@@ -121,7 +121,7 @@ def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(
     [
         (["--real", "none.parquet", "--synth", "none.parquet"], "does not exist"),
         (["--real", "real.parquet", "--synth", "synth.parquet", "-o", "report.pdf"], "report.html|NAME.html"),
-        (["--real", "real.parquet", "--synth", "model.safetensors"], "is a model, no flows"),
+        (["--real", "real.parquet", "--synth", "model.safetensors"], "is a model, not flows"),
         (["--real", "real.parquet", "--synth", "synth.parquet", "--training", "x.jsonl"], "-o report.html"),
         (["--real", "real.parquet", "--synth", "text.csv"], "is not a flow table"),
     ],
@@ -212,3 +212,10 @@ def test_on_real_traces_a_test_split_scores_as_real_a_copy_and_shuffled_flows_ar
     copied = netgen.evaluate(real, real, holdout=test, seed=1)
     assert copied.verdict.share == "no"
     assert "exact copies" in copied.verdict.text
+
+
+def test_an_evaluation_is_shown_in_a_line_and_as_a_table(files: Any) -> None:
+    evaluation = netgen.evaluate(files / "real.parquet", files / "synth.parquet", holdout=files / "held.parquet")
+    assert repr(evaluation).startswith("Evaluation(20 synthetic flows, ")
+    assert "\n" not in repr(evaluation)
+    assert "<td>Real-or-fake AUC<td>" in evaluation._repr_html_()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_any_number_of_threads_gives_the_same_bytes(
 def test_the_read_report_is_the_same_for_any_number_of_threads(folder: Any) -> None:
     read_report = extract(folder, threads=1).metadata["read_report"]
     seen = []
-    several = extract(folder, threads=2, progress=lambda done, total: seen.append(done)).metadata["read_report"]
+    several = extract(folder, threads=2, progress=lambda done, _: seen.append(done)).metadata["read_report"]
     assert several == read_report
     assert read_report["not_captures"] == ["captures/h.txt", "captures/small/empty.pcap"]
     assert [damaged["file"] for damaged in read_report["damaged"]] == ["captures/d.pcap"]
@@ -199,7 +200,7 @@ def test_no_thread_stays_when_a_capture_is_refused(folder: Any) -> None:
 
 def test_ctrl_c_ends_the_command_and_leaves_no_file(folder: Any, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    words = ["extract", "pipe", str(folder / "a.pcap"), "-j", "3", "-o", "x.parquet"]  # waits for a writer to the pipe
+    words = ["extract", "pipe", str(folder / "a.pcap"), "--threads", "3", "-o", "x.parquet"]
     with subprocess.Popen(
         [COMMAND, *words],
         stdout=subprocess.PIPE,
@@ -210,13 +211,19 @@ def test_ctrl_c_ends_the_command_and_leaves_no_file(folder: Any, tmp_path: Path)
         # a shell's background job ignores Ctrl-C
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
+        writer = None
         try:
-            writer = os.open(tmp_path / "pipe", os.O_WRONLY)  # once the command has opened it
-            os.killpg(process.pid, signal.SIGINT)
+            while writer is None and process.poll() is None:
+                try:
+                    writer = os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK)
+                except OSError:  # the command has not opened it yet
+                    time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30)
-            os.close(writer)
         finally:
             process.kill()
+            if writer is not None:
+                os.close(writer)
     assert (process.returncode, out) == (1, "")
     assert err.startswith("netgen: interrupted.")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["captures", "pipe"]

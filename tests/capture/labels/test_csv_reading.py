@@ -61,7 +61,7 @@ def test_both_ways_of_reading_see_the_same_cells(
     text = LabelFileReader(path)
     for lines in (False, True):
         read = text.read(lines=lines)
-        columns = [read.columns["src"], read.columns["dst"], read.classes[0]]
+        columns: list[list[Any]] = [read.columns["src"], read.columns["dst"], read.classes[0]]
         seen = [[column.texts[column.code[row]].as_py() for column in columns] for row in range(read.rows)]
         assert seen == [row for row, _ in expected]
         assert read.empty == len(table) - len(expected)

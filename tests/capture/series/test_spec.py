@@ -101,8 +101,9 @@ def test_bins_equal_the_counts_of_a_slow_loop(given_packets: Any, bin_ns: Any) -
             continue
         expected[flow, 0 if up else 1, position] += size
         expected[flow, 2 if up else 3, position] += 1
-    columns = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3).T
-    series, cut = count_packets(*columns, np.array([row[3] for row in rows], dtype=bool), flows, spec)
+    flow_of, offsets, sizes = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3).T
+    up_packets = np.array([row[3] for row in rows], dtype=bool)
+    series, cut = count_packets(flow_of, offsets, sizes, up_packets, flows, spec)
     assert series.dtype == cut.dtype == np.int64
     np.testing.assert_array_equal(series, expected)
     np.testing.assert_array_equal(cut, expected_cut)

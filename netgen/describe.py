@@ -85,7 +85,7 @@ def _labels(path: Path) -> dict[str, Any] | None:
     start = pc.min(rows["start_ns"]).as_py()
     return {
         "file": str(path),
-        "kind": "labels of a capture",
+        "kind": "ground truth",
         "flows": rows.num_rows,
         "packets": pc.sum(packets).as_py() or 0,
         "ip_bytes": pc.sum(size).as_py() or 0,

@@ -11,7 +11,8 @@ from netgen.capture.errors import visible
 from netgen.cli import options as opt
 
 MAX_ITEMS = 8  # values of a list that are printed
-SEPARATE = ("classes", "strata", "read_report", "profile")  # printed in a table of their own, or with --json only
+#: Printed in a table or line of their own, or with --json only.
+SEPARATE = ("classes", "read_report", "profile", "strata", "network", "noise", "training")
 
 
 def info(
@@ -46,7 +47,16 @@ def _print_facts(facts: dict[str, Any]) -> None:
             grid.add_row(Text(visible(name.replace("_", " ")), style="bold"), visible(_format(name, value)))
     output.print_table(grid)
     if isinstance(classes, list):
-        output.print_line("classes: " + ", ".join(classes))
+        training = facts.get("training", {})
+        if "steps" in training:
+            output.print_line(
+                f"trained: {output.plural(training['steps'], 'step')} in {training.get('minutes', '?')} minutes, "
+                f"{training.get('parameters', 0):,} parameters"
+            )
+        flows = training.get("flows", {})
+        output.print_line(
+            "classes: " + ", ".join(f"{name} ({flows[name]} flows)" if name in flows else name for name in classes)
+        )
     output.print_read_report(facts.get("read_report", {}))
 
 

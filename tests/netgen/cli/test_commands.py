@@ -161,7 +161,7 @@ def test_json_is_one_object_on_stdout_and_nothing_else(
     assert list(only_object(netgen_command("models", "--json"))) == ["tiny"]
     assert only_object(netgen_command("models", "tiny", "--json"))["card"].startswith("# tiny")
     kinds = {"t.parquet": "flow table", str(tiny_model_file): "model", "c.pcap": "capture"}
-    kinds |= dict.fromkeys(("s.labels.csv", "s.labels.parquet"), "labels of a capture")
+    kinds |= dict.fromkeys(("s.labels.csv", "s.labels.parquet"), "ground truth")
     for name, kind in kinds.items():
         report = only_object(netgen_command("info", name, "--json"))
         assert (report["file"], report["kind"]) == (name, kind)

@@ -26,7 +26,7 @@ def test_info_distinguishes_tables_models_and_captures(
     assert "60" in out
     for name in (tiny_model_file, "tiny"):
         out = done(netgen_command("info", name))
-        assert "classes: Web-TLS, dns-doh, dns-plain" in out
+        assert "classes: Web-TLS (20 flows), dns-doh (20 flows), dns-plain (20 flows)" in out
     write_capture(cwd / "capture", 3, 0)
     out = done(netgen_command("info", "capture"))
     assert "read 24 packets in 1 file: 24 in flows" in out

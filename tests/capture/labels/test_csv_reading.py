@@ -61,7 +61,7 @@ def test_both_ways_of_reading_see_the_same_cells(
     text = LabelFileReader(path)
     for lines in (False, True):
         read = text.read(lines=lines)
-        columns: list[list[Any]] = [read.columns["src"], read.columns["dst"], read.classes[0]]
+        columns = [read.columns["src"], read.columns["dst"], read.classes[0]]
         seen = [[column.texts[column.code[row]].as_py() for column in columns] for row in range(read.rows)]
         assert seen == [row for row, _ in expected]
         assert read.empty == len(table) - len(expected)
@@ -244,5 +244,13 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path: Path, name: Any
         assert "labels.csv" in expected_text
         assert "\n" not in expected_text
         return
-    columns = [[A, None], [52_108, None], [B, "x"], [80, None], [6, None], [T * NS, -(2**63)], [NS, 2**62]]
+    columns: list[list[Any]] = [
+        [A, None],
+        [52_108, None],
+        [B, "x"],
+        [80, None],
+        [6, None],
+        [T * NS, -(2**63)],
+        [NS, 2**62],
+    ]
     assert table.classes_of(*columns) == [table.class_of(*row) for row in zip(*columns, strict=True)]

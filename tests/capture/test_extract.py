@@ -252,7 +252,7 @@ def test_a_capture_of_headers_only_is_an_empty_table(pcap_file: Any, tmp_path: P
         ({"label_by": "colour"}, "by 'colour'"),
         ({"min_packets": 0}, "--min-packets must be at least 1, got 0"),
         ({"length": 3}, "got 3"),
-        ({"bin_ns": 0}, "--bin-width must be positive, .* got 0 ns"),
+        ({"bin_ns": 0}, "--bin-width must be positive"),
         ({"idle_timeout_ns": -1}, "--idle-timeout must be"),
         ({"labels": "none.csv"}, "none.csv"),
         ({"sni_table": "none.csv"}, "not used"),

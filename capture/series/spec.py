@@ -98,7 +98,8 @@ class SeriesSpec:
             raise InputError("a series of packets has no bin width", "Leave it out")
         if self.view == BINS and not 0 < self.bin_ns < LONGEST_NS // self.length:
             raise InputError(
-                f"a bin of {self.bin_ns} ns cannot be used", "Take a positive width such as --bin-width 0.25s"
+                f"--bin-width must be positive, and all bins together below 146 years, got {self.bin_ns} ns",
+                "Try --bin-width 0.25s",
             )
 
     @classmethod

@@ -40,7 +40,7 @@ def back(scale: Any, scaled: Any) -> Any:
 
 
 def group_of(sizes: Any, bin_: Any, packets: Any) -> Any:
-    """Number of the scale that stands for such a bin."""
+    """Return number of the scale that stands for such a bin."""
     group_ = max(begin for begin in sizes.begin if begin <= bin_)
     return next(
         group

@@ -27,15 +27,15 @@ scaled_series = hnp.arrays(np.float64, (3, 4, 8), elements=st.floats(0, 1.1))
 
 def traffic(generator: Any, flows: Any, bins: Any = 32, sizes: Any = (52, 158, 1400), most: Any = 40) -> Any:
     """Real series whose packets have a few sizes, and whose flows begin in bin 0."""
-    totals_parts = generator.poisson(0.5, (len(sizes), flows, 2, bins)) * (generator.random((flows, 2, bins)) < 0.4)
-    totals_parts[0, :, 0, 0] += 1
-    totals_parts[-1, :, :, 1] += generator.integers(0, most, (flows, 1))
-    volume = (totals_parts * np.array(sizes)[:, None, None, None]).sum(0)
-    return np.concatenate([volume, totals_parts.sum(0)], axis=1)
+    totals_by_flow = generator.poisson(0.5, (len(sizes), flows, 2, bins)) * (generator.random((flows, 2, bins)) < 0.4)
+    totals_by_flow[0, :, 0, 0] += 1
+    totals_by_flow[-1, :, :, 1] += generator.integers(0, most, (flows, 1))
+    volume = (totals_by_flow * np.array(sizes)[:, None, None, None]).sum(0)
+    return np.concatenate([volume, totals_by_flow.sum(0)], axis=1)
 
 
 def blurred(generator: Any, series: Any, scale: Any, spread: Any = 0.01) -> Any:
-    """What a model would draw: the scaled series, a little off."""
+    """Return what a model would draw: the scaled series, a little off."""
     return scale.scale(series) + generator.normal(0, spread, series.shape)
 
 
@@ -137,7 +137,7 @@ def rng() -> Any:
 
 @pytest.fixture(params=[Marginals.learn, Shares.learn], ids=["each", "shared"])
 def put_right(request: pytest.FixtureRequest) -> Any:
-    """Function: learns a map of each total by itself, or whose totals are shared out."""
+    """Return a function: learns a map of each total by itself, or whose totals are shared out."""
     return request.param
 
 

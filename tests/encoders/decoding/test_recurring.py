@@ -33,7 +33,7 @@ def rng() -> Any:
 
 
 def flow_of(bins: Any) -> Any:
-    """A series of one packet where there are bytes."""
+    """Return a series of one packet where there are bytes."""
     out = np.zeros((4, BINS), np.int64)
     for at, held in bins.items():
         out[:2, at] = held

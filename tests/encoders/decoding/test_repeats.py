@@ -168,7 +168,7 @@ def flows_of(*bins: Any, length: Any = BINS) -> Any:
 
 
 def of_real(real: Any, sampled: Any = None, limits: Any = LIMITS) -> Any:
-    """What is repeated in real flows of one class, and their scale."""
+    """Return what is repeated in real flows of one class, and their scale."""
     scale, labels = BinScaler.of(real), np.zeros(len(real), int)
     sampled = np.tile(scale.scale(real), (8, 1, 1)) if sampled is None else sampled
     return Repeats.learn(sampled, np.zeros(len(sampled), int), real, labels, scale, limits), scale

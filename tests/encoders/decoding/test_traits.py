@@ -99,7 +99,7 @@ def test_features_of_another_model_are_refused(real: Any) -> None:
 
 @pytest.fixture(scope="module")
 def long_and_short() -> Any:
-    """A class of which one flow in eight goes on four times as long as the others."""
+    """Return a class of which one flow in eight goes on four times as long as the others."""
     series = random_series(2, 64)
     series[np.arange(64) % 8 > 0, :, 4:] = 0
     series[np.arange(64) % 8 == 0, :, 8:] = [[600], [0], [1], [0]]

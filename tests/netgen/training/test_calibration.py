@@ -44,7 +44,7 @@ class _Scored:
 
 @pytest.fixture(scope="module")
 def plain(tiny_model: Model, real: Any) -> Any:
-    """The tiny model without calibration, its samples, and the candidates of calibration."""
+    """Return the tiny model without calibration, its samples, and the candidates of calibration."""
     model = dataclasses.replace(tiny_model, totals=Marginals.none(len(tiny_model.classes)))
     sampled = drawn_once(model, *real, device="cpu", threads=1)
     return model, sampled, candidates(model, *sampled, *real)
@@ -103,7 +103,7 @@ def test_without_store_flows_only_distributions_are_chosen_from(learnt: Any) -> 
 
 @pytest.fixture(scope="module")
 def ways(tiny_model: Model, real: Any) -> Any:
-    """The tiny model with its flows put right in each way, by the name of its form."""
+    """Return the tiny model with its flows put right in each way, by the name of its form."""
     sampled = drawn_once(tiny_model, *real, device="cpu", threads=1)
     return {form(way): way for way in candidates(tiny_model, *sampled, *real)}
 
@@ -218,7 +218,7 @@ def test_a_model_with_damaged_totals_is_refused(ways: Any, tmp_path: Path, left:
     for name in left:
         kept[name] = tensors["shares.real"].clone()
     model_file.save(path, kept, metadata)
-    with pytest.raises(ModelError, match="tensors of (shares|marginals)"):
+    with pytest.raises(ModelError, match=r"tensors of (shares|marginals)"):
         Model.load(path)
 
 

@@ -99,7 +99,7 @@ class Schedule:
         return _wide(((1 - before) / (1 - alpha) * (1 - alpha / before)).log())
 
     def predicted(self, out: Tensor, noisy: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the posterior of a network's output: noise, and a position between both bounds of the variance (eq. 15)."""
+        """Return the posterior of an output: noise, and a position between both bounds of the variance (eq. 15)."""
         noise, position = out.double().chunk(2, dim=1)
         alpha = _wide(self.alpha[step])
         clean = ((noisy - (1 - alpha).sqrt() * noise) / alpha.sqrt()).clamp(-1, 1)

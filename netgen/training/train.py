@@ -17,7 +17,7 @@ from netgen.training.prepare import TrainOptions, prepare
 from netgen.training.presets import DEFAULT, DEFAULT_ENCODER
 
 
-def train(  # noqa: PLR0913 - the public API
+def train(
     flows: FlowTable | Sequence[FlowTable],
     *,
     out: PathLike | None = None,

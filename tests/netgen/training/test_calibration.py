@@ -52,7 +52,7 @@ def plain(tiny_model: Model, real: Any) -> Any:
 
 @pytest.fixture
 def learnt(plain: Any, real: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Function: scores of the candidates to the form of the chosen one; those with repeated bins may be the best."""
+    """Return a function from the scores of the candidates to the form of the chosen one."""
     model, sampled, tried = plain
     scores: dict[str, Any] = {}
     monkeypatch.setattr(calibration, "drawn_once", lambda *_, **__: sampled)
@@ -119,7 +119,7 @@ def test_a_model_file_keeps_the_calibration(ways: Any, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def often(tiny_model: Model, real: Any) -> Any:
-    """What the choice is from if every other real flow of a class is the same: candidates, sampled flows and labels."""
+    """Return candidates, samples and labels for real flows of which every other one of a class is the same."""
     series, labels = real[0].copy(), real[1]
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)

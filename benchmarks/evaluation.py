@@ -51,7 +51,9 @@ def main() -> int:
     print(f"{what}: {seconds:.0f} s, {memory}\n")
     print("| figure | jittered | floor | shuffled | copycat |\n|---|---|---|---|---|")
     for name, row in found.rows.items():
-        cells = (f"{side.value:.3f}" if side else "-" for side in (row.synth, row.floor, row.shuffled, row.resample))
+        cells = (
+            f"{side.value:.3f}" if side else "-" for side in (row.synthetic, row.reference, row.shuffled, row.copies)
+        )
         print(f"| {name} | {' | '.join(cells)} |")
     print(f"\nverdict: {found.verdict.text}")
     return 0

@@ -40,7 +40,7 @@ from netgen.evaluation import distances
 from netgen.evaluation.evaluate import Evaluation, evaluate
 from netgen.evaluation.feature_spaces import LogSpace
 from netgen.evaluation.split import FlowSet, match_mixture
-from netgen.evaluation.usefulness import CLASSIFIERS, ratios, scores
+from netgen.evaluation.usefulness import CLASSIFIERS, accuracy_ratio, scores
 
 #: Draws of flows that an earth mover's distance is the mean of.
 DRAWS = 8
@@ -111,7 +111,7 @@ def run(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
         name = f"{job.set}-{job.method.replace(':', '-')}-{job.seed}"
         netgen.write(drawn.flows, arguments.keep / f"{name}.parquet", force=True)
     made = time.monotonic()
-    found = evaluate(train, first, holdout=test, seed=job.seed, anchors=False)
+    found = evaluate(train, first, holdout=test, seed=job.seed, baselines=False)
     many = learnt_from(drawn.flows, found) if job.times > 1 else {}
     now = time.monotonic()
     took = {"made": made - begun, "evaluated": now - made, "cpu": cpu_seconds() - cpu}
@@ -133,28 +133,28 @@ def first_of_each(flows: FlowTable, wanted: dict[str, int]) -> np.ndarray:
 
 def learnt_from(flows: FlowTable, found: Evaluation) -> dict[str, float]:
     """Accuracy of classifiers trained on all flows drawn, and that over what real flows teach them."""
-    held, more = found.sets.held, {}
+    held, more = found.split.held_out, {}
     for name, classify in CLASSIFIERS.items():
         said = classify(flows.series(), flows.labels.astype(str), held.series, seed=found.seed)
-        by_real = found.said[name]["real"]
+        by_real = found.predictions[name]["real"]
         more[f"{name}_many_accuracy"] = scores(held.labels, said, seed=found.seed)["accuracy"].value
-        more[f"{name}_many_ratio"] = ratios(held.labels, said, by_real, seed=found.seed)["accuracy"].value
+        more[f"{name}_many_ratio"] = accuracy_ratio(held.labels, said, by_real, seed=found.seed).value
     return more
 
 
 def figures(name: str, drawn: Drawn, found: Evaluation, many: dict[str, float]) -> dict[str, Any]:
     """Every figure and that of real flows; "real" itself stands where the floor does."""
-    side = "floor" if name == "real" else "synth"
-    rows = {measure: (getattr(row, side), row.floor) for measure, row in found.rows.items()}
+    side = "reference" if name == "real" else "synthetic"
+    rows = {measure: (getattr(row, side), row.reference) for measure, row in found.rows.items()}
     movers = earth_movers(found)
     return {
         "figures": {measure: each.value for measure, (each, _) in rows.items() if each is not None} | many,
-        "floor": {measure: each.value for measure, (_, each) in rows.items() if each is not None},
+        "reference": {measure: each.value for measure, (_, each) in rows.items() if each is not None},
         "earth_movers": movers[side],
-        "floor_earth_movers": movers["floor"],
+        "floor_earth_movers": movers["reference"],
         "cost": {what: float(value) for what, value in drawn.cost.items()},
         "drawn": len(drawn.flows),
-        "missing": found.sets.missing,
+        "missing": found.split.missing,
         "said": drawn.said,
     }
 
@@ -164,17 +164,17 @@ def earth_movers(found: Evaluation) -> dict[str, dict[str, float]]:
 
     As many of each, in the same mixture: the mean of several draws, since one alone is off by a tenth or two.
     """
-    sets, generator = found.sets, np.random.default_rng(found.seed)
-    number = min(len(sets.train), len(sets.held), len(sets.synth))
-    space = LogSpace.of(np.concatenate([sets.train.series, sets.held.series]))
+    sets, generator = found.split, np.random.default_rng(found.seed)
+    number = min(len(sets.train), len(sets.held_out), len(sets.synthetic))
+    space = LogSpace.of(np.concatenate([sets.train.series, sets.held_out.series]))
 
     def some(flows: FlowSet) -> np.ndarray:
         return space(match_mixture(flows, sets.mixture, number, generator).series)
 
-    sides = {"synth": sets.synth, "floor": sets.train}
+    sides = {"synthetic": sets.synthetic, "reference": sets.train}
     sums = {side: np.zeros(len(found.spec.channels)) for side in sides}
     for _ in range(DRAWS):
-        held = some(sets.held)
+        held = some(sets.held_out)
         for side, flows in sides.items():
             sums[side] += distances.earth_mover(some(flows), held)
     return {side: dict(zip(found.spec.channels, (total / DRAWS).tolist(), strict=True)) for side, total in sums.items()}
@@ -268,7 +268,7 @@ def work(arguments: argparse.Namespace) -> int:
             failed += 1
         else:
             append(arguments.results, line)
-            ratio = line["figures"]["forest_ratio"]
+            ratio = line["metrics"]["forest_ratio"]
             print(f"  forest's accuracy over real: {ratio:.3f}; {line['seconds']} s", file=sys.stderr, flush=True)
     if failed:
         print(f"{failed} jobs failed, see above; the same command tries them again", file=sys.stderr)

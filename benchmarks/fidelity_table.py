@@ -18,12 +18,12 @@ PAPER_FLOPS = 177e12
 
 
 def of(name: str) -> Callable[[Line], float | None]:
-    return lambda line: line["figures"].get(name)
+    return lambda line: line["metrics"].get(name)
 
 
 def over_real(name: str) -> Callable[[Line], float | None]:
     def ratio(line: Line) -> float | None:
-        value, floor = line["figures"].get(name), line["floor"].get(name)
+        value, floor = line["metrics"].get(name), line["reference"].get(name)
         return value / floor if value is not None and floor else None
 
     return ratio
@@ -31,7 +31,7 @@ def over_real(name: str) -> Callable[[Line], float | None]:
 
 def above_real(name: str) -> Callable[[Line], float | None]:
     def gap(line: Line) -> float | None:
-        value, floor = line["figures"].get(name), line["floor"].get(name)
+        value, floor = line["metrics"].get(name), line["reference"].get(name)
         return None if value is None or floor is None else value - floor
 
     return gap
@@ -73,13 +73,13 @@ USEFUL = (
     Column("over real", of("network_ratio")),
     Column("CNN: macro F1", of("network_macro_f1")),
     Column("over real", over_real("network_macro_f1")),
-    Column("many flows: times", lambda line: line["times"] if "forest_many_ratio" in line["figures"] else None, "g"),
+    Column("many flows: times", lambda line: line["times"] if "forest_many_ratio" in line["metrics"] else None, "g"),
     Column("forest over real", of("forest_many_ratio")),
     Column("CNN over real", of("network_many_ratio")),
 )
 REAL = (
-    Column("real-or-fake AUC", of("told_apart")),
-    Column("above real", above_real("told_apart")),
+    Column("real-or-fake AUC", of("real_or_fake_auc")),
+    Column("above real", above_real("real_or_fake_auc")),
     Column("earth mover's over real", movers, ".2f"),
     *(
         Column(channel.replace("_", " "), mover(channel), ".2f")
@@ -96,8 +96,8 @@ PRIVATE = (
     Column("recall", of("recall")),
     Column("density", of("density")),
     Column("coverage", of("coverage")),
-    Column("closest-record share", of("closest_share")),
-    Column("membership AUC", of("membership")),
+    Column("closest-record share", of("closest_record_share")),
+    Column("membership AUC", of("membership_auc")),
     Column("exact copies", of("exact_copies")),
     Column("above real", above_real("exact_copies")),
 )
@@ -228,13 +228,13 @@ def checks(row: Row, others: dict[str, Row]) -> list[Check]:
         _against(row, gan, "DoppelGANger", 1 / 3, "frechet", low=True),
         _against(row, paper, "netdiffus", 1 / 3, "frechet", low=True),
         _check(
-            "real-or-fake AUC above real", "at most 0.03", row.mean(above_real("told_apart")), lambda x: x <= 0.03
+            "real-or-fake AUC above real", "at most 0.03", row.mean(above_real("real_or_fake_auc")), lambda x: x <= 0.03
         ),
         _check("earth mover's over real", "at most 1.2", row.mean(movers), lambda x: x <= 1.2),
         _check(
-            "closest-record share", "0.45 to 0.55", row.mean(of("closest_share")), lambda x: 0.45 <= x <= 0.55
+            "closest-record share", "0.45 to 0.55", row.mean(of("closest_record_share")), lambda x: 0.45 <= x <= 0.55
         ),
-        _check("membership AUC", "at most 0.55", row.mean(of("membership")), lambda x: x <= 0.55),
+        _check("membership AUC", "at most 0.55", row.mean(of("membership_auc")), lambda x: x <= 0.55),
         _check("exact copies above real", "at most 0", row.mean(above_real("exact_copies")), lambda x: x <= 0),
         _check(
             "training, minutes", f"at most {minutes}", row.mean(cost("train_minutes")),

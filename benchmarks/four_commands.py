@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import netgen
-from netgen.evaluation.realism import copies, real_or_fake
+from netgen.evaluation.realism import count_copies, real_or_fake
 
 DATA = Path(os.environ.get("NETGEN_SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 CAPTURES = DATA / "captures" / "iot_setup"
@@ -60,7 +60,7 @@ def main() -> int:
     for name, table, other in (("real captures", real, test), ("synthetic flows", new, new)):
         score = netgen.usefulness(table, test)
         print(f"| {name} | {len(table)} | {score.accuracy:.3f} | {score.macro_f1:.3f} | "
-              f"{real_or_fake(real, other):.3f} | {copies(real, other)} of {len(other)} |")  # fmt: skip
+              f"{real_or_fake(real, other):.3f} | {count_copies(real, other)} of {len(other)} |")  # fmt: skip
     print(
         "tested on the test captures; the first row's last two columns hold the test captures against the training ones"
     )

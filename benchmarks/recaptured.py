@@ -30,7 +30,7 @@ from netgen.exporters.pcap.plan import plan
 FIGURES = {
     "forest_ratio": "forest over real",
     "network_ratio": "CNN over real",
-    "told_apart": "real-or-fake AUC",
+    "real_or_fake_auc": "real-or-fake AUC",
     "coverage": "coverage",
     "exact_copies": "exact copies",
 }
@@ -60,22 +60,22 @@ def main() -> int:
     print(f"| {' | '.join(heads)} | earth mover's over real |")
     print("|" + "---|" * (len(heads) + 1), flush=True)
     for path in arguments.tables:
-        table = FlowTable.read(path)
-        sampled = table.take(first_of_each(table, numbers(train, arguments.flows)))
-        repaired = f"{plan(sampled).repaired.mean():.3f}"
-        for origin, flows in (("the table", sampled), ("their capture, extracted", recaptured(sampled, train))):
-            evaluation = evaluate(train, flows, holdout=test, anchors=False)
-            cells = [_cell(evaluation.rows[name]) for name in FIGURES]
-            movers = earth_movers(evaluation)
-            cells.append(f"{sum(movers['synth'].values()) / sum(movers['floor'].values()):.2f}")
-            print(f"| {path.stem} | {origin} | {repaired} | {' | '.join(cells)} |", flush=True)
+        whole = FlowTable.read(path)
+        drawn = whole.take(first_of_each(whole, numbers(train, arguments.flows)))
+        mended = f"{plan(drawn).repaired.mean():.3f}"
+        for what, flows in (("the table", drawn), ("their capture, extracted", recaptured(drawn, train))):
+            found = evaluate(train, flows, holdout=test, baselines=False)
+            cells = [_cell(found.rows[name]) for name in FIGURES]
+            movers = earth_movers(found)
+            cells.append(f"{sum(movers['synth'].values()) / sum(movers['reference'].values()):.2f}")
+            print(f"| {path.stem} | {what} | {mended} | {' | '.join(cells)} |", flush=True)
     return 0
 
 
 def _cell(row: MetricRow) -> str:
-    """Format a metric, with that of real flows in brackets unless it is 1."""
-    floor = "" if row.floor is None or row.floor.value == 1 else f" ({row.floor.value:.3f})"
-    return "-" if row.synth is None else f"{row.synth.value:.3f}{floor}"
+    """A figure, and in brackets what real flows have, unless that is 1."""
+    floor = "" if row.reference is None or row.reference.value == 1 else f" ({row.reference.value:.3f})"
+    return "-" if row.synthetic is None else f"{row.synthetic.value:.3f}{floor}"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 import netgen
 from netgen.capture.table.flow_table import FlowTable, concat
 from netgen.encoders.registry import ENCODERS
-from netgen.evaluation.realism import copies, real_or_fake
+from netgen.evaluation.realism import count_copies, real_or_fake
 from netgen.model.registry import FOLDER
 
 DATA = Path(os.environ.get("NETGEN_SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
@@ -181,7 +181,7 @@ training data, cut to the same number of flows a class; tested on the data's own
 | real | {by_real.accuracy:.3f} | {by_real.macro_f1:.3f} | {floor:.3f} (training against test split) |
 | synthetic | {by_new.accuracy:.3f} | {by_new.macro_f1:.3f} | {auc:.3f} |
 
-Exact copies of a training flow: {copies(real, new)} of {len(new)} (among the test split: {copies(real, held)} of
+Exact copies of a training flow: {count_copies(real, new)} of {len(new)} (among the test split: {count_copies(real, held)} of
 {len(held)}). Changed so that packets can make it: {changed}. Drawn at {len(new) / seconds:.1f} flows a second.
 
 | class | real flows trained on | drawn here |

@@ -71,13 +71,13 @@ def _print_evaluation(evaluation: Evaluation) -> None:
     table = new_table("metric", numbers=("value", "95 %", *SIDES[1:]), plain=True)
     group = None
     for row in evaluation.rows.values():
-        if row.synth is None and row.floor is None:
+        if row.synthetic is None and row.reference is None:
             continue
         if group not in (None, row.measure.group):
             table.add_section()
         group = row.measure.group
-        interval = "" if row.synth is None else f"{row.synth.low:.2f}-{row.synth.high:.2f}"
-        estimates = [getattr(row, side) for side in SIDES]
+        interval = "" if row.synthetic is None else f"{row.synthetic.low:.2f}-{row.synthetic.high:.2f}"
+        estimates = (row.synthetic, row.reference, row.shuffled, row.copies)
         first, *others = ["-" if estimate is None else f"{estimate.value:.3f}" for estimate in estimates]
         table.add_row(f"{row.measure.title} {_ARROWS[row.measure.better]}", first, interval, *others)
     print_table(table)

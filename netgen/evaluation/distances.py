@@ -1,52 +1,52 @@
-"""How far two sets of flows lie apart: marginals, order in time, features of a fixed encoder."""
+"""Distances between two sets of flows: marginals, order in time, features of a fixed encoder."""
 
 from __future__ import annotations
 
 import numpy as np
 
-#: Bins up to which autocorrelation is compared.
-LAGS = 32
+#: Largest lag of the autocorrelation, in bins.
+MAX_LAG = 32
 
 
 def earth_mover(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Earth mover's distance of each channel, bin by bin, averaged over the bins; float64 (channels,).
+    """Compute the earth mover's distance of each bin, averaged over the bins; float64 (channels,).
 
     Parameters
     ----------
     points, others : ndarray of float32, shape (flows, channels, bins)
-        In `LogSpace`: the distance is a share of the largest real value, on a logarithmic scale.
+        In `LogSpace`: the distance is a fraction of the largest real value, on a logarithmic scale.
     """
-    a, b = (np.sort(each, axis=0) for each in (points, others))
-    if len(a) != len(b):  # quantiles of both at as many places as the larger has
-        places = (np.arange(max(len(a), len(b))) + 0.5) / max(len(a), len(b))
-        a, b = (each[np.minimum((places * len(each)).astype(int), len(each) - 1)] for each in (a, b))
-    out: np.ndarray = np.abs(a - b).mean(axis=(0, 2), dtype=np.float64)
-    return out
+    a, b = np.sort(points, axis=0), np.sort(others, axis=0)
+    if len(a) != len(b):  # compare as many quantiles as the larger set has values
+        p = (np.arange(max(len(a), len(b))) + 0.5) / max(len(a), len(b))
+        a, b = (values[np.minimum((p * len(values)).astype(int), len(values) - 1)] for values in (a, b))
+    distance: np.ndarray = np.abs(a - b).mean(axis=(0, 2), dtype=np.float64)
+    return distance
 
 
 def totals_distance(series: np.ndarray, others: np.ndarray) -> float:
-    """Earth mover's distance of the flows' totals, on a natural logarithmic scale, averaged over channels.
+    """Compute the earth mover's distance of the flows' totals, in natural logarithms, averaged over channels.
 
     Parameters
     ----------
     series, others : ndarray of int64, shape (flows, channels, bins)
-        Raw numbers: 0.1 means that totals differ by a tenth. Of signed ones, what they add up to without their signs.
+        Raw integers, of which absolute values are summed. A distance of 0.1 means that totals differ by a tenth.
     """
     from scipy.stats import wasserstein_distance
 
-    ours, theirs = (np.log1p(np.abs(each).sum(-1, dtype=float)) for each in (series, others))
-    return float(np.mean([wasserstein_distance(a, b) for a, b in zip(ours.T, theirs.T, strict=True)]))
+    totals, other_totals = (np.log1p(np.abs(values).sum(-1, dtype=float)) for values in (series, others))
+    return float(np.mean([wasserstein_distance(a, b) for a, b in zip(totals.T, other_totals.T, strict=True)]))
 
 
 def autocorrelation(points: np.ndarray) -> np.ndarray:
-    """Mean autocorrelation of the flows, float64 (channels, lags): lags 1 to `LAGS`.
+    """Compute the mean autocorrelation of the flows, float64 (channels, lags): lags 1 to `MAX_LAG`.
 
-    Of each flow up to its last busy bin; flows that do not vary there are left out.
+    Each flow counts up to its last active bin. Flows that are constant there are left out.
     """
     channels, bins = points.shape[1:]
-    lags = min(LAGS, bins - 1)
-    busy = (points != 0).any(axis=1)
-    length = np.where(busy.any(1), bins - busy[:, ::-1].argmax(1), 0)
+    lags = min(MAX_LAG, bins - 1)
+    active = (points != 0).any(axis=1)
+    length = np.where(active.any(1), bins - active[:, ::-1].argmax(1), 0)
     inside = np.arange(bins) < length[:, None, None]
     centred = np.where(inside, points - _mean_inside(points, length)[..., None], 0).astype(np.float32)
     power = np.square(centred).sum(2)
@@ -60,46 +60,45 @@ def autocorrelation(points: np.ndarray) -> np.ndarray:
 
 
 def _mean_inside(points: np.ndarray, length: np.ndarray) -> np.ndarray:
-    mean: np.ndarray = points.sum(2) / np.maximum(length, 1)[:, None]
-    return mean
+    return np.asarray(points.sum(2) / np.maximum(length, 1)[:, None])
 
 
 def autocorrelation_distance(points: np.ndarray, others: np.ndarray) -> float:
-    """Mean difference of the mean autocorrelations, over channels and lags."""
+    """Compute the mean absolute difference of the mean autocorrelations."""
     return float(np.abs(autocorrelation(points) - autocorrelation(others)).mean())
 
 
 def run_lengths(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths, in bins, of all runs of busy bins, and of all runs of idle bins between two busy ones."""
-    busy = (points != 0).any(axis=1)
-    edged = np.zeros((len(busy), busy.shape[1] + 2), np.int8)
-    edged[:, 1:-1] = busy
+    """List the lengths, in bins, of all runs of active bins, and of all idle runs between two active bins."""
+    active = (points != 0).any(axis=1)
+    edged = np.zeros((len(active), active.shape[1] + 2), np.int8)
+    edged[:, 1:-1] = active
     change = np.diff(edged, axis=1)
     row, begin = np.nonzero(change == 1)
     end = np.nonzero(change == -1)[1]
-    inner = row[1:] == row[:-1]  # what follows the last burst of a flow is its end, not an idle run
+    inner = row[1:] == row[:-1]  # after the last burst of a flow comes its end, not an idle run
     return end - begin, (begin[1:] - end[:-1])[inner]
 
 
 def runs_distance(points: np.ndarray, others: np.ndarray) -> float:
-    """Earth mover's distance of the lengths of bursts and of idle runs, in octaves, the mean of both."""
+    """Compute the earth mover's distance of burst lengths and of idle lengths, in octaves, and average the two."""
     from scipy.stats import wasserstein_distance
 
-    found = []
-    for ours, theirs in zip(run_lengths(points), run_lengths(others), strict=True):
+    distances = []
+    for pair in zip(run_lengths(points), run_lengths(others), strict=True):
         # no run at all counts as one of half a bin
-        a, b = (np.log2(each) if len(each) else np.array([-1.0]) for each in (ours, theirs))
-        found.append(wasserstein_distance(a, b))
-    return float(np.mean(found))
+        a, b = (np.log2(lengths) if len(lengths) else np.array([-1.0]) for lengths in pair)
+        distances.append(wasserstein_distance(a, b))
+    return float(np.mean(distances))
 
 
 def frechet(features: np.ndarray, others: np.ndarray) -> float:
-    """Frechet distance of two sets of features, each taken for normally distributed.
+    """Compute the Frechet distance of two sets of features, assumed normally distributed.
 
     ``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`` (Heusel et al., arXiv 1706.08500, eq. 6). It is
-    biased upwards where flows are few: compare it with the distance of as many real flows.
+    biased upwards for few flows: compare it with the distance of as many real flows.
     """
-    c1, c2 = (np.atleast_2d(np.cov(each, rowvar=False)) for each in (features, others))
+    c1, c2 = (np.atleast_2d(np.cov(values, rowvar=False)) for values in (features, others))
     roots = np.sqrt(np.maximum(np.linalg.eigvals(c1 @ c2).real, 0)).sum()
     gap = np.square(features.mean(0) - others.mean(0)).sum()
     return float(max(gap + np.trace(c1) + np.trace(c2) - 2 * roots, 0.0))
@@ -108,7 +107,7 @@ def frechet(features: np.ndarray, others: np.ndarray) -> float:
 def coverage(
     real: np.ndarray, new: np.ndarray, *, neighbours: int = 5
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall, density and coverage (Naeem et al., arXiv 2002.09797), flow by flow.
+    """Compute precision, recall, density and coverage (Naeem et al., arXiv 2002.09797), flow by flow.
 
     Parameters
     ----------
@@ -118,9 +117,9 @@ def coverage(
     Returns
     -------
     ndarray, ndarray, ndarray, ndarray
-        Whether a new flow lies in a real one's neighbourhood; whether a real flow lies in a new
-        one's; in how many real neighbourhoods a new flow lies, over `neighbours`; whether a real
-        flow's neighbourhood holds a new one. Their means are the figures.
+        Whether a new flow lies in a real flow's neighbourhood; whether a real flow lies in a new flow's; in how many
+        real neighbourhoods a new flow lies, divided by `neighbours`; whether a real flow's neighbourhood holds a new
+        flow. Their means are the metrics.
     """
     from scipy.spatial import cKDTree
 

@@ -1,4 +1,4 @@
-"""A figure and how sure it is: values with 95 % intervals."""
+"""Estimates: a value with its 95 % confidence interval."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from typing import Any
 
 import numpy as np
 
-#: Standard errors on either side of a value that hold 95 % of a normal distribution.
+#: Standard errors on either side of the mean that hold 95 % of a normal distribution.
 NORMAL_95 = 1.96
 
-#: Groups of rows that are left out in turn by `jackknife`; Student's 97.5 % point for one less.
-GROUPS, STUDENT_95 = 10, 2.26
+#: Groups of rows that the jackknife leaves out in turn.
+JACKKNIFE_GROUPS = 10
+
+#: 97.5 % point of Student's t with one degree of freedom less than there are groups.
+STUDENT_95 = 2.26
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval.
+    """A value with its 95 % confidence interval.
 
     Parameters
     ----------
     value : float
-        What was measured.
+        The measured value.
     low, high : float
-        Between these it would lie, 19 times in 20, had other rows of the same kind been taken.
+        The interval.
     """
 
     value: float
@@ -33,76 +36,75 @@ class Estimate:
     high: float
 
     @classmethod
-    def about(cls, value: float, error: float, lowest: float = -math.inf, highest: float = math.inf) -> Estimate:
-        """A value with its standard error, within the range that it can have."""
-        reach = NORMAL_95 * error
-        return cls(float(value), float(max(value - reach, lowest)), float(min(value + reach, highest)))
+    def from_error(cls, value: float, error: float, lowest: float = -math.inf, highest: float = math.inf) -> Estimate:
+        """Make an estimate of a value and its standard error, within the range of possible values."""
+        margin = NORMAL_95 * error
+        return cls(float(value), float(max(value - margin, lowest)), float(min(value + margin, highest)))
 
-    def over(self, other: float) -> Estimate:
-        """This figure in units of another, taken as exact."""
+    def divided_by(self, other: float) -> Estimate:
+        """Divide by a number that is taken as exact."""
         return Estimate(self.value / other, self.low / other, self.high / other)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
-        return {"value": self.value, "low": self.low, "high": self.high}
+        """Return the estimate as JSON types."""
+        return dataclasses.asdict(self)
 
 
-def mean(values: np.ndarray, count: float | None = None) -> Estimate:
-    """The mean of numbers between 0 and 1, such as hits.
+def wilson_mean(values: np.ndarray, count: float | None = None) -> Estimate:
+    """Estimate the mean of numbers between 0 and 1, with Wilson's interval.
 
-    The interval is Wilson's, which does not shrink to nothing where all are 0 or all are 1.
+    The interval does not shrink to nothing where all values are 0, or all are 1.
 
     Parameters
     ----------
     values : ndarray
     count : float, optional
-        As how many independent ones they count, where they depend on each other.
+        Effective number of independent values, if they depend on each other.
     """
-    count = len(values) if count is None else count
-    share = float(np.mean(values)) if len(values) else math.nan
     if not len(values):
-        return Estimate(share, 0.0, 1.0)
+        return Estimate(math.nan, 0.0, 1.0)
+    count = len(values) if count is None else count
+    mean = float(np.mean(values))
     z = NORMAL_95**2 / count
-    centre = (share + z / 2) / (1 + z)
-    reach = NORMAL_95 * math.sqrt(max(share * (1 - share), 0) / count + z / (4 * count)) / (1 + z)
-    return Estimate(share, max(0.0, min(share, centre - reach)), min(1.0, max(share, centre + reach)))
+    centre = (mean + z / 2) / (1 + z)
+    margin = NORMAL_95 * math.sqrt(max(mean * (1 - mean), 0) / count + z / (4 * count)) / (1 + z)
+    return Estimate(mean, max(0.0, min(mean, centre - margin)), min(1.0, max(mean, centre + margin)))
 
 
-def area(scores_no: np.ndarray, scores_yes: np.ndarray) -> Estimate:
-    """Area under the ROC curve: how often a yes scores above a no; ties count half.
+def roc_auc(negatives: np.ndarray, positives: np.ndarray) -> Estimate:
+    """Estimate the area under the ROC curve from scores of negatives and positives.
 
     The interval is that of Hanley & McNeil (Radiology 143, 1982).
     """
-    n, m = len(scores_no), len(scores_yes)
-    ordered = np.sort(scores_no)
-    below = np.searchsorted(ordered, scores_yes, "left")
-    upto = np.searchsorted(ordered, scores_yes, "right")
-    found = float((below + upto).mean() / (2 * n))
-    q1, q2 = found / (2 - found), 2 * found**2 / (1 + found)
-    spread = found * (1 - found) + (m - 1) * (q1 - found**2) + (n - 1) * (q2 - found**2)
-    return Estimate.about(found, math.sqrt(max(spread, 0) / (n * m)), 0.0, 1.0)
+    from sklearn.metrics import roc_auc_score
+
+    n, m = len(negatives), len(positives)
+    auc = float(roc_auc_score(np.repeat([0, 1], [n, m]), np.concatenate([negatives, positives])))
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc) + (m - 1) * (q1 - auc**2) + (n - 1) * (q2 - auc**2)
+    return Estimate.from_error(auc, math.sqrt(max(variance, 0) / (n * m)), 0.0, 1.0)
 
 
-def jackknife(measure: Callable[..., float], *sides: np.ndarray, lowest: float = 0.0) -> Estimate:
-    """A figure of several sets of rows, with an interval from leaving a tenth of each out in turn.
+def jackknife(metric: Callable[..., float], *samples: np.ndarray, lowest: float = 0.0) -> Estimate:
+    """Estimate a metric of several samples, with a delete-a-group jackknife interval.
 
     A bootstrap would repeat rows, which distances between distributions take for a difference.
 
     Parameters
     ----------
-    measure : callable
-        Takes one array a set, gives a number.
-    *sides : ndarray
-        The sets, rows first, in no order.
+    metric : callable
+        Takes one array a sample, returns a number.
+    *samples : ndarray
+        The samples, rows first, in random order.
     """
-    value = measure(*sides)
-    groups = min(GROUPS, *(len(side) for side in sides))
-    if groups < 3:
+    value = metric(*samples)
+    n_groups = min(JACKKNIFE_GROUPS, *(len(sample) for sample in samples))
+    if n_groups < 3:
         return Estimate(value, lowest, math.inf)
-    parts = [np.arange(len(side)) % groups for side in sides]
-    found = np.array(
-        [measure(*(side[part != group] for side, part in zip(sides, parts, strict=True))) for group in range(groups)]
+    groups = [np.arange(len(sample)) % n_groups for sample in samples]
+    replicates = np.array(
+        [metric(*(sample[group != k] for sample, group in zip(samples, groups, strict=True))) for k in range(n_groups)]
     )
-    error = math.sqrt((groups - 1) / groups * float(np.square(found - found.mean()).sum()))
-    reach = STUDENT_95 * error
-    return Estimate(value, max(value - reach, lowest), value + reach)
+    error = math.sqrt((n_groups - 1) / n_groups * float(np.square(replicates - replicates.mean()).sum()))
+    margin = STUDENT_95 * error
+    return Estimate(value, max(value - margin, lowest), value + margin)

@@ -1,4 +1,4 @@
-"""What is measured: each figure's name, which way is better, and how to read it."""
+"""The metrics of an evaluation: names, which direction is better, and how to read them."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any, Literal
 
 from netgen.evaluation.estimate import Estimate
 
-#: The new flows, and what stands beside them.
-SIDES = ("synth", "floor", "shuffled", "copycat")
+#: The synthetic flows, and the baselines beside them.
+SIDES = ("synthetic", "reference", "shuffled", "copies")
 
 Better = Literal["high", "low", "half"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """One figure.
+    """One metric.
 
     Parameters
     ----------
     name : str
-        As in the JSON.
+        Its key in the JSON.
     group : str
         Usefulness, realism, coverage or privacy.
     title : str
-        As in the report.
+        Its title in the report.
     better : {"high", "low", "half"}
-        Which way is better; "half": the nearer to 0.5.
+        Which direction is better; "half": the nearer to 0.5.
     text : str
         How to read it, in a sentence.
     """
@@ -39,92 +39,94 @@ class Metric:
     text: str
 
 
-def _classifier_measures() -> list[Metric]:
-    found = []
-    for name, long in (("forest", "random forest"), ("network", "small convolutional network")):
+def _classifier_metrics() -> list[Metric]:
+    metrics = []
+    for name, classifier in (("forest", "random forest"), ("network", "small convolutional network")):
         title = name.capitalize()
-        text = f"A {long} is trained on these flows and tested on the hold-out"
-        found += [
+        text = f"A {classifier} is trained on these flows and tested on the hold-out"
+        metrics += [
             Metric(f"{name}_accuracy", "usefulness", f"{title}: accuracy", "high", f"{text}."),
             Metric(
                 f"{name}_ratio", "usefulness", f"{title}: accuracy over real", "high",
-                f"{text}; its accuracy over that of one trained on as many real flows. 1: as useful as real ones.",
+                f"{text}; its accuracy over that of one trained on as many real flows. 1: as useful as real flows.",
             ),
             Metric(
                 f"{name}_macro_f1", "usefulness", f"{title}: macro F1", "high",
-                f"{text}; F1 averaged over the classes, rare ones counting as much as common ones.",
+                f"{text}; F1 averaged over the classes, so rare ones count as much as common ones.",
             ),
             Metric(
                 f"{name}_added_macro_f1", "usefulness", f"{title}: macro F1, with real", "high",
-                f"A {long} is trained on all real flows and these together. Floor: on the real ones alone.",
+                f"A {classifier} is trained on all real flows and these together. Reference: on the real flows alone.",
             ),
         ]  # fmt: skip
-    return found
+    return metrics
 
 
 METRICS = (
-    *_classifier_measures(),
-    Metric("told_apart", "realism", "Real-or-fake AUC", "half",
-            "How well a random forest tells these flows from held-back real ones. 0.5: not at all, 1: at once."),
+    *_classifier_metrics(),
+    Metric("real_or_fake_auc", "realism", "Real-or-fake AUC", "half",
+           "How well a random forest tells these flows from held-out real ones. 0.5: not at all, 1: always."),
     Metric("earth_mover", "realism", "Earth mover's distance", "low",
-            "How much would have to be moved, and how far, to make the values of each bin those of the hold-out: "
-            "a share of the largest value, on a logarithmic scale."),
+           "How much has to be moved, and how far, to turn the values of each bin into those of the hold-out: "
+           "a fraction of the largest value, on a logarithmic scale."),
     Metric("totals", "realism", "Distance of totals", "low",
-            "Earth mover's distance of the flows' total bytes and packets, in natural logarithms: "
-            "0.1 is a tenth more or less."),
+           "Earth mover's distance of the flows' total bytes and packets, in natural logarithms: "
+           "0.1 is a tenth more or less."),
     Metric("autocorrelation", "realism", "Autocorrelation distance", "low",
-            "Difference of the mean autocorrelations at lags of 1 to 32 bins: the rhythm of the flows."),
+           "Difference of the mean autocorrelations at lags of 1 to 32 bins: the rhythm of the flows."),
     Metric("runs", "realism", "Run-length distance", "low",
-            "Earth mover's distance of the lengths of bursts and of idle runs, in octaves."),
+           "Earth mover's distance of the lengths of bursts and of idle runs, in octaves."),
     Metric("frechet", "realism", "Frechet distance", "low",
-            "Distance of the features of a fixed encoder of random convolutions, taken for normally distributed. "
-            "It is larger where flows are few: compare it with the floor, of as many flows."),
+           "Distance of the features of a fixed encoder of random convolutions, assumed normally distributed. "
+           "It is larger for fewer flows: compare it with the reference, which has as many."),
     Metric("precision", "coverage", "Precision", "high",
-            "Share of these flows that lie where real ones lie."),
+           "Share of these flows that lie where real ones lie."),
     Metric("recall", "coverage", "Recall", "high",
-            "Share of real flows that lie where these flows lie."),
+           "Share of real flows that lie where these flows lie."),
     Metric("density", "coverage", "Density", "high",
-            "In how many real neighbourhoods a flow lies, over 5: 1 where both are alike."),
+           "In how many real neighbourhoods a flow lies, divided by 5: 1 where both are alike."),
     Metric("coverage", "coverage", "Coverage", "high",
-            "Share of real flows that have one of these in their neighbourhood: what is missing is not covered."),
+           "Share of real flows with one of these in their neighbourhood: what is missing is not covered."),
     Metric("exact_copies", "privacy", "Exact copies", "low",
-            "Share of flows that have the very numbers of a real one. Real flows repeat, too: see the floor."),
+           "Share of flows that equal a real flow. Real flows repeat, too: see the reference."),
     Metric("shifted_copies", "privacy", "Shifted copies", "low",
-            "Share of flows that are a real one moved by 1 to 3 bins, of those with 3 busy bins or more."),
+           "Share of flows that are a real flow moved by 1 to 3 bins, of those with at least 3 active bins."),
     Metric("near_share", "privacy", "Suspiciously near", "low",
-            "Share of flows nearer to a training flow than 99 % of unseen real flows are."),
-    Metric("closest_share", "privacy", "Closest-record share", "half",
-            "Share of flows nearer to a training flow than to a held-back one, of as many. 0.5 is ideal, 1 a copy."),
-    Metric("membership", "privacy", "Membership inference AUC", "half",
-            "How well an attacker tells from these flows whether a real one was learnt from. 0.5: not at all."),
+           "Share of flows that are nearer to a training flow than 99 % of held-out real flows are."),
+    Metric("closest_record_share", "privacy", "Closest-record share", "half",
+           "Share of flows that are nearer to a training flow than to a held-out one, of as many. "
+           "0.5 is ideal, 1 is a copy."),
+    Metric("membership_auc", "privacy", "Membership inference AUC", "half",
+           "How well an attacker who has these flows can tell whether a real flow was in the training set. "
+           "0.5: not at all."),
 )  # fmt: skip
 
 GROUPS = {
     "usefulness": "Does a classifier learn as well from them?",
     "realism": "Do they look like real traffic?",
-    "coverage": "Do they cover what is real, and only that?",
+    "coverage": "Do they cover real traffic, and nothing else?",
     "privacy": "Are they copies?",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class MetricRow:
-    """A measure of the new flows and of each anchor; None where it has no meaning or could not be had."""
+    """A metric of the synthetic flows and of each baseline; None where it is undefined or unknown."""
 
-    measure: Metric
-    synth: Estimate | None
-    floor: Estimate | None
+    metric: Metric
+    synthetic: Estimate | None
+    reference: Estimate | None
     shuffled: Estimate | None
-    resample: Estimate | None
+    copies: Estimate | None
 
     @classmethod
-    def of(cls, measure: Metric, found: Mapping[str, Mapping[str, Estimate]]) -> MetricRow:
-        """The row of a measure, of what was found on each side."""
-        return cls(measure, *(found.get(side, {}).get(measure.name) for side in SIDES))
+    def of(cls, metric: Metric, estimates: Mapping[str, Mapping[str, Estimate]]) -> MetricRow:
+        """Collect the estimates of a metric, given as side -> name -> estimate."""
+        return cls(metric, *(estimates.get(side, {}).get(metric.name) for side in SIDES))
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the row as JSON types."""
         sides = {side: getattr(self, side) for side in SIDES}
-        figures = {side: None if figure is None else figure.to_json() for side, figure in sides.items()}
-        about = {"title": self.measure.title, "better": self.measure.better, "group": self.measure.group}
-        return {**(figures.pop("synth") or {"value": None, "low": None, "high": None}), **figures, **about}
+        estimates = {side: None if estimate is None else estimate.to_json() for side, estimate in sides.items()}
+        metadata = {"title": self.metric.title, "better": self.metric.better, "group": self.metric.group}
+        return {**(estimates.pop("synthetic") or {"value": None, "low": None, "high": None}), **estimates, **metadata}

@@ -1,8 +1,7 @@
-"""Privacy: whether flows are copies of those that a model learnt from, or lie suspiciously near to them.
+"""Privacy: find copies of training flows, and flows that are suspiciously near to them.
 
-Distances are Euclidean, in `LogSpace`, and the least over shifts by one bin, so that a copy is no
-further away for having been moved. What counts as near is told by real flows that no model has
-seen: the hold-out.
+Distances are Euclidean, in `LogSpace`, and the minimum over shifts by one bin, so that moving a copy does not hide it.
+Held-out real flows say what counts as near.
 """
 
 from __future__ import annotations
@@ -13,57 +12,57 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from netgen.evaluation.estimate import Estimate, area, mean
+from netgen.evaluation.estimate import Estimate, roc_auc, wilson_mean
 from netgen.evaluation.feature_spaces import LogSpace
 
-#: Bins by which a flow may be shifted and still be looked for.
+#: Shifts, in bins, under which the nearest neighbour is searched.
 SHIFTS = (0, 1, -1)
 
-#: Bins by which a copy may be shifted exactly.
-COPY_SHIFTS = 3
+#: Largest shift of an exact copy, in bins.
+MAX_COPY_SHIFT = 3
 
-#: A copy that is shifted must have so many busy bins: short flows coincide by chance.
-BUSY = 3
+#: Active bins that a shifted copy needs: short flows coincide by chance.
+MIN_ACTIVE_BINS = 3
 
 #: Rows compared at a time.
 _BLOCK = 1024
 
-#: Squared distances below this are the rounding errors of none.
+#: Squared distances below this are rounding errors of 0.
 _ZERO = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
 class Nearest:
-    """The nearest of some flows to each of others, and the other way round.
+    """Nearest neighbours between two sets of flows.
 
     Parameters
     ----------
-    forth, back : ndarray of float32
-        Distance of each flow to the nearest on the other side.
-    which : ndarray of int64
-        For each flow of the first side, the row of the nearest on the other.
+    distance, reverse_distance : ndarray of float32
+        Distance of each flow of the first (second) set to the nearest flow of the second (first).
+    index : ndarray of int64
+        For each flow of the first set, the row of its nearest neighbour in the second.
     """
 
-    forth: np.ndarray
-    back: np.ndarray
-    which: np.ndarray
+    distance: np.ndarray
+    reverse_distance: np.ndarray
+    index: np.ndarray
 
 
 def nearest(points: np.ndarray, others: np.ndarray) -> Nearest:
-    """Nearest neighbours between two sets of flows in `LogSpace`, (flows, channels, bins) each."""
-    forth = np.empty(len(points), np.float32)
-    which = np.empty(len(points), np.int64)
-    back = np.full(len(others), np.inf, np.float32)
-    for first, squared in _squared(points, others):
+    """Find nearest neighbours between two sets of flows in `LogSpace`, (flows, channels, bins) each."""
+    distance = np.empty(len(points), np.float32)
+    index = np.empty(len(points), np.int64)
+    reverse = np.full(len(others), np.inf, np.float32)
+    for first, squared in _squared_distances(points, others):
         rows = slice(first, first + len(squared))
-        which[rows] = squared.argmin(1)
-        forth[rows] = squared.min(1)
-        np.minimum(back, squared.min(0), out=back)
-    return Nearest(np.sqrt(forth), np.sqrt(back), which)
+        index[rows] = squared.argmin(1)
+        distance[rows] = squared.min(1)
+        np.minimum(reverse, squared.min(0), out=reverse)
+    return Nearest(np.sqrt(distance), np.sqrt(reverse), index)
 
 
 def shifted(series: np.ndarray, bins: int) -> np.ndarray:
-    """Series moved by so many bins, to later ones if positive; what leaves is lost, what comes is idle."""
+    """Shift series by `bins`, to later bins if positive; the vacated bins are idle."""
     out = np.zeros_like(series)
     if bins >= 0:
         out[..., bins:] = series[..., : series.shape[-1] - bins]
@@ -72,83 +71,83 @@ def shifted(series: np.ndarray, bins: int) -> np.ndarray:
     return out
 
 
-def _squared(points: np.ndarray, others: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Squared distances, a block of `points` at a time: where it begins, and (block, others)."""
+def _squared_distances(points: np.ndarray, others: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the first row of each block of `points`, and its squared distances, (block, others)."""
     flat = np.ascontiguousarray(others.reshape(len(others), -1))
     norms = np.square(flat).sum(1)
     for first in range(0, len(points), _BLOCK):
-        least = None
+        smallest = None
         for shift in SHIFTS:
-            part = shifted(points[first : first + _BLOCK], shift).reshape(-1, flat.shape[1])
-            squared = part @ flat.T
+            block = shifted(points[first : first + _BLOCK], shift).reshape(-1, flat.shape[1])
+            squared = block @ flat.T
             squared *= -2
-            squared += np.square(part).sum(1)[:, None]
+            squared += np.square(block).sum(1)[:, None]
             squared += norms
-            least = squared if least is None else np.minimum(least, squared, out=least)
-        assert least is not None
-        least[least < _ZERO] = 0
-        yield first, least
+            smallest = squared if smallest is None else np.minimum(smallest, squared, out=smallest)
+        assert smallest is not None
+        smallest[smallest < _ZERO] = 0
+        yield first, smallest
 
 
 def closest_record_share(new: np.ndarray, train: np.ndarray, held: np.ndarray) -> Estimate:
-    """The share of flows that lie nearer to a training flow than to a held-back one, as if of as many.
+    """Estimate the share of flows that are nearer to a training flow than to a held-out one, for sets of equal size.
 
-    0.5 is ideal: training flows are then no more like the new ones than other real flows are. 1 is
-    a copy. Of n training and m held-back flows, n / (n + m) would be nearer to the former by chance;
-    the odds are divided by those. Flows as near to either count half.
+    0.5 is ideal: the new flows are no more like training flows than like other real flows. 1 is a copy. With n training
+    and m held-out flows, n / (n + m) would be nearer to a training flow by chance, and the odds are divided by those.
+    Flows at equal distance count half.
 
     Parameters
     ----------
     new, train, held : ndarray of int64, shape (flows, channels, bins)
-        Series; `held` is what was not learnt from.
+        Series; `held` are held out from training.
     """
     space = LogSpace.of(np.concatenate([train, held]))
     points = space(new)
-    return closer(nearest(points, space(train)), nearest(points, space(held)))
+    return closest_share_of(nearest(points, space(train)), nearest(points, space(held)))
 
 
-def closer(train: Nearest, held: Nearest) -> Estimate:
-    """The same from the nearest training flow and the nearest held-back flow of each new one.
+def closest_share_of(train: Nearest, held: Nearest) -> Estimate:
+    """Estimate the same share from nearest neighbours among training and held-out flows.
 
-    Some real flows lie nearest to many new ones, and which side those are on is chance. So the new
-    flows count as ``1 / sum(w^2)`` independent ones, w being the share of them that a real flow is
-    nearest to: the variance over all ways to divide the real flows in two.
+    One real flow may be nearest to many new ones, and the set it belongs to is chance. So the new flows count as
+    ``1 / sum(w^2)`` independent ones, where w is the share of new flows that a real flow is nearest to: the variance
+    over all ways to split the real flows in two.
     """
-    n, m = len(train.back), len(held.back)
-    differ = train.forth != held.forth
+    n, m = len(train.reverse_distance), len(held.reverse_distance)
+    differ = train.distance != held.distance
     if not differ.any():
         return Estimate(0.5 if len(differ) else math.nan, 0.0, 1.0)
     decided = float(differ.mean())
-    by_train = (train.forth < held.forth)[differ]
-    neighbour = np.where(by_train, train.which[differ], n + held.which[differ])
+    by_train = (train.distance < held.distance)[differ]
+    neighbour = np.where(by_train, train.index[differ], n + held.index[differ])
     weights = np.bincount(neighbour) / len(neighbour)
-    found = mean(by_train, 1 / float(np.square(weights).sum()))
+    nearer = wilson_mean(by_train, 1 / float(np.square(weights).sum()))
 
-    def fair(share: float) -> float:
-        # flows that have their like on both sides say nothing, however many more there are on one
+    def corrected(share: float) -> float:
+        # flows at equal distance to both sets say nothing, however large one of the sets is
         return decided * share * m / (share * m + (1 - share) * n) + (1 - decided) / 2
 
-    return Estimate(fair(found.value), fair(found.low), fair(found.high))
+    return Estimate(corrected(nearer.value), corrected(nearer.low), corrected(nearer.high))
 
 
-def membership(train: np.ndarray, held: np.ndarray) -> Estimate:
-    """Membership inference: how well nearness to the new flows tells training flows from others.
+def membership_auc(train: np.ndarray, held: np.ndarray) -> Estimate:
+    """Estimate how well distance to the new flows tells training flows from others (membership inference).
 
     Parameters
     ----------
     train, held : ndarray of float, shape (flows,)
-        Distance to the nearest new flow of flows that were learnt from, and of some that were not.
+        Distance of training flows, and of held-out flows, to the nearest new flow.
 
     Returns
     -------
     Figure
-        Area under the ROC curve; 0.5: an attacker learns nothing.
+        AUC; 0.5: an attacker learns nothing.
     """
-    return area(-held, -train)
+    return roc_auc(-held, -train)
 
 
 def near_share(new: np.ndarray, held: np.ndarray) -> tuple[Estimate, Estimate]:
-    """The share of flows nearer to a training flow than 99 % of unseen real flows are.
+    """Estimate the share of flows that are nearer to a training flow than 99 % of held-out real flows.
 
     Parameters
     ----------
@@ -158,28 +157,29 @@ def near_share(new: np.ndarray, held: np.ndarray) -> tuple[Estimate, Estimate]:
     Returns
     -------
     Figure, Figure
-        Of the new flows, and of the unseen real ones: 0.01, or more where many of these are copies
-        by themselves, as of devices that repeat what they do.
+        Of the new flows, and of the held-out ones: 0.01, or more where real flows repeat, as those of some devices do.
     """
     limit = np.quantile(held, 0.01, method="higher")
-    return mean(new <= limit), mean(held <= limit)
+    return wilson_mean(new <= limit), wilson_mean(held <= limit)
 
 
 def exact_copies(real: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Which flows have exactly the series of a real flow; bool, shape (flows,)."""
-    known = {each.tobytes() for each in np.ascontiguousarray(real)}
-    return np.array([each.tobytes() in known for each in np.ascontiguousarray(new)], bool)
+    """Find the flows that have exactly the series of a real flow; bool, shape (flows,)."""
+    return _are_among(new, real)
 
 
 def shifted_copies(real: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Which flows equal a real flow moved by up to `COPY_SHIFTS` bins, where they have `BUSY` busy ones."""
-    found = np.zeros(len(new), bool)
+    """Find flows of `MIN_ACTIVE_BINS` active bins that equal a real flow shifted by up to `MAX_COPY_SHIFT` bins."""
+    copies = np.zeros(len(new), bool)
     bins = real.shape[-1]
-    for shift in range(1, min(COPY_SHIFTS, bins - 1) + 1):
+    for shift in range(1, min(MAX_COPY_SHIFT, bins - 1) + 1):
         early, late = slice(0, bins - shift), slice(shift, bins)
-        for ours, theirs in ((late, early), (early, late)):
-            known = {each.tobytes() for each in np.ascontiguousarray(real[..., theirs])}
-            part = np.ascontiguousarray(new[..., ours])
-            busy = (part != 0).any(axis=1).sum(axis=1) >= BUSY
-            found |= busy & np.array([each.tobytes() in known for each in part], bool)
-    return found
+        for window, real_window in ((late, early), (early, late)):
+            active = (new[..., window] != 0).any(axis=1).sum(axis=1) >= MIN_ACTIVE_BINS
+            copies |= active & _are_among(new[..., window], real[..., real_window])
+    return copies
+
+
+def _are_among(series: np.ndarray, known: np.ndarray) -> np.ndarray:
+    keys = {row.tobytes() for row in np.ascontiguousarray(known)}
+    return np.array([row.tobytes() in keys for row in np.ascontiguousarray(series)], bool)

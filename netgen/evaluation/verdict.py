@@ -1,6 +1,6 @@
-"""From figures to a verdict that a person can act on, by thresholds that are written down here.
+"""From metrics to a verdict that you can act on, by the thresholds below.
 
-``docs/evaluation.md`` explains them; a test holds the two equal.
+``docs/evaluation.md`` explains them; a test compares the two.
 """
 
 from __future__ import annotations
@@ -13,34 +13,37 @@ from netgen.evaluation.estimate import Estimate
 from netgen.evaluation.metrics import MetricRow
 from netgen.evaluation.split import EvaluationSplit
 
-#: Accuracy trained on new flows, over that trained on real ones, of both classifiers on average:
-#: from here on they can be trained on in place of real ones; from here on they are of use beside them.
-REPLACE, AUGMENT = 0.95, 0.75
+#: Accuracy over real, averaged over both classifiers: from REPLACE on, synthetic flows can take the place of real ones;
+#: from AUGMENT on, they can be added to real ones.
+REPLACE = 0.95
+AUGMENT = 0.75
 
-#: Macro F1 that training on both may lose against real flows alone.
-HARM = 0.02
+#: Macro F1 that adding synthetic flows to real ones may cost.
+MAX_LOSS = 0.02
 
-#: Real-or-fake AUC above that of real flows: up to here they pass for real; from here on they are told at once.
-PASS, TOLD = 0.05, 0.35
+#: Real-or-fake AUC above the reference: up to PASS the flows pass for real, from OBVIOUS on nobody would take them so.
+PASS = 0.05
+OBVIOUS = 0.35
 
-#: Share of exact or shifted copies above that among unseen real flows.
+#: Share of exact or shifted copies above the reference.
 COPIES = 0.01
 
-#: Share of suspiciously near flows above that of unseen real flows.
+#: Share of suspiciously near flows above the reference.
 NEAR = 0.02
 
 #: Closest-record share and membership AUC, lower end of the interval.
-CLOSEST = MEMBERSHIP = 0.55
+CLOSEST_RECORD = 0.55
+MEMBERSHIP = 0.55
 
 THRESHOLDS = {
     "REPLACE": REPLACE,
     "AUGMENT": AUGMENT,
-    "HARM": HARM,
+    "MAX_LOSS": MAX_LOSS,
     "PASS": PASS,
-    "TOLD": TOLD,
+    "OBVIOUS": OBVIOUS,
     "COPIES": COPIES,
     "NEAR": NEAR,
-    "CLOSEST": CLOSEST,
+    "CLOSEST_RECORD": CLOSEST_RECORD,
     "MEMBERSHIP": MEMBERSHIP,
 }
 
@@ -53,24 +56,24 @@ _USE = {
 _SHARE = {
     "yes": "no sign of copying was found",
     "no": "do not share",
-    "unknown": "whether they can be shared needs a hold-out to tell",
+    "unknown": "a hold-out is needed to tell whether they can be shared",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What to do with the new flows.
+    """What to do with the synthetic flows.
 
     Parameters
     ----------
     use : {"replace", "augment", "no", "unknown"}
         Whether to train on them: in place of real flows, beside them, or not at all.
     share : {"yes", "no", "unknown"}
-        Whether they are free of copies, as far as that can be told.
+        Whether they are free of copies, as far as these tests can tell.
     text : str
         Both in a sentence, with the first reason not to share.
     reasons : list of str
-        What speaks for and against, with figures.
+        Arguments for and against, with numbers.
     """
 
     use: str
@@ -79,98 +82,96 @@ class Verdict:
     reasons: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
-        return {"verdict": dataclasses.asdict(self) | {"reasons": self.reasons}, "reasons": self.reasons}
+        """Return the verdict as JSON types."""
+        return {"verdict": dataclasses.asdict(self), "reasons": self.reasons}
 
 
-def verdict(rows: Mapping[str, MetricRow], sets: EvaluationSplit) -> Verdict:
-    """Judge the figures.
+def verdict(rows: Mapping[str, MetricRow], split: EvaluationSplit) -> Verdict:
+    """Judge the metrics.
 
     Parameters
     ----------
-    rows : mapping of str to Row
-        By name of the measure.
-    sets : Sets
+    rows : mapping of str to MetricRow
+        By name of the metric.
+    split : EvaluationSplit
         What was compared.
     """
-    use, why_use = _use(rows, sets)
+    use, why_use = _use(rows, split)
     leaks = _leaks(rows)
-    share = "no" if leaks else "yes" if sets.unseen else "unknown"
+    share = "no" if leaks else "yes" if split.holdout_given else "unknown"
     text = f"{_USE[use]}; {_SHARE[share]}" + (f": {leaks[0]}" if leaks else "")
-    reasons = [*leaks, *why_use, *_realism(rows), *sets.notes]
+    reasons = [*leaks, *why_use, *_realism(rows), *split.notes]
     if share == "unknown":
         reasons.append(
             "No hold-out was given, so closest-record share and membership inference could not be measured. "
-            "Hold real flows back before training, and name them with --holdout."
+            "Hold real flows out before training, and name them with --holdout."
         )
     return Verdict(use, share, text, reasons)
 
 
-def _use(rows: Mapping[str, MetricRow], sets: EvaluationSplit) -> tuple[str, list[str]]:
-    found = [rows[f"{name}_ratio"].synth for name in ("forest", "network")]
-    known = [each for each in found if each is not None]
-    if not known:
+def _use(rows: Mapping[str, MetricRow], split: EvaluationSplit) -> tuple[str, list[str]]:
+    estimates = [rows[f"{name}_ratio"].synthetic for name in ("forest", "network")]
+    ratios = [estimate.value for estimate in estimates if estimate is not None]
+    if not ratios:
         return "unknown", []
-    ratio = sum(each.value for each in known) / len(known)
-    reasons = [f"Trained on them, classifiers reach {ratio:.0%} of the accuracy that real flows bring."]
-    harmful = helpful = False
+    ratio = sum(ratios) / len(ratios)
+    reasons = [f"Trained on them, classifiers reach {ratio:.0%} of the accuracy that real flows give."]
+    gains, helpful = [], False
     for name, title in (("forest", "random forest"), ("network", "convolutional network")):
         row = rows[f"{name}_added_macro_f1"]
-        if row.synth is None or row.floor is None:
+        if row.synthetic is None or row.reference is None:
             continue
-        gain = row.synth.value - row.floor.value
-        reasons.append(
-            f"Beside real flows, they bring a {title}'s macro F1 from {row.floor.value:.3f} to {row.synth.value:.3f}."
-        )
-        harmful |= gain < -HARM
-        helpful |= row.synth.low > row.floor.value
-    if sets.missing:
-        several = len(sets.missing) > 1
-        reasons.append(f"They lack the class{'es' if several else ''} {', '.join(sets.missing)}.")
-    if ratio >= REPLACE and not harmful and not sets.missing:
+        before, after = row.reference.value, row.synthetic.value
+        reasons.append(f"Added to real flows, they change the macro F1 of a {title} from {before:.3f} to {after:.3f}.")
+        gains.append(after - before)
+        helpful |= row.synthetic.low > before
+    if split.missing:
+        reasons.append(f"They lack the class{'es' if len(split.missing) > 1 else ''} {', '.join(split.missing)}.")
+    harmful = any(gain < -MAX_LOSS for gain in gains)
+    if ratio >= REPLACE and not harmful and not split.missing:
         return "replace", reasons
-    if (ratio >= AUGMENT or helpful) and not harmful:
+    # a verdict to add flows, while both classifiers lose with them, would contradict the metrics
+    worthwhile = not gains or any(gain >= 0 for gain in gains)
+    if (ratio >= AUGMENT or helpful) and not harmful and worthwhile:
         return "augment", reasons
     return "no", reasons
 
 
 def _realism(rows: Mapping[str, MetricRow]) -> list[str]:
-    row = rows["told_apart"]
-    if row.synth is None or row.floor is None:
+    row = rows["real_or_fake_auc"]
+    if row.synthetic is None or row.reference is None:
         return []
-    above = row.synth.value - max(row.floor.value, 0.5)
-    how = "pass for real" if above <= PASS else "are told from real ones at once" if above >= TOLD else "can be told"
-    tail = " from real ones" if how == "can be told" else ""
+    above = row.synthetic.value - max(row.reference.value, 0.5)
+    result = (
+        "pass for real" if above <= PASS else "are obviously synthetic" if above >= OBVIOUS else "can be recognised"
+    )
     return [
-        f"They {how}{tail}: a classifier tells them apart with an AUC of {row.synth.value:.3f}, "
-        f"real ones from each other with {row.floor.value:.3f}."
+        f"They {result}: a classifier tells them from real flows with an AUC of {row.synthetic.value:.3f}, "
+        f"and real flows from each other with {row.reference.value:.3f}."
     ]
 
 
 def _leaks(rows: Mapping[str, MetricRow]) -> list[str]:
-    """What says that training flows were copied, the plainest first."""
-    found = []
-    for name, text in (
-        ("exact_copies", "are exact copies of a real flow"),
-        ("shifted_copies", "are real flows moved by a bin or so"),
+    """List the signs that training flows were copied, the plainest first."""
+    leaks = []
+    for name, margin, text in (
+        ("exact_copies", COPIES, "equal a real flow"),
+        ("shifted_copies", COPIES, "are real flows shifted by a few bins"),
+        ("near_share", NEAR, "are nearer to a training flow than 99 % of held-out real flows"),
     ):
-        new, floor = _pair(rows[name])
-        if new is not None and new.low > floor + COPIES / 2 and new.value > floor + COPIES:
-            found.append(f"{new.value:.1%} of rows {text} (among unseen real flows: {floor:.1%})")
-    new, floor = _pair(rows["near_share"])
-    if new is not None and new.low > floor + NEAR / 2 and new.value > floor + NEAR:
-        found.append(
-            f"{new.value:.1%} of rows lie nearer to a training row than 99 % of unseen real ones do "
-            f"(among these: {floor:.1%})"
+        new, reference = _pair(rows[name])
+        if new is not None and new.low > reference + margin / 2 and new.value > reference + margin:
+            leaks.append(f"{new.value:.1%} of the flows {text} (held-out real flows: {reference:.1%})")
+    new, _ = _pair(rows["closest_record_share"])
+    if new is not None and new.low > CLOSEST_RECORD:
+        leaks.append(
+            f"{new.value:.1%} of the flows are nearer to a training flow than to a held-out one (50 % is ideal)"
         )
-    new, _ = _pair(rows["closest_share"])
-    if new is not None and new.low > CLOSEST:
-        found.append(f"{new.value:.1%} of rows lie nearer to a training row than to a held-back one (50 % is ideal)")
-    new, _ = _pair(rows["membership"])
+    new, _ = _pair(rows["membership_auc"])
     if new is not None and new.low > MEMBERSHIP:
-        found.append(f"an attacker tells with an AUC of {new.value:.3f} which real flows were learnt from")
-    return found
+        leaks.append(f"an attacker can tell training flows from others with an AUC of {new.value:.3f}")
+    return leaks
 
 
 def _pair(row: MetricRow) -> tuple[Estimate | None, float]:
-    return row.synth, 0.0 if row.floor is None else row.floor.value
+    return row.synthetic, 0.0 if row.reference is None else row.reference.value

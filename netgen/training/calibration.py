@@ -13,8 +13,8 @@ from netgen.encoders.decoding.marginals import Marginals
 from netgen.encoders.decoding.recurring import Recurring
 from netgen.encoders.decoding.repeats import Repeats
 from netgen.encoders.decoding.shares import Shares
-from netgen.evaluation.realism import FOLDS, real_or_fake_auc
-from netgen.evaluation.usefulness import forest, macro_f1
+from netgen.evaluation.realism import N_FOLDS, real_or_fake_auc
+from netgen.evaluation.usefulness import predict_forest, macro_f1
 from netgen.model.model import Model
 from netgen.model.sampling import concat_batches
 
@@ -143,11 +143,11 @@ class _Beside:
         """Macro F1 of the real flows by a forest that learnt from the drawn ones."""
         if np.ptp(self.taught) == 0:
             return 1.0
-        return macro_f1(self.truth, forest(self.drawn, self.taught, self.real, seed=0, trees=TREES))
+        return macro_f1(self.truth, predict_forest(self.drawn, self.taught, self.real, seed=0, n_trees=TREES))
 
     def c2st_auc(self) -> float:
         """Real-or-fake AUC."""
-        return real_or_fake_auc(self.real, self.drawn, trees=TREES).value if len(self.real) >= 2 * FOLDS else 1.0
+        return real_or_fake_auc(self.real, self.drawn, n_trees=TREES).value if len(self.real) >= 2 * N_FOLDS else 1.0
 
 
 def _beside(

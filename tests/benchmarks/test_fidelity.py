@@ -159,10 +159,10 @@ def test_flops_are_counted_in_threads_too() -> None:
 
 
 def line(job: fidelity.Job, **more: Any) -> dict:
-    figures = {"forest_accuracy": 0.8, "forest_ratio": 0.9, "told_apart": 0.9, "frechet": 6.0}
+    figures = {"forest_accuracy": 0.8, "forest_ratio": 0.9, "real_or_fake_auc": 0.9, "frechet": 6.0}
     base = {
         "figures": figures,
-        "floor": {"forest_macro_f1": 0.9, "told_apart": 0.5, "frechet": 2.0},
+        "reference": {"forest_macro_f1": 0.9, "real_or_fake_auc": 0.5, "frechet": 2.0},
         "earth_movers": {"up_bytes": 0.03, "down_bytes": 0.01},
         "floor_earth_movers": {"up_bytes": 0.01, "down_bytes": 0.01},
         "cost": {"train_minutes": 10.05, "flops": 17.7e9, "flows_per_second": 199.0},
@@ -263,11 +263,11 @@ def test_many_flows_are_learnt_from_beside_the_first_ones(monkeypatch: pytest.Mo
     done = fidelity.run(dataclasses.replace(job(), times=3), arguments)
     assert asked == [{"large": 60, "small": 60}]
     assert done["drawn"] == 120
-    assert done["figures"]["forest_accuracy"] == 1.0
-    assert done["figures"]["forest_many_accuracy"] < 0.5
+    assert done["metrics"]["forest_accuracy"] == 1.0
+    assert done["metrics"]["forest_many_accuracy"] < 0.5
     ones = fidelity.run(dataclasses.replace(job(), times=1), arguments)
     assert asked[1] == {"large": 20, "small": 20}
-    assert "forest_many_ratio" not in ones["figures"]
+    assert "forest_many_ratio" not in ones["metrics"]
 
 
 # --- the tables ---
@@ -276,7 +276,7 @@ def test_many_flows_are_learnt_from_beside_the_first_ones(monkeypatch: pytest.Mo
 def test_cells_are_means_and_spreads_over_the_seeds_of_one_budget_and_commit() -> None:
     old = line(job(commit="old"), figures={"forest_ratio": 0.1})
     new = [line(job(seed=seed), figures={"forest_ratio": value}) for seed, value in enumerate((0.9, 1.0, 1.1))]
-    new[2]["figures"]["forest_accuracy"] = 0.5
+    new[2]["metrics"]["forest_accuracy"] = 0.5
     (row,), left = fidelity_table.rows([old, *new], ["iot"])
     assert left == 1
     assert row.cell(fidelity_table.USEFUL[1]) == "1.000 ± 0.100"

@@ -1,4 +1,4 @@
-"""Charts by matplotlib as SVG that stands inside a page: in its colours, with names of its own."""
+"""Charts as inline SVG, in the colours of the page, with unique ids."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import numpy as np
 
 from netgen.evaluation.report.series_labels import SeriesLabels
 
-#: Okabe & Ito's colours, told apart by the colour-blind, on white and on black.
-REAL, SYNTH, THIRD = "#0072b2", "#d55e00", "#009e73"
+#: Okabe & Ito's colours: colour-blind readers can tell them apart, on white and on black.
+REAL = "#0072b2"
+SYNTHETIC = "#d55e00"
+THIRD = "#009e73"
 
-#: What is drawn in this colour takes that of the page's text.
+#: Stands for the colour of the page's text.
 _INK = "#010203"
 
 _STYLE: dict[Any, Any] = {
@@ -37,18 +39,18 @@ _STYLE: dict[Any, Any] = {
 
 
 def svg(
-    key: str, title: str, draw: Callable[[Any], None], *, columns: int = 1, size: tuple[float, float] = (4.6, 2.8)
+    key: str, title: str, plot: Callable[[Any], None], *, columns: int = 1, size: tuple[float, float] = (4.6, 2.8)
 ) -> str:
-    """A chart as an SVG element.
+    """Plot a chart and return it as an SVG element.
 
     Parameters
     ----------
     key : str
-        Goes before all names inside, so that no two charts of a page share one.
+        Prefix of all ids inside, so that no two charts of a page share one.
     title : str
-        What a screen reader says of it.
-    draw : callable
-        Draws on the axes it is given: one, or an array of `columns`.
+        Its text for screen readers.
+    plot : callable
+        Plots on the axes it is given: one, or an array of `columns`.
     """
     import matplotlib as mpl
 
@@ -58,7 +60,7 @@ def svg(
     with mpl.rc_context(_STYLE):
         figure, axes = pyplot.subplots(1, columns, figsize=size, layout="constrained")
         try:
-            draw(axes)
+            plot(axes)
             stream = io.StringIO()
             figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         finally:
@@ -73,35 +75,39 @@ def svg(
     return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
-def series(axes: Any, real: np.ndarray, synth: np.ndarray, shown: SeriesLabels) -> None:
-    """What is shown of each side: the median, and where 8 of 10 flows lie."""
-    for values, colour, name in ((real, REAL, "real"), (synth, SYNTH, "synthetic")):
+def series(axes: Any, real: np.ndarray, synthetic: np.ndarray, labels: SeriesLabels) -> None:
+    """Plot the median of each side, and the band that holds 8 of 10 flows."""
+    for values, colour, name in ((real, REAL, "real"), (synthetic, SYNTHETIC, "synthetic")):
         if len(values):
             low, middle, high = np.quantile(values, [0.1, 0.5, 0.9], axis=0)
-            axes.fill_between(shown.places, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
-            axes.step(shown.places, middle, where="post", color=colour, linewidth=1.3, label=name)
+            axes.fill_between(labels.x, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
+            axes.step(labels.x, middle, where="post", color=colour, linewidth=1.3, label=name)
     axes.set_yscale("symlog", linthresh=100)
-    axes.set_xlabel(shown.across)
-    axes.set_ylabel(shown.value)
+    axes.set_xlabel(labels.x_label)
+    axes.set_ylabel(labels.y_label)
     axes.legend()
 
 
-def cumulative(axes: Any, real: np.ndarray, synth: np.ndarray, what: str, *, log: bool = True) -> None:
-    """The share of flows with at most so much."""
-    for values, colour, name in ((real, REAL, "real"), (synth, SYNTH, "synthetic")):
+def cumulative(axes: Any, real: np.ndarray, synthetic: np.ndarray, label: str, *, log: bool = True) -> None:
+    """Plot cumulative distributions."""
+    for values, colour, name in ((real, REAL, "real"), (synthetic, SYNTHETIC, "synthetic")):
         if len(values):
             quantiles = np.linspace(0, 1, min(len(values), 200))
             axes.step(np.quantile(values, quantiles), quantiles, color=colour, linewidth=1.3, label=name)
     if log:
-        axes.set_xscale("symlog", linthresh=100)
-    axes.set_xlabel(what)
+        from matplotlib.ticker import EngFormatter
+
+        axes.set_xscale("log")  # a power of ten may be missing between close values: label them all
+        axes.xaxis.set_major_formatter(EngFormatter())
+        axes.xaxis.set_minor_formatter(EngFormatter())
+    axes.set_xlabel(label)
     axes.set_ylabel("share of flows")
     axes.legend()
 
 
-def lags(axes: Any, real: np.ndarray, synth: np.ndarray) -> None:
-    """Autocorrelation by lag."""
-    for values, colour, name in ((real, REAL, "real"), (synth, SYNTH, "synthetic")):
+def lags(axes: Any, real: np.ndarray, synthetic: np.ndarray) -> None:
+    """Plot autocorrelation by lag."""
+    for values, colour, name in ((real, REAL, "real"), (synthetic, SYNTHETIC, "synthetic")):
         axes.plot(np.arange(1, len(values) + 1), values, color=colour, linewidth=1.3, label=name)
     axes.axhline(0, color=_INK, linewidth=0.5)
     axes.set_xlabel("lag")
@@ -109,9 +115,9 @@ def lags(axes: Any, real: np.ndarray, synth: np.ndarray) -> None:
     axes.legend()
 
 
-def fields(axes: Any, real: np.ndarray, synth: np.ndarray) -> None:
-    """Gramian angular fields side by side."""
-    for axis, image, name in zip(axes, (real, synth), ("real", "synthetic"), strict=True):
+def fields(axes: Any, real: np.ndarray, synthetic: np.ndarray) -> None:
+    """Plot Gramian angular fields side by side."""
+    for axis, image, name in zip(axes, (real, synthetic), ("real", "synthetic"), strict=True):
         axis.imshow(image, cmap="viridis", vmin=-1, vmax=1, origin="upper")
         axis.set_title(name, fontsize=9)
         axis.set_xticks([])
@@ -119,43 +125,43 @@ def fields(axes: Any, real: np.ndarray, synth: np.ndarray) -> None:
 
 
 def confusions(axes: Any, tables: list[tuple[str, np.ndarray]], names: list[str]) -> None:
-    """Shares of each class said to be of each, side by side."""
+    """Plot confusion matrices side by side, as shares of each row."""
     for axis, (title, table) in zip(np.atleast_1d(axes), tables, strict=True):
         share = table / np.maximum(table.sum(1, keepdims=True), 1)
         axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
         axis.set_title(title, fontsize=9)
-        few = len(names) <= 12
+        named = len(names) <= 12
         short = [name if len(name) < 18 else name[:16] + "…" for name in names]
-        axis.set_xticks(range(len(names)) if few else [], short if few else [], rotation=90, fontsize=7)
-        axis.set_yticks(range(len(names)) if few else [], short if few else [], fontsize=7)
-        axis.set_xlabel("said to be")
+        axis.set_xticks(range(len(names)) if named else [], short if named else [], rotation=90, fontsize=7)
+        axis.set_yticks(range(len(names)) if named else [], short if named else [], fontsize=7)
+        axis.set_xlabel("predicted")
 
 
-def cloud(axes: Any, real: np.ndarray, synth: np.ndarray) -> None:
-    """Two clouds of points."""
+def cloud(axes: Any, real: np.ndarray, synthetic: np.ndarray) -> None:
+    """Plot two clouds of points."""
     axes.scatter(*real.T, s=7, color=REAL, marker="o", alpha=0.6, linewidth=0, label="real")
-    axes.scatter(*synth.T, s=9, color=SYNTH, marker="x", alpha=0.6, linewidth=0.8, label="synthetic")
+    axes.scatter(*synthetic.T, s=9, color=SYNTHETIC, marker="x", alpha=0.6, linewidth=0.8, label="synthetic")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.legend()
 
 
-def pair(axes: Any, synth: np.ndarray, near: np.ndarray, shown: SeriesLabels) -> None:
-    """A synthetic flow, and the training flow nearest to it."""
-    axes.step(shown.places, near, where="post", color=REAL, linewidth=2, label="nearest training flow")
-    axes.step(shown.places, synth, where="post", color=SYNTH, linewidth=1, label="synthetic")
+def pair(axes: Any, synthetic: np.ndarray, nearest: np.ndarray, labels: SeriesLabels) -> None:
+    """Plot a synthetic flow, and the training flow nearest to it."""
+    axes.step(labels.x, nearest, where="post", color=REAL, linewidth=2, label="nearest training flow")
+    axes.step(labels.x, synthetic, where="post", color=SYNTHETIC, linewidth=1, label="synthetic")
     axes.set_yscale("symlog", linthresh=100)
-    axes.set_xlabel(shown.across)
-    axes.set_ylabel(shown.value)
+    axes.set_xlabel(labels.x_label)
+    axes.set_ylabel(labels.y_label)
     axes.legend()
 
 
-def lines(axes: Any, curves: dict[str, tuple[np.ndarray, np.ndarray]], what: str, *, log: bool = False) -> None:
-    """Curves over training steps."""
-    for (name, (x, y)), colour in zip(curves.items(), (REAL, SYNTH, THIRD), strict=False):
+def lines(axes: Any, curves: dict[str, tuple[np.ndarray, np.ndarray]], label: str, *, log: bool = False) -> None:
+    """Plot curves over training steps."""
+    for (name, (x, y)), colour in zip(curves.items(), (REAL, SYNTHETIC, THIRD), strict=False):
         axes.plot(x, y, color=colour, linewidth=1.3, label=name, marker="o" if len(x) < 20 else None, markersize=3)
     if log:
         axes.set_yscale("log")
     axes.set_xlabel("step")
-    axes.set_ylabel(what)
+    axes.set_ylabel(label)
     axes.legend()

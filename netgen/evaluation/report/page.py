@@ -1,4 +1,4 @@
-"""The page around charts and tables: HTML that stands by itself."""
+"""The page around charts and tables: one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], title: str) -> str:
-    """A table that scrolls sideways where it is too wide; cells are escaped."""
-    head = "".join(f'<th scope="col">{escape(each)}</th>' for each in headings)
+    """Make a table that scrolls sideways if it is too wide. Cells are escaped; the second line of one is smaller."""
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     body = []
     for first, *rest in rows:
-        cells = "".join(f'<td class="text">{escape(str(c))}</td>' if _long(c) else f"<td>{_cell(c)}</td>" for c in rest)
+        cells = "".join(f"<td>{_cell(cell)}</td>" for cell in rest)
         body.append(f'<tr><th scope="row">{_cell(first)}</th>{cells}</tr>')
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}"><table><thead><tr>{head}</tr>'
@@ -22,18 +22,19 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], title: str)
     )
 
 
-def _long(cell: object) -> bool:
-    return isinstance(cell, str) and len(cell) > 40
-
-
 def _cell(cell: object) -> str:
     if cell is None:
         return "–"
-    return f"{cell:,.4g}" if isinstance(cell, float) else escape(f"{cell:,}" if isinstance(cell, int) else str(cell))
+    if isinstance(cell, float):
+        return f"{cell:.3f}" if abs(cell) < 100 else f"{cell:,.0f}"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    first, _, second = str(cell).partition("\n")
+    return escape(first) + (f"<small>{escape(second)}</small>" if second else "")
 
 
 def figure(chart: str, caption: str, numbers: str) -> str:
-    """A chart with how to read it and its numbers."""
+    """Make a figure of a chart, how to read it, and its numbers."""
     return (
         f"<figure>{chart}<figcaption>{escape(caption)}</figcaption>"
         f"<details><summary>Numbers</summary>{numbers}</details></figure>"
@@ -41,17 +42,17 @@ def figure(chart: str, caption: str, numbers: str) -> str:
 
 
 def section(key: str, title: str, body: str) -> str:
-    """A section that the navigation leads to."""
+    """Make a section with an entry in the navigation."""
     return (
         f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{escape(title)}</h2>{body}</section>'
     )
 
 
 def page(title: str, sections: Sequence[tuple[str, str, str]], footer: str) -> str:
-    """The whole file, of (key, title, body)."""
+    """Make the whole file from (key, title, body) of each section."""
     style = files("netgen.evaluation.report").joinpath("style.css").read_text("utf-8")
     links = "".join(f'<li><a href="#{key}">{escape(name)}</a></li>' for key, name, _ in sections)
-    body = "".join(section(*each) for each in sections)
+    body = "".join(section(key, name, text) for key, name, text in sections)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'

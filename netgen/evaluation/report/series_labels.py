@@ -1,4 +1,4 @@
-"""What of a series is drawn, and what it is called: bytes down of bins, sizes of packets."""
+"""Which channel of a series is plotted, and its axis labels."""
 
 from __future__ import annotations
 
@@ -11,55 +11,67 @@ from netgen.capture.series.spec import PACKETS, SeriesSpec
 
 @dataclasses.dataclass(frozen=True)
 class SeriesLabels:
-    """One number a place of the series, over time or over packets.
+    """The plotted channel of a series: bytes down of each bin, or the size of each packet.
 
     Parameters
     ----------
     channel : int
-        Which channel is drawn.
-    places : ndarray of float, shape (length,)
-        Seconds, or numbers of packets.
-    place, across : str
-        What one of them is called, and all of them.
-    value, total : str
-        What is drawn, and what it adds up to in a flow.
-    said : str
+        Index of the channel.
+    x : ndarray of float, shape (length,)
+        Seconds, or packet numbers.
+    unit, x_label : str
+        "second" or "packet", and the plural.
+    y_label, total_label : str
+        Labels of a value, and of the total of a flow.
+    title : str
         The same at the beginning of a sentence.
     dark : str
-        When a pixel of a field is dark, and when bright.
+        When a pixel of a Gramian field is dark, and when bright.
     unsigned : str
-        What to add to the name of a field, which knows no sign.
+        Suffix of a field's title, where the field does not show the sign.
     """
 
     channel: int
-    places: np.ndarray
-    place: str
-    across: str
-    value: str
-    total: str
-    said: str
+    x: np.ndarray
+    unit: str
+    x_label: str
+    y_label: str
+    total_label: str
+    title: str
     dark: str
     unsigned: str
 
     @classmethod
     def of(cls, spec: SeriesSpec) -> SeriesLabels:
-        """Of series of a kind."""
+        """Choose the channel and labels of a series."""
         if spec.view == PACKETS:
-            number = np.arange(1, spec.length + 1)
-            size = "IP bytes of a packet, negative down"
-            dark = "dark where two packets are both small, bright where both are large, whichever way they go"
-            total = "IP bytes, a flow"
-            return cls(0, number, "packet", "packets", size, total, "Sizes of packets", dark, ", unsigned")
-        seconds = np.arange(spec.length) * spec.bin_ns / 1e9
-        dark = "dark where two moments are both idle, bright where both are busy"
-        value, total = "IP bytes down, a bin", "IP bytes down, a flow"
-        return cls(1, seconds, "second", "seconds", value, total, "Bytes down", dark, "")
+            return cls(
+                channel=0,
+                x=np.arange(1, spec.length + 1),
+                unit="packet",
+                x_label="packets",
+                y_label="IP bytes of a packet, negative down",
+                total_label="IP bytes, a flow",
+                title="Packet sizes",
+                dark="dark where two packets are both small, bright where both are large, in either direction",
+                unsigned=", unsigned",
+            )
+        return cls(
+            channel=1,
+            x=np.arange(spec.length) * spec.bin_ns / 1e9,
+            unit="second",
+            x_label="seconds",
+            y_label="IP bytes down, a bin",
+            total_label="IP bytes down, a flow",
+            title="Bytes down",
+            dark="dark where two moments are both idle, bright where both are active",
+            unsigned="",
+        )
 
     def of_flows(self, series: np.ndarray) -> np.ndarray:
-        """What is drawn of series (flows, channels, length); int64 (flows, length)."""
+        """Select the plotted channel of (flows, channels, length); int64 (flows, length)."""
         return series[:, self.channel]
 
     def totals(self, series: np.ndarray) -> np.ndarray:
-        """What it adds up to in each flow, (flows,); packets down count like packets up."""
-        whole: np.ndarray = np.abs(self.of_flows(series)).sum(1)
-        return whole
+        """Add up its absolute values in each flow, (flows,)."""
+        return np.asarray(np.abs(self.of_flows(series)).sum(1))

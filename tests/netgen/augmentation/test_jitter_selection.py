@@ -14,7 +14,7 @@ from netgen.augmentation.jitter_selection import NONE, tried
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.evaluation.feature_spaces import cumulative
-from netgen.evaluation.usefulness import forest, forest_probabilities
+from netgen.evaluation.usefulness import predict_forest, forest_probabilities
 
 SPEC = SeriesSpec(bin_ns=10**8, length=16)
 CLASSES = 5
@@ -155,11 +155,11 @@ def test_chances_are_those_of_the_forest_that_decides() -> None:
     real = of_sizes(rough)
     labels = real.labels.astype(str)
     classes, likely = forest_probabilities(
-        cumulative(real.series()[::2]), labels[::2], cumulative(real.series()[1::2]), trees=20
+        cumulative(real.series()[::2]), labels[::2], cumulative(real.series()[1::2]), n_trees=20
     )
     assert classes.tolist() == sorted(set(labels))
     np.testing.assert_allclose(likely.sum(1), 1)
-    said = forest(real.series()[::2], labels[::2], real.series()[1::2], trees=20)
+    said = predict_forest(real.series()[::2], labels[::2], real.series()[1::2], n_trees=20)
     np.testing.assert_array_equal(classes[likely.argmax(1)], said)
     peer = RandomForestClassifier(20, random_state=0).fit(cumulative(real.series()[::2]), labels[::2])
     np.testing.assert_allclose(peer.predict_proba(cumulative(real.series()[1::2])), likely)

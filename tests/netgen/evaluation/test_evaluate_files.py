@@ -32,7 +32,7 @@ def _little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
 def files(tiny_flows: Any, tmp_path: Path) -> Any:
     """Real, synthetic and held-back flows, as files."""
     order = np.random.default_rng(0).permutation(len(tiny_flows))
-    for number, name in enumerate(("real", "synth", "held")):
+    for number, name in enumerate(("real", "synthetic", "held")):
         tiny_flows.take(np.sort(order[number::3])).write(tmp_path / f"{name}.parquet")
     return tmp_path
 
@@ -44,16 +44,16 @@ def test_the_verdict_is_the_last_line_and_figures_stand_beside_their_anchors(fil
     )  # fmt: skip
     assert done.code == 0, done.err
     assert done.out.strip().splitlines()[-1].startswith("verdict: ")
-    for word in ("floor", "shuffled", "copycat", "Real-or-fake AUC"):
+    for word in ("reference", "shuffled", "copies", "Real-or-fake AUC"):
         assert word in done.out
 
 
 def test_json_is_one_object(files: Any, netgen_command: Any) -> None:
     done = netgen_command("evaluate", "--real", files / "real.parquet", "--synth", files / "synth.parquet", "--json")
-    report = json.loads(done.out)
-    assert {"verdict", "reasons", "figures"} <= set(report)
-    assert report["hold_out_given"] is False
-    assert report["figures"]["told_apart"]["floor"]["value"] is not None
+    found = json.loads(done.out)
+    assert {"verdict", "reasons", "figures"} <= set(found)
+    assert found["hold_out_given"] is False
+    assert found["metrics"]["real_or_fake_auc"]["reference"]["value"] is not None
 
 
 def test_tables_of_other_origin_and_csv_are_compared(files: Any, tiny_flows: Any, netgen_command: Any) -> None:
@@ -64,7 +64,7 @@ def test_tables_of_other_origin_and_csv_are_compared(files: Any, tiny_flows: Any
     given = ("evaluate", "--real", files / "real.parquet", "--json", "--synth")
     one = json.loads(netgen_command(*given, files / "synth.parquet", "--holdout", files / "held.parquet").out)
     other = json.loads(netgen_command(*given, files / "plain.parquet", "--holdout", files / "held.csv").out)
-    assert one["figures"] == other["figures"]
+    assert one["metrics"] == other["metrics"]
 
 
 def test_two_captures_are_compared_the_second_cut_like_the_first(
@@ -150,7 +150,7 @@ def test_the_page_names_every_figure_and_every_threshold() -> None:
 
 def _rows(**synth: Any) -> Any:
     good = {measure.name: 0.5 if measure.better == "half" else 1.0 for measure in METRICS}
-    good |= {"exact_copies": 0.0, "shifted_copies": 0.0, "near_share": 0.01, "told_apart": 0.5}
+    good |= {"exact_copies": 0.0, "shifted_copies": 0.0, "near_share": 0.01, "real_or_fake_auc": 0.5}
     rows = {}
     for measure in METRICS:
         value = synth.get(measure.name, good[measure.name])
@@ -177,9 +177,9 @@ FLOWS = FlowSet(np.ones((20, 4, 8), int), np.repeat(["a", "b"], 10), np.full(20,
         ({"shifted_copies": 0.02}, "replace", "no"),
         ({"near_share": 0.05}, "replace", "no"),
         ({"near_share": 0.02}, "replace", "yes"),
-        ({"closest_share": 0.56}, "replace", "no"),
-        ({"closest_share": 0.554}, "replace", "yes"),
-        ({"membership": 0.6}, "replace", "no"),
+        ({"closest_record_share": 0.56}, "replace", "no"),
+        ({"closest_record_share": 0.554}, "replace", "yes"),
+        ({"membership_auc": 0.6}, "replace", "no"),
     ],
 )
 def test_verdicts_follow_from_the_thresholds(figures: Any, use: str, share: str) -> None:
@@ -200,15 +200,15 @@ def test_on_real_traces_a_test_split_scores_as_real_a_copy_and_shuffled_flows_ar
     test = netgen.import_traces(path, size_unit=sizes, split="test", spec_from=real)
     as_synthetic = netgen.evaluate(real, test, seed=1)
     for row in as_synthetic.rows.values():
-        if row.synth is None:
+        if row.synthetic is None:
             continue
         if row.measure.better == "high":
-            assert row.synth.high >= row.floor.low, row
+            assert row.synthetic.high >= row.reference.low, row
         else:
-            assert row.synth.low <= max(row.floor.high, 0.5 if row.measure.better == "half" else 0), row
+            assert row.synthetic.low <= max(row.reference.high, 0.5 if row.measure.better == "half" else 0), row
     assert as_synthetic.verdict.use in ("replace", "augment")
     assert as_synthetic.verdict.share == "unknown"
-    assert as_synthetic.rows["told_apart"].shuffled.low > 0.9
+    assert as_synthetic.rows["real_or_fake_auc"].shuffled.low > 0.9
     copied = netgen.evaluate(real, real, holdout=test, seed=1)
     assert copied.verdict.share == "no"
     assert "exact copies" in copied.verdict.text

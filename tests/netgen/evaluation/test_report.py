@@ -23,36 +23,38 @@ VOID = {"meta", "br", "img", "link", "use", "path", "image", "rect", "line", "ci
 
 
 def flows(seed: Any, labels: Any = (NASTY, "video", "voice")) -> Any:
-    draw = np.random.default_rng(seed)
-    number = 20 * len(labels)
-    packets = draw.integers(0, 4, (number, 2, 16)) * (np.arange(number) % len(labels) + 1)[:, None, None]
+    rng = np.random.default_rng(seed)
+    count = 20 * len(labels)
+    packets = rng.integers(0, 4, (count, 2, 16)) * (np.arange(count) % len(labels) + 1)[:, None, None]
     packets[:, 0, 0] = 1
-    series = np.concatenate([packets * draw.integers(60, 1400, packets.shape), packets], axis=1)
+    series = np.concatenate([packets * rng.integers(60, 1400, packets.shape), packets], axis=1)
     return FlowTable.build(
-        series, SeriesSpec(bin_ns=10**8, length=16), label=list(labels) * 20, source=[f"{seed}.pcap"] * number
+        series, SeriesSpec(bin_ns=10**8, length=16), label=list(labels) * 20, source=[f"{seed}.pcap"] * count
     )
 
 
 @pytest.fixture(scope="module")
-def found() -> Iterator[Any]:
+def evaluation() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
-        for where, name, number in (
-            (usefulness, "TREES", 10), (usefulness, "STEPS", 5), (usefulness, "DRAWS", 10), (realism, "TREES", 10)
+        for module, name, value in (
+            (usefulness, "N_TREES", 10), (usefulness, "NETWORK_STEPS", 5), (usefulness, "N_BOOTSTRAP", 10),
+            (realism, "N_TREES", 10),
         ):  # fmt: skip
-            patch.setattr(where, name, number)
+            patch.setattr(module, name, value)
         yield evaluate(flows(1), flows(2, (NASTY, "video")), holdout=flows(3))
 
 
 @pytest.fixture(scope="module")
-def report(found: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def report(evaluation: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("report")
     log = folder / "m.metrics.jsonl"
     steps = [{"step": step, "error": 1 / (1 + step), "seconds": step} for step in range(20, 200, 20)]
     checks = [
-        {"check": True, "step": step, "macro_f1": 0.5, "real_macro_f1": 0.9, "closest_share": 0.5} for step in (50, 150)
+        {"check": True, "step": step, "macro_f1": 0.5, "real_macro_f1": 0.9, "closest_record_share": 0.5}
+        for step in (50, 150)
     ]
-    log.write_text("".join(json.dumps(each) + "\n" for each in [{"begin_at_step": 0}, *steps, *checks]))
-    return write_report(found, folder / "report.html", names={"real": NASTY}, training=log)
+    log.write_text("".join(json.dumps(line) + "\n" for line in [{"begin_at_step": 0}, *steps, *checks]))
+    return write_report(evaluation, folder / "report.html", names={"real": NASTY}, training=log)
 
 
 class Reader(HTMLParser):
@@ -85,7 +87,7 @@ def read(report: Any) -> Any:
     return reader
 
 
-def test_the_file_is_whole_needs_nothing_else_and_names_nothing_twice(read: Any, report: Any) -> None:
+def test_the_file_is_well_formed_needs_nothing_else_and_ids_are_unique(read: Any, report: Any) -> None:
     assert not read.open
     assert len(read.ids) == len(set(read.ids))
     for tag, attributes, _ in read.tags:
@@ -99,7 +101,7 @@ def test_the_file_is_whole_needs_nothing_else_and_names_nothing_twice(read: Any,
 
 
 def test_every_chart_says_how_to_read_it_and_has_its_numbers(read: Any) -> None:
-    figures = [place for place, (tag, _, _) in enumerate(read.tags) if tag == "figure"]
+    figures = [index for index, (tag, _, _) in enumerate(read.tags) if tag == "figure"]
     assert len(figures) > 10
     for begin, end in zip(figures, [*figures[1:], len(read.tags)], strict=True):
         inside = [tag for tag, _, within in read.tags[begin + 1 : end] if "figure" in within]
@@ -112,31 +114,31 @@ def test_every_chart_says_how_to_read_it_and_has_its_numbers(read: Any) -> None:
             assert attributes["scope"] in ("row", "col")
 
 
-def test_the_figures_are_those_of_the_evaluation(found: Any, read: Any) -> None:
+def test_the_metrics_are_those_of_the_evaluation(evaluation: Any, read: Any) -> None:
     text = " ".join(read.text)
-    assert found.verdict.text in text.replace(found.verdict.text.capitalize(), found.verdict.text) or (
-        found.verdict.text[1:] in text
+    assert evaluation.verdict.text in text.replace(evaluation.verdict.text.capitalize(), evaluation.verdict.text) or (
+        evaluation.verdict.text[1:] in text
     )
-    for row in found.rows.values():
-        assert row.measure.text in text
-        if row.synth is not None:
-            assert f"{row.synth.value:.3f} ({row.synth.low:.3f} to {row.synth.high:.3f})" in text
+    for row in evaluation.rows.values():
+        assert row.metric.text in text
+        if row.synthetic is not None:
+            assert f"{row.synthetic.low:.3f} to {row.synthetic.high:.3f}" in text
     assert "There are no synthetic flows of this class." in text  # voice
     assert NASTY in text
     assert "Checks by step" in {attributes.get("aria-label") for _, attributes, _ in read.tags}
 
 
-def test_the_same_evaluation_gives_the_same_bytes(found: Any, tmp_path: Path) -> None:
-    one, two = (write_report(found, tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
+def test_the_same_evaluation_gives_the_same_bytes(evaluation: Any, tmp_path: Path) -> None:
+    one, two = (write_report(evaluation, tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
     assert one == two
 
 
-def test_what_cannot_be_written_or_plotted_is_refused(found: Any, tmp_path: Path) -> None:
+def test_what_cannot_be_written_or_plotted_is_refused(evaluation: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"NAME\.html"):
-        write_report(found, tmp_path / "a.pdf")
+        write_report(evaluation, tmp_path / "a.pdf")
     (tmp_path / "log").write_text("no json")
-    with pytest.raises(InputError, match="no log of a training"):
-        write_report(found, tmp_path / "a.html", training=tmp_path / "log")
+    with pytest.raises(InputError, match="not a training log"):
+        write_report(evaluation, tmp_path / "a.html", training=tmp_path / "log")
     assert not (tmp_path / "a.html").exists()
 
 
@@ -154,7 +156,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_opens_without_complaint_with_all_charts_drawn_on_any_screen(
+def test_it_shows_all_charts_without_errors_on_any_screen(
     chromium: Any, report: Any, read: Any, width: int, scheme: str
 ) -> None:
     chromium.open(report, width, prefers_color_scheme=scheme)
@@ -164,12 +166,12 @@ def test_it_opens_without_complaint_with_all_charts_drawn_on_any_screen(
         " return [b.width, b.height, b.left, b.right, n.length] })"
     )
     assert len(boxes) == sum(tag == "svg" and "svg" not in within for tag, _, within in read.tags)
-    for wide, high, left, right, drawn in boxes:
+    for wide, high, left, right, shapes in boxes:
         assert wide > 200
         assert high > 80
         assert left >= 0
         assert right <= width
-        assert drawn > 5
+        assert shapes > 5
     assert chromium.run("document.documentElement.scrollWidth") <= width
     back, ink = chromium.run(
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('svg')).color]"
@@ -183,7 +185,7 @@ def test_it_opens_without_complaint_with_all_charts_drawn_on_any_screen(
     assert chromium.complaints() == []
 
 
-def test_it_is_gone_through_by_keyboard(chromium: Any, report: Any) -> None:
+def test_it_can_be_used_by_keyboard(chromium: Any, report: Any) -> None:
     chromium.open(report, 1280)
     seen = []
     for _ in range(14):

@@ -27,7 +27,7 @@ TABLE_SUFFIXES = (".parquet", ".csv")
 
 def evaluate(
     real: TableOrPath,
-    synth: TableOrPath,
+    synthetic: TableOrPath,
     *,
     holdout: TableOrPath | None = None,
     seed: int = 0,
@@ -42,7 +42,7 @@ def evaluate(
     real : FlowTable or path
         The flows that the synthetic ones were made from: a table, a Parquet or CSV file
         (`netgen.capture.importers.foreign_tables`), a capture, or a folder of captures.
-    synth : FlowTable or path
+    synthetic : FlowTable or path
         The synthetic flows.
     holdout : FlowTable or path, optional
         Real flows that no synthetic flow was made from. Without them the real flows are split by capture, and
@@ -65,7 +65,7 @@ def evaluate(
     NetgenError
         If a file cannot be read, series differ, or there are too few flows.
     """
-    given = {"real": real, "synth": synth, "holdout": holdout}
+    given = {"real": real, "synthetic": synthetic, "holdout": holdout}
     tables: dict[str, FlowTable] = {}
     spec: SeriesSpec | None = None
     # captures last: they are cut as the tables are
@@ -75,7 +75,7 @@ def evaluate(
             spec = spec or tables[name].spec
     with bars.reporting(progress, bars.steps_bar) as update:
         return run_evaluation(
-            tables["real"], tables["synth"], holdout=tables.get("holdout"), seed=seed, progress=update
+            tables["real"], tables["synthetic"], holdout=tables.get("holdout"), seed=seed, progress=update
         )
 
 

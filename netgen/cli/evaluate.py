@@ -18,7 +18,9 @@ _ARROWS = {"high": "↑", "low": "↓", "half": "½"}
 
 def evaluate(
     real: Annotated[Path, typer.Option(metavar="FILE", help="The flows that the synthetic ones were made from.")],
-    synth: Annotated[Path, typer.Option(metavar="FILE", help="The synthetic flows: a table, a capture or a folder.")],
+    synthetic: Annotated[
+        Path, typer.Option(metavar="FILE", help="The synthetic flows: a table, a capture or a folder.")
+    ],
     holdout: Annotated[
         Path | None,
         typer.Option(
@@ -48,12 +50,12 @@ def evaluate(
     elif training is not None:
         raise InputError("--training is plotted in the report, so it needs -o", "Name one: -o report.html")
     evaluation = evaluate_files.evaluate(
-        real, synth, holdout=holdout, seed=seed, group_by=group_by, label_by=label_by, progress=not quiet
+        real, synthetic, holdout=holdout, seed=seed, group_by=group_by, label_by=label_by, progress=not quiet
     )
     if out is not None:
         from netgen.evaluation.report.sections import write_report
 
-        names = {"real": str(real), "synth": str(synth)} | ({"holdout": str(holdout)} if holdout else {})
+        names = {"real": str(real), "synthetic": str(synthetic)} | ({"holdout": str(holdout)} if holdout else {})
         write_report(evaluation, out, names=names, training=training, force=force)
     if as_json:
         output.print_json(evaluation.to_json() | ({"report": str(out)} if out else {}))
@@ -73,16 +75,16 @@ def _print_evaluation(evaluation: Evaluation) -> None:
     for row in evaluation.rows.values():
         if row.synthetic is None and row.reference is None:
             continue
-        if group not in (None, row.measure.group):
+        if group not in (None, row.metric.group):
             table.add_section()
-        group = row.measure.group
+        group = row.metric.group
         interval = "" if row.synthetic is None else f"{row.synthetic.low:.2f}-{row.synthetic.high:.2f}"
         estimates = (row.synthetic, row.reference, row.shuffled, row.copies)
         first, *others = ["-" if estimate is None else f"{estimate.value:.3f}" for estimate in estimates]
-        table.add_row(f"{row.measure.title} {_ARROWS[row.measure.better]}", first, interval, *others)
+        table.add_row(f"{row.metric.title} {_ARROWS[row.metric.better]}", first, interval, *others)
     print_table(table)
     print_line("↑ higher is better, ↓ lower is better, ½ nearer to 0.5 is better")
-    print_line("floor: the same for real flows instead of the synthetic ones")
+    print_line("reference: the same for real flows in place of the synthetic ones")
     for reason in evaluation.verdict.reasons:
         print_line(f"- {reason}")
     print_line(("verdict: ", "bold"), evaluation.verdict.text)

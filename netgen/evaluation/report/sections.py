@@ -80,7 +80,7 @@ def write_report(
     if training is not None:
         sections.append(("training", "Training", _training(Path(training))))
     text = page("Evaluation of synthetic flows", sections, f"netgen {__version__}, seed {evaluation.seed}")
-    with whole_file(out) as temporary:
+    with atomic_file(out) as temporary:
         temporary.write_text(text, "utf-8")
     return out
 

@@ -21,11 +21,11 @@ PAGE = ROOT / "docs" / "evaluation.md"
 
 
 @pytest.fixture(autouse=True)
-def _little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    for where, name, number in (
-        (usefulness, "TREES", 10), (usefulness, "STEPS", 5), (usefulness, "DRAWS", 10), (realism, "TREES", 10)
+def _small_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in (
+        (usefulness, "N_TREES", 10), (usefulness, "NETWORK_STEPS", 5), (usefulness, "N_BOOTSTRAP", 10), (realism, "N_TREES", 10)
     ):  # fmt: skip
-        monkeypatch.setattr(where, name, number)
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def files(tiny_flows: Any, tmp_path: Path) -> Any:
     return tmp_path
 
 
-def test_the_verdict_is_the_last_line_and_figures_stand_beside_their_anchors(files: Any, netgen_command: Any) -> None:
+def test_the_verdict_is_the_last_line_and_metrics_have_their_baselines(files: Any, netgen_command: Any) -> None:
     done = netgen_command(
-        "evaluate", "--real", files / "real.parquet", "--synth", files / "synth.parquet",
+        "evaluate", "--real", files / "real.parquet", "--synthetic", files / "synthetic.parquet",
         "--holdout", files / "held.parquet",
     )  # fmt: skip
     assert done.code == 0, done.err
@@ -49,20 +49,22 @@ def test_the_verdict_is_the_last_line_and_figures_stand_beside_their_anchors(fil
 
 
 def test_json_is_one_object(files: Any, netgen_command: Any) -> None:
-    done = netgen_command("evaluate", "--real", files / "real.parquet", "--synth", files / "synth.parquet", "--json")
+    done = netgen_command(
+        "evaluate", "--real", files / "real.parquet", "--synthetic", files / "synthetic.parquet", "--json"
+    )
     found = json.loads(done.out)
-    assert {"verdict", "reasons", "figures"} <= set(found)
+    assert {"verdict", "reasons", "metrics"} <= set(found)
     assert found["hold_out_given"] is False
     assert found["metrics"]["real_or_fake_auc"]["reference"]["value"] is not None
 
 
 def test_tables_of_other_origin_and_csv_are_compared(files: Any, tiny_flows: Any, netgen_command: Any) -> None:
-    table = pq.read_table(files / "synth.parquet")
+    table = pq.read_table(files / "synthetic.parquet")
     plain = table.select(["label", *tiny_flows.spec.channels]).replace_schema_metadata(None)
     pq.write_table(plain, files / "plain.parquet")
     netgen.write(FlowTable.read(files / "held.parquet"), files / "held.csv")
-    given = ("evaluate", "--real", files / "real.parquet", "--json", "--synth")
-    one = json.loads(netgen_command(*given, files / "synth.parquet", "--holdout", files / "held.parquet").out)
+    given = ("evaluate", "--real", files / "real.parquet", "--json", "--synthetic")
+    one = json.loads(netgen_command(*given, files / "synthetic.parquet", "--holdout", files / "held.parquet").out)
     other = json.loads(netgen_command(*given, files / "plain.parquet", "--holdout", files / "held.csv").out)
     assert one["metrics"] == other["metrics"]
 
@@ -80,7 +82,7 @@ def test_two_captures_are_compared_the_second_cut_like_the_first(
             ]
         return pcap_file(frames, name)
 
-    done = netgen_command("evaluate", "--real", capture("a.pcap", 100), "--synth", capture("b.pcap", 90), "--json")
+    done = netgen_command("evaluate", "--real", capture("a.pcap", 100), "--synthetic", capture("b.pcap", 90), "--json")
     assert done.code == 0, done.err
     report = json.loads(done.out)
     assert report["verdict"]["use"] == "unknown"
@@ -90,8 +92,8 @@ def test_two_captures_are_compared_the_second_cut_like_the_first(
 def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(
     files: Any, tmp_path: Path, netgen_command: Any
 ) -> None:
-    netgen.write(FlowTable.read(files / "synth.parquet"), tmp_path / "drawn.pcap.gz")
-    given = ("evaluate", "--real", files / "real.parquet", "--holdout", files / "held.parquet", "--json", "--synth")
+    netgen.write(FlowTable.read(files / "synthetic.parquet"), tmp_path / "drawn.pcap.gz")
+    given = ("evaluate", "--real", files / "real.parquet", "--holdout", files / "held.parquet", "--json", "--synthetic")
     uses = [
         json.loads(netgen_command(*given, tmp_path / "drawn.pcap.gz", *words).out)["verdict"]["use"]
         for words in ([], ["--label-by", "sni"])
@@ -109,7 +111,7 @@ def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(
     assert (done.code, done.out) == (1, "")
     assert "drawn.labels.csv lies beside" in done.err
     # flows without a class, of which the label file says none either
-    unnamed = FlowTable.read(files / "synth.parquet")
+    unnamed = FlowTable.read(files / "synthetic.parquet")
     unnamed = FlowTable.build(unnamed.series(), unnamed.spec)
     netgen.write(unnamed, tmp_path / "unnamed.pcap")
     done = netgen_command(*given, tmp_path / "unnamed.pcap")
@@ -119,11 +121,11 @@ def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--real", "none.parquet", "--synth", "none.parquet"], "does not exist"),
-        (["--real", "real.parquet", "--synth", "synth.parquet", "-o", "report.pdf"], "report.html|NAME.html"),
-        (["--real", "real.parquet", "--synth", "model.safetensors"], "is a model, not flows"),
-        (["--real", "real.parquet", "--synth", "synth.parquet", "--training", "x.jsonl"], "-o report.html"),
-        (["--real", "real.parquet", "--synth", "text.csv"], "is not a flow table"),
+        (["--real", "none.parquet", "--synthetic", "none.parquet"], "does not exist"),
+        (["--real", "real.parquet", "--synthetic", "synthetic.parquet", "-o", "report.pdf"], "report.html|NAME.html"),
+        (["--real", "real.parquet", "--synthetic", "model.safetensors"], "is a model, not flows"),
+        (["--real", "real.parquet", "--synthetic", "synthetic.parquet", "--training", "x.jsonl"], "-o report.html"),
+        (["--real", "real.parquet", "--synthetic", "text.csv"], "is not a flow table"),
     ],
 )
 def test_an_error_is_one_line(
@@ -138,25 +140,25 @@ def test_an_error_is_one_line(
     assert re.search(message, done.err), done.err
 
 
-def test_the_page_names_every_figure_and_every_threshold() -> None:
+def test_the_page_names_every_metric_and_every_threshold() -> None:
     text = PAGE.read_text("utf-8")
-    for measure in METRICS:
-        assert f"| `{measure.name}` |" in text
-        assert measure.text in text
+    for metric in METRICS:
+        assert f"| `{metric.name}` |" in text
+        assert metric.text in text
     for name, value in verdict.THRESHOLDS.items():
         assert name in text
         assert re.search(rf"{value:g}[^|]{{0,60}}`{name}`|{value:g} \(`{name}`|{value:g} \(`\w+`, `{name}`", text), name
 
 
-def _rows(**synth: Any) -> Any:
-    good = {measure.name: 0.5 if measure.better == "half" else 1.0 for measure in METRICS}
+def _rows(**values: Any) -> Any:
+    good = {metric.name: 0.5 if metric.better == "half" else 1.0 for metric in METRICS}
     good |= {"exact_copies": 0.0, "shifted_copies": 0.0, "near_share": 0.01, "real_or_fake_auc": 0.5}
     rows = {}
-    for measure in METRICS:
-        value = synth.get(measure.name, good[measure.name])
-        floor = good[measure.name]
-        rows[measure.name] = MetricRow(
-            measure, Estimate(value, value - 0.005, value + 0.005), Estimate(floor, floor, floor), None, None
+    for metric in METRICS:
+        value = values.get(metric.name, good[metric.name])
+        reference = good[metric.name]
+        rows[metric.name] = MetricRow(
+            metric, Estimate(value, value - 0.005, value + 0.005), Estimate(reference, reference, reference), None, None
         )
     return rows
 
@@ -192,9 +194,9 @@ def test_verdicts_follow_from_the_thresholds(figures: Any, use: str, share: str)
 def test_on_real_traces_a_test_split_scores_as_real_a_copy_and_shuffled_flows_are_detected(
     shared_data: Path, monkeypatch: pytest.MonkeyPatch, name: str, sizes: str
 ) -> None:
-    monkeypatch.setattr(usefulness, "TREES", 60)
-    monkeypatch.setattr(usefulness, "STEPS", 150)
-    monkeypatch.setattr(realism, "TREES", 60)
+    monkeypatch.setattr(usefulness, "N_TREES", 60)
+    monkeypatch.setattr(usefulness, "NETWORK_STEPS", 150)
+    monkeypatch.setattr(realism, "N_TREES", 60)
     path = shared_data / "series" / f"{name}.parquet"
     real = netgen.import_traces(path, size_unit=sizes, split="train")
     test = netgen.import_traces(path, size_unit=sizes, split="test", spec_from=real)
@@ -202,20 +204,20 @@ def test_on_real_traces_a_test_split_scores_as_real_a_copy_and_shuffled_flows_ar
     for row in as_synthetic.rows.values():
         if row.synthetic is None:
             continue
-        if row.measure.better == "high":
+        if row.metric.better == "high":
             assert row.synthetic.high >= row.reference.low, row
         else:
-            assert row.synthetic.low <= max(row.reference.high, 0.5 if row.measure.better == "half" else 0), row
+            assert row.synthetic.low <= max(row.reference.high, 0.5 if row.metric.better == "half" else 0), row
     assert as_synthetic.verdict.use in ("replace", "augment")
     assert as_synthetic.verdict.share == "unknown"
     assert as_synthetic.rows["real_or_fake_auc"].shuffled.low > 0.9
     copied = netgen.evaluate(real, real, holdout=test, seed=1)
     assert copied.verdict.share == "no"
-    assert "exact copies" in copied.verdict.text
+    assert "equal a real flow" in copied.verdict.text
 
 
 def test_an_evaluation_is_shown_in_a_line_and_as_a_table(files: Any) -> None:
-    evaluation = netgen.evaluate(files / "real.parquet", files / "synth.parquet", holdout=files / "held.parquet")
+    evaluation = netgen.evaluate(files / "real.parquet", files / "synthetic.parquet", holdout=files / "held.parquet")
     assert repr(evaluation).startswith("Evaluation(20 synthetic flows, ")
     assert "\n" not in repr(evaluation)
     assert "<td>Real-or-fake AUC<td>" in evaluation._repr_html_()

@@ -141,6 +141,7 @@ def test_shuffled_flows_are_recognised_and_copies_are_caught(clean: Any) -> None
     assert rows["membership_auc"].copies.low > 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corrupt", CORRUPTIONS, ids=lambda function: function.__name__)
 def test_every_corruption_moves_the_metrics_that_should_notice_it(clean: Any, corrupt: Any) -> None:
     worse, not_worse = (names.split() for names in CORRUPTIONS[corrupt])
@@ -157,12 +158,14 @@ def test_every_corruption_moves_the_metrics_that_should_notice_it(clean: Any, co
         assert now.high >= was.low, (name, was, now)
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_training_flows_must_not_be_shared() -> None:
     result = evaluate(REAL, changed(REAL), holdout=HELD)
     assert result.verdict.share == "no"
     assert "100.0% of the flows equal a real flow" in result.verdict.text
 
 
+@pytest.mark.slow
 def test_without_a_hold_out_copies_are_caught_but_sharing_stays_unknown() -> None:
     copied = evaluate(REAL, copy_half())
     assert copied.verdict.share == "no"
@@ -173,6 +176,7 @@ def test_without_a_hold_out_copies_are_caught_but_sharing_stays_unknown() -> Non
     assert any("too few sources" in reason for reason in fresh.verdict.reasons)
 
 
+@pytest.mark.slow
 def test_without_a_hold_out_real_flows_are_split_by_capture() -> None:
     tables = [make_flows(seed, 20) for seed in range(4, 9)]
     result = evaluate(concat(tables), FRESH)
@@ -182,6 +186,7 @@ def test_without_a_hold_out_real_flows_are_split_by_capture() -> None:
     assert any("by capture" in reason for reason in result.verdict.reasons)
 
 
+@pytest.mark.slow
 def test_the_hold_out_itself_is_not_taken_for_synthetic_flows() -> None:
     result = evaluate(REAL, HELD, holdout=HELD)
     assert any("flows of the hold-out" in reason for reason in result.verdict.reasons)
@@ -189,6 +194,7 @@ def test_the_hold_out_itself_is_not_taken_for_synthetic_flows() -> None:
     assert result.verdict.use == "replace"
 
 
+@pytest.mark.slow
 def test_a_hold_out_whose_flows_repeat_is_used_unless_the_synthetic_flows_are_the_hold_out() -> None:
     """Most flows of home devices repeat: training, held-out and synthetic flows alike."""
 
@@ -210,6 +216,7 @@ def test_a_hold_out_whose_flows_repeat_is_used_unless_the_synthetic_flows_are_th
     assert evaluate(real, mixed, holdout=held).split.holdout_given
 
 
+@pytest.mark.slow
 def test_training_flows_are_not_accepted_as_hold_out() -> None:
     result = evaluate(REAL, REAL, holdout=REAL)
     assert not result.split.holdout_given
@@ -217,6 +224,7 @@ def test_training_flows_are_not_accepted_as_hold_out() -> None:
     assert result.verdict.share == "no"
 
 
+@pytest.mark.slow
 def test_missing_and_unknown_classes_are_named() -> None:
     strange = concat([drop_class(), changed(make_flows(4, 20, ["bulk"]), labels=["other"] * 20)])
     result = evaluate(REAL, strange, holdout=HELD)
@@ -247,6 +255,7 @@ def test_the_json_holds_the_verdict_its_reasons_and_every_metric_with_its_refere
         assert figure["reference"]["low"] <= figure["reference"]["value"] <= figure["reference"]["high"], name
 
 
+@pytest.mark.slow
 def test_the_same_tables_and_seed_give_the_same_metrics_and_progress_counts_the_steps(clean: Any) -> None:
     calls = []
     again = evaluate(REAL, FRESH, holdout=HELD, progress=lambda *call: calls.append(call))
@@ -264,6 +273,7 @@ def test_without_baselines_the_other_metrics_are_the_same(clean: Any) -> None:
     assert bare.verdict == clean.verdict
 
 
+@pytest.mark.slow
 def test_at_most_max_flows_are_used_and_a_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "MAX_FLOWS", 50)
     result = evaluate(REAL, FRESH, holdout=HELD)

@@ -124,6 +124,6 @@ def _logarithms(points: np.ndarray, labels: np.ndarray, held: np.ndarray, truth:
     """Of the likelihood of each flow held back, by Laplace's rule: each class has a vote more than trees gave it."""
     if not len(held):
         return np.empty(0)
-    classes, likely = forest_probabilities(points, labels, held, seed=seed % 2**32, trees=TREES)
+    classes, likely = forest_probabilities(points, labels, held, seed=seed % 2**32, n_trees=TREES)
     votes: np.ndarray = TREES * likely[np.arange(len(held)), np.searchsorted(classes, truth)]
     return np.log((votes + 1) / (TREES + len(classes)))

@@ -14,7 +14,7 @@ from netgen.encoders.decoding.recurring import Recurring
 from netgen.encoders.decoding.repeats import Repeats
 from netgen.encoders.decoding.shares import Shares
 from netgen.evaluation.realism import N_FOLDS, real_or_fake_auc
-from netgen.evaluation.usefulness import predict_forest, macro_f1
+from netgen.evaluation.usefulness import macro_f1, predict_forest
 from netgen.model.model import Model
 from netgen.model.sampling import concat_batches
 

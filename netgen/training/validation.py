@@ -21,7 +21,7 @@ from netgen.diffusion.network import BandTransformer
 from netgen.diffusion.train import TrainState
 from netgen.evaluation.privacy import closest_record_share
 from netgen.evaluation.split import FlowSet, split_by_capture
-from netgen.evaluation.usefulness import predict_forest, macro_f1
+from netgen.evaluation.usefulness import macro_f1, predict_forest
 from netgen.model.model import Model
 
 #: No flow of a smaller class is held out.
@@ -107,37 +107,36 @@ class Validator:
     def __init__(
         self, train: FlowTable, held_out: FlowTable, build_model: Callable[[BandTransformer], Model], *, seed: int
     ) -> None:
-        self._learnt, self._held = learnt.series(), held.series()
-        self._truth = held.labels.astype(str)
-        self._model_of, self._seed = model_of, seed
-        share = min(1.0, DRAWN / len(held))
-        self._numbers = {name: max(1, round(number * share)) for name, number in held.counts().items()}
-        generator = np.random.default_rng(seed)
-        labels = learnt.labels.astype(str)
-        rows = [generator.permutation(np.flatnonzero(labels == name))[:n] for name, n in self._numbers.items()]
-        some = np.concatenate(rows)
-        self._real = macro_f1(
-            self._truth, predict_forest(self._learnt[some], labels[some], self._held, seed=seed, n_trees=TREES)
+        self._train, self._held_out = train.series(), held_out.series()
+        self._labels = held_out.labels.astype(str)
+        self._build_model, self._seed = build_model, seed
+        fraction = min(1.0, MAX_SAMPLES / len(held_out))
+        self._counts = {name: max(1, round(count * fraction)) for name, count in held_out.counts().items()}
+        rng = np.random.default_rng(seed)
+        labels = train.labels.astype(str)
+        rows = np.concatenate(
+            [rng.permutation(np.flatnonzero(labels == name))[:count] for name, count in self._counts.items()]
         )
+        self._real_macro_f1 = self._macro_f1(self._train[rows], labels[rows])
         self.history: list[Check] = []
         self.best: Check | None = None
         self._weights: dict[str, Tensor] = {}
         self.stopped = ""
 
     def _macro_f1(self, series: np.ndarray, labels: np.ndarray) -> float:
-        predicted = forest(series, labels, self._held_out, seed=self._seed, trees=N_TREES)
+        predicted = predict_forest(series, labels, self._held_out, seed=self._seed, n_trees=N_TREES)
         return macro_f1(self._labels, predicted)
 
     def check(self, state: TrainState) -> bool:
-        """Look at the averaged network; whether the training is to stop."""
-        drawn = self._model_of(copy.deepcopy(state.average)).sample(self._numbers, seed=self._seed, steps=STEPS)
-        series = drawn.series()
-        said = predict_forest(series, drawn.labels.astype(str), self._held, seed=self._seed, n_trees=TREES)
-        near = closest_record_share(series, self._learnt, self._held)
-        found = Check(state.step, macro_f1(self._truth, said), self._real, near.value, near.low)
-        self.history.append(found)
-        if [each.closest_low > MEMORISED for each in self.history[-2:]] == [True, True]:
-            self.stopped = f"it began to memorise: {near.value:.0%} of drawn flows lie nearer to a learnt flow"
+        """Check the averaged network; return True if the training must stop."""
+        model = self._build_model(copy.deepcopy(state.ema))
+        samples = model.sample(self._counts, seed=self._seed, sampling_steps=SAMPLING_STEPS, progress=False)
+        score = self._macro_f1(samples.series(), samples.labels.astype(str))
+        closest = closest_record_share(samples.series(), self._train, self._held_out)
+        check = Check(state.step, score, self._real_macro_f1, closest.value, closest.low)
+        self.history.append(check)
+        if [previous.closest_low > MEMORISATION_SHARE for previous in self.history[-2:]] == [True, True]:
+            self.stopped = f"it began to memorise: {closest.value:.0%} of samples are nearer to a training flow"
             return True
         if closest.low <= MEMORISATION_SHARE and (self.best is None or score >= self.best.macro_f1):
             self.best = check

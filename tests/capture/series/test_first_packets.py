@@ -377,9 +377,9 @@ def test_a_model_of_packets_samples_packets_of_its_classes(learnt: Any) -> None:
 def test_evaluation_report_and_picture_of_packets(learnt: Any, tmp_path: Path) -> None:
     """Figures are finite, and what is drawn says packets, not seconds."""
     table, path = learnt
-    drawn = netgen.load(path).sample("all", 40)
-    found = netgen.evaluate(table, drawn)
-    values = [row.synthetic.value for row in found.rows.values() if row.synthetic is not None]
+    sampled = netgen.load(path).sample("all", 40)
+    result = netgen.evaluate(table, sampled)
+    values = [row.synthetic.value for row in result.rows.values() if row.synthetic is not None]
     assert len(values) > 15
     assert np.isfinite(values).all()
     text = write_report(result, tmp_path / "r.html").read_text()

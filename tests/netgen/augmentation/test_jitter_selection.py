@@ -14,7 +14,7 @@ from netgen.augmentation.jitter_selection import NONE, tried
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
 from netgen.evaluation.feature_spaces import cumulative
-from netgen.evaluation.usefulness import predict_forest, forest_probabilities
+from netgen.evaluation.usefulness import forest_probabilities, predict_forest
 
 SPEC = SeriesSpec(bin_ns=10**8, length=16)
 CLASSES = 5

@@ -226,7 +226,7 @@ class Augmentation:
             most = "the largest" if self.to == BALANCE else self.to
             raise InputError(
                 f"no class has fewer flows than {most}: there is no synthetic flow to write",
-                "Ask for more: --to NUMBER",
+                "Ask for more: --target NUMBER",
             )
         return dataclasses.replace(self.flows, metadata={**self._about(), "tables": [self.flows.metadata]})
 
@@ -326,7 +326,7 @@ def planned(
     if model is not None:
         table.spec.require_equal(
             model.spec, "the table", f"model {model.name}",
-            hint="Cut the flows as the model has them (netgen extract --like MODEL), or train on this table: "
+            hint="Cut the flows as the model has them (netgen extract --spec-from MODEL), or train on this table: "
             "leave --model out",
         )  # fmt: skip
     most = number if number is not None else max(before.values())
@@ -346,7 +346,7 @@ def _number(to: int | str) -> int | None:
         to = int(to)
     if not isinstance(to, int | np.integer) or isinstance(to, bool) or to < 1:
         raise InputError(
-            f"classes cannot be topped up to {to!r} flows", f"Take a positive number, or {BALANCE}: --to 500"
+            f"classes cannot be topped up to {to!r} flows", f"Take a positive number, or {BALANCE}: --target 500"
         )
     return int(to)
 

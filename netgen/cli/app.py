@@ -86,7 +86,7 @@ def main() -> None:
         _fail("out of memory", "Use fewer files or flows at a time")
 
 
-def _print_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
+def _print_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
     """Print a warning of netgen's own in one line; those of libraries are for programmers."""
     if issubclass(category, UserWarning) and Path(filename).is_relative_to(Path(__file__).parents[1]):
         print(visible(f"netgen: {message}"), file=sys.stderr)

@@ -17,8 +17,8 @@ from netgen.training.prepare import TrainOptions, prepare
 from netgen.training.presets import DEFAULT, DEFAULT_ENCODER
 
 
-def train(
-    flows: FlowTable | Sequence[FlowTable],
+def train(  # noqa: PLR0913 - the public API
+    flows: FlowTable | PathLike | Sequence[FlowTable | PathLike],
     *,
     out: PathLike | None = None,
     minutes: float | None = None,

@@ -26,7 +26,7 @@ from netgen.cli.app import app, command_names
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
-GROUP = typer.main.get_command(app)
+GROUP: Any = typer.main.get_command(app)
 SHELLS = ("sh", "bash", "shell", "console")
 
 
@@ -47,7 +47,7 @@ def command_lines(text: Any) -> Iterator[Any]:
         for line in [line[2:] for line in lines if line.startswith("$ ")] or lines:
             lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
             lexer.whitespace_split = True
-            command = []
+            command: list[str] = []
             for word in [*lexer, ";"]:
                 if word and set(word) <= set("&|;<>()"):
                     if command[:1] == ["netgen"]:
@@ -183,7 +183,7 @@ def test_the_labels_page_lists_all_known_names() -> None:
     """Every suffix of the built-in table and every known name of a column stands in docs/labels.md."""
     rows = re.findall(r"^\| `?([\w-]+)`? \|(.*)\|$", (ROOT / "docs" / "labels.md").read_text("utf-8"), re.MULTILINE)
     table = {name: {cell.strip() for cell in rest.split("|")[-1].split(",")} for name, rest in rows}
-    suffixes = {}
+    suffixes: dict[str, set[str]] = {}
     with BUNDLED_TABLE.open(newline="") as stream:
         for row in csv.DictReader(stream):
             suffixes.setdefault(row["class"], set()).add(row["suffix"])
@@ -199,7 +199,7 @@ def test_the_flow_tables_examples_run_and_agree(tmp_path: Path, monkeypatch: pyt
     labels = ["a", "b", "a", None, "b", "a", "c"]
     table = FlowTable.build(np.concatenate([count * 99, count], axis=1), spec, label=labels)
     table.write("flows.parquet")
-    space = {}
+    space: dict[str, Any] = {}
     seen = []
     for code in blocks((ROOT / "docs" / "flow-table.md").read_text("utf-8"), "python"):
         space.pop("down", None)
@@ -224,7 +224,7 @@ def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for old, new in (("minutes=10", "steps=2, threads=1, precision='float32'"), (", 100,", ", 2,")):
         assert old in code
         code = code.replace(old, new)
-    space = {}
+    space: dict[str, Any] = {}
     exec(code, space)
     assert space["X"].shape == (2, 4, 128)
     assert space["y"].tolist() == ["netflix"] * 2

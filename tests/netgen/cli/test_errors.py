@@ -98,6 +98,8 @@ def test_a_reader_that_goes_away_is_no_traceback(cwd: Any, captures: Any) -> Non
     """`netgen extract ... --json | head -0`."""
     words = [COMMAND, "extract", captures, "-o", "x.parquet", "--json"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
         process.stdout.close()
         message = process.stderr.read()
     assert "Traceback" not in message

@@ -14,14 +14,14 @@ from netgen.cli.app import app, command_names
 
 
 def all_parameters() -> Iterator[Any]:
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
     for name, command in sorted(group.commands.items()):
         for parameter in command.params:
             yield name, parameter
 
 
 def test_every_command_has_help() -> None:
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
     names = ["augment", "evaluate", "export", "extract", "import", "info", "models", "show", "synth", "train", "verify"]
     assert command_names() == names
     for name, command in group.commands.items():

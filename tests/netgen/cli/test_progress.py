@@ -64,17 +64,17 @@ def test_a_callable_is_called_instead_and_false_shows_nothing(use_stderr: Any) -
     def callback(done: int, total: int) -> None:
         calls.append((done, total))
 
-    with progress.reporting(callback, progress.flows_bar) as update:
-        update(1, 2)
-    with progress.reporting(False, progress.flows_bar) as update:
-        update(3, 4)
+    bar: Any = progress.flows_bar
+    for choice in (callback, False):
+        with progress.reporting(choice, bar) as update:
+            update(1, 2)
     assert calls == [(1, 2)]
     assert screen.getvalue() == ""
 
 
 def test_a_notebook_shows_a_bar_without_widgets(use_stderr: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     use_stderr(io.StringIO())
-    shown = []
+    shown: list[str] = []
     handle = types.SimpleNamespace(update=shown.append)
     display = types.SimpleNamespace(HTML=str, display=lambda *_, **__: handle)
     for name, module in (("ipykernel", object()), ("IPython", object()), ("IPython.display", display)):

@@ -38,8 +38,8 @@ from tracesets import SETS, load, there
 
 import netgen
 from netgen import FlowTable, NetgenError
-from netgen.augmentation.augment import Augmentation, Drawing, planned
-from netgen.augmentation.jitter_selection import Trial, tried
+from netgen.augmentation.jitter_selection import JitterScores, cross_validate_jitter
+from netgen.augmentation.plan import AugmentationPlan, plan_augmentation
 from netgen.capture.series.feasible import PacketLimits, feasible
 from netgen.evaluation.usefulness import CLASSIFIERS, macro_f1
 
@@ -150,17 +150,18 @@ def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-_LEARNT: dict[tuple[Any, ...], tuple[netgen.Model, Trial, float]] = {}
+_LEARNT: dict[tuple[Any, ...], tuple[netgen.Model, JitterScores, float]] = {}
 
 
-def learnt(job: Job, arguments: argparse.Namespace, plan: Augmentation) -> tuple[netgen.Model, Trial, float]:
+def learnt(job: Job, arguments: argparse.Namespace, plan: AugmentationPlan) -> tuple[netgen.Model, JitterScores, float]:
     """The model of the few flows, the trial of jitter, and CPU time of both; kept, since two ways share them."""
     key = (job.set, job.shots, job.seed, job.training)
     if key not in _LEARNT:
         _LEARNT.clear()
         both = {"seed": job.seed, "device": arguments.device, "threads": arguments.threads}
         begun = cpu_seconds()
-        model, trial = plan.learn(**both, **options_of(arguments)), tried(plan.flows, job.seed)
+        model = netgen.train(plan.training_flows(), name="augment", progress=False, **both, **options_of(arguments))
+        trial = cross_validate_jitter(plan.flows, job.seed)
         _LEARNT[key] = model, trial, cpu_seconds() - begun
     return _LEARNT[key]
 
@@ -172,13 +173,15 @@ def run(job: Job, arguments: argparse.Namespace) -> Line:
     cpu, begun = cpu_seconds(), time.perf_counter()
     added, said = None, {}
     if job.way in TRAINED:
-        drawing = Drawing(job.seed, arguments.device, arguments.threads, steps=arguments.sampling_steps)
-        plan, before = planned(real, job.to), cpu_seconds()
+        plan, before = plan_augmentation(real, job.to), cpu_seconds()
         model, trial, taken = learnt(job, arguments, plan)
         cpu += cpu_seconds() - before - taken  # as if it had been trained for this job
-        added = plan.fill(model, drawing, jitter=TRAINED[job.way], only_synthetic=True)
+        added = netgen.augment(
+            real, job.to, model=model, seed=job.seed, device=arguments.device, threads=arguments.threads,
+            sampling_steps=arguments.sampling_steps, jitter=TRAINED[job.way], only_synthetic=True, progress=False,
+        )  # fmt: skip
         said = {"training_steps": model.training["steps"], "copies": copies(real, added)}
-        said |= {"chosen": next(way for way in TRAINED if TRAINED[way] == trial.share), "trial": trial.to_json()}
+        said |= {"chosen": next(way for way in TRAINED if TRAINED[way] == trial.fraction), "trial": trial.to_json()}
     elif job.way != "real":
         added = simple(SIMPLE[job.way], real, job.to, job.seed)
     made = cpu_seconds() - cpu

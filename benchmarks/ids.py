@@ -27,8 +27,7 @@ from tracesets import load, there
 
 import netgen
 from netgen import FlowTable
-from netgen.augmentation.augment import Drawing
-from netgen.augmentation.jitter_selection import tried
+from netgen.augmentation.jitter_selection import cross_validate_jitter
 from netgen.evaluation.feature_spaces import cumulative
 
 #: All other classes are benign.
@@ -104,7 +103,9 @@ def drawn(arguments: argparse.Namespace, seed: int, model: Path, jitter: float =
         }
         new = netgen.augment(
             table,
-            drawing=Drawing(seed, threads=arguments.threads, steps=arguments.sampling_steps),
+            seed=seed,
+            threads=arguments.threads,
+            sampling_steps=arguments.sampling_steps,
             jitter=jitter,
             only_synthetic=True,
             **({"model": model} if model.is_file() else training),
@@ -157,8 +158,8 @@ def one_seed(seed: int, full: FlowTable, test: FlowTable, arguments: argparse.Na
     """Way -> scores, with one draw of the rare flows."""
     real = imbalanced(full, arguments.keep, np.random.default_rng(seed))
     wanted = missing(real)
-    trial = tried(real, seed)
-    print(f"seed {seed}: {real.counts()}; augment would choose {trial.share:.0%} jittered: {trial}", flush=True)
+    trial = cross_validate_jitter(real, seed)
+    print(f"seed {seed}: {real.counts()}; augment would choose {trial.fraction:.0%} jittered: {trial}", flush=True)
     trees = {"forests": arguments.forests, "trees": arguments.trees}
     held = test.to_numpy()
     found = {

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from netgen._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from netgen.api import augment, extract, extraction, import_traces, load
+    from netgen.api import extract, extraction, import_traces, load
+    from netgen.augmentation.augment import augment
     from netgen.capture.errors import (
         CaptureError,
         InputError,
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 
 #: Module -> names; loaded on first use, so that `netgen --help` does not load torch and pyarrow.
 _EXPORTS = {
-    "netgen.api": ("augment", "extract", "extraction", "import_traces", "load"),
+    "netgen.api": ("extract", "extraction", "import_traces", "load"),
+    "netgen.augmentation.augment": ("augment",),
     "netgen.capture.errors": (
         "CaptureError", "InputError", "ModelError", "NetgenError", "OutputError", "SpecMismatchError", "TableError",
     ),

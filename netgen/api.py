@@ -13,11 +13,10 @@ from netgen.capture.extract import Extraction, ExtractOptions
 from netgen.capture.extract import extraction as read_captures
 from netgen.capture.labels.options import parse_offset
 from netgen.capture.series.spec import BINS, DEFAULT_LENGTH, SeriesSpec, parse_duration
-from netgen.capture.table.flow_table import FlowTable, read_tables
+from netgen.capture.table.flow_table import FlowTable
 
 if TYPE_CHECKING:
     from netgen import choices
-    from netgen.model.model import Model
 
 PathLike = str | os.PathLike[str]
 TableOrPath = FlowTable | PathLike
@@ -241,87 +240,6 @@ def import_traces(
         path, size_unit=size_unit, split=split, label=label, relabel=relabel, min_packets=min_packets,
         **_series_options(bin_width, length, view, spec_from),
     )  # fmt: skip
-
-
-def augment(
-    flows: TableOrPath | Sequence[TableOrPath],
-    target: int | str = "balance",
-    *,
-    model: Model | PathLike | None = None,
-    minutes: float | None = None,
-    training_steps: int | None = None,
-    seed: int = 0,
-    device: choices.Device = "auto",
-    threads: int | None = None,
-    precision: choices.Precision | None = None,
-    validation: float | None = None,
-    guidance: float = 1.0,
-    sampling_steps: int | None = None,
-    jitter: float | str = "auto",
-    only_synthetic: bool = False,
-    skip_missing: bool = False,
-    save_model: PathLike | None = None,
-    resume: bool = False,
-    force: bool = False,
-    progress: bool | Callable[[int, int], None] = True,
-) -> FlowTable:
-    """Add synthetic flows to the classes that have few.
-
-    Parameters
-    ----------
-    flows : FlowTable, path, or sequence of these
-        Tables with equal series. All rows stay as they are.
-    target : int or "balance"
-        TableOrPath that each class has afterwards; ``"balance"``: as many as the largest class.
-    model : Model, path or name, optional
-        Samples the flows. By default a model is trained on the real flows of the table.
-    minutes, training_steps, precision, validation, resume
-        Of that training, as in `train`.
-    seed : int
-        Of training and sampling.
-    device, threads
-        Of training and sampling, as in `train`.
-    guidance, sampling_steps
-        As in `Model.sample`.
-    jitter : float or "auto"
-        Fraction of the new flows that are copies of real flows with each number changed by about a tenth. ``"auto"``:
-        0.5 if a trial on the real flows shows that such copies help a classifier, else 0; 0 with `only_synthetic`.
-    only_synthetic : bool
-        Return the new flows alone.
-    skip_missing : bool
-        Skip classes that `model` does not have, or that have too few real flows; otherwise they are an error.
-    save_model : path, optional
-        Keep the trained model in this file, which is replaced if `force` is true.
-    progress : bool or callable
-        True shows bars in terminals and notebooks. A callable gets flows sampled and flows in all.
-
-    Returns
-    -------
-    FlowTable
-        The rows of `flows`, then the new ones, class by class, with ``synthetic`` true.
-
-    Raises
-    ------
-    TableError, ModelError, SpecMismatchError, InputError
-        Before training, if a class cannot be augmented, or `model` does not fit.
-    """
-    from netgen.augmentation.augment import Drawing
-    from netgen.augmentation.augment import augment as run
-
-    training: dict[str, Any] = {
-        "minutes": minutes, "training_steps": training_steps, "precision": precision, "validation": validation,
-        "resume": resume or None,
-    }  # fmt: skip
-    with bars.one_at_a_time(
-        progress, training=bars.training_bar, trial=bars.jitter_bar, sampling=bars.flows_bar
-    ) as callbacks:
-        return run(
-            read_tables(flows), target, model=model,
-            drawing=Drawing(seed=seed, device=device, threads=threads, guidance=guidance, steps=sampling_steps),
-            jitter=jitter, only_synthetic=only_synthetic, skip_missing=skip_missing, save_model=save_model,
-            force=force, training_progress=callbacks["training"], trial_progress=callbacks["trial"],
-            progress=callbacks["sampling"], **{name: value for name, value in training.items() if value is not None},
-        )  # fmt: skip
 
 
 def read_spec(source: TableOrPath | SeriesSpec) -> SeriesSpec:

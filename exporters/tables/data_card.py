@@ -183,13 +183,14 @@ def _origin(metadata: dict[str, Any], name: str) -> str:
 
 def _augmented(metadata: dict[str, Any]) -> str:
     """Describe a table that `netgen augment` made; the first of its tables is the one that it began with."""
-    jittered, share = metadata.get("jittered", {}), ""
-    if jittered and "trial" not in jittered:
-        share = f" --jitter {jittered['share']:g}"
+    jittered, option = metadata.get("jittered", {}), ""
+    if jittered and "scores" not in jittered:
+        option = f" --jitter {jittered['fraction']:g}"
     n_jittered = jittered.get("flows", {})
+    sampled = ["flows sampled from a diffusion model"] if "model" in metadata or not n_jittered else []
     text = (
-        f"`netgen augment --target {metadata['to']}{share}` added flows to classes that had few: flows sampled from a "
-        f"diffusion model{' and jittered flows' if n_jittered else ''}. "
+        f"`netgen augment --target {metadata['target']}{option}` added flows to classes that had few: "
+        f"{' and '.join(sampled + ['jittered flows'] * bool(n_jittered))}. "
     )
     text += "" if metadata.get("only_synthetic") else "The flows of the original table come first, unchanged. "
     text += f"Original table: {_summarize(metadata['tables'][0])}.\n\n"
@@ -198,7 +199,7 @@ def _augmented(metadata: dict[str, Any]) -> str:
         settings.append(("training steps", metadata["training"]["steps"]))
     text += _markdown_table(("setting", "value"), settings) + "\n" if settings else ""
     text += JITTERED + "\n" if n_jittered else ""
-    added, reasons = metadata["numbers"], metadata["left"]
+    added, reasons = metadata["added"], metadata["skipped"]
     rows = [
         (
             label,
@@ -207,7 +208,7 @@ def _augmented(metadata: dict[str, Any]) -> str:
             n_jittered.get(label, 0),
             reasons.get(label, ""),
         )
-        for label, before in metadata["before"].items()
+        for label, before in metadata["flows_before"].items()
     ]
     heads = ("class", "flows before", "flows sampled", "flows jittered", "reason if none were added")
     return text + _markdown_table(heads, rows) + _repairs(metadata)

@@ -1,383 +1,199 @@
-"""Topping up rare classes: flows of a table, and synthetic ones where a class has few.
+"""Add synthetic flows to the classes of a table that have few.
 
-The model learns from the table's own real flows, unless one is given. A share of the new ones may be jittered real
-flows (`netgen.augmentation.jitter`); a trial on the real flows decides it (`netgen.augmentation.jitter_selection`). Drawn flow i of a class is the
-same for the same model and seed, and jittered flow i for the same real flows and seed; so a table that is topped up
-twice, to 100 and then to 500, holds what one topped up to 500 at once does, and no flow comes twice.
+Sampled flow i of a class is the same for the same model and seed, jittered flow i for the same real flows and seed. So
+a table that is augmented to 100 flows a class and then to 500 holds what one augmented to 500 at once does.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from netgen.augmentation.jitter import SOURCE, SPREAD, is_jittered, jittered
-from netgen.augmentation.jitter_selection import AUTO, Trial, tried
-from netgen.capture.errors import InputError, ModelError, TableError
+from netgen.augmentation.jitter import SPREAD, jitter_flows
+from netgen.augmentation.jitter_selection import cross_validate_jitter
+from netgen.augmentation.plan import AUTO, BALANCE, AugmentationPlan, ClassDeficit, parse_jitter, plan_augmentation
+from netgen.capture.errors import InputError
 from netgen.capture.table.arrow_utils import to_arrow
-from netgen.capture.table.flow_table import FlowTable, concat
+from netgen.capture.table.flow_table import FlowTable, PathLike
 from netgen.capture.table.schema import FLOW_COLUMNS
-from netgen.diffusion.train import Progress
 from netgen.model.model import Model
 from netgen.model.registry import load
 from netgen.model.sampling import check_sampling, choose_device
+from netgen.progress import flows_bar, jitter_bar, one_at_a_time, training_bar
 from netgen.training.train import train
 
-#: Instead of a number: as many flows as the largest class has.
-BALANCE = "balance"
-
-#: Real flows of a class from which more can be learnt than to repeat one.
-LEAST = 2
-
-#: What of a training is kept in the table: all that decides it, nothing that differs from run to run.
-KEPT = ("steps", "seed", "device", "threads", "precision", "flows")
-
-
-@dataclasses.dataclass(frozen=True)
-class Drawing:
-    """How flows are drawn; checked here, before a training that would be for nothing.
-
-    Parameters
-    ----------
-    seed, device, guidance, steps
-        As in `Model.sample`.
-    threads : int, optional
-        Its ``workers``.
-    """
-
-    seed: int = 0
-    device: str = "auto"
-    threads: int | None = None
-    guidance: float = 1.0
-    steps: int | None = None
-
-    def __post_init__(self) -> None:
-        check_sampling(self.guidance, self.steps)
-        choose_device(self.device)
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"{self.threads} threads cannot be used", "Take a positive number: --threads 1")
-
-    def draw(self, model: Model, numbers: dict[str, int], progress: Callable[[int, int], None] | None) -> FlowTable:
-        """So many flows of each class."""
-        return model.sample(
-            numbers, seed=self.seed, guidance=self.guidance, sampling_steps=self.steps, device=self.device,
-            threads=self.threads, progress=progress,
-        )  # fmt: skip
+#: Metadata of a training that the table keeps: nothing that differs between equal trainings.
+TRAINING_KEYS = ("steps", "seed", "device", "threads", "precision", "flows", "validation")
+SAMPLING_KEYS = ("model", "weights_sha256", "guidance", "sampling_steps", "changed")
 
 
 def augment(
-    flows: FlowTable | Sequence[FlowTable],
-    to: int | str = BALANCE,
+    flows: FlowTable | PathLike | Sequence[FlowTable | PathLike],
+    target: int | str = BALANCE,
     *,
-    model: Model | str | os.PathLike[str] | None = None,
+    model: Model | PathLike | None = None,
+    minutes: float | None = None,
+    training_steps: int | None = None,
     seed: int = 0,
-    drawing: Drawing | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str | None = None,
+    validation: float | None = None,
+    guidance: float = 1.0,
+    sampling_steps: int | None = None,
     jitter: float | str = AUTO,
     only_synthetic: bool = False,
     skip_missing: bool = False,
-    save_model: str | os.PathLike[str] | None = None,
+    save_model: PathLike | None = None,
+    resume: bool = False,
     force: bool = False,
-    training_progress: Callable[[Progress], None] | None = None,
-    trial_progress: Callable[[int, int], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    **training: Any,
+    progress: bool | Callable[[int, int], None] = True,
 ) -> FlowTable:
     """Add synthetic flows to the classes that have few.
 
     Parameters
     ----------
-    flows : FlowTable or sequence of FlowTable
-        Of equal series. All rows are kept as they are; those without a label too.
-    to : int or "balance"
-        Flows that each class has in the end, if it has not more already; ``"balance"``: as many as
-        the largest. Synthetic flows that the table has already are counted, but not learnt from.
+    flows : FlowTable, path, or sequence of these
+        Tables with equal series. All rows stay as they are. Synthetic flows count, but are not learned from.
+    target : int or "balance"
+        Flows that each class has afterwards; ``"balance"``: as many as the largest class.
     model : Model, path or name, optional
-        Draws the flows. Otherwise one is trained on the real flows of the table.
+        Samples the flows. By default a model is trained on the real flows of the table.
+    minutes, training_steps, precision, validation, resume
+        Of that training, as in `train`.
     seed : int
-        Of training and drawing. The same flows come again with the same model, or with the same
-        ``steps``, ``threads`` and ``precision`` of training: one by the clock does not stop at the same step.
-    drawing : Drawing, optional
-        Seed, device, threads, guidance and sampling steps, instead of `seed` alone.
+        Of training and sampling. A training that `minutes` ends differs from run to run.
+    device, threads
+        Of training and sampling, as in `train`.
+    guidance, sampling_steps
+        As in `Model.sample`.
     jitter : float or "auto"
-        Share of the new flows that are not drawn, but real flows of the class with each number a little changed, which
-        lie near real ones. ``"auto"``: half, if a trial on the real flows finds that a classifier learns more with
-        such (`netgen.augmentation.jitter_selection`), and none otherwise, nor with `only_synthetic`.
+        Fraction of the new flows that are copies of real flows with each number changed by about a tenth; 1 needs no
+        model. ``"auto"``: 0.5 if cross-validation on the real flows shows that such copies help a classifier, else
+        0; 0 with `only_synthetic`, as jittered flows lie near real ones.
     only_synthetic : bool
         Return the new flows alone.
     skip_missing : bool
-        Leave a class as it is which the model does not have, or which has fewer than `LEAST` real
-        flows to learn from; otherwise that is an error.
+        Skip classes that `model` does not have, or that have too few real flows; otherwise they are an error.
     save_model : path, optional
-        Keeps the model that was trained; replaced if there is one and `force` is true.
-    training_progress, trial_progress, progress : callable, optional
-        Told of the training, as in `netgen.train`, of the trial's (turns done, turns in all), and of (flows drawn,
-        flows to draw).
-    **training
-        ``minutes``, ``steps``, ``precision``, ``validation`` and all else that `netgen.train` takes.
+        Keep the trained model in this file, which is replaced if `force` is true.
+    progress : bool or callable
+        True shows bars in terminals and notebooks. A callable gets flows sampled and flows in all.
 
     Returns
     -------
     FlowTable
-        The rows of `flows` in their order, then the new ones, class by class, ``synthetic`` true.
-        ``about`` says what was done.
+        The rows of `flows`, then the new ones, class by class, with ``synthetic`` true. ``metadata["training"]``
+        holds the check on held-out flows.
 
     Raises
     ------
-    TableError, ModelError, SpecMismatch, InputError
-        Before anything is trained, if a class cannot be topped up, or `model` does not fit.
+    TableError, ModelError, SpecMismatchError, InputError
+        Before training, if a class cannot be augmented, or `model` does not fit.
     """
-    how = drawing or Drawing(seed=seed)
-    _check(model, save_model, training)
-    share = _share(jitter)
-    given = load(model) if isinstance(model, str | os.PathLike) else model
-    plan = planned(flows, to, model=given, skip_missing=skip_missing)
-    if not plan.numbers:
-        return plan.unchanged(only_synthetic=only_synthetic)
-    if given is None:
-        both = {"seed": how.seed, "device": how.device, "threads": how.threads}
-        given = plan.learn(**{**both, **training}, out=save_model, force=force, progress=training_progress)
-    trial = None
-    if share is None:
-        # whoever takes the synthetic flows alone may pass them on, and jittered ones lie near real ones
-        trial = None if only_synthetic else plan.tried(how.seed, trial_progress)
-        share = 0.0 if trial is None else trial.share
-    return plan.fill(given, how, jitter=share, trial=trial, only_synthetic=only_synthetic, progress=progress)
+    training = {
+        "minutes": minutes, "training_steps": training_steps, "precision": precision, "validation": validation,
+        "resume": resume or None,
+    }  # fmt: skip
+    training = {name: value for name, value in training.items() if value is not None}
+    sampling = {"guidance": guidance, "sampling_steps": sampling_steps, "device": device, "threads": threads}
+    _check_options(model, save_model, training, parse_jitter(jitter), sampling)
+    model = load(model) if isinstance(model, str | os.PathLike) else model
+    plan = plan_augmentation(flows, target, model=model, jitter=jitter, skip_missing=skip_missing)
+    with one_at_a_time(progress, training=training_bar, trial=jitter_bar, sampling=flows_bar) as callbacks:
+        if model is None and plan.added and plan.jitter != 1:
+            model = train(
+                plan.training_flows(), out=save_model, force=force, name=None if save_model else "augment", seed=seed,
+                device=device, threads=threads, progress=callbacks["training"], **training,
+            )  # fmt: skip
+        return _fill(plan, model, seed, sampling, callbacks, only_synthetic=only_synthetic)
 
 
-def _share(jitter: float | str) -> float | None:
-    """A share of flows; None: a trial decides."""
-    if jitter == AUTO:
-        return None
-    try:
-        share = float(jitter)
-    except (TypeError, ValueError):
-        share = -1.0
-    if not 0 <= share < 1:
-        raise InputError(
-            f"a share of {jitter} of the new flows cannot be jittered", f"Take 0 to 0.9, or {AUTO}: --jitter 0.5"
-        )
-    return share
-
-
-def _check(model: Any, save_model: str | os.PathLike[str] | None, training: dict[str, Any]) -> None:
-    """Refuse what does not go together."""
-    words = [*training, *["save-model"] * (save_model is not None)]
-    if model is not None and words:
-        raise InputError(f"a model that is given is trained already: --{words[0]} cannot be heeded", "Leave it out")
+def _check_options(
+    model: Model | PathLike | None,
+    save_model: PathLike | None,
+    training: Mapping[str, Any],
+    jitter: float | None,
+    sampling: Mapping[str, Any],
+) -> None:
+    """Refuse options that contradict each other, before a training that would be in vain."""
+    options = [*training, *(["save_model"] if save_model is not None else [])]
+    if options and (model is not None or jitter == 1):
+        reason = "--model is already trained" if model is not None else "--jitter 1 needs no model"
+        option = f"--{options[0].replace('_', '-')}"
+        raise InputError(f"{option} has no effect: {reason}", f"Leave out {option}")
+    if model is not None and jitter == 1:
+        raise InputError("--model has no effect: --jitter 1 needs no model", "Leave out --model")
     if save_model is not None and Path(save_model).suffix != ".safetensors":
-        raise InputError(f"a model cannot be written to {save_model}", "Name it --save-model NAME.safetensors")
-    if training.get("resume") and save_model is None:
-        raise InputError("only a training that keeps its model can be resumed", "Name it: --save-model FILE")
+        raise InputError(f"--save-model must end with .safetensors, got {save_model}", "For example: NAME.safetensors")
+    if "resume" in training and save_model is None:
+        raise InputError("--resume needs the model of the interrupted training", "Name its file: --save-model FILE")
+    if sampling["threads"] is not None and sampling["threads"] < 1:
+        raise InputError(f"--threads must be greater than 0, got {sampling['threads']}", "For example: --threads 1")
+    check_sampling(sampling["guidance"], sampling["sampling_steps"])
+    choose_device(sampling["device"])
 
 
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """What is to be done to a table: nothing of it is done yet.
-
-    Parameters
-    ----------
-    flows : FlowTable
-    to : int or "balance"
-    before : dict
-        Class -> flows that it has.
-    numbers : dict
-        Class -> flows that it lacks, and gets.
-    left : dict
-        Class that lacks flows, and is left as it is -> why.
-    """
-
-    flows: FlowTable
-    to: int | str
-    before: dict[str, int]
-    numbers: dict[str, int]
-    left: dict[str, str]
-
-    def tried(self, seed: int, progress: Callable[[int, int], None] | None = None) -> Trial | None:
-        """Whether jittered flows help, by the labelled real flows; nothing if none of those could be jittered."""
-        real = self._labelled()
-        return None if set(real.classes).isdisjoint(self.numbers) else tried(real, seed, progress)
-
-    def _labelled(self) -> FlowTable:
-        """Real flows of known class."""
-        return self.flows.take(_real(self.flows) & self.flows.table["label"].is_valid().to_numpy())
-
-    def learn(self, **training: Any) -> Model:
-        """Train on the real flows of all classes but those that are left; takes what `netgen.train` does."""
-        learnt = set(self.before) - set(self.left)
-        rows = _real(self.flows) & np.array([label in learnt for label in self.flows.labels])
-        name = training.pop("name", None) or (None if training.get("out") else "augment")
-        return train(self.flows.take(rows), name=name, **training)
-
-    def unchanged(self, *, only_synthetic: bool = False) -> FlowTable:
-        """The table where no class lacks flows, with a note that this was seen to.
-
-        Raises
-        ------
-        InputError
-            With `only_synthetic`, as there are none.
-        """
-        if only_synthetic:
-            most = "the largest" if self.to == BALANCE else self.to
-            raise InputError(
-                f"no class has fewer flows than {most}: there is no synthetic flow to write",
-                "Ask for more: --target NUMBER",
-            )
-        return dataclasses.replace(self.flows, metadata={**self._about(), "tables": [self.flows.metadata]})
-
-    def fill(
-        self,
-        model: Model,
-        drawing: Drawing,
-        *,
-        jitter: float = 0.0,
-        trial: Trial | None = None,
-        only_synthetic: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> FlowTable:
-        """Draw what is lacking, and jitter; see `augment`. `trial` is what the share was chosen by."""
-        real = self._labelled()
-        lacks = self._lacks(jitter, set(real.classes))
-        drawn = drawing.draw(model, {name: max(each.drawn.stop, 1) for name, each in lacks.items()}, progress)
-        near = {name: each.near for name, each in lacks.items() if each.near}
-        both = [drawn, jittered(real, near, drawing.seed)] if near else [drawn]
-        new = pa.concat_tables([each.table for each in both]).take(pa.array(_places(lacks, drawn.labels)))
-        begin = max(self.flows.table["flow"].to_pylist()) + 1
-        new = new.combine_chunks().set_column(0, FLOW_COLUMNS.field("flow"), to_arrow(begin + np.arange(len(new))))
-        facts = ("model", "weights_sha256", "seed", "guidance", "sampling_steps", "changed")
-        close: dict[str, Any] = {"share": jitter, "spread": SPREAD, "flows": {name: len(near[name]) for name in near}}
-        close |= {} if trial is None else {"trial": trial.to_json()}
-        return FlowTable(
-            new if only_synthetic else pa.concat_tables([self.flows.table, new]).combine_chunks(),
-            self.flows.spec,
-            {
-                **self._about(),
-                "only_synthetic": only_synthetic,
-                "jittered": close,
-                **{key: drawn.metadata[key] for key in facts},
-                "training": {key: model.training[key] for key in KEPT if key in model.training},
-                "tables": [self.flows.metadata, drawn.metadata],
-            },
-        )
-
-    def _lacks(self, jitter: float, known: set[str]) -> dict[str, _Lack]:
-        """What each class gets: the model's first flows, and the first jittered ones, may be here already.
-
-        Only classes of `known` have real flows to be jittered.
-        """
-        near = _jittered(self.flows)
-        drawn_before, near_before = (self.flows.take(each).counts() for each in (~_real(self.flows) & ~near, near))
-        found = {}
-        for name, number in self.numbers.items():
-            own, like = drawn_before.get(name, 0), near_before.get(name, 0)
-            marks = is_jittered(own + like, number, jitter if name in known else 0.0)
-            more = int(marks.sum())
-            found[name] = _Lack(marks, range(own, own + number - more), range(like, like + more))
-        return found
-
-    def _about(self) -> dict[str, Any]:
-        return {
-            "made_by": "augment",
-            "to": self.to,
-            "before": self.before,
-            "numbers": self.numbers,
-            "left": self.left,
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class _Lack:
-    """What a class gets: which of its new flows are jittered, and which drawn and jittered flows of it they are."""
-
-    jittered: np.ndarray
-    drawn: range
-    near: range
-
-
-def _places(lacks: dict[str, _Lack], labels: np.ndarray) -> np.ndarray:
-    """Where the new flows stand in a table of the drawn ones, whose labels these are, and then the jittered ones."""
-    rows, first = [], len(labels)
-    for name, lack in lacks.items():
-        row = np.empty(len(lack.jittered), np.int64)
-        row[~lack.jittered] = np.flatnonzero(labels == name)[lack.drawn.start : lack.drawn.stop]
-        row[lack.jittered] = first + np.arange(len(lack.near))
-        first += len(lack.near)
-        rows.append(row)
-    return np.concatenate(rows)
-
-
-def planned(
-    flows: FlowTable | Sequence[FlowTable],
-    to: int | str = BALANCE,
+def _fill(
+    plan: AugmentationPlan,
+    model: Model | None,
+    seed: int,
+    sampling: Mapping[str, Any],
+    callbacks: Mapping[str, Callable[[int, int], None]],
     *,
-    model: Model | None = None,
-    skip_missing: bool = False,
-) -> Augmentation:
-    """Count what each class lacks, and check that it can be had; parameters and errors as in `augment`."""
-    tables = [flows] if isinstance(flows, FlowTable) else list(flows)
-    table = tables[0] if len(tables) == 1 else concat(tables)
-    number = _number(to)
-    before = table.labelled().counts()
+    only_synthetic: bool,
+) -> FlowTable:
+    """Make the new flows of a plan; without `model`, all are jittered."""
+    flows = plan.flows
+    if not plan.added:
+        if only_synthetic:
+            raise InputError(
+                f"no flow to write: each class already has --target {plan.target} flows", "Increase it: --target NUMBER"
+            )
+        return dataclasses.replace(flows, metadata={**plan.metadata(), "tables": [flows.metadata]})
+    real, scores, fraction = plan.real(), None, plan.jitter or 0.0
+    if plan.jitter is None and not only_synthetic and set(real.classes) & set(plan.added):
+        scores = cross_validate_jitter(real, seed, callbacks["trial"])
+        fraction = scores.fraction
+    deficits = plan.deficits(fraction)
+    tables, labels = [], np.zeros(0, object)
+    metadata = {**plan.metadata(), "only_synthetic": only_synthetic, "seed": seed, "tables": [flows.metadata]}
     if model is not None:
-        table.spec.require_equal(
-            model.spec, "the table", f"model {model.name}",
-            hint="Cut the flows as the model has them (netgen extract --spec-from MODEL), or train on this table: "
-            "leave --model out",
-        )  # fmt: skip
-    most = number if number is not None else max(before.values())
-    short = {name: most - there for name, there in before.items() if there < most}
-    left = _unlearnable(table, short) if model is None else _unknown(model, short)
-    if left and (not skip_missing or len(left) == len(short)):
-        raise _cannot(left, model, everything=len(left) == len(short))
-    wanted = {name: lacking for name, lacking in short.items() if name not in left}
-    return Augmentation(table, BALANCE if number is None else number, before, wanted, left)
+        counts = {name: max(deficit.sampled.stop, 1) for name, deficit in deficits.items()}
+        samples = model.sample(counts, seed=seed, progress=callbacks["sampling"], **sampling)
+        tables, labels = [samples.table], samples.labels
+        metadata |= {key: samples.metadata[key] for key in SAMPLING_KEYS}
+        metadata["training"] = {key: model.training[key] for key in TRAINING_KEYS if key in model.training}
+        metadata["tables"] = [flows.metadata, samples.metadata]
+    jittered = {name: deficit.jittered for name, deficit in deficits.items() if deficit.jittered}
+    if jittered:
+        tables.append(jitter_flows(real, jittered, seed).table)
+    new = pa.concat_tables(tables).take(pa.array(gather_indices(deficits, labels)))
+    first = max(flows.table["flow"].to_pylist()) + 1
+    new = new.combine_chunks().set_column(0, FLOW_COLUMNS.field("flow"), to_arrow(first + np.arange(len(new))))
+    metadata["jittered"] = {
+        "fraction": fraction, "spread": SPREAD, "flows": {name: len(numbers) for name, numbers in jittered.items()},
+        **({"scores": scores.to_json()} if scores else {}),
+    }  # fmt: skip
+    table = new if only_synthetic else pa.concat_tables([flows.table, new]).combine_chunks()
+    return FlowTable(table, flows.spec, metadata)
 
 
-def _number(to: int | str) -> int | None:
-    """Flows a class; None: as many as the largest."""
-    if to == BALANCE:
-        return None
-    if isinstance(to, str) and to.isdecimal() and to.isascii():
-        to = int(to)
-    if not isinstance(to, int | np.integer) or isinstance(to, bool) or to < 1:
-        raise InputError(
-            f"classes cannot be topped up to {to!r} flows", f"Take a positive number, or {BALANCE}: --target 500"
-        )
-    return int(to)
-
-
-def _real(table: FlowTable) -> np.ndarray:
-    return ~np.array(table.table["synthetic"].to_pylist(), bool)
-
-
-def _jittered(table: FlowTable) -> np.ndarray:
-    return ~_real(table) & np.array([each == SOURCE for each in table.table["source"].to_pylist()], bool)
-
-
-def _unlearnable(table: FlowTable, short: dict[str, int]) -> dict[str, str]:
-    counts = table.take(_real(table)).counts()
-    found = {name: counts.get(name, 0) for name in short}
-    return {name: f"{there or 'no'} real flow to learn from" for name, there in found.items() if there < LEAST}
-
-
-def _unknown(model: Model, short: dict[str, int]) -> dict[str, str]:
-    return {name: f"model {model.name} does not have it" for name in short if name not in model.classes}
-
-
-def _cannot(left: dict[str, str], model: Model | None, *, everything: bool) -> InputError:
-    names = ", ".join(left)
-    skip = "" if everything else "Leave what cannot be topped up as it is with --skip-missing, or "
-    if model is not None:
-        hint = f"{skip}train on this table: leave --model out"
-        return ModelError(f"model {model.name} has no class {names}; it has {', '.join(model.classes)}", _upper(hint))
-    hint = f"{skip}get {LEAST} real flows or more of each, or take a --model that has them"
-    return TableError(f"too few real flows to learn from in class {names}: a model needs {LEAST}", _upper(hint))
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def gather_indices(deficits: Mapping[str, ClassDeficit], sampled_labels: np.ndarray) -> np.ndarray:
+    """Return the row of each new flow in a table of all samples followed by the jittered flows."""
+    indices, first = [], len(sampled_labels)
+    for name, deficit in deficits.items():
+        rows = np.empty(len(deficit.is_jittered), np.int64)
+        rows[~deficit.is_jittered] = np.flatnonzero(sampled_labels == name)[
+            deficit.sampled.start : deficit.sampled.stop
+        ]
+        rows[deficit.is_jittered] = first + np.arange(len(deficit.jittered))
+        first += len(deficit.jittered)
+        indices.append(rows)
+    return np.concatenate(indices)

@@ -1,10 +1,9 @@
-"""Whether jittered flows are worth adding: a trial on the real flows alone, which no model is needed for.
+"""Cross-validate jitter on the real flows: does it help a classifier? No model is needed.
 
-Real flows are held back by turns, and a random forest learns from the others and as many of these again: once as they
-are, once jittered. If those held back are likelier with jittered ones, the last digits of a number say nothing of the
-class. If they are less likely, as where packets are cells of one size or a command is told by its exact length, digits
-do (BENCHMARKS.md, "Few real flows"). Likelihood is a proper score: it sees what a forest is less sure of long before
-it errs.
+Real flows are held out fold by fold. A random forest learns from the others and as many flows again: copies of them, or
+jittered ones. If held-out flows get a higher probability of their class with jitter, the last digits of a number say
+nothing about the class. A lower one shows that digits matter, as where packets are cells of one size (BENCHMARKS.md,
+"Few real flows"). The score is proper: it reacts to a less confident forest long before the forest errs.
 """
 
 from __future__ import annotations
@@ -14,116 +13,122 @@ from collections.abc import Callable
 
 import numpy as np
 
-from netgen.augmentation.jitter import changed, picked
+from netgen.augmentation.jitter import apply_jitter, choose_flows
 from netgen.capture.table.flow_table import FlowTable
 from netgen.diffusion.sampler import sample_seed
 from netgen.evaluation.feature_spaces import cumulative
 from netgen.evaluation.usefulness import forest_probabilities
 
-#: Instead of a share: half where the trial finds that jittered flows help, and none otherwise.
-AUTO = "auto"
+#: Fraction of the new flows that is jittered where jitter helps.
+HELPFUL_FRACTION = 0.5
 
-#: What share of the new flows is jittered where that helps.
-HALF = 0.5
+N_FOLDS = 5
 
-#: So many flows of a class at most are held back, each in one of so many turns.
-HELD, TURNS = 20, 5
+#: Flows of a class that are held out, each in one fold.
+MAX_HELD_OUT = 20
 
-#: Flows that a class is topped up to (or to twice its own), fewer if all classes had more; classes that are tried.
-#: Trees keep a number for each class at each node: of a thousand classes they would fill gigabytes.
-MOST, ALL, CLASSES = 100, 3_000, 100
+#: Flows of a class, and of all classes, in a training set.
+MAX_CLASS_FLOWS = 100
+MAX_FLOWS = 3_000
 
-TREES = 100
+#: Classes that take part: the nodes of a tree store a number for each class, gigabytes for a thousand of them.
+MAX_CLASSES = 100
+
+N_TREES = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
-    """How likely real flows that were held back are to a forest, that of each being of its own class.
+class JitterScores:
+    """Mean predicted probability of the true class on held-out flows.
 
     Parameters
     ----------
     repeated, jittered : float
-        Taught by the other real flows and as many of these again, or jittered ones of these: the geometric mean.
-    flows : int
-        Real flows that were held back; 0 if none could be, since no two classes have two.
+        Geometric means, of forests that learn from real flows and copies, or real flows and jittered ones.
+    n_flows : int
+        Held-out flows; 0 if fewer than two classes have two flows.
     """
 
     repeated: float
     jittered: float
-    flows: int
+    n_flows: int
 
     @property
-    def share(self) -> float:
-        """Of the new flows, those that had better be jittered."""
-        return HALF if self.jittered > self.repeated else 0.0
+    def fraction(self) -> float:
+        """Fraction of the new flows that should be jittered."""
+        return HELPFUL_FRACTION if self.jittered > self.repeated else 0.0
 
     def to_json(self) -> dict[str, float]:
-        """As JSON types."""
+        """Convert to JSON types."""
         return dataclasses.asdict(self)
 
 
-#: What cannot be tried.
-NONE = Trial(0.0, 0.0, 0)
+NO_SCORES = JitterScores(0.0, 0.0, 0)
 
 
-def tried(real: FlowTable, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Trial:
-    """Try jittered flows; the same real flows and seed give the same trial, however many flows are lacking.
+def cross_validate_jitter(
+    real: FlowTable, seed: int = 0, progress: Callable[[int, int], None] = lambda *_: None
+) -> JitterScores:
+    """Score jittered flows against copies; equal real flows and seeds give equal scores.
 
     Parameters
     ----------
     real : FlowTable
-        Labelled real flows. Of a class with more than `MOST`, so many are taken, and of more than `CLASSES` so many.
+        Labelled real flows, of which at most `MAX_CLASS_FLOWS` of each of `MAX_CLASSES` classes are used.
     seed : int
-    progress : callable, optional
-        Told of (turns done, turns in all).
+    progress : callable
+        Called with (folds done, folds in all).
     """
     if len(real.classes) < 2:
-        return NONE
-    most = min(MOST, ALL // min(len(real.classes), CLASSES))
-    real, turn = _some(real, most, np.random.default_rng(sample_seed(seed, 0, 0)))
+        return NO_SCORES
+    max_flows = min(MAX_CLASS_FLOWS, MAX_FLOWS // min(len(real.classes), MAX_CLASSES))
+    real, folds = assign_folds(real, max_flows, np.random.default_rng(sample_seed(seed, 0, 0)))
     labels = real.labels.astype(str)
-    held = [turn == each for each in range(TURNS)]
-    if len({name for each in held for name in labels[each]}) < 2:
-        return NONE
-    points = cumulative(real.series())
-    found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    if progress:
-        progress(0, TURNS)
-    for number, mine in enumerate(held):
-        rest, known = real.take(~mine), points[~mine]
-        more = {name: range(max(most - there, there)) for name, there in rest.counts().items()}
-        rows, generators = picked(rest, more, seed)
-        names = np.concatenate([labels[~mine], labels[~mine][rows]])
-        both = known[rows], cumulative(changed(rest, rows, generators).series())
-        for logarithms, new in zip(found, both, strict=True):
-            taught = np.concatenate([known, new])
-            logarithms.append(_logarithms(taught, names, points[mine], labels[mine], sample_seed(seed, 0, number)))
-        if progress:
-            progress(number + 1, TURNS)
-    repeated, with_jitter = (np.concatenate(each) for each in found)
-    return Trial(float(np.exp(repeated.mean())), float(np.exp(with_jitter.mean())), len(repeated))
+    if len(set(labels[folds >= 0])) < 2:
+        return NO_SCORES
+    features = cumulative(real.series())
+    scores: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for fold in range(N_FOLDS):
+        progress(fold, N_FOLDS)
+        test = folds == fold
+        train, train_features = real.take(~test), features[~test]
+        numbers = {name: range(max(max_flows - count, count)) for name, count in train.counts().items()}
+        rows, generators = choose_flows(train, numbers, seed)
+        train_labels = np.concatenate([labels[~test], labels[~test][rows]])
+        copies = train_features[rows], cumulative(apply_jitter(train, rows, generators).series())
+        for log_probabilities, added in zip(scores, copies, strict=True):
+            log_probabilities.append(
+                _log_probabilities(
+                    np.concatenate([train_features, added]), train_labels, features[test], labels[test],
+                    sample_seed(seed, 0, fold),
+                )
+            )  # fmt: skip
+    progress(N_FOLDS, N_FOLDS)
+    repeated, jittered = (np.concatenate(values) for values in scores)
+    return JitterScores(float(np.exp(repeated.mean())), float(np.exp(jittered.mean())), len(repeated))
 
 
-def _some(real: FlowTable, most: int, generator: np.random.Generator) -> tuple[FlowTable, np.ndarray]:
-    """At most so many flows of each class, and in which turn each is held back; -1: in none."""
-    labels, names = real.labels.astype(str), real.classes
-    if len(names) > CLASSES:
-        names = sorted(generator.choice(names, CLASSES, replace=False).tolist())
-    rows, turns = [], []
-    for name in names:
-        mine = generator.permutation(np.flatnonzero(labels == name))[:most]
-        turn = np.arange(len(mine)) + generator.integers(TURNS)
-        never = (np.arange(len(mine)) >= HELD) | (len(mine) == 1)
-        rows.append(mine)
-        turns.append(np.where(never, -1, turn % TURNS))
+def assign_folds(real: FlowTable, max_flows: int, rng: np.random.Generator) -> tuple[FlowTable, np.ndarray]:
+    """Choose at most `max_flows` flows of each class, and the fold that holds out each of them; -1: none."""
+    labels, classes = real.labels.astype(str), real.classes
+    if len(classes) > MAX_CLASSES:
+        classes = sorted(rng.choice(classes, MAX_CLASSES, replace=False).tolist())
+    rows, folds = [], []
+    for name in classes:
+        chosen = rng.permutation(np.flatnonzero(labels == name))[:max_flows]
+        fold = (np.arange(len(chosen)) + rng.integers(N_FOLDS)) % N_FOLDS
+        rows.append(chosen)
+        folds.append(np.where((np.arange(len(chosen)) >= MAX_HELD_OUT) | (len(chosen) == 1), -1, fold))
     order = np.argsort(np.concatenate(rows))
-    return real.take(np.concatenate(rows)[order]), np.concatenate(turns)[order]
+    return real.take(np.concatenate(rows)[order]), np.concatenate(folds)[order]
 
 
-def _logarithms(points: np.ndarray, labels: np.ndarray, held: np.ndarray, truth: np.ndarray, seed: int) -> np.ndarray:
-    """Of the likelihood of each flow held back, by Laplace's rule: each class has a vote more than trees gave it."""
-    if not len(held):
+def _log_probabilities(
+    train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray, seed: int
+) -> np.ndarray:
+    """Return the log-probability of each test flow's class, with one vote more for each class (Laplace's rule)."""
+    if not len(test):
         return np.empty(0)
-    classes, likely = forest_probabilities(points, labels, held, seed=seed % 2**32, n_trees=TREES)
-    votes: np.ndarray = TREES * likely[np.arange(len(held)), np.searchsorted(classes, truth)]
-    return np.log((votes + 1) / (TREES + len(classes)))
+    classes, probabilities = forest_probabilities(train, train_labels, test, seed=seed % 2**32, n_trees=N_TREES)
+    votes: np.ndarray = N_TREES * probabilities[np.arange(len(test)), np.searchsorted(classes, test_labels)]
+    return np.log((votes + 1) / (N_TREES + len(classes)))

@@ -52,8 +52,9 @@ def augment(
         str,
         typer.Option(
             metavar="FRACTION|auto",
-            help="Fraction of the new flows that are copies of real flows with each number changed by about a tenth. "
-            "auto: 0.5 if a trial on the real flows shows that such copies help a classifier; 0 with --only-synthetic.",
+            help="Fraction of the new flows that are copies of real flows with each number changed by about a tenth; 1 "
+            "needs no model. auto: 0.5 if a trial on the real flows shows that such copies help a classifier; 0 with "
+            "--only-synthetic.",
         ),
     ] = "auto",
     only_synthetic: Annotated[bool, typer.Option("--only-synthetic", help="Write the new flows alone.")] = False,
@@ -74,8 +75,8 @@ def augment(
     """Add synthetic flows to classes that have few; real flows stay as they are."""
     out = out or Path(f"{opt.table_stem(flows)}.augmented.parquet")
     card = _is_parquet(out) and not no_card
-    from netgen import api
-    from netgen.augmentation.augment import planned
+    from netgen.augmentation.augment import augment as run
+    from netgen.augmentation.plan import plan_augmentation
     from netgen.capture.malloc import TENSOR_BYTES, keep_freed_memory
     from netgen.capture.table.flow_table import read_tables
     from netgen.cli import output
@@ -87,22 +88,24 @@ def augment(
     opt.refuse_models(flows)
     tables = read_tables(flows)
     if dry_run:
-        plan = planned(tables, target, model=load(model) if model else None, skip_missing=skip_missing)
-        added = sum(plan.numbers.values())
+        plan = plan_augmentation(
+            tables, target, model=load(model) if model else None, jitter=jitter, skip_missing=skip_missing
+        )
+        added = sum(plan.added.values())
         if not as_json:
-            _print_counts({"before": plan.before, "numbers": plan.numbers})
+            _print_counts(plan.metadata())
         total = added if only_synthetic else added + len(plan.flows)
         print_plan(out, take_sample(plan.flows), flows=total, ip_bytes=0, card=card, as_json=as_json)
         return
     keep_freed_memory(TENSOR_BYTES)
-    table = api.augment(
+    table = run(
         tables, target, model=model, minutes=minutes, training_steps=training_steps, seed=seed, device=device,
         threads=threads, precision=precision, validation=validation, guidance=guidance, sampling_steps=sampling_steps,
         jitter=jitter, only_synthetic=only_synthetic, skip_missing=skip_missing, save_model=save_model, resume=resume,
         force=force, progress=not quiet,
     )  # fmt: skip
     report = write(table, out, force=force, card=card)
-    saved = save_model if table.metadata["numbers"] else None
+    saved = save_model if table.metadata["added"] else None
     if as_json:
         saved_name = str(saved) if saved else None
         json_report = {"wrote": str(out), **report.to_json(), "saved_model": saved_name, **table.summary()}
@@ -129,20 +132,23 @@ def _is_parquet(out: Path) -> bool:
 def _print_augmented(table: FlowTable, report: WriteResult) -> None:
     """Print the flows of each class before and after, and why a class was skipped."""
     from netgen.cli.output import bold, file_size, plural, print_line
+    from netgen.cli.train import validation_line
 
     metadata, summary = table.metadata, table.summary()
     _print_counts(metadata)
-    for name, reason in metadata["left"].items():
+    for name, reason in metadata["skipped"].items():
         print_line(f"{name} was skipped: {reason}")
     if summary["unlabelled"]:
         print_line(f"{plural(summary['unlabelled'], 'flow')} without a label were kept as they are")
-    if trial := metadata.get("jittered", {}).get("trial"):
-        print_line(_jitter_line(trial, metadata["jittered"]))
+    if "scores" in metadata.get("jittered", {}):
+        print_line(_jitter_line(metadata["jittered"]))
+    if validation := metadata.get("training", {}).get("validation"):
+        print_line(validation_line(validation))
     for reason, number in metadata.get("changed", {}).items():
         print_line(f"{number} of {plural(summary['synthetic'], 'synthetic flow')}: {reason}")
-    if not metadata["numbers"]:
+    if not metadata["added"]:
         print_line("every class has enough flows: none was added")
-    origin = f", model {metadata['model']}, seed {metadata['seed']}" if metadata["numbers"] else ""
+    origin = "".join(f", {key} {metadata[key]}" for key in ("model", "seed") if key in metadata)
     print_line(
         "wrote ", bold(report.path), f": {report.format}, {plural(report.flows, 'flow')}, {summary['synthetic']} of "
         f"them synthetic, {file_size(report.path)}{origin}",
@@ -154,7 +160,7 @@ def _print_augmented(table: FlowTable, report: WriteResult) -> None:
 def _print_counts(metadata: dict[str, Any]) -> None:
     from netgen.cli.output import new_table, print_table
 
-    before, added = metadata["before"], metadata["numbers"]
+    before, added = metadata["flows_before"], metadata["added"]
     jittered = metadata.get("jittered", {}).get("flows", {})
     rows = {name: (number, added.get(name, 0), jittered.get(name, 0)) for name, number in before.items()}
     table = new_table("class", numbers=("flows before", "sampled", "jittered", "flows after"))
@@ -170,14 +176,15 @@ def _print_counts(metadata: dict[str, Any]) -> None:
     print_table(table)
 
 
-def _jitter_line(trial: dict[str, Any], jittered: dict[str, Any]) -> str:
-    """Say what a trial of jittered flows measured, and how to overrule it."""
-    if not trial["flows"]:
+def _jitter_line(jittered: dict[str, Any]) -> str:
+    """Say what the cross-validation of jitter measured, and how to overrule it."""
+    scores = jittered["scores"]
+    if not scores["n_flows"]:
         return "no flow is jittered: a trial needs two classes or more with two real flows each"
     result = (
         f"in a trial, a random forest gives the true class of held-out real flows a probability of "
-        f"{trial['jittered']:.3f} with jittered flows and {trial['repeated']:.3f} with repeated ones"
+        f"{scores['jittered']:.3f} with jittered flows and {scores['repeated']:.3f} with repeated ones"
     )
     if number := sum(jittered["flows"].values()):
         return f"{number:,} of the new flows are jittered real ones: {result} (--jitter 0: none)"
-    return f"no flow is jittered: {result}" + ("" if jittered["share"] else " (--jitter 0.5: half)")
+    return f"no flow is jittered: {result}" + ("" if jittered["fraction"] else " (--jitter 0.5: half)")

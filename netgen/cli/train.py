@@ -91,12 +91,12 @@ def print_model(path: Path, model: Model) -> None:
     for warning in training.get("warnings", ()):
         print_line(f"warning: {warning}")
     if validation := training.get("validation"):
-        print_line(_validation_line(validation))
+        print_line(validation_line(validation))
     print_line("wrote ", bold(path), f": {file_size(path)}")
     print_line(f"sample flows: netgen synth --model {path} --class {model.classes[0]}")
 
 
-def _validation_line(validation: dict[str, Any]) -> str:
+def validation_line(validation: dict[str, Any]) -> str:
     """Say what the checks on held-out flows measured."""
     line, kept = f"{validation['flows']} flows held out", validation["kept"]
     if kept is None:

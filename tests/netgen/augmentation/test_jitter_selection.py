@@ -43,6 +43,11 @@ def rough(classes: np.ndarray, rng: np.random.Generator, shape: tuple[int, ...])
     return sizes
 
 
+@pytest.fixture
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jitter_selection, "N_TREES", 10)
+
+
 SEEDS = [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
 
 
@@ -76,6 +81,7 @@ def test_series_of_packets_are_scored_like_those_of_bins() -> None:
     assert 0 < scores.jittered < scores.repeated <= 1
 
 
+@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize("seed", [-1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2**32 - 1, 2**40))])
 def test_any_seed_is_accepted(seed: int) -> None:
     """As for sampling."""
@@ -102,6 +108,7 @@ def test_equal_flows_of_two_classes_get_the_same_scores_each_time() -> None:
     assert len({cross_validate_jitter(both) for _ in range(5)}) == 1
 
 
+@pytest.mark.usefixtures("few_trees")
 def test_scores_depend_on_the_seed_and_progress_is_reported() -> None:
     real, calls = flows_of_sizes(rough), list[tuple[int, int]]()
     scores = cross_validate_jitter(real, 3, lambda *numbers: calls.append(numbers))
@@ -136,6 +143,7 @@ def test_every_flow_of_a_class_of_two_is_held_out_once(counts: list[int], max_fl
         assert np.bincount(held_out, minlength=1).max() <= math.ceil(len(held_out) / 5)
 
 
+@pytest.mark.usefixtures("few_trees")
 def test_of_many_classes_a_sample_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another seed samples others; classes in the sample keep all flows."""
     monkeypatch.setattr(jitter_selection, "MAX_CLASSES", 3)

@@ -33,7 +33,7 @@ TRAINING_KEYS = ("steps", "seed", "device", "threads", "precision", "flows", "va
 SAMPLING_KEYS = ("model", "weights_sha256", "guidance", "sampling_steps", "changed")
 
 
-def augment(
+def augment(  # noqa: PLR0913 - the public API
     flows: FlowTable | PathLike | Sequence[FlowTable | PathLike],
     target: int | str = BALANCE,
     *,

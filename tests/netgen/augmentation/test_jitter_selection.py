@@ -179,6 +179,8 @@ def test_probabilities_are_those_of_the_forest_that_classifies() -> None:
     classes, probabilities = forest_probabilities(cumulative(train), labels[::2], cumulative(test), n_trees=20)
     assert classes.tolist() == sorted(set(labels))
     np.testing.assert_allclose(probabilities.sum(1), 1)
-    np.testing.assert_array_equal(classes[probabilities.argmax(1)], predict_forest(train, labels[::2], test, n_trees=20))
+    np.testing.assert_array_equal(
+        classes[probabilities.argmax(1)], predict_forest(train, labels[::2], test, n_trees=20)
+    )
     peer = RandomForestClassifier(20, random_state=0).fit(cumulative(train), labels[::2])
     np.testing.assert_allclose(peer.predict_proba(cumulative(test)), probabilities)

@@ -103,8 +103,12 @@ class TrainingPlan:
     @property
     def warnings(self) -> list[str]:
         """Reasons to expect a poor model."""
-        few = [f"{name} ({count})" for name, count in self.counts.items() if count < FEW_FLOWS]
-        return [f"classes with fewer than {FEW_FLOWS} training flows: {', '.join(few)}"] if few else []
+        small = sorted((count, name) for name, count in self.counts.items() if count < FEW_FLOWS)
+        if not small:
+            return []
+        names = ", ".join(f"{name} ({count})" for count, name in small[:4])
+        rest = f" and {len(small) - 4} more" if len(small) > 4 else ""
+        return [f"classes with fewer than {FEW_FLOWS} training flows: {names}{rest}"]
 
     def __str__(self) -> str:
         budget = self.budget

@@ -67,10 +67,10 @@ def plot_flows(
     labels = SeriesLabels.of(table.spec)
     for axis, name in zip(axes, names, strict=True):
         for series in table.take(np.flatnonzero(table.labels == name)[:n]).series():
-            axis.step(labels.places, series[index], where="post", linewidth=0.9)
+            axis.step(labels.x, series[index], where="post", linewidth=0.9)
         axis.set_title(name, fontsize=9)
         axis.set_ylabel(table.spec.channels[index], fontsize=8)
-    axes[-1].set_xlabel(labels.across, fontsize=8)
+    axes[-1].set_xlabel(labels.x_label, fontsize=8)
     return axes
 
 
@@ -143,13 +143,13 @@ def _plot_series(axis: Any, flow: FlowTable, scale: LogScale, title: str) -> Non
     bins = spec.view == BINS
     curves = series[:2] if bins else np.stack([np.maximum(series[0], 0), np.minimum(series[0], 0)])
     for values, (direction, colour) in zip(curves, COLOURS.items(), strict=True):
-        axis.step(labels.places, values, where="post", color=colour, linewidth=0.9, label=direction)
+        axis.step(labels.x, values, where="post", color=colour, linewidth=0.9, label=direction)
     top = max(float(scale.top[: 2 if bins else 1].max()), 1000) * 1.5
     axis.set_yscale("symlog", linthresh=100)
     axis.set_ylim(0 if bins else -top, top)
     axis.set_title(title, fontsize=9)
-    axis.set_xlabel(labels.across, fontsize=7)
-    axis.set_ylabel(f"IP bytes in {format_duration(spec.bin_ns)}" if bins else labels.value, fontsize=7)
+    axis.set_xlabel(labels.x_label, fontsize=7)
+    axis.set_ylabel(f"IP bytes in {format_duration(spec.bin_ns)}" if bins else labels.y_label, fontsize=7)
     axis.tick_params(labelsize=6)
     axis.legend(fontsize=6, loc="upper right", frameon=False)
 
@@ -160,7 +160,7 @@ def _plot_field(axis: Any, flow: FlowTable, scale: LogScale, channel: str) -> No
 
     labels, index = SeriesLabels.of(flow.spec), flow.spec.channels.index(channel)
     field = GasfEncoder().encode(scale.scale(np.abs(flow.series())))[0, index]
-    end = labels.places[-1]
+    end = labels.x[-1]
     axis.imshow(field, cmap="viridis", vmin=-1, vmax=1, origin="upper", extent=(0, end, end, 0))
     axis.set_title(f"GASF of {channel}{labels.unsigned}", fontsize=8)
     axis.tick_params(labelsize=6)

@@ -38,21 +38,11 @@ R = TypeVar("R")
 
 @dataclasses.dataclass(eq=False)
 class CaptureRead:
-    """A capture that is being read.
-
-    Parameters
-    ----------
-    input : Input
-        Which file.
-    refused : CaptureError or None
-        Why it is not a capture.
-    segments : iterator of Segment
-        To be exhausted before the next capture.
-    """
+    """A capture that is being read."""
 
     input: Input
-    refused: CaptureError | None
-    segments: Iterator[Segment]
+    refused: CaptureError | None  # why it is not a capture
+    segments: Iterator[Segment]  # to be exhausted before the next capture
 
 
 def read_captures(inputs: list[Input], options: ReadOptions, threads: int) -> Iterator[CaptureRead]:

@@ -28,47 +28,23 @@ _LOOK_AHEAD = 1 << 20
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How packets are read.
+    """How packets are read."""
 
-    Parameters
-    ----------
-    decapsulate : bool
-        Count the packet inside a tunnel instead of the one around it.
-    name_sources : {"tls", "all"}
-        Which server names to look for: those of TLS over TCP, or QUIC's and DNS's too.
-    """
-
-    decapsulate: bool = False
-    name_sources: str = "tls"
+    decapsulate: bool = False  # count the packet inside a tunnel instead of the one around it
+    name_sources: str = "tls"  # look for the names of TLS over TCP ("tls"), or for QUIC's and DNS's too ("all")
 
 
 @dataclasses.dataclass(eq=False)
 class Segment:
-    """What was read of a capture from one position to another.
+    """What was read of a capture from one position to another; `damage` and `notes` are the reader's."""
 
-    Parameters
-    ----------
-    batch : PacketBatch
-        Its packets, numbered from 1.
-    begin, end : int
-        Where its first record begins, and where the last one ends. Of a stream, bytes of the file read so far.
-    state_before, state_after : object
-        What the reader knew of the file there (`netgen.capture.formats.records.Format.state`).
-    last_ns : int or None
-        Time of its last packet; simple packet blocks of pcapng after it have the same time.
-    unsure : bool
-        Whether it may read differently once the segment before it is known.
-    damage, notes
-        As of the reader.
-    """
-
-    batch: PacketBatch
-    begin: int
-    end: int
-    state_before: Any
-    state_after: Any
-    last_ns: int | None
-    unsure: bool
+    batch: PacketBatch  # its packets, numbered from 1
+    begin: int  # where its first record begins
+    end: int  # where its last record ends; of a stream, bytes of the file read so far
+    state_before: Any  # what the reader knew of the file at `begin` (`netgen.capture.formats.records.Format.state`)
+    state_after: Any  # and at `end`
+    last_ns: int | None  # time of its last packet; simple packet blocks of pcapng after it have the same time
+    unsure: bool  # whether it may read differently once the segment before it is known
     damage: list[Damage]
     notes: Counter[str]
 

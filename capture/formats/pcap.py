@@ -46,15 +46,7 @@ def file_order(data: np.ndarray, at: int = 0) -> Order | None:
 
 
 class Pcap:
-    """Reads a pcap file; a `netgen.capture.formats.records.Format`.
-
-    Parameters
-    ----------
-    head : bytes
-        The file header, 24 bytes.
-    position : int, optional
-        Where the first record to read begins; by default behind the header.
-    """
+    """Reads a pcap file with this header (24 bytes) from `position` on; a `netgen.capture.formats.records.Format`."""
 
     def __init__(self, head: bytes, position: int = FILE_HEADER) -> None:
         self.damage: list[Damage] = []

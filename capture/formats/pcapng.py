@@ -60,19 +60,9 @@ def section_order(data: np.ndarray, at: int = 0) -> Order | None:
 
 
 class Pcapng:
-    """Reads a pcapng file; a `netgen.capture.formats.records.Format`.
+    """Reads a pcapng file from `position` on, in the `state` there; a `netgen.capture.formats.records.Format`.
 
-    Parameters
-    ----------
-    state : State, optional
-        State after the blocks before `position`.
-    position : int
-        Where the first block to read begins.
-
-    Attributes
-    ----------
-    unsure : bool
-        The first packets have no time stamp, and the packet before them is not known.
+    It is `unsure` if the first packets have no time stamp, and the packet before them is not known.
     """
 
     def __init__(self, state: State | None = None, position: int = 0) -> None:
@@ -272,19 +262,9 @@ def _interface(body: bytes, order: Order) -> Interface:
 
 
 def ticks_to_ns(ticks: np.ndarray, interface: Interface) -> np.ndarray:
-    """Convert time stamps of an interface to nanoseconds since 1970, without loss where possible.
+    """Convert time stamps of an interface (uint64) to nanoseconds since 1970, int64, without loss where possible.
 
-    Parameters
-    ----------
-    ticks : ndarray of uint64, shape (packets,)
-        As in the blocks.
-    interface : Interface
-        Gives their resolution and offset.
-
-    Returns
-    -------
-    ndarray of int64, shape (packets,)
-        Clipped to `MAX_SECONDS` either side of 1970.
+    They are clipped to `MAX_SECONDS` either side of 1970.
     """
     power = interface.resolution & 0x7F
     if interface.resolution & 0x80:

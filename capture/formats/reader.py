@@ -30,28 +30,11 @@ SEGMENT = 32 * 1024 * 1024
 
 
 class CaptureFile:
-    """One capture, open for reading.
+    """One capture, open for reading: a pcap or pcapng file, plain or compressed, or ``-`` for standard input.
 
-    Parameters
-    ----------
-    path : str or Path
-        A pcap or pcapng file, plain or compressed, or ``-`` for standard input.
-
-    Attributes
-    ----------
-    data : ndarray of uint8
-        All of a plain file; of a stream, its beginning.
-    size : int
-        Bytes of the capture; of a stream, those read so far.
-    damage : list of Damage
-        What was lost; complete once `chunks` is exhausted.
-    notes : Counter
-        Oddities that lost nothing, with how often they were seen.
-
-    Raises
-    ------
-    CaptureError
-        If it cannot be opened or is not a capture.
+    `data` and `size` are all of a plain file; of a stream, `data` is its beginning, and `size` counts the bytes read so
+    far. `damage`, complete once `chunks` is exhausted, is what was lost; `notes` counts oddities that lost nothing. A
+    CaptureError says why the file cannot be opened, or is not a capture.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -27,31 +27,15 @@ ORDERS: tuple[Order, Order] = ("<", ">")
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class RecordBatch:
-    """Records of a capture as columns.
+    """Records of a capture as columns, int64 and of shape (records,) each."""
 
-    Parameters
-    ----------
-    data : ndarray of uint8
-        The file, or the window of it that holds these records.
-    offset, captured : ndarray of int64, shape (records,)
-        Where in `data` each packet begins, and how many of its bytes are there.
-    length : ndarray of int64, shape (records,)
-        Bytes the packet had on the wire, as the capture says.
-    time_ns : ndarray of int64, shape (records,)
-        Nanoseconds since 1970.
-    linktype : ndarray of int64, shape (records,)
-        LINKTYPE number, or `NO_INTERFACE`.
-    number : ndarray of int64, shape (records,)
-        Packet number in the file, from 1 (in a segment of a file, counted from its beginning).
-    """
-
-    data: np.ndarray
-    offset: np.ndarray
-    captured: np.ndarray
-    length: np.ndarray
-    time_ns: np.ndarray
-    linktype: np.ndarray
-    number: np.ndarray
+    data: np.ndarray  # uint8: the file, or the window of it that holds these records
+    offset: np.ndarray  # where in `data` each packet begins
+    captured: np.ndarray  # how many of its bytes are there
+    length: np.ndarray  # bytes the packet had on the wire, as the capture says
+    time_ns: np.ndarray  # nanoseconds since 1970
+    linktype: np.ndarray  # LINKTYPE number, or `NO_INTERFACE`
+    number: np.ndarray  # packet number in the file, from 1 (in a segment of a file, counted from its beginning)
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -84,14 +68,8 @@ class Format(Protocol):
     def chunks(self, data: np.ndarray, base: int, until: int, *, final: bool) -> Iterator[RecordBatch]:
         """Yield records that begin at `position` or later, and before `until`.
 
-        Parameters
-        ----------
-        data : ndarray of uint8
-            Bytes of the file from `base` on.
-        base, until : int
-            Places in the file.
-        final : bool
-            Whether the file ends with `data`; if not, a record that is not whole waits for more.
+        `data` are the file's bytes from `base` on. Unless `final`, the file goes on after `data`, and a record that is
+        not whole waits for more.
         """
 
 

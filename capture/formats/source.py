@@ -33,28 +33,11 @@ _ZIP = b"PK\3\4"
 
 
 class Source:
-    """A capture's bytes.
+    """The bytes of a file, a pipe, or standard input (``-``).
 
-    Parameters
-    ----------
-    path : str or Path
-        A file, a pipe, or ``-`` for standard input.
-
-    Attributes
-    ----------
-    mapped : ndarray of uint8 or None
-        All of a plain file, mapped into memory; None for a stream.
-    kind : str
-        Compression of a stream, or ``""``.
-    broken : str or None
-        Why a stream ended early, once it has been read.
-    consumed : int
-        Bytes of the file read so far, before decompression.
-
-    Raises
-    ------
-    CaptureError
-        If it cannot be opened.
+    `mapped` is all of a plain file, mapped into memory, or None for a stream; `kind` is the compression of a stream, or
+    ``""``. `broken` says why a stream ended early, once it has been read. `consumed` counts the bytes read so far,
+    before decompression. A CaptureError says why the file cannot be opened.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

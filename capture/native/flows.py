@@ -24,31 +24,14 @@ def assemble_flows(
     capture: int,
     timeouts: Timeouts,
 ) -> tuple[np.ndarray, int, int]:
-    """Assign packets to flows by the rules of ``docs/flows.md``, in the file's order.
+    """Assign packets to flows by the rules of ``docs/flows.md``; return each one's flow, flows now, and repeats.
 
-    Parameters
-    ----------
-    packets : list of ndarray
-        Of each packet the row of its key, clock, time, number, size, fingerprint, direction and TCP flags;
-        rows of the SYNs, ascending, and their sequence numbers; the keys.
-    slot : ndarray of int64, shape (keys,)
-        Row of each key in `open_flows`.
-    open_flows : list of ndarray
-        `OPEN_COLUMNS`, changed in place: the flow of each key (number + 1; 0 is none), its clock, what was seen
-        of it, sequence number + 1 of the last SYN in each direction, and fingerprint, size and time of the last packet.
-    grow_flows : callable
-        Returns `FLOW_COLUMNS` with room for so many flows, new ones zero; changed in place too.
-    flow_count : int
-        Flows so far.
-    capture : int
-        Number of the capture.
-    timeouts : Timeouts
-        Of flows and repeats.
-
-    Returns
-    -------
-    ndarray of int64, int, int
-        The flow of each packet, flows now, and packets that were repeats.
+    `packets` are columns: of each packet the row of its key, clock, time, number, size, fingerprint, direction and TCP
+    flags; rows of the SYNs, ascending, and their sequence numbers; the keys. `slot` is the row of each key in
+    `open_flows` (`OPEN_COLUMNS`, changed in place): the flow of each key (number + 1; 0 is none), its clock, what was
+    seen of it, sequence number + 1 of the last SYN in each direction, and fingerprint, size and time of the last
+    packet. `grow_flows` returns `FLOW_COLUMNS` with room for so many flows, new ones zero; they are changed in place
+    too.
     """
     packets = [np.ascontiguousarray(column) for column in packets]
     count, syns = len(packets[0]), len(packets[8])
@@ -73,20 +56,8 @@ def advance_clock(
 ) -> np.ndarray:
     """Return what the clock of a capture shows at each packet (`netgen.capture.flows.clock`).
 
-    Parameters
-    ----------
-    time_ns, number : ndarray of int64, shape (packets,)
-        Time stamps, and packet numbers, not descending.
-    state : ndarray of int64, shape (4,)
-        Latest time stamp, block of packets, latest stamp in it, and what the clock shows; changed in place.
-    block : int
-        Packets in a block.
-    never : int
-        Stands for no time stamp.
-    slack_ns : int
-        A block stamped further back than this sets the clock back.
-    stride_ns : int
-        Longest step of the clock.
+    `state` (int64) is the latest time stamp, the block of packets, the latest stamp in it, and what the clock shows; it
+    is changed in place. `never` stands for no time stamp, and the clock steps by `stride_ns` at most.
     """
     clock = np.empty(len(time_ns), np.int64)
     times, numbers = np.ascontiguousarray(time_ns), np.ascontiguousarray(number)

@@ -37,24 +37,12 @@ DirectionCells = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RecordLayout:
-    """How the records of a pcap file look.
+    """How the records of a pcap file look."""
 
-    Parameters
-    ----------
-    order : {"<", ">"}
-        Byte order.
-    header : int
-        Bytes of a record header.
-    limit : int
-        Longest packet that is believed, in bytes.
-    unit_ns : int
-        Nanoseconds of one unit of the fraction of a second.
-    """
-
-    order: Literal["<", ">"]
-    header: int
-    limit: int
-    unit_ns: int
+    order: Literal["<", ">"]  # byte order
+    header: int  # bytes of a record header
+    limit: int  # longest packet that is believed, in bytes
+    unit_ns: int  # nanoseconds of one unit of the fraction of a second
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,13 +16,7 @@ R = TypeVar("R")
 
 
 def with_fallback(plain: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a function that calls the library call `plain` instead where there is no library.
-
-    Parameters
-    ----------
-    plain : callable
-        The same function in Python (`netgen.capture.native.plain`).
-    """
+    """Make a function that calls `plain`, the same function in Python, instead where there is no library."""
 
     def decorate(binding: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(binding)

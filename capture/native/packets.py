@@ -21,28 +21,10 @@ GUESS_REACH = 2048
 def guess_record_starts(
     data: np.ndarray, positions: np.ndarray, reach: int, layout: RecordLayout, times: LikelyTimes
 ) -> np.ndarray:
-    """Find the first likely record start within `reach` bytes of each position.
+    """Find the first likely record start within `reach` bytes of each position (int64, ascending); -1 for none.
 
-    A start is likely if four records in a row, or all up to the end of the data, have a time stamp, a
-    fraction of a second and lengths that can be.
-
-    Parameters
-    ----------
-    data : ndarray of uint8
-        The file.
-    positions : ndarray of int64, shape (positions,)
-        In ascending order.
-    reach : int
-        Bytes to search.
-    layout : RecordLayout
-        Of the file's records.
-    times : LikelyTimes
-        Of the file.
-
-    Returns
-    -------
-    ndarray of int64, shape (positions,)
-        -1 where there is none.
+    A start is likely if four records in a row, or all up to the end of the data, have a time stamp, a fraction of a
+    second and lengths that can be.
     """
     starts = np.empty(len(positions), np.int64)
     searched = data, data.size, np.ascontiguousarray(positions, np.int64), len(positions), reach
@@ -55,27 +37,13 @@ def guess_record_starts(
 def scan_records(
     data: np.ndarray, begin: int, stop: int, layout: RecordLayout, times: LikelyTimes
 ) -> tuple[np.ndarray, int]:
-    """Find the starts of records from `begin` on that begin before `stop`.
+    """Find the starts of records from `begin` on (one is there) that begin before `stop`, and where the last one ends.
 
-    A pcap is a linked list: followed from its head, each step waits for the memory that the last one
-    named. So likely record starts are guessed, their chains are followed side by side, and chain
-    ``i`` is believed only if chain ``i - 1`` ends exactly on its start. From the true first record on
-    that is a proof by induction; behind a wrong guess the records are walked one by one.
-
-    Parameters
-    ----------
-    data : ndarray of uint8
-        The file.
-    begin, stop : int
-        A record starts at `begin`.
-    layout, times
-        As in `guess_record_starts`.
-
-    Returns
-    -------
-    ndarray of int64, int
-        Record starts, and where the last of these records ends. The scan stops early at a record that
-        cannot be; the fallback finds none at all. The caller walks on from there.
+    A pcap is a linked list: followed from its head, each step waits for the memory that the last one named. So likely
+    record starts are guessed, their chains are followed side by side, and chain ``i`` is believed only if chain ``i -
+    1`` ends exactly on its start. From the true first record on that is a proof by induction; behind a wrong guess the
+    records are walked one by one. The scan stops early at a record that cannot be; the fallback finds none at all. The
+    caller walks on from there.
     """
     positions = np.arange(begin + GUESS_STRIDE, stop - GUESS_REACH, GUESS_STRIDE)
     guesses = guess_record_starts(data, positions, GUESS_REACH, layout, times)
@@ -94,11 +62,7 @@ def _chain(layout: RecordLayout) -> tuple[int, int, int]:
 def read_records(data: np.ndarray, starts: np.ndarray, layout: RecordLayout) -> list[np.ndarray]:
     """Read the record headers at `starts`, all of which are inside `data`.
 
-    Returns
-    -------
-    list of ndarray of int64, shape (records,)
-        Offset of the packet in `data`, captured bytes (no more than `data` has), bytes on the wire, and
-        nanoseconds since 1970.
+    Return, int64 each, offset of the packet, captured bytes that `data` has, bytes on the wire, and ns since 1970.
     """
     columns = [np.empty(len(starts), np.int64) for _ in range(4)]
     call(
@@ -119,21 +83,9 @@ def parse_headers(
 ) -> tuple[np.ndarray, int]:
     """Parse the headers of packets of the common form: IP without options or extensions, whole, TCP or UDP.
 
-    Parameters
-    ----------
-    data : ndarray of uint8
-        The buffer.
-    offset, captured : ndarray of int64, shape (packets,)
-        Where each packet begins in it, and how many bytes of it are there.
-    ethertype : ndarray of int32, shape (packets,), optional
-        What begins there: IPv4 or IPv6. Without it, an Ethernet header begins there.
-    columns : sequence of ndarray, each of shape (packets,)
-        `netgen.capture.native.layouts.HEADER_FIELDS`, filled in place for the packets that were parsed.
-
-    Returns
-    -------
-    ndarray of bool, shape (packets,), and int
-        Which packets were parsed, and how many; the others are left to the caller. The fallback parses none.
+    At `offset` begins an Ethernet header or, if `ethertype` says which, an IP header. `columns`, in the order of
+    `HEADER_FIELDS`, are filled in place. Return which packets were parsed, and how many; the others are left to the
+    caller. The fallback parses none.
     """
     parsed = np.empty(len(offset), bool)
     starts, lengths = np.ascontiguousarray(offset), np.ascontiguousarray(captured)
@@ -160,19 +112,10 @@ def ipv4_keys(
     protocol: np.ndarray,
     version: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make the keys of the IPv4 packets among some.
+    """Make the keys of the IPv4 packets among some, from columns of `PacketColumns`.
 
-    Parameters
-    ----------
-    src, dst, src_port, dst_port, vlan, protocol, version : ndarray, shape (packets,)
-        Columns of `netgen.capture.layers.dissect.PacketColumns`.
-
-    Returns
-    -------
-    ndarray of uint64, shape (IPv4 packets, 3)
-        The two ends, the smaller first, each as address << 17 | port + 1; VLAN + 1 << 8 | protocol.
-    ndarray of bool, shape (packets,)
-        Whether an IPv4 packet goes from the first end to the second; of no meaning for others.
+    Return keys, uint64 (IPv4 packets, 3): the two ends, the smaller first, each as address << 17 | port + 1, and VLAN +
+    1 << 8 | protocol; and whether each packet goes from the first end to the second (of no meaning for IPv6).
     """
     columns = src, src_port, dst, dst_port, vlan, protocol, version
     keys, forward = np.empty((len(src), 3), np.uint64), np.empty(len(src), bool)
@@ -194,24 +137,10 @@ def find_client_hellos(
 def find_server_names(
     data: np.ndarray, payload_at: np.ndarray, payload_length: np.ndarray, rows: np.ndarray, limit: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the server names in ClientHellos.
+    """Find the server names in the ClientHellos that the payloads of `rows` begin, within `limit` bytes.
 
-    Parameters
-    ----------
-    data : ndarray of uint8
-        The buffer.
-    payload_at, payload_length : ndarray of int64, shape (packets,)
-        Where the payload of each packet is.
-    rows : ndarray of int64, shape (hellos,)
-        Packets that begin a ClientHello.
-    limit : int
-        Bytes of a payload that are searched.
-
-    Returns
-    -------
-    ndarray of int64, ndarray of int64, shape (hellos,)
-        Where in `data` each name is, and its bytes: 0 for no name, -1 where the first TLS record alone does not
-        tell (with the fallback, always) and the caller has to look.
+    Return where in `data` each name is, and its bytes: 0 for no name, -1 where the first TLS record alone does not tell
+    (with the fallback, always) and the caller has to look.
     """
     position, size = np.empty((2, len(rows)), np.int64)
     call("find_server_names", data, payload_at, payload_length, rows, len(rows), limit, position, size)

@@ -14,19 +14,10 @@ _TEXT_BYTES = 15  # of an IPv4 address, at most
 
 @with_fallback(plain.group_rows)
 def group_rows(words: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Assign numbers to the distinct rows of an array, in the order in which they first occur.
+    """Assign numbers to the distinct rows of an array (uint64), in the order in which they first occur.
 
-    Parameters
-    ----------
-    words : ndarray of uint64, shape (rows, words)
-        What is compared.
-    factors : ndarray of uint64, shape (2,)
-        Odd numbers for the hash.
-
-    Returns
-    -------
-    ndarray of int32, shape (rows,), and ndarray of int64, shape (distinct,)
-        Number of each row's group, and the first row of each group.
+    `factors` are two odd numbers for the hash. Return the number of each row's group, int32, and each group's first
+    row.
     """
     count, width = words.shape
     capacity = 1 << max(8, (2 * count).bit_length())
@@ -37,19 +28,10 @@ def group_rows(words: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.n
 
 @with_fallback(plain.encode_runs)
 def encode_runs(cell: np.ndarray, value: np.ndarray, width: int) -> bytes:
-    """Encode mostly zero numbers as runs of Parquet's hybrid encoding.
+    """Encode mostly zero numbers as runs of Parquet's hybrid encoding, a run of zeros and a run of one for each number.
 
-    Parameters
-    ----------
-    cell, value : ndarray of int64, shape (cells,)
-        Positions of the numbers that are not zero, ascending, and these.
-    width : int
-        Bytes of a number.
-
-    Returns
-    -------
-    bytes
-        A run of zeros and a run of one for each; zeros after the last are left to the caller.
+    `cell` holds the positions of the other numbers, ascending, `value` these. Zeros after the last are left to the
+    caller.
     """
     out = np.empty(len(cell) * (_LENGTH_BYTES + 1 + 2 * width), np.uint8)
     size = call("encode_runs", np.ascontiguousarray(cell), np.ascontiguousarray(value), len(cell), width, out)
@@ -75,23 +57,10 @@ def count_bins(
     length: int,
     truncated: np.ndarray,
 ) -> tuple[list[DirectionCells], bool]:
-    """Count packets into the bins of their flows.
+    """Count packets into the bins of their flows; packets after the last bin are added to `truncated` (int64, by flow).
 
-    Parameters
-    ----------
-    flow, offset_ns, size, up : ndarray, shape (packets,)
-        Row of the flow, time since its first packet, IP bytes, and whether the packet goes up.
-    bin_ns, length : int
-        Width of a bin, and bins of a flow.
-    truncated : ndarray of int64, shape (flows,)
-        Packets after the last bin, added in place.
-
-    Returns
-    -------
-    list of (cell, bytes, packets)
-        For the packets up and for those down: cells (flow * length + bin) with their bytes and packets.
-    bool
-        Whether the cells are in order, and none occurs twice.
+    `offset_ns` is the time since the flow's first packet, `size` IP bytes. Return, for the packets up and those down, cells
+    (flow * length + bin) with their bytes and packets; and whether the cells are in order, and none occurs twice.
     """
     columns = [np.empty(len(flow), np.int64) for _ in range(6)]
     counts = np.empty(2, np.int64)

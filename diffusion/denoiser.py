@@ -19,18 +19,10 @@ from torch import Tensor, nn
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Scale of the training images.
+    """Scale of the training images."""
 
-    Parameters
-    ----------
-    mean : float
-        Mean pixel.
-    sigma_data : float
-        Standard deviation of the pixels.
-    """
-
-    mean: float
-    sigma_data: float
+    mean: float  # mean pixel
+    sigma_data: float  # standard deviation of the pixels
 
     @classmethod
     def of(cls, images: Tensor) -> Statistics:
@@ -50,22 +42,13 @@ class NoiseConfig:
 
     In a Gramian field about 2N pixels show each value of the series, so the level that hides a series
     is far above the one that hides a photograph.
-
-    Parameters
-    ----------
-    mean, std : float
-        log sigma ~ N(mean, std^2) in training.
-    sigma_max, sigma_min : float
-        Noise levels at which sampling begins and ends.
-    sampling_steps : int
-        Default number of sampling steps, each one evaluation of the network.
     """
 
-    mean: float = 0.7
+    mean: float = 0.7  # log sigma ~ N(mean, std^2) in training
     std: float = 1.5
-    sigma_max: float = 300.0
-    sigma_min: float = 0.1
-    sampling_steps: int = 10
+    sigma_max: float = 300.0  # noise level at which sampling begins
+    sigma_min: float = 0.1  # noise level at which it ends
+    sampling_steps: int = 10  # by default; each is one evaluation of the network
 
     @classmethod
     def of(cls, pixels_per_value: int) -> NoiseConfig:

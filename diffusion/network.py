@@ -23,40 +23,20 @@ from torch.nn import functional
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """Shape of a network.
+    """Shape of a network."""
 
-    Parameters
-    ----------
-    channels, bins, columns : int
-        Images are (channels, bins, columns); 0 columns: as many as bins.
-    strata : int
-        Number of strata; one more embedding stands for "any" (classifier-free guidance).
-    rows : int
-        Rows of a token.
-    rank : int
-        Vectors per bin from which a symmetric image is made; a Gramian field needs 1.
-    width, depth, heads : int
-        Of the transformer.
-    symmetry : int
-        1: images are symmetric; -1: antisymmetric but for the diagonal; 0: neither.
-    n_augmentations : int
-        Numbers that describe how an image was augmented.
-    n_features : int
-        Numbers that describe the flow.
-    """
-
-    channels: int
+    channels: int  # images are (channels, bins, columns); 0 columns: as many as bins
     bins: int
-    strata: int
-    rows: int = 8
-    rank: int = 8
-    width: int = 128
+    strata: int  # number of strata; one more embedding stands for "any" (classifier-free guidance)
+    rows: int = 8  # rows of a token
+    rank: int = 8  # vectors per bin from which a symmetric image is made; a Gramian field needs 1
+    width: int = 128  # width, depth and heads are those of the transformer
     depth: int = 4
     heads: int = 4
     columns: int = 0
-    symmetry: int = 1
-    n_augmentations: int = 0
-    n_features: int = 0
+    symmetry: int = 1  # 1: images are symmetric; -1: antisymmetric but for the diagonal; 0: neither
+    n_augmentations: int = 0  # numbers that describe how an image was augmented
+    n_features: int = 0  # numbers that describe the flow
 
     def to_json(self) -> dict[str, Any]:
         """Convert to JSON types."""

@@ -20,39 +20,18 @@ Choice = TypeVar("Choice")
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a training.
+    """Settings of a training."""
 
-    Parameters
-    ----------
-    steps : int, optional
-        Stop after this many steps, including earlier sessions.
-    seconds : float, optional
-        Stop after this much time, including earlier sessions. With both, the first one reached ends the training.
-    batch : int
-        Images per step.
-    lr : float
-        Peak learning rate of AdamW.
-    warmup : int
-        Steps of the linear warm-up; after it the rate falls along a cosine over the budget.
-    label_dropout : float
-        Fraction of strata hidden from the network, for classifier-free guidance.
-    ema_decay : float
-        Decay of the moving average of the weights, with which models sample.
-    bfloat16 : bool
-        Matrix products in bfloat16; weights, sums and sampling stay in float32.
-    seed : int
-        Random seed of weights, batches and noise: step k sees the same batch in any session.
-    """
-
-    steps: int | None = None
+    steps: int | None = None  # stop after this many steps, including earlier sessions
+    #: Stop after this much time, including earlier sessions. With both, the first one reached ends the training.
     seconds: float | None = None
-    batch: int = 32
-    lr: float = 2e-3
-    warmup: int = 200
-    label_dropout: float = 0.1
-    ema_decay: float = 0.999
-    bfloat16: bool = False
-    seed: int = 0
+    batch: int = 32  # images per step
+    lr: float = 2e-3  # peak learning rate of AdamW
+    warmup: int = 200  # steps of the linear warm-up; after it the rate falls along a cosine over the budget
+    label_dropout: float = 0.1  # fraction of strata hidden from the network, for classifier-free guidance
+    ema_decay: float = 0.999  # decay of the moving average of the weights, with which models sample
+    bfloat16: bool = False  # Matrix products in bfloat16; weights, sums and sampling stay in float32
+    seed: int = 0  # random seed of weights, batches and noise: step k sees the same batch in any session
     log_every: int = 20
     checkpoint_seconds: float = 60.0
 
@@ -63,27 +42,16 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
-    """Examples and their noise levels.
+    """Examples and their noise levels."""
 
-    Parameters
-    ----------
-    images : callable
-        Indices (batch,) on `device` and a generator -> clean images (batch, channels, bins, columns) and how they were
-        augmented and what the flows are like, (batch, n_augmentations + n_features), or None.
-    strata : Tensor of long, shape (examples,)
-        On the CPU.
-    noise : NoiseConfig
-    statistics : Statistics
-    device : torch.device
-    classes : Tensor of long, shape (examples,), optional
-        Classes, whose sizes decide how often an example is used; otherwise the strata.
-    """
-
+    #: Indices (batch,) on `device` and a generator -> clean images (batch, channels, bins, columns) and how they were
+    #: augmented and what the flows are like, (batch, n_augmentations + n_features), or None
     images: Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor | None]]
-    strata: Tensor
+    strata: Tensor  # long (examples,): on the CPU
     noise: NoiseConfig
     statistics: Statistics
     device: torch.device
+    #: long (examples,), optional: classes, whose sizes decide how often an example is used; otherwise the strata
     classes: Tensor | None = None
 
 
@@ -122,24 +90,13 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-    """Functions that a training calls.
+    """Functions that a training calls."""
 
-    Parameters
-    ----------
-    stop : callable
-        Called after every step; True ends the training.
-    on_log : callable
-        Called with the `Progress` every `TrainConfig.log_every` steps.
-    on_checkpoint : callable
-        Called with the state to save.
-    on_step : callable
-        Called with the state and the spent fraction of the budget after every step; True ends the training. Its time
-        counts as training time.
-    """
-
-    stop: Callable[[], bool] = lambda: False
+    stop: Callable[[], bool] = lambda: False  # called after every step; True ends the training
+    #: Called with the `Progress` every `TrainConfig.log_every` steps
     on_log: Callable[[Progress], None] = lambda _: None
-    on_checkpoint: Callable[[TrainState], None] = lambda _: None
+    on_checkpoint: Callable[[TrainState], None] = lambda _: None  # called with the state to save
+    #: Called after every step with the state and the spent fraction of the budget; True ends the training
     on_step: Callable[[TrainState, float], bool] = lambda *_: False
 
 

@@ -16,14 +16,9 @@ class LogScale:
 
     One scale for all flows keeps the volume of a flow; a scale per trace (that of the paper, and
     the default of pyts) loses it.
-
-    Parameters
-    ----------
-    top : ndarray of float64, shape (channels,)
-        Largest value of each channel, which becomes 1.
     """
 
-    top: np.ndarray
+    top: np.ndarray  # float64 (channels,): largest value of each channel, which becomes 1
 
     @classmethod
     def of(cls, series: np.ndarray) -> LogScale:

@@ -29,20 +29,13 @@ class BinScaler:
     Packets: ``x = 0.25 + 0.75 log(1 + n) / log(1 + top)``, with frequent numbers as atoms
     (`netgen.encoders.decoding.counts`). Sizes: ``x = 0.4 + 0.6 u``, with u on the quantile scale of bins of similar
     position and number of packets.
-
-    Parameters
-    ----------
-    sizes : tuple of Sizes
-        Scales of the mean packet sizes of real bins, up and down.
-    counts : tuple of Counts
-        Scales of their numbers of packets, up and down.
     """
 
     #: Channels of a scaled series.
     CHANNELS = 4
 
-    sizes: tuple[Sizes, Sizes]
-    counts: tuple[Counts, Counts]
+    sizes: tuple[Sizes, Sizes]  # scales of the mean packet sizes of real bins, up and down
+    counts: tuple[Counts, Counts]  # scales of their numbers of packets, up and down
 
     @property
     def top(self) -> np.ndarray:

@@ -50,20 +50,10 @@ class Totals(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """Turns scaled series of a model into integers.
-
-    Parameters
-    ----------
-    scale : BinScaler
-    limits : ndarray of float, shape (2, strata, 2)
-        Smallest and largest packet of each stratum, up and down.
-    totals : Totals
-    repeats : Repeats
-    recurring : Recurring
-    """
+    """Turns scaled series of a model into integers."""
 
     scale: BinScaler
-    limits: np.ndarray
+    limits: np.ndarray  # float (2, strata, 2): smallest and largest packet of each stratum, up and down
     totals: Totals
     repeats: Repeats = dataclasses.field(default_factory=Repeats.none)
     recurring: Recurring = dataclasses.field(default_factory=Recurring.nothing)

@@ -23,20 +23,13 @@ class PacketScaler:
     """Scales of sizes up, sizes down and gaps, each in [0.25, 1]; missing packets are 0.25.
 
     Sizes: ``x = 0.4 + 0.6 u``; gaps: ``x = 0.25 + 0.75 u``, with u on a `QuantileScale`, that of gaps logarithmic.
-
-    Parameters
-    ----------
-    sizes : ndarray of float64, shape (2, N_QUANTILES + 1)
-        Quantiles of the sizes of real packets, IP bytes, up and down.
-    gaps : ndarray of float64, shape (N_QUANTILES + 1,)
-        Quantiles of the gaps between them, microseconds.
     """
 
     #: Channels of a scaled series.
     CHANNELS = 3
 
-    sizes: np.ndarray
-    gaps: np.ndarray
+    sizes: np.ndarray  # float64 (2, N_QUANTILES + 1): quantiles of the sizes of real packets, IP bytes, up and down
+    gaps: np.ndarray  # float64 (N_QUANTILES + 1,): quantiles of the gaps between them, microseconds
 
     @classmethod
     def of(cls, series: np.ndarray) -> PacketScaler:
@@ -111,17 +104,10 @@ class PacketScaler:
 
 @dataclasses.dataclass(frozen=True)
 class PacketDecoder:
-    """Turns scaled series of a model into packets.
-
-    Parameters
-    ----------
-    scale : PacketScaler
-    limits : ndarray of float, shape (2, strata, 2)
-        Smallest and largest packet of each stratum, up and down.
-    """
+    """Turns scaled series of a model into packets."""
 
     scale: PacketScaler
-    limits: np.ndarray
+    limits: np.ndarray  # float (2, strata, 2): smallest and largest packet of each stratum, up and down
 
     def group(self, stratum: int) -> int:  # noqa: ARG002 - as of `Decoder`
         """Return 1: flows are decoded one by one."""

@@ -34,18 +34,11 @@ class QuantileScale:
 
     An atom covers the range of its ranks, and its u is the middle; the height grows evenly
     from 0 for the smallest value to 1 for the largest. If all values are equal, only the rank is left.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (steps,)
-        Increasing.
-    lower, upper : ndarray of float64, shape (steps,)
-        Range of u of each value.
     """
 
-    values: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
+    values: np.ndarray  # float64 (steps,): increasing
+    lower: np.ndarray  # float64 (steps,): range of u of each value
+    upper: np.ndarray  # float64 (steps,)
 
     @classmethod
     def of(

@@ -22,24 +22,13 @@ EXACT_UP_TO = 16
 
 @dataclasses.dataclass(frozen=True)
 class RoundedBins:
-    """Whole packets nearest to samples.
+    """Whole packets nearest to samples."""
 
-    Parameters
-    ----------
-    packets : ndarray of int64, shape (flows, 2, bins)
-        Up and down.
-    count_float : ndarray of float64, same shape
-        Packets before rounding, at most half a packet off, to rank flows by.
-    size : ndarray of float64, same shape
-        IP bytes per packet, as sampled; 0 where there is none.
-    size_u : ndarray of float64, same shape
-        Position of the size on its scale, which depends on the number of packets.
-    scale : BinScaler
-    """
-
-    packets: np.ndarray
+    packets: np.ndarray  # int64 (flows, 2, bins): up and down
+    #: float64 of the same shape: packets before rounding, at most half a packet off, to rank flows by
     count_float: np.ndarray
-    size: np.ndarray
+    size: np.ndarray  # float64 of the same shape: IP bytes per packet, as sampled; 0 where there is none
+    #: float64 of the same shape: position of the size on its scale, which depends on the number of packets
     size_u: np.ndarray
     scale: BinScaler
 

@@ -21,15 +21,7 @@ STUDENT_95 = 2.26
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % confidence interval.
-
-    Parameters
-    ----------
-    value : float
-        The measured value.
-    low, high : float
-        The interval.
-    """
+    """A value with its 95 % confidence interval."""
 
     value: float
     low: float

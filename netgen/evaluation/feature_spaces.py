@@ -39,15 +39,9 @@ def cumulative(series: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class LogSpace:
-    """Series on a signed logarithmic scale, on which the largest real value of each channel is 1.
+    """Series on a signed logarithmic scale, on which the largest real value of each channel is 1."""
 
-    Parameters
-    ----------
-    top : ndarray of float64, shape (channels,)
-        ``log(1 + |x|)`` of the largest number of each channel.
-    """
-
-    top: np.ndarray
+    top: np.ndarray  # float64 (channels,): ``log(1 + |x|)`` of the largest number of each channel
 
     @classmethod
     def of(cls, series: np.ndarray) -> LogSpace:

@@ -16,27 +16,13 @@ Better = Literal["high", "low", "half"]
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """One metric.
+    """One metric."""
 
-    Parameters
-    ----------
-    name : str
-        Its key in the JSON.
-    group : str
-        Usefulness, realism, coverage or privacy.
-    title : str
-        Its title in the report.
-    better : {"high", "low", "half"}
-        Which direction is better; "half": the nearer to 0.5.
-    text : str
-        How to read it, in a sentence.
-    """
-
-    name: str
-    group: str
-    title: str
-    better: Better
-    text: str
+    name: str  # its key in the JSON
+    group: str  # usefulness, realism, coverage or privacy
+    title: str  # its title in the report
+    better: Better  # which direction is better; "half": the nearer to 0.5
+    text: str  # how to read it, in a sentence
 
 
 def _classifier_metrics() -> list[Metric]:

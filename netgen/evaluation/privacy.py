@@ -33,19 +33,11 @@ _ZERO = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class Nearest:
-    """Nearest neighbours between two sets of flows.
+    """Nearest neighbours between two sets of flows."""
 
-    Parameters
-    ----------
-    distance, reverse_distance : ndarray of float32
-        Distance of each flow of the first (second) set to the nearest flow of the second (first).
-    index : ndarray of int64
-        For each flow of the first set, the row of its nearest neighbour in the second.
-    """
-
-    distance: np.ndarray
-    reverse_distance: np.ndarray
-    index: np.ndarray
+    distance: np.ndarray  # float32: of each flow of the first set to the nearest flow of the second
+    reverse_distance: np.ndarray  # float32: of each flow of the second set to the nearest flow of the first
+    index: np.ndarray  # int64: row of the nearest neighbour of each flow of the first set in the second
 
 
 def nearest(points: np.ndarray, others: np.ndarray) -> Nearest:

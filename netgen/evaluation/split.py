@@ -26,19 +26,11 @@ NO_LABEL = ""
 
 @dataclasses.dataclass(frozen=True)
 class FlowSet:
-    """Series and labels of a set of flows.
+    """Series and labels of a set of flows."""
 
-    Parameters
-    ----------
-    series : ndarray of int64, shape (flows, channels, bins)
-    labels : ndarray of str, shape (flows,)
-    sources : ndarray of str, shape (flows,)
-        The captures they come from.
-    """
-
-    series: np.ndarray
-    labels: np.ndarray
-    sources: np.ndarray
+    series: np.ndarray  # int64 (flows, channels, bins)
+    labels: np.ndarray  # str (flows,)
+    sources: np.ndarray  # str (flows,): the captures they come from
 
     def __len__(self) -> int:
         return len(self.series)
@@ -54,26 +46,14 @@ class FlowSet:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSplit:
-    """What is compared.
+    """What is compared."""
 
-    Parameters
-    ----------
-    train, held_out, synthetic : FlowSet
-        Real flows that a model may have learned from, other real flows, and the synthetic ones.
-    labelled : bool
-        Whether there are classes to tell apart.
-    holdout_given : bool
-        Whether `held_out` was given as a hold-out, so that no model has learned from it.
-    notes : list of str
-        What a reader must know about the sets.
-    """
-
-    train: FlowSet
-    held_out: FlowSet
+    train: FlowSet  # real flows that a model may have learned from
+    held_out: FlowSet  # other real flows
     synthetic: FlowSet
-    labelled: bool
-    holdout_given: bool
-    notes: list[str]
+    labelled: bool  # whether there are classes to tell apart
+    holdout_given: bool  # whether `held_out` was given as a hold-out, so that no model has learned from it
+    notes: list[str]  # what a reader must know about the sets
 
     @property
     def mixture(self) -> dict[str, float]:

@@ -62,24 +62,12 @@ _SHARE = {
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What to do with the synthetic flows.
+    """What to do with the synthetic flows."""
 
-    Parameters
-    ----------
-    use : {"replace", "augment", "no", "unknown"}
-        Whether to train on them: in place of real flows, beside them, or not at all.
-    share : {"yes", "no", "unknown"}
-        Whether they are free of copies, as far as these tests can tell.
-    text : str
-        Both in a sentence, with the first reason not to share.
-    reasons : list of str
-        Arguments for and against, with numbers.
-    """
-
-    use: str
-    share: str
-    text: str
-    reasons: list[str]
+    use: str  # "replace", "augment", "no" or "unknown": whether to train on them in place of real flows or beside them
+    share: str  # "yes", "no" or "unknown": whether they are free of copies, as far as these tests can tell
+    text: str  # both in a sentence, with the first reason not to share
+    reasons: list[str]  # arguments for and against, with numbers
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as JSON types."""

@@ -18,21 +18,12 @@ FOLDER = Path(__file__).parent / "bundled"
 
 @dataclasses.dataclass(frozen=True)
 class BundledModel:
-    """A model that comes with netgen.
-
-    Parameters
-    ----------
-    name : str
-    path, card : Path
-        The weights, and the model card.
-    metadata : dict
-        Of its file.
-    """
+    """A model that comes with netgen."""
 
     name: str
-    path: Path
-    card: Path
-    metadata: dict[str, Any]
+    path: Path  # the weights
+    card: Path  # the model card
+    metadata: dict[str, Any]  # of its file
 
 
 def bundled_models() -> list[BundledModel]:

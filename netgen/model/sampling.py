@@ -41,38 +41,21 @@ CHUNK_SIZE = 256
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BatchRequest:
-    """Samples to make together: complete groups of strata, as totals may be assigned within a group.
+    """Samples to make together: complete groups of strata, as totals may be assigned within a group."""
 
-    Parameters
-    ----------
-    samples : list of (int, int)
-        (stratum, index in the stratum).
-    wanted : ndarray of bool, shape (samples,)
-        False: only there to complete a group.
-    """
-
-    samples: list[tuple[int, int]]
-    wanted: np.ndarray
+    samples: list[tuple[int, int]]  # (stratum, index in the stratum)
+    wanted: np.ndarray  # bool (samples,); False: only there to complete a group
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SampleBatch:
-    """Samples of a `BatchRequest`.
+    """Samples of a `BatchRequest`."""
 
-    Parameters
-    ----------
-    strata, indices : ndarray of int64, shape (samples,)
-    wanted : ndarray of bool, shape (samples,)
-    scaled : ndarray of float64, shape (samples, channels, bins)
-    residual : ndarray of float64, shape (samples, channels)
-        Distance of each image from the image of its series.
-    """
-
-    strata: np.ndarray
-    indices: np.ndarray
-    wanted: np.ndarray
-    scaled: np.ndarray
-    residual: np.ndarray
+    strata: np.ndarray  # int64 (samples,)
+    indices: np.ndarray  # int64 (samples,)
+    wanted: np.ndarray  # bool (samples,)
+    scaled: np.ndarray  # float64 (samples, channels, bins)
+    residual: np.ndarray  # float64 (samples, channels): distance of each image from the image of its series
 
 
 class _Block(NamedTuple):

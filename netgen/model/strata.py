@@ -28,20 +28,11 @@ _STRATUM_STREAM, _PROTOCOL_STREAM = 3, 17  # streams of random numbers
 
 @dataclasses.dataclass(frozen=True)
 class Stratum:
-    """A class, or its flows of some protocols.
+    """A class, or its flows of some protocols."""
 
-    Parameters
-    ----------
-    label : str
-        The class.
-    flows : int
-        Number of training flows.
-    protocols : dict of int to int
-        IP protocol -> number of flows; the protocol of the remaining flows is unknown.
-    """
-
-    label: str
-    flows: int
+    label: str  # the class
+    flows: int  # number of training flows
+    #: IP protocol -> number of flows; the protocol of the remaining flows is unknown
     protocols: dict[int, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -23,25 +23,13 @@ FEW_FLOWS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """Limits of a training; the first one reached ends it.
+    """Limits of a training; the first one reached ends it."""
 
-    Parameters
-    ----------
-    minutes : float or None
-        Including calibration and earlier sessions; None: no limit.
-    training_steps : int or None
-        Including earlier sessions; None: `MAX_EPOCHS` epochs, but at least `MIN_STEPS`.
-    flows, batch : int
-        Training flows, and flows per step.
-    calibrated : bool
-        Whether a calibration follows.
-    """
-
-    minutes: float | None
-    training_steps: int | None
-    flows: int
-    batch: int
-    calibrated: bool = True
+    minutes: float | None  # including calibration and earlier sessions; None: no limit
+    training_steps: int | None  # including earlier sessions; None: `MAX_EPOCHS` epochs, but at least `MIN_STEPS`
+    flows: int  # training flows
+    batch: int  # flows per step
+    calibrated: bool = True  # whether a calibration follows
 
     def __post_init__(self) -> None:
         if self.minutes is None and self.training_steps is None:
@@ -72,23 +60,12 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingPlan:
-    """What a training is about to do.
-
-    Parameters
-    ----------
-    budget : Budget
-    validation_flows : int
-        Flows held out for validation.
-    counts : dict of str to int
-        Training flows of each class.
-    seconds_per_step : float or None
-        Measured before the training; None: unknown.
-    """
+    """What a training is about to do."""
 
     budget: Budget
-    validation_flows: int
-    counts: dict[str, int]
-    seconds_per_step: float | None = None
+    validation_flows: int  # flows held out for validation
+    counts: dict[str, int]  # training flows of each class
+    seconds_per_step: float | None = None  # measured before the training; None: unknown
 
     @property
     def limit(self) -> str | None:

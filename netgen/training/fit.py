@@ -27,17 +27,9 @@ TRIAL_STEPS = 2
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """What fitting used, beside the state in the job.
+    """What fitting used, beside the state in the job."""
 
-    Parameters
-    ----------
-    settings : dict
-        Device, threads, precision and so on, as JSON types.
-    validator : Validator or None
-    plan : TrainingPlan
-    """
-
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # device, threads, precision and so on, as JSON types
     validator: Validator | None
     plan: TrainingPlan
 

@@ -103,24 +103,11 @@ class Images:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingJob:
-    """A training, ready to start.
-
-    Parameters
-    ----------
-    options : TrainOptions
-    labelled, table, held_out : FlowTable
-        All labelled flows; those to train on; those held out.
-    strata : tuple of Stratum
-    scale : BinScaler or PacketScaler
-    budget : Budget
-    config, data, state : TrainConfig, TrainingData, TrainState
-        See `netgen.diffusion.train`.
-    files : TrainingFiles or None
-    """
+    """A training, ready to start."""
 
     options: TrainOptions
     labelled: FlowTable
-    table: FlowTable
+    table: FlowTable  # flows to train on
     held_out: FlowTable
     strata: tuple[Stratum, ...]
     scale: BinScaler | PacketScaler

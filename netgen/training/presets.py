@@ -7,23 +7,13 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A size of network and of batch; BENCHMARKS.md says what was measured of each.
-
-    Parameters
-    ----------
-    width, depth, heads : int
-        Of the transformer.
-    batch : int
-        Images per step.
-    lr : float
-        Peak learning rate.
-    """
+    """A size of network and of batch; BENCHMARKS.md says what was measured of each."""
 
     width: int
     depth: int
     heads: int
-    batch: int
-    lr: float
+    batch: int  # images per step
+    lr: float  # peak learning rate
 
 
 PRESETS = {

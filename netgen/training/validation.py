@@ -69,23 +69,13 @@ def train_val_split(table: FlowTable, fraction: float, seed: int) -> tuple[np.nd
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Result of one check.
+    """Result of one check."""
 
-    Parameters
-    ----------
-    step : int
-        Of the training.
-    macro_f1, real_macro_f1 : float
-        Of the held-out flows, by a random forest trained on samples, and on as many training flows.
-    closest_share, closest_low : float
-        Closest-record share of the samples, and the lower end of its interval.
-    """
-
-    step: int
-    macro_f1: float
-    real_macro_f1: float
+    step: int  # of the training
+    macro_f1: float  # Of the held-out flows, by a random forest trained on samples
+    real_macro_f1: float  # By one trained on as many training flows
     closest_record_share: float
-    closest_low: float
+    closest_low: float  # lower end of its interval
 
     def to_json(self) -> dict[str, Any]:
         """Convert to JSON types."""

@@ -11,35 +11,17 @@ from netgen.capture.series.spec import PACKETS, SeriesSpec
 
 @dataclasses.dataclass(frozen=True)
 class SeriesLabels:
-    """The plotted channel of a series: bytes down of each bin, or the size of each packet.
+    """The plotted channel of a series: bytes down of each bin, or the size of each packet."""
 
-    Parameters
-    ----------
-    channel : int
-        Index of the channel.
-    x : ndarray of float, shape (length,)
-        Seconds, or packet numbers.
-    unit, x_label : str
-        "second" or "packet", and the plural.
-    y_label, total_label : str
-        Labels of a value, and of the total of a flow.
-    title : str
-        The same at the beginning of a sentence.
-    dark : str
-        When a pixel of a Gramian field is dark, and when bright.
-    unsigned : str
-        Suffix of a field's title, where the field does not show the sign.
-    """
-
-    channel: int
-    x: np.ndarray
-    unit: str
-    x_label: str
-    y_label: str
-    total_label: str
-    title: str
-    dark: str
-    unsigned: str
+    channel: int  # index of the channel
+    x: np.ndarray  # float (length,): seconds, or packet numbers
+    unit: str  # "second" or "packet"
+    x_label: str  # its plural
+    y_label: str  # label of a value
+    total_label: str  # label of the total of a flow
+    title: str  # the same at the beginning of a sentence
+    dark: str  # when a pixel of a Gramian field is dark, and when bright
+    unsigned: str  # suffix of a field's title, where the field does not show the sign
 
     @classmethod
     def of(cls, spec: SeriesSpec) -> SeriesLabels:

@@ -38,9 +38,8 @@ _SPAN_BYTES = 1 << 23  # bytes of a file that are summed up at a time
 #: Protocols whose checksum covers no pseudo header over IPv4; over IPv6, ICMPv6's does.
 _NO_PSEUDO_HEADER = protocol_mask(PROTOCOL_ICMP, PROTOCOL_IGMP)
 
-#: The NOP, NOP, timestamps option that begins most TCP headers.
-_USUAL_OPTIONS = np.dtype([("start", ">u4"), ("stamp", ">u4"), ("echo", ">u4")])
-_USUAL_START = 0x0101080A
+_NOP, _WINDOW_SCALE, _TIMESTAMPS = 1, 3, 8  # kinds of TCP options
+_TIMESTAMP_FIELDS = np.dtype([("stamp", ">u4"), ("echo", ">u4")])
 
 #: A packet of TCP, UDP, IGMP or an ICMP echo over IP over Ethernet. Addresses are two halves; an IPv4 address is in the
 #: low one. The identifier of an echo stands in both ports, and the ports of IGMP are 0.
@@ -48,23 +47,11 @@ PACKET = np.dtype(
     [
         ("number", "<i8"),
         ("time_ns", "<i8"),
-        ("src_high", "<u8"),
-        ("src_low", "<u8"),
-        ("dst_high", "<u8"),
-        ("dst_low", "<u8"),
-        ("src_port", "<u2"),
-        ("dst_port", "<u2"),
-        ("size", "<u4"),
-        ("payload", "<u4"),
-        ("seq", "<u4"),
-        ("ack", "<u4"),
-        ("stamp", "<u4"),
-        ("echo", "<u4"),
-        ("window", "<u2"),
-        ("version", "u1"),
-        ("protocol", "u1"),
-        ("flags", "u1"),
-        ("shift", "i1"),
+        *((name, "<u8") for name in ("src_high", "src_low", "dst_high", "dst_low")),
+        *((name, "<u4") for name in ("size", "payload", "seq", "ack", "stamp", "echo")),
+        *((name, "<u2") for name in ("src_port", "dst_port", "window")),
+        *((name, "u1") for name in ("version", "protocol", "flags")),
+        ("shift", "i1"),  # window scale; -1 if not offered
         ("stamped", "?"),
     ]
 )
@@ -81,7 +68,7 @@ def read_packets(capture: CaptureFile, issues: IssueList) -> tuple[np.ndarray, i
         Number of packets that are none of these, or are fragments, or not over Ethernet. They are not checked further.
     """
     parsed, others, last_ns = [np.zeros(0, PACKET)], 0, None
-    for chunk in capture.chunks():
+    for chunk in filter(len, capture.chunks()):
         for span in _spans(chunk):
             back_ns = np.r_[span.time_ns[0] if last_ns is None else last_ns, span.time_ns[:-1]] - span.time_ns
             if (back_ns > 0).any():
@@ -101,17 +88,13 @@ def read_packets(capture: CaptureFile, issues: IssueList) -> tuple[np.ndarray, i
 def _spans(chunk: RecordBatch) -> Iterator[RecordBatch]:
     """Split a chunk into chunks of bounded size, whose data holds nothing but their packets."""
     ends = chunk.offset + chunk.captured
-    begin = 0
-    while begin < len(chunk):
-        start = int(chunk.offset[begin])
-        end = max(int(np.searchsorted(ends, start + _SPAN_BYTES, side="right")), begin + 1)
-        rows = slice(begin, end)
-        data = np.ascontiguousarray(chunk.data[start : int(ends[end - 1])])
+    for rows in np.split(np.arange(len(chunk)), np.flatnonzero(np.diff(ends // _SPAN_BYTES)) + 1):
+        start = chunk.offset[rows[0]]
+        data = np.ascontiguousarray(chunk.data[start : ends[rows[-1]]])
         yield RecordBatch(
             data, chunk.offset[rows] - start, chunk.captured[rows], chunk.length[rows], chunk.time_ns[rows],
             chunk.linktype[rows], chunk.number[rows],
         )  # fmt: skip
-        begin = end
 
 
 class _Parser:
@@ -192,39 +175,28 @@ class _Parser:
 
     def _check_checksums(self, known: np.ndarray, ip_end: np.ndarray, issues: IssueList) -> None:
         packets, chunk = self.packets, self.chunk
-        words = _WordSums(chunk.data)
+        # Sums of the words before each byte of the data. Words of a packet at an odd offset are summed up with their
+        # bytes swapped, which is as good for a checksum (RFC 1071).
+        words = np.zeros(len(chunk.data) + 1, np.uint32)
+        words[1:] = chunk.data
+        words[1::2] <<= 8
+        sums = words.cumsum(dtype=np.uint32)
+
         v4 = known[packets["version"][known] == 4]
-        wrong = _is_wrong(words.between(self.ip[v4], self.transport[v4]))
+        wrong = _is_wrong(sums[self.transport[v4]] - sums[self.ip[v4]])
         issues.add_rows("ip checksum", wrong, chunk.number[v4], "its IP header checksum is wrong")
 
         rows = known[(ip_end <= chunk.offset + chunk.captured)[known]]
         is_v4, protocol = packets["version"][rows] == 4, packets["protocol"][rows]
         begin, end = self.transport[rows], ip_end[rows]
         addresses = self.ip[rows] + np.where(is_v4, 12, 8)
-        pseudo_header = words.between(addresses, addresses + np.where(is_v4, 8, 32)) + protocol + (end - begin)
-        total = np.where(_NO_PSEUDO_HEADER[protocol], 0, pseudo_header) + words.between(begin, end)
+        pseudo_header = sums[addresses + np.where(is_v4, 8, 32)] - sums[addresses]
+        pseudo_header += (protocol + end - begin << 8 * (begin % 2)).astype(np.uint32)
+        total = np.where(_NO_PSEUDO_HEADER[protocol], 0, pseudo_header) + (sums[end] - sums[begin])
         checksum = gather(chunk.data, begin + 6, np.dtype([("checksum", ">u2")]))["checksum"]
         is_absent = (protocol == PROTOCOL_UDP) & is_v4 & (checksum == 0)  # allowed over IPv4 (RFC 768)
         message = "its TCP, UDP, IGMP or ICMP echo checksum is wrong"
         issues.add_rows("checksum", _is_wrong(total) & ~is_absent, chunk.number[rows], message)
-
-
-class _WordSums:
-    """Sums of 16-bit words over any stretch of some bytes, from running sums of bytes at even and at odd offsets."""
-
-    def __init__(self, data: np.ndarray) -> None:
-        self._sums = []
-        for parity in (0, 1):
-            values = np.zeros(len(data) + 1, np.uint32)
-            values[1 + parity :: 2] = data[parity::2]
-            self._sums.append(np.cumsum(values, dtype=np.uint32))
-
-    def between(self, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Sum up the big-endian words from `begin` to `end`; an odd last byte is the first of its word."""
-        even, odd = (sums[end] - sums[begin] for sums in self._sums)
-        high = np.where(begin % 2 == 0, even, odd).astype(np.int64)
-        low = np.where(begin % 2 == 0, odd, even).astype(np.int64)
-        return np.asarray((high << 8) + low)
 
 
 def _is_wrong(total: np.ndarray) -> np.ndarray:
@@ -235,38 +207,26 @@ def _is_wrong(total: np.ndarray) -> np.ndarray:
 
 
 def _read_tcp_options(
-    data: np.ndarray, begin: np.ndarray, end: np.ndarray, packets: np.ndarray, rows: np.ndarray
+    data: np.ndarray, offset: np.ndarray, end: np.ndarray, packets: np.ndarray, rows: np.ndarray
 ) -> None:
-    """Read timestamps and window scale: the usual options in columns, all others packet by packet."""
+    """Read timestamps and window scale: the first option of every packet, then the second, and so on."""
     packets["shift"][rows] = -1
-    long_enough = np.flatnonzero(
-        (end - begin >= _USUAL_OPTIONS.itemsize) & (begin + _USUAL_OPTIONS.itemsize <= len(data))
-    )
-    options = gather(data, begin[long_enough], _USUAL_OPTIONS)
-    is_usual = options["start"] == _USUAL_START
-    usual = rows[long_enough[is_usual]]
-    packets["stamp"][usual], packets["echo"][usual] = options["stamp"][is_usual], options["echo"][is_usual]
-    packets["stamped"][usual] = True
-    for index in np.setdiff1d(np.flatnonzero(end > begin), long_enough[is_usual], assume_unique=True).tolist():
-        _read_unusual_options(data[begin[index] : end[index]].tobytes(), packets, rows[index])
-
-
-def _read_unusual_options(options: bytes, packets: np.ndarray, row: int) -> None:
-    offset = 0
-    while offset < len(options) and options[offset]:
-        if options[offset] == 1:
-            offset += 1
-            continue
-        size = options[offset + 1] if offset + 1 < len(options) else 0
-        if size < 2:
-            return
-        value = options[offset + 2 : offset + size]
-        if options[offset] == 3 and len(value) == 1:
-            packets["shift"][row] = min(value[0], 14)
-        elif options[offset] == 8 and len(value) == 8:
-            packets["stamp"][row], packets["echo"][row] = np.frombuffer(value, ">u4")
-            packets["stamped"][row] = True
-        offset += size
+    end = np.minimum(end, len(data))
+    active = offset < end
+    while active.any():
+        offset, end, rows = offset[active], end[active], rows[active]
+        kind = data[offset]
+        length = np.where(kind == _NOP, 1, data[np.minimum(offset + 1, end - 1)])
+        fits = offset + length <= end
+        scaled = fits & (kind == _WINDOW_SCALE) & (length == 3)
+        packets["shift"][rows[scaled]] = np.minimum(data[offset[scaled] + 2], 14)
+        stamped = fits & (kind == _TIMESTAMPS) & (length == 10)
+        values = gather(data, offset[stamped] + 2, _TIMESTAMP_FIELDS)
+        packets["stamp"][rows[stamped]], packets["echo"][rows[stamped]] = values["stamp"], values["echo"]
+        packets["stamped"][rows[stamped]] = True
+        active = (kind == _NOP) | ((kind > 0) & (length >= 2))
+        offset = offset + length
+        active &= offset < end
 
 
 def format_address(high: int, low: int, version: int) -> str:

@@ -15,20 +15,11 @@ _SYN_ACK = TCP_SYN | TCP_ACK
 
 @dataclasses.dataclass(frozen=True)
 class Streams:
-    """Flows of a capture: the packets between two endpoints, in both directions.
+    """Flows of a capture: the packets between two endpoints, in both directions; arrays of shape (packets,)."""
 
-    Parameters
-    ----------
-    packets : ndarray of PACKET, shape (packets,)
-        Ordered by flow, and in each flow as in the file.
-    flow : ndarray of int64, shape (packets,)
-    up : ndarray of bool, shape (packets,)
-        From the endpoint that sent the flow's first packet.
-    """
-
-    packets: np.ndarray
+    packets: np.ndarray  # of PACKET, ordered by flow, and in each flow as in the file
     flow: np.ndarray
-    up: np.ndarray
+    up: np.ndarray  # from the endpoint that sent the flow's first packet
 
     @functools.cached_property
     def first(self) -> np.ndarray:
@@ -108,10 +99,6 @@ def connection_states(streams: Streams) -> list[str | None]:
     """Name what became of each flow's connection, as the ground truth does; None if it is not TCP.
 
     A connection that breaks off counts as closed: `check_connections` reports it.
-
-    Returns
-    -------
-    list of str or None, length flows
     """
     if not len(streams.first):
         return []
@@ -145,25 +132,20 @@ def _check_handshakes(tcp: Streams, issues: IssueList) -> None:
         wrong |= (tcp.first + index > tcp.last) | ~right | (tcp.up[row] != from_client)
     message = "its connection does not begin with a handshake"
     issues.add_rows("handshake", wrong & ~tcp.is_attempt, number[tcp.first], message)
-    repeat = tcp.is_attempt[tcp.flow]
-    again = tcp.has(TCP_SYN) & ~tcp.has(TCP_ACK) & ~_is_first(tcp.flow) & ~repeat
+    again = tcp.has(TCP_SYN) & ~tcp.has(TCP_ACK) & ~_is_first(tcp.flow) & ~tcp.is_attempt[tcp.flow]
     issues.add_rows("tuple", again, number, "another connection begins with the same addresses and ports")
 
 
 def _check_sequence(tcp: Streams, issues: IssueList) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Check that each segment begins where its side's last one ended.
 
-    Returns
-    -------
-    end : ndarray of int64, shape (packets,)
-        Where each segment ends, counted from its side's first number, without wrapping.
-    origin : ndarray of int64, shape (flows, 2)
-        First sequence number of each side, up and down.
-    has_sent : ndarray of bool, shape (flows, 2)
+    Returns where each segment ends, counted from its side's first number without wrapping, shape (packets,); and the
+    first sequence number of each side, and whether there is one, shape (flows, 2).
     """
     packets, flow, length = tcp.packets, tcp.flow, tcp.length
     start = np.zeros(len(packets), np.int64)
-    origin, has_sent = np.zeros((len(tcp.first), 2), np.int64), np.zeros((len(tcp.first), 2), bool)
+    origin = np.zeros((len(tcp.first), 2), np.int64)
+    has_sent = np.zeros((len(tcp.first), 2), bool)
     repeat = tcp.is_attempt[flow] & tcp.has(TCP_SYN)  # a SYN or SYN-ACK sent again, with the same number
     for side, sender in enumerate((tcp.up, ~tcp.up)):
         rows = np.flatnonzero(sender)
@@ -184,11 +166,8 @@ def _check_acknowledgements(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Check acknowledgement numbers, and that none is repeated without need.
 
-    Returns
-    -------
-    acked : ndarray of int64, shape (packets,)
-        Where in the other side's sequence each acknowledgement points, counted as `end`.
-    has_ack : ndarray of bool, shape (packets,)
+    Returns where in the other side's sequence each acknowledgement points, counted as `end`, and which packets have
+    one; shape (packets,).
     """
     packets, flow, number = tcp.packets, tcp.flow, tcp.packets["number"]
     sent_up, sent_down = (_running_max(np.where(sender, end, 0), flow) for sender in (tcp.up, ~tcp.up))
@@ -202,9 +181,8 @@ def _check_acknowledgements(
     answers_syn = ~tcp.up & is_ack & (tcp.has(TCP_SYN) | tcp.is_attempt[flow]) & opened[flow]
     wrong = answers_syn & (packets["ack"] != (origin[flow, 0] + 1 & 0xFFFFFFFF))
     issues.add_rows("acknowledgement", wrong, number, "it answers a SYN that has another sequence number")
-    issues.add_rows(
-        "acknowledgement", has_ack & (ahead > 0), number, "it acknowledges data that was not sent before it"
-    )
+    message = "it acknowledges data that was not sent before it"
+    issues.add_rows("acknowledgement", has_ack & (ahead > 0), number, message)
     for sender in (tcp.up, ~tcp.up):
         rows = np.flatnonzero(sender & has_ack)
         later = ~_is_first(flow[rows])
@@ -265,9 +243,8 @@ def _check_closing(tcp: Streams, end: np.ndarray, acked: np.ndarray, issues: Iss
     wrong = reset & ~tcp.is_attempt[flow] & (~is_last | (tcp.packets["payload"] > 0))
     issues.add_rows("closing", wrong, number, "it resets the connection, but has data or is not the last packet")
     closed |= tcp.is_attempt | reset[last]
-    issues.add_rows(
-        "closing", ~closed, number[last], "it is the last packet, but its connection is not closed both ways"
-    )
+    message = "it is the last packet, but its connection is not closed both ways"
+    issues.add_rows("closing", ~closed, number[last], message)
 
 
 def _hash(words: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from netgen.capture.series.spec import BINS, UNITS, SeriesSpec, format_duration
+from netgen.capture.series.spec import BINS, UNITS, format_duration
 from netgen.capture.table.flow_table import FlowTable
 from netgen.capture.table.schema import FLOW_COLUMNS
 
@@ -72,22 +72,6 @@ REAL = """\
 * Fill in `license` above with the terms of the captures.
 """
 
-LOADING = """\
-## How to load it
-
-```python
-import datasets
-import netgen
-import pandas
-
-rows = datasets.load_dataset("parquet", data_files={name}, split="train")
-frame = pandas.read_parquet({name})
-X, y = netgen.FlowTable.read({name}).to_numpy()  # series (flows, channels, bins), labels (flows,)
-```
-
-To publish it as a data set, put the file into a folder with this card as its `README.md`.
-"""
-
 
 def data_card_path(path: Path) -> Path:
     """Return where the card of a table goes: ``new.card.md`` beside ``new.parquet``."""
@@ -96,39 +80,27 @@ def data_card_path(path: Path) -> Path:
 
 def data_card(table: FlowTable, name: str) -> str:
     """Write the card of a table that is stored under the file name `name`."""
-    n_synthetic, counts = sum(table.table["synthetic"].to_pylist()), table.counts()
-    title = "Synthetic network flows" if n_synthetic == len(table) > 0 else "Network flows"
+    n_synthetic, counts, spec = sum(table.table["synthetic"].to_pylist()), table.counts(), table.spec
+    all_synthetic = n_synthetic == len(table)
+    title = "Synthetic network flows" if all_synthetic and len(table) else "Network flows"
     title += ": " + (", ".join(counts) if 0 < len(counts) <= 4 else Path(name).stem)
-    synthetic = "all of them synthetic" if n_synthetic == len(table) else f"{n_synthetic:,} of them synthetic"
     unlabelled = len(table) - sum(counts.values())
-    spec, element = table.spec, "bin" if table.spec.view == BINS else "packet"
-    columns = [
-        *((f"`{field.name}`", field.type, COLUMNS[field.name]) for field in FLOW_COLUMNS),
-        *((f"`{channel}`", f"list of {spec.length} int64", f"one number a {element}") for channel in spec.channels),
-    ]
-    sections = [
-        _front_matter(title, len(table), n_synthetic > 0, name),
-        f"# {_one_line(title)}\n",
-        f"{len(table):,} flows of network traffic, {synthetic}, in `{_one_line(name)}`. "
-        f"Written by netgen {importlib.metadata.version('netgen')}.\n",
-        f"## How it was made\n\n{_origin(table.metadata, name)}",
-        "## Classes\n\n" + _markdown_table(("class", "flows"), counts.items()),
-        f"{unlabelled:,} flows have no class.\n" if unlabelled else None,
-        f"## Series\n\n{_describe_series(spec)} All numbers are integers.\n",
-        _markdown_table(("channel", "unit"), [(f"`{channel}`", UNITS[channel]) for channel in spec.channels]),
-        "## Columns\n\nUnknown values are null.\n",
-        _markdown_table(("column", "type", "meaning"), columns),
-        "## Limits\n",
-        SYNTHETIC if n_synthetic else None,
-        REAL if n_synthetic < len(table) else None,
-        LOADING.format(name=_quoted(name)),
-    ]
-    return "\n".join(section for section in sections if section is not None)
-
-
-def _front_matter(title: str, rows: int, synthetic: bool, name: str) -> str:
-    synthetic_tag = "\n- synthetic" if synthetic else ""
-    size = SIZE_CATEGORIES[min(max(len(str(rows)) - 3, 0), len(SIZE_CATEGORIES) - 1)]
+    classes = _markdown_table(("class", "flows"), counts.items())
+    classes += f"\n{unlabelled:,} flows have no class.\n" if unlabelled else ""
+    series = f"A flow is its first {spec.length} packets in order of time: the size and the gap of each."
+    if spec.view == BINS:
+        series = (
+            f"A flow has {len(spec.channels)} series of {spec.length} bins of {format_duration(spec.bin_ns)}, "
+            f"{format_duration(spec.span_ns)} in total. Bin 0 begins with its first packet."
+        )
+    columns = [(f"`{field.name}`", field.type, COLUMNS[field.name]) for field in FLOW_COLUMNS]
+    kind, meaning = f"list of {spec.length} int64", f"one number a {'bin' if spec.view == BINS else 'packet'}"
+    columns += [(f"`{channel}`", kind, meaning) for channel in spec.channels]
+    channels = [(f"`{channel}`", UNITS[channel]) for channel in spec.channels]
+    synthetic = "all of them synthetic" if all_synthetic else f"{n_synthetic:,} of them synthetic"
+    tag = "\n- synthetic" if n_synthetic else ""
+    limits = "".join([SYNTHETIC + "\n"] * (n_synthetic > 0) + [REAL + "\n"] * (not all_synthetic))
+    quoted, version = _quoted(name), importlib.metadata.version("netgen")
     return f"""\
 ---
 pretty_name: {_quoted(title)}
@@ -138,25 +110,52 @@ task_categories:
 tags:
 - network-traffic
 - traffic-classification
-- time-series{synthetic_tag}
+- time-series{tag}
 size_categories:
-- {size}
+- {SIZE_CATEGORIES[max(len(str(len(table))) - 3, 0)]}
 configs:
 - config_name: default
   data_files:
   - split: train
     path: {_quoted(glob.escape(name))}
 ---
+
+# {_one_line(title)}
+
+{len(table):,} flows of network traffic, {synthetic}, in `{_one_line(name)}`. Written by netgen {version}.
+
+## How it was made
+
+{_origin(table.metadata, name)}
+## Classes
+
+{classes}
+## Series
+
+{series} All numbers are integers.
+
+{_markdown_table(("channel", "unit"), channels)}
+## Columns
+
+Unknown values are null.
+
+{_markdown_table(("column", "type", "meaning"), columns)}
+## Limits
+
+{limits}## How to load it
+
+```python
+import datasets
+import netgen
+import pandas
+
+rows = datasets.load_dataset("parquet", data_files={quoted}, split="train")
+frame = pandas.read_parquet({quoted})
+X, y = netgen.FlowTable.read({quoted}).to_numpy()  # series (flows, channels, bins), labels (flows,)
+```
+
+To publish it as a data set, put the file into a folder with this card as its `README.md`.
 """
-
-
-def _describe_series(spec: SeriesSpec) -> str:
-    if spec.view != BINS:
-        return f"A flow is its first {spec.length} packets in order of time: the size and the gap of each."
-    return (
-        f"A flow has {len(spec.channels)} series of {spec.length} bins of {format_duration(spec.bin_ns)}, "
-        f"{format_duration(spec.span_ns)} in total. Bin 0 begins with its first packet."
-    )
 
 
 def _origin(metadata: dict[str, Any], name: str) -> str:
@@ -183,14 +182,14 @@ def _origin(metadata: dict[str, Any], name: str) -> str:
 
 def _augmented(metadata: dict[str, Any]) -> str:
     """Describe a table that `netgen augment` made; the first of its tables is the one that it began with."""
-    jittered, option = metadata.get("jittered", {}), ""
-    if jittered and "scores" not in jittered:
-        option = f" --jitter {jittered['fraction']:g}"
+    jittered = metadata.get("jittered", {})
+    option = f" --jitter {jittered['fraction']:g}" if jittered and "scores" not in jittered else ""
     n_jittered = jittered.get("flows", {})
-    sampled = ["flows sampled from a diffusion model"] if "model" in metadata or not n_jittered else []
+    kinds = ["flows sampled from a diffusion model"] if "model" in metadata or not n_jittered else []
+    kinds += ["jittered flows"] if n_jittered else []
     text = (
         f"`netgen augment --target {metadata['target']}{option}` added flows to classes that had few: "
-        f"{' and '.join(sampled + ['jittered flows'] * bool(n_jittered))}. "
+        f"{' and '.join(kinds)}. "
     )
     text += "" if metadata.get("only_synthetic") else "The flows of the original table come first, unchanged. "
     text += f"Original table: {_summarize(metadata['tables'][0])}.\n\n"
@@ -200,16 +199,10 @@ def _augmented(metadata: dict[str, Any]) -> str:
     text += _markdown_table(("setting", "value"), settings) + "\n" if settings else ""
     text += JITTERED + "\n" if n_jittered else ""
     added, reasons = metadata["added"], metadata["skipped"]
-    rows = [
-        (
-            label,
-            before,
-            added.get(label, 0) - n_jittered.get(label, 0),
-            n_jittered.get(label, 0),
-            reasons.get(label, ""),
-        )
-        for label, before in metadata["flows_before"].items()
-    ]
+    rows = []
+    for label, before in metadata["flows_before"].items():
+        copies = n_jittered.get(label, 0)
+        rows.append((label, before, added.get(label, 0) - copies, copies, reasons.get(label, "")))
     heads = ("class", "flows before", "flows sampled", "flows jittered", "reason if none were added")
     return text + _markdown_table(heads, rows) + _repairs(metadata)
 
@@ -221,9 +214,8 @@ def _sampling(metadata: dict[str, Any]) -> list[tuple[str, Any]]:
 def _repairs(metadata: dict[str, Any]) -> str:
     if not metadata.get("changed"):
         return ""
-    return "\nFlows that were repaired so that packets can carry them:\n\n" + _markdown_table(
-        ("repair", "flows"), metadata["changed"].items()
-    )
+    table = _markdown_table(("repair", "flows"), metadata["changed"].items())
+    return f"\nFlows that were repaired so that packets can carry them:\n\n{table}"
 
 
 def _summarize(metadata: dict[str, Any]) -> str:
@@ -231,9 +223,7 @@ def _summarize(metadata: dict[str, Any]) -> str:
     if "made_by" in metadata:
         settings = "".join(f", {title} {value}" for title, value in _sampling(metadata))
         return _one_line(f"made by `netgen {metadata['made_by']}`{settings}")
-    if "tables" in metadata:
-        return f"joined from {len(metadata['tables'])} tables"
-    return "origin unknown"
+    return f"joined from {len(metadata['tables'])} tables" if "tables" in metadata else "origin unknown"
 
 
 def _markdown_table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
@@ -248,7 +238,5 @@ def _one_line(value: Any) -> str:
 
 def _quoted(text: str) -> str:
     """Quote a string for YAML and Python."""
-    return '"' + "".join(
-        f"\\{letter}" if letter in '"\\' else letter if letter.isprintable() else f"\\U{ord(letter):08x}"
-        for letter in text
-    ) + '"'  # fmt: skip
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in text) + '"'

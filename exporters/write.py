@@ -14,9 +14,8 @@ from netgen.capture.files import atomic_file, check_output, output_error
 from netgen.capture.importers.foreign_tables import read_table
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.capture_file import (
-    CaptureSummary,
-    FileFormat,
     FlowFile,
+    FrameStream,
     Progress,
     capture_metadata,
     estimate_capture_bytes,
@@ -217,33 +216,30 @@ def _write_capture(
     ground_truth: bool,
     progress: Progress | None,
 ) -> WriteResult:
-    kind, _, compression = file_format.partition(", ")
     flows = source.flows if isinstance(source, FlowFile) else source
-    container = FileFormat(kind == "pcapng", compression or None)
-    size = 0 if compression else estimate_capture_bytes(source, options)
-    if size > LARGE_CAPTURE_BYTES:
+    size = estimate_capture_bytes(source, options)
+    if size > LARGE_CAPTURE_BYTES and ", " not in file_format:
         message = f"{path} will take about {size / 10**9:.1f} GB; a name that ends in .zst compresses it"
         warnings.warn(message, stacklevel=3)
 
-    def result(capture: CaptureSummary, bytes_written: int, truth_paths: tuple[Path, ...] = ()) -> WriteResult:
+    def result(stream: FrameStream, bytes_written: int, truth_paths: tuple[Path, ...] = ()) -> WriteResult:
         return WriteResult(
-            path, file_format, len(flows), capture.packets, bytes_written, capture.repairs,
-            ground_truth=truth_paths, connections=capture.ground_truth.connections,
+            path, file_format, len(flows), stream.packets, bytes_written, dict(stream.repairs),
+            ground_truth=truth_paths, connections=stream.ground_truth.connections,
         )  # fmt: skip
 
     if str(path) == STDOUT:
-        capture = write_capture(source, None, options, container, progress=progress)
-        return result(capture, capture.bytes)
+        return result(*write_capture(source, None, options, file_format, progress=progress))
     truth_paths = ground_truth_paths(path) if ground_truth else ()
     with contextlib.ExitStack() as stack:  # the capture is moved into place last, after its ground truth
         temporary = stack.enter_context(atomic_file(path))
         truth_files = [stack.enter_context(atomic_file(truth_path)) for truth_path in truth_paths]
         try:
-            capture = write_capture(source, temporary, options, container, progress=progress)
+            stream, _ = write_capture(source, temporary, options, file_format, progress=progress)
         except OSError as error:  # otherwise the error would name the ground truth
             raise output_error(path, error) from error
         if truth_files:
-            rows = ground_truth_table(capture.ground_truth, flows, capture.endpoints, options.seed)
+            rows = ground_truth_table(stream.ground_truth, flows, stream.endpoints, options.seed)
             metadata = {"capture": path.name, **capture_metadata(flows.metadata, options)}
             write_ground_truth(rows, metadata, *truth_files)
-    return result(capture, path.stat().st_size, truth_paths)
+    return result(stream, path.stat().st_size, truth_paths)

@@ -7,6 +7,7 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -35,11 +36,11 @@ from netgen.capture.table.schema import FLOW_COLUMNS
 from netgen.exporters.pcap.addresses import addresses, capture_seed
 from netgen.exporters.pcap.counter_rng import Words, flow_keys, occurrences, random_bits, uniform
 from netgen.exporters.pcap.frames import Endpoints, frames
-from netgen.exporters.pcap.ground_truth import GroundTruth, connection_numbers
+from netgen.exporters.pcap.ground_truth import GroundTruth
 from netgen.exporters.pcap.layout import lay_out
 from netgen.exporters.pcap.merge import Frames, Merger
 from netgen.exporters.pcap.options import CaptureOptions
-from netgen.exporters.pcap.packets import IPV6_OVERHEAD, TIMESTAMP_HEADERS, UDP_HEADERS, Ints, Packets, export_protocol
+from netgen.exporters.pcap.packets import IPV6_OVERHEAD, TIMESTAMP_HEADERS, UDP_HEADERS, Ints, export_protocol
 from netgen.exporters.pcap.payload import make_payload
 from netgen.exporters.pcap.plan import Plan, ip_overheads, plan, protocols_of
 from netgen.exporters.pcap.render import render
@@ -61,41 +62,10 @@ _ARRIVAL = 80  # stream of `random_bits`
 Progress = Callable[[int, int], None]
 
 
-@dataclasses.dataclass(frozen=True)
-class FileFormat:
-    """Format of a capture file: pcap or pcapng, plain or compressed with ``"gzip"`` or ``"zstd"``."""
-
-    pcapng: bool = False
-    compression: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class CaptureSummary:
-    """What `write_capture` wrote; `bytes` counts them before compression, `repairs` counts flows."""
-
-    packets: int
-    bytes: int
-    repairs: dict[str, int]
-    ground_truth: GroundTruth
-    endpoints: Endpoints
-
-
 class FlowFile:
-    """A flow table on disk. Series are read when they are needed, because they take most of the memory.
+    """A flow table on disk; `flows` holds all rows, without their series.
 
-    Parameters
-    ----------
-    path : path
-
-    Attributes
-    ----------
-    flows : FlowTable
-        All rows, without their series.
-
-    Raises
-    ------
-    TableError
-        If the file is not a flow table.
+    Series are read when they are needed, because they take most of the memory.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -137,10 +107,10 @@ def write_capture(
     source: FlowTable | FlowFile,
     path: Path | None,
     options: CaptureOptions,
-    file_format: FileFormat,
+    file_format: str,
     *,
     progress: Progress | None = None,
-) -> CaptureSummary:
+) -> tuple[FrameStream, int]:
     """Write all flows to `path`, or to standard output.
 
     Memory holds one block of flows, and those packets that wait in the `Merger`.
@@ -150,27 +120,34 @@ def write_capture(
     source : FlowTable or FlowFile
     path : Path or None
     options : CaptureOptions
-    file_format : FileFormat
+    file_format : str
+        ``pcap`` or ``pcapng``, and after a comma ``gzip`` or ``zstd``.
     progress : callable, optional
         Called with (packets written, estimate of all packets).
+
+    Returns
+    -------
+    stream : FrameStream
+        What was written.
+    size : int
+        Its bytes before compression.
     """
+    container, _, compression = file_format.partition(", ")
+    pcapng = container == "pcapng"
     stream = FrameStream(source, options)
     payload = make_payload(options)
-    total, packets = int(np.sum(stream.flows.table["packets"].to_numpy())), 0
-    header = _pcapng_header(stream.flows.metadata, options) if file_format.pcapng else pcap_header()
+    total = int(np.sum(stream.flows.table["packets"].to_numpy()))
+    header = _pcapng_header(stream.flows.metadata, options) if pcapng else pcap_header()
     size = len(header)
-    with contextlib.closing(stream), _open_output(path, file_format.compression) as file:
+    with contextlib.closing(stream), _open_output(path, compression) as file:
         file.write(header)
         for batch in stream:
-            records = render(
-                batch, stream.endpoints, payload, headers_only=options.headers_only, pcapng=file_format.pcapng
-            )
+            records = render(batch, stream.endpoints, payload, headers_only=options.headers_only, pcapng=pcapng)
             file.write(records.data)
             size += len(records)
-            packets += len(batch)
             if progress:
-                progress(packets, max(packets, total))
-    return CaptureSummary(packets, size, dict(stream.repairs), stream.ground_truth, stream.endpoints)
+                progress(stream.packets, max(stream.packets, total))
+    return stream, size
 
 
 def estimate_capture_bytes(source: FlowTable | FlowFile, options: CaptureOptions) -> int:
@@ -198,6 +175,8 @@ class FrameStream:
         Complete when the iteration has ended.
     repairs : Counter
         Kind of repair -> number of flows so far.
+    packets : int
+        Packets so far.
     """
 
     def __init__(self, source: FlowTable | FlowFile, options: CaptureOptions) -> None:
@@ -217,6 +196,7 @@ class FrameStream:
         self.endpoints = Endpoints.at(addresses(seed, number, self._occurrence, protocol, ports), keys)
         self.ground_truth = GroundTruth.empty(self._starts, protocol)
         self.repairs: Counter[str] = Counter()
+        self.packets = 0
         self._merger = Merger()
 
     def __iter__(self) -> Iterator[Frames]:
@@ -227,6 +207,7 @@ class FrameStream:
             while begin < len(batch):
                 limit = _RENDER_BYTES + (size[begin - 1] if begin else 0)
                 end = min(begin + _RENDER_PACKETS, max(int(np.searchsorted(size, limit, side="right")), begin + 1))
+                self.packets += len(batch[begin:end])
                 yield batch[begin:end]
                 begin = end
 
@@ -238,7 +219,7 @@ class FrameStream:
         for rows, planned in self._plans():
             yield from self._merger.before(int(self._starts[rows].min()))
             packets = lay_out(planned, np.arange(len(rows)))
-            self._record_ground_truth(rows, planned, packets)
+            self.ground_truth.add(rows, planned, packets)
             self._merger.add(frames(planned, packets, self._starts[rows], rows, self.endpoints))
             del packets  # before the merger needs memory
         yield from self._merger.before(None)
@@ -248,22 +229,16 @@ class FrameStream:
         options = self._options
         for begin in range(0, len(self._order), _BLOCK_FLOWS):
             rows = self._order[begin : begin + _BLOCK_FLOWS]
-            occurrence = self._occurrence[rows]
             planned = plan(
-                self._source.take(rows), seed=options.seed, ip_version=options.ip_version, occurrence=occurrence
+                self._source.take(rows),
+                seed=options.seed,
+                ip_version=options.ip_version,
+                occurrence=self._occurrence[rows],
             )
             self.repairs.update(planned.repairs)
             block = planned.packet_counts.cumsum() // _BLOCK_PACKETS
             for selected in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
                 yield rows[selected], planned.take(selected)
-
-    def _record_ground_truth(self, rows: Ints, planned: Plan, packets: Packets) -> None:
-        truth, totals = self.ground_truth, planned.series.sum(2)
-        truth.connection[rows], truth.v6[rows] = connection_numbers(planned), planned.ip_overhead > 0
-        truth.repaired[rows] = planned.repaired
-        truth.bytes[rows], truth.packets[rows] = totals[:, :2], totals[:, 2:]
-        is_last = np.r_[packets.flow[1:] != packets.flow[:-1], True][: len(packets)]
-        truth.end_ns[rows[packets.flow[is_last]]] += packets.offset_ns[is_last]
 
 
 def start_times(flows: FlowTable, keys: Words, options: CaptureOptions) -> Ints:
@@ -309,24 +284,21 @@ def pcap_header() -> bytes:
 
 def _pcapng_header(metadata: dict[str, Any], options: CaptureOptions) -> bytes:
     """Build the blocks of a pcapng file before its packets: section header and interface, times in nanoseconds."""
-    comment = "Not real traffic: written by netgen from a table of flows. " + json.dumps(
-        capture_metadata(metadata, options)
-    )
+    made = json.dumps(capture_metadata(metadata, options))
+    comment = f"Not real traffic: written by netgen from a table of flows. {made}"
     application = f"netgen {importlib.metadata.version('netgen')}"
-    section = np.array([PCAPNG_BYTE_ORDER], "<u4").tobytes() + bytes([1, 0, 0, 0]) + b"\xff" * 8
-    section += _pcapng_option(1, comment.encode()) + _pcapng_option(4, application.encode()) + _pcapng_option(0, b"")
-    interface = np.array([LINKTYPE_ETHERNET, SNAPLEN], "<u4").tobytes()  # 16 bits of link type, 16 reserved
-    interface += _pcapng_option(2, b"netgen0") + _pcapng_option(9, b"\x09") + _pcapng_option(0, b"")
-    return _pcapng_block(PCAPNG_SECTION, section) + _pcapng_block(PCAPNG_INTERFACE, interface)
+    section = struct.pack("<IHHq", PCAPNG_BYTE_ORDER, 1, 0, -1)  # version 1.0, of unknown length
+    interface = struct.pack("<II", LINKTYPE_ETHERNET, SNAPLEN)  # 16 bits of link type, 16 reserved
+    return _pcapng_block(PCAPNG_SECTION, section, {1: comment.encode(), 4: application.encode()}) + _pcapng_block(
+        PCAPNG_INTERFACE, interface, {2: b"netgen0", 9: b"\x09"}
+    )
 
 
-def _pcapng_option(code: int, value: bytes) -> bytes:
-    return np.array([code, len(value)], "<u2").tobytes() + value + bytes(-len(value) % 4)
-
-
-def _pcapng_block(kind: int, body: bytes) -> bytes:
-    length = np.array([len(body) + 12], "<u4").tobytes()
-    return np.array([kind], "<u4").tobytes() + length + body + length
+def _pcapng_block(kind: int, body: bytes, options: dict[int, bytes]) -> bytes:
+    for code, value in {**options, 0: b""}.items():
+        body += struct.pack("<HH", code, len(value)) + value + bytes(-len(value) % 4)
+    length = len(body) + 12
+    return struct.pack("<II", kind, length) + body + struct.pack("<I", length)
 
 
 def capture_metadata(metadata: dict[str, Any], options: CaptureOptions) -> dict[str, Any]:
@@ -340,14 +312,11 @@ def capture_metadata(metadata: dict[str, Any], options: CaptureOptions) -> dict[
 
 
 @contextlib.contextmanager
-def _open_output(path: Path | None, compression: str | None) -> Iterator[BinaryIO]:
+def _open_output(path: Path | None, compression: str) -> Iterator[BinaryIO]:
     """Open the file to write, or standard output if there is no path."""
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
-    elif compression is None:
-        with path.open("wb") as file:
-            yield file
     else:
-        with pa.CompressedOutputStream(str(path), compression) as file:
+        with pa.CompressedOutputStream(str(path), compression) if compression else path.open("wb") as file:
             yield file

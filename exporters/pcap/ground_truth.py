@@ -25,7 +25,7 @@ from netgen.capture.table.flow_table import FlowTable
 from netgen.capture.table.schema import METADATA_KEY
 from netgen.exporters.pcap.addresses import v6_addresses
 from netgen.exporters.pcap.frames import Endpoints
-from netgen.exporters.pcap.packets import Bools, Ints
+from netgen.exporters.pcap.packets import Bools, Ints, Packets
 from netgen.exporters.pcap.plan import Plan
 
 FORMAT = 2
@@ -107,7 +107,7 @@ def read_ground_truth(path: Path) -> pa.Table:
         missing = [name for name in SCHEMA.names if name not in table.column_names]
         if missing:
             raise InputError(f"{path} is not the ground truth of a capture: no column {', '.join(missing)}", hint)
-        return table.select(SCHEMA.names).cast(pa.schema([pa.field(field.name, field.type) for field in SCHEMA]))
+        return table.select(SCHEMA.names).cast(pa.schema([field.with_nullable(True) for field in SCHEMA]))
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is not the ground truth of a capture: {reason}", hint) from error
@@ -116,12 +116,8 @@ def read_ground_truth(path: Path) -> pa.Table:
 def community_id(protocol: int, src: bytes, src_port: int, dst: bytes, dst_port: int, seed: int = 0) -> str:
     """Compute the Community ID, version 1, of a flow; it is the same for both directions.
 
-    For an echo, `src` sends the request, and the types of ICMP stand in for ports. IGMP has no ports.
-
-    Parameters
-    ----------
-    src, dst : bytes
-        Addresses in network order, 4 or 16 bytes each.
+    Addresses are in network order, 4 or 16 bytes. For an echo, `src` sends the request, and the types of ICMP stand in
+    for ports. IGMP has no ports.
     """
     numbers = _ECHO_TYPES.get(protocol, (src_port, dst_port))
     ports = [b"" if protocol == PROTOCOL_IGMP else number.to_bytes(2, "big") for number in numbers]
@@ -146,22 +142,25 @@ class GroundTruth:
     @classmethod
     def empty(cls, start_ns: Ints, protocol: Ints) -> GroundTruth:
         """Make the ground truth of flows whose start and protocol alone are known."""
-        n_flows = len(start_ns)
-        v6, repaired = np.zeros((2, n_flows), dtype=bool)
-        packets, size = np.zeros((2, n_flows, 2), dtype=np.int64)
-        return cls(protocol, np.zeros(n_flows, np.uint8), v6, repaired, start_ns, start_ns.copy(), packets, size)
+        v6, repaired = np.zeros((2, len(start_ns)), dtype=bool)
+        packets, size = np.zeros((2, len(start_ns), 2), dtype=np.int64)
+        return cls(protocol, np.zeros(len(start_ns), np.uint8), v6, repaired, start_ns, start_ns.copy(), packets, size)
+
+    def add(self, rows: Ints, plan: Plan, packets: Packets) -> None:
+        """Fill in the flows in `rows`, which have this plan and these packets."""
+        totals = plan.series.sum(2)
+        self.bytes[rows], self.packets[rows] = totals[:, :2], totals[:, 2:]
+        state = np.where(plan.is_attempt, 2 + plan.attempt, 1 + plan.reset)
+        self.connection[rows] = np.where(plan.tcp, state, 0)
+        self.v6[rows], self.repaired[rows] = plan.ip_overhead > 0, plan.repaired
+        is_last = np.r_[packets.flow[1:] != packets.flow[:-1], True][: len(packets)]
+        self.end_ns[rows[packets.flow[is_last]]] += packets.offset_ns[is_last]
 
     @property
     def connections(self) -> dict[str, int]:
         """What became of the TCP connections -> number of flows, without zeros."""
         counts = np.bincount(self.connection, minlength=len(CONNECTIONS)).tolist()
         return {name: count for name, count in zip(CONNECTIONS, counts, strict=True) if name and count}
-
-
-def connection_numbers(plan: Plan) -> NDArray[np.uint8]:
-    """Return what becomes of each flow's connection, an index in `CONNECTIONS`, shape (flows,)."""
-    state = np.where(plan.is_attempt, 2 + plan.attempt, 1 + plan.reset)
-    return np.where(plan.tcp, state, 0).astype(np.uint8)
 
 
 def ground_truth_table(truth: GroundTruth, flows: FlowTable, endpoints: Endpoints, seed: int) -> pa.Table:
@@ -172,9 +171,9 @@ def ground_truth_table(truth: GroundTruth, flows: FlowTable, endpoints: Endpoint
         packed.append([(v6 if is_v6 else v4)[row].tobytes() for row, is_v6 in enumerate(truth.v6.tolist())])
     (src, dst), src_port, dst_port = packed, where.client_port.tolist(), where.server_port.tolist()
     columns: dict[str, Any] = {
-        "flow": flows.table["flow"].combine_chunks(),
+        "flow": flows.table["flow"],
         "row": np.arange(len(src)),
-        "label": flows.table["label"].combine_chunks(),
+        "label": flows.table["label"],
         "community_id": list(map(community_id, truth.protocol.tolist(), src, src_port, dst, dst_port)),
         "protocol": truth.protocol,
         "connection": [CONNECTIONS[index] for index in truth.connection.tolist()],
@@ -189,11 +188,10 @@ def ground_truth_table(truth: GroundTruth, flows: FlowTable, endpoints: Endpoint
         "up_bytes": truth.bytes[:, 0],
         "down_bytes": truth.bytes[:, 1],
         "repaired": truth.repaired,
-        "source": flows.table["source"].combine_chunks(),
+        "source": flows.table["source"],
         "seed": np.full(len(src), seed),
     }
-    arrays = [pa.array(columns[field.name]).cast(field.type) for field in SCHEMA]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    return pa.table(columns, schema=SCHEMA).combine_chunks()
 
 
 def write_ground_truth(rows: pa.Table, metadata: dict[str, Any], csv: Path, parquet: Path) -> None:

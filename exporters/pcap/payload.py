@@ -8,7 +8,8 @@ TLS is version 1.3 as an observer without keys sees it (RFC 8446): hellos, and h
 
 from __future__ import annotations
 
-from typing import Protocol
+import functools
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,31 +33,15 @@ _MAX_PAYLOAD = 1 << 11  # bytes; every payload is shorter
 _CHANGE_CIPHER_SPEC = bytes.fromhex("140303000101")  # has no meaning in TLS 1.3, but middleboxes expect it
 
 
-class Payload(Protocol):
-    """Writes payloads into a buffer of records."""
-
-    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, endpoints: Endpoints) -> NDArray[np.uint32]:
-        """Write the payload of each packet.
-
-        Parameters
-        ----------
-        buffer : ndarray of uint8
-        begin : ndarray of int64, shape (packets,)
-            Where each payload begins in the buffer.
-        batch : ndarray of FRAME, shape (packets,)
-        endpoints : Endpoints
-
-        Returns
-        -------
-        ndarray of uint32, shape (packets,)
-            Sum of each payload's 16-bit words, read as little-endian numbers.
-        """
+#: Writes the payloads of a batch of frames into a buffer, where each begins at a given offset, shape (packets,).
+#: Returns the sum of each payload's 16-bit words, read as little-endian numbers, shape (packets,).
+Payload = Callable[[Bytes, Ints, Frames, Endpoints], NDArray[np.uint32]]
 
 
 def make_payload(options: CaptureOptions) -> Payload | None:
     """Make the payload that the options name; None for zeros."""
     if options.payload == "tls":
-        return TlsPayload(options.sni)
+        return functools.partial(_write_tls, options.sni)
     return RandomPayload() if options.payload == "random" else None
 
 
@@ -71,7 +56,7 @@ class RandomPayload:
         self._block = words.astype("<u8").view(np.uint8)
         self._sums = np.r_[0, np.cumsum(self._block.view("<u2"), dtype=np.int64)]
 
-    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, endpoints: Endpoints) -> NDArray[np.uint32]:
+    def __call__(self, buffer: Bytes, begin: Ints, batch: Frames, endpoints: Endpoints) -> NDArray[np.uint32]:
         """See `Payload`."""
         length = batch["size"].astype(np.int64) - batch["headers"]
         length[(batch["kind"] & IGMP) > 0] = 0
@@ -90,51 +75,37 @@ class RandomPayload:
         return np.asarray(total, dtype=np.uint32)
 
 
-class TlsPayload:
-    """A ClientHello, a ServerHello, and records of zeros after them.
+def _write_tls(sni: str | None, buffer: Bytes, begin: Ints, batch: Frames, endpoints: Endpoints) -> NDArray[np.uint32]:
+    """Write a ClientHello, a ServerHello, and records of zeros after them; see `Payload`.
 
     Flows without room for these, and flows of other protocols than TCP, stay zeros.
     """
-
-    def __init__(self, sni: str | None) -> None:
-        self._sni = sni
-
-    def fill(self, buffer: Bytes, begin: Ints, batch: Frames, endpoints: Endpoints) -> NDArray[np.uint32]:
-        """See `Payload`."""
-        flow, side = batch["flow"], np.where(batch["kind"] & UP, 0, 1)
-        hellos = hello_lengths(endpoints.streams[flow], endpoints.early[flow], self._sni)
-        hello = hellos[np.arange(len(batch)), side]
-        length = batch["size"].astype(np.int64) - batch["headers"]
-        offset = (batch["seq"] - endpoints.first_seq[flow, side]).astype(np.int64)  # of the payload in its stream
-        has_tls = ((batch["kind"] & TCP) > 0) & (hello > 0) & (length > 0)
-        sums = np.zeros(len(batch), dtype=np.uint32)
-        rows = np.flatnonzero(has_tls)
-        stream = endpoints.streams[flow, side][rows] - hello[rows]
-        _write_record_headers(buffer, begin[rows], offset[rows] - hello[rows], length[rows], stream, sums, rows)
-        for row in np.flatnonzero(has_tls & (offset < hello)):
-            words = [random_bits(endpoints.keys[flow[row : row + 1]], _HELLO + index) for index in range(16)]
-            random = np.concatenate(words).astype("<u8").tobytes()
-            message = _hello(int(side[row]), int(hello[row]), self._sni, random)
-            piece = np.frombuffer(message[offset[row] : offset[row] + length[row]], np.uint8)
-            buffer[begin[row] : begin[row] + len(piece)] = piece
-            sums[row] += piece[::2].sum(dtype=np.uint32) + (piece[1::2].sum(dtype=np.uint32) << 8)
-        return sums
+    flow, side = batch["flow"], np.where(batch["kind"] & UP, 0, 1)
+    hello = _hello_lengths(endpoints.streams[flow], endpoints.early[flow], sni)[np.arange(len(batch)), side]
+    length = batch["size"].astype(np.int64) - batch["headers"]
+    offset = (batch["seq"] - endpoints.first_seq[flow, side]).astype(np.int64)  # of the payload in its stream
+    has_tls = ((batch["kind"] & TCP) > 0) & (hello > 0) & (length > 0)
+    sums = np.zeros(len(batch), dtype=np.uint32)
+    rows = np.flatnonzero(has_tls)
+    stream = endpoints.streams[flow, side][rows] - hello[rows]
+    _write_record_headers(buffer, begin[rows], offset[rows] - hello[rows], length[rows], stream, sums, rows)
+    for row in np.flatnonzero(has_tls & (offset < hello)):
+        words = [random_bits(endpoints.keys[flow[row : row + 1]], _HELLO + index) for index in range(16)]
+        random = np.concatenate(words).astype("<u8").tobytes()
+        message = _client_hello(int(hello[row]), sni, random)
+        if side[row]:
+            message = (_server_hello(random) + _CHANGE_CIPHER_SPEC)[: hello[row]]
+        piece = np.frombuffer(message[offset[row] : offset[row] + length[row]], np.uint8)
+        buffer[begin[row] : begin[row] + len(piece)] = piece
+        sums[row] += piece[::2].sum(dtype=np.uint32) + (piece[1::2].sum(dtype=np.uint32) << 8)
+    return sums
 
 
-def hello_lengths(streams: Ints, early: Ints, sni: str | None) -> Ints:
-    """Choose the bytes of each side's hello; both are zero where a flow has no room for both.
+def _hello_lengths(streams: Ints, early: Ints, sni: str | None) -> Ints:
+    """Choose the bytes of each side's hello, shape (flows, 2); both are zero where a flow has no room for both.
 
-    Parameters
-    ----------
-    streams : ndarray of int64, shape (flows, 2)
-        Payload bytes, up and down.
-    early : ndarray of int64, shape (flows,)
-        Payload bytes that the client sends before the server sends any. The ClientHello must be among them.
-    sni : str, optional
-
-    Returns
-    -------
-    ndarray of int64, shape (flows, 2)
+    `streams` are the payload bytes up and down, `early` those that the client sends before the server sends any: the
+    ClientHello must be among them.
     """
     up, down = streams.T
     shortest_client = len(_client_hello(0, sni, bytes(128)))
@@ -147,11 +118,6 @@ def hello_lengths(streams: Ints, early: Ints, sni: str | None) -> Ints:
     rest = down - server
     fits = (client >= shortest_client + 4) & ((rest == 0) | (rest >= MIN_RECORD))
     return np.stack([np.where(fits, client, 0), np.where(fits, server, 0)], axis=1)
-
-
-def _hello(side: int, length: int, sni: str | None, random: bytes) -> bytes:
-    """Build the hello of a side (0 is the client), `length` bytes; `random` holds 128 bytes for nonces and keys."""
-    return _client_hello(length, sni, random) if side == 0 else (_server_hello(random) + _CHANGE_CIPHER_SPEC)[:length]
 
 
 def _extension(kind: int, content: bytes) -> bytes:
@@ -197,19 +163,10 @@ def _server_hello(random: bytes) -> bytes:
 def _write_record_headers(
     buffer: Bytes, begin: Ints, offset: Ints, length: Ints, stream: Ints, sums: NDArray[np.uint32], rows: Ints
 ) -> None:
-    """Write the headers of application data records into payloads, in place.
+    """Write the headers of application data records into payloads, and add the sums of their bytes at `sums[rows]`.
 
-    Parameters
-    ----------
-    buffer : ndarray of uint8
-    begin, length : ndarray of int64, shape (payloads,)
-        Where each payload begins in the buffer, and its bytes.
-    offset : ndarray of int64, shape (payloads,)
-        Where it begins in its stream of records; negative for a payload before the first record.
-    stream : ndarray of int64, shape (payloads,)
-        Bytes of the stream of records.
-    sums : ndarray of uint32
-        The sums of the bytes, as `Payload.fill` returns them, are added at `rows`.
+    A payload begins at `begin` in the buffer and at `offset` in its stream of records, whose bytes are `stream`; the
+    offset is negative before the first record.
     """
     last = np.maximum(-(-stream // RECORD_BYTES) - 1, 0)  # index of the last record
     # a last record shorter than the minimum takes six bytes from the one before it
@@ -223,8 +180,8 @@ def _write_record_headers(
         record = np.maximum(offset, 0) // RECORD_BYTES + ahead
         first = start(record)
         content = start(record + 1) - first - RECORD_HEADER
-        header = [*(np.full_like(first, value) for value in (23, 3, 3)), content >> 8, content & 0xFF]
-        for index, values in enumerate(header):
+        type_and_version = [np.full_like(first, value) for value in (23, 3, 3)]
+        for index, values in enumerate([*type_and_version, content >> 8, content & 0xFF]):
             position = first + index - offset
             inside = np.flatnonzero((record <= last) & (stream > 0) & (position >= 0) & (position < length))
             value = values[inside].astype(np.uint32)

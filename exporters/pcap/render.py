@@ -85,7 +85,7 @@ def render(
     payload_sum = np.zeros(len(batch), dtype=np.uint32)
     if payload is not None:
         begin = starts + record.itemsize + ETHERNET.itemsize + batch["headers"]
-        payload_sum = payload.fill(buffer, begin, batch, endpoints)
+        payload_sum = payload(buffer, begin, batch, endpoints)
     directions, direction = _directions(batch, endpoints)
     layout = batch["headers"].astype(np.int64) << 8 | batch["kind"] & (TCP | V6 | ECHO | IGMP)
     for value in np.unique(layout):

@@ -15,7 +15,6 @@ from netgen.capture.importers.foreign_tables import read_table
 from netgen.capture.table.flow_table import FlowTable
 from netgen.exporters.pcap.capture_file import (
     FlowFile,
-    FrameStream,
     Progress,
     capture_metadata,
     estimate_capture_bytes,
@@ -187,14 +186,12 @@ def write(
     file_format = check_outputs(path, card=card, ground_truth=ground_truth, force=force)
     path = Path(path)
     if file_format.startswith("pcap"):
-        source: FlowTable | FlowFile
         if isinstance(flows, FlowTable):
-            source = flows
+            source: FlowTable | FlowFile = flows
         else:
             source = FlowFile(flows) if Path(flows).suffix.lower() == ".parquet" else read_table(flows)
         return _write_capture(source, path, file_format, options or CaptureOptions(), ground_truth, progress)
-    if not isinstance(flows, FlowTable):
-        flows = read_table(flows)
+    flows = flows if isinstance(flows, FlowTable) else read_table(flows)
     card_file = data_card_path(path) if card else None
     if file_format == FORMATS[".parquet"]:
         # the card is moved into place after the table: neither exists without the other
@@ -222,24 +219,24 @@ def _write_capture(
         message = f"{path} will take about {size / 10**9:.1f} GB; a name that ends in .zst compresses it"
         warnings.warn(message, stacklevel=3)
 
-    def result(stream: FrameStream, bytes_written: int, truth_paths: tuple[Path, ...] = ()) -> WriteResult:
-        return WriteResult(
-            path, file_format, len(flows), stream.packets, bytes_written, dict(stream.repairs),
-            ground_truth=truth_paths, connections=stream.ground_truth.connections,
-        )  # fmt: skip
-
+    truth_paths: tuple[Path, ...] = ()
     if str(path) == STDOUT:
-        return result(*write_capture(source, None, options, file_format, progress=progress))
-    truth_paths = ground_truth_paths(path) if ground_truth else ()
-    with contextlib.ExitStack() as stack:  # the capture is moved into place last, after its ground truth
-        temporary = stack.enter_context(atomic_file(path))
-        truth_files = [stack.enter_context(atomic_file(truth_path)) for truth_path in truth_paths]
-        try:
-            stream, _ = write_capture(source, temporary, options, file_format, progress=progress)
-        except OSError as error:  # otherwise the error would name the ground truth
-            raise output_error(path, error) from error
-        if truth_files:
-            rows = ground_truth_table(stream.ground_truth, flows, stream.endpoints, options.seed)
-            metadata = {"capture": path.name, **capture_metadata(flows.metadata, options)}
-            write_ground_truth(rows, metadata, *truth_files)
-    return result(stream, path.stat().st_size, truth_paths)
+        stream, size = write_capture(source, None, options, file_format, progress=progress)
+    else:
+        truth_paths = ground_truth_paths(path) if ground_truth else ()
+        with contextlib.ExitStack() as stack:  # the capture is moved into place last, after its ground truth
+            temporary = stack.enter_context(atomic_file(path))
+            truth_files = [stack.enter_context(atomic_file(truth_path)) for truth_path in truth_paths]
+            try:
+                stream, _ = write_capture(source, temporary, options, file_format, progress=progress)
+            except OSError as error:  # otherwise the error would name the ground truth
+                raise output_error(path, error) from error
+            if truth_files:
+                rows = ground_truth_table(stream.ground_truth, flows, stream.endpoints, options.seed)
+                metadata = {"capture": path.name, **capture_metadata(flows.metadata, options)}
+                write_ground_truth(rows, metadata, *truth_files)
+        size = path.stat().st_size
+    return WriteResult(
+        path, file_format, len(flows), stream.packets, size, dict(stream.repairs),
+        ground_truth=truth_paths, connections=stream.ground_truth.connections,
+    )  # fmt: skip

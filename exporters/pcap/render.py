@@ -6,6 +6,8 @@ payload already (zeros, if nothing else), so that a checksum needs the headers a
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,6 +41,11 @@ MAX_SEGMENT = 1460  # bytes over IPv4; 20 less over IPv6
 
 #: Types of packets up and down: echo and its reply in IPv4 and IPv6; IGMPv2's report and query (RFC 2236).
 ECHO_TYPES, ECHO_V6_TYPES, IGMP_TYPES = (8, 0), (128, 129), (0x16, 0x11)
+
+#: TCP options: padding, SACK permitted, window scale and timestamps.
+_NOP, _SACK = b"\x01", b"\x04\x02"
+_WINDOW_SCALE = _NOP + bytes([3, 3, WINDOW_SHIFT])
+_TIMESTAMPS = _NOP * 2 + b"\x08\x0a" + bytes(8)
 
 GROUPS = 0xEFC0  # multicast groups 239.192.0.0/16: an organization's own (RFC 2365)
 
@@ -154,17 +161,18 @@ def _layout(record: np.dtype, v6: bool, transport: np.dtype, options: int) -> np
     """Lay out a record header and all packet headers; addresses are one field, and so are ports if there are any."""
     ip = [field for field in (IPV6 if v6 else IPV4).descr if field[0] not in ("src", "dst")]
     rest = [field for field in transport.descr if field[0] not in ("src_port", "dst_port")]
-    fields = [
-        ("record", record),
-        ("macs", "V12"),
-        ("type", ">u2"),
-        ("ip", np.dtype(ip)),
-        ("addresses", _DIRECTION["v6" if v6 else "v4"]),
-        *([("ports", "V4")] if len(rest) < len(transport.descr) else []),
-        ("transport", np.dtype(rest)),
-        ("options", "u1", (options,)),
-    ]
-    return np.dtype(fields)
+    return np.dtype(
+        [
+            ("record", record),
+            ("macs", "V12"),
+            ("type", ">u2"),
+            ("ip", np.dtype(ip)),
+            ("addresses", _DIRECTION["v6" if v6 else "v4"]),
+            *([("ports", "V4")] if len(rest) < len(transport.descr) else []),
+            ("transport", np.dtype(rest)),
+            ("options", "u1", (options,)),
+        ]
+    )
 
 
 def _headers(
@@ -176,28 +184,30 @@ def _headers(
     """
     size, kind = batch["size"].astype(np.int64), int(batch["kind"][0])
     tcp, v6, portless = bool(kind & TCP), bool(kind & V6), bool(kind & (ECHO | IGMP))
-    transport = TCP_LAYOUT if tcp else ICMP if portless else UDP
+    transport, protocol = (TCP_LAYOUT, PROTOCOL_TCP) if tcp else (UDP, PROTOCOL_UDP)
+    if portless:
+        transport = ICMP
+        protocol = PROTOCOL_IGMP if kind & IGMP else PROTOCOL_ICMPV6 if v6 else PROTOCOL_ICMP
     ip_length = IPV6.itemsize if v6 else IPV4.itemsize
     options = int(batch["headers"][0]) - ip_length - transport.itemsize
-    layout, protocol = _layout(record, v6, transport, options), _protocol(kind)
+    layout = _layout(record, v6, transport, options)
     table = np.zeros(len(batch), dtype=layout)
     _fill_record_headers(table["record"], batch["time_ns"], captured, size + ETHERNET.itemsize, pcapng)
     table["macs"] = shared["macs"]
-    table["type"] = ETHERTYPE_IPV6 if v6 else ETHERTYPE_IPV4
     table["addresses"] = shared["v6" if v6 else "v4"]
     ip, header = table["ip"], table["transport"]
     if v6:
-        ip["version_class_flow"] = 6 << 28
+        table["type"], ip["version_class_flow"] = ETHERTYPE_IPV6, 6 << 28
         ip["length"], ip["next"], ip["hops"] = size - ip_length, protocol, shared["ttl"]
     else:
-        ip["version_ihl"], ip["fragment"] = 0x45, DONT_FRAGMENT
+        table["type"], ip["version_ihl"], ip["fragment"] = ETHERTYPE_IPV4, 0x45, DONT_FRAGMENT
         ip["length"], ip["id"], ip["ttl"], ip["protocol"] = size, batch["id"], shared["ttl"], protocol
         ip["checksum"] = _checksum(_word_sum(table, record.itemsize + ETHERNET.itemsize, ip_length))
     if not portless:
         table["ports"] = shared["ports"]
     if tcp:
-        header["seq"], header["ack"], header["window"] = batch["seq"], batch["ack"], batch["window"]
-        header["flags"] = batch["flags"]
+        for field in ("seq", "ack", "window", "flags"):
+            header[field] = batch[field]
         header["offset"] = (TCP_LAYOUT.itemsize + options) // 4 << 4
         _fill_options(table["options"], batch, MAX_SEGMENT - (IPV6.itemsize - IPV4.itemsize if v6 else 0))
     elif portless:
@@ -211,21 +221,12 @@ def _headers(
     assert layout.fields
     begin = layout.fields["transport" if portless and not v6 else "addresses"][1]
     total = _word_sum(table, begin, layout.itemsize - begin) + payload_sum
-    if (
-        not portless or v6
-    ):  # the pseudo header: addresses, length, protocol (RFC 9293, RFC 8200); ICMP and IGMP have none
-        total += _swapped(size - ip_length + protocol)
+    if not portless or v6:  # the rest of the pseudo header (RFC 9293, RFC 8200); ICMP and IGMP have none
+        total += (size - ip_length + protocol).astype(np.uint16).byteswap()
     checksum = _checksum(total)
     # RFC 768: UDP sends a checksum of zero as all ones, because zero means no checksum
     header["checksum"] = np.where(checksum == 0, 0xFFFF, checksum) if transport is UDP else checksum
     return table.view(np.uint8).reshape(len(batch), layout.itemsize)
-
-
-def _protocol(kind: int) -> int:
-    """Return the IP protocol of a frame's kind."""
-    if kind & ECHO:
-        return PROTOCOL_ICMPV6 if kind & V6 else PROTOCOL_ICMP
-    return PROTOCOL_TCP if kind & TCP else PROTOCOL_IGMP if kind & IGMP else PROTOCOL_UDP
 
 
 def _fill_record_headers(record: Frames, time_ns: Ints, captured: Ints, length: Ints, pcapng: bool) -> None:
@@ -241,19 +242,12 @@ def _fill_record_headers(record: Frames, time_ns: Ints, captured: Ints, length: 
 def _word_sum(table: Frames, offset: int, length: int) -> NDArray[np.uint64]:
     """Sum up `length` bytes of each row as little-endian words; a checksum allows any byte order (RFC 1071)."""
     rows, width = len(table), table.dtype.itemsize
-    words, rest = divmod(length, 4)
-    values = np.ndarray((rows, words), "<u4", table.data, offset, (width, 4))
     total = np.zeros(rows, dtype=np.uint64)
-    for word in range(words):
-        total += values[:, word]
-    if rest:  # headers have an even length
-        total += np.ndarray((rows,), "<u2", table.data, offset + 4 * words, (width,))
+    for begin in range(offset, offset + length - 3, 4):
+        total += np.ndarray((rows,), "<u4", table.data, begin, (width,))
+    if length % 4:  # headers have an even length
+        total += np.ndarray((rows,), "<u2", table.data, offset + length - 2, (width,))
     return total
-
-
-def _swapped(words: Ints) -> NDArray[np.uint64]:
-    """Swap the bytes of 16-bit numbers, as `_word_sum` reads them."""
-    return ((words & 0xFF) << 8 | words >> 8).astype(np.uint64)
 
 
 def _checksum(total: NDArray[np.uint64]) -> NDArray[np.uint16]:
@@ -267,38 +261,23 @@ def _checksum(total: NDArray[np.uint64]) -> NDArray[np.uint16]:
 def _fill_options(block: Bytes, batch: Frames, max_segment: int) -> None:
     """Fill in TCP options, shape (packets, bytes); bytes left over stay zero, which ends the options."""
     room = block.shape[1]
-    if not room:
-        return
     is_syn = (batch["flags"] & TCP_SYN) > 0
-    has_timestamps = (batch["kind"] & TIMESTAMPS) > 0
-    for syn in (True, False):
-        for timestamps in (True, False):
-            rows = np.flatnonzero((is_syn == syn) & (has_timestamps == timestamps))
-            if not len(rows):
-                continue
-            template, offset = _options_template(room, syn, timestamps, max_segment)
-            filled = np.tile(np.frombuffer(template, dtype=np.uint8), (len(rows), 1))
-            if offset:
-                filled[:, offset : offset + 4] = _big_endian(batch["stamp"][rows], ">u4")
-                filled[:, offset + 4 : offset + 8] = _big_endian(batch["echo"][rows], ">u4")
-            if syn and room >= 8:  # window scaling, only if both sides have room for it
-                unscaled = (batch["kind"][rows] & SCALED) == 0
-                scale = template.index(bytes([3, 3, WINDOW_SHIFT]))
-                filled[unscaled, scale : scale + 3] = 1
-            block[rows] = filled
-
-
-def _options_template(room: int, syn: bool, timestamps: bool, max_segment: int) -> tuple[bytes, int]:
-    """Build the options of a SYN or another packet that fit into `room` bytes; also return where timestamps begin."""
-    nop, sack, scale = b"\x01", b"\x04\x02", bytes([3, 3, WINDOW_SHIFT])
-    segment, stamps = b"\x02\x04" + max_segment.to_bytes(2, "big"), b"\x08\x0a" + bytes(8)
-    timestamps = timestamps and room >= len(nop + nop + stamps)  # an RST may have no room for them
-    if syn and timestamps:  # in the order of Linux
-        options = segment + sack + stamps + nop + scale
-    elif syn:  # in the order of Windows
-        candidates = ((segment, 4), (nop + scale, 8), (nop + nop + sack, 12))
-        options = b"".join(option for option, needed in candidates if needed <= room)
-    else:
-        options = nop + nop + stamps if timestamps else b""
-    options = options.ljust(room, b"\0")
-    return options, options.index(b"\x08\x0a") + 2 if timestamps else 0
+    is_scaled = (batch["kind"] & SCALED) > 0  # both sides have room for window scaling
+    has_timestamps = ((batch["kind"] & TIMESTAMPS) > 0) & (room >= len(_TIMESTAMPS))  # an RST may have no room
+    for syn, timestamps, scaled in itertools.product((True, False), repeat=3):
+        rows = np.flatnonzero((is_syn == syn) & (has_timestamps == timestamps) & (is_scaled == scaled))
+        if not len(rows):
+            continue
+        options = _TIMESTAMPS if timestamps else b""
+        if syn:
+            segment = b"\x02\x04" + max_segment.to_bytes(2, "big")
+            scale = _WINDOW_SCALE if scaled else _NOP * 4
+            if timestamps:  # in the order of Linux
+                options = segment + _SACK + _TIMESTAMPS[2:] + scale
+            else:  # in the order of Windows
+                options = (segment + scale + _NOP * 2 + _SACK)[:room]
+        block[rows, : len(options)] = np.frombuffer(options, np.uint8)
+        if timestamps:
+            begin = options.index(_TIMESTAMPS[2:]) + 2
+            block[rows, begin : begin + 4] = _big_endian(batch["stamp"][rows], ">u4")
+            block[rows, begin + 4 : begin + 8] = _big_endian(batch["echo"][rows], ">u4")

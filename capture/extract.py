@@ -48,69 +48,29 @@ TRUNCATED = {BINS: "packets after the last bin", PACKETS: "packets after the las
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExtractOptions:
-    """Options of an extraction. `netgen.extract` has the same ones, with durations as text.
+    """Options of an extraction. `netgen.extract` has the same ones, with durations as text."""
 
-    Parameters
-    ----------
-    spec : SeriesSpec, optional
-        The series to make; `bin_ns`, `length` and `view` are then ignored.
-    bin_ns : int, optional
-        Bin width in nanoseconds; by default the 95th percentile of the flows' durations fits.
-    length : int
-        Number of bins, or of packets.
-    view : {"bins", "packets"}
-        Bytes and packets over time, or size and gap of the first packets.
-    group_by : {"flow", "host", "capture"}
-        One row per flow, per initiating host of a capture, or per capture.
-    label : str, optional
-        Class of every row that no other rule labels.
-    label_by : {"folder", "file", "sni"}, optional
-        Label rows by the name of the folder or file, or by the server name.
-    labels : path, optional
-        Label file (`netgen.capture.labels.label_file.LabelFile`); it wins over `label` and `label_by`.
-    labels_zone, labels_offset_ns, labels_time_format, labels_column
-        How to read the label file (`netgen.capture.labels.labeller.LabelOptions`).
-    sni_table : path, optional
-        CSV of suffixes and classes (`netgen.capture.names.class_table.ClassTable`), for ``label_by="sni"``.
-    min_packets : int
-        Rows with fewer packets are left out and counted.
-    idle_timeout_ns : int
-        A longer silence ends a flow.
-    active_timeout_ns : int, optional
-        A flow older than this ends, and a new one begins.
-    decapsulate : bool
-        Count the packet inside a tunnel (IP-in-IP, GRE, VXLAN, GTP-U) instead of the one around it.
-    name_sources : {"tls", "all"}
-        Protocols to read server names from; ``"all"`` adds QUIC and DNS, and is implied by ``label_by="sni"``.
-    strict : bool
-        Raise if a capture is damaged.
-    threads : int
-        Threads that read. The table does not depend on it.
-    progress : callable, optional
-        Called with the bytes read, and the bytes in all or None.
-    """
-
-    spec: SeriesSpec | None = None
-    bin_ns: int | None = None
-    length: int = DEFAULT_LENGTH
-    view: str = BINS
-    group_by: str = "flow"
-    label: str | None = None
-    label_by: str | None = None
-    labels: PathLike | None = None
-    labels_zone: str = "UTC"
+    spec: SeriesSpec | None = None  # the series to make; `bin_ns`, `length` and `view` are then ignored
+    bin_ns: int | None = None  # bin width in ns; by default the 95th percentile of the flows' durations fits
+    length: int = DEFAULT_LENGTH  # number of bins, or of packets
+    view: str = BINS  # "bins": bytes and packets over time, or "packets": size and gap of the first packets
+    group_by: str = "flow"  # one row per "flow", per initiating "host" of a capture, or per "capture"
+    label: str | None = None  # class of every row that no other rule labels
+    label_by: str | None = None  # label rows by the name of "folder" or "file", or by the server name ("sni")
+    labels: PathLike | None = None  # label file (`LabelFile`); it wins over `label` and `label_by`
+    labels_zone: str = "UTC"  # these four say how to read the label file (`LabelOptions`)
     labels_offset_ns: int = 0
     labels_time_format: str | None = None
     labels_column: str | None = None
-    sni_table: PathLike | None = None
-    min_packets: int = 1
-    idle_timeout_ns: int = IDLE_TIMEOUT_NS
-    active_timeout_ns: int | None = None
-    decapsulate: bool = False
-    name_sources: str = "tls"
-    strict: bool = False
-    threads: int = 1
-    progress: Callable[[int, int | None], None] | None = None
+    sni_table: PathLike | None = None  # CSV of suffixes and classes (`ClassTable`), for ``label_by="sni"``
+    min_packets: int = 1  # rows with fewer packets are left out and counted
+    idle_timeout_ns: int = IDLE_TIMEOUT_NS  # a longer silence ends a flow
+    active_timeout_ns: int | None = None  # a flow older than this ends, and a new one begins
+    decapsulate: bool = False  # count the packet inside a tunnel instead of the one around it
+    name_sources: str = "tls"  # "all" adds the names of QUIC and DNS; ``label_by="sni"`` implies it
+    strict: bool = False  # raise if a capture is damaged
+    threads: int = 1  # that read; the table does not depend on it
+    progress: Callable[[int, int | None], None] | None = None  # called with the bytes read, and all or None
 
     def __post_init__(self) -> None:
         if self.min_packets < 1:
@@ -213,15 +173,7 @@ def _read(inputs: list[Input], assembler: Assembler, report: ReadReport, options
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Extraction:
-    """Flows of captures whose packets are still to be counted into series, which can be done once.
-
-    Parameters
-    ----------
-    rows : FlowRows
-        The rows of the table.
-    spec : SeriesSpec
-        The series to make.
-    """
+    """Flows of captures whose packets are still to be counted into series, which can be done once."""
 
     rows: FlowRows
     spec: SeriesSpec
@@ -246,13 +198,7 @@ class Extraction:
         return FlowTable.from_columns(columns.combine_chunks(), series, self.spec, self._metadata())
 
     def write(self, path: PathLike, *, force: bool = False) -> dict[str, Any]:
-        """Write the table to a Parquet file block by block: complete or not at all.
-
-        Returns
-        -------
-        dict
-            `FlowTable.summary` of the table.
-        """
+        """Write the table to a Parquet file block by block, complete or not at all; return its `FlowTable.summary`."""
         summary = TableSummary()
         with TableWriter(path, self.spec, force=force) as writer:
             for columns, channels in self._blocks():

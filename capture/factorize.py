@@ -13,18 +13,9 @@ _FACTORS = np.frombuffer(os.urandom(16), np.uint64) | np.uint64(1)
 
 
 def factorize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a code for each value, and the distinct values in the order in which they first occur.
+    """Return a code (int32) for each value, and the distinct values in the order in which they first occur.
 
-    Parameters
-    ----------
-    values : ndarray, shape (rows,)
-        Of any type of fixed size; equal means equal bytes.
-
-    Returns
-    -------
-    codes : ndarray of int32, shape (rows,)
-    uniques : ndarray, shape (distinct,)
-        ``values == uniques[codes]``.
+    Values may be of any type of fixed size; equal means equal bytes, and ``values == uniques[codes]``.
     """
     values = np.ascontiguousarray(values)
     codes, first = group_rows(values)

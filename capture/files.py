@@ -13,13 +13,7 @@ from netgen.capture.errors import OutputError
 
 
 def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Refuse an output path before the work begins.
-
-    Raises
-    ------
-    OutputError
-        If the folder is missing, the path is a folder, or the file exists and `force` is false.
-    """
+    """Raise an `OutputError` if the folder is missing, the path is a folder, or the file exists and not `force`."""
     path = Path(path)
     if not path.parent.is_dir():
         raise OutputError(

@@ -210,20 +210,9 @@ PORT_TEREDO = 3544
 
 
 def gather(data: np.ndarray, at: np.ndarray, layout: np.dtype) -> np.ndarray:
-    """Read headers of one layout at many positions of a buffer.
+    """Read headers of one layout at many positions of a buffer (uint8, contiguous); shape (rows,).
 
-    Parameters
-    ----------
-    data : ndarray of uint8, shape (bytes,)
-        The buffer; contiguous.
-    at : ndarray of int, shape (rows,)
-        Where each header begins; the caller has checked that it ends inside the buffer.
-    layout : dtype
-        The header's layout.
-
-    Returns
-    -------
-    ndarray of `layout`, shape (rows,)
+    The caller has checked that each header ends inside the buffer.
     """
     size = layout.itemsize
     if not at.size:

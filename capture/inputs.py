@@ -14,34 +14,16 @@ HINT = "Name a pcap or pcapng file, or a folder that holds some"
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """A file to read.
-
-    Parameters
-    ----------
-    path : Path
-        Where it is.
-    source : str
-        Its name in the flow table.
-    named : bool
-        Whether it was named itself, rather than its folder.
-    size : int
-        In bytes; 0 for a pipe.
-    """
+    """A file to read."""
 
     path: Path
-    source: str
-    named: bool
-    size: int
+    source: str  # its name in the flow table
+    named: bool  # whether it was named itself, rather than its folder
+    size: int  # in bytes; 0 for a pipe
 
 
 def find_inputs(paths: list[str | os.PathLike[str]]) -> list[Input]:
-    """Return every named file, and every file in a named folder, in a fixed order.
-
-    Raises
-    ------
-    CaptureError
-        If there is none, or a path does not exist.
-    """
+    """Return every named file, and every file in a named folder, in a fixed order; a CaptureError if there is none."""
     if not paths:
         raise CaptureError("no capture was named", HINT)
     inputs: list[Input] = []

@@ -33,16 +33,9 @@ _COLUMN_TYPES: dict[str, npt.DTypeLike] = {
 
 
 def read_batch(chunks: Iterable[RecordBatch], finder: NameFinder, *, decapsulate: bool = False) -> PacketBatch:
-    """Read the packets of some records.
+    """Read the packets of records in the file's order; `finder` looks for server names, also across batches.
 
-    Parameters
-    ----------
-    chunks : iterable of RecordBatch
-        In the file's order.
-    finder : NameFinder
-        Looks for server names; a name that is incomplete continues in the next batch.
-    decapsulate : bool
-        Count the packet inside a tunnel instead of the one around it.
+    With `decapsulate`, the packet inside a tunnel counts instead of the one around it.
     """
     records = packet_count = 0
     skipped, notes = Counter[str](), Counter[str]()

@@ -11,31 +11,15 @@ from netgen.capture.formats.records import Damage
 
 @dataclasses.dataclass
 class ReadReport:
-    """What became of every file and every packet.
+    """What became of every file and every packet."""
 
-    Parameters
-    ----------
-    files, packets : int
-        Captures read, and packets read from them.
-    skipped : Counter
-        Packets in no row of the table, by reason.
-    notes : Counter
-        Oddities that lost nothing.
-    dropped : Counter
-        Rows left out, by reason.
-    damaged : list of dict
-        File, byte and reason where a capture could not be read on.
-    not_captures : list of str
-        Files in folders that are not captures.
-    """
-
-    files: int = 0
-    packets: int = 0
-    skipped: Counter[str] = dataclasses.field(default_factory=Counter)
-    notes: Counter[str] = dataclasses.field(default_factory=Counter)
-    dropped: Counter[str] = dataclasses.field(default_factory=Counter)
-    damaged: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    not_captures: list[str] = dataclasses.field(default_factory=list)
+    files: int = 0  # captures read
+    packets: int = 0  # packets read from them
+    skipped: Counter[str] = dataclasses.field(default_factory=Counter)  # packets in no row of the table, by reason
+    notes: Counter[str] = dataclasses.field(default_factory=Counter)  # oddities that lost nothing
+    dropped: Counter[str] = dataclasses.field(default_factory=Counter)  # rows left out, by reason
+    damaged: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # file, byte and reason
+    not_captures: list[str] = dataclasses.field(default_factory=list)  # files in folders that are not captures
 
     def add(self, packets: int, skipped: Counter[str], notes: Counter[str]) -> None:
         """Add the packets of a segment."""

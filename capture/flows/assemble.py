@@ -50,28 +50,16 @@ _REPEATED = "packets seen twice"
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Flows:
-    """Flows of captures, one row each, in the order of their first packets; shape (flows,) each.
+    """Flows of captures, one row each, in the order of their first packets; shape (flows,) each."""
 
-    Parameters
-    ----------
-    key : ndarray of `netgen.capture.flows.packet_batch.KEY`
-        Addresses, ports, VLAN and protocol.
-    start_ns, end_ns, packets, bytes : ndarray of int64
-        Earliest and latest time stamp; totals.
-    up : ndarray of bool
-        Whether the initiator is end `a` of the key.
-    capture, number : ndarray of int64
-        Index of the capture, from 0, and number of the first packet in it, from 1.
-    """
-
-    key: np.ndarray
-    start_ns: np.ndarray
-    end_ns: np.ndarray
+    key: np.ndarray  # `netgen.capture.flows.packet_batch.KEY`: addresses, ports, VLAN and protocol
+    start_ns: np.ndarray  # earliest time stamp, int64, as all that follow but `up`
+    end_ns: np.ndarray  # latest time stamp
     packets: np.ndarray
     bytes: np.ndarray
-    up: np.ndarray
-    capture: np.ndarray
-    number: np.ndarray
+    up: np.ndarray  # bool: whether the initiator is end `a` of the key
+    capture: np.ndarray  # index of the capture, from 0
+    number: np.ndarray  # number of the first packet in it, from 1
 
     def __len__(self) -> int:
         return len(self.key)
@@ -84,23 +72,10 @@ class Flows:
 class Assembler:
     """Assembles the flows of captures, one capture after another.
 
-    Parameters
-    ----------
-    idle_timeout_ns : int
-        A longer silence ends a flow.
-    active_timeout_ns : int, optional
-        A flow older than this is ended, and a new one begins.
-
-    Attributes
-    ----------
-    spill : PacketSpill
-        The packets by flow.
-    server_names : dict of int to (str, str)
-        The first TLS or QUIC name that the initiator of a flow sent, and its source; complete after `end_capture`.
-    dns_answers : list of (int, int, ServerName)
-        Names from DNS with the indices of their capture and packet, in the file's order.
-    notes : Counter
-        Oddities that lost nothing.
+    A silence longer than `idle_timeout_ns` ends a flow; one older than `active_timeout_ns` ends, and a new one begins.
+    `spill` holds the packets by flow. `server_names` are, by flow, the first TLS or QUIC name that its initiator sent,
+    and its source; they are complete after `end_capture`. `dns_answers` are names from DNS with the indices of their
+    capture and packet, in the file's order. `notes` counts oddities that lost nothing.
     """
 
     def __init__(self, *, idle_timeout_ns: int = IDLE_TIMEOUT_NS, active_timeout_ns: int | None = None) -> None:

@@ -20,12 +20,8 @@ _NEVER = -(1 << 62)
 class Clock:
     """Nanoseconds passed since the first time stamp.
 
-    Parameters
-    ----------
-    slack_ns : int
-        A block of packets stamped further back than this sets the reference back.
-    stride_ns : int
-        Longest step of the clock, so that no number of wild time stamps overflows it.
+    A block of packets stamped further back than `slack_ns` sets the reference back. A step of the clock is `stride_ns`
+    at most, so that no number of wild time stamps overflows it.
     """
 
     def __init__(self, slack_ns: int, stride_ns: int) -> None:
@@ -40,17 +36,9 @@ class Clock:
         return int(self._state[3])
 
     def advance(self, time_ns: np.ndarray, number: np.ndarray) -> np.ndarray:
-        """Return what the clock shows at each of the next packets.
+        """Return what the clock shows at each of the next packets, int64, not descending; the last is `now`.
 
-        Parameters
-        ----------
-        time_ns, number : ndarray of int64, shape (packets,)
-            Time stamps, and packet numbers, not descending.
-
-        Returns
-        -------
-        ndarray of int64, shape (packets,)
-            Not descending; the last is `now`.
+        Packet numbers do not descend either, time stamps may.
         """
         limits = {"slack_ns": self._slack_ns, "stride_ns": self._stride_ns}
         return native_flows.advance_clock(time_ns, number, self._state, block=BLOCK, never=_NEVER, **limits)

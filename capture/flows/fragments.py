@@ -99,13 +99,7 @@ class FragmentReassembler:
         return released
 
     def rest(self, number: int) -> PacketBatch:
-        """Return, at the end of the capture, the fragments without a first one; their ports stay unknown.
-
-        Parameters
-        ----------
-        number : int
-            Number of the capture's last packet.
-        """
+        """Return, after the last packet (`number`), the fragments without a first one, which have no ports."""
         packets = [packet for waiting in self._waiting.values() for packet in waiting]
         self._waiting.clear()
         keys: dict[bytes, int] = {}

@@ -35,13 +35,7 @@ class KeyIndex:
         return self._count
 
     def add(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the number of each key, and the rows of those that are new.
-
-        Parameters
-        ----------
-        keys : ndarray of `KEY`, shape (keys,)
-            No two of them equal.
-        """
+        """Return the number of each key (`KEY`, no two of them equal), and the rows of those that are new."""
         words = np.ascontiguousarray(keys).view(np.uint64).reshape(-1, _WORDS)
         hashes = np.zeros(len(words), np.uint64)
         for word, factor in zip(words.T, _FACTORS, strict=True):

@@ -51,53 +51,23 @@ _PROTOCOL_BITS, _PROTOCOL_MASK = np.uint64(8), np.uint64(0xFF)
 
 @dataclasses.dataclass(eq=False)
 class PacketBatch:
-    """IP packets of a segment of a capture, in the file's order.
+    """IP packets of a segment of a capture, in the file's order; shape (packets,) where not given."""
 
-    Parameters
-    ----------
-    records : int
-        Records read, IP or not.
-    number : ndarray of int64, shape (packets,)
-        Packet number, from 1 at the start of the segment.
-    time_ns : ndarray of int64, shape (packets,)
-        Nanoseconds since 1970.
-    size : ndarray of uint32, shape (packets,)
-        IP bytes.
-    flags : ndarray of uint8, shape (packets,)
-        TCP flags.
-    fingerprint : ndarray of uint32, shape (packets,)
-        Equal for repeats of a packet; 0: unknown.
-    key : ndarray of int32, shape (packets,)
-        Row of `keys`.
-    forward : ndarray of bool, shape (packets,)
-        Whether the packet goes from end `a` of its key to end `b`.
-    keys : ndarray of `KEY`
-        The distinct keys.
-    syn, syn_seq : ndarray of int64 and uint32, shape (SYNs,)
-        Rows of SYNs without ACK, and their sequence numbers.
-    fragments : ndarray of `FRAGMENT`
-        Rows that are fragments of datagrams.
-    names : list of ServerName
-        Server names in these packets. One that begins here may end in a later packet.
-    skipped, notes : Counter
-        Records that are not IP packets, by reason; oddities that lost nothing.
-    """
-
-    records: int
-    number: np.ndarray
-    time_ns: np.ndarray
-    size: np.ndarray
-    flags: np.ndarray
-    fingerprint: np.ndarray
-    key: np.ndarray
-    forward: np.ndarray
-    keys: np.ndarray
-    syn: np.ndarray
-    syn_seq: np.ndarray
-    fragments: np.ndarray
-    names: list[ServerName]
-    skipped: Counter[str]
-    notes: Counter[str]
+    records: int  # records read, IP or not
+    number: np.ndarray  # int64: packet number, from 1 at the start of the segment
+    time_ns: np.ndarray  # int64: nanoseconds since 1970
+    size: np.ndarray  # uint32: IP bytes
+    flags: np.ndarray  # uint8: TCP flags
+    fingerprint: np.ndarray  # uint32: equal for repeats of a packet; 0: unknown
+    key: np.ndarray  # int32: row of `keys`
+    forward: np.ndarray  # bool: whether the packet goes from end `a` of its key to end `b`
+    keys: np.ndarray  # the distinct keys, of `KEY`
+    syn: np.ndarray  # int64, shape (SYNs,): rows of SYNs without ACK
+    syn_seq: np.ndarray  # uint32: and their sequence numbers
+    fragments: np.ndarray  # of `FRAGMENT`: rows that are fragments of datagrams
+    names: list[ServerName]  # server names in these packets; one that begins here may end in a later packet
+    skipped: Counter[str]  # records that are not IP packets, by reason
+    notes: Counter[str]  # oddities that lost nothing
 
     def __len__(self) -> int:
         return len(self.number)

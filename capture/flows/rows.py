@@ -27,23 +27,11 @@ _NO_NAME = (None, None)
 
 @dataclasses.dataclass(eq=False)
 class FlowRows:
-    """Rows of a table, and the flows that each is made of.
+    """Rows of a table, and the flows that each is made of; shape (rows,) where not given."""
 
-    Parameters
-    ----------
-    row_of_flow : ndarray of int64, shape (flows,), or None
-        The row of each flow, -1 for none. None: each flow is a row.
-    flows : Flows
-        All flows.
-    capture : ndarray of int64, shape (rows,)
-        Index of the capture of each row, ascending.
-    start_ns, end_ns, packets, bytes : ndarray of int64, shape (rows,)
-        Totals.
-    """
-
-    row_of_flow: np.ndarray | None
-    flows: Flows
-    capture: np.ndarray
+    row_of_flow: np.ndarray | None  # int64, shape (flows,): the row of each flow, -1 for none; None: each is a row
+    flows: Flows  # all flows
+    capture: np.ndarray  # index of the capture of each row, ascending; this and all that follow are int64
     start_ns: np.ndarray
     end_ns: np.ndarray
     packets: np.ndarray
@@ -96,15 +84,7 @@ class FlowRows:
 
 
 def group_flows(assembler: Assembler, group_by: str) -> FlowRows:
-    """Group flows into the rows of a table.
-
-    Parameters
-    ----------
-    assembler : Assembler
-        After all captures have ended.
-    group_by : {"flow", "host", "capture"}
-        What a row is.
-    """
+    """Group flows into rows (``flow``, ``host`` or ``capture``), after all captures have ended."""
     flows = assembler.columns()
     names = assembler.server_names
     for flow, text in _dns_names(flows, assembler):
@@ -140,15 +120,7 @@ def _endpoints(flows: Flows) -> dict[str, pa.Array]:
 
 
 def address_texts(high: np.ndarray, low: np.ndarray, version: np.ndarray) -> pa.Array:
-    """Format IP addresses as an Arrow array of strings.
-
-    Parameters
-    ----------
-    high, low : ndarray of uint64, shape (rows,)
-        The two halves of each; an IPv4 address is the low 32 bits.
-    version : ndarray of int, shape (rows,)
-        IP version.
-    """
+    """Format IP addresses (uint64 halves; an IPv4 address is the low 32 bits) as an Arrow array of strings."""
     is_ipv4 = version == 4
     if is_ipv4.all():
         return join_strings(*ipv4_texts(low))

@@ -103,13 +103,7 @@ class PacketSpill:
 
 
 class GrowableColumns:
-    """Named columns of equal length, in memory while short, then in temporary files that are mapped into memory.
-
-    Parameters
-    ----------
-    types : mapping of str to dtype
-        The type of each column.
-    """
+    """Named columns of equal length, in memory while short, then in temporary files that are mapped into memory."""
 
     def __init__(self, types: Mapping[str, npt.DTypeLike]) -> None:
         self._columns = {name: np.zeros(1024, kind) for name, kind in types.items()}

@@ -37,17 +37,7 @@ _NEED = (
 def read_table(path: str | os.PathLike[str], *, spec_from: SeriesSpec | None = None) -> FlowTable:
     """Read a flow table: netgen's Parquet, or a Parquet or CSV file with the columns described above.
 
-    Parameters
-    ----------
-    path : str or Path
-        A ``.parquet`` or ``.csv`` file.
-    spec_from : SeriesSpec, optional
-        Gives the bin width; by default a bin is a second.
-
-    Raises
-    ------
-    TableError
-        If the file is neither.
+    Bins are as wide as those of `spec_from`, by default a second. It is a TableError if the file is neither.
     """
     path = Path(path)
     if not path.is_file():

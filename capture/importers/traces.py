@@ -35,25 +35,14 @@ ADDED = "packets added by splitting them"
 
 @dataclasses.dataclass
 class TracePackets:
-    """Packets of traces in columns.
+    """Packets of traces in columns of int64, shape (packets,); labels, sources and splits have one entry a trace."""
 
-    Parameters
-    ----------
-    trace : ndarray of int64, shape (packets,)
-        Row of the trace, 0 to ``len(labels) - 1``.
-    time_ns : ndarray of int64, shape (packets,)
-    size : ndarray of int64, shape (packets,)
-        Positive: from client to server; negative: to the client.
-    labels, sources : list of str or None, one a trace
-    splits : list of str, one a trace; empty where the file has none
-    """
-
-    trace: np.ndarray
+    trace: np.ndarray  # row of the trace, 0 to ``len(labels) - 1``
     time_ns: np.ndarray
-    size: np.ndarray
+    size: np.ndarray  # positive: from client to server; negative: to the client
     labels: list[str | None]
     sources: list[str | None]
-    splits: list[str]
+    splits: list[str]  # empty where the file has none
 
     def take(self, packets: np.ndarray) -> TracePackets:
         """Select packets by a mask or by indices; all traces stay."""

@@ -38,32 +38,15 @@ _TIMES_HINT = (
 
 @dataclasses.dataclass(frozen=True)
 class LabelRows:
-    """The rows of a label file that an IP flow could match, in the file's order.
+    """The rows of a label file that an IP flow could match, in the file's order."""
 
-    Parameters
-    ----------
-    total : int
-        Rows of the file that have a class.
-    endpoints : Endpoints
-        Addresses by their index in `addresses`, ports and protocols.
-    windows : TimeWindows
-    label : ndarray of int64, shape (rows,)
-        Index of each row's class in `labels`.
-    labels : list of str
-        The classes.
-    addresses : dict of str to int
-        Addresses as the flow table writes them, and their indices.
-    warnings : Counter
-        What was decided or left out, and for how many rows.
-    """
-
-    total: int
-    endpoints: Endpoints
+    total: int  # rows of the file that have a class
+    endpoints: Endpoints  # addresses by their index in `addresses`, ports and protocols
     windows: TimeWindows
-    label: np.ndarray
-    labels: list[str]
-    addresses: dict[str, int]
-    warnings: Counter[str]
+    label: np.ndarray  # int64, shape (rows,): index of each row's class in `labels`
+    labels: list[str]  # the classes
+    addresses: dict[str, int]  # addresses as the flow table writes them, and their indices
+    warnings: Counter[str]  # what was decided or left out, and for how many rows
 
 
 class LineNumbersNeededError(Exception):
@@ -88,14 +71,9 @@ class FirstError:
 
 
 def parse_rows(cells: LabelCells, path: Path, options: LabelOptions) -> LabelRows:
-    """Parse the cells of a label file.
+    """Parse the cells of a label file; an InputError names file, line and value of a bad cell.
 
-    Raises
-    ------
-    LineNumbersNeededError
-        If a cell is bad and `cells` do not know the line.
-    InputError
-        If a cell is bad: file, line and value.
+    LineNumbersNeededError is raised if a cell is bad and `cells` do not know the line.
     """
     error = FirstError()
     warnings: Counter[str] = Counter()

@@ -64,21 +64,11 @@ HINT = "Columns: src, dst, label and, if known, src_port, dst_port, protocol, st
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column's cells, without blanks at their ends.
+    """A column's cells, without blanks at their ends."""
 
-    Parameters
-    ----------
-    name : str
-        Name in the header line.
-    texts : StringArray, shape (texts,)
-        The distinct cells.
-    code : ndarray of int32, shape (rows,)
-        Index of each row's cell in `texts`.
-    """
-
-    name: str
-    texts: pa.StringArray
-    code: np.ndarray
+    name: str  # in the header line
+    texts: pa.StringArray  # the distinct cells
+    code: np.ndarray  # int32, shape (rows,): index of each row's cell in `texts`
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Return the value of each row's cell; `values` has one for each distinct cell."""
@@ -87,56 +77,24 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class LabelCells:
-    """The cells of a label file, as text.
+    """The cells of a label file, as text."""
 
-    Parameters
-    ----------
-    columns : dict of str to Column
-        By the names of `COLUMNS`, without ``label``.
-    classes : list of Column
-        Columns that may hold the class, the likeliest first.
-    rows : int
-        Rows of labels.
-    line : callable
-        Returns the line of a row in the file; None if only a second, slower reading can.
-    empty, repeated : int
-        Rows left out because they are empty in these columns, or repeat the header line.
-    long : int
-        Rows with more cells than the header line.
-    cicflowmeter : bool
-        Whether CICFlowMeter made the file.
-    chosen : bool
-        Whether the user named the first of `classes`.
-    own : bool
-        Whether netgen wrote the file, in which flows without a class have a row too.
-    """
-
-    columns: dict[str, Column]
-    classes: list[Column]
-    rows: int
-    line: Callable[[int], int] | None
-    empty: int
-    repeated: int
-    long: int
-    cicflowmeter: bool
-    chosen: bool
-    own: bool
+    columns: dict[str, Column]  # by the names of `COLUMNS`, without ``label``
+    classes: list[Column]  # columns that may hold the class, the likeliest first
+    rows: int  # rows of labels
+    line: Callable[[int], int] | None  # returns the line of a row in the file; None if only a slower reading can
+    empty: int  # rows left out because they are empty in these columns
+    repeated: int  # or repeat the header line
+    long: int  # rows with more cells than the header line
+    cicflowmeter: bool  # whether CICFlowMeter made the file
+    chosen: bool  # whether the user named the first of `classes`
+    own: bool  # whether netgen wrote the file, in which flows without a class have a row too
 
 
 class LabelFileReader:
-    """Reads a label file, fast or with line numbers.
+    """Reads a label file, fast or with line numbers; an InputError if that fails, or a column is missing.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    column : str, optional
-        Name of the column that holds the class; by default it is recognised by name.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or lacks a column.
+    `column` names the column that holds the class; by default it is recognised by name.
     """
 
     def __init__(self, path: Path, column: str | None = None) -> None:
@@ -196,13 +154,7 @@ class LabelFileReader:
         return self.path.open("rb") if self._bytes is None else io.BytesIO(self._bytes)
 
     def read(self, *, lines: bool = False) -> LabelCells:
-        """Read all rows; with `lines` slowly, with the line number of each.
-
-        Raises
-        ------
-        InputError
-            If it is not CSV.
-        """
+        """Read all rows; with `lines` slowly, with the line number of each. It is an InputError if it is not CSV."""
         plain = {name: index for name, index in self._index.items() if name != "label"}
         used = sorted({*plain.values(), *self._class_index})
         numbers, long = None, 0
@@ -271,13 +223,7 @@ class LabelFileReader:
             return sum(chunk.count(b'"') for chunk in iter(lambda: stream.read(1 << 20), b"")) % 2 == 1
 
     def _csv_rows(self) -> Iterator[tuple[list[str], int]]:
-        """Yield rows and the lines that they end on.
-
-        Raises
-        ------
-        InputError
-            If a cell is too long, or a quote is not closed.
-        """
+        """Yield rows and the lines that they end on; an InputError if a cell is too long, or a quote is not closed."""
         # latin-1 keeps every byte
         with self._open() as stream, io.TextIOWrapper(stream, encoding="latin-1", newline="") as text:
             reader = csv.reader(text, delimiter=self._delimiter)

@@ -79,12 +79,7 @@ class LabelFile:
     ) -> str | None:
         """Return the class of a flow, or None if no row matches it; `warnings` do not count it.
 
-        Parameters
-        ----------
-        src, src_port, dst, dst_port, protocol
-            As in the flow table.
-        start_ns, duration_ns : int
-            Time of the flow; a row with a time window matches if they overlap.
+        Arguments are as in the flow table. A row with a time window matches if it overlaps the flow.
         """
         endpoints = self._endpoints([src], [src_port], [dst], [dst_port], [protocol])
         row = self._matcher.match(endpoints, *_span([start_ns], [duration_ns])).row[0]

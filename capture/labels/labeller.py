@@ -65,15 +65,7 @@ class Labeller:
         self.classes = ClassTable(sni_table) if label_by == "sni" else None
 
     def __call__(self, path: Path, columns: dict[str, Any]) -> list[str | None]:
-        """Return the label of each row of a capture, or None.
-
-        Parameters
-        ----------
-        path : Path
-            The capture.
-        columns : dict
-            Columns of the rows, as returned by `netgen.capture.flows.rows.Rows.columns` tells it.
-        """
+        """Return the label of each row of a capture, or None; `columns` are those of `FlowRows.columns`."""
         choices: list[list[str | None]] = []
         count = len(columns["start_ns"])
         if self.file is None and self.label_by is None:

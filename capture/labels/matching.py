@@ -23,23 +23,13 @@ _TCP_UDP = (6, 17)  # protocols that are not OTHER
 
 @dataclasses.dataclass(frozen=True)
 class Endpoints:
-    """Addresses, ports and protocol of rows or flows.
+    """Addresses, ports and protocol of rows or flows, int64 and of shape (rows,) each."""
 
-    Parameters
-    ----------
-    src, dst : ndarray of int64, shape (rows,)
-        Indices of addresses; -1: any (of a row), unknown (of a flow).
-    src_port, dst_port : ndarray of int64, shape (rows,)
-        Ports; -1: any, or none.
-    protocol : ndarray of int64, shape (rows,)
-        IP protocol, or of a row `OTHER`; -1: any, or unknown.
-    """
-
-    src: np.ndarray
+    src: np.ndarray  # index of an address; -1: any (of a row), unknown (of a flow)
     dst: np.ndarray
-    src_port: np.ndarray
+    src_port: np.ndarray  # -1: any, or none
     dst_port: np.ndarray
-    protocol: np.ndarray
+    protocol: np.ndarray  # IP protocol, or of a row `OTHER`; -1: any, or unknown
 
     def reversed(self) -> Endpoints:
         """Swap source and destination."""
@@ -52,19 +42,11 @@ class Endpoints:
 
 @dataclasses.dataclass(frozen=True)
 class TimeWindows:
-    """Time windows of the rows of a label file.
+    """Time windows of the rows of a label file in nanoseconds, int64 and of shape (rows,) each."""
 
-    Parameters
-    ----------
-    start, end : ndarray of int64, shape (rows,)
-        Nanoseconds, both inside the window; `OPEN_START` and `OPEN_END` where there is none.
-    resolution : ndarray of int64, shape (rows,)
-        The start may be later by as much, because its text leaves it open.
-    """
-
-    start: np.ndarray
-    end: np.ndarray
-    resolution: np.ndarray
+    start: np.ndarray  # inside the window, as `end` is; `OPEN_START` where there is none
+    end: np.ndarray  # `OPEN_END` where there is none
+    resolution: np.ndarray  # the start may be later by as much, because its text leaves it open
 
     def take(self, rows: np.ndarray) -> TimeWindows:
         """Select rows."""
@@ -73,36 +55,18 @@ class TimeWindows:
 
 @dataclasses.dataclass(frozen=True)
 class MatchResult:
-    """The rows that match flows best.
+    """The rows that match flows best; shape (flows,) each."""
 
-    Parameters
-    ----------
-    row : ndarray of int64, shape (flows,)
-        The best row, -1 if none matches.
-    distance : ndarray of int64, shape (flows,)
-        Nanoseconds between the starts of row and flow.
-    tied : ndarray of bool, shape (flows,)
-        Whether a row of another class matches equally well.
-    """
-
-    row: np.ndarray
-    distance: np.ndarray
-    tied: np.ndarray
+    row: np.ndarray  # int64: the best row, -1 if none matches
+    distance: np.ndarray  # int64: nanoseconds between the starts of row and flow
+    tied: np.ndarray  # bool: whether a row of another class matches equally well
 
 
 class Matcher:
-    """Rows of a label file, indexed to match many flows.
+    """Rows of a label file, indexed to match many flows; `label` is the index of each row's class.
 
-    Of several rows that match, in either direction, the one that names most fields wins; then one
-    that has a time; then the one whose start is nearest to the flow's; then the first of the file.
-
-    Parameters
-    ----------
-    endpoints : Endpoints
-        Fields that the rows name.
-    windows : TimeWindows
-    label : ndarray of int64, shape (rows,)
-        Index of each row's class.
+    Of several rows that match, in either direction, the one that names most fields wins; then one that has a time; then
+    the one whose start is nearest to the flow's; then the first of the file.
     """
 
     def __init__(self, endpoints: Endpoints, windows: TimeWindows, label: np.ndarray) -> None:
@@ -119,14 +83,7 @@ class Matcher:
         self._groups.sort(key=lambda group: group.rank, reverse=True)
 
     def match(self, flows: Endpoints, start: np.ndarray, end: np.ndarray) -> MatchResult:
-        """Find the row that matches each flow best.
-
-        Parameters
-        ----------
-        flows : Endpoints
-        start, end : ndarray of int64, shape (flows,)
-            Times of the first and the last packet.
-        """
+        """Find the row that matches each flow best, given the times of its first and its last packet."""
         count = len(start)
         best = MatchResult(np.full(count, -1), np.full(count, _FAR), np.zeros(count, bool))
         rank = None

@@ -11,35 +11,16 @@ from netgen.capture.series.spec import parse_duration
 
 @dataclasses.dataclass(frozen=True)
 class LabelOptions:
-    """How to read a label file where it does not say so itself.
+    """How to read a label file where it does not say so itself."""
 
-    Parameters
-    ----------
-    zone : str
-        Zone of times that have none: ``UTC``, ``-03:00`` or a name such as ``Europe/Berlin``.
-    offset_ns : int
-        Added to the file's times to get the capture's.
-    time_format : str, optional
-        Format of the times, as in `datetime.strptime`. Hours of ``%I`` without ``%p`` are those of
-        a working day: 8 to 11 before noon, 12 to 7 after.
-    column : str, optional
-        Name of the column that holds the class.
-    """
-
-    zone: str = "UTC"
-    offset_ns: int = 0
-    time_format: str | None = None
-    column: str | None = None
+    zone: str = "UTC"  # zone of times that have none: ``UTC``, ``-03:00`` or a name such as ``Europe/Berlin``
+    offset_ns: int = 0  # added to the file's times to get the capture's
+    time_format: str | None = None  # of `datetime.strptime`; ``%I`` without ``%p``: 8 to 11 before noon, 12 to 7 after
+    column: str | None = None  # name of the column that holds the class
 
 
 def parse_offset(text: str | float) -> int:
-    """Return ``"2.5s"``, ``"-1h"`` or a number of seconds as nanoseconds; 0 is allowed.
-
-    Raises
-    ------
-    InputError
-        If it is not an offset.
-    """
+    """Return ``"2.5s"``, ``"-1h"`` or a number of seconds as nanoseconds; 0 is allowed, anything else an InputError."""
     match = re.fullmatch(r"\s*([+-]?)\s*(\S.*)", str(text), re.DOTALL)
     sign, digits = match.groups() if match else ("", "")
     if re.fullmatch(r"0+\.?0*\s*(ns|us|ms|s|m|h)?\s*", digits, re.IGNORECASE):

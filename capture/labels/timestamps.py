@@ -57,51 +57,24 @@ _Time = tuple[int, int] | None
 
 @dataclasses.dataclass(frozen=True)
 class Timestamps:
-    """Times of distinct texts.
+    """Times of distinct texts; shape (texts,) each."""
 
-    Parameters
-    ----------
-    ns : ndarray of int64, shape (texts,)
-        Nanoseconds since 1970, within 146 years of it.
-    resolution : ndarray of int64, shape (texts,)
-        What a text leaves open: the nanoseconds of its second, minute or day, less one; 0 if it has
-        a fraction.
-    bad : ndarray of bool, shape (texts,)
-        Texts that are not times, or are ambiguous.
-    """
-
-    ns: np.ndarray
-    resolution: np.ndarray
-    bad: np.ndarray
+    ns: np.ndarray  # int64: nanoseconds since 1970, within 146 years of it
+    resolution: np.ndarray  # int64: ns that a text leaves open, of a second, minute or day; 0 if it has a fraction
+    bad: np.ndarray  # bool: texts that are not times, or are ambiguous
 
 
 @dataclasses.dataclass(frozen=True)
 class ParsedTimestamps:
-    """Times of several columns, read by the same rules.
+    """Times of several columns, read by the same rules."""
 
-    Parameters
-    ----------
-    columns : list of Timestamps
-        One for each column of texts.
-    reading : str
-        How ambiguous dates were read, in words; empty if there were none.
-    problem : str
-        What is wrong with bad texts, besides not being times; may be empty.
-    """
-
-    columns: list[Timestamps]
-    reading: str = ""
-    problem: str = ""
+    columns: list[Timestamps]  # one for each column of texts
+    reading: str = ""  # how ambiguous dates were read, in words; empty if there were none
+    problem: str = ""  # what is wrong with bad texts, besides not being times; may be empty
 
 
 def time_zone(name: str) -> datetime.tzinfo:
-    """Return a zone by its name or offset: ``UTC``, ``-03:00``, ``Europe/Berlin``.
-
-    Raises
-    ------
-    InputError
-        If there is none of that name.
-    """
+    """Return a zone by its name or offset: ``UTC``, ``-03:00``, ``Europe/Berlin``; an InputError if there is none."""
     match = re.fullmatch(r"(?:UTC)?([+-])(\d\d?)(?::?(\d\d))?", name)
     if match:
         minutes = int(match[2]) * 60 + int(match[3] or 0)
@@ -114,14 +87,9 @@ def time_zone(name: str) -> datetime.tzinfo:
 
 
 def parse_decimal(text: str, unit: int) -> int | None:
-    """Return a decimal number times `unit`, cut off towards 0 and at `LONGEST_NS`; None if it is not a number.
+    """Return a decimal number (``12``, ``-0.5``, ``1.5e9``) times `unit`, which is at most 10**9; None if it is none.
 
-    Parameters
-    ----------
-    text : str
-        A number such as ``12``, ``-0.5`` or ``1.5e9``.
-    unit : int
-        At most 10**9.
+    The product is cut off towards 0 and at `LONGEST_NS`.
     """
     if match := _NUMBER.fullmatch(text):
         # the tenth digit after the point is less than a nanosecond
@@ -135,22 +103,10 @@ def parse_decimal(text: str, unit: int) -> int | None:
 
 
 def parse_timestamps(columns: Sequence[list[str]], options: LabelOptions, *, cicflowmeter: bool) -> ParsedTimestamps:
-    """Parse a file's columns of times.
+    """Parse a file's columns of times, the distinct texts of each, none of them empty.
 
-    Parameters
-    ----------
-    columns : sequence of list of str
-        The distinct texts of each column, none of them empty.
-    options : LabelOptions
-        Zone, clock offset and format.
-    cicflowmeter : bool
-        Whether the file has that tool's columns: its dates begin with the day, and its hours may be
-        those of a 12-hour clock.
-
-    Raises
-    ------
-    InputError
-        If the zone or the format is not known.
+    `cicflowmeter` says whether the file has that tool's columns: its dates begin with the day, and its hours may be
+    those of a 12-hour clock. It is an InputError if the zone or the format of `options` is not known.
     """
     zone = time_zone(options.zone)
     texts = [text for column in columns for text in column]

@@ -40,29 +40,13 @@ LINK = 0x20000
 
 
 class Cursor:
-    """Rows of a batch on their way from the link layer to the transport header.
+    """Rows of a batch on their way from the link layer to the transport header; columns of shape (rows,).
 
-    Parameters
-    ----------
-    data : ndarray of uint8, shape (bytes,)
-        The buffer.
-    at, end : ndarray of int64, shape (rows,)
-        Position of each row in the buffer, and the end of its captured bytes.
-    wire_end : ndarray of int64, shape (rows,)
-        Where each row ended on the wire, as far as the capture tells.
-
-    Attributes
-    ----------
-    kind : ndarray of int32, shape (rows,)
-        The header at `at`: an EtherType, `LLC`, `LINK` + link type, or `NONE`.
-    reason : ndarray of uint8, shape (rows,)
-        Why a row is not an IP packet.
-    vlan : ndarray of int32, shape (rows,)
-        As in `netgen.capture.layers.dissect.PacketColumns`.
-    unread : Counter
-        Rows whose link type netgen does not read, by link type.
-    notes : Counter
-        Oddities that lost nothing.
+    `data` is the buffer, `at` and `end` are the position of each row in it and the end of its captured bytes,
+    `wire_end` is where it ended on the wire, as far as the capture tells (int64 each). `kind` (int32) is the header at
+    `at`: an EtherType, `LLC`, `LINK` + link type, or `NONE`. `reason` (uint8) is why a row is not an IP packet, `vlan`
+    as in `netgen.capture.layers.dissect.PacketColumns`. `unread` counts rows whose link type netgen does not read, by
+    link type, `notes` oddities that lost nothing.
     """
 
     def __init__(self, data: np.ndarray, at: np.ndarray, end: np.ndarray, wire_end: np.ndarray) -> None:
@@ -93,21 +77,9 @@ class Cursor:
         return taken
 
     def read_header(self, rows: np.ndarray, layout: np.dtype, *, advance: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Read the header at each of some rows.
+        """Read the header at each of some rows, in ascending order, and move the rows behind it if `advance`.
 
-        Parameters
-        ----------
-        rows : ndarray of int64
-            In ascending order.
-        layout : dtype
-            The header's layout.
-        advance : bool
-            Whether to move the rows behind the header.
-
-        Returns
-        -------
-        ndarray of int64, ndarray of `layout`
-            The rows whose header was captured as a whole, and their headers. The others get the reason `CUT`.
+        Return the rows whose header was captured as a whole, and their headers. The others get the reason `CUT`.
         """
         rows, at = self._pass(rows, layout, advance)
         return rows, gather(self.data, at, layout)
@@ -158,47 +130,24 @@ class Cursor:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class HeaderColumns:
-    """Fields of the IP and transport headers, each of shape (packets,).
+    """Fields of the IP and transport headers, each of shape (packets,), with the types of `HEADER_FIELDS`."""
 
-    Parameters
-    ----------
-    size : ndarray of int64
-        IP bytes, whether or not they were captured.
-    version, protocol, flags : ndarray of uint8
-        IP version, IP protocol, TCP flags (0 for other protocols).
-    src_high, src_low, dst_high, dst_low : ndarray of uint64
-        Addresses; an IPv4 address is the low 32 bits.
-    src_port, dst_port : ndarray of int32
-        Ports of TCP, UDP, UDP-Lite, SCTP and DCCP; both the identifier of an ICMP echo; -1 for a later
-        fragment, else 0.
-    payload_at, payload_length : ndarray of int64
-        Position of the TCP or UDP payload in the buffer, and how many bytes of it were captured.
-    seq : ndarray of uint32
-        TCP sequence number (0 for other protocols).
-    fragment : ndarray of uint8
-        `UNFRAGMENTED`, `FIRST_FRAGMENT` or `LATER_FRAGMENT`.
-    fragment_id : ndarray of uint32
-        IP identification of a fragment, else 0.
-    fingerprint : ndarray of uint32
-        As in `netgen.capture.layers.fingerprint`.
-    """
-
-    size: np.ndarray
+    size: np.ndarray  # IP bytes, whether or not they were captured
     version: np.ndarray
     protocol: np.ndarray
-    flags: np.ndarray
-    src_high: np.ndarray
+    flags: np.ndarray  # TCP flags (0 for other protocols)
+    src_high: np.ndarray  # an IPv4 address is the low 32 bits of `src_low`
     src_low: np.ndarray
     dst_high: np.ndarray
     dst_low: np.ndarray
-    src_port: np.ndarray
-    dst_port: np.ndarray
-    payload_at: np.ndarray
-    payload_length: np.ndarray
-    seq: np.ndarray
-    fragment: np.ndarray
-    fragment_id: np.ndarray
-    fingerprint: np.ndarray
+    src_port: np.ndarray  # of TCP, UDP, UDP-Lite, SCTP, DCCP; -1 for a later fragment, else 0
+    dst_port: np.ndarray  # both are the identifier of an ICMP echo
+    payload_at: np.ndarray  # position of the TCP or UDP payload in the buffer
+    payload_length: np.ndarray  # and how many bytes of it were captured
+    seq: np.ndarray  # TCP sequence number (0 for other protocols)
+    fragment: np.ndarray  # `UNFRAGMENTED`, `FIRST_FRAGMENT` or `LATER_FRAGMENT`
+    fragment_id: np.ndarray  # IP identification of a fragment, else 0
+    fingerprint: np.ndarray  # as in `netgen.capture.layers.fingerprint`
 
     @classmethod
     def zeros(cls, count: int) -> HeaderColumns:

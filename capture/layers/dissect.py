@@ -37,46 +37,24 @@ MTU = 1500
 
 @dataclasses.dataclass(slots=True, eq=False)
 class PacketColumns(HeaderColumns):
-    """The IP packets of a batch as columns, each of shape (packets,); some may be the batch's own.
+    """The IP packets of a batch as columns, each of shape (packets,); some may be the batch's own."""
 
-    Parameters
-    ----------
-    number : ndarray of int64
-        Packet number in the file.
-    time_ns : ndarray of int64
-        Nanoseconds since 1970.
-    vlan : ndarray of int32
-        Outer VLAN plus 4096 times the inner one, -1 for none.
-    skipped, notes : Counter
-        Records that are not such a packet, by reason; oddities that lost nothing.
-    """
-
-    number: np.ndarray
-    time_ns: np.ndarray
-    vlan: np.ndarray
-    skipped: Counter[str]
-    notes: Counter[str]
+    number: np.ndarray  # int64: packet number in the file
+    time_ns: np.ndarray  # int64: nanoseconds since 1970
+    vlan: np.ndarray  # int32: outer VLAN plus 4096 times the inner one, -1 for none
+    skipped: Counter[str]  # records that are not such a packet, by reason
+    notes: Counter[str]  # oddities that lost nothing
 
     def __len__(self) -> int:
         return len(self.number)
 
 
 def dissect(batch: RecordBatch, *, decapsulate: bool = False) -> PacketColumns:
-    """Find the IP packets among a batch of records.
+    """Find the IP packets among a batch of records; ``len(packets) + packets.skipped.total() == len(batch)``.
 
-    Parameters
-    ----------
-    batch : RecordBatch
-        Records as `netgen.capture.formats.reader.CaptureFile` yields them.
-    decapsulate : bool
-        Whether to take the packet inside a tunnel in place of the one around it (IP in IP, GRE, VXLAN,
-        Geneve, GTP-U, Teredo; up to four levels). `PacketColumns.notes` counts these packets, and
-        tunnels without a complete IP packet inside, which stay as they are.
-
-    Returns
-    -------
-    PacketColumns
-        One row a packet; ``len(packets) + packets.skipped.total() == len(batch)``.
+    With `decapsulate`, the packet inside a tunnel is taken in place of the one around it (IP in IP, GRE, VXLAN, Geneve,
+    GTP-U, Teredo; up to four levels). `PacketColumns.notes` counts these packets, and tunnels without a complete IP
+    packet inside, which stay as they are.
     """
     if decapsulate or not len(batch) or (batch.linktype != LINKTYPE_ETHERNET).any():
         kept, columns, vlan, skipped, notes = _read(Cursor.of(batch), MAX_TUNNELS if decapsulate else 0)

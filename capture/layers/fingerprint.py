@@ -26,24 +26,11 @@ _SHIFT = np.uint32(15)
 
 
 def fingerprint(identification: np.ndarray, words: np.ndarray, protocol: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Compute fingerprints of packets from their headers.
+    """Compute fingerprints of packets, uint32, from their IP identification, transport words, protocol and IP bytes.
 
-    Parameters
-    ----------
-    identification : ndarray of uint32, shape (packets,)
-        IP identification (and fragment offset); 0 for none.
-    words : ndarray of uint32, shape (`WORDS`, packets)
-        As `transport_words` returns them.
-    protocol : ndarray of uint8, shape (packets,)
-        IP protocol.
-    size : ndarray of int64, shape (packets,)
-        IP bytes.
-
-    Returns
-    -------
-    ndarray of uint32, shape (packets,)
-        0 where there is neither an identification nor a sequence number or checksum, so that nothing
-        distinguishes the packets of a flow (and for 1 in 2**32 of the others).
+    The identification (uint32) includes the fragment offset, and is 0 for none. A fingerprint is 0 where there is
+    neither an identification nor a sequence number or checksum, so that nothing distinguishes the packets of a flow
+    (and for 1 in 2**32 of the others).
     """
     mixed = identification * _FACTORS[0]
     for word, factor in zip((*words, size.astype(np.uint32)), _FACTORS[1:], strict=True):
@@ -59,21 +46,10 @@ def fingerprint(identification: np.ndarray, words: np.ndarray, protocol: np.ndar
 
 
 def transport_words(data: np.ndarray, at: np.ndarray, end: np.ndarray, protocol: np.ndarray) -> np.ndarray:
-    """Read the words of transport headers that fingerprints count.
+    """Read the words of transport headers that fingerprints count, uint32, shape (`WORDS`, packets).
 
-    Parameters
-    ----------
-    data : ndarray of uint8
-        The buffer.
-    at, end : ndarray of int64, shape (packets,)
-        Where the transport header begins, and where the packet ends.
-    protocol : ndarray of uint8, shape (packets,)
-        IP protocol.
-
-    Returns
-    -------
-    ndarray of uint32, shape (`WORDS`, packets)
-        0 for words that were not captured, and for protocols whose packets may begin alike.
+    The headers begin at `at`, the packets end at `end`. A word that was not captured is 0, and so are the words of
+    protocols whose packets may begin alike.
     """
     has_ports = headers.HAS_PORTS[protocol]
     at = at + np.where(has_ports, headers.PORTS.itemsize, 0)

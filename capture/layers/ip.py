@@ -36,19 +36,10 @@ _OFFLOADED = protocol_mask(headers.PROTOCOL_HOP_BY_HOP, headers.PROTOCOL_TCP, he
 
 
 def read_ip(cursor: Cursor, *, levels: int = 0) -> HeaderColumns:
-    """Read the IP and transport headers of all rows.
+    """Read the IP and transport headers of all rows, and enter so many levels of tunnels.
 
-    Parameters
-    ----------
-    cursor : Cursor
-        Each row at an IP header. Bad rows get a `reason`, rows replaced by a packet inside them its `vlan`.
-    levels : int
-        Levels of tunnels to enter.
-
-    Returns
-    -------
-    HeaderColumns
-        Of no meaning for rows with a `reason`.
+    Bad rows get a `reason`, which makes their columns meaningless; rows replaced by a packet inside them get its
+    `vlan`.
     """
     columns = HeaderColumns.empty(len(cursor))
     captured = cursor.end - cursor.at

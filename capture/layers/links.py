@@ -39,13 +39,7 @@ _IP = (headers.ETHERTYPE_IPV4, headers.ETHERTYPE_IPV6)
 
 
 def walk_link_layers(cursor: Cursor) -> None:
-    """Follow link layers and tags to IP.
-
-    Parameters
-    ----------
-    cursor : Cursor
-        Each row at a header of its `kind`. Afterwards each is at an IP header or has a `reason`.
-    """
+    """Follow link layers and tags from a header of each row's `kind` to IP, or to a `reason` why it is not."""
     rows = np.arange(len(cursor))
     for _ in range(MAX_LAYERS):
         if not rows.size:

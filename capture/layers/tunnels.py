@@ -100,27 +100,13 @@ def _teredo(cursor: Cursor, rows: np.ndarray) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Tunnel:
-    """A way to carry packets in IP.
+    """A way to carry packets in IP."""
 
-    Parameters
-    ----------
-    name : str
-        Name in the notes of the read report.
-    step : callable
-        Reads the tunnel's header.
-    protocol : int, optional
-        IP protocol; by default UDP.
-    port : int, optional
-        Destination port of UDP.
-    is_symmetric : bool
-        Whether `port` as the source port also marks the tunnel.
-    """
-
-    name: str
-    step: Step
-    protocol: int = headers.PROTOCOL_UDP
-    port: int = 0
-    is_symmetric: bool = False
+    name: str  # in the notes of the read report
+    step: Step  # reads the tunnel's header
+    protocol: int = headers.PROTOCOL_UDP  # IP protocol
+    port: int = 0  # destination port of UDP
+    is_symmetric: bool = False  # whether `port` as the source port also marks the tunnel
 
     def matches(self, columns: HeaderColumns) -> np.ndarray:
         """Return which packets look like this tunnel; shape (packets,), bool."""
@@ -151,19 +137,9 @@ def has_tunnel_port(columns: HeaderColumns) -> np.ndarray:
 
 
 def open_tunnels(cursor: Cursor, columns: HeaderColumns) -> list[tuple[str, np.ndarray, Cursor]]:
-    """Find the tunnels among some packets, and read their headers.
+    """Find the tunnels among some packets, whose rows of `cursor` are behind their IP headers, and read their headers.
 
-    Parameters
-    ----------
-    cursor : Cursor
-        Each row behind its IP header.
-    columns : HeaderColumns
-        Of the same rows.
-
-    Returns
-    -------
-    list of (str, ndarray of int64, Cursor)
-        A tunnel's name, the rows of its packets, and a cursor over these rows behind the tunnel's header.
+    Return each tunnel's name, the rows of its packets, and a cursor over these rows behind the tunnel's header.
     """
     # netgen does not join the fragments of a datagram, and so does not read what they carry
     is_complete = (cursor.reason == OK) & (columns.fragment == UNFRAGMENTED)

@@ -33,14 +33,7 @@ _WORD = np.dtype("<u4")
 def wlan(cursor: Cursor, rows: np.ndarray, *, padded: bool = False) -> None:
     """Read data frames up to LLC; management, control and empty frames carry no IP.
 
-    Parameters
-    ----------
-    cursor : Cursor
-        Rows of a batch.
-    rows : ndarray of int64
-        The rows at an 802.11 header.
-    padded : bool
-        Whether the header is padded to a multiple of 4 bytes.
+    The header may be padded to a multiple of 4 bytes.
     """
     rows, header = cursor.read_header(rows, headers.WLAN_QOS, advance=False)  # control frames have little more
     rows = rows[(header["control"] & (_TYPE | _EMPTY)) == _DATA]

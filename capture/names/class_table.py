@@ -13,20 +13,10 @@ BUNDLED_TABLE = Path(__file__).with_name("sni_classes.csv")
 
 
 class ClassTable:
-    """Suffixes of server names and their classes.
+    """Suffixes of server names and their classes; rows of the CSV file `user` (``suffix,class``) come first.
 
     The longest suffix of whole labels wins: ``nflxvideo.net`` is a suffix of ``a.nflxvideo.net`` and not of
-    ``notnflxvideo.net``.
-
-    Parameters
-    ----------
-    user : str or Path, optional
-        A CSV file ``suffix,class`` whose rows come before the bundled ones.
-
-    Raises
-    ------
-    InputError
-        If that file cannot be read, or has a bad row.
+    ``notnflxvideo.net``. It is an InputError if the file cannot be read, or has a bad row.
     """
 
     def __init__(self, user: str | os.PathLike[str] | None = None) -> None:

@@ -33,10 +33,7 @@ _H = TypeVar("_H", bound="PartialHello")
 class Stream:
     """The first `MAX_HELLO` bytes of a byte stream whose pieces come in any order, more than once or never.
 
-    Attributes
-    ----------
-    front : int
-        Bytes before the first gap.
+    There are `front` bytes before the first gap.
     """
 
     __slots__ = ("_data", "_filled", "front")
@@ -101,18 +98,10 @@ def payload(data: np.ndarray, packets: PacketColumns, row: int) -> bytes:
 
 
 def hello_name(message: bytes) -> str | None:
-    """Read the server name in a TLS handshake message, which may be cut anywhere.
+    """Read the server name in a TLS handshake message, which may be cut anywhere; bytes behind it do no harm.
 
-    Parameters
-    ----------
-    message : bytes
-        The message from its type on; bytes behind it do no harm.
-
-    Returns
-    -------
-    str or None
-        The name in lower case; empty if there is none, or the message is not a ClientHello; None if
-        the bytes so far do not tell.
+    The name is in lower case; it is empty if there is none, or the message is not a ClientHello; None if the bytes so
+    far do not tell.
     """
     if message[:1] not in (b"", b"\1") or message[4:5] not in (b"", b"\3"):
         return ""
@@ -161,13 +150,7 @@ def _uint16(data: bytes, at: int) -> int:
 
 
 def client_hello_name(payload: bytes) -> str | None:
-    """Read the server name in the ClientHello at the start of a client's TLS records, which may be cut anywhere.
-
-    Returns
-    -------
-    str or None
-        As `hello_name` returns it.
-    """
+    """Read the server name at the start of a client's TLS records, cut anywhere, as `hello_name` does."""
     if payload[:2] == b"\x16\3" and len(payload) > _RECORD_HEADER:  # nearly always, the first record tells
         name = hello_name(payload[_RECORD_HEADER : _RECORD_HEADER + _uint16(payload, 3)])
         if name is not None:

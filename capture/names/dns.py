@@ -39,17 +39,9 @@ class Response(NamedTuple):
 
 
 def parse_response(message: bytes) -> Response | None:
-    """Read the addresses of a name from a DNS response.
+    """Read the addresses of a name from a DNS response, which may be cut or damaged; the records before that count.
 
-    Parameters
-    ----------
-    message : bytes
-        A response from its header on. It may be cut or damaged; the records before that count.
-
-    Returns
-    -------
-    Response or None
-        None if it is not a response to one question, or has no address of the name in the question.
+    Return None if it is not a response to one question, or has no address of the name in the question.
     """
     if len(message) < DNS.itemsize:
         return None
@@ -108,20 +100,7 @@ def _read_name(message: bytes, at: int) -> tuple[bytes, int]:
 
 
 def find_responses(data: np.ndarray, packets: PacketColumns) -> list[tuple[int, Response]]:
-    """Find the DNS responses in a batch.
-
-    Parameters
-    ----------
-    data : ndarray of uint8
-        The buffer that `packets` were dissected from.
-    packets : PacketColumns
-        Packets of one batch.
-
-    Returns
-    -------
-    list of (int, Response)
-        Row of each packet, and its content.
-    """
+    """Return the row and content of each DNS response in a batch."""
     responses = []
     for protocol, prefix in ((PROTOCOL_UDP, 0), (PROTOCOL_TCP, 2)):  # over TCP, the message's length comes first
         is_long_enough = packets.payload_length >= prefix + DNS.itemsize

@@ -16,40 +16,21 @@ __all__ = ["LOOK_AHEAD", "LOOK_BACK", "NameFinder", "ServerName"]
 
 @dataclass(frozen=True, slots=True)
 class ServerName:
-    """A name, and the packet that completed it.
+    """A name in lower case, and the packet that completed it."""
 
-    Parameters
-    ----------
-    number : int
-        Packet number in the file.
-    kind : {"tls", "quic", "dns"}
-        Where it was found. The first two name the server of the packet's flow.
-    text : str
-        The name, in lower case.
-    client : tuple of int, optional
-        For DNS: the host that asked, as IP version and high and low 64 bits of the address.
-    answers : tuple of such tuples
-        For DNS: the addresses of the name.
-    """
-
-    number: int
-    kind: str
+    number: int  # of the packet in the file
+    kind: str  # where it was found: "tls" or "quic" (it names the server of the packet's flow), or "dns"
     text: str
-    client: Address | None = None
-    answers: tuple[Address, ...] = ()
+    client: Address | None = None  # for DNS: the host that asked
+    answers: tuple[Address, ...] = ()  # for DNS: the addresses of the name
 
 
 class NameFinder:
-    """Finds the names in one capture, batch after batch.
+    """Finds the names in one capture, batch after batch: of TLS over TCP (``tls``), or of QUIC and DNS too (``all``).
 
-    The names do not depend on how the capture is cut into batches. A reader that ends in the middle of a
-    capture continues with ``new=False`` while `waiting`, for at most `LOOK_AHEAD` packets. A reader that
-    begins there begins `LOOK_BACK` packets early, and drops their names.
-
-    Parameters
-    ----------
-    name_sources : {"all", "tls"}
-        Whether to find the names of TLS over TCP, QUIC and DNS, or only the first.
+    The names do not depend on how the capture is cut into batches. A reader that ends in the middle of a capture
+    continues with ``new=False`` while `waiting`, for at most `LOOK_AHEAD` packets. A reader that begins there begins
+    `LOOK_BACK` packets early, and drops their names.
     """
 
     def __init__(self, name_sources: str = "all") -> None:
@@ -66,22 +47,10 @@ class NameFinder:
         return self._tls.waiting or (self._quic is not None and self._quic.waiting)
 
     def find(self, data: np.ndarray, packets: PacketColumns, *, new: bool = True) -> list[ServerName]:
-        """Find the names that the packets of a batch complete.
+        """Find the names that the packets of the next batch complete, in the order of the file; `data` is its buffer.
 
-        Parameters
-        ----------
-        data : ndarray of uint8
-            The buffer that `packets` were dissected from; not used after the call.
-        packets : PacketColumns
-            Packets of one batch, which follow those of the last call.
-        new : bool
-            Whether hellos may begin here, and DNS responses count; if not, only hellos that began
-            earlier are completed.
-
-        Returns
-        -------
-        list of ServerName
-            In the order of the file. A hello that was sent twice is found twice.
+        Unless `new`, no hello begins here and no DNS response counts; hellos that began earlier are completed. A hello
+        that was sent twice is found twice.
         """
         names = [ServerName(number, "tls", text) for number, text in self._tls.find(data, packets, new=new)]
         if self._quic is None:

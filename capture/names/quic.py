@@ -143,13 +143,7 @@ def decrypt(datagram: bytes, initial: Initial, keys: Keys) -> bytes | None:
 
 
 def crypto_frames(frames: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield offset and content of each CRYPTO frame (RFC 9000, section 19).
-
-    Parameters
-    ----------
-    frames : bytes
-        A decrypted payload; ends at the first frame that an Initial packet cannot have.
-    """
+    """Yield offset and content of CRYPTO frames (RFC 9000, section 19) up to one that no Initial packet has."""
     at = 0
     try:
         while at < len(frames):
@@ -212,10 +206,7 @@ class QuicFinder:
         return any(not hello.done for hello in self._hellos.values())
 
     def find(self, data: np.ndarray, packets: PacketColumns, *, new: bool = True) -> list[tuple[int, str]]:
-        """Return packet number and name for each name that the packets complete.
-
-        Parameters are those of `netgen.capture.names.finder.NameFinder.find`.
-        """
+        """Return packet number and name for each name that the packets complete, as `NameFinder.find` does."""
         if not len(packets):
             return []
         completed = []

@@ -66,10 +66,7 @@ class TlsFinder:
         return bool(self._hellos)
 
     def find(self, data: np.ndarray, packets: PacketColumns, *, new: bool = True) -> list[tuple[int, str]]:
-        """Return packet number and name for each name that the packets complete.
-
-        Parameters are those of `netgen.capture.names.finder.NameFinder.find`.
-        """
+        """Return packet number and name for each name that the packets complete, as `NameFinder.find` does."""
         if not len(packets):
             return []
         segments = np.flatnonzero((packets.protocol == PROTOCOL_TCP) & (packets.payload_length > 0))

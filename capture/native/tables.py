@@ -59,8 +59,8 @@ def count_bins(
 ) -> tuple[list[DirectionCells], bool]:
     """Count packets into the bins of their flows; packets after the last bin are added to `truncated` (int64, by flow).
 
-    `offset_ns` is the time since the flow's first packet, `size` IP bytes. Return, for the packets up and those down, cells
-    (flow * length + bin) with their bytes and packets; and whether the cells are in order, and none occurs twice.
+    `offset_ns` is the time since the flow's first packet, `size` IP bytes. Return, for the packets up and those down,
+    cells (flow * length + bin) with their bytes and packets; and whether the cells are in order and none occurs twice.
     """
     columns = [np.empty(len(flow), np.int64) for _ in range(6)]
     counts = np.empty(2, np.int64)

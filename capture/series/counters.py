@@ -20,22 +20,12 @@ MERGE_INTERVAL = 1 << 20
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class SparseChannel:
-    """One channel of some series, without the zeros.
+    """One channel of some series, without the zeros."""
 
-    Parameters
-    ----------
-    rows, length : int
-        Number of series, and numbers in each.
-    cell : ndarray of int64, shape (cells,)
-        Row times `length` plus the position in the series; ascending.
-    value : ndarray of int64, shape (cells,)
-        The number at that position.
-    """
-
-    rows: int
-    length: int
-    cell: np.ndarray
-    value: np.ndarray
+    rows: int  # number of series
+    length: int  # numbers in each
+    cell: np.ndarray  # int64, shape (cells,): row times `length` plus the position in the series; ascending
+    value: np.ndarray  # int64, shape (cells,): the number at that position
 
     @classmethod
     def of(cls, channel: np.ndarray) -> SparseChannel:
@@ -58,15 +48,7 @@ class SparseChannel:
 
 
 class BinCounter:
-    """Counts packets into the bins of their flows.
-
-    Parameters
-    ----------
-    flows : int
-        Number of flows.
-    spec : SeriesSpec
-        Of a series of bins.
-    """
+    """Counts packets into the bins of so many flows."""
 
     def __init__(self, flows: int, spec: SeriesSpec) -> None:
         self._spec, self._flows = spec, flows
@@ -76,19 +58,7 @@ class BinCounter:
         self._collected = 0
 
     def add(self, flow: np.ndarray, offset_ns: np.ndarray, size: np.ndarray, up: np.ndarray) -> None:
-        """Count packets.
-
-        Parameters
-        ----------
-        flow : ndarray of int, shape (packets,)
-            Row of each packet's flow, 0 to ``flows - 1``.
-        offset_ns : ndarray of int64, shape (packets,)
-            Time since the flow's first packet, in nanoseconds, not negative.
-        size : ndarray of int, shape (packets,)
-            IP bytes of each packet.
-        up : ndarray of bool, shape (packets,)
-            True for packets from the flow's initiator.
-        """
+        """Count packets; `offset_ns` is the time since the flow's first packet, not negative, `size` IP bytes."""
         spec = self._spec
         directions, is_sorted = count_bins(
             flow, offset_ns, size, up, bin_ns=spec.bin_ns, length=spec.length, truncated=self._truncated
@@ -121,15 +91,7 @@ class BinCounter:
 
 
 class PacketCounter:
-    """Keeps the first packets of each flow.
-
-    Parameters
-    ----------
-    flows : int
-        Number of flows.
-    spec : SeriesSpec
-        Of a series of packets; its length is the number of packets kept.
-    """
+    """Keeps the first packets, as many as the specification's length, of each of so many flows."""
 
     def __init__(self, flows: int, spec: SeriesSpec) -> None:
         self._flows, self._length = flows, spec.length
@@ -206,23 +168,9 @@ def dense(channels: Sequence[SparseChannel]) -> np.ndarray:
 def count_packets(
     flow: np.ndarray, offset_ns: np.ndarray, size: np.ndarray, up: np.ndarray, flows: int, spec: SeriesSpec
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Count packets into series of either view.
+    """Count packets, given as to `BinCounter.add`, into series of either view, int64 (flows, channels, length).
 
-    Parameters
-    ----------
-    flow, offset_ns, size, up : ndarray, shape (packets,)
-        As in `BinCounter.add`.
-    flows : int
-        Number of flows.
-    spec : SeriesSpec
-        The series to make.
-
-    Returns
-    -------
-    ndarray of int64, shape (flows, channels, length)
-        The series.
-    ndarray of int64, shape (flows,)
-        Truncated packets: those after the last that a series holds.
+    Return also the truncated packets of each flow, those after the last that a series holds.
     """
     counter = make_counter(flows, spec)
     counter.add(flow, offset_ns, size, up)

@@ -18,12 +18,9 @@ MAX_PACKET = 1500  # bytes, the MTU of Ethernet
 
 @dataclasses.dataclass(frozen=True)
 class PacketLimits:
-    """The smallest and largest packet of each class in real flows; for bins, the mean packet of a bin.
+    """The smallest and largest packet of each class in real flows, in IP bytes; for bins, the mean packet of a bin.
 
-    Parameters
-    ----------
-    smallest, largest : ndarray of int64, shape (classes, 2)
-        IP bytes, up and down. Where all packets of a class have one size (Tor's cells), both are equal.
+    Shape (classes, 2): up and down. Where all packets of a class have one size (Tor's cells), both are equal.
     """
 
     smallest: np.ndarray
@@ -59,25 +56,11 @@ class PacketLimits:
 def feasible(
     series: np.ndarray, classes: np.ndarray | None = None, limits: PacketLimits | None = None
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Find the nearest series of bins that packets can make.
+    """Find the nearest series of bins, (flows, 4, bins), that packets can make, and count the flows changed, by reason.
 
-    In each bin and direction ``smallest * packets <= bytes <= largest * packets``; bin 0 holds the
-    flow's first packet. A feasible series is returned unchanged.
-
-    Parameters
-    ----------
-    series : ndarray of int, shape (flows, 4, bins)
-        Channels up_bytes, down_bytes, up_packets, down_packets.
-    classes : ndarray of int, shape (flows,), optional
-        Row of `limits` for each flow.
-    limits : PacketLimits, optional
-        20 to 1500 bytes a packet if not given.
-
-    Returns
-    -------
-    series : ndarray of int64, shape (flows, 4, bins)
-    changed : dict
-        Number of flows changed, by reason.
+    In each bin and direction ``smallest * packets <= bytes <= largest * packets``; bin 0 holds the flow's first packet.
+    A feasible series is returned unchanged. `classes` gives each flow's row of `limits`, which are 20 to 1500 bytes a
+    packet by default.
     """
     if limits is None or classes is None:
         low = np.full((len(series), 2, 1), MIN_PACKET)
@@ -113,23 +96,10 @@ def feasible(
 def feasible_packets(
     series: np.ndarray, classes: np.ndarray | None = None, limits: PacketLimits | None = None
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Find the nearest series of packets that a flow can have.
+    """Find the nearest series of packets, (flows, 2, packets), that a flow can have, as `feasible` does.
 
     Sizes are within the limits of their class, all packets stand at the beginning, gaps are not negative, and the first
     is 0. A feasible series is returned unchanged.
-
-    Parameters
-    ----------
-    series : ndarray of int, shape (flows, 2, packets)
-        Channels size, gap.
-    classes, limits
-        As in `feasible`.
-
-    Returns
-    -------
-    series : ndarray of int64, shape (flows, 2, packets)
-    changed : dict
-        Number of flows changed, by reason.
     """
     given = np.asarray(series, dtype=np.int64)
     # packets after a hole move up, and keep their gaps

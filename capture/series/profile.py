@@ -25,23 +25,11 @@ MAX_BLOCK_PACKETS = 1 << 21  # packets counted of a block of rows
 
 @dataclasses.dataclass(eq=False)
 class Profile:
-    """The profile of one class.
+    """The profile of one class."""
 
-    Parameters
-    ----------
-    tcp, udp : int
-        Flows.
-    ports : Counter
-        UDP flows by the server's port.
-    sizes : tuple of Counter
-        UDP packets by IP bytes, up and down.
-    gaps : Counter
-        Gaps between the packets of a UDP flow, in sixteenths of octaves of nanoseconds.
-    """
-
-    tcp: int = 0
-    udp: int = 0
-    ports: Counter[int] = dataclasses.field(default_factory=Counter)
+    tcp: int = 0  # flows
+    udp: int = 0  # flows
+    ports: Counter[int] = dataclasses.field(default_factory=Counter)  # UDP flows by the server's port
     sizes: tuple[Counter[int], Counter[int]] = dataclasses.field(default_factory=lambda: (Counter(), Counter()))
     gaps: Counter[int] = dataclasses.field(default_factory=Counter)
 

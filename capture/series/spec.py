@@ -41,13 +41,7 @@ _UNIT_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "m": 60 * NS, "h": 3
 
 
 def parse_duration(text: str | float) -> int:
-    """Return ``"0.25s"``, ``"250ms"``, ``"2m"`` or a plain number of seconds as nanoseconds.
-
-    Raises
-    ------
-    InputError
-        If it is not a positive duration.
-    """
+    """Return ``"0.25s"``, ``"250ms"``, ``"2m"`` or a number of seconds, all positive, as ns, or raise an InputError."""
     match = _DURATION.fullmatch(str(text))
     # decimal, because a float of nanoseconds is not exact after 104 days
     value = Decimal(match[1]) * _UNIT_NS[(match[2] or "s").lower()] if match else Decimal(0)
@@ -158,13 +152,7 @@ class SeriesSpec:
 
 
 def spec_from_options(view: str, bin_ns: int | None, length: int) -> SeriesSpec | None:
-    """Return the specification of these options; None if the bin width depends on the flows.
-
-    Raises
-    ------
-    InputError
-        If the options do not fit together.
-    """
+    """Return the specification of these options; None if the bin width depends on the flows; refuse what conflicts."""
     if view not in VIEWS:
         raise InputError(f"--view must be {' or '.join(VIEWS)}, got {view!r}")
     if view == PACKETS:

@@ -13,14 +13,7 @@ import pyarrow as pa
 
 
 def to_arrow(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
-    """Wrap integers or booleans, shape (rows,), in an Arrow array; integers share their memory.
-
-    Parameters
-    ----------
-    values : ndarray of int or bool, shape (rows,)
-    missing : ndarray of bool, shape (rows,), optional
-        Rows that are null.
-    """
+    """Wrap integers or booleans in an Arrow array, null where `missing`; integers share their memory."""
     values = np.ascontiguousarray(values)
     data = np.packbits(values, bitorder="little") if values.dtype == bool else values
     validity = None
@@ -67,16 +60,9 @@ def sparse_string_array(rows: int, index: np.ndarray, texts: Sequence[str]) -> p
 
 
 def join_strings(text: np.ndarray | bytes, lengths: np.ndarray, valid: np.ndarray | None = None) -> pa.Array:
-    """Return an Arrow array of strings that lie one behind the other.
+    """Return an Arrow array of strings that lie one behind the other in `text` (UTF-8), given the bytes of each.
 
-    Parameters
-    ----------
-    text : ndarray of uint8 or bytes
-        All strings, in UTF-8.
-    lengths : ndarray of int, shape (rows,)
-        Bytes of each.
-    valid : ndarray of bool, shape (rows,), optional
-        Rows that are not null.
+    Rows that are not `valid` are null.
     """
     ends = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=ends[1:])

@@ -96,13 +96,7 @@ def encode_metadata(spec: SeriesSpec, metadata: dict[str, Any]) -> dict[bytes, b
 
 
 def decode_metadata(parquet_metadata: Mapping[bytes, bytes] | None, path: Path) -> tuple[SeriesSpec, dict[str, Any]]:
-    """Decode what `encode_metadata` made.
-
-    Raises
-    ------
-    TableError
-        If it is not that of a flow table, or is of another version.
-    """
+    """Decode what `encode_metadata` made; a TableError if it is not a flow table's, or is of another version."""
     try:
         metadata: dict[str, Any] = json.loads((parquet_metadata or {})[METADATA_KEY])
         version = metadata["format"]

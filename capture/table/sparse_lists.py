@@ -46,19 +46,9 @@ _OPTIONS: dict[str, Any] = {"compression": "zstd"}
 class SparseListWriter:
     """Write a Parquet file whose last columns are such lists, a row group at a time.
 
-    pyarrow writes the other columns and the schema. The lists and the footer are written here.
-
-    Parameters
-    ----------
-    file : binary file
-        File to write, open for writing and reading.
-    schema : pyarrow.Schema
-        Schema of all columns.
-    n_plain : int
-        Number of leading columns that are not lists.
-    distinct : mapping of str to bool
-        Plain columns with a value of its own in nearly every row, for which a dictionary is larger
-        and twice as slow; and whether they are stored as differences from row to row.
+    pyarrow writes the first `n_plain` columns and the schema. The lists and the footer are written here. `factorize`
+    names plain columns with a value of its own in nearly every row, for which a dictionary is larger and twice as slow;
+    and whether they are stored as differences from row to row.
     """
 
     def __init__(self, file: IO[bytes], schema: pa.Schema, n_plain: int, factorize: Mapping[str, bool]) -> None:
@@ -170,19 +160,9 @@ def _shift_offsets(chunk: Struct, shift: int) -> None:
 
 
 def encode_chunk(path: tuple[str, ...], cells: SparseChannel) -> tuple[bytes, Struct]:
-    """Encode a column of lists without nulls.
+    """Encode a column of at least one list without nulls; `path` is its name in the schema, down to the numbers.
 
-    Parameters
-    ----------
-    path : tuple of str
-        Its name in the schema, down to the numbers.
-    cells : SparseChannel
-        At least one row.
-
-    Returns
-    -------
-    bytes, Struct
-        Its pages, and its ``ColumnChunk`` with offsets from the first page.
+    Return its pages, and its ``ColumnChunk`` with offsets from the first page.
     """
     dense = len(cells.cell) * DENSE > cells.rows * cells.length
     pages = _plain_pages(cells) if dense else _dictionary_pages(cells)

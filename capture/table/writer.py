@@ -27,19 +27,9 @@ DISTINCT_COLUMNS = {"flow": True, "start_ns": True, "duration_ns": True, "src_po
 
 
 class TableWriter:
-    """Write a flow table block by block; the file appears when it is complete.
+    """Write a flow table block by block; the file appears when it is complete, and replaces another only with `force`.
 
-    Parameters
-    ----------
-    path : str or Path
-        File to write; an existing one is replaced only with `force`.
-    spec : SeriesSpec
-        Specification of the series to come.
-
-    Attributes
-    ----------
-    metadata : dict
-        Written at the end, see `netgen.capture.table.flow_table.FlowTable`.
+    `metadata` is written at the end, see `netgen.capture.table.flow_table.FlowTable`.
     """
 
     def __init__(self, path: str | os.PathLike[str], spec: SeriesSpec, *, force: bool = False) -> None:
@@ -75,11 +65,8 @@ class TableWriter:
     def write(self, columns: pa.Table, series: np.ndarray | Sequence[SparseChannel]) -> None:
         """Write a block of rows, while the caller makes the next one.
 
-        Parameters
-        ----------
-        columns : pyarrow.Table
-            All columns of `FLOW_COLUMNS`.
-        series : ndarray of int64, shape (flows, channels, bins), or one SparseChannel a channel
+        `columns` are all of `FLOW_COLUMNS`; `series` is int64, (flows, channels, bins), or a SparseChannel for each
+        channel.
         """
         channels = (
             [SparseChannel.of(series[:, channel]) for channel in range(len(self.spec.channels))]

@@ -115,7 +115,7 @@ def _packets_with_habits(path: Path, habits: frozenset[str]) -> Iterator[Any]:
                 record = _innermost(record, at, kind)
                 at, kind, _ = oracle.find_ip(record)
             packet = oracle.packet(record)
-        except oracle.NotIP:
+        except oracle.NotIPError:
             continue
         length = int.from_bytes(record.data[at + 2 : at + 4] if kind == 0x0800 else record.data[at + 4 : at + 6], "big")
         header = (record.data[at] & 15) * 4 if kind == 0x0800 else 0

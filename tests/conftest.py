@@ -38,7 +38,7 @@ os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real traffic beside the checkout (NETGEN_SHARED_DATA names another)."""
+    """Return the folder of real traffic beside the checkout, or the one that NETGEN_SHARED_DATA names."""
     given = os.environ.get("NETGEN_SHARED_DATA")
     path = Path(given) if given else Path(__file__).resolve().parents[2] / "shared" / "data"
     if not path.is_dir():
@@ -48,13 +48,13 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def pcap_bytes() -> Callable[..., bytes]:
-    """Function: (time_ns, packet) pairs to the bytes of a pcap file."""
+    """Return a function from (time_ns, packet) pairs to the bytes of a pcap file."""
     return write_pcap
 
 
 @pytest.fixture
 def pcap_file(tmp_path: Path) -> Callable[..., Path]:
-    """Function: the same, written to a file of the test's own folder."""
+    """Return a function that writes (time_ns, packet) pairs to a pcap file in the test's folder."""
 
     def write(packets: Iterable[tuple[int, bytes]], name: str = "a.pcap", **options: object) -> Path:
         path = tmp_path / name
@@ -67,7 +67,7 @@ def pcap_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def packet() -> type[Packet]:
-    """Builder of packets byte by byte: `packet.tcp4(1234, 80, flags)`, `packet.ether(payload, kind)` ..."""
+    """Return the builder of packets: `packet.tcp4(1234, 80, flags)`, `packet.ether(payload, kind)` ..."""
     return Packet
 
 
@@ -84,7 +84,7 @@ SIZES = {
 
 @pytest.fixture(scope="session")
 def real_table(shared_data: Path) -> "Callable[[str], FlowTable]":
-    """Function: the name of a real set to its flow table, with the automatic bin width; each read once."""
+    """Return a cached function from the name of a real data set to its flow table, with the automatic bin width."""
     from netgen.capture.importers.traces import import_traces
 
     return functools.cache(
@@ -94,7 +94,7 @@ def real_table(shared_data: Path) -> "Callable[[str], FlowTable]":
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """One torch thread: the same sums in the same order, and no waiting for a busy core."""
+    """Limit torch to one thread, so that sums are added in the same order on every machine."""
     import torch
 
     before = torch.get_num_threads()
@@ -114,7 +114,7 @@ def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_flows() -> "FlowTable":
-    """Three classes that differ in volume and direction, 16 bins of 0.1 s, 20 flows each."""
+    """Build three classes that differ in volume and direction: 20 flows each, 16 bins of 0.1 s."""
     import numpy as np
 
     from netgen.capture.series.spec import SeriesSpec
@@ -132,7 +132,7 @@ def tiny_flows() -> "FlowTable":
 
 @pytest.fixture(scope="session")
 def tiny_model_file(tiny_flows: "FlowTable", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a model trained for a moment: it knows the classes' names and little else."""
+    """Train a model for 30 steps: enough to know the names of the classes, not to be good."""
     from netgen import train
 
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
@@ -142,7 +142,7 @@ def tiny_model_file(tiny_flows: "FlowTable", tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_model_file: Path) -> "Model":
-    """The model of `tiny_model_file`."""
+    """Load the model of `tiny_model_file`."""
     from netgen import load
 
     return load(tiny_model_file)
@@ -150,7 +150,7 @@ def tiny_model(tiny_model_file: Path) -> "Model":
 
 @pytest.fixture
 def bundled_folder(tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package folder in which the tiny model is the only bundled one."""
+    """Make a package folder in which the tiny model is the only bundled one."""
     import netgen.model.registry
 
     folder = tmp_path / "bundled"
@@ -172,7 +172,7 @@ class Outcome:
 
 @pytest.fixture
 def netgen_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    """Function: the words after `netgen` to exit code, stdout and stderr, in this process."""
+    """Return a function that runs `netgen` with these arguments in this process."""
     from netgen.cli.app import main
 
     def run(*words: object) -> Outcome:

@@ -40,7 +40,7 @@ def frames(packet: Any) -> Any:
 
 
 def balanced(table: Any) -> Any:
-    """The account of a table, checked."""
+    """Return the read report of a table, and check its sums."""
     read_report = table.metadata["read_report"]
     assert read_report["packets"] == read_report["in_flows"] + sum(read_report["skipped"].values())
     assert read_report["in_flows"] == sum(table.table["packets"].to_pylist())

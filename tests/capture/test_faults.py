@@ -1,79 +1,25 @@
-"""What goes wrong for a user: each fault is one clear line with a way on, exit code 1, and no half-written file."""
+"""Faults of a user or a disk: one line on stderr with advice, exit code 1, and no half-written file."""
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import files
 
-import netgen
 from netgen.capture.table.flow_table import FlowTable
 from netgen.diffusion import model_file
 from netgen.model.file import FORMAT
 
-COMMAND = Path(sys.executable).with_name("netgen")
 TRAIN = ("--threads", 1, "--precision", "float32")
-NS = 1_000_000_000
-T = 1_700_000_000 * NS
 MISSING = "no_such_folder"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """An empty current folder."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-@pytest.fixture
-def inputs(tmp_path: Path, tiny_flows: Any, tiny_model_file: Path, packet: Any, pcap_file: Any) -> Any:
-    """Something to give to every command: a capture, a trace, a flow table, a model."""
-    pcap_file([(T + index * NS // 50, packet.udp4(5000, 53, bytes(700))) for index in range(9)], "in/a.pcap")
-    folder = tmp_path / "in"
-    (folder / "t.csv").write_text("time,size\n0,60\n1,-1500\n")
-    tiny_flows.write(folder / "t.parquet")
-    shutil.copy(tiny_model_file, folder / "m.safetensors")
-    return folder
-
-
-@pytest.fixture
-def fault(netgen_command: Any) -> Any:
-    """Function: words of a command that is to fail; the one line it says."""
-
-    def run(*words: Any) -> Any:
-        outcome = netgen_command(*words)
-        assert outcome.code == 1, outcome
-        assert not outcome.out or outcome.out.startswith("Training will end")  # the plan comes before the fault
-        return one_line(outcome.err)
-
-    return run
-
-
-def one_line(err: Any) -> Any:
-    """stderr as every error leaves it: one line, with a way on after the first sentence."""
-    assert err.startswith("netgen: ")
-    assert err.count("\n") == 1
-    assert err.endswith("\n")
-    assert ". " in err
-    assert "Traceback" not in err
-    return err.removeprefix("netgen: ").removesuffix("\n")
-
-
-def files(folder: Any) -> Any:
-    """All that lies in a folder, hidden temporary files too."""
-    return sorted(path.name for path in folder.iterdir())
-
-
 def commands(inputs: Any, out: Any) -> Any:
-    """Each command that writes, and where to: name -> (words, file in `out`)."""
+    """Return the arguments and the output file of every command that writes, by name."""
     model = inputs / "m.safetensors"
     synth = ("synth", "-m", model, "-c", "web", "-n", 30, "--sampling-steps", 2)
     return {
@@ -93,7 +39,8 @@ WRITERS = list(commands(Path(), Path()))
 # --- what is given cannot be used ---
 
 
-def test_a_class_that_no_model_has(bundled_folder: Any, folder: Any, fault: Any) -> None:
+@pytest.mark.usefixtures("bundled_folder")
+def test_a_class_that_no_model_has(folder: Any, fault: Any) -> None:
     message = fault("synth", "--class", "ssh")
     assert message == (
         "no bundled model has the class ssh. They have tiny: Web-TLS, dns-doh, dns-plain. "
@@ -104,7 +51,8 @@ def test_a_class_that_no_model_has(bundled_folder: Any, folder: Any, fault: Any)
     assert files(folder) == []
 
 
-def test_a_class_that_could_be_several(bundled_folder: Any, folder: Any, fault: Any) -> None:
+@pytest.mark.usefixtures("bundled_folder")
+def test_a_class_that_could_be_several(folder: Any, fault: Any) -> None:
     message = fault("synth", "--class", "dns", "--model", "tiny")
     assert message == "class 'dns' of model tiny could be dns-doh, dns-plain. Write more of the name"
     assert files(folder) == []
@@ -179,11 +127,11 @@ def test_a_damaged_model(inputs: Any, folder: Any, fault: Any) -> None:
     assert files(folder) == ["m.safetensors"]
 
 
-def test_tables_of_other_series(tiny_flows: Any, inputs: Any, folder: Any, fault: Any, netgen_command: Any) -> None:
+def test_tables_of_other_series(inputs: Any, folder: Any, fault: Any, netgen_command: Any) -> None:
     netgen_command("extract", inputs / "a.pcap", "--label", "a", "-o", "other.parquet")
     message = fault("train", inputs / "t.parquet", "other.parquet")
-    assert "cannot compare" in message
-    assert "--like" in message
+    assert "they cannot be compared" in message
+    assert "--spec-from" in message
     assert files(folder) == ["other.parquet"]
 
 
@@ -235,14 +183,13 @@ def test_an_output_with_an_unknown_ending(writer: Any, inputs: Any, folder: Any,
 @pytest.fixture
 def disk_that_fills(monkeypatch: pytest.MonkeyPatch) -> None:
     """At first there seems to be room enough: others fill the disk later."""
-    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 0, 1 << 40))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1 << 40, 0, 1 << 40))
 
 
+@pytest.mark.usefixtures("disk_that_fills")
 @pytest.mark.parametrize("old", [None, "mine"], ids=["new", "over an old one"])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_full_disk(
-    writer: Any, old: str | None, inputs: Any, small_disk: Any, fault: Any, disk_that_fills: Any
-) -> None:
+def test_a_full_disk(writer: Any, old: str | None, inputs: Any, small_disk: Any, fault: Any) -> None:
     """A real one: nothing is left of what did not fit, and a file that was to be replaced is still there."""
     words, out = commands(inputs, small_disk)[writer]
     before = ["filler"]
@@ -264,9 +211,8 @@ def test_a_full_disk(
     assert not old or out.read_text() == old
 
 
-def test_a_disk_with_no_room_at_all_for_a_training(
-    inputs: Any, small_disk: Any, fault: Any, disk_that_fills: Any
-) -> None:
+@pytest.mark.usefixtures("disk_that_fills")
+def test_a_disk_with_no_room_at_all_for_a_training(inputs: Any, small_disk: Any, fault: Any) -> None:
     """It ends at its log, before any step, and names it."""
     (small_disk / "filler").write_bytes(bytes(64 * 1024))
     message = fault(*commands(inputs, small_disk)["train"][0], "-o", small_disk / "x.safetensors")
@@ -292,139 +238,13 @@ def test_a_folder_as_output(inputs: Any, folder: Any, fault: Any) -> None:
     assert files(folder / "x.parquet") == []
 
 
-# --- Ctrl-C ---
-
-
-def start(*words: Any) -> Any:
-    """A command in a process of its own, which takes Ctrl-C as in a terminal."""
-    return subprocess.Popen(
-        [COMMAND, *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a shell's background job ignores Ctrl-C, and its children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def interrupt_training(words: Any, metrics: Any, number: Any) -> Any:
-    """Start a training, interrupt it once it has noted some steps; its exit code, stdout and stderr."""
-    with start(*words) as process:
-        while process.poll() is None and not (metrics.is_file() and metrics.read_text().count("\n") > 1):
-            time.sleep(0.01)
-        process.send_signal(number)
-        try:
-            out, err = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    return process.returncode, out, err
-
-
-def interrupted(words: Any, folder: Any, number: Any) -> Any:
-    """An interrupted training, checked: one line and a checkpoint, no model; the step it came to."""
-    code, out, err = interrupt_training(words, folder / "m.metrics.jsonl", number)
-    assert (code, out) == (1, "")
-    message = one_line(err)
-    assert message.startswith("interrupted at step ")
-    assert message.endswith("Go on with the same command and --resume; m.checkpoint.safetensors holds it")
-    assert files(folder) == ["m.checkpoint.safetensors", "m.metrics.jsonl", "t.parquet"]
-    step = model_file.load_metadata(folder / "m.checkpoint.safetensors")["step"]
-    assert f"at step {step}," in message
-    assert step >= 20
-    return step
-
-
-@pytest.mark.slow
-def test_a_terminated_training_keeps_a_checkpoint(tiny_flows: Any, folder: Any) -> None:
-    """By `kill`, or by a machine that shuts down."""
-    tiny_flows.write("t.parquet")
-    interrupted(("train", "t.parquet", "-o", "m.safetensors", *TRAIN), folder, signal.SIGTERM)
-
-
-@pytest.mark.slow
-def test_an_interrupted_training_goes_on_where_it_was(tiny_flows: Any, folder: Any, netgen_command: Any) -> None:
-    """Ctrl-C keeps a checkpoint and makes no model; --resume finishes it, and the model is the uninterrupted one's."""
-    steps = 150
-    tiny_flows.write("t.parquet")
-    words = ("train", "t.parquet", "-o", "m.safetensors", "--training-steps", steps, *TRAIN)
-    step = interrupted(words, folder, signal.SIGINT)
-    assert step < steps
-
-    refused = netgen_command(*words)
-    assert refused.code == 1
-    assert "holds an unfinished training. Go on with --resume, or begin anew with --force" in refused.err
-
-    with (folder / "m.metrics.jsonl").open("a") as stream:  # as a crash after the checkpoint leaves it
-        stream.write('{"step": 100000, "error": 0}\n{"step": 1')
-    outcome = netgen_command(*words, "--resume")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert files(folder) == ["m.metrics.jsonl", "m.safetensors", "t.parquet"]
-    lines = [json.loads(line) for line in (folder / "m.metrics.jsonl").read_text().splitlines()]
-    assert [line["begin_at_step"] for line in lines if "begin_at_step" in line] == [0, step]
-    noted = [line["step"] for line in lines if "step" in line]
-    assert noted == sorted(set(noted))
-    assert noted[-1] == steps
-
-    complete = netgen.train(tiny_flows, training_steps=steps, threads=1, precision="float32")
-    assert netgen.load("m.safetensors").weights_sha256() == complete.weights_sha256()
-
-
-@pytest.mark.slow
-def test_resuming_needs_the_same_flows_and_scale_and_a_checkpoint(
-    tiny_flows: Any, folder: Any, fault: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiny_flows.write("t.parquet")
-    tiny_flows.take(range(40)).write("other.parquet")
-    words = ("train", "t.parquet", "-o", "m.safetensors", "--training-steps", 25, *TRAIN)
-    assert "there is no m.checkpoint.safetensors to resume from. Leave out --resume" in fault(*words, "--resume")
-    with pytest.raises(netgen.NetgenError, match="interrupted at step 20"):
-        netgen.train(
-            tiny_flows, out="m.safetensors", training_steps=40, threads=1, precision="float32",
-            progress=lambda report: signal.raise_signal(signal.SIGINT),
-        )  # fmt: skip
-    assert "belongs to other flows, another --seed or another netgen" in fault(
-        "train", "other.parquet", *words[2:], "--resume"
-    )
-    assert "belongs to other flows, another --seed or another netgen" in fault(*words, "--seed", 1, "--resume")
-    with monkeypatch.context() as patch:
-        patch.setattr("netgen.encoders.decoding.sizes.REMEMBERED", 64)  # as another version may have it
-        assert "belongs to other flows, another --seed or another netgen" in fault(*words, "--resume")
-    (folder / "m.checkpoint.safetensors").write_bytes(b"damaged")
-    assert "m.checkpoint.safetensors cannot be resumed from" in fault(*words, "--resume")
-    assert files(folder) == ["m.checkpoint.safetensors", "m.metrics.jsonl", "other.parquet", "t.parquet"]
-    assert netgen_command(*words, "--force").code == 0  # begins anew
-    assert files(folder) == ["m.metrics.jsonl", "m.safetensors", "other.parquet", "t.parquet"]
-
-
 def test_a_training_that_the_disk_cannot_hold_is_refused_before_it_begins(
     tiny_flows: Any, folder: Any, fault: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not after the minutes that were asked for."""
     tiny_flows.write("t.parquet")
     usage = shutil.disk_usage(folder)
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=3_000_000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=3_000_000))
     message = fault("train", "t.parquet", "-o", "m.safetensors", "--training-steps", 25, *TRAIN)
     assert "m.safetensors cannot be written: the training needs 35 MB" in message
     assert files(folder) == ["t.parquet"]
-
-
-@pytest.mark.parametrize("command", ["synth", "extract"])
-def test_ctrl_c_in_any_other_command(command: str, inputs: Any, folder: Any) -> None:
-    """One line, exit code 1, and no file; sent by the process to itself when it is well under way."""
-    words = {
-        "synth": ["synth", "-m", str(inputs / "m.safetensors"), "-c", "web", "-n", "1000000", "-o", "x.parquet"],
-        "extract": ["extract", str(inputs / "a.pcap"), "-o", "x.parquet"],
-    }[command]
-    program = (
-        "import os, signal, sys, threading, netgen.capture.read_batch, netgen.cli.app, netgen.model.model\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "def interrupt(): os.kill(os.getpid(), signal.SIGINT)\n"
-        f"sys.argv = ['netgen', *{words}]\n"
-        "if sys.argv[1] == 'synth': threading.Timer(0.5, interrupt).start()\n"
-        "else: netgen.capture.read_batch.dissect = lambda chunk, decapsulate: interrupt()\n"
-        "netgen.cli.app.main()"
-    )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
-    assert (ran.returncode, ran.stdout) == (1, "")
-    assert one_line(ran.stderr) == "interrupted. Nothing was half-written; type the command again"
-    assert files(folder) == []

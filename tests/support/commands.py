@@ -37,8 +37,19 @@ def write_capture(path: Any, flows: Any, seed: Any) -> Any:
     return path
 
 
-def files(folder: Any) -> Any:
+def files(folder: Path) -> list[str]:
+    """List the names in a folder, hidden temporary files included."""
     return sorted(path.name for path in folder.iterdir())
+
+
+def one_error_line(err: str) -> str:
+    """Check that stderr is one line with advice after the first sentence; return it."""
+    assert err.startswith("netgen: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert ". " in err
+    assert "Traceback" not in err
+    return err.removeprefix("netgen: ").removesuffix("\n")
 
 
 def done(outcome: Any) -> Any:

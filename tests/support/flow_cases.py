@@ -4,6 +4,9 @@ import ipaddress
 import struct
 from typing import Any
 
+#: Seconds from T, or None for a stamp of 0, and the frame.
+Frames = list[tuple[float | None, bytes]]
+
 NS = 1_000_000_000
 T = 1_700_000_000
 YEAR = 365 * 86_400
@@ -29,7 +32,7 @@ def ip(
     length: Any = None,
     vlans: Any = (),
 ) -> Any:
-    """An IPv4 packet by its addresses' notation; a fragment's offset is in units of 8 bytes."""
+    """Build an IPv4 packet from addresses in dotted notation; `fragment` is the offset in units of 8 bytes."""
     ends = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
     total = 20 + len(payload) if length is None else length
     return ether(
@@ -69,12 +72,12 @@ def udp(src: Any = A, dst: Any = B, sport: Any = 1000, dport: Any = 53, size: An
 def frag(
     offset: Any, ident: Any = 7, src: Any = A, dst: Any = B, protocol: Any = 17, size: Any = 8, **options: Any
 ) -> Any:
-    """A later fragment."""
+    """Build a later fragment."""
     return ip(src, dst, protocol, b"\xff" * size, fragment=offset, ident=ident, **options)
 
 
 def frag6(offset_and_more: Any, ident: Any, payload: Any, *, following: Any = 17, src: Any = A6, dst: Any = B6) -> Any:
-    """An IPv6 packet with a fragment header; `place` is offset * 8 + more."""
+    """Build an IPv6 packet with a fragment header; `fragment` is offset * 8 + more."""
     return ip6(src, dst, 44, struct.pack(">BBHI", following, 0, offset_and_more, ident) + payload)
 
 
@@ -83,7 +86,7 @@ def echo(kind: Any, ident: Any, src: Any = A, dst: Any = B, seq: Any = 0) -> Any
 
 
 def write(path: Any, frames: Any) -> Any:
-    """A pcap file with nanoseconds; a frame's time is in seconds from T, or None for a stamp of 0."""
+    """Write a pcap file with nanoseconds; times are in seconds from T, or None for a stamp of 0."""
     out = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 1 << 18, 1)]
     for seconds, data in frames:
         time_ns = 0 if seconds is None else T * NS + round(seconds * NS)
@@ -97,7 +100,7 @@ TICK = 2**-29  # about 2 ns, and exact in a float up to a year
 
 # fmt: off
 #: Name: (frames, the flows as lists of packet numbers).
-CASES = {
+CASES: dict[str, tuple[Frames, list[list[int]]]] = {
     # rule 2
     "both directions": ([(0, udp()), (1, udp(B, A, 53, 1000)), (2, udp(sport=1001))], [[0, 1], [2]]),
     "same address, two ports": ([(0, udp(A, A, 1, 2)), (1, udp(A, A, 2, 1))], [[0, 1]]),
@@ -190,7 +193,7 @@ CASES = {
 }
 
 #: Name: (frames, the rows that the rules give).
-ROWS = {
+ROWS: dict[str, tuple[Frames, list[tuple[object, ...]]]] = {
     # rule 8
     "the SYN's sender": (
         [(0, back(ACK, 5, 10)), (1, tcp(SYN, 1)), (3, back(SYN | ACK, 9))],

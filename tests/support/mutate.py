@@ -13,6 +13,7 @@ import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 
@@ -88,45 +89,45 @@ def fields(data: bytes) -> list[tuple[int, int]]:
 
 
 def _range(data: bytes, rng: random.Random) -> tuple[int, int]:
-    """A piece of the data: often short, sometimes long."""
+    """Choose a slice of the data: mostly short, sometimes long."""
     at = rng.randrange(len(data) + 1)
     return at, min(len(data), at + rng.choice((1, 4, 16, 100, rng.randrange(len(data) + 1))))
 
 
-def _cut(data: bytes, rng: random.Random, other: bytes) -> bytes:
+def _cut(data: bytes, rng: random.Random, _other: bytes) -> bytes:
     return data[: rng.randrange(len(data) + 1)]
 
 
-def _flip_bits(data: bytes, rng: random.Random, other: bytes) -> bytes:
+def _flip_bits(data: bytes, rng: random.Random, _other: bytes) -> bytes:
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 4, 64))):
         out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
     return bytes(out)
 
 
-def _overwrite(data: bytes, rng: random.Random, other: bytes) -> bytes:
+def _overwrite(data: bytes, rng: random.Random, _other: bytes) -> bytes:
     first, last = _range(data, rng)
     kind = rng.randrange(3)
     fill = rng.randbytes(last - first) if kind == 0 else (b"\0" if kind == 1 else b"\xff") * (last - first)
     return data[:first] + fill + data[last:]
 
 
-def _insert(data: bytes, rng: random.Random, other: bytes) -> bytes:
+def _insert(data: bytes, rng: random.Random, _other: bytes) -> bytes:
     at = rng.randrange(len(data) + 1)
     return data[:at] + rng.randbytes(rng.choice((1, 2, 4, 16, 400))) + data[at:]
 
 
-def _remove(data: bytes, rng: random.Random, other: bytes) -> bytes:
+def _remove(data: bytes, rng: random.Random, _other: bytes) -> bytes:
     first, last = _range(data, rng)
     return data[:first] + data[last:]
 
 
-def _repeat(data: bytes, rng: random.Random, other: bytes) -> bytes:
+def _repeat(data: bytes, rng: random.Random, _other: bytes) -> bytes:
     first, last = _range(data, rng)
     return data[:last] + data[first:last] * rng.choice((1, 1, 2, 8)) + data[last:]
 
 
-def _move(data: bytes, rng: random.Random, other: bytes) -> bytes:
+def _move(data: bytes, rng: random.Random, _other: bytes) -> bytes:
     first, last = _range(data, rng)
     rest = data[:first] + data[last:]
     at = rng.randrange(len(rest) + 1)
@@ -134,7 +135,7 @@ def _move(data: bytes, rng: random.Random, other: bytes) -> bytes:
 
 
 def _splice(data: bytes, rng: random.Random, other: bytes) -> bytes:
-    """The head of one capture and the tail of another; at times both whole."""
+    """Join the head of one capture and the tail of another; sometimes both complete."""
     other = other or data
     if rng.random() < 0.3:
         return data + other
@@ -180,7 +181,7 @@ WAYS: tuple[Callable[[bytes, random.Random, bytes], bytes], ...] = (
 
 
 def mutate(data: bytes, seed: int | str, other: bytes = b"") -> bytes:
-    """A damaged capture.
+    """Damage a capture at random.
 
     Parameters
     ----------
@@ -219,15 +220,15 @@ def _zstd(data: bytes) -> bytes:
 # -- what must hold ------------------------------------------------------------------------------
 
 
-def examine(path: Path, group_by: str = "flow") -> str:
+def examine(path: Path, group_by: Literal["flow", "host", "capture"] = "flow") -> str:
     """Read a capture that may be damaged; netgen may refuse it, and must not lose a packet from its account.
 
     Parameters
     ----------
     path : Path
         The file.
-    by : str
-        As of `netgen.extract`.
+    group_by : str
+        As in `netgen.extract`.
 
     Returns
     -------
@@ -263,13 +264,13 @@ def examine(path: Path, group_by: str = "flow") -> str:
 
 
 def small_captures(folder: Path, most: int = 200_000) -> list[Path]:
-    """The captures of a folder of up to so many bytes, in a fixed order."""
+    """List the captures of a folder that are at most this large, in a fixed order."""
     items = sorted(path for path in folder.rglob("*.pcap*") if path.is_file())
     return [path for path in items if path.stat().st_size <= most]
 
 
 def _frames() -> list[bytes]:
-    """A little of everything: handshake, data, datagrams, fragments, tags, IPv6 with extension headers."""
+    """Build a small capture of every kind: handshake, data, datagrams, fragments, tags, IPv6 extension headers."""
 
     def ip(protocol: int, payload: bytes, fragment: int = 0, back: bool = False) -> bytes:
         ends = bytes((10, 0, 0, 1, 10, 0, 0, 2)) if not back else bytes((10, 0, 0, 2, 10, 0, 0, 1))

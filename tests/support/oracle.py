@@ -25,7 +25,7 @@ from support.oracle_packets import (
     RST,
     TCP,
     UDP,
-    NotIP,
+    NotIPError,
     Packet,
     Record,
     find_ip,
@@ -44,7 +44,7 @@ __all__ = [
     "RST",
     "TCP",
     "UDP",
-    "NotIP",
+    "NotIPError",
     "Packet",
     "Record",
     "assemble",
@@ -122,7 +122,7 @@ class Clock:
         self.number = 0
 
     def see(self, time_ns: int, record: int) -> int:
-        """The nanoseconds that the clock has gone on, up to and with this ip_packet."""
+        """Return the nanoseconds by which the clock has advanced, including this packet."""
         if (record - 1) // BLOCK != self.number:
             stamps = [stamp for stamp in self.block if stamp != 0]
             if stamps and self.shows is not None and max(stamps) < self.shows - self.idle_ns:
@@ -167,7 +167,7 @@ def join_fragments(packets: list[Packet]) -> list[tuple[int, Packet]]:
 
 
 def assemble(packets: Iterable[Packet], idle_ns: int = IDLE_NS, active_ns: int | None = None) -> list[Flow]:
-    """The flows of packets in the file's order; flows in the order of their first packets."""
+    """Assemble packets in file order into flows, in the order of their first packets."""
     flows: list[Flow] = []
     newest: dict[tuple[object, ...], Flow] = {}
     clock = Clock(idle_ns)
@@ -184,18 +184,18 @@ def assemble(packets: Iterable[Packet], idle_ns: int = IDLE_NS, active_ns: int |
 
 
 def ip_packets(read: Iterable[Record]) -> list[Packet]:
-    """The IP packets among records."""
+    """List the IP packets among records."""
     packets = []
     for number, record in enumerate(read, start=1):
         try:
             packets.append(dataclasses.replace(packet(record), record=number))
-        except NotIP:
+        except NotIPError:
             continue
     return packets
 
 
 def flows_of(path: Path, idle_ns: int = IDLE_NS, active_ns: int | None = None) -> list[Flow]:
-    """The flows of a capture file."""
+    """List the flows of a capture file."""
     return assemble(ip_packets(records(path)), idle_ns, active_ns)
 
 

@@ -21,7 +21,7 @@ MAX_WIRE = 1 << 18  # a wire length from here on is not believed
 LINKTYPES = frozenset((0, 1, 12, 14, 101, 108, 113, 228, 229, 276))
 
 
-class NotIP(Exception):
+class NotIPError(Exception):
     """A record that is no IP packet, or one whose headers are cut or wrong."""
 
 
@@ -76,7 +76,7 @@ class Packet:
 
 
 def records(path: Path) -> Iterator[Record]:
-    """The records of a capture file, as far as they go."""
+    """Read the records of a capture file, as far as they are complete."""
     data = path.read_bytes()
     if data[:4] == b"\x0a\x0d\x0d\x0a":
         yield from _pcapng(data)
@@ -144,11 +144,11 @@ def _interface(body: bytes, order: str) -> tuple[int, int, int, int]:
 
 
 def packet(record: Record) -> Packet:
-    """The IP packet in a record.
+    """Parse the IP packet in a record.
 
     Raises
     ------
-    NotIP
+    NotIPError
         If there is none, or its headers are cut or contradict themselves.
     """
     at, kind, vlan = find_ip(record)
@@ -165,20 +165,20 @@ def find_ip(record: Record) -> tuple[int, int, tuple[int, ...]]:
         if kind not in (0x0800, 0x86DD):
             at, kind = _tag(record.data, at, kind, vlan)
     if kind not in (0x0800, 0x86DD):
-        raise NotIP
+        raise NotIPError
     return at, kind, tuple(vlan)
 
 
 def _number(data: bytes, at: int, size: int) -> int:
     if at + size > len(data):
-        raise NotIP
+        raise NotIPError
     return int.from_bytes(data[at : at + size], "big")
 
 
 def _by_version(data: bytes, at: int) -> tuple[int, int]:
     version = _number(data, at, 1) >> 4
     if version not in (4, 6):
-        raise NotIP
+        raise NotIPError
     return at, 0x0800 if version == 4 else 0x86DD
 
 
@@ -202,16 +202,16 @@ def _link(record: Record) -> tuple[int, int]:
         case 0 | 108:
             family = min(_number(data, 0, 4), int.from_bytes(data[:4], "little"))
             if family not in (2, 10, 24, 28, 30):
-                raise NotIP
+                raise NotIPError
             return 4, 0x0800 if family == 2 else 0x86DD
-    raise NotIP
+    raise NotIPError
 
 
 def _tag(data: bytes, at: int, kind: int, vlan: list[int]) -> tuple[int, int]:
     """One tag between link layer and IP."""
     if kind < 0x600:  # a length: LLC follows
         if _number(data, at, 6) != 0xAAAA03000000 or _number(data, at + 6, 2) < 0x600:
-            raise NotIP
+            raise NotIPError
         return at + 8, _number(data, at + 6, 2)
     if kind in (0x8100, 0x88A8, 0x9100):
         number = _number(data, at, 2) & 0xFFF
@@ -241,7 +241,7 @@ def _rare_tag(data: bytes, at: int, kind: int) -> tuple[int, int]:
         return at + 2, _number(data, at, 2)
     if kind == 0x894F:  # network service header
         return at + (_number(data, at, 2) & 0x3F) * 4, {1: 0x0800, 2: 0x86DD}.get(_number(data, at + 3, 1), 0)
-    raise NotIP
+    raise NotIPError
 
 
 def _ipv4(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
@@ -250,7 +250,7 @@ def _ipv4(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
     header = (data[at] & 15) * 4
     size = _number(data, at + 2, 2) or wire
     if data[at] >> 4 != 4 or header < 20 or size < header or at + header > len(data):
-        raise NotIP
+        raise NotIPError
     position, protocol = _number(data, at + 6, 2), data[at + 9]
     fragment = (_number(data, at + 4, 2), protocol) if position & 0x3FFF else None
     ends = data[at + 12 : at + 16], data[at + 16 : at + 20]
@@ -263,7 +263,7 @@ def _ipv6(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
     data = record.data
     _number(data, at, 40)
     if data[at] >> 4 != 6:
-        raise NotIP
+        raise NotIPError
     size = 40 + _number(data, at + 4, 2)
     protocol = data[at + 6]
     if size == 40 and protocol in (0, TCP, UDP):  # a jumbogram, or left to the network card
@@ -283,16 +283,16 @@ def _ipv6(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
             if later or position & 1:  # else an atomic fragment, which is whole
                 fragment = (_number(payload, 4, 4), following)
         if length > len(payload):
-            raise NotIP
+            raise NotIPError
         protocol, payload = following, payload[length:]
     if not later and protocol in (0, 43, 44, 51, 60):
-        raise NotIP
+        raise NotIPError
     bare = Packet(record.time_ns, size, protocol, vlan, *ends, None, fragment=fragment)
     return bare if later else _transport(bare, payload)
 
 
 def _transport(bare: Packet, payload: bytes) -> Packet:
-    """A packet with its ports, and of TCP its flags and sequence number."""
+    """Add the ports to a packet, and for TCP the flags and the sequence number."""
     echo = {4: (ICMP, (0, 8)), 16: (ICMPV6, (128, 129))}[len(bare.src)]
     if bare.protocol in PORTED:
         ports = _number(payload, 0, 2), _number(payload, 2, 2)

@@ -10,7 +10,7 @@ import random
 import struct
 from collections.abc import Iterator
 
-from support import handshakes as hellos
+from support import handshakes
 
 NS = 1_000_000_000
 T = 1_700_000_000 * NS
@@ -24,7 +24,7 @@ Frames = list[tuple[int, bytes]]
 
 
 def ip(src: int, dst: int, protocol: int, payload: bytes, ident: int = 0, fragment: int = 0, vlan: int = 0) -> bytes:
-    """An Ethernet frame; hosts are 10.0.0.`src` and 10.0.0.`dst`."""
+    """Build an Ethernet frame between the hosts 10.0.0.`src` and 10.0.0.`dst`."""
     head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), ident, fragment, 64, protocol, 0)
     tag = struct.pack(">HH", 0x8100, vlan) if vlan else b""
     return bytes(12) + tag + b"\x08\0" + head + bytes((10, 0, 0, src, 10, 0, 0, dst)) + payload
@@ -42,7 +42,7 @@ def udp(sport: int, dport: int, payload: bytes = b"") -> bytes:
 
 
 def _connection(rng: random.Random, number: int) -> Iterator[bytes]:
-    """A TCP connection with a name, whose hello comes in one to four segments."""
+    """Yield a TCP connection whose ClientHello comes in one to four segments."""
     client, server, port = rng.randrange(1, 9), rng.randrange(10, 20), 2000 + number % 40
     ident, vlan = rng.randrange(1 << 16), rng.choice((0, 0, 0, 5))
 
@@ -55,7 +55,7 @@ def _connection(rng: random.Random, number: int) -> Iterator[bytes]:
     if rng.random() < 0.8:
         yield sent(SYN, seq)
         yield sent(SYN | ACK, 9, back=True)
-    hello = hellos.hello(f"host{number}.example.org".encode(), ((21, bytes(rng.randrange(300))),))
+    hello = handshakes.hello(f"host{number}.example.org".encode(), ((21, bytes(rng.randrange(300))),))
     cuts = sorted(rng.randrange(1, len(hello)) for _ in range(rng.randrange(4)))
     for first, last in zip([0, *cuts], [*cuts, len(hello)], strict=True):
         yield sent(ACK, seq + 1 + first, hello[first:last])
@@ -66,25 +66,25 @@ def _connection(rng: random.Random, number: int) -> Iterator[bytes]:
 
 
 def _quic(rng: random.Random, number: int) -> Iterator[bytes]:
-    """A QUIC connection whose hello comes in one or two datagrams."""
-    message, chosen = hellos.message(f"quic{number}.example.org".encode()), rng.randbytes(8)
+    """Yield a QUIC connection whose ClientHello comes in two datagrams."""
+    message, chosen = handshakes.message(f"quic{number}.example.org".encode()), rng.randbytes(8)
     cut = rng.randrange(1, len(message))
     ends = (rng.randrange(1, 9), 20, 17)
     for at, piece in ((0, message[:cut]), (cut, message[cut:])):
-        yield ip(*ends, udp(3000 + number % 500, 443, hellos.initial(hellos.crypto(at, piece), chosen)))
+        yield ip(*ends, udp(3000 + number % 500, 443, handshakes.initial(handshakes.crypto(at, piece), chosen)))
 
 
 def _resolved(rng: random.Random, number: int) -> Iterator[bytes]:
-    """A name that is asked for, and traffic with the address that it stands for."""
+    """Yield a DNS answer, and traffic with the address in it."""
     client, server, name = rng.randrange(1, 9), rng.randrange(30, 60), f"dns{number}.example.org"
-    answer = hellos.record(hellos.dns_name(name), 1, bytes((10, 0, 0, server)))
-    yield ip(53, client, 17, udp(53, 4000, hellos.dns(name, [answer])))
+    answer = handshakes.record(handshakes.dns_name(name), 1, bytes((10, 0, 0, server)))
+    yield ip(53, client, 17, udp(53, 4000, handshakes.dns(name, [answer])))
     for _ in range(3):
         yield ip(client, server, 17, udp(4001 + number % 50, 9, rng.randbytes(rng.randrange(99))))
 
 
 def _fragmented(rng: random.Random, number: int) -> Iterator[bytes]:
-    """A datagram in three parts, in any order; now and then without its first."""
+    """Yield a datagram in three fragments, in any order; sometimes one is missing."""
     ends = (rng.randrange(1, 9), 70, 17)
     datagram_frames = [ip(*ends, udp(5000 + number % 9, 9, bytes(16)), number % 20, MORE)]
     datagram_frames += [ip(*ends, b"\xff" * 24, number % 20, 3 | MORE), ip(*ends, b"\xff" * 9, number % 20, 6)]
@@ -92,8 +92,8 @@ def _fragmented(rng: random.Random, number: int) -> Iterator[bytes]:
     yield from datagram_frames[: rng.choice((2, 3, 3))]
 
 
-def _other(rng: random.Random, number: int) -> Iterator[bytes]:
-    """What is no IP packet, or none that can be read."""
+def _other(rng: random.Random, _number: int) -> Iterator[bytes]:
+    """Yield an ARP frame and a truncated IP packet."""
     yield bytes(12) + b"\x08\x06" + bytes(28)
     yield ip(1, 2, 6, tcp(1, 2, ACK, 3))[: rng.choice((3, 20, 40))]
 
@@ -102,7 +102,7 @@ _KINDS = (_connection, _connection, _connection, _quic, _resolved, _fragmented, 
 
 
 def frames(seed: int, count: int) -> Frames:
-    """So many packets, with their times in ns, of conversations that go on side by side."""
+    """Return `count` packets of concurrent conversations, with their times in ns."""
     rng = random.Random(seed)
     out: Frames = []
     going: list[Iterator[bytes]] = []
@@ -128,7 +128,7 @@ def frames(seed: int, count: int) -> Frames:
 
 
 def pcap(made: Frames, order: str = "<") -> bytes:
-    """A pcap file of nanoseconds."""
+    """Build a pcap file with nanoseconds."""
     out = [struct.pack(order + "IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262_144, 1)]
     for time_ns, frame in made:
         out.append(struct.pack(order + "4I", *divmod(time_ns, NS), len(frame), len(frame)) + frame)
@@ -136,7 +136,7 @@ def pcap(made: Frames, order: str = "<") -> bytes:
 
 
 def block(kind: int, body: bytes, order: str = "<") -> bytes:
-    """A pcapng block."""
+    """Build a pcapng block."""
     total = struct.pack(order + "I", len(body) + 12 + -len(body) % 4)
     return struct.pack(order + "I", kind) + total + body + bytes(-len(body) % 4) + total
 
@@ -146,24 +146,24 @@ def section(order: str = "<") -> bytes:
 
 
 def interface(order: str = "<", resolution: int = 9, offset_s: int = 0) -> bytes:
-    """An Ethernet interface with a clock of its own."""
+    """Build an Ethernet interface block with its own time resolution and offset."""
     options = struct.pack(order + "HHB3xHHqI", 9, 1, resolution, 14, 8, offset_s, 0)
     return block(1, struct.pack(order + "HHI", 1, 0, 0) + options, order)
 
 
 def enhanced(time_ns: int, frame: bytes, number: int = 0, order: str = "<") -> bytes:
-    """A packet of an interface of nanoseconds."""
+    """Build a packet of an interface; `time_ns` is in the interface's units."""
     head = struct.pack(order + "5I", number, time_ns >> 32, time_ns & 0xFFFFFFFF, len(frame), len(frame))
     return block(6, head + frame, order)
 
 
 def simple(frame: bytes, order: str = "<") -> bytes:
-    """A packet without a time."""
+    """Build a packet block without a time."""
     return block(3, struct.pack(order + "I", len(frame)) + frame, order)
 
 
 def pcapng(made: Frames, seed: int = 0, sections: int = 3) -> bytes:
-    """A pcapng file: sections of both byte orders, interfaces declared on the way, packets without a time."""
+    """Build a pcapng file: sections of both byte orders, interfaces declared late, packets without a time."""
     rng = random.Random(seed)
     out = list[bytes]()
     for number in range(sections):
@@ -187,7 +187,7 @@ def pcapng(made: Frames, seed: int = 0, sections: int = 3) -> bytes:
 
 
 def hidden(count: int, seed: int = 0) -> tuple[bytes, bytes]:
-    """A pcap and a pcapng file whose payloads are records of such files themselves, cut at either end."""
+    """Build a pcap and a pcapng file whose payloads look like records of such files, cut at either end."""
     rng = random.Random(seed)
     inside = [(T + i, ip(90, 91, 17, udp(i, 9, rng.randbytes(rng.randrange(30))))) for i in range(9)]
     files = []

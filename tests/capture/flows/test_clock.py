@@ -22,7 +22,7 @@ _EXAMPLES = settings(max_examples=examples(200))
 
 
 def shown(time_ns: Any, number: Any, slack: Any = IDLE, stride: Any = STRIDE, cuts: Any = ()) -> Any:
-    """What the clock shows at packets, told of in several calls."""
+    """Return the clock's time at each packet, with the packets passed in several calls."""
     clock = Clock(slack, stride)
     time_ns, number = np.array(time_ns, np.int64), np.array(number, np.int64)
     chunks = zip(np.split(time_ns, cuts), np.split(number, cuts), strict=True)
@@ -32,7 +32,7 @@ def shown(time_ns: Any, number: Any, slack: Any = IDLE, stride: Any = STRIDE, cu
 
 
 def by_loop(time_ns: Any, number: Any, slack: Any = IDLE, stride: Any = STRIDE) -> Any:
-    """The same, a packet at a time and in whole numbers of any size."""
+    """Compute the same packet by packet, in Python integers."""
     out, now, latest, block, in_block = [], 0, None, None, None
     for time, value in zip(time_ns, number, strict=True):
         if (value - 1) // BLOCK != block:
@@ -71,7 +71,7 @@ PIECES = st.lists(
 
 
 def stamps(pieces: Any) -> Any:
-    """Times and numbers of the packets of pieces."""
+    """Return the times and numbers of the packets of all pieces."""
     time_ns, number = [], []
     now, last = NOW, 0
     for jump, others, count, step, together, wild in pieces:
@@ -106,7 +106,8 @@ def test_the_clock_is_that_of_a_plain_loop_however_packets_are_cut_into_calls(
 @_EXAMPLES
 @given(pieces=PIECES, stride=st.sampled_from([1, NS, STRIDE, 10**7 * NS]))
 def test_the_clock_never_goes_down_and_never_far_at_once(pieces: Any, stride: Any) -> None:
-    steps = np.diff(shown(*stamps(pieces), stride=stride), prepend=0)
+    time_ns, number = stamps(pieces)
+    steps = np.diff(shown(time_ns, number, stride=stride), prepend=0)
     assert steps.min() >= 0
     assert steps.max() <= stride
 

@@ -33,14 +33,14 @@ _EXAMPLES = settings(max_examples=examples(40), suppress_health_check=[HealthChe
 
 
 def ip(src: Any, dst: Any, payload: Any, offset: Any = 0, ident: Any = 0, protocol: Any = UDP) -> Any:
-    """A frame; `place` is the offset in units of 8 bytes, and `MORE`."""
+    """Build a frame; `fragment` is the offset in units of 8 bytes, plus `MORE`."""
     ends = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
     head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), ident, offset, 64, protocol, 0)
     return bytes(12) + b"\x08\0" + head + ends + payload
 
 
 def first(sport: Any, ident: Any = 7, src: Any = A, dst: Any = B, size: Any = 16) -> Any:
-    """The first fragment of a datagram."""
+    """Build the first fragment of a datagram."""
     return ip(src, dst, struct.pack(">HHHH", sport, 53, 999, 0) + bytes(size), MORE, ident)
 
 
@@ -69,7 +69,7 @@ def tcp(flags: Any, seq: Any, offset: Any = 0, ident: Any = 0, size: Any = 0) ->
 
 @pytest.fixture
 def capture(pcap_file: Any) -> Any:
-    """Function: frames at (seconds, frame) to a file."""
+    """Return a function that writes (seconds, frame) pairs to a file."""
     return lambda frames: pcap_file([(T * NS + round(at * NS), data) for at, data in frames], nano=True)
 
 

@@ -1,6 +1,7 @@
 """netgen.capture.flows.key_index and keys: every key has a number of its own, however unlucky the hash."""
 
 import dataclasses
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ def make_keys(numbers: Any) -> Any:
 )
 def test_numbers_are_those_of_a_dict(batches: Any, clash: Any) -> None:
     """As long as a key is in use its number is its own, even if all hashes are equal; afterwards it is new."""
-    table, known = key_index.KeyIndex(), {}
+    table = key_index.KeyIndex()
+    known: dict[int, int] = {}
     with pytest.MonkeyPatch.context() as patch:
         if clash:
             patch.setattr(key_index, "_FACTORS", np.zeros(6, np.uint64))
@@ -52,8 +54,9 @@ def packets(rows: Any) -> Any:
     made = {name: np.array(values, kinds.get(name, "i4")) for name, values in columns.items()}
     new = made["version"] == 6
     made["src_high"] = made["dst_high"] = np.where(new, 7, 0).astype(np.uint64)
-    rest = {key.name: np.zeros(len(rows), np.int64) for key in dataclasses.fields(PacketColumns)}
-    return PacketColumns(**{**rest, **made})
+    names_of_arrays = {field.name for field in dataclasses.fields(PacketColumns)} - {"skipped", "notes"}
+    arrays = {name: made.get(name, np.zeros(len(rows), np.int64)) for name in names_of_arrays}
+    return PacketColumns(**arrays, skipped=Counter(), notes=Counter())
 
 
 ROWS = st.tuples(

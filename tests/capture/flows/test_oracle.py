@@ -54,8 +54,8 @@ ONE_BIN = netgen.SeriesSpec(bin_ns=2**60 - 1, length=4)
 COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "start_ns", "duration_ns", "packets", "bytes")
 
 
-def netgen_rows(path: Any, **options: Any) -> Any:
-    """Flows of a capture as netgen has them, in the form of the oracle's rows, and how often each occurs."""
+def netgen_rows(path: Path, **options: Any) -> Counter[tuple[object, ...]]:
+    """Count netgen's flows of a capture, in the form of the oracle's rows."""
     table = netgen.extract([path], spec_from=ONE_BIN, **options)
     columns = [table.table[name].to_pylist() for name in COLUMNS]
     for number in (1, 3):
@@ -63,12 +63,12 @@ def netgen_rows(path: Any, **options: Any) -> Any:
     return Counter(zip(*columns, *table.series().sum(2).T.tolist(), strict=True))
 
 
-def oracle_rows(path: Any, **options: Any) -> Any:
+def oracle_rows(path: Path, **options: Any) -> Counter[tuple[object, ...]]:
     return Counter(flow.row() for flow in oracle.flows_of(path, **options))
 
 
-def differences(path: Any) -> Any:
-    """What only netgen has and what only the oracle has, or None."""
+def differences(path: Path) -> str | None:
+    """Describe the rows that only netgen has and that only the oracle has; None if there are none."""
     ours, expected = netgen_rows(path), oracle_rows(path)
     if ours == expected:
         return None

@@ -43,7 +43,7 @@ def capture(pcap_bytes: Any, packet: Any, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def in_memory(capture: Any) -> Any:
-    """The table of that capture with all in memory, by what a row is."""
+    """Extract the capture in memory, once for each `group_by`."""
     return {group_by: extract(capture, group_by=group_by) for group_by in ("flow", "host", "capture")}
 
 
@@ -64,11 +64,13 @@ def same(one: Any, other: Any) -> None:
 # -- wherever packets are put by -----------------------------------------------------------------
 
 
-def test_the_series_are_those_of_packets_counted_one_by_one(capture: Any, packet: Any, on_disk: Any) -> None:
+@pytest.mark.usefixtures("on_disk")
+def test_the_series_are_those_of_packets_counted_one_by_one(capture: Any) -> None:
     """Read back from the file the test wrote, by a loop over its bytes."""
     table = extract(capture, bin_ns=NS, length=64)
     data, at = capture.read_bytes(), 24
-    series, first = defaultdict(lambda: np.zeros((4, 64), np.int64)), {}
+    series: dict[int, np.ndarray] = defaultdict(lambda: np.zeros((4, 64), np.int64))
+    first: dict[int, tuple[int, tuple[int, ...]]] = {}
     while at < len(data):
         seconds, fraction, size, _ = np.frombuffer(data, "<u4", 4, at).tolist()
         time, frame = seconds * NS + fraction, data[at + 16 : at + 16 + size]
@@ -101,12 +103,12 @@ def test_the_table_does_not_depend_on_where_packets_are_kept(
         same(extract(capture, group_by=group_by), in_memory[group_by])
 
 
+@pytest.mark.usefixtures("on_disk")
 @pytest.mark.parametrize("block", [64, 4096])
 @pytest.mark.parametrize("group_by", ["flow", "host"])
 def test_a_table_written_block_by_block_is_the_one_in_memory(
     capture: Any,
     in_memory: Any,
-    on_disk: Any,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     block: int,
@@ -119,8 +121,9 @@ def test_a_table_written_block_by_block_is_the_one_in_memory(
     assert summary == in_memory[group_by].summary()
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_rows_that_are_left_out_leave_no_packets_behind(
-    capture: Any, in_memory: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch
+    capture: Any, in_memory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spill, "BLOCK", 50)
     spec = in_memory["flow"].spec
@@ -131,8 +134,9 @@ def test_rows_that_are_left_out_leave_no_packets_behind(
     assert few.metadata["read_report"]["in_flows"] == packets[packets >= 4].sum()
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_several_captures_do_not_get_mixed_up(
-    capture: Any, in_memory: Any, on_disk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    capture: Any, in_memory: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Flows of two files lie in one block; each has its own packets."""
     monkeypatch.setattr(spill, "BLOCK", 1000)
@@ -148,17 +152,18 @@ def test_several_captures_do_not_get_mixed_up(
 
 
 def refused(capture: Any, out: Any) -> Any:
-    """What is said where there is no room; nothing is written."""
+    """Return the error message of an extraction without room for temporary files; check that it writes nothing."""
     with pytest.raises(InputError) as caught:
         extraction(capture).write(out)
     assert "\n" not in str(caught.value)
-    assert "TMPDIR" in caught.value.hint
+    assert "TMPDIR" in str(caught.value.hint)
     assert not list(out.parent.iterdir())
     return caught.value.message
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_a_full_disk_for_temporary_files_is_one_line_of_error(
-    capture: Any, on_disk: Any, small_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capture: Any, small_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
     out = tmp_path / "out" / "a.parquet"
@@ -181,8 +186,9 @@ def test_a_file_size_limit_is_one_line_of_error(
         assert "File too large" in refused(capture, out)
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_a_missing_folder_for_temporary_files_is_an_error(
-    capture: Any, on_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     out = tmp_path / "out" / "a.parquet"
@@ -190,8 +196,9 @@ def test_a_missing_folder_for_temporary_files_is_an_error(
     assert f"to {tmp_path / 'none'}: No such file or directory" in refused(capture, out)
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_the_command_prints_the_error_too(
-    capture: Any, on_disk: Any, small_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, netgen_command: Any
+    capture: Any, small_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, netgen_command: Any
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
     outcome = netgen_command("extract", capture, "-o", tmp_path / "a.parquet")
@@ -201,9 +208,8 @@ def test_the_command_prints_the_error_too(
     assert not list(tmp_path.glob("*.parquet*"))
 
 
-def test_temporary_files_are_gone_afterwards(
-    capture: Any, on_disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("on_disk")
+def test_temporary_files_are_gone_afterwards(capture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even while it is there it has no name that could be left behind."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     unfinished = extraction(capture)

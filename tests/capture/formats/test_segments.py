@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import handshakes
 from support import synthetic_captures as made
 from support.extraction import extract, extraction
 
@@ -221,7 +222,7 @@ def test_a_hello_over_an_edge_keeps_its_name(
     tmp_path: Path, write: Any, segment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In three segments of TCP, with other packets between; whoever reads the stretch it begins in."""
-    hello = made.hellos.hello(b"www.example.org", ((21, bytes(100)),))
+    hello = handshakes.hello(b"www.example.org", ((21, bytes(100)),))
     cuts = (0, 60, 130, len(hello))
     frames = [(made.T, made.ip(1, 2, 6, made.tcp(1000, 443, made.SYN, 9)))]
     for first, last in itertools.pairwise(cuts):

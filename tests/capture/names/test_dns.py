@@ -8,11 +8,11 @@ import dpkt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import handshakes as hellos
+from support import handshakes
 
 from netgen.capture.names.dns import find_responses, parse_response
 
-dns, dns_name, record = hellos.dns, hellos.dns_name, hellos.record
+dns, dns_name, record = handshakes.dns, handshakes.dns_name, handshakes.record
 NAME = "www.example.org"
 A, CNAME, AAAA, HTTPS = 1, 5, 28, 65
 QUESTION = b"\xc0\x0c"  # a pointer to the name in the question
@@ -99,15 +99,15 @@ def test_responses_are_those_from_port_53() -> None:
     message = dns(NAME, [record(QUESTION, A, V4)])
     framed = len(message).to_bytes(2, "big") + message
     sent = [
-        hellos.Sent(message, hellos.UDP, 53, 40_000),
-        hellos.Sent(message, hellos.UDP, 5353, 5353),  # multicast
-        hellos.Sent(message, hellos.UDP, 40_000, 53),
-        hellos.Sent(message[:11], hellos.UDP, 53, 40_000),
-        hellos.Sent(framed, hellos.TCP, 53, 40_000),
-        hellos.Sent(framed[:-1], hellos.TCP, 53, 40_000),
-        hellos.Sent(message, hellos.TCP, 53, 40_000),
+        handshakes.Sent(message, handshakes.UDP, 53, 40_000),
+        handshakes.Sent(message, handshakes.UDP, 5353, 5353),  # multicast
+        handshakes.Sent(message, handshakes.UDP, 40_000, 53),
+        handshakes.Sent(message[:11], handshakes.UDP, 53, 40_000),
+        handshakes.Sent(framed, handshakes.TCP, 53, 40_000),
+        handshakes.Sent(framed[:-1], handshakes.TCP, 53, 40_000),
+        handshakes.Sent(message, handshakes.TCP, 53, 40_000),
     ]
-    responses = find_responses(*hellos.columns(sent))
+    responses = find_responses(*handshakes.columns(sent))
     assert [row for row, _ in responses] == [0, 4]
     assert {answer for _, answer in responses} == {(NAME, (IS_V4,))}
 

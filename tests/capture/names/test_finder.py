@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import handshakes as hellos
+from support import handshakes
 
 from netgen.capture.errors import InputError
 from netgen.capture.formats.reader import CaptureFile
@@ -23,13 +23,13 @@ from netgen.capture.names.finder import LOOK_AHEAD, LOOK_BACK, NameFinder, Serve
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 
-Sent = hellos.Sent
+Sent = handshakes.Sent
 CLIENT = (4, 0, 0x0A000002)
 ADDRESS = (4, 0, 0xC0000207)
 
 
 def answer(name: Any) -> Any:
-    return hellos.dns(name, [hellos.record(b"\xc0\x0c", 1, bytes([192, 0, 2, 7]))])
+    return handshakes.dns(name, [handshakes.record(b"\xc0\x0c", 1, bytes([192, 0, 2, 7]))])
 
 
 def find(sent: Any, cuts: Any = ()) -> Any:
@@ -37,7 +37,7 @@ def find(sent: Any, cuts: Any = ()) -> Any:
     finder = NameFinder()
     names, waiting = [], {}
     for begin, end in itertools.pairwise([0, *sorted(cuts), len(sent)]):
-        data, packets = hellos.columns(sent[begin:end], first=begin + 1)
+        data, packets = handshakes.columns(sent[begin:end], first=begin + 1)
         names += finder.find(data, packets)
         data[:] = 0xFF
         waiting[end] = finder.waiting
@@ -45,13 +45,13 @@ def find(sent: Any, cuts: Any = ()) -> Any:
 
 
 def test_names_of_all_kinds_come_in_the_files_order() -> None:
-    complete = hellos.hello()
+    complete = handshakes.hello()
     sent = [
         Sent(complete[:60]),
-        Sent(answer("WWW.Example.NET"), hellos.UDP, 53, 40_000),
-        Sent(hellos.initial(hellos.crypto(0, hellos.message(b"quic.example.com"))), hellos.UDP),
+        Sent(answer("WWW.Example.NET"), handshakes.UDP, 53, 40_000),
+        Sent(handshakes.initial(handshakes.crypto(0, handshakes.message(b"quic.example.com"))), handshakes.UDP),
         Sent(complete[60:], seq=61),
-        Sent(answer("www.example.net"), hellos.UDP, 53, 40_000),
+        Sent(answer("www.example.net"), handshakes.UDP, 53, 40_000),
     ]
     dns_answers = ServerName(2, "dns", "www.example.net", CLIENT, (ADDRESS,))
     expected = [
@@ -65,7 +65,7 @@ def test_names_of_all_kinds_come_in_the_files_order() -> None:
 
 
 def test_addresses_of_ipv6_clients_are_complete() -> None:
-    data, packets = hellos.columns([Sent(answer("a.org"), hellos.UDP, 53, 40_000)])
+    data, packets = handshakes.columns([Sent(answer("a.org"), handshakes.UDP, 53, 40_000)])
     packets.version[0], packets.dst_high[0] = 6, 0x20010DB8 << 32
     (name,) = NameFinder().find(data, packets)
     assert name.client == (6, 0x20010DB8 << 32, 0x0A000002)
@@ -75,16 +75,16 @@ def test_addresses_of_ipv6_clients_are_complete() -> None:
 
 
 def tls(host: Any, ports: Any, seq: Any, cuts: Any, size: Any) -> Any:
-    complete = hellos.records(hellos.message(host, [(51, bytes(400))]), size)
+    complete = handshakes.records(handshakes.message(host, [(51, bytes(400))]), size)
     ends = [0, *sorted({cut % len(complete) for cut in cuts} - {0}), len(complete)]
     return [Sent(complete[a:b], src_port=ports, seq=seq + a) for a, b in itertools.pairwise(ends)]
 
 
 def quic(host: Any, ports: Any, chosen: Any, cuts: Any) -> Any:
-    complete = hellos.message(host, [(51, bytes(400))])
+    complete = handshakes.message(host, [(51, bytes(400))])
     ends = [0, *sorted({cut % len(complete) for cut in cuts} - {0}), len(complete)]
-    frames = [hellos.crypto(a, complete[a:b]) for a, b in itertools.pairwise(ends)]
-    return [Sent(hellos.initial(frame, chosen), hellos.UDP, ports) for frame in frames]
+    frames = [handshakes.crypto(a, complete[a:b]) for a, b in itertools.pairwise(ends)]
+    return [Sent(handshakes.initial(frame, chosen), handshakes.UDP, ports) for frame in frames]
 
 
 CUTS = st.lists(st.integers(0, 2000), max_size=3)
@@ -105,7 +105,7 @@ def test_names_do_not_depend_on_the_cuts_of_packets_and_batches(
     """Segments in any order, within as many packets as may be between them, in chunks of any size."""
     sent = [x for row, (host, at, size) in enumerate(secure) for x in tls(host, 1000 + row, 2**32 - 99, at, size)]
     sent += [x for row, (host, at) in enumerate(quick) for x in quic(host, 2000 + row, bytes([row] * 9), at)]
-    sent += [Sent(answer(host), hellos.UDP, 53, 40_000) for host in queries]
+    sent += [Sent(answer(host), handshakes.UDP, 53, 40_000) for host in queries]
     assert len(sent) <= LOOK_BACK
     order.shuffle(sent)
     names, _ = find(sent, {cut for cut in cuts if cut < len(sent)})
@@ -116,7 +116,7 @@ def test_names_do_not_depend_on_the_cuts_of_packets_and_batches(
 
 
 #: Segments of few connections, some of which look like beginnings of a hello, all over each other.
-COMPLETE = hellos.records(hellos.message(before=[(51, bytes(90))]), 70)
+COMPLETE = handshakes.records(handshakes.message(before=[(51, bytes(90))]), 70)
 PIECE = st.builds(
     lambda at, size, shift, port, flags: Sent(COMPLETE[at : at + size], src_port=port, seq=7 + at + shift, flags=flags),
     st.one_of(st.just(0), st.sampled_from([1, 60, 75, 80, 150]), st.integers(0, len(COMPLETE))),
@@ -125,16 +125,18 @@ PIECE = st.builds(
     st.sampled_from([1000, 1000, 1001]),
     st.sampled_from([0x18, 0x18, 0x02]),
 )
+FIRST_KEYS = handshakes.quic_keys(handshakes.V1, bytes(8))
 FRAME = st.builds(
     lambda at, size, chosen, port: Sent(
-        hellos.initial(hellos.crypto(at, COMPLETE[5:][at : at + size]), chosen, keys=FIRST_KEYS), hellos.UDP, port
+        handshakes.initial(handshakes.crypto(at, COMPLETE[5:][at : at + size]), chosen, keys=FIRST_KEYS),
+        handshakes.UDP,
+        port,
     ),
     st.sampled_from([0, 0, 30, 60]),
     st.integers(20, 70),
     st.sampled_from([bytes(8), bytes(8), b"other id", b""]),
     st.sampled_from([1000, 1001]),
 )
-FIRST_KEYS = hellos.quic_keys(hellos.V1, bytes(8))
 
 
 @given(
@@ -166,16 +168,16 @@ def test_two_finders_of_one_capture_find_the_names_of_one(secure: Any, quick: An
     """One reads on to complete what began in its part, and finds nothing else there; the other begins early."""
     sent = [x for row, (host, at, size) in enumerate(secure) for x in tls(host, 1000 + row, 99, at, size)]
     sent += [x for row, (host, at) in enumerate(quick) for x in quic(host, 2000 + row, bytes([row] * 9), at)]
-    sent += [Sent(answer("d.example.org"), hellos.UDP, 53, 40_000)] * 3
+    sent += [Sent(answer("d.example.org"), handshakes.UDP, 53, 40_000)] * 3
     order.shuffle(sent)
     middle = min(middle, len(sent))
     first, second = NameFinder(), NameFinder()
-    names = first.find(*hellos.columns(sent[:middle]))
+    names = first.find(*handshakes.columns(sent[:middle]))
     row = middle
     while first.waiting and row < len(sent):
-        names += first.find(*hellos.columns([sent[row]], first=row + 1), new=False)
+        names += first.find(*handshakes.columns([sent[row]], first=row + 1), new=False)
         row += 1
-    names += [name for name in second.find(*hellos.columns(sent)) if name.number > middle]
+    names += [name for name in second.find(*handshakes.columns(sent)) if name.number > middle]
     expected, _ = find(sent)
     assert set(names) == set(expected)
     assert sorted(name.number for name in names if name.kind == "dns") == [
@@ -185,15 +187,17 @@ def test_two_finders_of_one_capture_find_the_names_of_one(secure: Any, quick: An
 
 def test_reading_on_ends_although_hellos_never_do() -> None:
     """A busy capture has always a hello that is not whole: those that begin behind a part are not waited for."""
-    complete = hellos.hello()
+    complete = handshakes.hello()
     finder = NameFinder()
-    finder.find(*hellos.columns([Sent(complete[:80])]))
+    finder.find(*handshakes.columns([Sent(complete[:80])]))
     for number in range(2, LOOK_AHEAD + 2, 64):
         assert finder.waiting
         ports = range(number, number + 64)
         sent = [Sent(complete[:80] if port % 2 else complete, src_port=port) for port in ports]
-        sent[0] = Sent(hellos.initial(hellos.crypto(0, hellos.message()[: 50 + number])), hellos.UDP, number)
-        assert finder.find(*hellos.columns(sent, first=number), new=False) == []
+        sent[0] = Sent(
+            handshakes.initial(handshakes.crypto(0, handshakes.message()[: 50 + number])), handshakes.UDP, number
+        )
+        assert finder.find(*handshakes.columns(sent, first=number), new=False) == []
     assert not finder.waiting
 
 
@@ -203,8 +207,8 @@ def test_reading_on_ends_although_hellos_never_do() -> None:
     st.sets(st.integers(1, 6)),
 )
 def test_damaged_packets_never_raise(flips: Any, ends: Any, cuts: Any) -> None:
-    sent = [*tls(b"a.example.org", 1000, 5, [100, 300], 90), Sent(hellos.hello(), src_port=9)]
-    sent += [*quic(b"b.example.org", 2000, bytes(8), [200]), Sent(answer("c.example.org"), hellos.UDP, 53)]
+    sent = [*tls(b"a.example.org", 1000, 5, [100, 300], 90), Sent(handshakes.hello(), src_port=9)]
+    sent += [*quic(b"b.example.org", 2000, bytes(8), [200]), Sent(answer("c.example.org"), handshakes.UDP, 53)]
     payloads = [bytearray(packet.payload) for packet in sent]
     for row, at, value in flips:
         payloads[row][at % len(payloads[row])] = value
@@ -217,19 +221,19 @@ def test_damaged_packets_never_raise(flips: Any, ends: Any, cuts: Any) -> None:
 
 def test_many_hellos_that_never_end_are_all_given_up() -> None:
     """More than fit at once, in one chunk and in many; each is forgotten in its time."""
-    complete = hellos.hello()
+    complete = handshakes.hello()
     count = LOOK_AHEAD + 900
     ports = range(1024, 1024 + count)
     sent = [Sent(complete[:80], src_port=port, seq=port) for port in ports]
     finder = NameFinder()
-    data, packets = hellos.columns(sent)
+    data, packets = handshakes.columns(sent)
     assert finder.find(data, packets) == []
     # of two, the first is too long ago for the next packet, and the second just not for the one after it
     rest = [Sent(complete[80:], src_port=port, seq=port + 80) for port in ports]
-    names = finder.find(*hellos.columns([rest[899], rest[901]], first=count + 1))
+    names = finder.find(*handshakes.columns([rest[899], rest[901]], first=count + 1))
     assert names == [ServerName(count + 2, "tls", "www.example.org")]
     assert finder.waiting
-    finder.find(*hellos.columns([Sent(b"x", number=count + LOOK_AHEAD)]))
+    finder.find(*handshakes.columns([Sent(b"x", number=count + LOOK_AHEAD)]))
     assert not finder.waiting
 
 

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import handshakes as hellos
+from support import handshakes
 
 from netgen.capture.names.client_hello import LOOK_AHEAD, hello_name
 from netgen.capture.names.quic import QuicFinder, client_keys, crypto_frames, decrypt, initial_packets
 
-V1, V2, DRAFT_29 = hellos.V1, hellos.V2, hellos.DRAFT_29
-crypto, initial, message = hellos.crypto, hellos.initial, hellos.message
+V1, V2, DRAFT_29 = handshakes.V1, handshakes.V2, handshakes.DRAFT_29
+crypto, initial, message = handshakes.crypto, handshakes.initial, handshakes.message
 NAME = "www.example.org"
 CHOSEN = bytes(range(8))
 MESSAGE = message(before=[(51, bytes(1600))])  # more than a packet holds
@@ -29,14 +29,14 @@ EXAMPLE_CHOSEN = bytes.fromhex("8394c8f03e515708")
 
 
 def sent(payload: Any, **options: Any) -> Any:
-    return hellos.Sent(payload, protocol=hellos.UDP, **options)
+    return handshakes.Sent(payload, protocol=handshakes.UDP, **options)
 
 
 def find(*datagrams: Any, finder: Any = None) -> Any:
     """Names in datagrams of one client, and whether others are waited for."""
     finder = finder or QuicFinder()
-    packets = [packet if isinstance(packet, hellos.Sent) else sent(packet) for packet in datagrams]
-    return finder.find(*hellos.columns(packets)), finder.waiting
+    packets = [packet if isinstance(packet, handshakes.Sent) else sent(packet) for packet in datagrams]
+    return finder.find(*handshakes.columns(packets)), finder.waiting
 
 
 # -- the RFCs' examples ----------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def test_frames_that_an_initial_packet_cannot_have_end_it() -> None:
 def test_all_coalesced_packets_are_read(version: Any, kind: int, retry: int) -> None:
     """0-RTT and Handshake packets before and after the Initial one, and two of these."""
     head = version.to_bytes(4, "big") + b"\x08" + CHOSEN + b"\x00"
-    other = bytes([kind]) + head + hellos.integer(50) + bytes(50)
+    other = bytes([kind]) + head + handshakes.integer(50) + bytes(50)
     begin = initial(crypto(0, MESSAGE[:300]), version=version, pad=0)
     end = initial(crypto(300, MESSAGE[300:]), version=version, number=b"\1", pad=0)
     assert find(other + begin + other + end) == ([(1, NAME)], False)
@@ -136,7 +136,7 @@ def test_only_packets_that_a_client_may_send_are_read() -> None:
     assert find(initial(complete, bytes(7))) == ([], False)  # too short an ID
     assert find(initial(complete, bytes(21))) == ([], False)  # too long
     assert find(initial(complete)[:-1]) == ([], False)  # cut
-    server = hellos.quic_keys(V1, CHOSEN, "server in")
+    server = handshakes.quic_keys(V1, CHOSEN, "server in")
     assert find(initial(complete, keys=server)) == ([], False)
     other = bytearray(initial(complete))
     other[1:5] = bytes.fromhex("0a0a0a0a")  # a version that nobody has
@@ -185,7 +185,7 @@ def test_packets_behind_a_known_name_are_no_new_hello() -> None:
 
 def test_packets_with_the_servers_id_keep_the_keys_of_the_first() -> None:
     """Once the server has answered, its ID is the destination."""
-    keys = hellos.quic_keys(V1, CHOSEN)
+    keys = handshakes.quic_keys(V1, CHOSEN)
     for chosen in (b"", b"server", b"the server's"):
         begin = initial(crypto(0, MESSAGE[:900]))
         end = initial(b"\x02\x00\x00\x00\x00" + crypto(900, MESSAGE[900:]), chosen, keys=keys, number=b"\1")
@@ -205,9 +205,9 @@ def test_connections_that_share_their_ports_do_not_mix() -> None:
     begin = [initial(crypto(0, text[:900]), chosen) for text, chosen in zip((MESSAGE, other), ids, strict=True)]
     end = [initial(crypto(900, text[900:]), chosen) for text, chosen in zip((MESSAGE, other), ids, strict=True)]
     assert find(*begin, *end) == ([(3, NAME), (4, "other.example.com")], False)
-    begin = sent(initial(crypto(0, MESSAGE[:900]))), sent(initial(crypto(0, other[:900])), src_port=9)
-    end = sent(initial(crypto(900, other[900:])), src_port=9), sent(initial(crypto(900, MESSAGE[900:])))
-    assert find(*begin, *end) == ([(3, "other.example.com"), (4, NAME)], False)
+    first = sent(initial(crypto(0, MESSAGE[:900]))), sent(initial(crypto(0, other[:900])), src_port=9)
+    last = sent(initial(crypto(900, other[900:])), src_port=9), sent(initial(crypto(900, MESSAGE[900:])))
+    assert find(*first, *last) == ([(3, "other.example.com"), (4, NAME)], False)
 
 
 @pytest.mark.parametrize(("later", "expected"), [(LOOK_AHEAD, True), (LOOK_AHEAD + 1, False)])
@@ -218,7 +218,7 @@ def test_an_incomplete_hello_is_given_up_in_time(later: Any, expected: bool) -> 
     assert names == ([(5 + later, NAME)] if expected else [])
     assert waiting is not expected  # the second half waits for a first one of its own
     # the same with the server's ID
-    end = initial(crypto(900, MESSAGE[900:]), b"server", keys=hellos.quic_keys(V1, CHOSEN))
+    end = initial(crypto(900, MESSAGE[900:]), b"server", keys=handshakes.quic_keys(V1, CHOSEN))
     assert find(begin, sent(end, number=5 + later)) == ([(5 + later, NAME)] if expected else [], False)
     finder = QuicFinder()
     assert find(begin, finder=finder) == ([], True)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import handshakes as hellos
+from support import handshakes
 
 from netgen.capture.names.client_hello import (
     LOOK_AHEAD,
@@ -20,7 +20,7 @@ from netgen.capture.names.tls import TlsFinder
 
 pytestmark = pytest.mark.usefixtures("either_reader")
 
-hello, message, records, Sent = hellos.hello, hellos.message, hellos.records, hellos.Sent
+hello, message, records, Sent = handshakes.hello, handshakes.message, handshakes.records, handshakes.Sent
 NAME = "www.example.org"
 LONG = hello(before=[(51, bytes(1600))])  # a post-quantum key share: more than a segment holds
 
@@ -28,7 +28,7 @@ LONG = hello(before=[(51, bytes(1600))])  # a post-quantum key share: more than 
 def find(*sent: Any, finder: Any = None) -> Any:
     """Names that the packets of one chunk complete, and whether others are waited for."""
     finder = finder or TlsFinder()
-    return finder.find(*hellos.columns(list(sent))), finder.waiting
+    return finder.find(*handshakes.columns(list(sent))), finder.waiting
 
 
 # -- one message ---------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_an_incomplete_hello_is_given_up_in_time(later: Any, expected: bool) -> 
     for batches in ([slice(0, 2)], [slice(0, 1), slice(1, 2)]):
         finder = TlsFinder()
         sent = [Sent(complete[:60], number=5), Sent(complete[60:], seq=61, number=5 + later)]
-        names = [name for batch in batches for name in finder.find(*hellos.columns(sent[batch]))]
+        names = [name for batch in batches for name in finder.find(*handshakes.columns(sent[batch]))]
         assert names == ([(5 + later, NAME)] if expected else [])
         assert not finder.waiting
 
@@ -236,11 +236,11 @@ def test_an_incomplete_hello_is_given_up_in_time(later: Any, expected: bool) -> 
 @pytest.mark.parametrize(("number", "waiting"), [(5 + LOOK_AHEAD - 1, True), (5 + LOOK_AHEAD, False)])
 def test_waiting_ends_with_the_last_packet_that_could_help(number: Any, waiting: bool) -> None:
     finder = TlsFinder()
-    finder.find(*hellos.columns([Sent(hello()[:60], number=5)]))
+    finder.find(*handshakes.columns([Sent(hello()[:60], number=5)]))
     assert finder.waiting
-    finder.find(*hellos.columns([Sent(b"x", src=9, number=number)]))
+    finder.find(*handshakes.columns([Sent(b"x", src=9, number=number)]))
     assert finder.waiting is waiting
-    finder.find(*hellos.columns([]))
+    finder.find(*handshakes.columns([]))
     assert finder.waiting is waiting
 
 
@@ -256,7 +256,7 @@ def test_segments_that_overtook_the_first_are_used_within_the_last_packets(befor
         [slice(0, 1), slice(1, 2), slice(2, 3)],
     ):
         finder = TlsFinder()
-        names = [name for batch in batches for name in finder.find(*hellos.columns(sent[batch]))]
+        names = [name for batch in batches for name in finder.find(*handshakes.columns(sent[batch]))]
         assert names == ([(9 + before, NAME)] if expected else [])
         assert finder.waiting is not expected
 

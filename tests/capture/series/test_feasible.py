@@ -61,7 +61,8 @@ def test_the_result_is_feasible(series: Any) -> None:
     before = series.copy()
     out, _ = feasible(series)
     assert is_feasible(out)
-    assert (out.dtype, out.shape) == (np.int64, series.shape)
+    assert out.dtype == np.int64
+    assert out.shape == series.shape
     np.testing.assert_array_equal(series, before)
 
 

@@ -179,7 +179,7 @@ def test_a_scale_that_is_not_for_all_bins_is_refused(damage: str) -> None:
     good = [{"from_bin": first, "to_packets": most, "sizes": [40.0, 1500.0]} for first, most in ((0, 3), (0, None))]
     Sizes.from_json(good)
     Sizes.from_json([*good, {**good[1], "from_bin": 1}])
-    bad = {
+    bad: dict[str, list[Any]] = {
         "gap": [{**good[0], "from_bin": 1}, {**good[1], "from_bin": 1}],
         "end": good[:1],
         "order": [good[1], good[0]],
@@ -191,9 +191,9 @@ def test_a_scale_that_is_not_for_all_bins_is_refused(damage: str) -> None:
         "infinite": [{**good[0], "to_packets": float("inf")}, good[1]],
         "no packets": [{**good[0], "to_packets": 0}, good[1]],
         "old": [None] * (N_QUANTILES + 1),
-    }[damage]
+    }
     with pytest.raises(ValueError, match=r"sizes|reshape"):
-        Sizes.from_json(bad)
+        Sizes.from_json(bad[damage])
 
 
 @given(traffic())

@@ -44,7 +44,7 @@ def _with(scaled: Any, chosen: Any) -> Any:
         return torch.where(chosen > 0, 0.0, 1.0).expand(*shape) if shape[-1] == KINDS else real(*shape, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(changes.torch, "rand", loaded)
+        patch.setattr(torch, "rand", loaded)
         return change(scaled, generator(5), 0.5)
 
 

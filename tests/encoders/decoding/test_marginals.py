@@ -1,12 +1,10 @@
-"""encoders: drawn numbers into packets and bytes, and the distributions of a class."""
+"""netgen.encoders.decoding: sampled flows get the distributions of totals of their class."""
 
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from support.decoder_series import blurred, traffic
 
 from netgen.capture.series.feasible import PacketLimits, feasible
 from netgen.encoders.decoding.bin_scaler import BinScaler
@@ -14,124 +12,16 @@ from netgen.encoders.decoding.counts import Counts
 from netgen.encoders.decoding.decoder import Decoder
 from netgen.encoders.decoding.marginals import Marginals
 from netgen.encoders.decoding.quantile_scale import N_QUANTILES
-from netgen.encoders.decoding.rounding import RoundedBins, keep_top_k, round_to_packets, round_to_total
+from netgen.encoders.decoding.rounding import RoundedBins
 from netgen.encoders.decoding.shares import MOST, Shares
 from netgen.encoders.decoding.sizes import Sizes
 from netgen.encoders.decoding.totals import totals_of
-from netgen.encoders.log_scale import IDLE
 
 SCALE = BinScaler((Sizes.same_for_all(np.linspace(20.0, 1500.0, N_QUANTILES + 1)),) * 2, (Counts.even(300.0),) * 2)
-LOW, HIGH = np.array([20.0, 40.0]), np.array([1500.0, 600.0])
-scaled_series = hnp.arrays(np.float64, (3, 4, 8), elements=st.floats(0, 1.1))
-
-
-def traffic(generator: Any, flows: Any, bins: Any = 32, sizes: Any = (52, 158, 1400), most: Any = 40) -> Any:
-    """Real series whose packets have a few sizes, and whose flows begin in bin 0."""
-    totals_by_flow = generator.poisson(0.5, (len(sizes), flows, 2, bins)) * (generator.random((flows, 2, bins)) < 0.4)
-    totals_by_flow[0, :, 0, 0] += 1
-    totals_by_flow[-1, :, :, 1] += generator.integers(0, most, (flows, 1))
-    volume = (totals_by_flow * np.array(sizes)[:, None, None, None]).sum(0)
-    return np.concatenate([volume, totals_by_flow.sum(0)], axis=1)
-
-
-def blurred(generator: Any, series: Any, scale: Any, spread: Any = 0.01) -> Any:
-    """Return what a model would draw: the scaled series, a little off."""
-    return scale.scale(series) + generator.normal(0, spread, series.shape)
-
-
-# --- packets nearest to drawn numbers ---
-
-
-@given(scaled=scaled_series)
-def test_packets_can_carry_any_sample(scaled: Any) -> None:
-    """Whole packets whose bytes they can hold; the first in bin 0; the gate behind has nothing to mend."""
-    limits = np.stack([LOW, HIGH])[:, None]
-    series = Decoder(SCALE, limits, Marginals.none(1)).decode(scaled, np.zeros(3, int))
-    volume, packets = series[:, :2], series[:, 2:]
-    assert (volume >= LOW[:, None] * packets).all()
-    assert (volume <= HIGH[:, None] * packets).all()
-    assert packets[:, :, 0].any(axis=1).all()
-    feasible_series, changed = feasible(
-        series, np.zeros(3, int), PacketLimits(LOW[None].astype(int), HIGH[None].astype(int))
-    )
-    np.testing.assert_array_equal(feasible_series, series)
-    assert not changed
-
-
-def test_feasible_series_come_back(rng: Any) -> None:
-    """What was scaled and not changed is drawn again, integer for integer."""
-    real = traffic(rng, 40)
-    scale = BinScaler.of(real)
-    sampled = round_to_packets(scale.scale(real), scale, np.full(2, 20.0), np.full(2, 1500.0))
-    np.testing.assert_array_equal(sampled.packets, real[:, 2:])
-    np.testing.assert_allclose(sampled.size * sampled.packets, real[:, :2], rtol=1e-9)
-    np.testing.assert_allclose(sampled.count_float, real[:, 2:], atol=1e-9)
-
-
-@pytest.mark.parametrize("error", [-0.01, -0.005, 0.005, 0.01])
-def test_a_cell_sampled_a_little_too_large_is_one_cell(error: float) -> None:
-    """Not two, and not none."""
-    cells = np.zeros((1, 4, 8), int)
-    cells[0, :, :4] = [[554, 1108, 554, 0], [554, 0, 2770, 554], [1, 2, 1, 0], [1, 0, 5, 1]]
-    scale = BinScaler(BinScaler.of(cells).sizes, (Counts.even(100.0),) * 2)
-    sampled = round_to_packets(scale.scale(cells) * (1 + error), scale, np.full(2, 554.0), np.full(2, 554.0))
-    np.testing.assert_array_equal(sampled.packets, cells[:, 2:])
-
-
-def test_a_flow_that_begins_late_is_given_its_first_packet_in_bin_0() -> None:
-    """In the direction that comes nearest to it; one that begins there is left alone."""
-    scaled = np.full((2, 4, 8), IDLE)
-    scaled[:, :, 3] = 0.6
-    scaled[0, [1, 3], 0] += 0.05
-    scaled[1, [0, 2], 0] = 0.6
-    sampled = round_to_packets(scaled, SCALE, LOW, HIGH)
-    assert sampled.packets[0, :, 0].tolist() == [0, 1]
-    assert sampled.packets[1, 0, 0] > 0
-    assert sampled.packets[1, 1, 0] == 0
-
-
-# --- adding up ---
-
-
-@given(
-    data=st.data(),
-    rows=st.integers(1, 4),
-    bins=st.integers(1, 12),
-)
-@settings(max_examples=200)
-def test_bins_add_up_to_the_total_within_their_bounds(data: Any, rows: Any, bins: Any) -> None:
-    shape = (rows, bins)
-    low = data.draw(hnp.arrays(np.int64, shape, elements=st.integers(0, 50))).astype(float)
-    high = low + data.draw(hnp.arrays(np.int64, shape, elements=st.sampled_from([0, 1, 7, 5000])))
-    values = data.draw(hnp.arrays(np.float64, shape, elements=st.floats(0, 6000)))
-    total = data.draw(hnp.arrays(np.int64, rows, elements=st.integers(0, 20_000))).astype(float)
-    out = round_to_total(values, total, low, high)
-    assert out.dtype == np.int64
-    assert ((out >= low) & (out <= high)).all()
-    wanted = np.clip(total, low.sum(1), high.sum(1))
-    np.testing.assert_allclose(out.sum(1), wanted, atol=1)
-    free = ((high - low) > 4000).all(1)  # nothing in the way
-    np.testing.assert_array_equal(out.sum(1)[free], wanted[free])
-
-
-def test_large_bins_bear_the_change_and_small_ones_stay() -> None:
-    values = np.array([[1.0, 1.0, 2.0, 400.0, 400.0]])
-    out = round_to_total(values, np.array([840.0]), np.ones((1, 5)), np.full((1, 5), 1e9))
-    assert out.tolist() == [[1, 1, 2, 418, 418]]
-    np.testing.assert_array_equal(round_to_total(values, np.array([804.0]), values * 0, values + 1e9), values)
-
-
-def test_of_too_many_busy_bins_the_strongest_stay_and_the_first() -> None:
-    amount = np.array([[0.6, 3.0, 0.0, 2.0, 1.0], [0.0, 1.0, 2.0, 3.0, 4.0]])
-    kept = keep_top_k(amount, np.array([3.0, 2.0]))
-    assert kept.tolist() == [[True, True, False, True, False], [False, False, False, True, True]]
-
-
-# --- distributions ---
 
 
 @pytest.fixture
-def rng() -> Any:
+def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
 
@@ -324,7 +214,7 @@ def test_one_round_of_samples_has_the_totals_of_the_real_flows(rng: Any) -> None
     np.testing.assert_allclose(after[:, 2:], real_side[:, 2:], rtol=0.1)
 
 
-def test_a_group_of_one_kind_is_not_given_totals_of_another(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_of_one_kind_is_not_given_totals_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though it is the other's turn: but for those that stand at the border."""
     real_side = np.array([[10.0 * kind + item] * 4 for kind in (1, 100) for item in range(10)])
     quantiles = np.quantile(real_side, np.linspace(0, 1, 100), axis=0)
@@ -338,6 +228,7 @@ def test_a_group_of_one_kind_is_not_given_totals_of_another(rng: Any, monkeypatc
             ones = np.ones_like(packets)
             sampled = RoundedBins(packets.astype(int), packets, ones, ones, SCALE)
             given = shared_.totals(0, sampled, limits, np.arange(16), seed=0)
+            assert given is not None
             result.append(((given[:, 0] > 500) != kind).mean())
         return np.array(result)
 

@@ -195,5 +195,5 @@ def test_it_can_be_used_by_keyboard(chromium: Any, report: Any) -> None:
     assert {"a", "scroll", "summary"} <= set(seen)
     chromium.run("document.querySelector('summary').focus()")
     chromium.press("Enter", 13)
-    chromium.ask("Input.dispatchKeyEvent", type="char", text="\r")
+    chromium.call("Input.dispatchKeyEvent", type="char", text="\r")
     assert chromium.run("document.querySelector('details').open")

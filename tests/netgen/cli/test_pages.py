@@ -1,4 +1,4 @@
-"""The pages for those who use the flows keep their word: their Python runs as it stands, their figures were printed."""
+"""docs/use.md and docs/ids.md: their commands and Python blocks run, and their figures agree with docs/figures.md."""
 
 import os
 import re
@@ -7,7 +7,6 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.train]
 
 USE, IDS = (ROOT / "docs" / name for name in ("use.md", "ids.md"))
 
-#: What is run instead of an option that takes long.
+#: Options of the pages that take long, and what the tests run instead.
 SHORTER = {
     "--minutes 6": "--training-steps 2 --precision float32 --sampling-steps 2",
     "-n 400": "-n 24 --sampling-steps 2",
@@ -28,46 +27,47 @@ SHORTER = {
 }
 
 
-def sections(page: Any) -> Any:
-    """Heading -> bodies of its Python blocks."""
+def sections(page: Path) -> dict[str, list[str]]:
+    """Return the Python blocks under each heading that has any."""
     pieces = re.split(r"^## (.*)\n", page.read_text("utf-8"), flags=re.MULTILINE)[1:]
-    result = {
+    blocks = {
         heading: re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         for heading, text in zip(pieces[::2], pieces[1::2], strict=True)
     }
-    return {heading: blocks for heading, blocks in result.items() if blocks}
+    return {heading: bodies for heading, bodies in blocks.items() if bodies}
 
 
-def shell_blocks(page: Any) -> Any:
+def shell_blocks(page: Path) -> list[str]:
+    """Return the shell blocks of a page."""
     return re.findall(r"^```sh\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def run_python(code: Any, folder: Any, *also: Any) -> Any:
-    """Run a block in a process of its own, where any warning is an error; return its stdout."""
+def run_python(code: str, folder: Path, *checks: str) -> str:
+    """Run a block, then `checks`, in a process where warnings are errors; return its stdout."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-W", "error", "-c", "\n".join([code, *also])]
+    words = [sys.executable, "-W", "error", "-c", "\n".join([code, *checks])]
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def run_shell(block: Any, folder: Any) -> None:
-    """Run the netgen commands of a block, shortened."""
+def run_shell(block: str, folder: Path) -> None:
+    """Run the netgen commands of a block with `SHORTER` options."""
     for old, new in SHORTER.items():
         block = block.replace(old, new)
     command = Path(sys.executable).with_name("netgen")
     for line in block.splitlines():
-        words = [command if word == "netgen" else word for word in shlex.split(line, comments=True)]
+        words = [str(command) if word == "netgen" else word for word in shlex.split(line, comments=True)]
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
 
 # --- docs/use.md ---
 
-#: Heading -> what must hold after its last block, beside that none raises or warns; `flows` is netgen's own view.
+#: Heading -> what must hold after its last block; `flows` is the table read by netgen.
 CHECKS = {
-    "scikit-learn": "assert sorted(set(said)) and len(said) == len(X_test) == 12",
-    "PyTorch": "assert len(said) == 12 and list(train.classes) == list(test.classes) == flows.classes",
+    "scikit-learn": "assert len(predicted) == len(X_test) == 12",
+    "PyTorch": "assert len(predicted) == 12 and list(train.classes) == list(test.classes) == flows.classes",
     "pandas": "assert np.array_equal(down, flows.series()[:, 1]) and frame['peak'].max() == down.max()",
     "polars": "assert down.tolist() == flows.series()[:, 1].tolist() and by_class['flows'].sum() == 24",
     "DuckDB": (
@@ -85,16 +85,16 @@ CHECKS = {
 
 
 @pytest.fixture(scope="module")
-def use_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Make a folder with the tables of docs/use.md, by its commands."""
+def use_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the tables of docs/use.md with its own commands."""
     folder = tmp_path_factory.mktemp("use")
     run_shell(shell_blocks(USE)[0], folder)
     return folder
 
 
 @pytest.mark.parametrize("heading", CHECKS)
-def test_every_section_runs_and_agrees_with_netgen(heading: Any, use_folder: Any) -> None:
-    """Every block by itself, as it stands."""
+def test_every_section_runs_and_agrees_with_netgen(heading: str, use_folder: Path) -> None:
+    """Every block runs by itself, unchanged."""
     if heading.startswith("Hugging Face") and not find_spec("datasets"):
         pytest.skip("datasets is not installed; the test extra has it")
     *first, last = sections(USE)[heading]
@@ -103,7 +103,7 @@ def test_every_section_runs_and_agrees_with_netgen(heading: Any, use_folder: Any
     run_python(last, use_folder, "import netgen", "flows = netgen.FlowTable.read('new.parquet')", CHECKS[heading])
 
 
-def test_no_section_is_left_out() -> None:
+def test_every_section_is_tested() -> None:
     assert list(sections(USE)) == list(CHECKS)
 
 
@@ -111,8 +111,8 @@ def test_no_section_is_left_out() -> None:
 
 
 @pytest.fixture
-def made_up(tmp_path: Path) -> Any:
-    """Make a folder with tables like those that docs/ids.md imports, with the same classes."""
+def random_tables(tmp_path: Path) -> Path:
+    """Write random tables with the classes that docs/ids.md expects."""
     match = re.search(r"^BENIGN = \((.*)\)$", IDS.read_text("utf-8"), re.MULTILINE)
     assert match is not None
     names = match[1].replace('"', "").split(", ")
@@ -128,41 +128,41 @@ def made_up(tmp_path: Path) -> Any:
     return tmp_path
 
 
-def walk(folder: Any) -> Any:
+def run_ids_page(folder: Path) -> str:
     """Run the steps of docs/ids.md after the import; return what its blocks print."""
-    (rare,), _, (judge,) = sections(IDS).values()
-    message = run_python(rare, folder)
+    (imbalance,), _, (classify,) = sections(IDS).values()
+    message = run_python(imbalance, folder)
     run_shell(next(block for block in shell_blocks(IDS) if "netgen augment" in block), folder)
-    return message + run_python(judge, folder)
+    return message + run_python(classify, folder)
 
 
-def test_the_ids_page_runs(made_up: Any) -> None:
-    """From an imbalanced table to a balanced one and its score, on made-up flows and a model of two steps."""
-    message = walk(made_up)
-    assert FlowTable.read(made_up / "flows.parquet").counts()["Attack-1"] == 8
-    balanced = FlowTable.read(made_up / "balanced.parquet")
+def test_the_ids_page_runs(random_tables: Path) -> None:
+    """Balance random flows with a model trained for two steps, and classify."""
+    message = run_ids_page(random_tables)
+    assert FlowTable.read(random_tables / "flows.parquet").counts()["Attack-1"] == 8
+    balanced = FlowTable.read(random_tables / "balanced.parquet")
     assert set(balanced.counts().values()) == {20}
     assert sum(balanced.table["synthetic"].to_pylist()) == 12 + 12 + 8 + 8
     assert message.count("macro F1") == 2
-    assert "of them synthetic" in (made_up / "balanced.card.md").read_text("utf-8")
-    (fill,) = sections(IDS)["2. Fill the classes up"]
-    assert "minutes=6" in fill
-    run_python(fill.replace("minutes=6", "steps=2, precision='float32'"), made_up)
-    assert set(FlowTable.read(made_up / "balanced.parquet").counts().values()) == {20}
+    assert "of them synthetic" in (random_tables / "balanced.card.md").read_text("utf-8")
+    (fill,) = sections(IDS)["2. Fill up the classes"]
+    assert 'target="balance", minutes=6' in fill
+    run_python(fill.replace("minutes=6", "training_steps=2, precision='float32'"), random_tables)
+    assert set(FlowTable.read(random_tables / "balanced.parquet").counts().values()) == {20}
 
 
 def test_the_ids_page_runs_on_the_real_flows(shared_data: Path, tmp_path: Path) -> None:
-    """With its own commands and data, but for a shorter training: classes and numbers are those it speaks of."""
+    """Balance certta_flows with a shorter training: the page names the right classes and numbers."""
     (tmp_path / "certta_flows.parquet").symlink_to(shared_data / "series" / "certta_flows.parquet")
     run_shell(next(block for block in shell_blocks(IDS) if "netgen import" in block), tmp_path)
-    message = walk(tmp_path)
+    message = run_ids_page(tmp_path)
     assert list(FlowTable.read(tmp_path / "flows.parquet").counts().values()) == [210, 8, 8, 8, 84, 8, 8, 8, 84]
     assert set(FlowTable.read(tmp_path / "balanced.parquet").counts().values()) == {210}
     assert "macro avg" in message
 
 
-def test_the_script_behind_the_figures_runs(shared_data: Path) -> None:
-    """benchmarks/ids.py prints both tables; here with almost no training."""
+def test_the_benchmark_of_the_ids_page_prints_its_rows(shared_data: Path) -> None:
+    """benchmarks/ids.py prints the rows of the page's table, here after two training steps."""
     words = shlex.split("--steps 2 --sampling-steps 2 --seeds 0 --keep 80 --forests 1 --trees 10")
     environment = {**os.environ, "NETGEN_SHARED_DATA": str(shared_data)}
     words = [sys.executable, str(ROOT / "benchmarks" / "ids.py"), *words]
@@ -173,9 +173,8 @@ def test_the_script_behind_the_figures_runs(shared_data: Path) -> None:
     assert [row.split(" | ")[0] for row in page.splitlines() if row.startswith("| ")] == rows[: page.count("\n") - 1]
 
 
-def test_the_figures_of_the_page_are_those_of_the_benchmark() -> None:
-    """Each row with a figure stands in BENCHMARKS.md, too."""
+def test_the_figures_of_the_ids_page_are_those_of_the_figures_page() -> None:
     rows = re.findall(r"^\|.*\d\.\d\d.*$", IDS.read_text("utf-8"), re.MULTILINE)
     assert len(rows) >= 7
-    printed = (ROOT / "BENCHMARKS.md").read_text("utf-8").splitlines()
-    assert [row for row in rows if row not in printed] == []
+    figures = (ROOT / "docs" / "figures.md").read_text("utf-8").splitlines()
+    assert [row for row in rows if row not in figures] == []

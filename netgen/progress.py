@@ -86,34 +86,28 @@ def _notebook_bar(description: str) -> Iterator[Update]:
         handle.update(HTML(""))
 
 
-@contextlib.contextmanager
-def bytes_bar() -> Iterator[Callable[[int, int | None], None]]:
-    """Show bytes read: yields a callback of (bytes done, bytes in all)."""
-    rate = _Rate()
-    with _bar("Reading") as update:
-        yield lambda done, total: update(done, total, f"{done / 1e6:,.0f} MB, {rate(done) / 1e6:,.1f} MB/s", None)
+def _counting_bar(
+    description: str, detail: Callable[[float, float], str] = lambda _done, _per_second: ""
+) -> Callable[[], AbstractContextManager[Callable[[int, int | None], None]]]:
+    """Return a bar whose callback takes (work done, work in all); `detail` formats work done and work a second."""
+
+    @contextlib.contextmanager
+    def bar() -> Iterator[Callable[[int, int | None], None]]:
+        start = time.monotonic()
+
+        def speed(done: int) -> float:
+            return done / max(time.monotonic() - start, 1e-9)
+
+        with _bar(description) as update:
+            yield lambda done, total: update(done, total, detail(done, speed(done)), None)
+
+    return bar
 
 
-@contextlib.contextmanager
-def flows_bar() -> Iterator[Callable[[int, int], None]]:
-    """Show flows sampled: yields a callback of (flows done, flows in all)."""
-    rate = _Rate()
-    with _bar("Sampling") as update:
-        yield lambda done, total: update(done, total, f"{rate(done):,.1f} flows/s", None)
-
-
-@contextlib.contextmanager
-def packets_bar() -> Iterator[Callable[[int, int], None]]:
-    """Show packets written: yields a callback of (packets done, packets in all)."""
-    with _bar("Writing packets") as update:
-        yield lambda done, total: update(done, total, "", None)
-
-
-@contextlib.contextmanager
-def jitter_bar() -> Iterator[Callable[[int, int], None]]:
-    """Show the trial of jitter: yields a callback of (rounds done, rounds in all)."""
-    with _bar("Trying jitter") as update:
-        yield lambda done, total: update(done, total, "", None)
+bytes_bar = _counting_bar("Reading", lambda done, speed: f"{done / 1e6:,.0f} MB, {speed / 1e6:,.1f} MB/s")
+flows_bar = _counting_bar("Sampling", lambda _, speed: f"{speed:,.1f} flows/s")
+packets_bar = _counting_bar("Writing packets")
+jitter_bar = _counting_bar("Trying jitter")
 
 
 @contextlib.contextmanager
@@ -157,13 +151,3 @@ def one_at_a_time(
             return update
 
         yield {name: callback(name) for name in bars}
-
-
-class _Rate:
-    """Mean work a second since the beginning."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-
-    def __call__(self, done: float) -> float:
-        return done / max(time.monotonic() - self._start, 1e-9)

@@ -75,6 +75,12 @@ def svg(
     return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
+def _label(axes: Any, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.legend()
+
+
 def series(axes: Any, real: np.ndarray, synthetic: np.ndarray, labels: SeriesLabels) -> None:
     """Plot the median of each side, and the band that holds 8 of 10 flows."""
     for values, colour, name in ((real, REAL, "real"), (synthetic, SYNTHETIC, "synthetic")):
@@ -83,9 +89,7 @@ def series(axes: Any, real: np.ndarray, synthetic: np.ndarray, labels: SeriesLab
             axes.fill_between(labels.x, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
             axes.step(labels.x, middle, where="post", color=colour, linewidth=1.3, label=name)
     axes.set_yscale("symlog", linthresh=100)
-    axes.set_xlabel(labels.x_label)
-    axes.set_ylabel(labels.y_label)
-    axes.legend()
+    _label(axes, labels.x_label, labels.y_label)
 
 
 def cumulative(axes: Any, real: np.ndarray, synthetic: np.ndarray, label: str, *, log: bool = True) -> None:
@@ -100,9 +104,7 @@ def cumulative(axes: Any, real: np.ndarray, synthetic: np.ndarray, label: str, *
         axes.set_xscale("log")  # a power of ten may be missing between close values: label them all
         axes.xaxis.set_major_formatter(EngFormatter())
         axes.xaxis.set_minor_formatter(EngFormatter())
-    axes.set_xlabel(label)
-    axes.set_ylabel("share of flows")
-    axes.legend()
+    _label(axes, label, "share of flows")
 
 
 def lags(axes: Any, real: np.ndarray, synthetic: np.ndarray) -> None:
@@ -110,9 +112,7 @@ def lags(axes: Any, real: np.ndarray, synthetic: np.ndarray) -> None:
     for values, colour, name in ((real, REAL, "real"), (synthetic, SYNTHETIC, "synthetic")):
         axes.plot(np.arange(1, len(values) + 1), values, color=colour, linewidth=1.3, label=name)
     axes.axhline(0, color=_INK, linewidth=0.5)
-    axes.set_xlabel("lag")
-    axes.set_ylabel("autocorrelation")
-    axes.legend()
+    _label(axes, "lag", "autocorrelation")
 
 
 def fields(axes: Any, real: np.ndarray, synthetic: np.ndarray) -> None:
@@ -146,14 +146,13 @@ def cloud(axes: Any, real: np.ndarray, synthetic: np.ndarray) -> None:
     axes.legend()
 
 
-def pair(axes: Any, synthetic: np.ndarray, nearest: np.ndarray, labels: SeriesLabels) -> None:
+def pair(axes: Any, flows: tuple[np.ndarray, np.ndarray], labels: SeriesLabels) -> None:
     """Plot a synthetic flow, and the training flow nearest to it."""
+    synthetic, nearest = flows
     axes.step(labels.x, nearest, where="post", color=REAL, linewidth=2, label="nearest training flow")
     axes.step(labels.x, synthetic, where="post", color=SYNTHETIC, linewidth=1, label="synthetic")
     axes.set_yscale("symlog", linthresh=100)
-    axes.set_xlabel(labels.x_label)
-    axes.set_ylabel(labels.y_label)
-    axes.legend()
+    _label(axes, labels.x_label, labels.y_label)
 
 
 def lines(axes: Any, curves: dict[str, tuple[np.ndarray, np.ndarray]], label: str, *, log: bool = False) -> None:
@@ -162,6 +161,4 @@ def lines(axes: Any, curves: dict[str, tuple[np.ndarray, np.ndarray]], label: st
         axes.plot(x, y, color=colour, linewidth=1.3, label=name, marker="o" if len(x) < 20 else None, markersize=3)
     if log:
         axes.set_yscale("log")
-    axes.set_xlabel("step")
-    axes.set_ylabel(label)
-    axes.legend()
+    _label(axes, "step", label)

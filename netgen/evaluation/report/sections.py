@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -266,7 +267,7 @@ def _nearest(evaluation: Evaluation) -> str:
         pair = (split.synthetic.series[row, labels.channel], split.train.series[nearest.index[row], labels.channel])
         active = np.flatnonzero((pair[0] != 0) | (pair[1] != 0)).tolist()
         text += figure(
-            charts.svg(f"p{rank}", f"Nearest pair {rank + 1}", lambda a, pair=pair: charts.pair(a, *pair, labels)),  # type: ignore[misc]
+            charts.svg(f"p{rank}", f"Nearest pair {rank + 1}", partial(charts.pair, flows=pair, labels=labels)),
             f"The synthetic flow that is {_ORDINALS[rank]} to a training flow: distance {nearest.distance[row]:.3f}. "
             f"One in a hundred held-out real flows lies within {limit:.3f}.",
             table((labels.unit, "synthetic", "training"),

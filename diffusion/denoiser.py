@@ -75,17 +75,10 @@ class NoiseConfig:
 
 
 def image_noise(shape: tuple[int, ...], generator: torch.Generator, symmetry: int) -> Tensor:
-    """Sample Gaussian noise, of unit variance off the diagonal, with the symmetry of the images.
+    """Sample Gaussian noise (..., rows, columns), of unit variance off the diagonal, with the symmetry of the images.
 
-    No other noise would reach a network whose output has that symmetry.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (..., rows, columns).
-    generator : Generator
-    symmetry : int
-        1: symmetric; -1: antisymmetric with a free diagonal of unit variance; 0: neither.
+    No other noise would reach a network whose output has that symmetry. 1: symmetric; -1: antisymmetric with a free
+    diagonal of unit variance; 0: neither.
     """
     noise = torch.randn(shape, generator=generator)
     if symmetry == 0:
@@ -99,14 +92,7 @@ def image_noise(shape: tuple[int, ...], generator: torch.Generator, symmetry: in
 class Denoiser(nn.Module):
     """The expected clean image: ``D(x; sigma) = mean + sigma_data F(c_in (x - mean); c_noise)``.
 
-    Parameters
-    ----------
-    network : Module
-        ``F(image, noise_level, stratum, cond)``.
-    statistics : Statistics
-        Of the training images.
-    no_stratum : int
-        The stratum that stands for "any".
+    ``F(image, noise_level, stratum, cond)`` is `network`; the stratum `no_stratum` stands for "any".
     """
 
     def __init__(self, network: nn.Module, statistics: Statistics, no_stratum: int) -> None:
@@ -146,14 +132,9 @@ def denoising_error(
 class LevelWeights:
     """Loss weights under which every noise level counts alike: one over the recent error at that level.
 
-    Without them high levels, where only the mean can be learnt, make up the whole loss, and the last
-    digits of a series, which are learnt at low levels, are never fitted. Karras et al. 2024 (EDM2,
-    eq. 14) learn these weights; a running mean in bins of log sigma does as well.
-
-    Parameters
-    ----------
-    mean_error : Tensor, shape (LEVELS,), optional
-        Mean error at each level; 0 at levels without any error yet.
+    Without them high levels, where only the mean can be learnt, make up the whole loss, and the last digits of a
+    series, which are learnt at low levels, are never fitted. Karras et al. 2024 (EDM2, eq. 14) learn these weights; a
+    running mean in bins of log sigma does as well. `mean_error` (LEVELS,) is 0 at levels without any error yet.
     """
 
     LEVELS = 40

@@ -22,23 +22,14 @@ METADATA_KEY = "netgen"
 def save(path: str | os.PathLike[str], tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors and a JSON object.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be written (the writer of safetensors would raise an error of its own type).
+    Raises OSError if the file cannot be written; the writer of safetensors would raise an error of its own type.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     Path(path).write_bytes(to_bytes(contiguous, metadata={METADATA_KEY: json.dumps(metadata)}))
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the JSON object.
-
-    Raises
-    ------
-    ValueError
-        If the file is not a safetensors file with such an object.
-    """
+    """Read the JSON object; a ValueError if the file is not a safetensors file with such an object."""
     try:
         with safe_open(str(path), framework="pt") as stream:
             text = (stream.metadata() or {}).get(METADATA_KEY, "")
@@ -60,13 +51,7 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def load_network(config: dict[str, Any], tensors: dict[str, Tensor]) -> BandTransformer:
-    """Build the network of a model file.
-
-    Raises
-    ------
-    ValueError
-        If weights and configuration do not match.
-    """
+    """Build the network of a model file; a ValueError if weights and configuration do not match."""
     try:
         network = BandTransformer(NetworkConfig(**config))
         network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
@@ -87,13 +72,7 @@ def state_tensors(state: TrainState) -> dict[str, Tensor]:
 
 
 def restore_state(state: TrainState, tensors: dict[str, Tensor]) -> None:
-    """Load what `state_tensors` returned into a new state of the same configuration.
-
-    Raises
-    ------
-    ValueError
-        If they do not match.
-    """
+    """Load what `state_tensors` returned into a new state of the same configuration; else a ValueError."""
     groups: dict[str, dict[str, Tensor]] = {"network": {}, "ema": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         group, _, rest = name.partition(".")

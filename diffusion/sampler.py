@@ -30,23 +30,10 @@ def sample_dpmpp_2m(
 ) -> Tensor:
     """Solve the probability-flow ODE with second-order steps of one evaluation each.
 
-    DPM-Solver++(2M), Lu et al., arXiv 2211.01095, algorithm 2, with alpha = 1, so that lambda = -log sigma:
-    the clean image is extrapolated from the last step.
-
-    Parameters
-    ----------
-    denoise : callable
-        ``(x, sigma) -> clean``, with ``x`` (batch, channels, bins, columns) and ``sigma`` (batch,).
-    x : Tensor
-        Noise of standard deviation ``sigmas[0]``.
-    sigmas : Tensor, shape (steps + 1,)
-        Decreasing, the last one 0.
-    callback : callable, optional
-        Called with the number of steps done, after each step.
-
-    Returns
-    -------
-    Tensor, shape of `x`
+    DPM-Solver++(2M), Lu et al., arXiv 2211.01095, algorithm 2, with alpha = 1, so that lambda = -log sigma: the clean
+    image is extrapolated from the last step. ``denoise(x, sigma)`` takes `x` (batch, channels, bins, columns), at first
+    noise of standard deviation ``sigmas[0]``, and sigma (batch,). `sigmas` (steps + 1,) decrease to 0. `callback` gets
+    the number of steps done.
     """
     previous, previous_h = x, 0.0
     for step, (sigma, next_sigma) in enumerate(itertools.pairwise(sigmas.tolist())):
@@ -71,21 +58,11 @@ def sample_seed(seed: int, stratum: int, index: int) -> int:
 
 
 def pack_blocks(samples: Sequence[tuple[int, int]], block_size: int) -> list[list[int | None]]:
-    """Arrange samples in blocks of equal size.
+    """Arrange samples, (stratum, index) each, in blocks of equal size: rows of `samples`, None for an empty slot.
 
-    The slot of a sample in its block depends on the sample alone, so that a matrix product sums its numbers in the
-    same order whatever is sampled beside it. Strata begin at different slots, so that a few samples of each of many
-    strata fill blocks.
-
-    Parameters
-    ----------
-    samples : sequence of (stratum, index)
-    block_size : int
-
-    Returns
-    -------
-    list of list of int or None
-        For each block, the index into `samples` of each slot; None: the slot is empty.
+    The slot of a sample in its block depends on the sample alone, so that a matrix product sums its numbers in the same
+    order whatever is sampled beside it. Strata begin at different slots, so that a few samples of each of many strata
+    fill blocks.
     """
     slots: list[list[int]] = [[] for _ in range(block_size)]
     for row, (stratum, index) in enumerate(samples):
@@ -103,23 +80,11 @@ def sample_block(
     device: torch.device,
     cond: Callable[[int, int], Tensor] | None = None,
 ) -> Tensor:
-    """Sample the images of one block.
+    """Sample the images of one block, (members that are not None, channels, bins, columns), on the CPU.
 
-    Parameters
-    ----------
-    denoise : callable
-        ``(x, sigma, stratum=stratum, cond=cond) -> clean``.
-    noise : callable
-        ``(stratum, index) -> Tensor`` of unit noise, shape (channels, bins, columns).
-    members : sequence of (stratum, index) or None
-        The sample in each slot; None: the slot is empty, and computed all the same.
-    cond : callable, optional
-        ``(stratum, index) -> Tensor``: further input of the network, see `netgen.diffusion.network`.
-
-    Returns
-    -------
-    Tensor, shape (members that are not None, channels, bins, columns)
-        On the CPU, in their order.
+    A slot of None is empty, and computed all the same. ``denoise(x, sigma, stratum=..., cond=...)`` returns the clean
+    image; ``noise(stratum, index)`` unit noise (channels, bins, columns); ``cond(stratum, index)`` further input of the
+    network.
     """
     filler = next(filter(None, members))
     filled = [member or filler for member in members]

@@ -113,13 +113,7 @@ def new_state(network_config: NetworkConfig, config: TrainConfig, device: torch.
 
 
 def train(state: TrainState, data: TrainingData, config: TrainConfig, hooks: Hooks | None = None) -> TrainState:
-    """Train `state`, in place, until the budget is spent.
-
-    Raises
-    ------
-    ArithmeticError
-        If the loss is not finite.
-    """
+    """Train `state`, in place, until the budget is spent; an ArithmeticError if the loss is not finite."""
     hooks = hooks or Hooks()
     denoiser = Denoiser(state.network, data.statistics, no_stratum=state.network.config.strata)
     weights = class_weights(data.strata if data.classes is None else data.classes)

@@ -38,22 +38,11 @@ class GasfEncoder(GramianEncoder):
         return scaled.unsqueeze(-1) * scaled.unsqueeze(-2) - sine.unsqueeze(-1) * sine.unsqueeze(-2)
 
     def decode(self, images: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the scaled series whose fields are nearest to the images.
+        """Return the scaled series whose fields are nearest to the images, and the rms distance of the two.
 
-        Least squares over all pixels by Gauss-Newton in the angles. With ``S = sin(phi_i + phi_j)``
-        the normal matrix is ``diag(sum_j S_ij^2) + S*S``, and ``S*S = (1 - cos 2phi_i cos 2phi_j +
-        sin 2phi_i sin 2phi_j) / 2`` has rank 3, so each step costs O(N^2), not O(N^3).
-
-        Parameters
-        ----------
-        images : Tensor or ndarray, shape (..., bins, bins)
-
-        Returns
-        -------
-        scaled : ndarray of float64, shape (..., bins)
-            Values in [0.25, 1].
-        residual : ndarray of float64, shape (...)
-            Root mean square distance of each image from the field of its series.
+        Least squares over all pixels by Gauss-Newton in the angles. With ``S = sin(phi_i + phi_j)`` the normal matrix
+        is ``diag(sum_j S_ij^2) + S*S``, and ``S*S = (1 - cos 2phi_i cos 2phi_j + sin 2phi_i sin 2phi_j) / 2`` has rank
+        3, so each step costs O(N^2), not O(N^3).
         """
         field = torch.as_tensor(images)
         field = (field + field.mT).double() / 2

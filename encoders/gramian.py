@@ -8,19 +8,10 @@ import numpy as np
 
 
 def gramian_field(scaled: np.ndarray, method: Literal["summation", "difference"]) -> np.ndarray:
-    """Return the Gramian angular fields of series in [-1, 1], with pyts.
+    """Return the Gramian angular fields of series in [-1, 1], with pyts: float64 (flows, channels, bins, bins).
 
     Importing pyts compiles 26 functions, 30 s of CPU, unless numba is switched off; the fields are the same. So pyts is
     imported only when a field is made, with numba off meanwhile.
-
-    Parameters
-    ----------
-    scaled : ndarray of float, shape (flows, channels, bins)
-    method : {"summation", "difference"}
-
-    Returns
-    -------
-    ndarray of float64, shape (flows, channels, bins, bins)
     """
     import numba
 

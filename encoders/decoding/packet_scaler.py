@@ -54,17 +54,11 @@ class PacketScaler:
         return out
 
     def decode(self, scaled: np.ndarray, smallest: np.ndarray, largest: np.ndarray) -> np.ndarray:
-        """Return the packets nearest to samples, int64 (flows, 2, packets).
+        """Return the packets nearest to samples (flows, 3, packets), int64 (flows, 2, packets).
 
         Each goes up or down, and the flow ends after one of them, whichever is nearest on the scale that the model
-        learnt. A flow has at least one packet.
-
-        Parameters
-        ----------
-        scaled : ndarray of float, shape (flows, 3, packets)
-            As `scale` returns.
-        smallest, largest : ndarray of float, shape (flows, 2) or (2,)
-            IP bytes of a packet, up and down.
+        learnt. A flow has at least one packet. `smallest` and `largest` packet, (flows, 2) or (2,), are IP bytes up and
+        down.
         """
         scaled = np.asarray(scaled, np.float64)
         u = np.clip((scaled[:, :2] - MIN_BUSY) / (1 - MIN_BUSY), 0.0, 1.0)

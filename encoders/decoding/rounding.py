@@ -48,18 +48,10 @@ class RoundedBins:
 
 
 def round_to_packets(scaled: np.ndarray, scale: BinScaler, smallest: np.ndarray, largest: np.ndarray) -> RoundedBins:
-    """Return the whole packets nearest to samples.
+    """Return the whole packets nearest to samples, (flows, 4, bins) as `BinScaler.scale` returns.
 
-    Size and count decide together whether a bin is idle: an idle bin or the nearest busy one, whichever is nearer
-    on the scale that the model learnt.
-
-    Parameters
-    ----------
-    scaled : ndarray of float, shape (flows, 4, bins)
-        Sizes up and down, packets up and down, as `BinScaler.scale` returns.
-    scale : BinScaler
-    smallest, largest : ndarray of float, shape (flows, 2) or (2,)
-        IP bytes of a packet, up and down.
+    Size and count decide together whether a bin is idle: an idle bin or the nearest busy one, whichever is nearer on
+    the scale that the model learnt. `smallest` and `largest` packet, (flows, 2) or (2,), are IP bytes up and down.
     """
     size_u, count, packets, margin = _nearest(scaled, scale)
     busy = margin > 0
@@ -96,22 +88,11 @@ def _nearest(scaled: np.ndarray, scale: BinScaler) -> tuple[np.ndarray, np.ndarr
 def round_to_total(
     values: np.ndarray, total: np.ndarray, low: np.ndarray, high: np.ndarray, weights: np.ndarray | float = 1.0
 ) -> np.ndarray:
-    """Return integers between `low` and `high` that add up to `total`, near to `values`.
+    """Return integers (rows, bins) between `low` and `high` that add up to `total` (rows,), near to `values`.
 
-    Large sampled numbers are wrong by a factor and small ones hardly at all: so large bins change in
-    proportion to their value, small ones in proportion to its square.
-
-    Parameters
-    ----------
-    values, low, high : ndarray of float, shape (rows, bins)
-    total : ndarray of float, shape (rows,)
-        A total outside the bounds is met as nearly as they allow.
-    weights : ndarray of float, shape (rows or 1, bins or 1), or float
-        Weight of each bin in the correction, relative to its value.
-
-    Returns
-    -------
-    ndarray of int64, shape (rows, bins)
+    Large sampled numbers are wrong by a factor and small ones hardly at all: so large bins change in proportion to
+    their value, small ones in proportion to its square, both times `weights`. A total outside the bounds is met as
+    nearly as they allow.
     """
     total = np.clip(np.rint(total), low.sum(1), high.sum(1))
     out = np.clip(values, low, high)
@@ -132,13 +113,7 @@ def round_to_total(
 
 
 def keep_top_k(values: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """Return a mask of the largest positive values of each row, at most `k` of them, column 0 always first.
-
-    Parameters
-    ----------
-    values : ndarray of float, shape (rows, bins)
-    k : ndarray of float, shape (rows,)
-    """
+    """Return a mask of the largest positive values of each row, at most `k` (rows,) of them, column 0 always first."""
     rank = -values
     rank[:, 0] = np.where(values[:, 0] > 0, -np.inf, 0.0)
     order = np.argsort(np.argsort(rank, axis=1, kind="stable"), axis=1, kind="stable")

@@ -11,10 +11,8 @@ MAX_LAG = 32
 def earth_mover(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Compute the earth mover's distance of each bin, averaged over the bins; float64 (channels,).
 
-    Parameters
-    ----------
-    points, others : ndarray of float32, shape (flows, channels, bins)
-        In `LogSpace`: the distance is a fraction of the largest real value, on a logarithmic scale.
+    `points` and `others` are in `LogSpace`: the distance is a fraction of the largest real value, on a logarithmic
+    scale.
     """
     a, b = np.sort(points, axis=0), np.sort(others, axis=0)
     if len(a) != len(b):  # compare as many quantiles as the larger set has values
@@ -27,10 +25,8 @@ def earth_mover(points: np.ndarray, others: np.ndarray) -> np.ndarray:
 def totals_distance(series: np.ndarray, others: np.ndarray) -> float:
     """Compute the earth mover's distance of the flows' totals, in natural logarithms, averaged over channels.
 
-    Parameters
-    ----------
-    series, others : ndarray of int64, shape (flows, channels, bins)
-        Raw integers, of which absolute values are summed. A distance of 0.1 means that totals differ by a tenth.
+    `series` and `others` are raw integers, whose absolute values are summed. A distance of 0.1 means that totals differ
+    by a tenth.
     """
     from scipy.stats import wasserstein_distance
 
@@ -109,17 +105,9 @@ def coverage(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Compute precision, recall, density and coverage (Naeem et al., arXiv 2002.09797), flow by flow.
 
-    Parameters
-    ----------
-    real, new : ndarray of float64, shape (flows, features)
-        Features of the fixed encoder.
-
-    Returns
-    -------
-    ndarray, ndarray, ndarray, ndarray
-        Whether a new flow lies in a real flow's neighbourhood; whether a real flow lies in a new flow's; in how many
-        real neighbourhoods a new flow lies, divided by `neighbours`; whether a real flow's neighbourhood holds a new
-        flow. Their means are the metrics.
+    From features of the fixed encoder, float64 (flows, features). Returns whether a new flow lies in a real flow's
+    neighbourhood; whether a real flow lies in a new flow's; in how many real neighbourhoods a new flow lies, divided by
+    `neighbours`; whether a real flow's neighbourhood holds a new flow. Their means are the metrics.
     """
     from scipy.spatial import cKDTree
 

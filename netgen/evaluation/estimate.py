@@ -45,13 +45,8 @@ class Estimate:
 def wilson_mean(values: np.ndarray, count: float | None = None) -> Estimate:
     """Estimate the mean of numbers between 0 and 1, with Wilson's interval.
 
-    The interval does not shrink to nothing where all values are 0, or all are 1.
-
-    Parameters
-    ----------
-    values : ndarray
-    count : float, optional
-        Effective number of independent values, if they depend on each other.
+    The interval does not shrink to nothing where all values are 0, or all are 1. `count` is the effective number of
+    independent values, if they depend on each other.
     """
     if not len(values):
         return Estimate(math.nan, 0.0, 1.0)
@@ -78,16 +73,9 @@ def roc_auc(negatives: np.ndarray, positives: np.ndarray) -> Estimate:
 
 
 def jackknife(metric: Callable[..., float], *samples: np.ndarray, lowest: float = 0.0) -> Estimate:
-    """Estimate a metric of several samples, with a delete-a-group jackknife interval.
+    """Estimate a metric of several samples, rows in random order, with a delete-a-group jackknife interval.
 
     A bootstrap would repeat rows, which distances between distributions take for a difference.
-
-    Parameters
-    ----------
-    metric : callable
-        Takes one array a sample, returns a number.
-    *samples : ndarray
-        The samples, rows first, in random order.
     """
     value = metric(*samples)
     n_groups = min(JACKKNIFE_GROUPS, *(len(sample) for sample in samples))

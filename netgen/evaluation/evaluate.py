@@ -104,33 +104,11 @@ def evaluate(
     baselines: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure how useful, how realistic and how private synthetic flows are.
+    """Measure how useful, how realistic and how private synthetic flows are (see `netgen.evaluate_files.evaluate`).
 
-    Parameters
-    ----------
-    real : FlowTable
-        The flows that the synthetic ones were made from, or would replace.
-    synthetic : FlowTable
-        The synthetic flows, with equal series.
-    holdout : FlowTable, optional
-        Real flows that no model has learned from. Without it, the real flows are split in two, by capture where
-        possible, and copying can be judged only in part.
-    seed : int
-        Of all random choices: the same tables and seed give the same metrics.
-    baselines : bool
-        Whether to measure shuffled flows and copies of training flows too, beside the reference. They take more than
-        half of the time and change no other value.
-    progress : callable, optional
-        Called with the present step, the number of steps done, and the number of steps.
-
-    Returns
-    -------
-    Evaluation
-
-    Raises
-    ------
-    SpecMismatchError, TableError
-        If the tables cannot be compared.
+    Without `baselines`, shuffled flows and copies of training flows are not measured, only the reference: they take
+    more than half of the time and change no other value. Raises SpecMismatchError or TableError if the tables cannot be
+    compared.
     """
     generator = np.random.default_rng(seed)
     split = _limited(make_split(real, synthetic, holdout, seed=seed), generator)

@@ -57,13 +57,8 @@ class FixedEncoder:
     """Features from fixed random convolutions: nothing is learned, nothing can be tuned.
 
     After Dempster et al., "ROCKET" (arXiv 1910.13051): for each of `KERNELS` random kernels, the share of bins with a
-    positive response, and the largest response. Each feature is standardised over the real flows; features that do
-    not vary there are left out.
-
-    Parameters
-    ----------
-    real : ndarray of float32, shape (flows, channels, bins)
-        Real flows in `LogSpace`.
+    positive response, and the largest response. Each feature is standardised over `real`, the real flows in `LogSpace`;
+    features that do not vary there are left out.
     """
 
     KERNELS = 32

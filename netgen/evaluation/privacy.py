@@ -87,11 +87,6 @@ def closest_record_share(new: np.ndarray, train: np.ndarray, held: np.ndarray) -
     0.5 is ideal: the new flows are no more like training flows than like other real flows. 1 is a copy. With n training
     and m held-out flows, n / (n + m) would be nearer to a training flow by chance, and the odds are divided by those.
     Flows at equal distance count half.
-
-    Parameters
-    ----------
-    new, train, held : ndarray of int64, shape (flows, channels, bins)
-        Series; `held` are held out from training.
     """
     space = LogSpace.of(np.concatenate([train, held]))
     points = space(new)
@@ -125,15 +120,8 @@ def closest_share_of(train: Nearest, held: Nearest) -> Estimate:
 def membership_auc(train: np.ndarray, held: np.ndarray) -> Estimate:
     """Estimate how well distance to the new flows tells training flows from others (membership inference).
 
-    Parameters
-    ----------
-    train, held : ndarray of float, shape (flows,)
-        Distance of training flows, and of held-out flows, to the nearest new flow.
-
-    Returns
-    -------
-    Figure
-        AUC; 0.5: an attacker learns nothing.
+    From the distances of training flows and of held-out flows to their nearest new flow. 0.5: an attacker learns
+    nothing.
     """
     return roc_auc(-held, -train)
 
@@ -141,15 +129,8 @@ def membership_auc(train: np.ndarray, held: np.ndarray) -> Estimate:
 def near_share(new: np.ndarray, held: np.ndarray) -> tuple[Estimate, Estimate]:
     """Estimate the share of flows that are nearer to a training flow than 99 % of held-out real flows.
 
-    Parameters
-    ----------
-    new, held : ndarray of float, shape (flows,)
-        Distance to the nearest training flow.
-
-    Returns
-    -------
-    Figure, Figure
-        Of the new flows, and of the held-out ones: 0.01, or more where real flows repeat, as those of some devices do.
+    From the distances of new and of held-out flows to their nearest training flow. The second estimate is that of the
+    held-out flows: 0.01, or more where real flows repeat, as those of some devices do.
     """
     limit = np.quantile(held, 0.01, method="higher")
     return wilson_mean(new <= limit), wilson_mean(held <= limit)

@@ -70,10 +70,8 @@ class EvaluationSplit:
 def make_split(real: FlowTable, synthetic: FlowTable, holdout: FlowTable | None, *, seed: int = 0) -> EvaluationSplit:
     """Check the tables against each other, and split the real flows if no hold-out was given.
 
-    Raises
-    ------
-    SpecMismatchError, TableError
-        If series differ, a table has too few flows, or real and synthetic flows share no class.
+    Raises SpecMismatchError or TableError if series differ, a table has too few flows, or real and synthetic flows
+    share no class.
     """
     notes: list[str] = []
     hint = "Extract all of them with the same series: --spec-from FILE"
@@ -136,10 +134,7 @@ def _flow_set(table: FlowTable, labelled: bool, name: str, notes: list[str]) -> 
 def split_by_capture(flows: FlowSet, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
     """Hold out a fraction of each class's flows: whole captures where a class has several.
 
-    Returns
-    -------
-    ndarray, ndarray, str
-        Training rows, held-out rows, and a note on how they were chosen.
+    Returns training rows, held-out rows, and a note on how they were chosen.
     """
     generator = np.random.default_rng(seed)
     classes, label = np.unique(flows.labels, return_inverse=True)

@@ -77,13 +77,7 @@ def predict_forest(
 def forest_probabilities(
     X: np.ndarray, labels: np.ndarray, test: np.ndarray, *, seed: int = 0, n_trees: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Train such a forest on features made by `cumulative`, and compute class probabilities.
-
-    Returns
-    -------
-    classes : ndarray of str, sorted
-    probabilities : ndarray of float64, shape (test, classes)
-    """
+    """Train such a forest on features made by `cumulative`; return the sorted classes and float64 (test, classes)."""
     model = _fit_forest(X, labels, seed, n_trees or N_TREES)
     model.n_jobs = 1  # threads would add up the trees in any order, and so round differently each time
     return model.classes_, model.predict_proba(test)

@@ -75,15 +75,7 @@ class Verdict:
 
 
 def verdict(rows: Mapping[str, MetricRow], split: EvaluationSplit) -> Verdict:
-    """Judge the metrics.
-
-    Parameters
-    ----------
-    rows : mapping of str to MetricRow
-        By name of the metric.
-    split : EvaluationSplit
-        What was compared.
-    """
+    """Judge the metrics, which are given by name."""
     use, why_use = _use(rows, split)
     leaks = _leaks(rows)
     share = "no" if leaks else "yes" if split.holdout_given else "unknown"

@@ -19,13 +19,7 @@ def match_classes(name: str, classes: Iterable[str]) -> list[str]:
 
 
 def resolve_class(name: str, classes: Sequence[str], owner: str) -> str:
-    """Return the one class that `name` means.
-
-    Raises
-    ------
-    ModelError
-        If there is none, or several; `owner` says whose classes these are.
-    """
+    """Return the one class that `name` means; a ModelError if there is none, or several, names their `owner`."""
     matches = match_classes(name, classes)
     if len(matches) == 1:
         return matches[0]

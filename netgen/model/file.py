@@ -26,13 +26,7 @@ SCALERS: dict[str, type[BinScaler] | type[PacketScaler]] = {BINS: BinScaler, PAC
 
 
 def read_model_metadata(path: Path) -> dict[str, Any]:
-    """Read a model file's metadata.
-
-    Raises
-    ------
-    ModelError
-        If it is not a model, or of another version.
-    """
+    """Read a model file's metadata; a ModelError if it is not a model, or of another version."""
     if not path.is_file():
         raise ModelError(
             f"{path} {'is a folder' if path.is_dir() else 'does not exist'}",
@@ -56,10 +50,7 @@ def read_model_metadata(path: Path) -> dict[str, Any]:
 def read_model(path: Path) -> dict[str, Any]:
     """Read the fields of a `netgen.model.model.Model`; runs no code from the file.
 
-    Raises
-    ------
-    ModelError
-        If it is not a model, of another version, or damaged.
+    Raises ModelError if it is not a model, of another version, or damaged.
     """
     metadata = read_model_metadata(path)
     try:

@@ -37,13 +37,7 @@ def _files() -> list[Path]:
 
 
 def find_model(name: str | os.PathLike[str]) -> Path:
-    """Return the file of a model: a path, or the name of a bundled model.
-
-    Raises
-    ------
-    ModelError
-        If there is neither.
-    """
+    """Return the file of a model: a path, or the name of a bundled model; a ModelError if there is neither."""
     path = Path(name)
     if path.is_file():
         return path
@@ -64,13 +58,7 @@ def load(name: str | os.PathLike[str]) -> Model:
 
 
 def find_model_for(classes: list[str]) -> Path:
-    """Return the bundled model that has all of these classes.
-
-    Raises
-    ------
-    ModelError
-        If none has; the message names the classes that there are.
-    """
+    """Return the bundled model that has all of these classes; the error names the classes that there are."""
     models = bundled_models()
     for model in models:
         if all(match_classes(name, model.metadata["classes"]) for name in classes):

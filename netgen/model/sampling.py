@@ -90,12 +90,8 @@ class Sampler:
     ) -> Iterator[SampleBatch]:
         """Sample scaled series, one batch at a time, in the order of `requests`.
 
-        Images take 2 N times the memory of series of N bins, so they exist for a block only.
-
-        Parameters
-        ----------
-        progress : callable
-            Called with the number of wanted samples done.
+        Images take 2 N times the memory of series of N bins, so they exist for a block only. `progress` is called with
+        the number of wanted samples done.
         """
         config = self.network.config
         denoiser = Denoiser(self.network.to(device), self.statistics, no_stratum=config.strata)

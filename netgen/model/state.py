@@ -49,10 +49,7 @@ class CalibrationState(NamedTuple):
 def pop_state(tensors: dict[str, Tensor], strata: int, bins: int) -> CalibrationState:
     """Remove the calibration tensors of a model file from `tensors`, and validate them.
 
-    Raises
-    ------
-    ValueError
-        If one is missing, unknown or of the wrong shape.
+    Raises ValueError if one is missing, unknown or of the wrong shape.
     """
     totals = _pop(tensors, TOTALS)
     if totals is None:

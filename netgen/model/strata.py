@@ -94,10 +94,7 @@ def fit_strata(table: FlowTable) -> tuple[Stratum, ...]:
 def assign_strata(table: FlowTable, strata: Sequence[Stratum]) -> np.ndarray:
     """Return the stratum of each labelled flow, int64 (flows,); the largest of its class if its protocol is new.
 
-    Raises
-    ------
-    InputError
-        If a class has no stratum.
+    Raises InputError if a class has no stratum.
     """
     of_class: dict[str, list[int]] = {}
     for index in sorted(range(len(strata)), key=lambda index: -strata[index].flows):
@@ -127,13 +124,7 @@ def sample_strata(strata: Sequence[Stratum], label: str, flows: int, *, seed: in
 
 
 def load_strata(metadata: Mapping[str, Any]) -> tuple[Stratum, ...]:
-    """Read the strata in a model's metadata.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If they are missing or damaged.
-    """
+    """Read the strata in a model's metadata; KeyError, TypeError or ValueError if they are missing or damaged."""
     strata = tuple(Stratum.from_json(stratum) for stratum in metadata["strata"])
     if list(dict.fromkeys(stratum.label for stratum in strata)) != metadata["classes"]:
         raise ValueError("its strata do not belong to its classes")

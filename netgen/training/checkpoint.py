@@ -18,19 +18,10 @@ from netgen.training.validation import Check, Validator
 
 
 class TrainingFiles:
-    """The files of a training.
+    """The files of a training beside the model at `path`.
 
-    Parameters
-    ----------
-    path : Path
-        Of the model.
-    resume, force : bool
-        Whether training continues from a checkpoint, and whether existing files may be replaced.
-
-    Raises
-    ------
-    ModelError, OutputError
-        If there is no checkpoint to resume from, or a file that must not be lost.
+    Raises ModelError or OutputError if there is no checkpoint to `resume` from, or without `force` a file that must not
+    be lost.
     """
 
     def __init__(self, path: Path, *, resume: bool, force: bool) -> None:
@@ -74,13 +65,7 @@ class TrainingFiles:
             model_file.save(temporary, {**model_file.state_tensors(state), **best}, metadata)
 
     def restore(self, state: TrainState, fingerprint: str, validator: Validator | None) -> None:
-        """Load the checkpoint into the state and the validator.
-
-        Raises
-        ------
-        ModelError
-            If it is damaged, or belongs to another training.
-        """
+        """Load the checkpoint into the state and the validator; ModelError if damaged or of another training."""
         try:
             metadata = model_file.load_metadata(self.checkpoint_path)
             if not metadata.get("checkpoint") or metadata.get("format") != FORMAT:

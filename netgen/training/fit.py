@@ -37,13 +37,7 @@ class FitResult:
 def fit(
     job: TrainingJob, progress: Callable[[Progress], None] | None, on_plan: Callable[[TrainingPlan], None]
 ) -> FitResult:
-    """Train the network of `job` until its budget is spent.
-
-    Raises
-    ------
-    NetgenError
-        If interrupted, or if the loss is not finite.
-    """
+    """Train the network of `job` until its budget is spent; a NetgenError if interrupted, or if the loss diverges."""
     validator, fingerprint = job.validator(), job.fingerprint()
     if job.files and job.options.resume:
         job.files.restore(job.state, fingerprint, validator)

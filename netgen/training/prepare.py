@@ -175,13 +175,7 @@ class TrainingJob:
 
 
 def prepare(flows: FlowTable | Sequence[FlowTable], options: TrainOptions) -> TrainingJob:
-    """Split and scale the flows, and set up network, budget and files.
-
-    Raises
-    ------
-    TableError, ModelError, OutputError
-        If flows, checkpoint or output cannot be used.
-    """
+    """Split and scale the flows, and set up network, budget and files; an error if any of these cannot be used."""
     labelled = (flows if isinstance(flows, FlowTable) else concat(flows)).labelled()
     kept, held_out = train_val_split(labelled, options.validation, options.seed)
     table = labelled.take(kept) if len(held_out) else labelled

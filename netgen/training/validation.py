@@ -83,16 +83,7 @@ class Check:
 
 
 class Validator:
-    """Checks a training and remembers its best weights.
-
-    Parameters
-    ----------
-    train, held_out : FlowTable
-    build_model : callable
-        Network -> model to sample with.
-    seed : int
-        Of samples and forests.
-    """
+    """Checks a training and remembers its best weights; `build_model` makes a model to sample with of a network."""
 
     def __init__(
         self, train: FlowTable, held_out: FlowTable, build_model: Callable[[BandTransformer], Model], *, seed: int
@@ -172,19 +163,10 @@ class Validator:
 def check_is_due(
     n_checks: int, share_done: float, step: int, limit_seconds: float | None, seconds: float, check_seconds: float
 ) -> bool:
-    """Return whether the next check is due.
+    """Return whether the next check is due, after `n_checks`, which took `check_seconds` of the `seconds` so far.
 
-    Parameters
-    ----------
-    n_checks : int
-        Checks so far.
-    share_done : float
-        Spent fraction of the budget.
-    step : int
-    limit_seconds : float or None
-        Time limit of the training; None: steps only, and then any machine makes the same checks.
-    seconds, check_seconds : float
-        Time spent so far, and that of checks in it.
+    `share_done` is the spent fraction of the budget. Without a time limit (`limit_seconds` None) any machine makes the
+    same checks.
     """
     if step < FIRST_CHECK_STEP or share_done < (n_checks + 1) / N_CHECKS:
         return False

@@ -43,14 +43,8 @@ def svg(
 ) -> str:
     """Plot a chart and return it as an SVG element.
 
-    Parameters
-    ----------
-    key : str
-        Prefix of all ids inside, so that no two charts of a page share one.
-    title : str
-        Its text for screen readers.
-    plot : callable
-        Plots on the axes it is given: one, or an array of `columns`.
+    `key` begins all ids inside, so that no two charts of a page share one; screen readers read `title`; `plot` plots on
+    the axes it is given: one, or an array of `columns`.
     """
     import matplotlib as mpl
 

@@ -49,23 +49,8 @@ def write_report(
 ) -> Path:
     """Write an evaluation as one HTML file that needs no network.
 
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What to show.
-    out : path
-        ``.html``.
-    names : dict, optional
-        Names of the tables: ``real``, ``synthetic``, ``holdout``.
-    training : path, optional
-        The log of `netgen.train`, ``NAME.metrics.jsonl``, to be plotted.
-    force : bool
-        Replace `out` if it exists.
-
-    Returns
-    -------
-    Path
-        `out`.
+    `names` are those of the tables, by ``real``, ``synthetic`` and ``holdout``; `training` is the log of
+    `netgen.train`, ``NAME.metrics.jsonl``, to be plotted.
     """
     out = check_output(out, force=force)
     if out.suffix.lower() != ".html":

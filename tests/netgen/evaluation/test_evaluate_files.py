@@ -1,9 +1,9 @@
-"""`netgen evaluate`: tables and captures in, a verdict out, and a page that says what it means."""
+"""`netgen evaluate`: files that it reads, what it prints, its verdicts, and its documentation."""
 
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,25 +22,24 @@ PAGE = ROOT / "docs" / "evaluation.md"
 
 @pytest.fixture(autouse=True)
 def _small_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, value in (
-        (usefulness, "N_TREES", 10), (usefulness, "NETWORK_STEPS", 5), (usefulness, "N_BOOTSTRAP", 10), (realism, "N_TREES", 10)
-    ):  # fmt: skip
-        monkeypatch.setattr(module, name, value)
+    for name, value in {"N_TREES": 10, "NETWORK_STEPS": 5, "N_BOOTSTRAP": 10}.items():
+        monkeypatch.setattr(usefulness, name, value)
+    monkeypatch.setattr(realism, "N_TREES", 10)
 
 
 @pytest.fixture
-def files(tiny_flows: Any, tmp_path: Path) -> Any:
-    """Real, synthetic and held-back flows, as files."""
+def files(tiny_flows: FlowTable, tmp_path: Path) -> Path:
+    """Return a folder with tables of real, synthetic and held-out flows."""
     order = np.random.default_rng(0).permutation(len(tiny_flows))
-    for number, name in enumerate(("real", "synthetic", "held")):
+    for number, name in enumerate(("real", "synthetic", "held_out")):
         tiny_flows.take(np.sort(order[number::3])).write(tmp_path / f"{name}.parquet")
     return tmp_path
 
 
-def test_the_verdict_is_the_last_line_and_metrics_have_their_baselines(files: Any, netgen_command: Any) -> None:
+def test_the_verdict_is_the_last_line_below_metrics_and_baselines(files: Path, netgen_command: Any) -> None:
     done = netgen_command(
         "evaluate", "--real", files / "real.parquet", "--synthetic", files / "synthetic.parquet",
-        "--holdout", files / "held.parquet",
+        "--holdout", files / "held_out.parquet",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert done.out.strip().splitlines()[-1].startswith("verdict: ")
@@ -48,31 +47,33 @@ def test_the_verdict_is_the_last_line_and_metrics_have_their_baselines(files: An
         assert word in done.out
 
 
-def test_json_is_one_object(files: Any, netgen_command: Any) -> None:
+def test_json_is_one_object(files: Path, netgen_command: Any) -> None:
     done = netgen_command(
         "evaluate", "--real", files / "real.parquet", "--synthetic", files / "synthetic.parquet", "--json"
     )
-    found = json.loads(done.out)
-    assert {"verdict", "reasons", "metrics"} <= set(found)
-    assert found["hold_out_given"] is False
-    assert found["metrics"]["real_or_fake_auc"]["reference"]["value"] is not None
+    report = json.loads(done.out)
+    assert {"verdict", "reasons", "metrics"} <= set(report)
+    assert report["hold_out_given"] is False
+    assert report["metrics"]["real_or_fake_auc"]["reference"]["value"] is not None
 
 
-def test_tables_of_other_origin_and_csv_are_compared(files: Any, tiny_flows: Any, netgen_command: Any) -> None:
+def test_csv_and_tables_that_netgen_did_not_write_score_the_same(
+    files: Path, tiny_flows: FlowTable, netgen_command: Any
+) -> None:
     table = pq.read_table(files / "synthetic.parquet")
     plain = table.select(["label", *tiny_flows.spec.channels]).replace_schema_metadata(None)
     pq.write_table(plain, files / "plain.parquet")
-    netgen.write(FlowTable.read(files / "held.parquet"), files / "held.csv")
-    given = ("evaluate", "--real", files / "real.parquet", "--json", "--synthetic")
-    one = json.loads(netgen_command(*given, files / "synthetic.parquet", "--holdout", files / "held.parquet").out)
-    other = json.loads(netgen_command(*given, files / "plain.parquet", "--holdout", files / "held.csv").out)
+    netgen.write(FlowTable.read(files / "held_out.parquet"), files / "held_out.csv")
+    words = ("evaluate", "--real", files / "real.parquet", "--json", "--synthetic")
+    one = json.loads(netgen_command(*words, files / "synthetic.parquet", "--holdout", files / "held_out.parquet").out)
+    other = json.loads(netgen_command(*words, files / "plain.parquet", "--holdout", files / "held_out.csv").out)
     assert one["metrics"] == other["metrics"]
 
 
-def test_two_captures_are_compared_the_second_cut_like_the_first(
+def test_the_second_capture_is_extracted_with_the_spec_of_the_first(
     pcap_file: Any, packet: Any, netgen_command: Any
 ) -> None:
-    def capture(name: Any, gap: Any) -> Any:
+    def capture(name: str, gap: int) -> Path:
         frames = []
         for flow in range(40):
             begin = flow * 1000
@@ -80,7 +81,8 @@ def test_two_captures_are_compared_the_second_cut_like_the_first(
                 (begin + step * gap, packet.tcp4(1000 + flow, 443, 16, b"x" * (40 + 13 * (flow * step % 17))))
                 for step in range(6)
             ]
-        return pcap_file(frames, name)
+        path: Path = pcap_file(frames, name)
+        return path
 
     done = netgen_command("evaluate", "--real", capture("a.pcap", 100), "--synthetic", capture("b.pcap", 90), "--json")
     assert done.code == 0, done.err
@@ -89,32 +91,31 @@ def test_two_captures_are_compared_the_second_cut_like_the_first(
     assert report["flows"]["synthetic"] == 40
 
 
-def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(
-    files: Any, tmp_path: Path, netgen_command: Any
-) -> None:
-    netgen.write(FlowTable.read(files / "synthetic.parquet"), tmp_path / "drawn.pcap.gz")
-    given = ("evaluate", "--real", files / "real.parquet", "--holdout", files / "held.parquet", "--json", "--synthetic")
+def test_the_ground_truth_beside_a_capture_labels_its_flows(files: Path, tmp_path: Path, netgen_command: Any) -> None:
+    netgen.write(FlowTable.read(files / "synthetic.parquet"), tmp_path / "new.pcap.gz")
+    real, held_out = files / "real.parquet", files / "held_out.parquet"
+    words = ("evaluate", "--real", real, "--holdout", held_out, "--json", "--synthetic")
     uses = [
-        json.loads(netgen_command(*given, tmp_path / "drawn.pcap.gz", *words).out)["verdict"]["use"]
-        for words in ([], ["--label-by", "sni"])
+        json.loads(netgen_command(*words, tmp_path / "new.pcap.gz", *more).out)["verdict"]["use"]
+        for more in ([], ["--label-by", "sni"])
     ]
     assert uses[0] != "unknown"
     assert uses[1] == "unknown"
-    # what netgen did not write is left alone, also where it is damaged, and what labels nothing is said
-    (tmp_path / "drawn.labels.parquet").write_bytes(b"PAR1 and no more")
-    assert json.loads(netgen_command(*given, tmp_path / "drawn.pcap.gz").out)["verdict"]["use"] == uses[0]
-    own = (tmp_path / "drawn.labels.csv").read_text("utf-8")
-    (tmp_path / "drawn.labels.csv").write_text("name,comment\na,b\n")
-    assert json.loads(netgen_command(*given, tmp_path / "drawn.pcap.gz").out)["verdict"]["use"] == "unknown"
-    (tmp_path / "drawn.labels.csv").write_text(own.replace("198.18.", "198.17."))
-    done = netgen_command(*given, tmp_path / "drawn.pcap.gz")
+    # a damaged Parquet file and a file that is not ground truth are ignored; one that labels no flow is an error
+    (tmp_path / "new.labels.parquet").write_bytes(b"PAR1 and no more")
+    assert json.loads(netgen_command(*words, tmp_path / "new.pcap.gz").out)["verdict"]["use"] == uses[0]
+    ground_truth = (tmp_path / "new.labels.csv").read_text("utf-8")
+    (tmp_path / "new.labels.csv").write_text("name,comment\na,b\n")
+    assert json.loads(netgen_command(*words, tmp_path / "new.pcap.gz").out)["verdict"]["use"] == "unknown"
+    (tmp_path / "new.labels.csv").write_text(ground_truth.replace("198.18.", "198.17."))
+    done = netgen_command(*words, tmp_path / "new.pcap.gz")
     assert (done.code, done.out) == (1, "")
-    assert "drawn.labels.csv lies beside" in done.err
-    # flows without a class, of which the label file says none either
+    assert "new.labels.csv lies beside" in done.err
+    # neither the table nor the ground truth gives these flows a class
     unnamed = FlowTable.read(files / "synthetic.parquet")
     unnamed = FlowTable.build(unnamed.series(), unnamed.spec)
     netgen.write(unnamed, tmp_path / "unnamed.pcap")
-    done = netgen_command(*given, tmp_path / "unnamed.pcap")
+    done = netgen_command(*words, tmp_path / "unnamed.pcap")
     assert (done.code, json.loads(done.out)["verdict"]["use"]) == (0, "unknown")
 
 
@@ -129,7 +130,7 @@ def test_flows_of_a_capture_have_the_classes_of_the_labels_file_beside_it(
     ],
 )
 def test_an_error_is_one_line(
-    files: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch, words: Any, message: str
+    files: Path, netgen_command: Any, monkeypatch: pytest.MonkeyPatch, words: Any, message: str
 ) -> None:
     monkeypatch.chdir(files)
     (files / "model.safetensors").write_bytes(b"x")
@@ -140,7 +141,7 @@ def test_an_error_is_one_line(
     assert re.search(message, done.err), done.err
 
 
-def test_the_page_names_every_metric_and_every_threshold() -> None:
+def test_the_evaluation_page_names_every_metric_and_threshold() -> None:
     text = PAGE.read_text("utf-8")
     for metric in METRICS:
         assert f"| `{metric.name}` |" in text
@@ -150,7 +151,8 @@ def test_the_page_names_every_metric_and_every_threshold() -> None:
         assert re.search(rf"{value:g}[^|]{{0,60}}`{name}`|{value:g} \(`{name}`|{value:g} \(`\w+`, `{name}`", text), name
 
 
-def _rows(**values: Any) -> Any:
+def metric_rows(**values: float) -> dict[str, MetricRow]:
+    """Make rows of good scores, except for the given ones."""
     good = {metric.name: 0.5 if metric.better == "half" else 1.0 for metric in METRICS}
     good |= {"exact_copies": 0.0, "shifted_copies": 0.0, "near_share": 0.01, "real_or_fake_auc": 0.5}
     rows = {}
@@ -167,7 +169,7 @@ FLOWS = FlowSet(np.ones((20, 4, 8), int), np.repeat(["a", "b"], 10), np.full(20,
 
 
 @pytest.mark.parametrize(
-    ("figures", "use", "share"),
+    ("scores", "use", "share"),
     [
         ({}, "replace", "yes"),
         ({"forest_ratio": 0.9, "network_ratio": 0.9}, "augment", "yes"),
@@ -184,41 +186,48 @@ FLOWS = FlowSet(np.ones((20, 4, 8), int), np.repeat(["a", "b"], 10), np.full(20,
         ({"membership_auc": 0.6}, "replace", "no"),
     ],
 )
-def test_verdicts_follow_from_the_thresholds(figures: Any, use: str, share: str) -> None:
-    report = verdict.verdict(_rows(**figures), EvaluationSplit(FLOWS, FLOWS, FLOWS, True, True, []))
+def test_verdicts_follow_from_the_thresholds(scores: dict[str, float], use: str, share: str) -> None:
+    report = verdict.verdict(metric_rows(**scores), EvaluationSplit(FLOWS, FLOWS, FLOWS, True, True, []))
     assert (report.use, report.share) == (use, share)
     assert ("do not share" in report.text) == (share == "no")
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("certta_flows", "ip"), ("iot_setup", "frame")])
-def test_on_real_traces_a_test_split_scores_as_real_a_copy_and_shuffled_flows_are_detected(
-    shared_data: Path, monkeypatch: pytest.MonkeyPatch, name: str, sizes: Any
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "size_unit"), [("certta_flows", "ip"), ("iot_setup", "frame")])
+def test_on_real_traces_a_test_split_scores_as_real_and_copies_are_detected(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch, name: str, size_unit: Literal["ip", "frame"]
 ) -> None:
     monkeypatch.setattr(usefulness, "N_TREES", 60)
     monkeypatch.setattr(usefulness, "NETWORK_STEPS", 150)
     monkeypatch.setattr(realism, "N_TREES", 60)
     path = shared_data / "series" / f"{name}.parquet"
-    real = netgen.import_traces(path, size_unit=sizes, split="train")
-    test = netgen.import_traces(path, size_unit=sizes, split="test", spec_from=real)
+    real = netgen.import_traces(path, size_unit=size_unit, split="train")
+    test = netgen.import_traces(path, size_unit=size_unit, split="test", spec_from=real)
     as_synthetic = netgen.evaluate(real, test, seed=1)
-    rows: dict[str, Any] = as_synthetic.rows
+    rows = as_synthetic.rows
     for row in rows.values():
-        if row.synth is None:
+        if row.synthetic is None:
             continue
+        assert row.reference, row
         if row.metric.better == "high":
             assert row.synthetic.high >= row.reference.low, row
         else:
             assert row.synthetic.low <= max(row.reference.high, 0.5 if row.metric.better == "half" else 0), row
     assert as_synthetic.verdict.use in ("replace", "augment")
     assert as_synthetic.verdict.share == "unknown"
-    assert rows["told_apart"].shuffled.low > 0.9
+    shuffled = rows["real_or_fake_auc"].shuffled
+    assert shuffled
+    assert shuffled.low > 0.9
     copied = netgen.evaluate(real, real, holdout=test, seed=1)
     assert copied.verdict.share == "no"
     assert "equal a real flow" in copied.verdict.text
 
 
-def test_an_evaluation_is_shown_in_a_line_and_as_a_table(files: Any) -> None:
-    evaluation = netgen.evaluate(files / "real.parquet", files / "synthetic.parquet", holdout=files / "held.parquet")
+def test_an_evaluation_has_a_one_line_repr_and_an_html_table(files: Path) -> None:
+    evaluation = netgen.evaluate(
+        files / "real.parquet", files / "synthetic.parquet", holdout=files / "held_out.parquet"
+    )
     assert repr(evaluation).startswith("Evaluation(20 synthetic flows, ")
     assert "\n" not in repr(evaluation)
-    assert "<td>Real-or-fake AUC<td>" in evaluation._repr_html_()
+    assert "<td>Real-or-fake AUC</td>" in evaluation._repr_html_()

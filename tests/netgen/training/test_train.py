@@ -13,6 +13,7 @@ import netgen
 from netgen.capture.errors import InputError, SpecMismatchError, TableError
 from netgen.capture.table.flow_table import FlowTable
 from netgen.cli.train import print_model
+from netgen.diffusion.train import train as run_training
 from netgen.model.model import Model
 from netgen.training import budget, finish, fit
 from netgen.training.budget import TrainingPlan
@@ -125,12 +126,13 @@ def test_training_by_time_ends_after_enough_epochs(
 
 def test_the_minutes_include_calibration(tiny_flows: FlowTable, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training itself ends earlier; the total is noted."""
-    limits, clock, run = [], [0.0], fit.run_training
+    limits: list[float] = []
+    clock = [0.0]
 
     def short(state: Any, data: Any, config: Any, *hooks: Any) -> Any:
         if hooks:  # not the speed trial
             limits.append(config.seconds)
-        return run(state, data, dataclasses.replace(config, steps=2, seconds=None), *hooks)
+        return run_training(state, data, dataclasses.replace(config, steps=2, seconds=None), *hooks)
 
     def slow(model: Model, *_: Any, **__: Any) -> Model:
         clock[0] += 90.0
@@ -138,7 +140,7 @@ def test_the_minutes_include_calibration(tiny_flows: FlowTable, monkeypatch: pyt
 
     monkeypatch.setattr(fit, "run_training", short)
     monkeypatch.setattr(finish, "calibrate", slow)
-    monkeypatch.setattr(finish.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("netgen.training.finish.time.monotonic", lambda: clock[0])
     model = netgen.train(tiny_flows, minutes=10, preset="tiny", threads=1, precision="float32", validation=0)
     assert limits == [pytest.approx(600 * 0.9)]
     assert model.training["minutes"] == 1.5

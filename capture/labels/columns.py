@@ -49,10 +49,6 @@ class LabelRows:
     warnings: Counter[str]  # what was decided or left out, and for how many rows
 
 
-class LineNumbersNeededError(Exception):
-    """A cell is bad and its line is not known: read the file again with lines."""
-
-
 class FirstError:
     """The first bad cell of a file."""
 
@@ -71,10 +67,7 @@ class FirstError:
 
 
 def parse_rows(cells: LabelCells, path: Path, options: LabelOptions) -> LabelRows:
-    """Parse the cells of a label file; an InputError names file, line and value of a bad cell.
-
-    LineNumbersNeededError is raised if a cell is bad and `cells` do not know the line.
-    """
+    """Parse the cells of a label file; an InputError names file, line and value of a bad cell."""
     error = FirstError()
     warnings: Counter[str] = Counter()
     warnings["empty rows of the label file"] = cells.empty
@@ -97,9 +90,7 @@ def parse_rows(cells: LabelCells, path: Path, options: LabelOptions) -> LabelRow
         for end in ("src_port", "dst_port")
     )
     if error.row is not None:
-        if cells.line is None:
-            raise LineNumbersNeededError
-        raise InputError(f"{path}, line {cells.line(error.row)}: {error.message}", error.hint)
+        raise InputError(f"{path}, line {cells.lines[error.row]}: {error.message}", error.hint)
     if "src" not in cells.columns:
         warnings["rows of the label file without addresses: port, protocol and time must tell them apart"] = cells.rows
     warnings["rows of the label file with a protocol that is not IP"] = int((~ip).sum())

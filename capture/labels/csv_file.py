@@ -1,8 +1,7 @@
 """Read the cells of a label file, and find out which column is which.
 
-Columns are recognised by the names that IDS data sets use. pyarrow reads them. Where it rejects a
-row, or an error message needs a line number, Python's csv module reads the file again, slowly. The
-Parquet file that netgen writes beside a capture is read as the CSV file beside it would be.
+Columns are recognised by the names that IDS data sets use. The Parquet file that netgen writes beside a capture is read
+as the CSV file beside it would be.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import csv
 import dataclasses
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,6 +58,8 @@ _UNSW_NB15 = (
 _OWN_MARKERS = ("community_id", "start_ns", "repaired")
 _OWN = ("label", "protocol", "src", "src_port", "dst", "dst_port")
 
+_BOM = b"\xef\xbb\xbf"
+
 HINT = "Columns: src, dst, label and, if known, src_port, dst_port, protocol, start, end"
 
 
@@ -81,8 +82,7 @@ class LabelCells:
 
     columns: dict[str, Column]  # by the names of `COLUMNS`, without ``label``
     classes: list[Column]  # columns that may hold the class, the likeliest first
-    rows: int  # rows of labels
-    line: Callable[[int], int] | None  # returns the line of a row in the file; None if only a slower reading can
+    lines: np.ndarray  # int64, shape (rows,): where each row ends in the file
     empty: int  # rows left out because they are empty in these columns
     repeated: int  # or repeat the header line
     long: int  # rows with more cells than the header line
@@ -90,9 +90,14 @@ class LabelCells:
     chosen: bool  # whether the user named the first of `classes`
     own: bool  # whether netgen wrote the file, in which flows without a class have a row too
 
+    @property
+    def rows(self) -> int:
+        """Number of rows of labels."""
+        return len(self.lines)
+
 
 class LabelFileReader:
-    """Reads a label file, fast or with line numbers; an InputError if that fails, or a column is missing.
+    """Reads a label file; an InputError if that fails, or a column is missing.
 
     `column` names the column that holds the class; by default it is recognised by name.
     """
@@ -111,7 +116,7 @@ class LabelFileReader:
             raise InputError(f"cannot read the label file {path}: {error.strerror}", HINT) from error
         if b"\0" in first:
             raise InputError(f"{path} is not text in UTF-8 or code page 1252", HINT)
-        line = re.split("[\r\n]", _decoded(first.removeprefix(b"\xef\xbb\xbf")), maxsplit=1)[0]
+        line = re.split("[\r\n]", _decoded(first.removeprefix(_BOM)), maxsplit=1)[0]
         self._delimiter = max(",;\t", key=line.count)
         self._header = next(csv.reader([line], delimiter=self._delimiter), [])
         self._headless = _like_unsw_nb15(self._header)
@@ -153,28 +158,28 @@ class LabelFileReader:
     def _open(self) -> BinaryIO:
         return self.path.open("rb") if self._bytes is None else io.BytesIO(self._bytes)
 
-    def read(self, *, lines: bool = False) -> LabelCells:
-        """Read all rows; with `lines` slowly, with the line number of each. It is an InputError if it is not CSV."""
+    def read(self) -> LabelCells:
+        """Read all rows; an InputError if it is not CSV."""
         plain = {name: index for name, index in self._index.items() if name != "label"}
-        used = sorted({*plain.values(), *self._class_index})
-        numbers, long = None, 0
-        table = None if lines else self._fast(used)
-        if table is None:
-            table, numbers, long = self._slow(used)
-        columns = {index: _column(self._header[index].strip(), cells) for index, cells in zip(used, table, strict=True)}
-        empty = np.ones(len(table[0]), bool)
-        repeated = empty.copy()
-        for column in columns.values():
-            empty &= column.spread(_equal(column.texts, ""))
-            repeated &= column.spread(_equal(column.texts, column.name))
+        cells: dict[int, list[str]] = {index: [] for index in sorted({*plain.values(), *self._class_index})}
+        lines: list[int] = []
+        long = 0
+        for row, line in self._csv_rows():
+            long += any(row[len(self._header) :])
+            lines.append(line)
+            for index, column in cells.items():
+                column.append(row[index] if index < len(row) else "")
+        columns = {index: _column(self._header[index].strip(), column) for index, column in cells.items()}
+        empty, repeated = np.ones((2, len(lines)), bool)
+        for read in columns.values():
+            empty &= read.spread(_equal(read.texts, ""))
+            repeated &= read.spread(_equal(read.texts, read.name))
         kept = np.flatnonzero(~(empty | repeated))
-        if len(kept) < len(empty):
-            columns = {index: dataclasses.replace(column, code=column.code[kept]) for index, column in columns.items()}
+        columns = {index: dataclasses.replace(read, code=read.code[kept]) for index, read in columns.items()}
         return LabelCells(
             columns={name: columns[index] for name, index in plain.items()},
             classes=[columns[index] for index in self._class_index],
-            rows=len(kept),
-            line=None if numbers is None else lambda row: numbers[kept[row]],
+            lines=np.array(lines, np.int64)[kept],
             empty=int(empty.sum()),
             repeated=int((repeated & ~empty).sum()),
             long=long,
@@ -183,49 +188,12 @@ class LabelFileReader:
             own=self._own,
         )
 
-    def _fast(self, used: list[int]) -> list[pa.BinaryArray] | None:
-        """Read columns with pyarrow; None if a row is not as long as the header, or a quote may be open."""
-        if self._odd_quotes():
-            return None
-        names = [str(index) for index in range(len(self._header))]
-        wanted = [str(index) for index in used]
-        try:
-            with self._open() as stream:
-                table = pa.csv.read_csv(
-                    stream,
-                    read_options=pa.csv.ReadOptions(
-                        column_names=names, skip_rows=0 if self._headless else 1, block_size=1 << 23
-                    ),
-                    # otherwise a line end within quotes may end a row at the end of a block
-                    parse_options=pa.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
-                    convert_options=pa.csv.ConvertOptions(
-                        include_columns=wanted, column_types=dict.fromkeys(wanted, pa.binary())
-                    ),
-                )
-        except pa.ArrowException:
-            return None
-        return [_concat(table[name]) for name in wanted]
-
-    def _slow(self, used: list[int]) -> tuple[list[pa.BinaryArray], list[int], int]:
-        """Read columns with csv; return also the line of each row's end, and how many rows are too long."""
-        columns: list[list[bytes]] = [[] for _ in used]
-        numbers: list[int] = []
-        long = 0
-        for row, number in self._csv_rows():
-            long += any(row[len(self._header) :])
-            numbers.append(number)
-            for column, index in zip(columns, used, strict=True):
-                column.append(row[index].encode("latin-1") if index < len(row) else b"")
-        return [pa.array(column, pa.binary()) for column in columns], numbers, long
-
-    def _odd_quotes(self) -> bool:
-        with self._open() as stream:
-            return sum(chunk.count(b'"') for chunk in iter(lambda: stream.read(1 << 20), b"")) % 2 == 1
-
     def _csv_rows(self) -> Iterator[tuple[list[str], int]]:
         """Yield rows and the lines that they end on; an InputError if a cell is too long, or a quote is not closed."""
         # latin-1 keeps every byte
         with self._open() as stream, io.TextIOWrapper(stream, encoding="latin-1", newline="") as text:
+            if stream.read(len(_BOM)) != _BOM:
+                stream.seek(0)
             reader = csv.reader(text, delimiter=self._delimiter)
             start = end = 0
             try:
@@ -235,7 +203,11 @@ class LabelFileReader:
                         yield row, end
             except csv.Error as error:
                 raise InputError(f"{self.path}, line {reader.line_num}: {error}", HINT) from error
-        if start < end and self._odd_quotes():
+        if start >= end:
+            return
+        with self._open() as stream:
+            quotes = sum(chunk.count(b'"') for chunk in iter(lambda: stream.read(1 << 20), b""))
+        if quotes % 2:
             raise InputError(f"{self.path}, line {start}: a quote is opened and not closed", "Close it, or double it")
 
 
@@ -265,19 +237,10 @@ def _like_unsw_nb15(cells: list[str]) -> bool:
     return len(cells) == _UNSW_NB15.count(",") + 1 and all(address.fullmatch(cells[index]) for index in (0, 2))
 
 
-def _concat(cells: pa.ChunkedArray) -> pa.BinaryArray:
-    if cells.num_chunks == 1:
-        return cells.chunk(0)
-    return pa.concat_arrays(cells.chunks) if cells.num_chunks else pa.array([], pa.binary())
-
-
-def _column(name: str, cells: pa.BinaryArray) -> Column:
-    coded = cells.dictionary_encode()
-    try:
-        texts = coded.dictionary.cast(pa.string())
-    except pa.ArrowInvalid:  # not UTF-8
-        texts = pa.array([_decoded(text) for text in coded.dictionary.to_pylist()], pa.string())
-    return Column(name, pc.utf8_trim_whitespace(texts), coded.indices.to_numpy())
+def _column(name: str, cells: list[str]) -> Column:
+    coded = pa.array(cells, pa.string()).dictionary_encode()
+    texts = [text if text.isascii() else _decoded(text.encode("latin-1")) for text in coded.dictionary.to_pylist()]
+    return Column(name, pc.utf8_trim_whitespace(pa.array(texts, pa.string())), coded.indices.to_numpy())
 
 
 def _decoded(text: bytes) -> str:

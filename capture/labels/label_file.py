@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from netgen.capture.labels.columns import LineNumbersNeededError, parse_rows
+from netgen.capture.labels.columns import parse_rows
 from netgen.capture.labels.csv_file import LabelFileReader
 from netgen.capture.labels.matching import Endpoints, Matcher
 from netgen.capture.labels.options import LabelOptions
@@ -55,11 +55,7 @@ class LabelFile:
     def __init__(self, path: str | os.PathLike[str], options: LabelOptions | None = None) -> None:
         self.path = Path(path)
         self.options = options or LabelOptions()
-        reader = LabelFileReader(self.path, self.options.column)
-        try:
-            rows = parse_rows(reader.read(), self.path, self.options)
-        except LineNumbersNeededError:
-            rows = parse_rows(reader.read(lines=True), self.path, self.options)
+        rows = parse_rows(LabelFileReader(self.path, self.options.column).read(), self.path, self.options)
         self.rows = rows.total
         self._rows = rows
         self._matcher = Matcher(rows.endpoints, rows.windows, rows.label)

@@ -1,4 +1,4 @@
-"""netgen.capture.labels.csv_file: cells are the same read fast and slowly; damaged files are refused in one line."""
+"""netgen.capture.labels.csv_file: cells and their lines; damaged files are refused in one line."""
 
 import csv
 import io
@@ -40,10 +40,10 @@ cells = st.text(st.sampled_from('ab1, "\t\n;|é'), max_size=4)
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
 )
 @example(table=[["a", "b", "c", 'x "y"'], ["1,2", "", "\n", "z"]], blank=[1], end="\r\n", quoting=csv.QUOTE_MINIMAL)
-def test_both_ways_of_reading_see_the_same_cells(
+def test_cells_and_their_lines_are_read_as_they_were_written(
     tmp_path: Path, table: Any, blank: Any, end: Any, quoting: Any
 ) -> None:
-    """Pyarrow and Python's csv, with quotes, empty lines and rows that are too long; the latter knows the lines."""
+    """With quotes, empty lines and rows that are too long."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator=end, quoting=quoting)
     writer.writerow(["src", "dst", "label", "other"])
@@ -58,16 +58,12 @@ def test_both_ways_of_reading_see_the_same_cells(
             expected.append((cut, line))
     path = tmp_path / "labels.csv"
     path.write_bytes(stream.getvalue().encode())
-    text = LabelFileReader(path)
-    for lines in (False, True):
-        read = text.read(lines=lines)
-        columns = [read.columns["src"], read.columns["dst"], read.classes[0]]
-        seen = [[column.texts[column.code[row]].as_py() for column in columns] for row in range(read.rows)]
-        assert seen == [row for row, _ in expected]
-        assert read.empty == len(table) - len(expected)
-        if lines:
-            assert read.line is not None
-            assert [read.line(row) for row in range(read.rows)] == [line for _, line in expected]
+    read = LabelFileReader(path).read()
+    columns = [read.columns["src"], read.columns["dst"], read.classes[0]]
+    seen = [[column.texts[column.code[row]].as_py() for column in columns] for row in range(read.rows)]
+    assert seen == [row for row, _ in expected]
+    assert read.empty == len(table) - len(expected)
+    assert read.lines.tolist() == [line for _, line in expected]
 
 
 def test_the_line_of_a_bad_value_is_that_of_the_file(labels: Any) -> None:

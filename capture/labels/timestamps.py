@@ -23,8 +23,8 @@ from netgen.capture.series.spec import LONGEST_NS, NS
 #: Fewest and most digits before the point of an epoch time, and its unit in ns. From 1973 on they do not overlap.
 _EPOCH_UNITS = ((0, 10, NS), (12, 13, 1_000_000), (15, 16, 1_000), (18, 19, 1))
 
-_EPOCH = datetime.datetime(1970, 1, 1)
-_SECOND = datetime.timedelta(seconds=1)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND = datetime.timedelta(microseconds=1)
 _NUMBER = re.compile(r"([+-]?)0*([0-9]{1,19})(?:\.([0-9]*))?", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,2})?", re.IGNORECASE | re.ASCII)
 _SCIENTIFIC = re.compile(r"[+-]?\d+\.?\d*e[+-]?\d{1,2}", re.IGNORECASE | re.ASCII)
@@ -34,21 +34,8 @@ _DATE = re.compile(
     r"(?: ?(?P<p>[AaPp])[Mm])?)?"
     r" ?(?P<z>[Zz]|UTC|[+-][0-9]{2}:?[0-9]{2})?"
 )
-#: What a directive of strptime matches; strptime itself reads formats with others.
-_DIRECTIVES = {
-    "d": r"(?P<d>[0-9]{1,2})",
-    "m": r"(?P<m>[0-9]{1,2})",
-    "Y": r"(?P<Y>[0-9]{4})",
-    "y": r"(?P<y>[0-9]{2})",
-    "H": r"(?P<H>[0-9]{1,2})",
-    "I": r"(?P<I>[0-9]{1,2})",
-    "M": r"(?P<M>[0-9]{1,2})",
-    "S": r"(?P<S>[0-9]{1,2})",
-    "f": r"(?P<f>[0-9]{1,9})",
-    "p": r"(?P<p>[AaPp])[Mm]",
-    "z": r"(?P<z>[Zz]|[+-][0-9]{2}:?[0-9]{2})",
-    "%": "%",
-}
+#: Directives of strptime for the smallest unit of a time, and that unit in ns.
+_FORMAT_UNITS = (("%f", 1), ("%[ScX]", NS), ("%M", 60 * NS), ("", 3600 * NS))
 _HALF_DAY = ", a 12-hour clock without AM or PM: 8 to 11 before noon, 12 to 7 after"
 
 #: Nanoseconds since 1970 and the resolution; None: not a time, or ambiguous.
@@ -185,37 +172,24 @@ def _assemble(
 ) -> _Time:
     """Combine a date (year, month, day) with the clock in `match`; in a half day, 1 to 7 o'clock are after noon."""
     clock = match.groupdict()
-    hour = int(clock.get("H") or clock.get("I") or 0)
-    noon_mark = clock.get("p")
-    half_day = half_day and bool(clock.get("H") or clock.get("I"))
-    if (half_day or noon_mark or "I" in clock) and not 1 <= hour <= 12:
+    hour, noon_mark, offset, fraction = int(clock["H"] or 0), clock["p"], clock["z"], clock["f"]
+    half_day = half_day and clock["H"] is not None
+    if (half_day or noon_mark) and not 1 <= hour <= 12:
         return None
     if noon_mark:
         hour = hour % 12 + 12 * (noon_mark in "pP")
     elif half_day and hour < 8:
         hour += 12
     try:
-        when = datetime.datetime(*date, hour, int(clock.get("M") or 0), int(clock.get("S") or 0))
-    except ValueError:
+        if offset is not None:
+            zone = time_zone(offset if offset[0] in "+-" else "UTC")
+        when = datetime.datetime(*date, hour, int(clock["M"] or 0), int(clock["S"] or 0), tzinfo=zone)
+    except (ValueError, InputError):
         return None
-    seconds = (when - _EPOCH) // _SECOND - _offset_seconds(clock.get("z"), when, zone)
-    limit = LONGEST_NS // NS
-    fraction = clock.get("f")
-    ns = max(-limit, min(seconds, limit)) * NS + int((fraction or "").ljust(9, "0"))
     if fraction:
-        return ns, 0
-    unit = 1 if clock.get("S") else 60 if clock.get("M") else 3600 if clock.get("H") or clock.get("I") else 86400
-    return ns, unit * NS - 1
-
-
-def _offset_seconds(text: str | None, when: datetime.datetime, zone: datetime.tzinfo) -> int:
-    """Return the offset from UTC: ``Z``, ``-03:00``, or of `zone`, where an ambiguous hour is the first one."""
-    if text is None:
-        return int((when.replace(tzinfo=zone).utcoffset() or datetime.timedelta()).total_seconds())
-    if text[0] not in "+-":
-        return 0
-    seconds = int(text[1:3]) * 3600 + int(text[-2:]) * 60
-    return -seconds if text[0] == "-" else seconds
+        return _since_1970(when, zone) + int(fraction.ljust(9, "0")), 0
+    unit = 1 if clock["S"] else 60 if clock["M"] else 86400
+    return _since_1970(when, zone), unit * NS - 1
 
 
 def _parse_other(text: str, zone: datetime.tzinfo) -> _Time:
@@ -237,55 +211,27 @@ def _parse_other(text: str, zone: datetime.tzinfo) -> _Time:
 
 
 def _since_1970(when: datetime.datetime, zone: datetime.tzinfo) -> int:
-    """Return nanoseconds since 1970, within `LONGEST_NS`; in `zone` if the moment has none."""
+    """Return nanoseconds since 1970, within `LONGEST_NS`; in `zone` (the first of two equal hours) by default."""
     when = when if when.tzinfo is not None else when.replace(tzinfo=zone)
-    since = when - _EPOCH.replace(tzinfo=datetime.UTC)
-    return max(-LONGEST_NS, min((since // datetime.timedelta(microseconds=1)) * 1_000, LONGEST_NS))
+    return max(-LONGEST_NS, min((when - _EPOCH) // _MICROSECOND * 1_000, LONGEST_NS))
 
 
 def _parse_with_format(texts: list[str], time_format: str, zone: datetime.tzinfo) -> list[_Time]:
-    half_day = _is_half_day(time_format)
-    pattern = _pattern(time_format)
+    unit = next(unit for directives, unit in _FORMAT_UNITS if re.search(directives, time_format))
     times: list[_Time] = []
-    if pattern is not None:
-        for text in texts:
-            match = pattern.fullmatch(text)
-            if match is None:
-                times.append(None)
-                continue
-            fields = match.groupdict()
-            year = int(fields["Y"]) if "Y" in fields else int(fields["y"]) + (2000 if int(fields["y"]) < 69 else 1900)
-            date = year, int(fields["m"]), int(fields["d"])
-            times.append(_assemble(match, date, zone, half_day=half_day))
-        return times
-    unit = 0 if "%f" in time_format else NS if re.search("%[ScTX]", time_format) else 60 * NS
     for text in texts:
+        # strptime reads microseconds: take the nanoseconds behind them out of the text
+        rest = re.search(r"(?<=[.,][0-9]{6})[0-9]{1,3}(?![0-9])", text) if unit == 1 else None
         try:
-            when = datetime.datetime.strptime(text, time_format)
+            when = datetime.datetime.strptime(text[: rest.start()] + text[rest.end() :] if rest else text, time_format)
         except ValueError:
             times.append(None)
             continue
-        if half_day:
-            when = when.replace(hour=when.hour + 12 if when.hour < 8 else when.hour)
-        times.append((_since_1970(when, zone), max(unit - 1, 0)))
+        if _is_half_day(time_format) and when.hour < 8:
+            when = when.replace(hour=when.hour + 12)
+        times.append((_since_1970(when, zone) + (int(rest[0].ljust(3, "0")) if rest else 0), unit - 1))
     return times
 
 
 def _is_half_day(time_format: str) -> bool:
     return "%I" in time_format and "%p" not in time_format
-
-
-def _pattern(time_format: str) -> re.Pattern[str] | None:
-    """Return a regular expression for a format of strptime, which is exact to nanoseconds; None if there is none."""
-    pattern = ""
-    for directive, space, other in re.findall(r"%(.)|(\s+)|(.)", time_format, re.DOTALL):
-        if directive:
-            expression = _DIRECTIVES.get(directive)
-            if expression is None or expression in pattern:
-                return None
-            pattern += expression
-        else:
-            pattern += r"\s+" if space else re.escape(other)
-    fields = {name for name in "dmYyHIM" if f"(?P<{name}>" in pattern}
-    complete = fields >= {"d", "m"} and fields & {"Y", "y"} and len(fields & {"H", "I"}) == 1
-    return re.compile(pattern) if complete else None

@@ -1,10 +1,13 @@
-"""The pages keep their word: commands parse, links lead somewhere, examples run, lists are complete."""
+"""The documentation: its commands parse, links resolve, examples run, and lists are complete."""
 
 import csv
 import importlib.metadata
+import json
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,23 +28,24 @@ from netgen.capture.table.flow_table import FlowTable
 from netgen.cli.app import app, command_names
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
+TOP = ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY", "BENCHMARKS")
+PAGES = [*(ROOT / f"{name}.md" for name in TOP), *DOCS]
 GROUP: Any = typer.main.get_command(app)
 SHELLS = ("sh", "bash", "shell", "console")
 
 
-def page_id(value: Any) -> Any:
-    return value.name if isinstance(value, Path) else None
+def page_id(page: Path) -> str:
+    return page.name
 
 
-def blocks(text: Any, *languages: Any) -> Any:
-    """Bodies of a page's fenced blocks of these languages."""
+def blocks(text: str, *languages: str) -> list[str]:
+    """Return the contents of a page's fenced blocks in these languages."""
     fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return [body for language, body in fenced if language in languages]
 
 
-def command_lines(text: Any) -> Iterator[Any]:
-    """Every netgen command of the shell blocks, as words; of a block with prompts, only what follows one."""
+def command_lines(text: str) -> Iterator[list[str]]:
+    """Yield the netgen commands of shell blocks, split into words; with prompts, only lines that have one."""
     for body in blocks(text, *SHELLS):
         lines = body.replace("\\\n", " ").splitlines()
         for line in [line[2:] for line in lines if line.startswith("$ ")] or lines:
@@ -57,38 +61,40 @@ def command_lines(text: Any) -> Iterator[Any]:
                     command.append(word)
 
 
-def parse(words: Any) -> None:
-    """Parse a command line, and run nothing."""
+def parse(words: list[str]) -> None:
+    """Parse a command line without running it."""
     with GROUP.make_context("netgen", words[1:]) as context:
         if not words[1].startswith("-"):
             GROUP.commands[words[1]].make_context(words[1], words[2:], parent=context)
 
 
-def constraints() -> Any:
-    """Name -> pinned version, of constraints.txt."""
+def constraints() -> dict[str, str]:
+    """Read constraints.txt as name -> pinned version."""
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
-    return dict(line.split("==") for line in lines)
+    return dict(line.split("==", 1) for line in lines)
 
 
-def requirements() -> Any:
-    """All that pyproject.toml asks for, extras included."""
+def requirements() -> list[Requirement]:
+    """List the requirements in pyproject.toml, extras included."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [text for extra in project["optional-dependencies"].values() for text in extra]
     return [Requirement(text) for text in [*project["dependencies"], *extras]]
 
 
-def test_the_reference_is_the_commands_own_help() -> None:
+def test_the_command_reference_is_up_to_date() -> None:
     """docs/cli.md is what docs/make_cli.py prints."""
     pinned = constraints()["typer"]
     if importlib.metadata.version("typer") != pinned:
-        pytest.skip(f"help is worded by typer, and docs/cli.md by typer {pinned} (constraints.txt)")
-    made = runpy.run_path(str(ROOT / "docs" / "make_cli.py"))["reference"]()
-    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == made, "renew it: python docs/make_cli.py > docs/cli.md"
+        pytest.skip(f"docs/cli.md was made with typer {pinned} (constraints.txt), and another version is installed")
+    reference = runpy.run_path(str(ROOT / "docs" / "make_cli.py"))["reference"]()
+    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == reference, (
+        "update it: python docs/make_cli.py > docs/cli.md"
+    )
 
 
 @pytest.mark.parametrize("name", command_names())
-def test_every_command_has_help_and_stands_in_the_docs(name: Any) -> None:
-    """The command, its options and arguments are described; a page other than the reference uses it."""
+def test_every_command_has_help_and_is_documented(name: str) -> None:
+    """Its options and arguments are described, and a page other than the reference uses it."""
     command = GROUP.commands[name]
     assert command.help
     assert [parameter.name for parameter in command.params if not parameter.help] == []
@@ -97,7 +103,7 @@ def test_every_command_has_help_and_stands_in_the_docs(name: Any) -> None:
 
 
 def test_command_lines_are_extracted_from_pages() -> None:
-    """The reader of shell blocks finds what is there."""
+    """Continued lines, comments, pipes and prompts are understood."""
     text = "```sh\na '.[b]' && netgen synth \\\n  -n 1 # why\n```\n```console\n$ netgen info x > y\nnetgen out\n```\n"
     assert list(command_lines(text)) == [["netgen", "synth", "-n", "1"], ["netgen", "info", "x"]]
     pages = {page.name for page in PAGES if list(command_lines(page.read_text("utf-8")))}
@@ -106,7 +112,7 @@ def test_command_lines_are_extracted_from_pages() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_command_line_of_a_page_parses(page: Path) -> None:
-    """Commands, options and arguments are those that netgen has."""
+    """Commands, options and arguments exist."""
     for words in command_lines(page.read_text("utf-8")):
         try:
             parse(words)
@@ -115,8 +121,8 @@ def test_every_command_line_of_a_page_parses(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_commands_named_in_the_text_exist(page: Any) -> None:
-    """`netgen NAME --option` within a sentence names a command and options of it."""
+def test_commands_named_in_the_text_exist(page: Path) -> None:
+    """`netgen NAME --option` within a sentence names an existing command and its options."""
     for code in re.findall(r"`(netgen\s[^`]+)`", page.read_text("utf-8")):
         words = code.split()[1:]
         options = {"-h", "--help", *(option for parameter in GROUP.params for option in parameter.opts)}
@@ -132,29 +138,30 @@ def test_commands_named_in_the_text_exist(page: Any) -> None:
 
 
 @pytest.mark.parametrize("words", [["netgen", "synth", "--clas", "a"], ["netgen", "sinth"], ["netgen", "info"]])
-def test_a_wrong_command_line_would_be_noticed(words: Any) -> None:
-    """What the parser of the docs' commands is worth."""
+def test_a_wrong_command_line_is_detected(words: list[str]) -> None:
+    """The test of the pages' command lines would fail for it."""
     with pytest.raises(Exception, match=r"(?i)no such|missing|'sinth'"):
         parse(words)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_every_relative_link_leads_to_a_file(page: Any) -> None:
-    """Links and pictures; what stands in fenced blocks is no link."""
+def test_every_relative_link_resolves(page: Path) -> None:
+    """Links and images outside of fenced blocks lead to existing files."""
     text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     targets = re.findall(r"\]\(([^)\s]+)", text)
     local = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:", target)]
     assert [target for target in local if target and not (page.parent / target).exists()] == []
 
 
-def test_ci_runs_the_readmes_commands() -> None:
-    """.ci/run takes its commands from marked blocks of the README: the first of each is known."""
+def test_the_blocks_that_ci_runs_are_there() -> None:
+    """.ci/run takes its commands from the marked blocks of README.md."""
     text = (ROOT / "README.md").read_text("utf-8")
     marked: dict[str, list[str]] = {}
     for mark, body in re.findall(r"^<!-- ci: (\w+) -->\n```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         marked.setdefault(mark, []).extend(line[2:] for line in body.splitlines() if line.startswith("$ "))
     assert marked["test"] == ["pip install -c constraints.txt -e '.[test]' && pytest"]
-    assert marked["use"][0].startswith("pip install -c constraints.txt . && netgen synth --class netflix -n 5 ")
+    install = "pip install -c constraints.txt . && netgen synth --class netflix -n 5 -o netflix.pcap"
+    assert marked["use"][0] == install
 
 
 def test_every_dependency_is_pinned_and_explained() -> None:
@@ -169,18 +176,18 @@ def test_every_dependency_is_pinned_and_explained() -> None:
         assert name in named, name
 
 
-def test_the_version_is_one() -> None:
-    """The project takes its version from the package; the change log names the same one."""
+def test_the_version_is_stated_once() -> None:
+    """pyproject.toml reads it from netgen/_version.py; CITATION.cff omits it; the change log has an entry for it."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "version" in pyproject["project"]["dynamic"]
-    assert (
-        runpy.run_path(str(ROOT / pyproject["tool"]["hatch"]["version"]["path"]))["__version__"] == netgen.__version__
-    )
+    assert pyproject["tool"]["hatch"]["version"]["path"] == "netgen/_version.py"
+    assert runpy.run_path(str(ROOT / "netgen" / "_version.py"))["__version__"] == netgen.__version__
+    assert not re.search(r"^version:", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE)
     assert f"\n## [{netgen.__version__}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
-def test_the_labels_page_lists_all_known_names() -> None:
-    """Every suffix of the built-in table and every known name of a column stands in docs/labels.md."""
+def test_the_labels_page_lists_all_known_suffixes_and_columns() -> None:
+    """docs/labels.md has every suffix of the bundled table and every known column name."""
     rows = re.findall(r"^\| `?([\w-]+)`? \|(.*)\|$", (ROOT / "docs" / "labels.md").read_text("utf-8"), re.MULTILINE)
     table = {name: {cell.strip() for cell in rest.split("|")[-1].split(",")} for name, rest in rows}
     suffixes: dict[str, set[str]] = {}
@@ -191,8 +198,8 @@ def test_the_labels_page_lists_all_known_names() -> None:
     assert {name: table.get(name) for name in COLUMNS} == {name: set(names) for name, names in COLUMNS.items()}
 
 
-def test_the_flow_tables_examples_run_and_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """netgen, pandas, polars, DuckDB and pyarrow read the same numbers, as docs/flow-table.md has it."""
+def test_the_examples_of_reading_a_flow_table_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code in docs/flow-table.md reads the same numbers by netgen, pandas, polars, DuckDB and pyarrow."""
     monkeypatch.chdir(tmp_path)
     count = np.random.default_rng(0).integers(0, 5, (7, 2, 12))
     spec = SeriesSpec(bin_ns=250_000_000, length=12)
@@ -200,20 +207,32 @@ def test_the_flow_tables_examples_run_and_agree(tmp_path: Path, monkeypatch: pyt
     table = FlowTable.build(np.concatenate([count * 99, count], axis=1), spec, label=labels)
     table.write("flows.parquet")
     space: dict[str, Any] = {}
-    seen = []
+    agree = []
     for code in blocks((ROOT / "docs" / "flow-table.md").read_text("utf-8"), "python"):
         space.pop("down", None)
         exec(code, space)
-        seen.append(np.array_equal(space["down"], table.series()[:, 1]))
-    assert seen == [True] * 5
+        agree.append(np.array_equal(space["down"], table.series()[:, 1]))
+    assert agree == [True] * 5
     assert space["seconds"] == 0.25
     assert space["spec"] == spec.to_json()
+
+
+@pytest.mark.parametrize(("name", "limit"), [("README.md", 1000), ("docs/figures.md", 1500)])
+def test_long_pages_keep_to_their_limit_of_words(name: str, limit: int) -> None:
+    assert len((ROOT / name).read_text("utf-8").split()) <= limit
+
+
+def test_the_glossary_explains_at_least_60_terms() -> None:
+    """Every term has a row of its own, with an explanation."""
+    rows = re.findall(r"^\| \*\*.+\*\*.* \| (.+) \|$", (ROOT / "docs" / "glossary.md").read_text("utf-8"), re.MULTILINE)
+    assert len(rows) >= 60
+    assert all(len(row.split()) >= 3 for row in rows)
 
 
 @pytest.mark.train
 @pytest.mark.slow
 def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pcap_bytes: Any, packet: Any) -> None:
-    """The API's lines work as they stand, but for a shorter training and fewer flows."""
+    """It runs unchanged, except for a shorter training and fewer flows."""
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("netflix", "youtube"), start=1):
         folder = tmp_path / "captures" / name
@@ -221,7 +240,7 @@ def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         packets = [(i * 10**8 * number, packet.udp4(1000 + i % 3, 443, bytes(50 * number))) for i in range(30)]
         (folder / "a.pcap").write_bytes(pcap_bytes(packets))
     (code,) = blocks((ROOT / "README.md").read_text("utf-8"), "python")
-    for old, new in (("minutes=10", "steps=2, threads=1, precision='float32'"), (", 100,", ", 2,")):
+    for old, new in (("minutes=10", "training_steps=2, threads=1, precision='float32'"), (", 100,", ", 2,")):
         assert old in code
         code = code.replace(old, new)
     space: dict[str, Any] = {}
@@ -229,3 +248,18 @@ def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert space["X"].shape == (2, 4, 128)
     assert space["y"].tolist() == ["netflix"] * 2
     assert (tmp_path / "new.pcap").stat().st_size > 24
+
+
+@pytest.mark.train
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    """Its code cells run one after the other in a fresh process, without the lines for IPython."""
+    notebook = ROOT / "docs" / "notebook.ipynb"
+    if not notebook.is_file():
+        pytest.skip("docs/notebook.ipynb does not exist yet")
+    cells = [cell for cell in json.loads(notebook.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    lines = [line for cell in cells for line in [*"".join(cell["source"]).splitlines(), ""]]
+    program = "\n".join(line for line in lines if not line.startswith("%"))
+    (tmp_path / "notebook.py").write_text(f"import matplotlib\nmatplotlib.use('Agg')\n{program}")
+    ran = subprocess.run([sys.executable, "notebook.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr

@@ -11,6 +11,7 @@ from support.commands import done, failed, files, only_object, write_capture
 
 import netgen
 import netgen.exporters.write
+from netgen.capture.native import compiled
 from netgen.capture.table.flow_table import FlowTable
 
 QUICK = ("--sampling-steps", 2)
@@ -133,9 +134,32 @@ def test_a_large_capture_is_announced(
     assert outcome.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("is_built", "is_large", "warns"), [(False, True, True), (False, False, False), (True, True, False)]
+)
+def test_extract_warns_that_the_compiled_reader_is_missing(
+    cwd: Path, netgen_command: Any, monkeypatch: pytest.MonkeyPatch, is_built: bool, is_large: bool, warns: bool
+) -> None:
+    """Only before large captures, and not if NETGEN_COMPILED=0 switched it off or the command is quiet."""
+    size = write_capture(cwd / "a.pcap", 2, 0).stat().st_size
+    monkeypatch.setattr("netgen.cli.extract.SLOW_BYTES", size if is_large else size + 1)
+    if not is_built:
+        monkeypatch.setattr(compiled, "library", lambda: None)
+    elif not compiled.ready():
+        pytest.skip("no C compiler was there when netgen was built")
+    monkeypatch.delenv(compiled.SWITCH, raising=False)
+    words = ("extract", "a.pcap", "--force", "--threads", 1)
+    outcome = netgen_command(*words)
+    assert outcome.code == 0
+    assert ("the compiled reader is missing" in outcome.err) == warns
+    assert done(netgen_command(*words, "-q")) == ""
+    monkeypatch.setenv(compiled.SWITCH, "0")
+    assert "wrote a.flows.parquet" in done(netgen_command(*words))
+
+
 @pytest.mark.usefixtures("cwd")
 def test_skip_missing_is_not_advised_where_it_does_not_help(tiny_flows: FlowTable, netgen_command: Any) -> None:
     tiny_flows.take([0, 20, 21, 40, 41]).write("t.parquet")
     message = failed(netgen_command("augment", "t.parquet"))
-    assert "too few real flows to learn from in class Web-TLS" in message
+    assert "too few real flows in class Web-TLS" in message
     assert "--skip-missing" not in message

@@ -16,7 +16,7 @@ import sys
 import numpy as np
 import tracesets
 import usage
-from tracesets import OF_CAPTURES, SETS, load
+from tracesets import CAPTURE_SETS, SETS, load
 
 import netgen
 from netgen.capture.series.feasible import feasible
@@ -62,14 +62,14 @@ def trained(real: FlowTable, arguments: argparse.Namespace) -> Model:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", nargs="+", choices=[*SETS, *OF_CAPTURES], default=["tor-10", "certta"])
+    parser.add_argument("--sets", nargs="+", choices=[*SETS, *CAPTURE_SETS], default=["tor-10", "certta"])
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--model", help="trained on the training split of the one set before, instead of a new one")
     arguments = parser.parse_args()
-    if missing := tracesets.there():
+    if missing := tracesets.missing_data():
         print(missing, file=sys.stderr)
         return 1
     print(f"{usage.machine()}, python {shlex.join(sys.argv)}\n")

@@ -1,9 +1,9 @@
-"""How long `netgen evaluate` takes on many flows, how much memory, and whether the anchors stand where they should.
+"""Measure time and memory of `netgen evaluate` on many flows, and print its baselines.
 
     python benchmarks/evaluation.py
 
-10,000 real flows of pages loaded over Tor, 10,000 others made of them by multiplying each bin by a
-random factor (no model: what is measured is the evaluation), and the data's own test split held back.
+10,000 real flows of pages loaded over Tor are compared with 10,000 others, made without a model: real flows with each
+bin multiplied by a random factor. The test split of the data is held out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def peak_mb() -> float:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flows", type=int, default=10_000)
     number = parser.parse_args().flows
@@ -42,20 +42,20 @@ def main() -> int:
     series = np.round(every.series()[rows] * factor).astype(np.int64)
     new = FlowTable.build(series, every.spec, label=every.labels[rows].tolist(), synthetic=True)
     built = peak_mb()
-    begun = time.perf_counter()
-    found = netgen.evaluate(real, new, holdout=held)
-    seconds = time.perf_counter() - begun
+    start = time.perf_counter()
+    evaluation = netgen.evaluate(real, new, holdout=held)
+    seconds = time.perf_counter() - start
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    what = f"{len(real):,} x {len(new):,} flows of 4 x {real.spec.length}, {len(held):,} held back"
+    data = f"{len(real):,} x {len(new):,} flows of 4 x {real.spec.length}, {len(held):,} held out"
     memory = f"peak memory {peak_mb():.0f} MB ({built:.0f} MB before, for making the tables)"
-    print(f"{what}: {seconds:.0f} s, {memory}\n")
-    print("| figure | jittered | floor | shuffled | copycat |\n|---|---|---|---|---|")
-    for name, row in found.rows.items():
+    print(f"{data}: {seconds:.0f} s, {memory}\n")
+    print("| metric | jittered | reference | shuffled | copies |\n|---|---|---|---|---|")
+    for name, row in evaluation.rows.items():
         cells = (
             f"{side.value:.3f}" if side else "-" for side in (row.synthetic, row.reference, row.shuffled, row.copies)
         )
         print(f"| {name} | {' | '.join(cells)} |")
-    print(f"\nverdict: {found.verdict.text}")
+    print(f"\nverdict: {evaluation.verdict.text}")
     return 0
 
 

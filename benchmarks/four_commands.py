@@ -1,9 +1,9 @@
-"""The main job on real captures: extract, train, synth twice, and what the result is worth.
+"""Run extract, train and synth on real captures, and measure how useful the synthetic flows are.
 
     python benchmarks/four_commands.py --minutes 10
 
-Runs the four commands as a person would type them, then trains a random forest on the synthetic
-flows and another on the real ones, and tests both on captures that neither saw.
+After the commands, one random forest learns from the synthetic flows and one from the real ones. Both are tested on
+captures that neither saw.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ CAPTURES = DATA / "captures" / "iot_setup"
 
 
 def run(*words: str) -> None:
-    """A netgen command, echoed with what it printed and how long it took."""
-    begun = time.perf_counter()
+    """Run a netgen command, and print the command, its output and its time."""
+    start = time.perf_counter()
     print(f"\n$ netgen {' '.join(words)}", flush=True)
     subprocess.run([Path(sys.executable).with_name("netgen"), *words], check=True)
-    print(f"({time.perf_counter() - begun:.1f} s)", flush=True)
+    print(f"({time.perf_counter() - start:.1f} s)", flush=True)
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", default="10")
     parser.add_argument("-n", default="300")
@@ -51,8 +51,8 @@ def main() -> int:
             "--validation", "0")  # fmt: skip
         run("synth", "--model", "iot.safetensors", "--class", "all", "-n", arguments.n, "-o", "new.parquet")
         run("synth", "--model", "iot.safetensors", "--class", "all", "-n", arguments.n, "-o", "new.pcap")
-        run("extract", str(CAPTURES / "test"), "--label-by", "folder", "--group-by", "capture", "--spec-from", "iot.parquet",
-            "-o", "test.parquet")  # fmt: skip
+        run("extract", str(CAPTURES / "test"), "--label-by", "folder", "--group-by", "capture",
+            "--spec-from", "iot.parquet", "-o", "test.parquet")  # fmt: skip
         real, new, test = (netgen.FlowTable.read(f"{name}.parquet") for name in ("iot", "new", "test"))
     print(f"\nmachine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print("| random forest trained on | flows | accuracy | macro F1 | real-or-fake AUC | copies of training flows |")
@@ -61,9 +61,7 @@ def main() -> int:
         score = netgen.usefulness(table, test)
         print(f"| {name} | {len(table)} | {score.accuracy:.3f} | {score.macro_f1:.3f} | "
               f"{real_or_fake(real, other):.3f} | {count_copies(real, other)} of {len(other)} |")  # fmt: skip
-    print(
-        "tested on the test captures; the first row's last two columns hold the test captures against the training ones"
-    )
+    print("Both are tested on the test captures. The first row's last two columns compare test and training captures.")
     return 0
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import tracesets
 import usage
 from fidelity import earth_movers, first_of_each, numbers
-from tracesets import OF_CAPTURES, load
+from tracesets import CAPTURE_SETS, load
 
 import netgen
 from netgen import FlowTable
@@ -48,10 +48,10 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="+", type=Path, help="sampled flows, as fidelity.py keeps them")
-    parser.add_argument("--set", choices=list(OF_CAPTURES), default="iot-flows")
+    parser.add_argument("--set", choices=list(CAPTURE_SETS), default="iot-flows")
     parser.add_argument("--flows", type=int, default=3000, help="maximum number of flows of a table")
     arguments = parser.parse_args()
-    if problem := tracesets.there():
+    if problem := tracesets.missing_data():
         print(problem, file=sys.stderr)
         return 1
     train, test = load(arguments.set)

@@ -1,8 +1,7 @@
-"""The six sets of real traces that netgen is measured on, each with its own division in training and test.
+"""The six sets of real traces that netgen is measured on, each with its own training and test split.
 
-Each is there as bins, and, as NAME-packets, as the first 128 packets of each trace. Beside them, iot-flows: what
-``netgen extract --label-by folder`` makes of captures, a series for each flow, and tor-unseen: pages with which
-nothing was ever chosen.
+NAME holds bins, NAME-packets the first 128 packets of each trace. iot-flows is what ``netgen extract --label-by
+folder`` makes of captures, one series per flow. tor-unseen holds pages that no setting was chosen with.
 """
 
 from __future__ import annotations
@@ -16,33 +15,33 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 import netgen
-from netgen import FlowTable
+from netgen import FlowTable, choices
 
 DATA = Path(os.environ.get("NETGEN_SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where a set comes from.
+    """The file of a set.
 
     Parameters
     ----------
     file : str
-        Of traces, without ending.
-    sizes : str
-        What its sizes count, as `netgen.import_traces` takes it.
+        File of traces, without suffix.
+    size_unit : {"ip", "frame", "payload"}
+        As for `netgen.import_traces`.
     classes : int, optional
-        So many of them, by name; otherwise all.
-    kind : str
+        Number of classes to use, by name; by default all.
+    view : {"bins", "packets"}
         Of the series.
     first : int
-        The first of the classes that are taken.
+        First class to use.
     """
 
     file: str
-    sizes: str
+    size_unit: choices.SizeUnit
     classes: int | None = None
-    view: str = "bins"
+    view: choices.View = "bins"
     first: int = 0
 
     @property
@@ -59,34 +58,34 @@ SETS = {
     "alexa": Source("alexa_voice", "ip"),
 }
 
-OF_PACKETS = {f"{name}-packets": dataclasses.replace(source, view="packets") for name, source in SETS.items()}
+PACKET_SETS = {f"{name}-packets": dataclasses.replace(source, view="packets") for name, source in SETS.items()}
 
 #: As tor-10, but pages 41 to 50.
-UNSEEN = {"tor-unseen": dataclasses.replace(SETS["tor-10"], first=40)}
+UNSEEN_SETS = {"tor-unseen": dataclasses.replace(SETS["tor-10"], first=40)}
 
-#: Folders of captures, divided in train and test, whose folders are the classes.
-OF_CAPTURES = {"iot-flows": "iot_setup"}
+#: Folder of captures, with train and test, which hold a folder for each class.
+CAPTURE_SETS = {"iot-flows": "iot_setup"}
 
 
 @functools.lru_cache(maxsize=1)
 def load(name: str) -> tuple[FlowTable, FlowTable]:
-    """Training and test flows: bins as wide as fits the former, the latter cut alike."""
-    if name in OF_CAPTURES:
-        folder = DATA / "captures" / OF_CAPTURES[name]
+    """Load training and test flows, with the bin width that fits the training flows."""
+    if name in CAPTURE_SETS:
+        folder = DATA / "captures" / CAPTURE_SETS[name]
         train = netgen.extract(folder / "train", label_by="folder")
         return train, netgen.extract(folder / "test", label_by="folder", spec_from=train)
-    source = {**SETS, **OF_PACKETS, **UNSEEN}[name]
-    wanted = [("split", "in", ["train", "test"])]
+    source = {**SETS, **PACKET_SETS, **UNSEEN_SETS}[name]
+    filters: list[tuple[str, str, list[str]]] = [("split", "in", ["train", "test"])]
     if source.classes is not None:
-        labels = pq.read_table(source.path, columns=["label"], filters=wanted)["label"]
-        wanted.append(("label", "in", sorted(set(labels.to_pylist()))[source.first :][: source.classes]))
+        labels = pq.read_table(source.path, columns=["label"], filters=filters)["label"]
+        filters.append(("label", "in", sorted(set(labels.to_pylist()))[source.first :][: source.classes]))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{name}.parquet")
-        pq.write_table(pq.read_table(source.path, filters=wanted), path)
-        train = netgen.import_traces(path, size_unit=source.sizes, split="train", view=source.view)
-        return train, netgen.import_traces(path, size_unit=source.sizes, split="test", spec_from=train)
+        pq.write_table(pq.read_table(source.path, filters=filters), path)
+        train = netgen.import_traces(path, size_unit=source.size_unit, split="train", view=source.view)
+        return train, netgen.import_traces(path, size_unit=source.size_unit, split="test", spec_from=train)
 
 
-def there() -> str | None:
-    """What to say where the traces are not; None where they are."""
+def missing_data() -> str | None:
+    """Return an error message if the traces are absent."""
     return None if (DATA / "series").is_dir() else f"the shared data are not at {DATA}: set NETGEN_SHARED_DATA"

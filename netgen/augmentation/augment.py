@@ -97,7 +97,7 @@ def augment(  # noqa: PLR0913 - the public API
     TableError, ModelError, SpecMismatchError, InputError
         Before training, if a class cannot be augmented, or `model` does not fit.
     """
-    training = {
+    training: dict[str, Any] = {
         "minutes": minutes, "training_steps": training_steps, "precision": precision, "validation": validation,
         "resume": resume or None,
     }  # fmt: skip

@@ -88,7 +88,7 @@ def test_a_model_is_trained_on_the_real_flows_of_the_table(rare: FlowTable, tmp_
 
 
 @pytest.mark.parametrize("fraction", [0, 0.5, 1])
-def test_two_augmentations_give_what_one_gives(fraction: float, rare: FlowTable, tiny_model: Model) -> None:
+def test_two_augmentations_give_the_flows_of_one(fraction: float, rare: FlowTable, tiny_model: Model) -> None:
     """No flow comes twice, and a table that lacks nothing is returned as it is."""
     options = {"model": None if fraction == 1 else tiny_model, "jitter": fraction}
     once = augment(rare, 24, **options)
@@ -263,7 +263,7 @@ def test_a_model_that_lacks_a_class_is_an_error_or_the_class_is_skipped(rare: Fl
     others = FlowTable.build(rare.series()[:1], rare.spec, label="ssh")
     with pytest.raises(ModelError, match="has no class ssh") as caught:
         augment(others, 9, model=tiny_model, skip_missing=True)
-    assert "--skip-missing" not in caught.value.hint
+    assert "--skip-missing" not in str(caught.value.hint)
 
 
 def test_series_that_differ_from_the_models_are_refused(rare: FlowTable, tiny_model: Model) -> None:
@@ -310,7 +310,7 @@ def test_every_error_is_netgens(rare: FlowTable, tiny_model: Model) -> None:
 # --- data cards ---
 
 
-def test_the_card_names_the_fraction_that_was_asked_for(rare: FlowTable, tiny_model: Model) -> None:
+def test_the_card_names_a_given_fraction(rare: FlowTable, tiny_model: Model) -> None:
     """Not one that cross-validation chose, so that its command does the same again."""
     for jitter, words in ((0, "--target 22 --jitter 0`"), (0.5, "--target 22 --jitter 0.5`"), ("auto", "--target 22`")):
         assert words in data_card(augment(rare, 22, model=tiny_model, jitter=jitter), "x.parquet")

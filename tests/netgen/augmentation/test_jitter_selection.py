@@ -101,7 +101,7 @@ def test_rare_classes_that_gain_by_balance_alone_choose_no_jitter(seed: int) -> 
 
 
 @pytest.mark.slow
-def test_equal_flows_of_two_classes_get_the_same_scores_each_time() -> None:
+def test_equal_flows_of_two_classes_always_get_the_same_scores() -> None:
     """Leaves are not pure then, and sums of probabilities would depend on the order of threads."""
     table = flows_of_sizes(rough)
     both = FlowTable.build(np.tile(table.series()[:8], (3, 1, 1)), SPEC, label=["a", "b", "c"] * 8)
@@ -144,7 +144,7 @@ def test_every_flow_of_a_class_of_two_is_held_out_once(counts: list[int], max_fl
 
 
 @pytest.mark.usefixtures("few_trees")
-def test_of_many_classes_a_sample_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_classes_only_a_sample_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another seed samples others; classes in the sample keep all flows."""
     monkeypatch.setattr(jitter_selection, "MAX_CLASSES", 3)
     real = flows_of_sizes(rough)

@@ -50,14 +50,7 @@ class Addresses:
 def capture_seed(seed: int, rows: pa.Table, metadata: Mapping[str, Any]) -> int:
     """Derive a seed that is the same for tables of the same classes, captures and sampling, whatever their length.
 
-    Parameters
-    ----------
-    seed : int
-        The seed that the user gave.
-    rows : pyarrow.Table
-        Rows of a flow table, with the columns ``label`` and ``source``.
-    metadata : mapping
-        The table's metadata.
+    `seed` is the one that the user gave, `rows` are those of a flow table.
     """
     values = [sorted(map(json.dumps, rows[name].unique().to_pylist())) for name in ("label", "source")]
     sampling = [metadata.get(name) for name in ("weights_sha256", "guidance", "sampling_steps")]
@@ -75,23 +68,14 @@ def v6_addresses(address: Ints) -> NDArray[np.uint8]:
 
 
 def addresses(seed: int, number: Ints, occurrence: Ints, protocol: Ints, server_port: Ints) -> Addresses:
-    """Give each flow a 5-tuple of its own.
+    """Give each flow a 5-tuple of its own; arrays of shape (flows,).
 
     A permutation of all triples (client, server, client port), chosen by the seed, maps a flow's number to its
     triple. No two flows share one, whatever other flows there are. Flows without ports get a pair (client, server) of
     their own, for up to 63 occurrences of a number.
 
-    Parameters
-    ----------
-    seed : int
-        From `capture_seed`.
-    number, occurrence : ndarray of int64, shape (flows,)
-        The flow's number, and how often that number occurred before in the table.
-    protocol : ndarray of int64, shape (flows,)
-        Protocol that the flow is written as. Both ports of an echo are its identifier, as in a flow table; those of
-        IGMP are 0.
-    server_port : ndarray of int64, shape (flows,)
-        For protocols with ports.
+    `seed` comes from `capture_seed`; `occurrence` is how often a flow's number occurred before. Both ports of an echo
+    are its identifier, as in a flow table; those of IGMP are 0; `server_port` is for other protocols.
     """
     index = number + (occurrence << _OCCURRENCE_SHIFT)
     triple, pair = _permuted_hosts(index, seed, _TRIPLE_HALF), _permuted_hosts(index, seed, _PAIR_HALF)

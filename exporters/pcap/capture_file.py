@@ -111,26 +111,11 @@ def write_capture(
     *,
     progress: Progress | None = None,
 ) -> tuple[FrameStream, int]:
-    """Write all flows to `path`, or to standard output.
+    """Write all flows to `path`, or to standard output; return what was written, and its bytes before compression.
 
-    Memory holds one block of flows, and those packets that wait in the `Merger`.
-
-    Parameters
-    ----------
-    source : FlowTable or FlowFile
-    path : Path or None
-    options : CaptureOptions
-    file_format : str
-        ``pcap`` or ``pcapng``, and after a comma ``gzip`` or ``zstd``.
-    progress : callable, optional
-        Called with (packets written, estimate of all packets).
-
-    Returns
-    -------
-    stream : FrameStream
-        What was written.
-    size : int
-        Its bytes before compression.
+    Memory holds one block of flows, and those packets that wait in the `Merger`. `file_format` is ``pcap`` or
+    ``pcapng``, and after a comma ``gzip`` or ``zstd``. `progress` is called with (packets written, estimate of all
+    packets).
     """
     container, _, compression = file_format.partition(", ")
     pcapng = container == "pcapng"
@@ -170,7 +155,6 @@ class FrameStream:
     ----------
     flows : FlowTable
         All rows, perhaps without their series.
-    endpoints : Endpoints
     ground_truth : GroundTruth
         Complete when the iteration has ended.
     repairs : Counter
@@ -245,12 +229,7 @@ def start_times(flows: FlowTable, keys: Words, options: CaptureOptions) -> Ints:
     """Choose the time of each flow's first packet, ns since 1970, shape (flows,).
 
     Flows keep their `start_ns` unless `options.rate` is given. Flows without a time arrive as a Poisson process.
-    `options.start_ns` moves the first flow of either kind to that time.
-
-    Raises
-    ------
-    OutputError
-        If a time does not fit a pcap file, which counts seconds from 1970 to 2106.
+    `options.start_ns` moves the first flow of either kind to that time. A pcap file counts seconds from 1970 to 2106.
     """
     column = flows.table["start_ns"]
     known = column.is_valid().to_numpy() & (options.rate is None)

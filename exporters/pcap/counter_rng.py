@@ -16,16 +16,9 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 def random_bits(key: Words, stream: int, counter: NDArray[np.int64] | int = 0) -> Words:
-    """Return 64 random bits for each key.
+    """Return 64 random bits for each key from `flow_keys`, shape (n,).
 
-    Parameters
-    ----------
-    key : ndarray of uint64, shape (n,)
-        Keys from `flow_keys`.
-    stream : int
-        Purpose of the numbers; streams are independent.
-    counter : int or ndarray of int, shape (n,)
-        Position within the stream.
+    Streams have different purposes and are independent; `counter` is the position within the stream.
     """
     step = np.atleast_1d(counter).astype(np.uint64) * _GAMMA + np.uint64((stream * 0xD1342543DE82EF95) % 2**64)
     return _mix(_mix(key + step) + _GAMMA)

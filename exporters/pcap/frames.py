@@ -89,25 +89,12 @@ class Endpoints:
 def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, endpoints: Endpoints) -> NDArray[np.void]:
     """Make frames of packets, in their order.
 
-    Parameters
-    ----------
-    plan : Plan
-    packets : Packets
-        Whole flows.
-    start_ns : ndarray of int64, shape (flows of the plan,)
-        Time of each flow's first packet, ns since 1970.
-    rows : ndarray of int64, shape (flows of the plan,)
-        Row of each flow in `endpoints`.
-    endpoints : Endpoints
-        The flows' first sequence numbers and lengths of streams are filled in.
-
-    Returns
-    -------
-    ndarray of FRAME, shape (packets,)
+    `packets` are whole flows, which begin at `start_ns`, ns since 1970; `rows` are their rows in `endpoints`; both of
+    shape (flows of the plan,). The endpoints' first sequence numbers and lengths of streams are filled in.
     """
     flow, up = packets.flow, packets.up
     out = np.zeros(len(packets), FRAME)
-    scaled, first_seq = fill_tcp_fields(plan, packets, out)
+    scaled, first_seq = _fill_tcp_fields(plan, packets, out)
     out["time_ns"] = start_ns[flow] + packets.offset_ns
     out["flow"] = rows[flow]
     out["size"], out["headers"], out["flags"] = packets.size, packets.headers, packets.flags
@@ -134,23 +121,12 @@ def frames(plan: Plan, packets: Packets, start_ns: Ints, rows: Ints, endpoints: 
     return out
 
 
-def fill_tcp_fields(plan: Plan, packets: Packets, out: NDArray[np.void]) -> tuple[Bools, Ints]:
-    """Fill in sequence numbers and the fields that depend on them; those of other protocols have no meaning.
+def _fill_tcp_fields(plan: Plan, packets: Packets, out: NDArray[np.void]) -> tuple[Bools, Ints]:
+    """Fill in `seq`, `ack`, `window` (before scaling), and `stamp` and `echo`, TSval and TSecr of RFC 7323 in ms.
 
-    Parameters
-    ----------
-    plan : Plan
-    packets : Packets
-        Whole flows, each in order of time.
-    out : ndarray of FRAME, shape (packets,)
-        Gets `seq`, `ack`, `window` (before scaling), and `stamp` and `echo`, TSval and TSecr of RFC 7323 in ms.
-
-    Returns
-    -------
-    scaled : ndarray of bool, shape (flows of the plan,)
-        SYN and SYN-ACK both have room for the window scale option.
-    first_seq : ndarray of int64, shape (flows of the plan, 2)
-        Sequence number of the first payload byte, up and down.
+    Those of other protocols than TCP have no meaning. Returns which flows have room for the window scale option in SYN
+    and SYN-ACK, shape (flows of the plan,), and the sequence number of each side's first payload byte, shape (flows,
+    2).
     """
     flow, up = packets.flow, packets.up
     begin = run_starts(flow)

@@ -241,14 +241,7 @@ def protocols_of(table: FlowTable) -> Ints:
 
 
 def ip_overheads(table: FlowTable, ip_version: str) -> tuple[Ints, Ints]:
-    """Return the bytes of each flow's IP headers beyond those of IPv4, as written and as captured; shape (flows,) each.
-
-    Parameters
-    ----------
-    table : FlowTable
-    ip_version : str
-        See `netgen.exporters.pcap.options.CaptureOptions`.
-    """
+    """Return the bytes of each IP header beyond those of IPv4, as written and as captured; shape (flows,) each."""
     src = table.table["src"]
     v6, unknown = pc.match_substring(src, ":").fill_null(False).to_numpy(), src.is_null().to_numpy()
     original = np.where(v6 | (unknown & (protocols_of(table) == PROTOCOL_ICMPV6)), IPV6_OVERHEAD, 0)
@@ -259,14 +252,9 @@ def ip_overheads(table: FlowTable, ip_version: str) -> tuple[Ints, Ints]:
 def repair_series(series: Ints, tcp: Bools, bin_edges: Ints, overhead: Ints, original_overhead: Ints) -> RepairedSeries:
     """Find the nearest series that packets can carry, and the bins of the packets that have a role.
 
-    Parameters
-    ----------
-    series : ndarray of int64, shape (flows, 4, bins)
-    tcp : ndarray of bool, shape (flows,)
-    bin_edges : ndarray of int64, shape (flows or 1, bins + 1)
-        Start of each bin and end of the last one, ns since the flow's first packet.
-    overhead, original_overhead : ndarray of int64, shape (flows,)
-        Bytes of an IP header beyond those of IPv4: in the packets to write, and in those that the series counts.
+    `bin_edges` are the starts of the bins and the end of the last one, ns since the flow's first packet, shape (flows
+    or 1, bins + 1). `overhead` and `original_overhead` are the bytes of an IP header beyond those of IPv4, in the
+    packets to write and in those that the series (flows, 4, bins) counts; shape (flows,).
     """
     mtu = MTU - overhead
     count, size, reasons = _match_bytes_and_packets(series, tcp, overhead)

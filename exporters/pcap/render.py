@@ -61,23 +61,9 @@ def render(
     headers_only: bool = False,
     pcapng: bool = False,
 ) -> Bytes:
-    """Render the records of a nanosecond pcap file, or the blocks of a pcapng file.
+    """Render the records of a nanosecond pcap file, or the blocks of a pcapng file, as bytes in the order of `batch`.
 
-    Parameters
-    ----------
-    batch : ndarray of FRAME, shape (packets,)
-        In the order of the file.
-    endpoints : Endpoints
-    payload : Payload, optional
-        Zeros if not given.
-    headers_only : bool
-        Leave out the payload; the records keep the true lengths.
-    pcapng : bool
-        Write enhanced packet blocks instead of pcap records.
-
-    Returns
-    -------
-    ndarray of uint8, shape (bytes,)
+    Without `payload`, payloads are zeros. With `headers_only`, they are left out; the records keep the true lengths.
     """
     if not len(batch):
         return np.zeros(0, dtype=np.uint8)

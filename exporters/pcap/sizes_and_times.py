@@ -223,15 +223,9 @@ def stream_sizes(index: Ints, cell: Ints, carriers: Ints, data: Ints, room: Ints
 
 
 def sample_paths(keys: Words, bin_ns: int) -> tuple[Ints, Ints]:
-    """Sample a round trip and a bottleneck for each flow, log-normally.
+    """Sample a round trip in ns, and the time of a byte at the bottleneck in 1/1024 ns, for each flow, log-normally.
 
     A round trip is at most a quarter of a bin: longer ones are in the series themselves.
-
-    Returns
-    -------
-    rtt_ns : ndarray of int64, shape (flows,)
-    byte_time : ndarray of int64, shape (flows,)
-        Time of a byte at the bottleneck, in 1/1024 ns.
     """
     low, high = RTT_RANGE_NS
     high = max(min(high, bin_ns // 4), 1)

@@ -228,14 +228,9 @@ def cheapest_closing(
 ) -> tuple[Ints, Ints, Bools, Ints, Bools]:
     """Find the closing that changes least, for connections that have room for a handshake.
 
-    `bin_edges` are the start of each bin and the end of the last one in ns, shape (flows, bins + 1).
-
-    Returns
-    -------
-    count, size, changed
-        With room for the closing; the flows that got packets.
-    closer, reset
-        Side X (0 up, 1 down), which sends the last packet and the first FIN; whether it sends an RST instead of a FIN.
+    `bin_edges` are the start of each bin and the end of the last one in ns, shape (flows, bins + 1). Returns counts and
+    bytes with room for the closing; which flows got packets; side X (0 up, 1 down), which sends the last packet and the
+    first FIN; and whether it sends an RST instead of a FIN.
     """
     ways = [_close_by_fins(count, size, side, headers, mtu, bin_edges) for side in (UP, DOWN)]
     ways += [_close_by_reset(count, size, side, headers, mtu) for side in (UP, DOWN)]

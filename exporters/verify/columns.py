@@ -60,12 +60,8 @@ PACKET = np.dtype(
 def read_packets(capture: CaptureFile, issues: IssueList) -> tuple[np.ndarray, int]:
     """Read all packets, and check their order, lengths and checksums.
 
-    Returns
-    -------
-    packets : ndarray of PACKET, shape (packets,)
-        TCP, UDP, IGMP and ICMP echoes, in the file's order.
-    others : int
-        Number of packets that are none of these, or are fragments, or not over Ethernet. They are not checked further.
+    Returns TCP, UDP, IGMP and ICMP echoes as an array of `PACKET`; and the number of packets that are none of these, or
+    are fragments, or not over Ethernet: they are not checked further.
     """
     parsed, others, last_ns = [np.zeros(0, PACKET)], 0, None
     for chunk in filter(len, capture.chunks()):

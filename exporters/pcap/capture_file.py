@@ -135,8 +135,9 @@ def write_capture(
     return stream, size
 
 
-def estimate_capture_bytes(source: FlowTable | FlowFile, options: CaptureOptions) -> int:
+def estimate_capture_bytes(source: FlowTable | FlowFile, options: CaptureOptions | None = None) -> int:
     """Estimate the size of an uncompressed pcap file of these flows, before any repairs."""
+    options = options or CaptureOptions()
     table = (source.flows if isinstance(source, FlowFile) else source).table
     packets = table["packets"].to_numpy()
     kept = packets - table["truncated_packets"].to_numpy()

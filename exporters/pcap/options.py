@@ -8,11 +8,10 @@ import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 from netgen.capture.errors import InputError
-
-PAYLOADS = ("zeros", "tls", "random")
-IP_VERSIONS = ("auto", "4", "6")
+from netgen.choices import IpVersion, Payload
 
 _HOST = r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*"  # names as hosts have them; RFC 1123 forbids the underscore
 
@@ -31,31 +30,33 @@ class CaptureOptions:
     rate : float, optional
         Flows a second, which arrive as a Poisson process. By default, flows keep their times, and flows without a time
         arrive at 10 a second.
-    payload : str
+    payload : {"zeros", "tls", "random"}
         ``"zeros"``, ``"tls"`` (TLS records after a handshake) or ``"random"`` (random bytes).
     sni : str, optional
         Server name in the handshakes of ``"tls"``.
     headers_only : bool
         Store the headers only, with the true lengths: for statistics, not for replay.
-    ip_version : str
+    ip_version : {"auto", "4", "6"}
         ``"4"``, ``"6"``, or ``"auto"``: IPv6 for flows that had IPv6 addresses, IPv4 for all others.
     """
 
     seed: int = 0
     start_ns: int | None = None
     rate: float | None = None
-    payload: str = "zeros"
+    payload: Payload = "zeros"
     sni: str | None = None
     headers_only: bool = False
-    ip_version: str = "auto"
+    ip_version: IpVersion = "auto"
 
     def __post_init__(self) -> None:
         if not -(2**63) <= self.seed < 2**63:
             raise InputError(f"--seed must have at most 18 digits, got {self.seed}", "Type --seed 1")
-        if self.payload not in PAYLOADS:
-            raise InputError(f"--payload must be one of {', '.join(PAYLOADS)}, got {self.payload!r}")
-        if self.ip_version not in IP_VERSIONS:
-            raise InputError(f"--ip-version must be one of {', '.join(IP_VERSIONS)}, got {self.ip_version!r}")
+        for option, value, choices in (
+            ("--payload", self.payload, get_args(Payload)),
+            ("--ip-version", self.ip_version, get_args(IpVersion)),
+        ):
+            if value not in choices:
+                raise InputError(f"{option} must be one of {', '.join(choices)}, got {value!r}")
         if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
             raise InputError(
                 f"--rate must be greater than 0, got {self.rate:g}", "Type --rate 10 for 10 flows a second"
@@ -79,10 +80,10 @@ def capture_options(
     seed: int = 0,
     start: str | None = None,
     rate: float | None = None,
-    payload: str = "zeros",
+    payload: Payload = "zeros",
     sni: str | None = None,
     headers_only: bool = False,
-    ip_version: str = "auto",
+    ip_version: IpVersion = "auto",
 ) -> CaptureOptions:
     """Make the options of a capture from what the user typed.
 

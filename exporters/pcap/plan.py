@@ -34,6 +34,7 @@ from netgen.capture.headers import PROTOCOL_ICMPV6, PROTOCOL_TCP
 from netgen.capture.series.counters import as_bins
 from netgen.capture.series.spec import GAP_NS, PACKETS, SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
+from netgen.choices import IpVersion
 from netgen.exporters.pcap.counter_rng import Words, flow_keys, occurrences
 from netgen.exporters.pcap.packets import (
     DOWN,
@@ -179,7 +180,7 @@ class Plan(RepairedSeries):
         return dataclasses.replace(self, **arrays, reasons=reasons, profiles=self.profiles.take(rows))
 
 
-def plan(table: FlowTable, *, seed: int = 0, ip_version: str = "auto", occurrence: Ints | None = None) -> Plan:
+def plan(table: FlowTable, *, seed: int = 0, ip_version: IpVersion = "auto", occurrence: Ints | None = None) -> Plan:
     """Repair the series of all flows, and fix what every packet will be.
 
     A flow without a protocol becomes TCP; see `netgen.exporters.pcap.packets.export_protocol` for others. The packets
@@ -189,7 +190,7 @@ def plan(table: FlowTable, *, seed: int = 0, ip_version: str = "auto", occurrenc
     ----------
     table : FlowTable
     seed : int
-    ip_version : str
+    ip_version : {"auto", "4", "6"}
         See `netgen.exporters.pcap.options.CaptureOptions`.
     occurrence : ndarray of int64, shape (flows,), optional
         How often each flow's number came before, where the table is a section of a larger one.
@@ -240,7 +241,7 @@ def protocols_of(table: FlowTable) -> Ints:
     return np.asarray(table.table["protocol"].fill_null(PROTOCOL_TCP).to_numpy().astype(np.int64))
 
 
-def ip_overheads(table: FlowTable, ip_version: str) -> tuple[Ints, Ints]:
+def ip_overheads(table: FlowTable, ip_version: IpVersion) -> tuple[Ints, Ints]:
     """Return the bytes of each IP header beyond those of IPv4, as written and as captured; shape (flows,) each."""
     src = table.table["src"]
     v6, unknown = pc.match_substring(src, ":").fill_null(False).to_numpy(), src.is_null().to_numpy()

@@ -80,7 +80,7 @@ def augment(
     from netgen.capture.malloc import TENSOR_BYTES, keep_freed_memory
     from netgen.capture.table.flow_table import read_tables
     from netgen.cli import output
-    from netgen.cli.dry_run import print_plan, take_sample
+    from netgen.cli.dry_run import print_plan
     from netgen.exporters.write import check_outputs, write
     from netgen.model.registry import load
 
@@ -95,7 +95,7 @@ def augment(
         if not as_json:
             _print_counts(plan.metadata())
         total = added if only_synthetic else added + len(plan.flows)
-        print_plan(out, take_sample(plan.flows), flows=total, ip_bytes=0, card=card, as_json=as_json)
+        print_plan(out, plan.flows, flows=total, card=card, as_json=as_json)
         return
     keep_freed_memory(TENSOR_BYTES)
     table = run(

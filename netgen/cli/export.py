@@ -38,7 +38,7 @@ def export(
     from netgen import progress
     from netgen.capture.table.flow_table import concat, read_tables
     from netgen.cli import output
-    from netgen.cli.dry_run import print_plan, take_sample, total_bytes
+    from netgen.cli.dry_run import print_plan
     from netgen.exporters.pcap.options import capture_options
     from netgen.exporters.write import check_outputs, write
 
@@ -57,10 +57,7 @@ def export(
     opt.refuse_models(flows)
     if dry_run:
         table = concat(read_tables(flows))
-        print_plan(
-            out, take_sample(table), flows=len(table), ip_bytes=total_bytes(table), options=options,
-            ground_truth=not no_ground_truth, as_json=as_json,
-        )  # fmt: skip
+        print_plan(out, table, flows=len(table), options=options, ground_truth=not no_ground_truth, as_json=as_json)
         return
     source = flows[0] if len(flows) == 1 else concat(read_tables(flows))
     with progress.reporting(not quiet, progress.packets_bar) as update:

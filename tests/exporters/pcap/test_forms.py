@@ -6,7 +6,6 @@ import errno
 import io
 import ipaddress
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from netgen.exporters.pcap.frames import FRAME
 from netgen.exporters.pcap.ground_truth import community_id, read_ground_truth
 from netgen.exporters.pcap.merge import Merger
 from netgen.exporters.pcap.options import CaptureOptions, capture_options
-from netgen.exporters.write import write
+from netgen.exporters.write import FORMATS, write
 
 COMMAND = Path(sys.executable).with_name("netgen")
 
@@ -147,32 +146,45 @@ def test_the_export_command(tmp_path: Path) -> None:
     assert bytes([10, 9, 8, 7]) not in (tmp_path / "t.pcap").read_bytes()
 
 
-WRONG = {
-    ("--payload", "noise"): "noise",
+#: Options -> the error, and what to type next.
+IMPOSSIBLE = {
     ("--sni", "a.example"): "--sni needs TLS handshakes to stand in. Add --payload tls",
-    ("--payload", "tls", "--sni", "a b\n"): "--sni must be a host name",
-    ("--payload", "tls", "--sni", "name!"): "--sni must be a host name, got 'name!'",
-    ("--payload", "tls", "--sni", "a..example"): "--sni must be a host name",
-    ("--rate", "0"): "--rate must be greater than 0, got 0",
-    ("--rate", "1e-9"): "begins .* which a pcap file cannot hold",
-    ("--start", "soon"): "--start must be a date and time, got 'soon'",
-    ("--start", "1066-10-14"): "--start must lie between 1970 and 2106",
-    ("--headers-only", "--payload", "tls"): "--headers-only stores no payload, got --payload tls",
-    ("-o", "x.txt"): r"unknown ending '\.txt'",
-    ("-o", "x.csv", "--payload", "tls"): "--payload: only for captures, and x.csv is a table",
+    ("--payload", "tls", "--sni", "a b\n"): r"--sni must be a host name, got 'a b\n'. Type --sni www.example.org",
+    ("--payload", "tls", "--sni", "name!"): "--sni must be a host name, got 'name!'. Type --sni www.example.org",
+    ("--payload", "tls", "--sni", "a..b"): "--sni must be a host name, got 'a..b'. Type --sni www.example.org",
+    ("--rate", "0"): "--rate must be greater than 0, got 0. Type --rate 10 for 10 flows a second",
+    ("--rate", "1e-9"): "flow 5 begins 5135199434874899968 ns after 1970, which a pcap file cannot hold. "
+    "Give another start (--start 2026-01-01) or, for many flows, a higher --rate",
+    ("--start", "soon"): "--start must be a date and time, got 'soon'. Type --start 2026-01-31T12:00:00",
+    ("--start", "1066-10-14"): "--start must lie between 1970 and 2106, got -28502755200 s after 1970. "
+    "pcap files hold no other times. Type --start 2026-01-31",
+    ("--headers-only", "--payload", "tls"): "--headers-only stores no payload, got --payload tls. "
+    "Leave one of them out",
+    ("-o", "x.txt"): f"cannot write x.txt: unknown ending '.txt'. End the name in one of {', '.join(FORMATS)}",
+    ("-o", "x.csv", "--payload", "tls"): "--payload: only for captures, and x.csv is a table. "
+    "Type -o FILE.pcap, or leave them out",
 }
 
 
-@pytest.mark.parametrize("words", WRONG, ids=" ".join)
-def test_impossible_options_are_errors(words: tuple[str, ...], tmp_path: Path) -> None:
-    """The message names the option and the value; no file is written."""
-    table().write(tmp_path / "t.parquet")
-    done = subprocess.run(
-        [COMMAND, "export", "t.parquet", *words], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
-    assert done.returncode in (1, 2)
-    assert re.search(WRONG[words], done.stderr)
+@pytest.mark.parametrize("words", IMPOSSIBLE, ids=" ".join)
+def test_impossible_options_are_errors(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, netgen_command: Any
+) -> None:
+    """One line names the option, the value and what to type next; no file is written."""
+    monkeypatch.chdir(tmp_path)
+    table().write("t.parquet")
+    outcome = netgen_command("export", "t.parquet", *words)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == f"netgen: {IMPOSSIBLE[words]}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_unknown_payloads_are_usage_errors(tmp_path: Path, netgen_command: Any) -> None:
+    """The message lists the payloads; the exit code is that of a usage error."""
+    outcome = netgen_command("export", tmp_path / "t.parquet", "--payload", "noise")
+    assert (outcome.code, outcome.out) == (2, "")
+    message = " ".join(outcome.err.replace("│", "").split())
+    assert "Invalid value for '--payload': 'noise' is not one of 'zeros', 'tls', 'random'." in message
 
 
 def test_rate_is_that_of_a_poisson_process(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ def test_a_dry_run_of_export_writes_nothing(tiny_flows: FlowTable, cwd: Path, ne
     tiny_flows.write("t.parquet")
     out = done(netgen_command("export", "t.parquet", "-o", "x.pcap", "--no-ground-truth", "--dry-run"))
     assert "would write x.pcap: pcap, 60 flows, about" in out
+    assert "before compression" not in out
+    assert "before compression" in done(netgen_command("export", "t.parquet", "-o", "x.pcap.zst", "--dry-run"))
     assert files(cwd) == ["t.parquet"]
 
 

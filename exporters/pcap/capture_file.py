@@ -150,23 +150,11 @@ def estimate_capture_bytes(source: FlowTable | FlowFile, options: CaptureOptions
 
 
 class FrameStream:
-    """The frames of all flows in order of time, in batches; flows of the same time in the order of the table.
-
-    Attributes
-    ----------
-    flows : FlowTable
-        All rows, perhaps without their series.
-    ground_truth : GroundTruth
-        Complete when the iteration has ended.
-    repairs : Counter
-        Kind of repair -> number of flows so far.
-    packets : int
-        Packets so far.
-    """
+    """The frames of all flows in order of time, in batches; flows of the same time in the order of the table."""
 
     def __init__(self, source: FlowTable | FlowFile, options: CaptureOptions) -> None:
         self._options = options
-        self.flows = source.flows if isinstance(source, FlowFile) else source
+        self.flows = source.flows if isinstance(source, FlowFile) else source  # perhaps without their series
         number = self.flows.table["flow"].to_numpy().astype(np.int64)
         self._occurrence = occurrences(number)
         keys = flow_keys(options.seed, number, self._occurrence)
@@ -179,9 +167,9 @@ class FrameStream:
         seed = capture_seed(options.seed, self.flows.table, self.flows.metadata)
         ports = load_profiles(self.flows).server_ports(keys)
         self.endpoints = Endpoints.at(addresses(seed, number, self._occurrence, protocol, ports), keys)
-        self.ground_truth = GroundTruth.empty(self._starts, protocol)
-        self.repairs: Counter[str] = Counter()
-        self.packets = 0
+        self.ground_truth = GroundTruth.empty(self._starts, protocol)  # complete when the iteration has ended
+        self.repairs: Counter[str] = Counter()  # kind of repair -> number of flows so far
+        self.packets = 0  # so far
         self._merger = Merger()
 
     def __iter__(self) -> Iterator[Frames]:
@@ -214,12 +202,8 @@ class FrameStream:
         options = self._options
         for begin in range(0, len(self._order), _BLOCK_FLOWS):
             rows = self._order[begin : begin + _BLOCK_FLOWS]
-            planned = plan(
-                self._source.take(rows),
-                seed=options.seed,
-                ip_version=options.ip_version,
-                occurrence=self._occurrence[rows],
-            )
+            flows, occurrence = self._source.take(rows), self._occurrence[rows]
+            planned = plan(flows, seed=options.seed, ip_version=options.ip_version, occurrence=occurrence)
             self.repairs.update(planned.repairs)
             block = planned.packet_counts.cumsum() // _BLOCK_PACKETS
             for selected in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
@@ -241,8 +225,8 @@ def start_times(flows: FlowTable, keys: Words, options: CaptureOptions) -> Ints:
     gaps = np.rint(-np.log1p(-uniform(random_bits(keys[~known], _ARRIVAL))) * (NS / (options.rate or DEFAULT_RATE)))
     arrivals = gaps.cumsum() - gaps[:1].sum()  # floats, so that sums beyond 64 bits are rejected and do not wrap
     outside = np.zeros(len(starts), dtype=bool)
-    outside[~known] = arrivals >= float(NS << 32)
-    starts[~known] = base + np.where(outside[~known], 0, arrivals).astype(np.int64)
+    outside[~known] = late = arrivals >= float(NS << 32)
+    starts[~known] = base + np.where(late, 0, arrivals).astype(np.int64)
     durations = flows.spec.span_ns or flows.table["duration_ns"].to_numpy()
     outside |= (starts < 0) | (starts + durations >= NS << 32)
     if outside.any():

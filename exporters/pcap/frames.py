@@ -31,17 +31,9 @@ from netgen.exporters.pcap.plan import Plan
 FRAME = np.dtype(
     [
         ("time_ns", "<i8"),
-        ("flow", "<u4"),
-        ("seq", "<u4"),
-        ("ack", "<u4"),
-        ("stamp", "<u4"),
-        ("echo", "<u4"),
-        ("size", "<u2"),
-        ("window", "<u2"),
-        ("id", "<u2"),
-        ("headers", "u1"),
-        ("flags", "u1"),
-        ("kind", "u1"),
+        *((name, "<u4") for name in ("flow", "seq", "ack", "stamp", "echo")),
+        *((name, "<u2") for name in ("size", "window", "id")),
+        *((name, "u1") for name in ("headers", "flags", "kind")),
         ("spare", "V3"),
     ]
 )
@@ -133,9 +125,8 @@ def _fill_tcp_fields(plan: Plan, packets: Packets, out: NDArray[np.void]) -> tup
     syn, fin, reset = ((packets.flags & flag) > 0 for flag in (TCP_SYN, TCP_FIN, TCP_RST))
     payload = packets.size - packets.headers
     length = payload + syn + fin  # in sequence space
-    sent = []  # by each side before this packet
-    for own in (np.where(up, length, 0), np.where(up, 0, length)):
-        sent.append(cumsum_in_runs(own, begin) - own)
+    lengths = np.where(up, length, 0), np.where(up, 0, length)
+    sent = [cumsum_in_runs(own, begin) - own for own in lengths]  # by each side before this packet
     first = _bits_of_both_sides(plan.keys, _ISN, 32)
     isn_up, isn_down = first[flow].T
     seq = np.where(up, sent[0] + isn_up, sent[1] + isn_down)

@@ -8,7 +8,7 @@ import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from netgen.capture.errors import InputError
 from netgen.choices import IpVersion, Payload
@@ -77,13 +77,9 @@ class CaptureOptions:
 def capture_options(
     path: str | os.PathLike[str],
     *,
-    seed: int = 0,
     start: str | None = None,
-    rate: float | None = None,
-    payload: Payload = "zeros",
-    sni: str | None = None,
-    headers_only: bool = False,
-    ip_version: IpVersion = "auto",
+    seed: int = 0,
+    **choices: Any,
 ) -> CaptureOptions:
     """Make the options of a capture from what the user typed.
 
@@ -93,7 +89,7 @@ def capture_options(
         The file to be written. If it is a table, options that apply to captures only are errors.
     start : str, optional
         Date and time in ISO 8601, in UTC unless it names a zone, or seconds since 1970.
-    seed, rate, payload, sni, headers_only, ip_version
+    seed, **choices
         As in `CaptureOptions`.
 
     Raises
@@ -101,10 +97,10 @@ def capture_options(
     InputError
         If a value is not allowed.
     """
-    options = CaptureOptions(seed, _parse_time(start), rate, payload, sni, headers_only, ip_version)
+    options = CaptureOptions(seed, _parse_time(start), **choices)
     if Path(path).suffix.lower() in (".parquet", ".csv"):
-        defaults = dataclasses.asdict(CaptureOptions(seed=seed))
-        given = [name for name, value in dataclasses.asdict(options).items() if value != defaults[name]]
+        defaults = CaptureOptions(seed)
+        given = [name for name, value in vars(options).items() if value != getattr(defaults, name)]
         if given:
             words = ", ".join("--" + name.removesuffix("_ns").replace("_", "-") for name in given)
             raise InputError(

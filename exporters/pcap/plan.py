@@ -184,16 +184,8 @@ def plan(table: FlowTable, *, seed: int = 0, ip_version: IpVersion = "auto", occ
     """Repair the series of all flows, and fix what every packet will be.
 
     A flow without a protocol becomes TCP; see `netgen.exporters.pcap.packets.export_protocol` for others. The packets
-    of a flow depend on the flow and the seed, not on the table's other flows.
-
-    Parameters
-    ----------
-    table : FlowTable
-    seed : int
-    ip_version : {"auto", "4", "6"}
-        See `netgen.exporters.pcap.options.CaptureOptions`.
-    occurrence : ndarray of int64, shape (flows,), optional
-        How often each flow's number came before, where the table is a section of a larger one.
+    of a flow depend on the flow and the seed, not on the table's other flows. `occurrence` is how often each flow's
+    number came before, where the table is a section of a larger one.
 
     Raises
     ------
@@ -343,11 +335,8 @@ def _restore_attempts(repaired: RepairedSeries, count: Ints, size: Ints, origina
         flows[rows] = False
     repaired.count[rows], repaired.size[rows] = count[rows], size[rows]
     repaired.headers[rows] = np.where(has_timestamps[rows], TIMESTAMP_HEADERS, TCP_HEADERS)
-    repaired.attempt[rows], repaired.closer[rows], repaired.reset[rows] = (
-        attempts.outcome[rows],
-        UP,
-        attempts.reset[rows],
-    )
+    repaired.attempt[rows], repaired.reset[rows] = attempts.outcome[rows], attempts.reset[rows]
+    repaired.closer[rows] = UP
     repaired.closing_bin[rows] = nth_bin(count[rows, UP], 1, from_end=True)
 
 

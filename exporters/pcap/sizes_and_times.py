@@ -101,15 +101,10 @@ def load_profiles(table: FlowTable) -> Profiles:
             sizes.append((_resample(up or down, SIZE_QUANTILES), _resample(down or up, SIZE_QUANTILES)))
             gaps.append(_resample(profile.get("gaps_ns") or [0], GAP_QUANTILES))
             ports.append(_server_ports(profile))
-    quantiles = np.array(sizes, dtype=np.int64).reshape(-1, 2, SIZE_QUANTILES)
+    size_table = np.array(sizes, dtype=np.int64).reshape(-1, 2, SIZE_QUANTILES)
+    gap_table = np.array(gaps, dtype=np.int64).reshape(-1, GAP_QUANTILES)
     tilted = (((np.arange(_GRID) + 0.5) / _GRID)[:, None] ** _TILTS * SIZE_QUANTILES).astype(np.int64)
-    return Profiles(
-        row,
-        quantiles,
-        np.array(gaps, dtype=np.int64).reshape(-1, GAP_QUANTILES),
-        ports,
-        quantiles[:, :, tilted].mean(axis=2),
-    )
+    return Profiles(row, size_table, gap_table, ports, size_table[:, :, tilted].mean(axis=2))
 
 
 def _resample(values: list[int], number: int) -> Ints:
@@ -130,15 +125,7 @@ def _server_ports(profile: dict[str, Any]) -> Ints:
 
 
 def profile_sizes(
-    profiles: Profiles,
-    profile: Ints,
-    side: Ints,
-    index: Ints,
-    cell: Ints,
-    count: Ints,
-    size: Ints,
-    mtu: Ints,
-    keys: Words,
+    table: Profiles, profile: Ints, side: Ints, index: Ints, cell: Ints, count: Ints, size: Ints, mtu: Ints, keys: Words
 ) -> Ints:
     """Sample sizes of datagrams like those of their class, which add up to the bytes of each cell.
 
@@ -146,12 +133,10 @@ def profile_sizes(
     is left changes as few packets as possible. `profile` and `side` have the profile's index and the direction of
     each cell.
     """
-    tilt = np.abs(profiles.means[profile, side] - (size / count)[:, None]).argmin(1)
-    quantile = uniform(random_bits(keys[cell], _SIZE, index)) ** _TILTS[tilt][cell]
-    sizes = profiles.sizes[
-        profile[cell], side[cell], np.minimum((quantile * SIZE_QUANTILES).astype(np.int64), SIZE_QUANTILES - 1)
-    ]
-    sizes = np.clip(sizes, UDP_HEADERS, mtu[cell])
+    tilt = np.abs(table.means[profile, side] - (size / count)[:, None]).argmin(1)
+    level = uniform(random_bits(keys[cell], _SIZE, index)) ** _TILTS[tilt][cell]
+    quantile = np.minimum((level * SIZE_QUANTILES).astype(np.int64), SIZE_QUANTILES - 1)
+    sizes = np.clip(table.sizes[profile[cell], side[cell], quantile], UDP_HEADERS, mtu[cell])
     lack = size - np.bincount(cell, sizes, len(count)).astype(np.int64)
     grow = lack[cell] > 0
     room = np.where(grow, mtu[cell] - sizes, sizes - UDP_HEADERS)
@@ -298,10 +283,7 @@ def sample_times(packets: Sequence, keys: Words, paths: tuple[Ints, Ints], gaps:
 def space_out(flow: Ints, times: Ints, number: Ints) -> Ints:
     """Put packets of the same time (ns since the flow's first) a nanosecond apart; `number` is the flows' in the table.
 
-    Raises
-    ------
-    OutputError
-        If a microsecond has a thousand packets, too many for a nanosecond each.
+    An `OutputError` says that a microsecond has a thousand packets, too many for a nanosecond each.
     """
     rank = np.arange(len(flow)) - run_starts(flow, times)
     if len(rank) and rank.max() >= GAP_NS:

@@ -6,7 +6,6 @@ its tables of headers.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 
 import numpy as np
@@ -223,8 +222,3 @@ def _read_tcp_options(
         active = (kind == _NOP) | ((kind > 0) & (length >= 2))
         offset = offset + length
         active &= offset < end
-
-
-def format_address(high: int, low: int, version: int) -> str:
-    """Format an address whose halves are given."""
-    return str(ipaddress.IPv4Address(low) if version == 4 else ipaddress.IPv6Address(high << 64 | low))

@@ -100,8 +100,6 @@ def connection_states(streams: Streams) -> list[str | None]:
 
     A connection that breaks off counts as closed: `check_connections` reports it.
     """
-    if not len(streams.first):
-        return []
     answered = np.logical_or.reduceat(~streams.up, streams.first)
     accepted = np.logical_or.reduceat(~streams.up & streams.has(TCP_SYN), streams.first)
     attempt = np.where(accepted, "half-open", np.where(answered, "refused", "unanswered"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from netgen.capture.errors import InputError
 from netgen.capture.formats.reader import CaptureFile
 from netgen.exporters.pcap.ground_truth import community_id, find_ground_truth, read_ground_truth
-from netgen.exporters.verify.columns import format_address, read_packets
+from netgen.exporters.verify.columns import read_packets
 from netgen.exporters.verify.issues import CHECKS, Issue, IssueList
 from netgen.exporters.verify.tcp_streams import Streams, check_connections, connection_states, group_streams
 
@@ -151,17 +152,16 @@ def _summarize(streams: Streams) -> dict[str, dict[str, Any]]:
     for index, (first, last) in enumerate(
         zip(streams.packets[streams.first], streams.packets[streams.last], strict=True)
     ):
-        version, protocol = int(first["version"]), int(first["protocol"])
-        ports = [int(first[f"{end}_port"]) for end in ("src", "dst")]
-        halves = [(int(first[f"{end}_high"]), int(first[f"{end}_low"])) for end in ("src", "dst")]
-        src, dst = ((high << 64 | low).to_bytes(4 if version == 4 else 16, "big") for high, low in halves)
-        flows[community_id(protocol, src, ports[0], dst, ports[1])] = {
+        protocol, src_port, dst_port = (int(first[name]) for name in ("protocol", "src_port", "dst_port"))
+        numbers = [int(first[f"{end}_high"]) << 64 | int(first[f"{end}_low"]) for end in ("src", "dst")]
+        src, dst = (number.to_bytes(4 if first["version"] == 4 else 16, "big") for number in numbers)
+        flows[community_id(protocol, src, src_port, dst, dst_port)] = {
             "packet": int(first["number"]),
             "protocol": protocol,
-            "src": format_address(*halves[0], version),
-            "dst": format_address(*halves[1], version),
-            "src_port": ports[0],
-            "dst_port": ports[1],
+            "src": str(ipaddress.ip_address(src)),
+            "dst": str(ipaddress.ip_address(dst)),
+            "src_port": src_port,
+            "dst_port": dst_port,
             "start_ns": int(first["time_ns"]),
             "end_ns": int(last["time_ns"]),
             "connection": states[index],

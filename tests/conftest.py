@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: real captures where they are, and small ones made here."""
+"""Fixtures shared by the tests: real data, small captures, tables and models, and the command line."""
 
 import dataclasses
 import functools
@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from support.examples import ALL_EXAMPLES
 from support.packets import Packet, write_pcap
+from support.real_data import SIZE_UNITS
 
-# a loaded machine is no failure; pytest-timeout ends what hangs
-# shared machines are slow at times, which is no fault of what is tested
+# shared machines are slow at times, so there is no deadline; pytest-timeout ends tests that hang
 settings.register_profile("netgen", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("netgen")
 
@@ -26,13 +26,20 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[ALL_EXAMPLES] = "1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that read the shared data with `real_data`."""
+    for test in items:
+        if "shared_data" in getattr(test, "fixturenames", ()):
+            test.add_marker("real_data")
+
+
 if TYPE_CHECKING:
     from netgen.capture.table.flow_table import FlowTable
     from netgen.model.model import Model
 
 NS = 1_000_000_000
 
-# pyts compiles all its functions when it is imported, 20 s; uncompiled they give the same numbers
+# importing pyts compiles its functions for 20 s; without compilation they give the same numbers
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
@@ -71,24 +78,13 @@ def packet() -> type[Packet]:
     return Packet
 
 
-#: The six sets of real traces, and what their sizes count.
-SIZES = {
-    "alexa_voice": "ip",
-    "certta_flows": "ip",
-    "iot_setup": "frame",
-    "netflix_session": "frame",
-    "tor_wikipedia": "payload",
-    "video_platform": "frame",
-}
-
-
 @pytest.fixture(scope="session")
 def real_table(shared_data: Path) -> "Callable[[str], FlowTable]":
     """Return a cached function from the name of a real data set to its flow table, with the automatic bin width."""
     from netgen.capture.importers.traces import import_traces
 
     return functools.cache(
-        lambda name: import_traces(shared_data / "series" / f"{name}.parquet", size_unit=SIZES[name])
+        lambda name: import_traces(shared_data / "series" / f"{name}.parquet", size_unit=SIZE_UNITS[name])
     )
 
 
@@ -163,7 +159,7 @@ def bundled_folder(tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a command did."""
+    """Exit code and output of a command."""
 
     code: int
     out: str

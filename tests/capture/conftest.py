@@ -19,7 +19,7 @@ def either_reader(request: pytest.FixtureRequest) -> Iterator[None]:
 
     if request.param == "compiled":
         if not compiled.ready():
-            pytest.skip("the compiled part of the reader is not built: install netgen where there is a C compiler")
+            pytest.skip("the compiled reader is not built: install netgen with a C compiler")
         yield
         return
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""netgen.capture.extract: captures and folders to a table of labelled flows, with an account of every packet."""
+"""netgen.capture.extract: captures and folders to a table of labelled flows, with every packet counted."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 
 @pytest.fixture
 def frames(packet: Any) -> Any:
-    """Two flows, an ARP request and a cut header."""
+    """Build two flows, an ARP request and a truncated header."""
     return [
         (T, packet.tcp4(1000, 443, SYN)),
         (T + NS, packet.tcp4(443, 1000, SYN | ACK, b"", B, A)),
@@ -92,7 +92,7 @@ def test_short_flows_are_dropped_and_counted(pcap_file: Any, frames: Any) -> Non
     assert read_report["skipped"]["in flows under min_packets"] == 1
 
 
-def test_the_bin_width_is_given_or_another_tables_or_fits_the_flows(pcap_file: Any, frames: Any) -> None:
+def test_the_bin_width_is_given_or_taken_from_a_table_or_fitted(pcap_file: Any, frames: Any) -> None:
     path = pcap_file(frames)
     assert extract([path], bin_ns=NS, length=8).spec == SeriesSpec(NS, 8)
     spec = SeriesSpec(NS // 4, 16)
@@ -141,7 +141,7 @@ def test_folders_are_read_in_order_and_other_files_are_reported(pcap_file: Any, 
     assert balanced(table)["not_captures"] == ["set/README.txt", "set/b/empty.pcap"]
 
 
-def test_a_named_files_source_is_its_path_as_given(
+def test_the_source_of_a_named_file_is_its_path_as_given(
     pcap_file: Any, frames: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pcap_file(frames, "x/a.pcap")
@@ -152,14 +152,14 @@ def test_a_named_files_source_is_its_path_as_given(
     assert rows(extract(".", group_by="capture"), "source") == [("x/a.pcap",)]
 
 
-def test_labels_are_fixed_or_the_files_or_its_folders_name(pcap_file: Any, frames: Any) -> None:
+def test_a_label_is_fixed_or_the_name_of_the_file_or_folder(pcap_file: Any, frames: Any) -> None:
     path = pcap_file(frames, "video/netflix.pcap.cap")
     assert extract([path], label="x").counts() == {"x": 2}
     assert extract([path], label_by="file").counts() == {"netflix": 2}
     assert extract([path], label_by="folder").counts() == {"video": 2}
 
 
-def test_a_labels_file_wins_over_the_other_ways(pcap_file: Any, frames: Any, tmp_path: Path) -> None:
+def test_a_label_file_takes_precedence(pcap_file: Any, frames: Any, tmp_path: Path) -> None:
     csv = tmp_path / "labels.csv"
     csv.write_text(f"src,dst,dst_port,start,end,label\n{C},{A},,2023-11-14T22:13:22Z,2023-11-14T22:13:30Z,dns\n")
     table = extract([pcap_file(frames)], labels=csv, label="rest")
@@ -197,7 +197,7 @@ def test_server_names_are_columns_and_labels(pcap_file: Any, packet: Any, tmp_pa
     assert rows(extract([path], group_by="capture", label_by="sni"), "server_name", "label") == [
         ("a.nflxvideo.net", "netflix")
     ]
-    table_file = tmp_path / "mine.csv"
+    table_file = tmp_path / "table.csv"
     table_file.write_text("suffix,class\nexample.org,example\n")
     assert extract([path], label_by="sni", sni_table=table_file).counts() == {"example": 1, "netflix": 1}
 
@@ -215,14 +215,14 @@ def test_damage_is_reported_and_strict_refuses_it(pcap_file: Any, frames: Any) -
 
 
 @pytest.mark.parametrize("content", [b"", b"just text", b"\xd4\xc3\xb2\xa1"])
-def test_a_named_file_that_is_no_capture_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_named_file_that_is_not_a_capture_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.pcap"
     path.write_bytes(content)
     with pytest.raises(CaptureError, match=r"x\.pcap: not a pcap or pcapng file"):
         extract([path])
 
 
-def test_nothing_to_read_is_refused_with_a_way_on(tmp_path: Path) -> None:
+def test_nothing_to_read_is_refused_with_advice(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("text")
@@ -278,7 +278,7 @@ def test_progress_grows_to_the_total(pcap_file: Any, frames: Any) -> None:
     flips=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=12),
     group_by=st.sampled_from(["flow", "host", "capture"]),
 )
-def test_any_damage_still_gives_a_balanced_account(pcap_file: Any, frames: Any, flips: Any, group_by: Any) -> None:
+def test_any_damage_still_gives_a_balanced_read_report(pcap_file: Any, frames: Any, flips: Any, group_by: Any) -> None:
     path = pcap_file(frames)
     data = bytearray(path.read_bytes())
     for at, value in flips:
@@ -295,6 +295,7 @@ def test_any_damage_still_gives_a_balanced_account(pcap_file: Any, frames: Any, 
 # -- real captures -----------------------------------------------------------------------------
 
 
+@pytest.mark.external
 @pytest.mark.parametrize("name", ["ndpi/netflix.pcap", "ndpi/instagram.pcap", "ndpi/zoom.pcap", "ndpi/teams.pcap"])
 def test_tshark_counts_the_same_ip_packets_and_bytes(shared_data: Path, name: str) -> None:
     if shutil.which("tshark") is None:
@@ -310,7 +311,7 @@ def test_tshark_counts_the_same_ip_packets_and_bytes(shared_data: Path, name: st
     assert rows(table, "packets", "bytes") == [(len(sizes), sum(sizes))]
 
 
-def test_real_folders_have_a_balanced_account_and_their_classes(shared_data: Path) -> None:
+def test_real_folders_have_a_balanced_read_report_and_their_classes(shared_data: Path) -> None:
     """The captures of IoT devices, labelled by folder, hold all 31 of them."""
     folder = shared_data / "captures" / "iot_setup" / "test"
     table = extract([folder], group_by="capture", label_by="folder")
@@ -325,7 +326,7 @@ def test_real_folders_have_a_balanced_account_and_their_classes(shared_data: Pat
     assert inside.tolist() == table.table["packets"].to_pylist()
 
 
-def test_the_netflix_capture_holds_netflix(shared_data: Path) -> None:
+def test_the_netflix_capture_has_flows_labelled_netflix(shared_data: Path) -> None:
     table = extract([shared_data / "captures" / "ndpi" / "netflix.pcap"], label_by="sni")
     assert table.counts()["netflix"] >= 5
     balanced(table)

@@ -34,9 +34,11 @@ def commands(inputs: Any, out: Any) -> Any:
 
 
 WRITERS = list(commands(Path(), Path()))
+#: Training is slow; `test_a_disk_with_no_room_at_all_for_a_training` is a quick test of it.
+MOSTLY_QUICK = [pytest.param(name, marks=pytest.mark.slow) if name == "train" else name for name in WRITERS]
 
 
-# --- what is given cannot be used ---
+# --- the input cannot be used ---
 
 
 @pytest.mark.usefixtures("bundled_folder")
@@ -138,7 +140,7 @@ def test_tables_of_other_series(inputs: Any, folder: Any, fault: Any, netgen_com
 def test_damage_is_reported_and_readable_packets_are_kept(
     inputs: Any, folder: Any, fault: Any, netgen_command: Any
 ) -> None:
-    """Cut in the middle of a packet: the packets before it are in the table, the damage in the account."""
+    """Cut in the middle of a packet: the packets before it are in the table, the damage in the read report."""
     complete = (inputs / "a.pcap").read_bytes()
     (folder / "cut.pcap").write_bytes(complete[:-735])  # a packet is 742 bytes, and 16 of its record
     outcome = netgen_command("extract", "cut.pcap", "--json")
@@ -155,12 +157,12 @@ def test_damage_is_reported_and_readable_packets_are_kept(
     assert files(folder) == ["cut.flows.parquet", "cut.pcap"]
 
 
-# --- what is made cannot be written ---
+# --- the output cannot be written ---
 
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_an_output_folder_that_does_not_exist(writer: Any, inputs: Any, folder: Any, fault: Any) -> None:
-    """Said before any work, with the command that makes it."""
+    """The error comes before any work, with the command that creates the folder."""
     words, out = commands(inputs, Path(MISSING))[writer]
     begun = time.process_time()
     message = fault(*words, "-o", out)
@@ -182,15 +184,15 @@ def test_an_output_with_an_unknown_ending(writer: Any, inputs: Any, folder: Any,
 
 @pytest.fixture
 def disk_that_fills(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At first there seems to be room enough: others fill the disk later."""
+    """Report enough free space, as if other programs fill the disk later."""
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1 << 40, 0, 1 << 40))
 
 
 @pytest.mark.usefixtures("disk_that_fills")
-@pytest.mark.parametrize("old", [None, "mine"], ids=["new", "over an old one"])
-@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("old", [None, "old content"], ids=["new", "over an old one"])
+@pytest.mark.parametrize("writer", MOSTLY_QUICK)
 def test_a_full_disk(writer: Any, old: str | None, inputs: Any, small_disk: Any, fault: Any) -> None:
-    """A real one: nothing is left of what did not fit, and a file that was to be replaced is still there."""
+    """Nothing is left of a file that did not fit, and a file to be replaced is still there."""
     words, out = commands(inputs, small_disk)[writer]
     before = ["filler"]
     room = 64 - 8
@@ -213,16 +215,16 @@ def test_a_full_disk(writer: Any, old: str | None, inputs: Any, small_disk: Any,
 
 @pytest.mark.usefixtures("disk_that_fills")
 def test_a_disk_with_no_room_at_all_for_a_training(inputs: Any, small_disk: Any, fault: Any) -> None:
-    """It ends at its log, before any step, and names it."""
+    """The error names the log, which is written before the first step."""
     (small_disk / "filler").write_bytes(bytes(64 * 1024))
     message = fault(*commands(inputs, small_disk)["train"][0], "-o", small_disk / "x.safetensors")
     assert message.startswith(f"cannot write {small_disk}/x.metrics.jsonl: No space left on device. Free some space")
     assert files(small_disk) == ["filler"]
 
 
-@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("writer", MOSTLY_QUICK)
 def test_a_file_that_may_not_grow(writer: Any, inputs: Any, folder: Any, size_limit: Any, fault: Any) -> None:
-    """The same as a full disk, where there is no root to make one."""
+    """A file size limit acts like a full disk, and needs no root."""
     words, out = commands(inputs, folder)[writer]
     with size_limit(4000):
         message = fault(*words, "-o", out)
@@ -241,7 +243,7 @@ def test_a_folder_as_output(inputs: Any, folder: Any, fault: Any) -> None:
 def test_a_training_that_the_disk_cannot_hold_is_refused_before_it_begins(
     tiny_flows: Any, folder: Any, fault: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not after the minutes that were asked for."""
+    """The check comes before training, not after."""
     tiny_flows.write("t.parquet")
     usage = shutil.disk_usage(folder)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=3_000_000))

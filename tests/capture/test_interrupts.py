@@ -66,8 +66,8 @@ def test_a_terminated_training_keeps_a_checkpoint(tiny_flows: Any, folder: Any) 
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_goes_on_where_it_was(tiny_flows: Any, folder: Any, netgen_command: Any) -> None:
-    """Ctrl-C keeps a checkpoint and makes no model; --resume finishes it, and the model is the uninterrupted one's."""
+def test_an_interrupted_training_resumes_where_it_stopped(tiny_flows: Any, folder: Any, netgen_command: Any) -> None:
+    """Ctrl-C writes a checkpoint and no model; --resume gives the same model as an uninterrupted training."""
     steps = 150
     tiny_flows.write("t.parquet")
     words = ("train", "t.parquet", "-o", "m.safetensors", "--training-steps", steps, *TRAIN)
@@ -122,7 +122,7 @@ def test_resuming_needs_the_same_flows_and_scale_and_a_checkpoint(
 
 @pytest.mark.parametrize("command", ["synth", "extract"])
 def test_ctrl_c_in_any_other_command(command: str, inputs: Any, folder: Any) -> None:
-    """One line, exit code 1, and no file; sent by the process to itself when it is well under way."""
+    """One line, exit code 1, and no file; the process sends itself the signal while it works."""
     words = {
         "synth": ["synth", "-m", str(inputs / "m.safetensors"), "-c", "web", "-n", "1000000", "-o", "x.parquet"],
         "extract": ["extract", str(inputs / "a.pcap"), "-o", "x.parquet"],
@@ -138,5 +138,5 @@ def test_ctrl_c_in_any_other_command(command: str, inputs: Any, folder: Any) -> 
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert one_error_line(ran.stderr) == "interrupted. Nothing was half-written; type the command again"
+    assert one_error_line(ran.stderr) == "interrupted. No file was left half-written; run the command again"
     assert files(folder) == []

@@ -52,7 +52,7 @@ def test_statistics_are_mean_and_standard_deviation_and_the_latter_is_never_zero
 
 
 def test_the_network_gets_inputs_of_unit_variance() -> None:
-    """EDM's c_in: whatever the noise level, what the network sees has the same size."""
+    """EDM's c_in scales the network's input for every noise level."""
     seen = {}
 
     class Recorder(torch.nn.Module):
@@ -91,7 +91,7 @@ def test_the_error_is_one_for_a_guess_and_zero_for_the_right_image() -> None:
 
 
 def test_guidance_extrapolates_from_no_class_through_the_class() -> None:
-    """1 is the plain denoiser, bit for bit; 0 the one without a class; else on the line through both."""
+    """1 is the plain denoiser, bit for bit; 0 is the one without a class; other values lie on the line through both."""
     denoiser = Denoiser(randomised(BandTransformer(SMALL)), STATISTICS, no_stratum=SMALL.strata)
     image, sigma, _ = inputs()
     label = torch.tensor([0, 1, 0])
@@ -106,7 +106,7 @@ def test_guidance_extrapolates_from_no_class_through_the_class() -> None:
             torch.testing.assert_close(guided, none + weight * (plain - none), rtol=1e-4, atol=1e-5)
 
 
-def test_levels_with_a_constant_error_count_alike() -> None:
+def test_levels_with_a_constant_error_have_equal_weight() -> None:
     """After the first batch each level's weighted error is 1, however large the error there."""
     weights = LevelWeights()
     sigma = torch.tensor([0.05, 0.05, 1.0, 40.0])
@@ -116,7 +116,7 @@ def test_levels_with_a_constant_error_count_alike() -> None:
 
 
 def test_levels_keep_a_running_mean_of_the_error() -> None:
-    """A new error moves a level's mean by a fiftieth; levels that saw nothing stay as they were."""
+    """A new error moves a level's mean by a fiftieth; levels without one do not change."""
     weights = LevelWeights()
     weights(torch.tensor([1.0, 40.0]), torch.tensor([1.0, 5.0]))
     seen = weights(torch.tensor([1.0]), torch.tensor([2.0]))

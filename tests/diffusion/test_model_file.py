@@ -70,7 +70,7 @@ def test_weights_that_do_not_match_their_configuration_are_refused() -> None:
 
 
 class PickleTrap:
-    """What a pickle file can do: run a command of its author's choice."""
+    """Run a command of its author's choice when it is unpickled."""
 
     def __init__(self, path: Any) -> None:
         self.path = path
@@ -81,7 +81,7 @@ class PickleTrap:
 
 @pytest.mark.parametrize("writer", ["pickle", "torch"])
 def test_loading_a_model_runs_no_code(writer: str, tmp_path: Path) -> None:
-    """A pickle file named .safetensors is refused, and what it wanted to do is not done."""
+    """A pickle file named .safetensors is refused, and its command is not run."""
     sprung = tmp_path / "sprung"
     path = tmp_path / "x.safetensors"
     if writer == "pickle":

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
     st.integers(1, 4),
 )
 @settings(max_examples=25)
-def test_images_come_out_symmetric_and_of_the_shape_they_went_in(
+def test_outputs_are_symmetric_and_have_the_shape_of_the_input(
     channels: Any, sizes: Any, classes: Any, rank: Any, batch: Any
 ) -> None:
     bins, rows = sizes
@@ -48,7 +48,7 @@ def test_bins_that_do_not_divide_into_bands_are_refused() -> None:
 
 
 def test_a_new_network_returns_almost_zero_and_still_learns() -> None:
-    """Its first image is 0 off the diagonal, the first loss the images' own variance; the gradient is not 0."""
+    """Its first output is 0 off the diagonal and the first loss is the images' variance, but the gradient is not 0."""
     network = BandTransformer(SMALL)
     image, noise, label = inputs()
     out = network(image, noise, label)
@@ -63,7 +63,7 @@ def test_a_new_network_returns_almost_zero_and_still_learns() -> None:
 
 @pytest.mark.parametrize("changed_input", ["image", "noise_level", "stratum"])
 def test_every_input_changes_the_output(changed_input: str) -> None:
-    """The image, the noise level and the class each change the answer, once there are weights."""
+    """With random weights, the image, the noise level and the class change the output."""
     network = randomised(BandTransformer(SMALL))
     image, noise, label = inputs()
     other = {"image": image.flip(0), "noise_level": noise.flip(0), "stratum": (label + 1) % 3}
@@ -89,7 +89,7 @@ def test_an_image_that_is_not_square_has_no_symmetry() -> None:
 
 
 def test_positional_embeddings_of_a_stratum_change_single_tokens() -> None:
-    """Modulation is the same for all tokens; these embeddings are not, and each stratum has its own."""
+    """Modulation is the same for all tokens; these embeddings differ by token and stratum."""
     network = BandTransformer(dataclasses.replace(SMALL, bins=16, symmetry=0, depth=0))
     randomised(network)
     with torch.no_grad():
@@ -103,7 +103,7 @@ def test_positional_embeddings_of_a_stratum_change_single_tokens() -> None:
 
 
 def test_positional_embeddings_of_a_stratum_do_not_apply_to_augmented_images() -> None:
-    """What stands where in a class says nothing of a flow that was shifted; with no change, nothing is different."""
+    """The positions of a class say nothing about a shifted flow; without augmentation the output is the same."""
     network = BandTransformer(dataclasses.replace(SMALL, bins=16, symmetry=0, n_augmentations=2))
     randomised(network)
     image, noise = torch.randn(3, SMALL.channels, 16, 16, generator=generator()), torch.zeros(3)
@@ -119,7 +119,7 @@ def test_positional_embeddings_of_a_stratum_do_not_apply_to_augmented_images() -
 
 
 def test_flow_features_are_not_augmentations() -> None:
-    """Places of a class's own are there for an image that was not changed, whatever it is like."""
+    """Flow features do not turn off the positional embeddings of a stratum."""
     network = BandTransformer(dataclasses.replace(SMALL, bins=16, symmetry=0, n_augmentations=2, n_features=1))
     randomised(network)
     image, noise = torch.randn(3, SMALL.channels, 16, 16, generator=generator()), torch.zeros(3)

@@ -45,7 +45,7 @@ def gaussian(spread: Any) -> Any:
 
 @pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
 def test_the_sampler_converges_to_the_closed_form_in_second_order(spread: float) -> None:
-    """The closed form: from noise of sigma_max to ``x s / sqrt(s^2 + sigma_max^2)``, in second order."""
+    """Noise x of sigma_max leads to ``x s / sqrt(s^2 + sigma_max^2)``."""
     start = symmetric_noise((4, 1, 8, 8), generator()).double() * 80
     exact = start * spread / math.sqrt(spread**2 + 80**2)
     distance = []
@@ -58,7 +58,7 @@ def test_the_sampler_converges_to_the_closed_form_in_second_order(spread: float)
 
 
 def test_default_settings_sample_the_right_standard_deviation() -> None:
-    """10 steps from 300 to 0.1, as models are sampled: 6 % too narrow, and no more than 7 %."""
+    """With the default 10 steps from 300 to 0.1 it is about 6 % too small, and at most 7 %."""
     start = symmetric_noise((64, 1, 16, 16), generator()).double() * NOISE.sigma_max
     out = sample_dpmpp_2m(
         gaussian(0.5), start, karras_sigmas(NOISE.sampling_steps, NOISE.sigma_max, NOISE.sigma_min).double()
@@ -67,7 +67,7 @@ def test_default_settings_sample_the_right_standard_deviation() -> None:
 
 
 def test_the_sampler_reports_every_step_and_ends_on_the_clean_image() -> None:
-    """The last step takes the denoiser's word for it."""
+    """The last step returns the denoiser's output."""
     steps: list[int] = []
     clean = random_fields(3)
     sigmas = karras_sigmas(5, 10, 0.1)
@@ -79,7 +79,7 @@ def test_the_sampler_reports_every_step_and_ends_on_the_clean_image() -> None:
 
 
 def test_no_two_samples_share_a_seed() -> None:
-    """Over seeds, classes and numbers as they are used; each fits torch's generator."""
+    """Seeds, classes and flow numbers are those in use, and each result fits torch's generator."""
     seeds = {
         sample_seed(seed, label, index)
         for seed in (*range(8), 12345, 2**32, 2**63, -1)
@@ -124,7 +124,7 @@ def of_class(label: Any, indices: Any) -> Any:
 )
 @pytest.mark.parametrize("beside", [[], of_class(0, range(5)), [*of_class(0, [7]), *of_class(2, range(3))]], ids=len)
 def test_a_sample_does_not_depend_on_the_others(indices: Any, beside: Any, sampler: Any) -> None:
-    """Bit for bit: one alone, a block, a part of several blocks, or among samples of other classes."""
+    """It is equal bit for bit alone, in a block, across blocks, and among other classes."""
     everything = sampler(of_class(1, range(12)))
     images = sampler([*beside, *of_class(1, indices)])
     for index in indices:
@@ -140,7 +140,7 @@ def test_samples_differ_within_and_between_strata(sampler: Any) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 99)), unique=True), st.sampled_from([1, 4, 16]))
 def test_the_slot_of_a_sample_depends_on_the_sample_only(samples: Any, block: Any) -> None:
-    """All are sampled once, in order; the slot of a sample is the one it has alone."""
+    """Every sample has one slot, in order, which is the one it has alone."""
     blocks = pack_blocks(samples, block)
     assert all(len(slots) == block for slots in blocks)
     assert sorted(row for slots in blocks for row in slots if row is not None) == list(range(len(samples)))
@@ -153,10 +153,10 @@ def test_the_slot_of_a_sample_depends_on_the_sample_only(samples: Any, block: An
 
 @pytest.mark.parametrize("per_stratum", [1, 3, 8, 10])
 def test_few_samples_of_many_strata_fill_blocks(per_stratum: int) -> None:
-    """Of fifty classes: at most one block in six more than there must be, and one."""
+    """Fifty classes need at most a sixth more blocks than the minimum, plus one."""
     samples = [(label, index) for label in range(50) for index in range(per_stratum)]
     assert len(pack_blocks(samples, 16)) <= 1 + len(samples) / 16 * 7 / 6
 
 
-def test_no_samples_take_no_block() -> None:
+def test_no_samples_need_no_block() -> None:
     assert pack_blocks([], 4) == []

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_the_denoiser_learns() -> None:
-    """Two images of two classes: from a guess (1) to a fraction of it in a hundred steps or so."""
+    """The error on two images of two classes falls from 1, that of a guess, to a fraction in about 100 steps."""
     reports: list[Progress] = []
     config = TrainConfig(steps=160, batch=16, lr=5e-3, warmup=10, label_dropout=0.0, log_every=20)
     small_training(config, examples=2, on_log=reports.append)
@@ -43,7 +43,7 @@ def test_the_same_seed_makes_the_same_weights() -> None:
 
 
 def test_training_leaves_the_global_generator_alone() -> None:
-    """Neither does it depend on it."""
+    """Training does not depend on it either."""
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
     one = small_training(TrainConfig(steps=2, batch=4))
@@ -54,7 +54,7 @@ def test_training_leaves_the_global_generator_alone() -> None:
 
 @pytest.mark.parametrize("at", [1, 7, 11])
 def test_a_resumed_training_equals_an_uninterrupted_one(at: int, tmp_path: Path) -> None:
-    """Bit for bit, through a checkpoint file: weights, average, optimizer, level weights."""
+    """Weights, average, optimizer and level weights are equal bit for bit after a checkpoint file."""
     config = TrainConfig(steps=12, batch=4, warmup=5)
     uninterrupted = small_training(config)
     calls = itertools.count()
@@ -69,7 +69,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(at: int, tmp_path: Path)
 
 
 def test_the_average_follows_the_weights() -> None:
-    """It is what sampling uses: neither the last weights nor the first."""
+    """It equals neither the last weights nor the first."""
     state = small_training(TrainConfig(steps=30, batch=4, warmup=1))
     fresh = new_state(SMALL, TrainConfig(steps=30), CPU)
     name = "out_proj.weight"
@@ -78,7 +78,7 @@ def test_the_average_follows_the_weights() -> None:
     assert float((mean - last).norm()) < float((first - last).norm()) / 2
 
 
-def test_a_budget_is_needed_and_the_first_to_be_spent_ends_the_training() -> None:
+def test_a_budget_is_required_and_the_first_one_reached_ends_the_training() -> None:
     with pytest.raises(ValueError, match="a budget: steps or seconds"):
         TrainConfig()
     assert small_training(TrainConfig(steps=3, seconds=1000, batch=2)).step == 3
@@ -115,8 +115,8 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.randoms())
-def test_classes_are_used_by_the_square_root_of_their_size(counts: Any, random: Any) -> None:
-    """A class of four times the examples is drawn twice as often; within a class all are alike."""
+def test_classes_are_sampled_by_the_square_root_of_their_size(counts: Any, random: Any) -> None:
+    """A class with four times the examples is chosen twice as often; examples of a class are equally likely."""
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     random.shuffle(labels)
     classes = torch.tensor(labels)
@@ -130,7 +130,7 @@ def test_classes_are_used_by_the_square_root_of_their_size(counts: Any, random: 
 
 
 def test_the_fastest_choice_is_measured_after_a_warm_up() -> None:
-    """The first run of each does not count."""
+    """The first run of every choice does not count."""
     runs = []
 
     def trial(seconds: Any) -> None:

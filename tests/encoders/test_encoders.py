@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from support.paths import ROOT
+from support.real_data import REAL_SETS
 
 from netgen.diffusion.denoiser import image_noise
 from netgen.encoders.delay import DelayEncoder
@@ -26,7 +27,6 @@ LARGEST_EXACT = {"gasf": 2**19, "gadf": 2**16, "delay": 2**16, "series": 2**16}
 #: The same for scaled series that are float32 before encoding, whose neighbours are 6e-8 apart.
 LARGEST_FLOAT32 = 2**16
 
-SETS = ["alexa_voice", "certta_flows", "iot_setup", "netflix_session", "tor_wikipedia", "video_platform"]
 ROWS = 200  # of the larger sets
 
 every_encoder = pytest.mark.parametrize("encoder", [kind() for kind in ENCODERS.values()], ids=list(ENCODERS))
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @st.composite
 def integers(draw: Any, largest: Any) -> Any:
-    """Series with idle bins, small and large numbers, and some at the very top."""
+    """Generate series with idle bins, small and large numbers, and some at the maximum."""
     shape = draw(st.tuples(st.integers(1, 2), st.just(4), st.sampled_from([4, 8, 16, 32])))
     cell = st.one_of(
         st.just(0), st.integers(0, 3), st.integers(0, 3000), st.integers(0, largest), st.integers(largest - 9, largest)
@@ -44,7 +44,7 @@ def integers(draw: Any, largest: Any) -> Any:
 
 
 def by_pyts(scaled: Any) -> Any:
-    """Images by pyts, one series at a time, straight from its documentation."""
+    """Encode series one at a time with pyts, as its documentation shows."""
     from pyts.image import GramianAngularField
 
     field = GramianAngularField(image_size=scaled.shape[-1], method="summation", sample_range=None)
@@ -62,7 +62,7 @@ def unscale(scale: LogScale, scaled: np.ndarray) -> np.ndarray:
 @every_encoder
 @given(data=st.data(), wide=st.booleans())
 def test_integers_survive_the_image(encoder: Any, data: Any, wide: Any) -> None:
-    """Exactly, up to what the encoder says, whether the largest value of the set is in the series or not."""
+    """Integers up to the encoder's limit come back exactly, with or without the largest value of the set."""
     series = data.draw(integers(LARGEST_EXACT[encoder.name]))
     scale = LogScale(np.full(4, float(LARGEST_EXACT[encoder.name]))) if wide else LogScale.of(series)
     scaled, residual = encoder.decode(encoder.encode(scale.scale(series)))
@@ -72,7 +72,7 @@ def test_integers_survive_the_image(encoder: Any, data: Any, wide: Any) -> None:
 
 @every_encoder
 def test_integers_at_the_ends_survive_the_image(encoder: Any) -> None:
-    """All at the top, all idle, one beside the other, and only the last digit apart."""
+    """Series are at the maximum, idle, alternating, or differ in the last digit."""
     largest = LARGEST_EXACT[encoder.name]
     digits = np.full((1, 4, 16), largest - 1)
     digits[0, 0, 0] = largest - 8
@@ -86,8 +86,8 @@ def test_integers_at_the_ends_survive_the_image(encoder: Any) -> None:
 
 @every_encoder
 @given(series=integers(LARGEST_FLOAT32), wide=st.booleans())
-def test_integers_survive_the_image_that_training_sees(encoder: Any, series: Any, wide: Any) -> None:
-    """Exactly, up to 2**16 in a bin, though the scaled series are float32 from the start."""
+def test_integers_survive_the_image_of_float32_series(encoder: Any, series: Any, wide: Any) -> None:
+    """Training scales to float32; integers up to 2**16 in a bin come back exactly."""
     scale = LogScale(np.full(4, float(LARGEST_FLOAT32))) if wide else LogScale.of(series)
     images = encoder.encode_tensor(torch.from_numpy(scale.scale(series).astype(np.float32)))
     scaled, _ = encoder.decode(images)
@@ -95,9 +95,9 @@ def test_integers_survive_the_image_that_training_sees(encoder: Any, series: Any
 
 
 @every_encoder
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", REAL_SETS)
 def test_integers_of_real_sets_survive_the_image(encoder: Any, name: Any, real_table: Any) -> None:
-    """All rows of the small sets; of the others some hundred, those with the largest values among them."""
+    """All rows of the small sets are tried, and some hundred of the others, with the largest values."""
     series = real_table(name).series()
     scale = LogScale.of(series)
     if len(series) > 500:
@@ -117,7 +117,7 @@ def test_integers_of_real_sets_survive_the_image(encoder: Any, name: Any, real_t
 
 @every_encoder
 def test_shapes_and_types(encoder: Any) -> None:
-    """float32 images, one a channel; float64 series in [0.25, 1]; a residual an image; no flows are no error."""
+    """Images are float32, one a channel; series are float64 in [0.25, 1]; no flows are not an error."""
     for flows in (0, 1, 3):
         scaled = np.random.default_rng(0).uniform(IDLE, 1, (flows, 4, 8))
         images = encoder.encode(scaled)
@@ -130,15 +130,15 @@ def test_shapes_and_types(encoder: Any) -> None:
 
 @every_encoder
 @given(scaled=hnp.arrays(np.float64, (2, 3, 12), elements=st.floats(IDLE, 1)))
-def test_both_ways_to_encode_agree(encoder: Any, scaled: Any) -> None:
-    """The tensor's image is the array's, within float32."""
+def test_encoding_arrays_and_tensors_agrees(encoder: Any, scaled: Any) -> None:
+    """The images are equal within float32."""
     images = encoder.encode_tensor(torch.from_numpy(scaled)).numpy()
     np.testing.assert_allclose(encoder.encode(scaled), images, rtol=0, atol=1e-7)
 
 
 @every_encoder
 def test_decoding_does_not_depend_on_the_batch(encoder: Any) -> None:
-    """Series i is the same in a batch of any size; only then can flow 17 be the same flow in any number."""
+    """Series i is the same in a batch of any size, so that flow 17 does not depend on the number of flows."""
     rng = np.random.default_rng(0)
     scaled = rng.uniform(IDLE, 1, (20, 4, 16))
     images = encoder.encode(scaled)
@@ -153,7 +153,7 @@ def test_decoding_does_not_depend_on_the_batch(encoder: Any) -> None:
 @every_encoder
 @pytest.mark.parametrize("amount", [0.01, 0.1, 0.5])
 def test_the_residual_grows_with_the_noise(encoder: Any, amount: float) -> None:
-    """The residual is the distance from the image of a series: about the noise, and over 0."""
+    """The residual is the distance from the image of a series, so it is about as large as the noise."""
     if encoder.pixels_per_value(32) == 1:
         pytest.skip("any image is the image of a series")
     rng = np.random.default_rng(0)
@@ -169,13 +169,13 @@ def test_the_residual_grows_with_the_noise(encoder: Any, amount: float) -> None:
 
 @given(hnp.arrays(np.float64, (2, 2, 8), elements=st.floats(IDLE, 1)))
 @settings(max_examples=30)
-def test_the_image_is_the_one_that_pyts_makes(scaled: Any) -> None:
-    """Called series by series, pyts gives the same pixels within float32."""
+def test_the_image_equals_that_of_pyts(scaled: Any) -> None:
+    """Pixels are equal within float32."""
     np.testing.assert_allclose(GasfEncoder().encode(scaled), by_pyts(scaled), rtol=0, atol=6e-8)
 
 
 def test_the_image_is_the_cosine_of_the_sum_of_angles() -> None:
-    """The NetDiffus paper's equation 1, written out."""
+    """See equation 1 of the NetDiffus paper."""
     scaled = np.random.default_rng(0).uniform(IDLE, 1, (1, 1, 7))
     angle = [np.arccos(value) for value in scaled[0, 0]]
     expected = [[np.cos(one + other) for other in angle] for one in angle]
@@ -188,15 +188,15 @@ def test_images_are_symmetric(scaled: Any) -> None:
         np.testing.assert_array_equal(images, images.swapaxes(-1, -2))
 
 
-def test_an_asymmetric_image_counts_as_the_mean_of_itself_and_its_transpose() -> None:
-    """A model's image and its transpose are the same series."""
+def test_an_asymmetric_image_is_averaged_with_its_transpose() -> None:
+    """A sampled image and its transpose give the same series."""
     images = np.random.default_rng(0).uniform(-0.5, 1, (3, 2, 8, 8))
     for one, other in zip(GasfEncoder().decode(images), GasfEncoder().decode(images.swapaxes(-1, -2)), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_all_pixels_beat_the_diagonal() -> None:
-    """Of noisy images, the series by least squares is nearer to the truth and its image nearer to the image."""
+def test_decoding_from_all_pixels_beats_the_diagonal() -> None:
+    """For noisy images, least squares gives a series nearer to the truth, with an image nearer to the noisy one."""
     rng = np.random.default_rng(1)
     truth = rng.uniform(0.3, 0.95, (20, 1, 64))
     noise = rng.standard_normal((20, 1, 64, 64)) * 0.1
@@ -210,8 +210,8 @@ def test_all_pixels_beat_the_diagonal() -> None:
     assert np.median(error / diagonal_error) < 0.5
 
 
-def test_no_other_series_lies_nearer() -> None:
-    """Moving any one value a little makes the distance to the image larger: it is a minimum."""
+def test_the_decoded_series_is_a_minimum() -> None:
+    """A small change of any value increases the distance to the image."""
     rng = np.random.default_rng(2)
     image = GasfEncoder().encode(rng.uniform(0.4, 0.9, (1, 1, 10)))[0, 0].astype(float)
     noise = rng.standard_normal((10, 10)) * 0.05
@@ -227,7 +227,7 @@ def test_no_other_series_lies_nearer() -> None:
 
 
 def test_a_gauss_newton_step_solves_the_normal_equations() -> None:
-    """Against numpy's dense least squares with the full Jacobian of all N*N pixels."""
+    """Dense least squares with the full Jacobian of all N*N pixels gives the same step."""
     rng = np.random.default_rng(3)
     bins = 9
     angles = rng.uniform(0.1, 1.3, (4, bins))
@@ -248,7 +248,7 @@ def test_a_gauss_newton_step_solves_the_normal_equations() -> None:
 
 @pytest.mark.parametrize("bins", [4, 16, 32, 128])
 def test_wild_images_give_finite_series(bins: int) -> None:
-    """Pixels far outside of [-1, 1], all at the top, at the bottom, or zero: a series in range, never an error."""
+    """Pixels far outside of [-1, 1], or all equal, give a series in range and no error."""
     rng = np.random.default_rng(4)
     square = (bins, bins)
     flat = [np.full(square, value) for value in (9.0, 1.0, 1 - 1e-9, 0.0, -0.875, -9.0)]
@@ -263,7 +263,7 @@ def test_wild_images_give_finite_series(bins: int) -> None:
 
 @given(hnp.arrays(np.float64, (2, 2, 8), elements=st.floats(IDLE, 1)))
 @settings(max_examples=30)
-def test_the_difference_field_is_the_one_that_pyts_makes_but_for_the_diagonal(scaled: Any) -> None:
+def test_the_difference_field_equals_that_of_pyts_except_on_the_diagonal(scaled: Any) -> None:
     from pyts.image import GramianAngularField
 
     field = GramianAngularField(image_size=8, method="difference", sample_range=None)
@@ -293,7 +293,7 @@ def test_images_have_the_symmetry_that_the_encoder_declares(encoder: Any) -> Non
 
 @every_encoder
 def test_more_pixels_per_value_average_more_noise_away(encoder: Any) -> None:
-    """Noise of ``sqrt(pixels_per_value)`` leaves each decoded number about as wrong, whichever the encoder."""
+    """Noise of ``sqrt(pixels_per_value)`` gives about the same error for every encoder."""
     rng = np.random.default_rng(0)
     truth = rng.uniform(0.5, 0.8, (20, 1, 64))
     images = torch.from_numpy(encoder.encode(truth))
@@ -307,7 +307,7 @@ def test_more_pixels_per_value_average_more_noise_away(encoder: Any) -> None:
 
 @given(integers(2**40))
 def test_scaled_values_lie_between_idle_and_one(series: Any) -> None:
-    """0 becomes 0.25, the largest value of a channel 1, and more is never less."""
+    """0 becomes 0.25, the largest value of a channel 1, and the scale is monotonic."""
     scale = LogScale.of(series)
     scaled = scale.scale(series)
     assert ((scaled >= IDLE) & (scaled <= 1)).all()
@@ -322,14 +322,14 @@ def test_scaled_values_lie_between_idle_and_one(series: Any) -> None:
 
 
 @given(integers(2**40), hnp.arrays(np.float64, 4, elements=st.integers(1, 5000).map(float)))
-def test_values_over_the_top_are_cut(series: Any, top: Any) -> None:
+def test_values_over_the_maximum_are_clipped(series: Any, top: Any) -> None:
     scale = LogScale(top)
     assert (scale.scale(series) <= 1).all()  # no cosine is larger
     np.testing.assert_array_equal(scale.scale(series), scale.scale(np.minimum(series, top[:, None].astype(int))))
 
 
 def test_idle_sets_and_empty_sets_have_a_scale() -> None:
-    """No division by zero where a channel is never used."""
+    """A channel without traffic does not cause a division by zero."""
     for series in (np.zeros((3, 4, 8), int), np.zeros((0, 4, 8), int)):
         scale = LogScale.of(series)
         np.testing.assert_array_equal(scale.scale(series), np.full(series.shape, IDLE))
@@ -339,7 +339,7 @@ def test_idle_sets_and_empty_sets_have_a_scale() -> None:
 
 
 def test_encoders_import_pyts_only_to_make_a_field() -> None:
-    """Its import compiles functions for 30 s of CPU; sampling and training need none of them."""
+    """Importing pyts compiles functions for 30 s; sampling and training do not need them."""
     code = (
         "import sys, numpy as np\nfrom netgen.encoders.registry import ENCODERS\n"
         "assert not {'pyts', 'numba'} & set(sys.modules)\n"

@@ -1,1 +1,1 @@
-"""What several tests share: captures made by hand, independent oracles, and other tools."""
+"""Helpers shared by tests: generated captures, independent oracles, and other programs."""

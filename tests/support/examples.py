@@ -1,4 +1,4 @@
-"""How many hypothesis examples a test tries: a third by default, all of them with ``pytest -m ""``."""
+"""Number of hypothesis examples of a test: a third by default, all of them with ``pytest -m ""``."""
 
 import os
 

@@ -61,7 +61,7 @@ def tcp(
 
 
 def back(flags: Any, seq: Any = 1, size: Any = 0, **options: Any) -> Any:
-    """From the server to the client of `tcp`."""
+    """Build a packet from the server to the client of `tcp`."""
     return tcp(flags, seq, B, A, 80, 1000, size, **options)
 
 
@@ -77,7 +77,7 @@ def frag(
 
 
 def frag6(offset_and_more: Any, ident: Any, payload: Any, *, following: Any = 17, src: Any = A6, dst: Any = B6) -> Any:
-    """Build an IPv6 packet with a fragment header; `fragment` is offset * 8 + more."""
+    """Build an IPv6 packet with a fragment header; `offset_and_more` is offset * 8 + more."""
     return ip6(src, dst, 44, struct.pack(">BBHI", following, 0, offset_and_more, ident) + payload)
 
 

@@ -1,4 +1,4 @@
-"""TLS, QUIC and DNS messages, made byte by byte from the RFCs, and the packets that carry them."""
+"""TLS, QUIC and DNS messages, built byte by byte after the RFCs, and packets that carry them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _expand(secret: bytes, label: str, size: int) -> bytes:
 
 
 def quic_keys(version: int, chosen: bytes, sender: str = "client in") -> tuple[bytes, bytes, bytes]:
-    """Packet key, nonce and header key of Initial packets."""
+    """Derive packet key, nonce and header key of Initial packets."""
     extract = HMAC(SALTS[version], SHA256())
     extract.update(chosen)
     secret = _expand(extract.finalize(), sender, 32)
@@ -164,7 +164,7 @@ def columns(sent: list[Sent], first: int = 1) -> tuple[np.ndarray, PacketColumns
     size = len(sent)
     given = {name: [getattr(packet, name) for packet in sent] for name in ("protocol", "src_port", "dst_port", "flags")}
     length = [len(packet.payload) for packet in sent]
-    # something between the packets, as their headers are
+    # bytes between the payloads, in place of headers
     data = np.frombuffer(bytearray(b"".join(b"\x16\x03\x01" + packet.payload for packet in sent) + bytes(8)), np.uint8)
     known = {
         **given,

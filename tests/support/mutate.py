@@ -1,4 +1,4 @@
-"""Damaged captures, each from a seed, and what must hold when one is read.
+"""Damage captures at random, and check how netgen reads them.
 
 `mutate` cuts, flips, splices and stretches a capture as disks, networks, bad tools and ill will do; it
 knows where pcap and pcapng have their headers, so that lengths, links and clocks are hit more often than
@@ -45,7 +45,7 @@ LENGTHS = (
 
 
 def chain(data: bytes) -> list[tuple[int, int]]:
-    """Place and kind of each record (kind 0) or block of a capture, as far as they can be followed."""
+    """Yield offset and kind of the records (kind 0) or blocks of a capture, as far as lengths are valid."""
     items: list[tuple[int, int]] = []
     if data[:4] == b"\x0a\x0d\x0d\x0a":
         order = "<" if data[8:12] == b"\x4d\x3c\x2b\x1a" else ">"
@@ -62,7 +62,7 @@ def chain(data: bytes) -> list[tuple[int, int]]:
     return items
 
 
-#: Numbers in a record's or block's header, by its kind: place and size. Lengths stand there twice.
+#: Offset and size of the numbers in the header of a record or block, by kind. Lengths are listed twice.
 _NUMBERS = {
     0: ((0, 4), (4, 4), (8, 4), (8, 4), (8, 4), (12, 4)),
     0x0A0D0D0A: ((8, 4), (12, 4), (16, 8)),
@@ -71,12 +71,12 @@ _NUMBERS = {
     3: ((8, 4), (8, 4)),
     6: ((8, 4), (12, 4), (16, 4), (20, 4), (20, 4), (24, 4)),
 }
-#: Where the packet begins in a record or block.
+#: Offset of the packet in a record or block.
 _PACKETS = {0: 16, 2: 28, 3: 12, 6: 28}
 
 
 def fields(data: bytes) -> list[tuple[int, int]]:
-    """Place and size of the numbers in the headers of a capture."""
+    """Return offset and size of the numbers in the headers of a capture."""
     blocks = data[:4] == b"\x0a\x0d\x0d\x0a"
     items = [] if blocks else [(0, 4), (4, 2), (6, 2), (16, 4), (20, 2), (22, 2)]
     for at, kind in chain(data):
@@ -143,7 +143,7 @@ def _splice(data: bytes, rng: random.Random, other: bytes) -> bytes:
 
 
 def _number(data: bytes, rng: random.Random, other: bytes) -> bytes:
-    """Another number in a header: a length that cannot be, another link type, a bad time."""
+    """Change a number in a header: an impossible length, another link type, a bad time."""
     positions = fields(data)
     if not positions:
         return _flip_bits(data, rng, other)
@@ -162,7 +162,7 @@ def _number(data: bytes, rng: random.Random, other: bytes) -> bytes:
 
 
 def _headers(data: bytes, rng: random.Random, other: bytes) -> bytes:
-    """Other bytes where link layer, IP and transport have their headers."""
+    """Change bytes of link layer, IP and transport headers."""
     positions = [at + _PACKETS[kind] for at, kind in chain(data) if kind in _PACKETS]
     if not positions:
         return _flip_bits(data, rng, other)
@@ -188,14 +188,14 @@ def mutate(data: bytes, seed: int | str, other: bytes = b"") -> bytes:
     data : bytes
         A capture.
     seed : int or str
-        The same gives the same.
+        Random seed; the same seed gives the same damage.
     other : bytes
         Another capture, for splicing; by default the same one.
 
     Returns
     -------
     bytes
-        One in five is compressed (gzip or zstd), before the damage or after it.
+        The damaged capture. One in five is compressed (gzip or zstd), before the damage or after it.
     """
     rng = random.Random(seed)
     pack = rng.choice((*(None,) * 8, _gzip, _zstd))
@@ -221,7 +221,7 @@ def _zstd(data: bytes) -> bytes:
 
 
 def examine(path: Path, group_by: Literal["flow", "host", "capture"] = "flow") -> str:
-    """Read a capture that may be damaged; netgen may refuse it, and must not lose a packet from its account.
+    """Read a capture that may be damaged; netgen may refuse it, but must account for every packet.
 
     Parameters
     ----------
@@ -233,10 +233,10 @@ def examine(path: Path, group_by: Literal["flow", "host", "capture"] = "flow") -
     Returns
     -------
     str
-        ``"refused"``, ``"damaged"`` or ``"whole"``. Whatever else comes out is an exception.
+        ``"refused"``, ``"damaged"`` or ``"whole"``. Anything else raises an exception.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # an overflow must not pass for a number
+        warnings.simplefilter("error")  # an overflow is an error
         try:
             table = netgen.extract([path], group_by=group_by)
         except netgen.NetgenError as error:
@@ -249,14 +249,14 @@ def examine(path: Path, group_by: Literal["flow", "host", "capture"] = "flow") -
     packets = table.table["packets"].to_pylist()
     accounted = read_report["in_flows"] + sum(read_report["skipped"].values())
     assert read_report["packets"] == accounted, "packets are neither in flows nor skipped"
-    assert read_report["in_flows"] == sum(packets), "the flows have other packets than the account"
-    assert read_report["flows"] == len(table), "the table has other flows than the account"
+    assert read_report["in_flows"] == sum(packets), "the flows have other packets than the read report"
+    assert read_report["flows"] == len(table), "the table has other flows than the read report"
     series = table.series()
-    assert (series >= 0).all(), "less than nothing in a bin"
+    assert (series >= 0).all(), "a bin is negative"
     assert series[:, 2:].sum() + sum(table.table["truncated_packets"].to_pylist()) == sum(packets), (
         "series lack packets"
     )
-    assert min(table.table["duration_ns"].to_pylist(), default=0) >= 0, "a flow ends before it begins"
+    assert min(table.table["duration_ns"].to_pylist(), default=0) >= 0, "a duration is negative"
     return "damaged" if read_report["damaged"] else "whole"
 
 
@@ -326,7 +326,7 @@ def _pcapng(frames: list[bytes], order: str) -> bytes:
 
 
 def made_captures() -> list[bytes]:
-    """Small captures of netgen's own: both kinds of file, both byte orders, with link layer and without."""
+    """Build small captures of both formats and byte orders, with and without a link layer."""
     frames = _frames()
     raw = [frame[14:] for frame in frames if frame[12:14] in (b"\x08\0", b"\x86\xdd")]
     return [

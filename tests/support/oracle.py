@@ -1,7 +1,7 @@
-"""A second opinion on flows: docs/flows.md in plain Python, packet by packet.
+"""A second implementation of docs/flows.md in plain Python, packet by packet.
 
-It is slow and straight on purpose, and shares nothing with capture/: its own reading of files and of
-headers, and a dict of flows. Where the rules leave a choice, the comment says what was chosen.
+It is slow and simple on purpose and shares no code with capture/: it reads files and headers itself, and
+keeps a dict of flows.
 
     PYTHONPATH=tests python -m support.oracle CAPTURE...      prints the flows
 """
@@ -57,7 +57,7 @@ __all__ = [
 
 @dataclasses.dataclass
 class Flow:
-    """Packets of one flow, in the file's order."""
+    """The packets of one flow, in file order."""
 
     packets: list[Packet]
     numbers: list[int]  # which IP packets of the capture, from 0
@@ -65,7 +65,7 @@ class Flow:
     last_ns: int
 
     def ends_before(self, new: Packet, clock_ns: int, idle_ns: int, active_ns: int | None) -> bool:
-        """Whether `new`, of the same key, begins another flow."""
+        """Tell whether `new`, a packet with the same key, begins another flow."""
         if clock_ns - self.last_ns > idle_ns:
             return True
         if active_ns is not None and clock_ns - self.first_ns > active_ns:
@@ -80,7 +80,7 @@ class Flow:
 
     @property
     def initiator(self) -> Packet:
-        """A packet that the initiator sent, or would have sent."""
+        """Return a packet as the initiator sent it."""
         for ip_packet in self.packets:
             if ip_packet.opens:
                 return ip_packet
@@ -91,7 +91,7 @@ class Flow:
         return self.packets[0]
 
     def row(self) -> tuple[object, ...]:
-        """Protocol, ends, outer VLAN, start, duration, packets, bytes, bytes and packets up and down."""
+        """Return protocol, 5-tuple, VLAN, start, duration, packets, bytes, and bytes and packets up and down."""
         one = self.initiator
         up = [ip_packet.size for ip_packet in self.packets if ip_packet.sender == one.sender]
         down = [ip_packet.size for ip_packet in self.packets if ip_packet.sender != one.sender]
@@ -112,7 +112,7 @@ class Flow:
 
 
 class Clock:
-    """The capture's clock: how far it has gone on; being set back is no going on."""
+    """The capture's clock: elapsed time, which never runs back."""
 
     def __init__(self, idle_ns: int) -> None:
         self.idle_ns = idle_ns
@@ -137,7 +137,7 @@ class Clock:
 
 
 def join_fragments(packets: list[Packet]) -> list[tuple[int, Packet]]:
-    """Packets and their numbers, later fragments with the ports of a first one, and behind it if they came before."""
+    """Give later fragments the ports of their first, and move those that came before it to just after it."""
     last: dict[tuple[object, ...], Packet] = {}
     waiting: dict[tuple[object, ...], list[tuple[int, Packet]]] = {}
     joined = list[tuple[int, Packet]]()

@@ -22,12 +22,12 @@ LINKTYPES = frozenset((0, 1, 12, 14, 101, 108, 113, 228, 229, 276))
 
 
 class NotIPError(Exception):
-    """A record that is no IP packet, or one whose headers are cut or wrong."""
+    """Raised for a record that is not an IP packet, or whose headers are truncated or invalid."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What a capture file says of a packet."""
+    """A record of a capture file."""
 
     time_ns: int
     linktype: int
@@ -37,7 +37,7 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class Packet:
-    """An IP packet as the rules see it."""
+    """The fields of an IP packet that the rules use."""
 
     time_ns: int
     size: int
@@ -127,7 +127,7 @@ def _pcapng(data: bytes) -> Iterator[Record]:
 
 
 def _interface(body: bytes, order: str) -> tuple[int, int, int, int]:
-    """Link type, clock as an exponent, whether of 2, and offset in seconds."""
+    """Return link type, exponent of the time unit, whether its base is 2, and offset in seconds."""
     unit, offset_s, at = 6, 0, 8
     while at + 4 <= len(body):
         code, size = struct.unpack(order + "HH", body[at : at + 4])
@@ -152,13 +152,13 @@ def packet(record: Record) -> Packet:
         If there is none, or its headers are cut or contradict themselves.
     """
     at, kind, vlan = find_ip(record)
-    # bytes on the wire, where the record can be believed
+    # bytes on the wire, unless the record's lengths contradict each other
     wire = max(len(record.data), record.wire if record.wire < MAX_WIRE else 0)
     return (_ipv4 if kind == 0x0800 else _ipv6)(record, at, wire - at, vlan)
 
 
 def find_ip(record: Record) -> tuple[int, int, tuple[int, ...]]:
-    """Where the IP header should be, its EtherType, and the VLAN numbers before it."""
+    """Return the offset of the IP header, its EtherType, and the VLAN numbers before it."""
     at, kind = _link(record)
     vlan: list[int] = []
     for _ in range(MAX_LAYERS):
@@ -183,7 +183,7 @@ def _by_version(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _link(record: Record) -> tuple[int, int]:
-    """Where the next header is, and its EtherType."""
+    """Return the offset of the next header, and its EtherType."""
     data = record.data
     match record.linktype:
         case 1:
@@ -208,7 +208,7 @@ def _link(record: Record) -> tuple[int, int]:
 
 
 def _tag(data: bytes, at: int, kind: int, vlan: list[int]) -> tuple[int, int]:
-    """One tag between link layer and IP."""
+    """Skip one tag between link layer and IP."""
     if kind < 0x600:  # a length: LLC follows
         if _number(data, at, 6) != 0xAAAA03000000 or _number(data, at + 6, 2) < 0x600:
             raise NotIPError
@@ -230,7 +230,7 @@ def _tag(data: bytes, at: int, kind: int, vlan: list[int]) -> tuple[int, int]:
 
 
 def _rare_tag(data: bytes, at: int, kind: int) -> tuple[int, int]:
-    """Tags that a few of the shared captures have."""
+    """Skip the tags that a few of the shared captures have."""
     if kind == 0x8903:  # FabricPath: its tag, and the whole frame
         return at + 16, _number(data, at + 14, 2)
     if kind == 0x88E5 and not _number(data, at, 1) & 0x0C:  # MACsec, if it does not encrypt

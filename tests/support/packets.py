@@ -55,7 +55,7 @@ def _udp(src_port: int, dst_port: int, payload: bytes = b"") -> bytes:
 
 
 class Packet:
-    """Headers by hand, so that wrong ones can be made as easily as right ones."""
+    """Headers built byte by byte, so that invalid ones are possible."""
 
     ipv4 = staticmethod(_ipv4)
     tcp = staticmethod(_tcp)

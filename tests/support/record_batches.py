@@ -1,4 +1,4 @@
-"""Batches of records made by hand, and the columns of a single packet."""
+"""Batches of records, and the columns of a single packet."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def from_hex(text: Any) -> Any:
 
 
 def check_tcp4(columns: Any, vlan: Any = -1) -> None:
-    """Check that the columns are of the packet that the tests put behind every link layer."""
+    """Check that the columns are those of the packet that the tests put after every link layer."""
     assert (columns["version"], columns["protocol"], columns["size"]) == (4, 6, 43)
     assert (columns["src_low"], columns["dst_low"]) == (0x0A000001, 0x0A000002)
     assert (columns["src_port"], columns["dst_port"], columns["flags"]) == (1234, 80, 0x18)

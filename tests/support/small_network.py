@@ -22,7 +22,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def random_fields(flows: int, seed: int = 0) -> torch.Tensor:
-    """Images like Gramian fields: cosines of sums of angles."""
+    """Build images like Gramian fields: cosines of sums of angles."""
     angle = torch.rand((flows, SMALL.channels, SMALL.bins), generator=generator(seed)) * 1.3
     return torch.cos(angle[..., None] + angle[..., None, :])
 
@@ -36,7 +36,7 @@ def randomised(network: BandTransformer, seed: int = 1) -> BandTransformer:
 
 
 def inputs(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Image, noise level and stratum."""
+    """Return random images, noise levels and strata."""
     image = symmetric_noise((batch, SMALL.channels, SMALL.bins, SMALL.bins), generator())
     return image, torch.linspace(0.2, 3, batch), torch.arange(batch) % (SMALL.strata + 1)
 
@@ -53,6 +53,6 @@ def small_training(
 
 
 def equal_states(first: TrainState, second: TrainState) -> bool:
-    """Whether two trainings hold the same numbers, bit for bit."""
+    """Tell whether two trainings hold the same numbers, bit for bit."""
     one, other = model_file.state_tensors(first), model_file.state_tensors(second)
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

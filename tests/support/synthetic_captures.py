@@ -1,7 +1,7 @@
-"""Captures with a little of everything, made from a seed: for tests of how files are cut, read and joined.
+"""Random captures of all kinds of traffic, for tests of how files are split, read and joined.
 
-Connections with ClientHellos in several segments, QUIC, DNS, fragments in any order, packets seen
-twice, tags, stamps that run back and jump, and what is no IP packet; as pcap and as pcapng.
+They have ClientHellos in several segments, QUIC, DNS, fragments in any order, packets seen twice,
+tags, time stamps that run back and jump, and frames that are not IP; as pcap and as pcapng.
 """
 
 from __future__ import annotations
@@ -111,10 +111,10 @@ def frames(seed: int, count: int) -> Frames:
         while len(going) < 6:
             number += 1
             going.append(rng.choice(_KINDS)(rng, number))
-        which = rng.randrange(len(going))
-        frame = next(going[which], None)
+        index = rng.randrange(len(going))
+        frame = next(going[index], None)
         if frame is None:
-            del going[which]
+            del going[index]
             continue
         now += rng.choice((0, 1, 1, 1, 1, 1, 20)) * 10_000_000
         now += rng.choice((130 * NS, -NS, -200 * NS, 10**6 * NS)) if rng.random() < 0.004 else 0
@@ -127,10 +127,10 @@ def frames(seed: int, count: int) -> Frames:
 # -- files ---------------------------------------------------------------------------------------
 
 
-def pcap(made: Frames, order: str = "<") -> bytes:
+def pcap(packets: Frames, order: str = "<") -> bytes:
     """Build a pcap file with nanoseconds."""
     out = [struct.pack(order + "IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262_144, 1)]
-    for time_ns, frame in made:
+    for time_ns, frame in packets:
         out.append(struct.pack(order + "4I", *divmod(time_ns, NS), len(frame), len(frame)) + frame)
     return b"".join(out)
 
@@ -162,7 +162,7 @@ def simple(frame: bytes, order: str = "<") -> bytes:
     return block(3, struct.pack(order + "I", len(frame)) + frame, order)
 
 
-def pcapng(made: Frames, seed: int = 0, sections: int = 3) -> bytes:
+def pcapng(packets: Frames, seed: int = 0, sections: int = 3) -> bytes:
     """Build a pcapng file: sections of both byte orders, interfaces declared late, packets without a time."""
     rng = random.Random(seed)
     out = list[bytes]()
@@ -170,7 +170,7 @@ def pcapng(made: Frames, seed: int = 0, sections: int = 3) -> bytes:
         order = "<>"[number % 2]
         clocks = [(9, 0)]
         out += [section(order), interface(order)]
-        for time_ns, frame in made[number * len(made) // sections : (number + 1) * len(made) // sections]:
+        for time_ns, frame in packets[number * len(packets) // sections : (number + 1) * len(packets) // sections]:
             if rng.random() < 0.02:
                 clocks.append(rng.choice(((9, 100), (6, 0), (3, -100))))
                 out.append(interface(order, *clocks[-1]))
@@ -179,10 +179,10 @@ def pcapng(made: Frames, seed: int = 0, sections: int = 3) -> bytes:
             if rng.random() < 0.05:
                 out.append(simple(frame, order))
                 continue
-            which = rng.randrange(len(clocks))
-            resolution, offset_s = clocks[which]
+            number_of_clock = rng.randrange(len(clocks))
+            resolution, offset_s = clocks[number_of_clock]
             ticks = max(time_ns - offset_s * NS, 0) // 10 ** (9 - resolution)
-            out.append(enhanced(ticks, frame, which, order))
+            out.append(enhanced(ticks, frame, number_of_clock, order))
     return b"".join(out)
 
 
@@ -191,7 +191,7 @@ def hidden(count: int, seed: int = 0) -> tuple[bytes, bytes]:
     rng = random.Random(seed)
     inside = [(T + i, ip(90, 91, 17, udp(i, 9, rng.randbytes(rng.randrange(30))))) for i in range(9)]
     files = []
-    for write, head in ((pcap, 24), (lambda made: b"".join(enhanced(*made_packet) for made_packet in made), 0)):
+    for write, head in ((pcap, 24), (lambda packets: b"".join(enhanced(*packet) for packet in packets), 0)):
         body = write(inside)[head:]
         outside = []
         for index in range(count):

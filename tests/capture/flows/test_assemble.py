@@ -61,13 +61,13 @@ def test_both_directions_are_one_flow_and_up_is_from_the_initiator(packet: Any, 
     [
         ([(0, "B", ACK), (1, "A", SYN), (2, "B", SYN | ACK)], A),  # the SYN counts, not the first packet
         ([(0, "B", SYN | ACK), (1, "A", ACK)], A),  # a SYN-ACK answers the initiator
-        ([(0, "A", SYN | ACK), (1, "B", SYN)], B),  # a SYN says more than a SYN-ACK
+        ([(0, "A", SYN | ACK), (1, "B", SYN)], B),  # a SYN takes precedence over a SYN-ACK
         ([(0, "A", SYN), (1, "B", SYN)], A),  # both open at once: the first
         ([(0, "A", ACK), (1, "A", SYN | ACK), (2, "B", SYN | ACK)], B),  # both answer: the first
         ([(0, "B", ACK), (1, "A", ACK)], B),  # mid-stream: the first packet
     ],
 )
-def test_the_initiator_sent_the_syn_or_was_answered_or_sent_the_first_packet(
+def test_the_initiator_sent_the_syn_or_got_the_syn_ack_or_sent_the_first_packet(
     packet: Any, flows_of: Any, steps: Any, initiator: Any
 ) -> None:
     assert rows(flows_of(connection(packet, *steps)), "src") == [initiator]
@@ -80,27 +80,27 @@ def test_vlans_keep_flows_apart(packet: Any, flows_of: Any) -> None:
 
 
 def test_a_packet_to_itself_goes_up(packet: Any, flows_of: Any) -> None:
-    """So does the answer, which looks the same."""
+    """The answer cannot be told from the request, and goes up too."""
     table = flows_of([(0, packet.udp4(7, 7, b"", A, A)), (1, packet.udp4(7, 7, b"abc", A, A))])
     assert up_and_down(table) == [[2, 0]]
     steps = [(at, packet.tcp4(7, 7, flags, b"", A, A)) for at, flags in ((0, SYN | ACK), (1, ACK), (2, SYN))]
     assert sum(down for _, down in up_and_down(flows_of(steps))) == 0
 
 
-def test_the_ports_of_one_address_are_two_ends(packet: Any, flows_of: Any) -> None:
+def test_a_flow_between_two_ports_of_one_host_has_two_directions(packet: Any, flows_of: Any) -> None:
     table = flows_of([(0, packet.udp4(9, 7, b"", A, A)), (1, packet.udp4(7, 9, b"", A, A))])
     assert rows(table, "src_port", "dst_port") == [(9, 7)]
     assert up_and_down(table) == [[1, 1]]
 
 
-def test_flows_stand_in_the_order_of_their_first_packets(packet: Any, flows_of: Any) -> None:
-    """In the file, whatever their stamps and keys."""
+def test_flows_are_in_the_order_of_their_first_packets(packet: Any, flows_of: Any) -> None:
+    """The order is that of the file, whatever the time stamps and keys."""
     ports = [5, 3, 9, 3, 1, 5, 7]
     table = flows_of([(10 - at, packet.udp4(port, 53)) for at, port in enumerate(ports)])
     assert rows(table, "src_port", "packets", "flow") == [(5, 2, 0), (3, 2, 1), (9, 1, 2), (1, 1, 3), (7, 1, 4)]
 
 
-def test_a_flow_begins_with_its_earliest_stamp_and_ends_with_its_latest(packet: Any, flows_of: Any) -> None:
+def test_a_flow_lasts_from_its_earliest_to_its_latest_time_stamp(packet: Any, flows_of: Any) -> None:
     table = flows_of(
         connection(packet, (5, "A", ACK), (3, "B", ACK), (9, "B", ACK), (4, "A", ACK)), spec=SeriesSpec(NS, 8)
     )
@@ -111,7 +111,7 @@ def test_a_flow_begins_with_its_earliest_stamp_and_ends_with_its_latest(packet: 
 # -- grouped by host or capture ----------------------------------------------------------------------------------
 
 
-def test_by_capture_is_one_row_with_the_direction_of_its_flows(packet: Any, flows_of: Any) -> None:
+def test_grouping_by_capture_gives_one_row_with_the_directions_of_the_flows(packet: Any, flows_of: Any) -> None:
     frames = [
         *connection(packet, (0, "A", SYN), (1, "B", SYN | ACK)),
         (2, packet.udp4(9, 53, b"abc", B, A)),
@@ -122,7 +122,7 @@ def test_by_capture_is_one_row_with_the_direction_of_its_flows(packet: Any, flow
     assert up_and_down(table) == [[3, 1]]
 
 
-def test_by_host_is_one_row_per_initiating_address(packet: Any, flows_of: Any) -> None:
+def test_grouping_by_host_gives_one_row_per_initiating_address(packet: Any, flows_of: Any) -> None:
     frames = [
         *connection(packet, (0, "A", SYN), (1, "B", SYN | ACK)),
         (2, packet.udp4(9, 53, b"abc", B, A)),
@@ -155,10 +155,10 @@ STEP = st.tuples(
     active=st.sampled_from([None, 1, 30, 100, 1000]),
     segment=st.integers(24, 3000),
 )
-def test_timeouts_and_batches_of_any_size_give_the_flows_of_the_rules(
+def test_flows_are_those_of_the_oracle_for_any_timeouts_and_segments(
     packet: Any, pcap_file: Any, steps: Any, idle: Any, active: Any, segment: Any
 ) -> None:
-    """The rows of tests/support/oracle.py; and one and the same table whatever the parts."""
+    """The rows equal those of tests/support/oracle.py, and the table does not depend on the segment size."""
     frames, now = [], T
     for gap, side, port, flags, number in steps:
         now += gap
@@ -183,7 +183,7 @@ def test_timeouts_and_batches_of_any_size_give_the_flows_of_the_rules(
 
 
 def test_packets_seen_twice_are_counted_and_kept(packet: Any, flows_of: Any) -> None:
-    """Repeated within 10 ms, as a mirrored port does; not a retransmission, which has another IP identification."""
+    """A copy within 10 ms comes from a mirrored port; a retransmission has another IP identification."""
 
     def numbered(ident: Any, side: Any = "A") -> Any:
         frame = tcp_frame(packet, ACK, 5, side, b"abc")
@@ -197,13 +197,13 @@ def test_packets_seen_twice_are_counted_and_kept(packet: Any, flows_of: Any) -> 
     assert REPEATED not in report_warnings(flows_of(steps))
 
 
-def test_a_packet_seen_twice_may_have_other_flows_between(packet: Any, flows_of: Any) -> None:
+def test_packets_of_other_flows_may_lie_between_the_two_copies(packet: Any, flows_of: Any) -> None:
     one, other = tcp_frame(packet, ACK, 5), packet.udp4(1, 2, b"abc")
     assert report_warnings(flows_of([(0, one), (0.001, other), (0.002, one)]))[REPEATED] == 1
 
 
-def test_a_packet_routed_once_is_the_same_packet(packet: Any, flows_of: Any) -> None:
-    """Another MAC address and TTL, as before and after a router."""
+def test_a_packet_before_and_after_a_router_is_the_same_packet(packet: Any, flows_of: Any) -> None:
+    """The router changes MAC addresses and TTL."""
     one = bytearray(tcp_frame(packet, ACK, 5))
     one[18:20] = b"\0\7"
     other = bytearray(one)
@@ -211,15 +211,15 @@ def test_a_packet_routed_once_is_the_same_packet(packet: Any, flows_of: Any) -> 
     assert report_warnings(flows_of([(0, bytes(one)), (0.001, bytes(other))]))[REPEATED] == 1
 
 
-def test_stamps_that_go_back_are_counted(packet: Any, flows_of: Any) -> None:
-    """From packet to packet, of any flow; equal ones are none."""
+def test_time_stamps_that_go_back_are_counted(packet: Any, flows_of: Any) -> None:
+    """Each packet is compared with the one before it, of any flow; equal time stamps are not counted."""
     steps = [(at, packet.udp4(port, 53)) for at, port in ((5, 1), (3, 2), (4, 1), (4, 2), (3.999, 3), (9, 1))]
     assert report_warnings(flows_of(steps))[BACKWARDS] == 2
     assert BACKWARDS not in report_warnings(flows_of(steps[1:4]))
 
 
-def test_stamps_of_two_captures_are_not_compared(packet: Any, pcap_file: Any) -> None:
+def test_time_stamps_of_two_captures_are_not_compared(packet: Any, pcap_file: Any) -> None:
     paths = [pcap_file([(T - at, packet.udp4(1, 2))], f"{at}.pcap") for at in range(2)]
     table = extract(paths)
     assert BACKWARDS not in report_warnings(table)
-    assert len(table) == 2  # nor do their packets meet in a flow
+    assert len(table) == 2  # their packets are not joined into a flow either

@@ -1,4 +1,4 @@
-"""netgen.capture.flows.clock: time that goes by, whatever the stamps say (docs/flows.md, rule 5)."""
+"""netgen.capture.flows.clock: elapsed time, whatever the time stamps (docs/flows.md, rule 5)."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ NS = 1_000_000_000
 NOW = 1_700_000_000 * NS
 IDLE = 120 * NS
 STRIDE = 4 * IDLE
-#: What a stamp can be, in ns: pcapng's go from 1825 to 2115.
+#: Range of time stamps in ns: those of pcapng go from 1825 to 2115.
 FIRST, LAST = -4_600_000_000 * NS, 4_600_000_000 * NS
 _EXAMPLES = settings(max_examples=examples(200))
 
 
-def shown(time_ns: Any, number: Any, slack: Any = IDLE, stride: Any = STRIDE, cuts: Any = ()) -> Any:
+def clock_times(time_ns: Any, number: Any, slack: Any = IDLE, stride: Any = STRIDE, cuts: Any = ()) -> Any:
     """Return the clock's time at each packet, with the packets passed in several calls."""
     clock = Clock(slack, stride)
     time_ns, number = np.array(time_ns, np.int64), np.array(number, np.int64)
@@ -54,8 +54,8 @@ _STEPS = st.sampled_from([0, 1, NS // 100, NS, 119 * NS, 121 * NS, 500 * NS, -1,
 _JUMPS = st.sampled_from([0, 0, 0, 1, 60 * NS, 121 * NS, 10**7 * NS, -60 * NS, -121 * NS, -(4 * 10**9) * NS])
 _WILD = st.one_of(st.just(0), st.integers(FIRST, LAST), st.sampled_from([FIRST, LAST, 1, -1]))
 
-#: Packets that follow each other: the jump before them and records that are no IP packets; how many, the
-#: step between two, how many share a number (as fragments that waited do), and those with wild stamps.
+#: Runs of packets: the jump and the number of other records before them; number of packets, the
+#: time between two, how many share a number (as fragments that waited do), and extreme time stamps.
 PIECES = st.lists(
     st.tuples(
         _JUMPS,
@@ -93,21 +93,19 @@ def stamps(pieces: Any) -> Any:
     cuts=st.lists(st.one_of(st.integers(0, 9000), st.integers(0, 8).map(BLOCK.__mul__)), max_size=6),
     slack=st.sampled_from([1, NS, IDLE, 10**6 * NS]),
 )
-def test_the_clock_is_that_of_a_plain_loop_however_packets_are_cut_into_calls(
-    pieces: Any, cuts: Any, slack: Any
-) -> None:
+def test_the_clock_equals_a_plain_loop_for_any_split_into_calls(pieces: Any, cuts: Any, slack: Any) -> None:
     time_ns, number = stamps(pieces)
     cuts = sorted(min(value, len(time_ns)) for value in cuts)
     expected = by_loop(time_ns, number, slack, 4 * slack)
-    assert shown(time_ns, number, slack, 4 * slack) == expected
-    assert shown(time_ns, number, slack, 4 * slack, cuts) == expected
+    assert clock_times(time_ns, number, slack, 4 * slack) == expected
+    assert clock_times(time_ns, number, slack, 4 * slack, cuts) == expected
 
 
 @_EXAMPLES
 @given(pieces=PIECES, stride=st.sampled_from([1, NS, STRIDE, 10**7 * NS]))
-def test_the_clock_never_goes_down_and_never_far_at_once(pieces: Any, stride: Any) -> None:
+def test_the_clock_never_runs_back_and_never_jumps_far(pieces: Any, stride: Any) -> None:
     time_ns, number = stamps(pieces)
-    steps = np.diff(shown(time_ns, number, stride=stride), prepend=0)
+    steps = np.diff(clock_times(time_ns, number, stride=stride), prepend=0)
     assert steps.min() >= 0
     assert steps.max() <= stride
 
@@ -117,55 +115,55 @@ def test_the_clock_never_goes_down_and_never_far_at_once(pieces: Any, stride: An
     time_ns=st.lists(st.one_of(st.sampled_from([FIRST, LAST, 0, 1]), st.integers(FIRST, LAST)), max_size=40),
     far=st.lists(st.booleans(), min_size=40, max_size=40),
 )
-def test_wild_stamps_do_not_overflow(time_ns: Any, far: Any) -> None:
-    """From one end of time to the other and back, again and again."""
+def test_extreme_time_stamps_do_not_overflow(time_ns: Any, far: Any) -> None:
+    """Time stamps may alternate between the earliest and the latest possible."""
     number = np.cumsum(np.where(far[: len(time_ns)], BLOCK, 1)).tolist()
     expected = by_loop(time_ns, number)
-    assert shown(time_ns, number) == expected
+    assert clock_times(time_ns, number) == expected
     assert max(expected, default=0) <= STRIDE * len(time_ns)
 
 
-def test_ordinary_stamps_are_shown_as_time_since_the_first() -> None:
-    assert shown([NOW, NOW + 5, NOW + NS, NOW + 100 * NS], [1, 2, 3, 4]) == [0, 5, NS, 100 * NS]
+def test_the_clock_is_the_time_since_the_first_packet() -> None:
+    assert clock_times([NOW, NOW + 5, NOW + NS, NOW + 100 * NS], [1, 2, 3, 4]) == [0, 5, NS, 100 * NS]
 
 
-def test_an_early_stamp_leaves_the_clock_where_it_is() -> None:
-    assert shown([NOW, NOW + NS, NOW - 9 * NS, NOW + 2 * NS], [1, 2, 3, 4]) == [0, NS, NS, 2 * NS]
+def test_an_early_time_stamp_does_not_move_the_clock() -> None:
+    assert clock_times([NOW, NOW + NS, NOW - 9 * NS, NOW + 2 * NS], [1, 2, 3, 4]) == [0, NS, NS, 2 * NS]
 
 
-def test_stamps_of_0_are_no_time() -> None:
-    """Not at the beginning, not for a whole block, and they set no clock back."""
-    assert shown([0, NOW, 0, NOW + NS], [1, 2, 3, 4]) == [0, 0, 0, NS]
+def test_time_stamps_of_0_are_ignored() -> None:
+    """They are ignored at the beginning and for a complete block, and do not set the clock back."""
+    assert clock_times([0, NOW, 0, NOW + NS], [1, 2, 3, 4]) == [0, 0, 0, NS]
     stamps = [NOW] + [0] * (3 * BLOCK) + [NOW + NS]
-    assert shown(stamps, range(1, len(stamps) + 1)) == [0] * (3 * BLOCK + 1) + [NS]
-    assert shown([0] * 5, range(1, 6)) == [0] * 5
+    assert clock_times(stamps, range(1, len(stamps) + 1)) == [0] * (3 * BLOCK + 1) + [NS]
+    assert clock_times([0] * 5, range(1, 6)) == [0] * 5
 
 
-def test_a_block_that_lies_back_sets_the_clock() -> None:
-    """Its last packets still see the clock that stood still; the next block's go on from them."""
+def test_a_block_far_in_the_past_sets_the_clock_back() -> None:
+    """The clock stands still to the end of that block, and runs on in the next one."""
     ahead = NOW + 10**6 * NS
     stamps = [NOW, ahead] + [NOW + NS] * (2 * BLOCK - 2) + [NOW + 3 * NS]
-    out = shown(stamps, range(1, len(stamps) + 1))
+    out = clock_times(stamps, range(1, len(stamps) + 1))
     assert out[1:-1] == [STRIDE] * (2 * BLOCK - 1)
     assert out[-1] == STRIDE + 2 * NS
 
 
 @pytest.mark.parametrize("cuts", [(), (BLOCK,), (2 * BLOCK,), (1500, 2 * BLOCK), (BLOCK, 1500)])
 @pytest.mark.parametrize("now", [NOW, FIRST + 500 * NS, 0, LAST], ids=["now", "1825", "1970", "2115"])
-def test_a_block_that_lies_back_no_further_than_the_slack_sets_nothing(cuts: Any, now: Any) -> None:
-    """Whether its packets are told of in one call or several, and in whatever year."""
+def test_a_block_within_the_slack_does_not_set_the_clock_back(cuts: Any, now: Any) -> None:
+    """The split into calls and the year do not matter."""
     for back, more in ((IDLE, 0), (IDLE + 1, 1)):
         times = [now or 1] * BLOCK + [(now or 1) - back] * BLOCK + [(now or 1) - back + 1]
-        assert shown(times, range(1, len(times) + 1), cuts=cuts)[-1] == more
+        assert clock_times(times, range(1, len(times) + 1), cuts=cuts)[-1] == more
 
 
-def test_a_block_of_one_packet_sets_the_clock_too() -> None:
-    """Blocks are counted in records of the file, most of which may be no IP packets."""
+def test_a_block_with_a_single_packet_sets_the_clock_back_too() -> None:
+    """A block is a number of records of the file, most of which may not be IP packets."""
     stamps, numbers = [NOW, NOW - 500 * NS, NOW - 499 * NS], [1, BLOCK + 1, 2 * BLOCK + 1]
-    assert shown(stamps, numbers) == [0, 0, NS]
+    assert clock_times(stamps, numbers) == [0, 0, NS]
 
 
 @pytest.mark.parametrize("cuts", [(), (0,), (1, 1), (2, 3, 3)])
 def test_no_packets_take_no_time(cuts: Any) -> None:
-    assert shown([], []) == []
-    assert shown([NOW, NOW + 1, NOW + 2], [1, 2, 3], cuts=cuts) == [0, 1, 2]
+    assert clock_times([], []) == []
+    assert clock_times([NOW, NOW + 1, NOW + 2], [1, 2, 3], cuts=cuts) == [0, 1, 2]

@@ -24,7 +24,7 @@ def test_an_idle_timeout_ends_a_flow(packet: Any, flows_of: Any) -> None:
 
 
 def test_an_active_timeout_ends_a_flow_that_goes_on(packet: Any, flows_of: Any) -> None:
-    """Counted from the first packet of each new flow; by default there is none."""
+    """It counts from the first packet of each new flow; by default there is none."""
     steps = [(at * 50, packet.udp4(1, 2)) for at in range(10)]
     assert rows(flows_of(steps), "packets") == [10]
     assert rows(flows_of(steps, active_timeout_ns=100 * NS), "packets") == [3, 3, 3, 1]
@@ -32,15 +32,15 @@ def test_an_active_timeout_ends_a_flow_that_goes_on(packet: Any, flows_of: Any) 
     assert rows(flows_of(steps, active_timeout_ns=10**6 * NS), "packets") == [10]
 
 
-def test_an_active_timeout_counts_anew_from_every_kind_of_beginning(packet: Any, flows_of: Any) -> None:
-    """After silence, and after a SYN that begins another flow."""
+def test_the_active_timeout_restarts_with_every_new_flow(packet: Any, flows_of: Any) -> None:
+    """A flow may begin after an idle timeout, or with a SYN."""
     steps = connection(
         packet, (0, "A", SYN, 1), (60, "A", FIN, 2), (70, "A", SYN, 9), (160, "A", ACK, 10), (171, "A", ACK)
     )
     assert rows(flows_of(steps, active_timeout_ns=100 * NS), "packets") == [2, 2, 1]
     steps = connection(packet, (0, "A", ACK), (90, "A", ACK), (211, "A", ACK), (310, "A", ACK), (312, "A", ACK))
     assert rows(flows_of(steps, active_timeout_ns=100 * NS), "packets") == [2, 2, 1]
-    # the SYN that is repeated last is the one with which the time was over
+    # a repeated SYN after the active timeout begins a flow; the SYN after it repeats that one
     steps = connection(packet, (0, "A", SYN), (101, "A", SYN), (102, "A", SYN))
     assert rows(flows_of(steps, active_timeout_ns=100 * NS), "packets") == [1, 2]
 
@@ -53,13 +53,13 @@ def test_a_syn_after_fin_or_rst_is_a_new_flow_and_trailing_acks_stay_with_the_ol
     assert rows(flows_of(connection(packet, *steps)), "packets", "src") == [(4, A), (2, B)]
 
 
-def test_a_syn_of_another_number_is_a_new_flow_even_without_an_end(packet: Any, flows_of: Any) -> None:
+def test_a_syn_with_another_sequence_number_is_a_new_flow_even_without_a_fin(packet: Any, flows_of: Any) -> None:
     steps = [(0, "A", SYN, 1), (1, "B", SYN | ACK), (2, "A", SYN, 2), (3, "B", SYN | ACK), (4, "A", SYN, 3)]
     assert rows(flows_of(connection(packet, *steps)), "packets") == [2, 2, 1]
 
 
-def test_a_repeated_syn_is_no_new_flow(packet: Any, flows_of: Any) -> None:
-    """Nor is one after a reset that said no to it, nor is the other side's first SYN."""
+def test_a_repeated_syn_does_not_begin_a_new_flow(packet: Any, flows_of: Any) -> None:
+    """Neither does one after a reset that refused it, nor the first SYN of the other side."""
     steps = [(0, "A", SYN), (1, "A", SYN), (3, "A", SYN), (4, "B", SYN | ACK)]
     assert rows(flows_of(connection(packet, *steps)), "packets") == [4]
     again = [(0, "A", SYN), (1, "B", RST), (2, "A", SYN), (3, "A", SYN), (4, "B", RST), (5, "A", SYN)]
@@ -68,8 +68,8 @@ def test_a_repeated_syn_is_no_new_flow(packet: Any, flows_of: Any) -> None:
     assert rows(flows_of(connection(packet, *both)), "packets") == [4, 1]
 
 
-def test_a_number_repeats_only_the_last_syn_of_its_own_flow(packet: Any, flows_of: Any) -> None:
-    """A sequence number of 0 is one like others, and what a flow before had is forgotten."""
+def test_only_the_last_syn_of_the_same_flow_is_repeated(packet: Any, flows_of: Any) -> None:
+    """A sequence number of 0 is not special, and the numbers of earlier flows do not count."""
     steps = [(0, "A", SYN, 0), (1, "A", SYN, 0), (2, "B", RST), (200, "A", ACK, 5), (201, "A", SYN, 0)]
     assert rows(flows_of(connection(packet, *steps)), "packets") == [3, 1, 1]
     steps = [(0, "A", SYN, 2**32 - 1), (1, "A", SYN, 2**32 - 1), (2, "A", SYN, 0), (3, "A", SYN, 2**32 - 1)]
@@ -83,7 +83,7 @@ def test_a_key_that_returns_after_its_flow_ended_begins_a_new_flow(
     monkeypatch.setattr(reader, "SEGMENT", 1 << 20)
     rng = np.random.default_rng(0)
     rounds, keys = 4, 70_000
-    # round after round, 130 s apart: keys of the round before, and new ones
+    # rounds 130 s apart: half of the keys of the round before, and new ones
     key = np.concatenate([rng.permutation(keys) + start for start in (0, keys // 2, 3 * keys, 4 * keys)])
     seconds = np.arange(len(key)) // keys * 130 + np.arange(len(key)) % keys / 20_000
     steady = np.arange(0, len(key), 20_000)

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("either_reader")
 
 
 def test_only_the_first_name_sent_by_the_initiator_counts(packet: Any, flows_of: Any) -> None:
-    """The first name counts; a flow that is begun anew has its own."""
+    """A new flow of the same 5-tuple has a name of its own."""
     film, other = handshakes.hello(b"a.nflxvideo.net"), handshakes.hello(b"www.example.org")
 
     def from_b(seq: Any, payload: Any) -> Any:
@@ -36,11 +36,11 @@ def test_only_the_first_name_sent_by_the_initiator_counts(packet: Any, flows_of:
         ("www.example.org", "tls"),
         ("a.nflxvideo.net", "tls"),
     ]
-    assert rows(flows_of(steps[1:2]), "server_name") == ["www.example.org"]  # whoever sent the first packet
+    assert rows(flows_of(steps[1:2]), "server_name") == ["www.example.org"]  # B sent the first packet
 
 
 def test_the_initiator_may_become_known_after_the_name(packet: Any, flows_of: Any) -> None:
-    """B's hello comes first, then A's SYN: it was a server's after all."""
+    """If A's SYN follows B's hello, B was the server and its name does not count."""
     hello = handshakes.hello(b"www.example.org")
     steps = [(0, tcp_frame(packet, ACK, 5, "B", hello)), (1, tcp_frame(packet, SYN, 1))]
     assert rows(flows_of(steps), "src", "server_name") == [(A, None)]
@@ -50,12 +50,14 @@ def test_the_initiator_may_become_known_after_the_name(packet: Any, flows_of: An
 
 def dns(packet: Any, name: Any, *addresses: Any, client: Any = A) -> Any:
     """Build a DNS answer from a name server to a client."""
-    answers = [handshakes.record(handshakes.dns_name(name), 1, bytes(map(int, item.split(".")))) for item in addresses]
+    answers = [
+        handshakes.record(handshakes.dns_name(name), 1, bytes(map(int, address.split(".")))) for address in addresses
+    ]
     return packet.udp4(53, 5000, handshakes.dns(name, answers), "10.0.0.53", client)
 
 
 def test_dns_names_later_flows_between_the_client_and_the_address(packet: Any, flows_of: Any) -> None:
-    """Not those before, nor another client's; of several answers the last; not where TLS or QUIC say it."""
+    """Earlier flows and other clients get no name; the last answer counts; TLS and QUIC names take precedence."""
     quic = handshakes.initial(handshakes.crypto(0, handshakes.message(b"quic.example.org")))
     steps = [
         (0, packet.udp4(1, 9, b"", A, B)),
@@ -84,11 +86,11 @@ def test_dns_names_later_flows_between_the_client_and_the_address(packet: Any, f
         7: ("quic.example.org", "quic"),
         1000: ("tls.example.org", "tls"),
     }
-    only_tls = [item for item in rows(flows_of(steps), *columns) if item[1]]
+    only_tls = [row for row in rows(flows_of(steps), *columns) if row[1]]
     assert only_tls == [(1000, "tls.example.org", "tls")]
 
 
-def test_dns_of_one_capture_names_no_flow_of_another(packet: Any, pcap_file: Any) -> None:
+def test_dns_answers_of_one_capture_do_not_name_flows_of_another(packet: Any, pcap_file: Any) -> None:
     one = pcap_file([(T, dns(packet, "one.example.org", B))], "a.pcap")
     two = pcap_file([(T + NS, packet.udp4(2, 9, b"", A, B))], "b.pcap")
     assert rows(extract([one, two], name_sources="all"), "server_name")[1:] == [None]

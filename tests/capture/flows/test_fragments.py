@@ -1,4 +1,4 @@
-"""fragments: later fragments find the flow of their first (docs/flows.md, rule 3), however a file is cut."""
+"""fragments: later fragments join the flow of their first (docs/flows.md, rule 3), for any segment size."""
 
 import ipaddress
 import struct
@@ -33,7 +33,7 @@ _EXAMPLES = settings(max_examples=examples(40), suppress_health_check=[HealthChe
 
 
 def ip(src: Any, dst: Any, payload: Any, offset: Any = 0, ident: Any = 0, protocol: Any = UDP) -> Any:
-    """Build a frame; `fragment` is the offset in units of 8 bytes, plus `MORE`."""
+    """Build a frame; `offset` is in units of 8 bytes, plus `MORE`."""
     ends = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
     head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), ident, offset, 64, protocol, 0)
     return bytes(12) + b"\x08\0" + head + ends + payload
@@ -74,7 +74,7 @@ def capture(pcap_file: Any) -> Any:
 
 
 def flows(path: Any, segment: Any = 1 << 25, **options: Any) -> Any:
-    """Source port and packets of the flows, in their order; the file is read in pieces of so many bytes."""
+    """Return source port and packets of the flows of a file that is read in segments of this many bytes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SEGMENT", segment)
         table = extract(path, spec=ONE_BIN, **options)
@@ -100,7 +100,7 @@ CASES = {
     "of another sender": ([(0, first(1)), (1, later(src=B, dst=A)), (2, later(src=C))], [(1, 1), (None, 1), (None, 1)]),
     "of another datagram": ([(0, first(1)), (1, later(8)), (2, first(2, 8))], [(1, 1), (2, 2)]),
     "of IPv6": ([(0, later6()), (1, first6(1)), (2, later6()), (3, later6(8))], [(1, 3), (None, 1)]),
-    # in IPv6 what follows the fragment header may differ from part to part (RFC 8200, 4.5)
+    # IPv6 fragments of one datagram may name different next headers (RFC 8200, 4.5)
     "of IPv6 before another header": ([(0, first6(1)), (1, later6(following=60))], [(1, 2)]),
 }
 # fmt: on
@@ -108,14 +108,14 @@ CASES = {
 
 @pytest.mark.parametrize("segment", SEGMENTS)
 @pytest.mark.parametrize("name", CASES)
-def test_later_fragments_go_with_their_first(capture: Any, name: Any, segment: Any) -> None:
+def test_later_fragments_join_the_flow_of_their_first(capture: Any, name: Any, segment: Any) -> None:
     frames, expected = CASES[name]
     assert flows(capture(frames), segment) == expected
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
-def test_a_fragment_that_waited_stands_right_behind_its_first(capture: Any, segment: Any) -> None:
-    """With the connection of its first, which may be the next one with the same ports."""
+def test_a_fragment_that_waited_follows_directly_after_its_first(capture: Any, segment: Any) -> None:
+    """It joins the connection of its first, which may be the second one with these ports."""
     early = ip(A, B, b"\xff" * 8, 3, 7, TCP)
     frames = [(0, early), (1, tcp(SYN, 1)), (2, tcp(ACK, 2, MORE, 7, 24)), (3, tcp(FIN, 3)), (4, tcp(SYN, 9))]
     assert flows(capture(frames), segment) == [(1000, 4), (1000, 1)]
@@ -125,7 +125,7 @@ def test_a_fragment_that_waited_stands_right_behind_its_first(capture: Any, segm
 
 @pytest.mark.parametrize("segment", SEGMENTS)
 def test_a_fragment_that_waited_keeps_its_time_and_direction(capture: Any, segment: Any) -> None:
-    """The flow begins with it, and goes up where it went up; sizes are its own."""
+    """It may be the first packet of the flow, and decides the direction; its size is its own."""
     path = capture([(5, later(src=B, dst=A, size=100)), (9, first(1, src=B, dst=A)), (10, ip(A, B, first(1)[34:]))])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SEGMENT", segment)
@@ -135,7 +135,7 @@ def test_a_fragment_that_waited_keeps_its_time_and_direction(capture: Any, segme
     assert table.series()[0].sum(1).tolist() == [120 + 44, 0, 2, 0]
 
 
-def test_fragments_of_one_capture_are_not_joined_to_anothers(pcap_file: Any) -> None:
+def test_fragments_of_different_captures_are_not_joined(pcap_file: Any) -> None:
     one = pcap_file([(T * NS, first(1))], "a.pcap")
     two = pcap_file([(T * NS, later())], "b.pcap")
     for paths in ([one, two], [two, one]):
@@ -145,8 +145,8 @@ def test_fragments_of_one_capture_are_not_joined_to_anothers(pcap_file: Any) -> 
 
 @st.composite
 def _frames(draw: Any) -> Any:
-    """Fragments of a few datagrams and whole packets in any order, some far apart."""
-    made, now = [], 1000
+    """Generate fragments of a few datagrams and complete packets in any order, some far apart."""
+    frames, now = [], 1000
     for _ in range(draw(st.integers(1, 40))):
         now += draw(st.sampled_from([0, 0, 1, 9, 29, 31, 121, -1, -31]))
         src, dst = draw(st.sampled_from([(A, B), (A, B), (B, A), (A, C)]))
@@ -160,8 +160,8 @@ def _frames(draw: Any) -> Any:
             frame = draw(st.sampled_from([first6(sport, ident), later6(ident), later6(ident)]))
         else:
             frame = ip(src, dst, struct.pack(">HHHH", sport, 53, 8, 0))
-        made.append((now, frame))
-    return made
+        frames.append((now, frame))
+    return frames
 
 
 COLUMNS = ("protocol", "src", "src_port", "dst", "dst_port", "vlan", "start_ns", "duration_ns", "packets", "bytes")
@@ -177,8 +177,8 @@ def uncut_rows(path: Any, segment: Any) -> Any:
 
 @_EXAMPLES
 @given(frames=_frames(), segment=st.integers(24, 2000))
-def test_flows_are_those_of_the_rules_however_the_file_is_cut(capture: Any, frames: Any, segment: Any) -> None:
-    """The flows of tests/support/oracle.py; and the same table, in the same order, from pieces of any size."""
+def test_flows_are_those_of_the_oracle_for_any_segment_size(capture: Any, frames: Any, segment: Any) -> None:
+    """The rows equal those of tests/support/oracle.py, and the table does not depend on the segment size."""
     path = capture(frames)
     expected = Counter(flow.row() for flow in oracle.flows_of(path))
     rows, uncut = uncut_rows(path, 1 << 25)
@@ -193,7 +193,7 @@ def test_flows_are_those_of_the_rules_however_the_file_is_cut(capture: Any, fram
 
 @_EXAMPLES
 @given(frames=_frames(), segment=st.integers(24, 2000), room=st.integers(1, 4))
-def test_with_little_memory_no_packet_is_lost_and_cuts_change_nothing(
+def test_with_little_memory_no_packet_is_lost_for_any_segment_size(
     capture: Any, frames: Any, segment: Any, room: Any
 ) -> None:
     path = capture(frames)
@@ -205,7 +205,9 @@ def test_with_little_memory_no_packet_is_lost_and_cuts_change_nothing(
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
-def test_firsts_that_came_long_ago_are_forgotten(capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any) -> None:
+def test_first_fragments_are_forgotten_after_many_others(
+    capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any
+) -> None:
     monkeypatch.setattr(fragments, "MAX_REMEMBERED", 10)
     for between, port in ((9, 1), (10, None)):
         others = [(1, first(2, ident)) for ident in range(100, 100 + between)]
@@ -223,8 +225,8 @@ def test_the_oldest_waiting_fragments_are_released(capture: Any, monkeypatch: py
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
-def test_a_released_fragment_takes_no_room(capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any) -> None:
-    """Datagram after datagram, each the other way round; and one that is seen again is remembered anew."""
+def test_a_released_fragment_takes_no_memory(capture: Any, monkeypatch: pytest.MonkeyPatch, segment: Any) -> None:
+    """Fragments of many datagrams come before their first; a first that is seen again counts as new."""
     monkeypatch.setattr(fragments, "MAX_REMEMBERED", 3)
     frames = [frame for ident in range(50) for frame in ((0, later(ident)), (0, later(ident)), (0, first(1, ident)))]
     assert flows(capture(frames), segment) == [(1, 150)]
@@ -233,7 +235,7 @@ def test_a_released_fragment_takes_no_room(capture: Any, monkeypatch: pytest.Mon
 
 
 def test_any_number_of_fragments_up_to_the_limit_can_wait(capture: Any) -> None:
-    """Of one datagram too, and all find their first."""
+    """They may be of one datagram or of many, and all join the flow of their first."""
     path = capture([(0, later())] * 3000 + [(1, first(1))])
     assert flows(path) == [(1, 3001)]
     path = capture([(0, later(ident)) for ident in range(3000)] + [(1, first(1, ident)) for ident in range(3000)])

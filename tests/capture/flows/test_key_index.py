@@ -1,4 +1,4 @@
-"""netgen.capture.flows.key_index and keys: every key has a number of its own, however unlucky the hash."""
+"""netgen.capture.flows.key_index and keys: every key has its own number, even if hashes collide."""
 
 import dataclasses
 from collections import Counter
@@ -28,7 +28,7 @@ def make_keys(numbers: Any) -> Any:
     st.booleans(),
 )
 def test_numbers_are_those_of_a_dict(batches: Any, clash: Any) -> None:
-    """As long as a key is in use its number is its own, even if all hashes are equal; afterwards it is new."""
+    """A key keeps its number until it is removed, even if all hashes are equal."""
     table = key_index.KeyIndex()
     known: dict[int, int] = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -47,15 +47,15 @@ def test_numbers_are_those_of_a_dict(batches: Any, clash: Any) -> None:
 
 
 def packets(rows: Any) -> Any:
-    """Packets of (version, source, destination, source port, destination port, VLAN, protocol)."""
+    """Build packets from (version, source, destination, source port, destination port, VLAN, protocol)."""
     names = ("version", "src_low", "dst_low", "src_port", "dst_port", "vlan", "protocol")
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
     kinds = {"version": "u1", "src_low": "u8", "dst_low": "u8", "protocol": "u1"}
-    made = {name: np.array(values, kinds.get(name, "i4")) for name, values in columns.items()}
-    new = made["version"] == 6
-    made["src_high"] = made["dst_high"] = np.where(new, 7, 0).astype(np.uint64)
+    given_columns = {name: np.array(values, kinds.get(name, "i4")) for name, values in columns.items()}
+    ipv6 = given_columns["version"] == 6
+    given_columns["src_high"] = given_columns["dst_high"] = np.where(ipv6, 7, 0).astype(np.uint64)
     names_of_arrays = {field.name for field in dataclasses.fields(PacketColumns)} - {"skipped", "notes"}
-    arrays = {name: made.get(name, np.zeros(len(rows), np.int64)) for name in names_of_arrays}
+    arrays = {name: given_columns.get(name, np.zeros(len(rows), np.int64)) for name in names_of_arrays}
     return PacketColumns(**arrays, skipped=Counter(), notes=Counter())
 
 
@@ -70,7 +70,7 @@ ROWS = st.tuples(
 
 @given(st.lists(st.lists(ROWS, min_size=1, max_size=20), min_size=1, max_size=3), st.booleans())
 def test_packets_of_a_flow_have_one_key_in_either_direction(chunks: Any, clash: Any) -> None:
-    """That of `canonical_keys`, which knows no short cut; even if all hashes are equal."""
+    """It is the key of `canonical_keys`, which takes no short cut, even if all hashes are equal."""
     flow_keys = FlowKeys()
     with pytest.MonkeyPatch.context() as patch:
         if clash:

@@ -1,4 +1,4 @@
-"""Packets and flows put by in files: the same table wherever they are, and one line where there is no room."""
+"""Packets and flows in temporary files: the same table as in memory, and one line of error on a full disk."""
 
 import random
 import tempfile
@@ -29,7 +29,7 @@ _EXAMPLES = settings(max_examples=examples(15), suppress_health_check=[HealthChe
 
 @pytest.fixture(scope="module")
 def capture(pcap_bytes: Any, packet: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """6000 packets of 1800 flows that go on side by side, ends of either kind first."""
+    """Write 6000 packets of 1800 concurrent flows, with the first packet from either end."""
     rng = random.Random(3)
     frames = []
     for index in range(6000):
@@ -49,7 +49,7 @@ def in_memory(capture: Any) -> Any:
 
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing stays in memory that can be put by in a file."""
+    """Keep nothing in memory that can go to a temporary file."""
     monkeypatch.setattr(spill, "MAX_BYTES_IN_MEMORY", 0)
     monkeypatch.setattr(spill, "MAX_ROWS_IN_MEMORY", 0)
 
@@ -61,12 +61,12 @@ def same(one: Any, other: Any) -> None:
     one.table.validate(full=True)
 
 
-# -- wherever packets are put by -----------------------------------------------------------------
+# -- in memory and in files ---------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("on_disk")
-def test_the_series_are_those_of_packets_counted_one_by_one(capture: Any) -> None:
-    """Read back from the file the test wrote, by a loop over its bytes."""
+def test_the_series_equal_a_count_packet_by_packet(capture: Any) -> None:
+    """A loop over the bytes of the file counts the packets."""
     table = extract(capture, bin_ns=NS, length=64)
     data, at = capture.read_bytes(), 24
     series: dict[int, np.ndarray] = defaultdict(lambda: np.zeros((4, 64), np.int64))
@@ -78,9 +78,9 @@ def test_the_series_are_those_of_packets_counted_one_by_one(capture: Any) -> Non
         ports = tuple(np.frombuffer(frame, ">u2", 2, 34).tolist())
         start, initiator = first.setdefault(max(ports), (time, ports))
         down = ports != initiator
-        where = (time - start) // NS
-        if where < 64:
-            series[max(ports)][[0 + down, 2 + down], where] += (size - 14, 1)
+        bin_number = (time - start) // NS
+        if bin_number < 64:
+            series[max(ports)][[0 + down, 2 + down], bin_number] += (size - 14, 1)
     assert (table.series() == np.stack([series[port] for port in first])).all()
 
 
@@ -94,7 +94,7 @@ def test_the_series_are_those_of_packets_counted_one_by_one(capture: Any) -> Non
 def test_the_table_does_not_depend_on_where_packets_are_kept(
     capture: Any, in_memory: Any, block: Any, kept: Any, segment: Any, group_by: Any
 ) -> None:
-    """In memory, in a file, or some of them; by blocks of any number of flows, in batches of any size."""
+    """They may be in memory, in a file or both, in blocks of any number of flows and segments of any size."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spill, "BLOCK", block)
         patch.setattr(spill, "MAX_BYTES_IN_MEMORY", kept)
@@ -122,7 +122,7 @@ def test_a_table_written_block_by_block_is_the_one_in_memory(
 
 
 @pytest.mark.usefixtures("on_disk")
-def test_rows_that_are_left_out_leave_no_packets_behind(
+def test_packets_of_dropped_flows_are_not_counted(
     capture: Any, in_memory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spill, "BLOCK", 50)
@@ -135,10 +135,10 @@ def test_rows_that_are_left_out_leave_no_packets_behind(
 
 
 @pytest.mark.usefixtures("on_disk")
-def test_several_captures_do_not_get_mixed_up(
+def test_packets_of_several_captures_are_kept_apart(
     capture: Any, in_memory: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Flows of two files lie in one block; each has its own packets."""
+    """Flows of two files lie in one block."""
     monkeypatch.setattr(spill, "BLOCK", 1000)
     spec = in_memory["flow"].spec
     other = tmp_path / "b.pcap"
@@ -148,7 +148,7 @@ def test_several_captures_do_not_get_mixed_up(
     assert (twice.series() == np.concatenate([series, series])).all()
 
 
-# -- no room -------------------------------------------------------------------------------------
+# -- a full disk -----------------------------------------------------------------------------------
 
 
 def refused(capture: Any, out: Any) -> Any:
@@ -210,7 +210,7 @@ def test_the_command_prints_the_error_too(
 
 @pytest.mark.usefixtures("on_disk")
 def test_temporary_files_are_gone_afterwards(capture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even while it is there it has no name that could be left behind."""
+    """An open temporary file has no name, so that a crash leaves nothing behind."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     unfinished = extraction(capture)
     assert not list(tmp_path.iterdir())
@@ -222,7 +222,7 @@ def test_temporary_files_are_gone_afterwards(capture: Any, tmp_path: Path, monke
 
 
 def _deleted(folder: Any) -> Iterator[Any]:
-    """Files of this process that lay in a folder and have no name any more."""
+    """Yield open files of this process that were in this folder and were deleted."""
     for path in Path("/proc/self/fd").iterdir():
         try:
             target = str(path.readlink())

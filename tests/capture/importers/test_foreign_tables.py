@@ -16,18 +16,18 @@ from netgen.exporters.tables.csv_file import write_csv
 
 @pytest.fixture
 def plain() -> Any:
-    """Columns of ten flows of eight bins, as another tool would write them."""
+    """Build the columns of ten flows of eight bins, as another tool writes them."""
     series = np.random.default_rng(0).integers(0, 1500, (10, 4, 8))
     columns = {channel: pa.array(list(series[:, position])) for position, channel in enumerate(CHANNELS)}
     return series, columns
 
 
-def test_netgens_own_tables_are_read_as_ever(tiny_flows: Any, tmp_path: Path) -> None:
+def test_tables_of_netgen_are_read_unchanged(tiny_flows: Any, tmp_path: Path) -> None:
     tiny_flows.write(tmp_path / "a.parquet")
     assert read_table(tmp_path / "a.parquet").table.equals(tiny_flows.table)
 
 
-def test_a_csv_that_netgen_wrote_comes_back(tiny_flows: Any, tmp_path: Path) -> None:
+def test_a_csv_that_netgen_wrote_can_be_read_back(tiny_flows: Any, tmp_path: Path) -> None:
     write_csv(tiny_flows, tmp_path / "a.csv")
     again = read_table(tmp_path / "a.csv", spec_from=tiny_flows.spec)
     assert again.spec == tiny_flows.spec
@@ -47,7 +47,7 @@ def test_lists_of_any_kind_are_series(plain: Any, tmp_path: Path, kind: Any) -> 
     assert result.table["packets"].to_pylist() == series[:, 2:].sum((1, 2)).tolist()
 
 
-def test_an_odd_number_of_bins_is_filled_up_with_idle_ones(tmp_path: Path) -> None:
+def test_series_are_padded_with_empty_bins(tmp_path: Path) -> None:
     pq.write_table(pa.table({channel: [[1, 2, 3, 4, 5]] for channel in CHANNELS}), tmp_path / "a.parquet")
     assert read_table(tmp_path / "a.parquet").series()[0, 0].tolist() == [1, 2, 3, 4, 5, 0, 0, 0]
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.real_data import REAL_SETS
 
 from netgen.capture.errors import InputError, TableError
 from netgen.capture.importers.traces import ADDED, import_traces
@@ -18,9 +19,6 @@ US = 1000
 SPEC = SeriesSpec(bin_ns=1000 * US, length=4)
 LISTS = pa.list_(pa.int64())
 
-# (dataset, sizes, traces, packets): what the parquet files hold, counted with pyarrow alone
-SETS = ["alexa_voice", "certta_flows", "iot_setup", "netflix_session", "tor_wikipedia", "video_platform"]
-
 
 def write_parquet(path: Any, times: Any, sizes: Any, **columns: Any) -> Any:
     pq.write_table(pa.table({"t_us": pa.array(times, LISTS), "signed_bytes": pa.array(sizes, LISTS), **columns}), path)
@@ -29,7 +27,7 @@ def write_parquet(path: Any, times: Any, sizes: Any, **columns: Any) -> Any:
 
 @pytest.fixture
 def traces(tmp_path: Path) -> Any:
-    """Three traces of two classes and splits: 4, 2 and 1 packets."""
+    """Write three traces of two classes and splits, with 4, 2 and 1 packets."""
     return write_parquet(
         tmp_path / "t.parquet",
         [[0, 10, 1500, 5000], [70, 2071], [0]],
@@ -41,7 +39,7 @@ def traces(tmp_path: Path) -> Any:
 
 
 def balanced(table: Any) -> Any:
-    """Return the read report of a table, checked."""
+    """Return the read report of a table, and check its sums."""
     read_report = table.metadata["read_report"]
     added = read_report["warnings"].get(ADDED, 0)
     assert read_report["packets"] + added == read_report["in_flows"] + sum(read_report["skipped"].values())
@@ -58,7 +56,7 @@ def column(table: Any, name: Any) -> Any:
 
 
 def test_a_parquet_trace_becomes_a_flow(traces: Any) -> None:
-    """Positive sizes go up; time counts from the trace's first packet; what lies after the last bin is cut."""
+    """Positive sizes go up; time counts from the first packet; packets after the last bin are truncated."""
     table = import_traces(traces, spec=SPEC)
     assert column(table, "label") == ["a", "b", "a"]
     assert column(table, "source") == ["t.parquet:x1", "t.parquet:x2", "t.parquet:x3"]
@@ -73,7 +71,7 @@ def test_a_parquet_trace_becomes_a_flow(traces: Any) -> None:
 
 
 def test_the_same_traces_as_csv_are_the_same_flows(traces: Any, tmp_path: Path) -> None:
-    """Packets of several traces mixed; signed sizes or a direction; commas or tabs; any case of the header."""
+    """Packets of traces may be mixed, sizes signed or with a direction, separated by commas or tabs."""
     rows = ["0,100,x1,a", "0.00007,40,x2,b", "0.00001,-1500,x1,a", "0.0015,-200,x1,a", "0,-1000,x3,a"]
     rows += ["0.002071,-40,x2,b", "0.005,60,x1,a"]
     (tmp_path / "t.csv").write_text("\n".join(["Time,SIZE,trace,label", *rows]) + "\n")
@@ -102,7 +100,7 @@ def test_a_csv_without_traces_and_labels_is_one_unlabelled_flow(tmp_path: Path) 
     [("ip", [60, 34, 20], [1, 1, 1], 1), ("frame", [46, 20], [1, 1], 2), ("payload", [100, 74, 60, 59], [1] * 4, 0)],
 )
 def test_sizes_become_ip_bytes(sizes: str, volume: Any, packets: Any, skipped: int, tmp_path: Path) -> None:
-    """Frames lose 14 bytes, payloads gain 40; what is then smaller than an IP header is skipped and counted."""
+    """Frames lose 14 bytes, payloads gain 40; packets smaller than an IP header are skipped and counted."""
     path = write_parquet(tmp_path / "t.parquet", [[0], [0], [0], [0]], [[60], [-34], [20], [-19]])
     table = import_traces(path, size_unit=sizes, spec=SPEC)
     assert (column(table, "bytes"), column(table, "packets")) == (volume, packets)
@@ -118,10 +116,10 @@ def test_sizes_become_ip_bytes(sizes: str, volume: Any, packets: Any, skipped: i
     st.sampled_from([None, "train", ["test"], ["train", "test"]]),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_account_balances_whatever_the_traces_hold(
+def test_the_read_report_balances_for_any_traces(
     tmp_path: Path, sizes_of: Any, kind: Any, min_packets: Any, split: Any
 ) -> None:
-    """Packets of the file and those that splitting added are in flows or skipped, none twice, none lost."""
+    """Every packet of the file, and every one that splitting added, is either in a flow or skipped."""
     splits = ["train", "test"] * len(sizes_of)
     path = write_parquet(
         tmp_path / "t.parquet",
@@ -139,7 +137,7 @@ def test_the_account_balances_whatever_the_traces_hold(
 
 
 def test_frames_over_the_mtu_are_split_into_packets(tmp_path: Path) -> None:
-    """Each packet but the last is full; every packet has a header of 40 bytes, so splitting adds bytes too."""
+    """All packets but the last are full; each has a header of 40 bytes, so splitting adds bytes too."""
     path = write_parquet(tmp_path / "t.parquet", [[0, 0, 1, 2]], [[1500, 1501, -2960, -65535]])
     table = import_traces(path, spec=SPEC)
     pieces = 65535 - 40
@@ -165,7 +163,7 @@ def test_a_split_frame_carries_the_same_payload(tmp_path: Path, size: Any) -> No
     assert 1500 * (packets - 1) < volume <= 1500 * packets
 
 
-def test_only_the_rows_of_a_split_are_taken(traces: Any) -> None:
+def test_only_the_rows_of_a_split_are_imported(traces: Any) -> None:
     table = import_traces(traces, split="train", spec=SPEC)
     assert column(table, "source") == ["t.parquet:x1", "t.parquet:x3"]
     assert column(table, "flow") == [0, 1]
@@ -181,7 +179,7 @@ def test_an_unknown_split_is_refused_with_the_known_ones(traces: Any, tmp_path: 
         import_traces(path, split="train")
 
 
-def test_classes_are_renamed_or_all_made_one(traces: Any) -> None:
+def test_classes_are_renamed_or_replaced_by_one(traces: Any) -> None:
     assert column(import_traces(traces, relabel={"a": "z", "c": "y"}), "label") == ["z", "b", "z"]
     assert column(import_traces(traces, label="all", relabel={"a": "z"}), "label") == ["all"] * 3
 
@@ -201,7 +199,7 @@ def test_the_automatic_bins_fit_the_durations(traces: Any) -> None:
     assert import_traces(traces, bin_ns=7).spec == SeriesSpec(bin_ns=7)
 
 
-def test_rows_without_packets_are_no_flows(tmp_path: Path) -> None:
+def test_rows_without_packets_are_not_flows(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "t.parquet", [None, [5], []], [[], [60], None])
     table = import_traces(path, spec=SPEC)
     assert column(table, "source") == ["t.parquet:1"]
@@ -224,7 +222,7 @@ def test_rows_without_packets_are_no_flows(tmp_path: Path) -> None:
         ({"t_us": [[0]], "signed_bytes": [[5]]}, "nothing is left"),
     ],
 )
-def test_parquet_that_holds_no_traces_is_refused_with_the_reason(columns: Any, message: str, tmp_path: Path) -> None:
+def test_parquet_without_traces_is_refused_with_the_reason(columns: Any, message: str, tmp_path: Path) -> None:
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     with pytest.raises(TableError, match=message):
         import_traces(tmp_path / "t.parquet")
@@ -248,14 +246,14 @@ def test_parquet_that_holds_no_traces_is_refused_with_the_reason(columns: Any, m
         ("time,size\n0,60,7\n", "cannot be read as CSV"),
     ],
 )
-def test_csv_that_holds_no_traces_is_refused_with_the_line(text: str, message: str, tmp_path: Path) -> None:
+def test_csv_without_traces_is_refused_with_the_line(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text(text)
     with pytest.raises(TableError, match=message):
         import_traces(path)
 
 
-def test_files_that_are_no_traces_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_traces_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pcap").write_bytes(bytes(100))
     with pytest.raises(TableError, match=r"neither Parquet nor CSV.*netgen extract"):
         import_traces(tmp_path / "a.pcap")
@@ -265,14 +263,14 @@ def test_files_that_are_no_traces_are_refused(tmp_path: Path) -> None:
         import_traces(tmp_path)
 
 
-def test_an_unknown_kind_of_size_is_refused_with_those_known(traces: Any) -> None:
+def test_an_unknown_size_unit_is_refused_with_the_known_ones(traces: Any) -> None:
     with pytest.raises(InputError, match=r"'wire' is not known\. Take one of: frame, ip, payload"):
         import_traces(traces, size_unit="wire")
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", REAL_SETS)
 def test_real_sets_are_imported_completely(name: Any, real_table: Any, shared_data: Path) -> None:
-    """Traces, packets, labels and bytes are those that pyarrow alone counts; the account balances."""
+    """Traces, packets, labels and bytes equal the counts of pyarrow, and the read report balances."""
     raw = pq.read_table(shared_data / "series" / f"{name}.parquet", columns=["label", "signed_bytes"])
     sizes = np.abs(raw["signed_bytes"].combine_chunks().flatten().to_numpy().astype(np.int64))
     table = real_table(name)

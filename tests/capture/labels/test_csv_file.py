@@ -12,8 +12,8 @@ from netgen.capture.labels.protocol_names import NOT_IP, NUMBERS, OTHER
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
-def test_data_sets_are_read_as_they_are(labels: Any, name: Any) -> None:
-    """Columns, times and classes in the form of each set label the flow, and no other one."""
+def test_label_files_of_data_sets_are_read_unchanged(labels: Any, name: Any) -> None:
+    """Columns, times and classes in the form of each data set label the flow, and no other one."""
     text, options, seconds, label = DATA_SETS[name]
     table = labels(text, **options)
     assert at(table, seconds) == label
@@ -58,7 +58,7 @@ def test_decisions_are_reported_as_warnings(labels: Any) -> None:
         ("class,attack_cat,category", "TRUE,0.0,worm", "worm"),
     ],
 )
-def test_the_class_is_the_first_column_of_words(labels: Any, header: str, row: str, label: str) -> None:
+def test_the_class_is_the_first_column_of_text(labels: Any, header: str, row: str, label: str) -> None:
     assert at(labels(f"src,dst,{header}\n{A},{B},{row}\n")) == label
 
 
@@ -96,7 +96,7 @@ def test_ports_count_only_for_protocols_with_ports(labels: Any) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["0", "unas", "HOPOPT"])
-def test_0_and_unas_are_whatever_is_neither_tcp_nor_udp(labels: Any, protocol: str) -> None:
+def test_0_and_unas_stand_for_all_protocols_but_tcp_and_udp(labels: Any, protocol: str) -> None:
     table = labels(f"src,src_port,dst,dst_port,protocol,label\n{A},0,{B},0,{protocol},x\n")
     result = [at(table, flow=(A, 9, B, 9, number)) for number in (1, 2, 6, 17, 47, None)]
     assert result == ["x", "x", None, None, "x", None]

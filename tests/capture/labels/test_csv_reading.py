@@ -40,10 +40,8 @@ cells = st.text(st.sampled_from('ab1, "\t\n;|é'), max_size=4)
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
 )
 @example(table=[["a", "b", "c", 'x "y"'], ["1,2", "", "\n", "z"]], blank=[1], end="\r\n", quoting=csv.QUOTE_MINIMAL)
-def test_cells_and_their_lines_are_read_as_they_were_written(
-    tmp_path: Path, table: Any, blank: Any, end: Any, quoting: Any
-) -> None:
-    """With quotes, empty lines and rows that are too long."""
+def test_cells_and_their_line_numbers_are_read(tmp_path: Path, table: Any, blank: Any, end: Any, quoting: Any) -> None:
+    """The file may have quotes, empty lines and rows that are too long."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator=end, quoting=quoting)
     writer.writerow(["src", "dst", "label", "other"])
@@ -66,8 +64,8 @@ def test_cells_and_their_lines_are_read_as_they_were_written(
     assert read.lines.tolist() == [line for _, line in expected]
 
 
-def test_the_line_of_a_bad_value_is_that_of_the_file(labels: Any) -> None:
-    """Beyond empty lines, quoted line ends, header lines and rows of other lengths."""
+def test_an_error_names_the_line_of_the_file(labels: Any) -> None:
+    """Empty lines, quoted line ends, header lines and rows of other lengths count."""
     head = "src,dst,note,label\n"
     text = f'{head}\n{A},{B},"two\nlines",x\n{head}{A},{B},,x,more,and more\n,,,\n{A},{B}\n'
     with pytest.raises(InputError) as caught:
@@ -89,7 +87,7 @@ def test_the_line_of_a_bad_value_is_that_of_the_file(labels: Any) -> None:
         ({}, "soon", "'soon' is not a start time"),
     ],
 )
-def test_a_time_that_cannot_be_read_is_named_with_the_option_that_helps(
+def test_an_unreadable_time_is_named_with_the_option_that_helps(
     labels: Any, options: Any, cell: str, expected_text: str
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -117,18 +115,18 @@ def test_a_pipe_is_read_once_and_a_folder_refused(tmp_path: Path) -> None:
 
 
 def own_labels(rows: Any = 2, **columns: Any) -> Any:
-    """As netgen writes them beside a capture, with some of the columns that say nothing of the class."""
+    """Build the ground truth that netgen writes beside a capture, with some of its columns."""
     names = {
         "flow": range(rows), "label": ["x, y", None] * (rows // 2), "community_id": ["1:a"] * rows,
         "protocol": [6, 17] * (rows // 2), "src": [A, B] * (rows // 2), "src_port": [52_108, 9] * (rows // 2),
         "dst": [B, A] * (rows // 2), "dst_port": [80, 53] * (rows // 2), "start_ns": range(rows),
         "repaired": [False] * rows, "source": ["here"] * rows,
     }  # fmt: skip
-    return pa.table({name: list(item) for name, item in {**names, **columns}.items()})
+    return pa.table({name: list(values) for name, values in {**names, **columns}.items()})
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_netgens_own_labels_give_no_class_to_flows_without_one(tmp_path: Path, ending: str) -> None:
+def test_ground_truth_gives_no_class_to_flows_without_one(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"x.labels.{ending}"
     (pq.write_table if ending == "parquet" else pa.csv.write_csv)(own_labels(), path)
     read = LabelFile(path)
@@ -163,7 +161,7 @@ def test_a_damaged_parquet_file_is_read_or_refused_in_one_line(tmp_path: Path) -
         except InputError as error:
             expected_text.append(str(error))
     assert len(expected_text) > 50
-    assert all("labels.parquet" in item and "\n" not in item for item in expected_text)
+    assert all("labels.parquet" in message and "\n" not in message for message in expected_text)
 
 
 def test_a_field_too_long_for_csv_is_named_by_its_line(labels: Any) -> None:
@@ -172,8 +170,8 @@ def test_a_field_too_long_for_csv_is_named_by_its_line(labels: Any) -> None:
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_a_quote_that_is_not_closed_is_named_by_its_line(labels: Any, closed: bool) -> None:
-    """It makes one cell of all lines to the end; one that is closed may hold line ends, and stray ones do."""
+def test_an_open_quote_is_named_by_its_line(labels: Any, closed: bool) -> None:
+    """An open quote makes one cell of all remaining lines; a closed one may hold line ends."""
     rows = [f'{A},{B},"a{chr(34) * closed}', f"{B},{A},b", f'{A},{B},5" disk', f"{B},{A},c"]
     text = "src,dst,label\n" + "\n".join(rows) + "\n"
     if closed:
@@ -198,7 +196,7 @@ def test_a_file_without_any_class_gets_no_warning_about_times(labels: Any) -> No
     }
 
 
-def test_rows_of_none_are_a_file_without_labels(labels: Any) -> None:
+def test_rows_without_a_class_are_a_file_without_labels(labels: Any) -> None:
     table = labels("src,dst,label\n")
     assert table.rows == 0
     assert at(table) is None

@@ -45,7 +45,7 @@ def at(table: Any, seconds: Any = T, duration: Any = 0.0, flow: Any = FLOW) -> A
         (".pcap", ".pcap"),
     ],
 )
-def test_a_files_stem_is_its_name_without_all_suffixes(path: str, stem: str) -> None:
+def test_the_stem_of_a_file_is_its_name_without_suffixes(path: str, stem: str) -> None:
     assert file_stem(path) == stem
 
 
@@ -55,7 +55,7 @@ def test_a_folder_has_the_name_of_the_last_folder(tmp_path: Path, monkeypatch: p
     assert folder_name("x.pcap") == tmp_path.name
 
 
-def test_the_first_label_that_is_known_is_taken() -> None:
+def test_the_first_known_label_is_used() -> None:
     assert first_known([None, "a", None], ["b", "b", None], ["c", None, None]) == ["b", "a", None]
 
 
@@ -90,7 +90,7 @@ def test_both_directions_match_and_others_do_not(labels: Any) -> None:
     assert at(table, flow=(None, None, None, None, None)) is None
 
 
-def test_an_empty_cell_matches_anything_and_the_row_that_names_more_wins(labels: Any) -> None:
+def test_an_empty_cell_matches_anything_and_the_more_specific_row_is_used(labels: Any) -> None:
     table = labels(
         "src,src_port,dst,dst_port,protocol,label\n"
         "10.0.0.1,,,,,host\n"
@@ -135,8 +135,8 @@ def test_a_time_in_seconds_means_any_time_of_that_second(labels: Any) -> None:
     assert at(table, T + 1.1) is None
 
 
-def test_of_several_windows_the_one_that_begins_nearest_wins(labels: Any) -> None:
-    rows = "".join(f"10.0.0.1,10.0.0.2,{T + item}.5,{T + 100}.0,at{item}\n" for item in (0, 20, 40))
+def test_of_several_time_windows_the_one_with_the_nearest_start_is_used(labels: Any) -> None:
+    rows = "".join(f"10.0.0.1,10.0.0.2,{T + second}.5,{T + 100}.0,at{second}\n" for second in (0, 20, 40))
     table = labels("src,dst,start,end,label\n10.0.0.1,10.0.0.2,,,always\n" + rows)
     assert at(table, T + 21) == "at20"
     assert at(table, T + 50) == "at40"
@@ -144,7 +144,7 @@ def test_of_several_windows_the_one_that_begins_nearest_wins(labels: Any) -> Non
 
 
 def test_files_of_data_sets_are_read_as_published(labels: Any) -> None:
-    """A byte order mark, the code page of CIC-IDS2017, empty rows, zero-padded and hexadecimal ports."""
+    """They have byte order marks, CIC-IDS2017's code page, empty rows, zero-padded and hexadecimal ports."""
     head = "src,src_port,dst,dst_port,label\n"
     assert at(labels("\ufeff" + head + ",,,,\n10.0.0.1,0x04D2,10.0.0.2,80.0,bot\n\n")) == "bot"
     assert at(labels(head + "10.0.0.1,1234,10.0.0.2,80,Web Attack \x96 XSS\n".replace("\x96", "–"), "cp1252")) == (
@@ -197,24 +197,24 @@ MANY = 40  # flows, a minute and a bit apart
 
 
 def rows_of(moment: Any, form: Any = "%Y-%m-%dT%H:%M:%S", shift: Any = 0) -> Any:
-    """Make a label file of as many flows, with the times of a clock that is `shift` seconds ahead."""
+    """Make a label file of `MANY` flows, with the times of a clock that is `shift` seconds ahead."""
     start = datetime.datetime.fromtimestamp(moment, datetime.UTC) + datetime.timedelta(seconds=shift)
-    times = [(start + datetime.timedelta(seconds=67 * item)).strftime(form) for item in range(MANY)]
-    rows = "".join(f"10.0.0.1,{item},10.0.0.2,80,6,{text},1000000,bot\n" for item, text in enumerate(times))
+    times = [(start + datetime.timedelta(seconds=67 * row)).strftime(form) for row in range(MANY)]
+    rows = "".join(f"10.0.0.1,{port},10.0.0.2,80,6,{text},1000000,bot\n" for port, text in enumerate(times))
     return "Source IP,Source Port,Destination IP,Destination Port,Protocol,Timestamp,Flow Duration,Label\n" + rows
 
 
 def flows_at(moment: Any) -> Any:
-    """Columns of these flows, some turned around."""
-    src = ["10.0.0.1" if item % 2 else "10.0.0.2" for item in range(MANY)]
-    dst = ["10.0.0.2" if item % 2 else "10.0.0.1" for item in range(MANY)]
-    src_port = [item if item % 2 else 80 for item in range(MANY)]
-    dst_port = [80 if item % 2 else item for item in range(MANY)]
-    start = [(moment + 67 * item) * NS + NS // 2 for item in range(MANY)]
+    """Return the columns of these flows, half of them in the other direction."""
+    src = ["10.0.0.1" if row % 2 else "10.0.0.2" for row in range(MANY)]
+    dst = ["10.0.0.2" if row % 2 else "10.0.0.1" for row in range(MANY)]
+    src_port = [row if row % 2 else 80 for row in range(MANY)]
+    dst_port = [80 if row % 2 else row for row in range(MANY)]
+    start = [(moment + 67 * row) * NS + NS // 2 for row in range(MANY)]
     return src, src_port, dst, dst_port, [6] * MANY, start, [NS // 10] * MANY
 
 
-def test_many_flows_get_the_classes_that_single_flows_get_and_are_counted(labels: Any) -> None:
+def test_flows_in_a_batch_get_the_classes_of_single_flows_and_are_counted(labels: Any) -> None:
     table = labels(rows_of(T) + "10.0.0.1,9999,10.0.0.2,80,6,2017-07-05T08:42:00,1,idle\n")
     columns = flows_at(T)
     columns[0][3] = "10.9.9.9"
@@ -241,7 +241,7 @@ def test_rows_of_two_classes_that_fit_equally_well_are_counted(labels: Any) -> N
 
 
 def advice(table: Any) -> Any:
-    """Return what the warnings suggest to type, and for how many flows."""
+    """Return the option that the warnings suggest, and for how many flows."""
     result = [(number, note.rpartition(": try ")[2]) for note, number in table.warnings.items() if ": try " in note]
     return result[0] if result else None
 
@@ -264,8 +264,8 @@ def test_a_warning_that_nothing_matches_and_suggests_a_zone(labels: Any) -> None
 @given(shift=st.integers(-40 * 3600, 40 * 3600), minutes=st.booleans())
 @example(shift=-4499, minutes=False)
 @example(shift=1, minutes=False)
-def test_whatever_a_clock_is_off_the_advice_sets_it_right(labels: Any, shift: Any, minutes: Any) -> None:
-    """At the second attempt at the latest, as a quarter of an hour is taken for a zone."""
+def test_the_advice_corrects_a_clock_that_is_off(labels: Any, shift: Any, minutes: Any) -> None:
+    """It may take two attempts, because quarters of an hour are taken for a time zone."""
     if minutes:  # as they blur what is less
         shift -= shift % 900
     assume(abs(abs(shift) - 12 * 3600) > 120)  # advised to be another clock
@@ -297,8 +297,8 @@ def test_a_clock_of_12_hours_and_an_order_of_days_are_advised(labels: Any) -> No
     assert "other order of day and month" in advice(table)[1]
 
 
-def test_a_few_flows_that_are_off_do_not_speak_against_a_file(labels: Any) -> None:
-    """Nothing is advised where most flows found their rows."""
+def test_a_few_flows_without_a_row_give_no_advice(labels: Any) -> None:
+    """There is no advice if most flows match a row."""
     table = labels(rows_of(T))
     columns = flows_at(T)
     table.classes_of(*(column + column[:4] for column in columns[:5]), columns[5] + [T * NS - 3600 * NS] * 4, [0] * 44)
@@ -322,7 +322,7 @@ def test_a_bad_offset_is_refused(text: str) -> None:
 
 @pytest.fixture
 def capture(pcap_file: Any, packet: Any) -> Any:
-    """Two flows of a second each, at 8:42 and 8:43."""
+    """Write two flows of a second each, at 8:42 and 8:43."""
     return pcap_file(
         [
             (T * NS, packet.tcp4(1234, 80, 2)),
@@ -352,7 +352,9 @@ def test_an_unmatched_flow_is_kept_without_a_class_and_reported(capture: Any, tm
     assert filled.counts() == {"DoS Hulk": 1, "rest": 1}
 
 
-def test_the_command_has_the_options_and_prints_the_account(capture: Any, tmp_path: Path, netgen_command: Any) -> None:
+def test_the_command_has_the_options_and_prints_the_read_report(
+    capture: Any, tmp_path: Path, netgen_command: Any
+) -> None:
     (tmp_path / "labels.csv").write_text(CIC_2017.replace("Label", "Kind,Label").replace("DoS", "Hulk,DoS"))
     words = ["extract", capture, "--labels", tmp_path / "labels.csv", "-o", tmp_path / "a.parquet"]
     more = ["--labels-zone", "Etc/GMT+5", "--labels-offset", "-2h", "--labels-time-format", "%d/%m/%Y %H:%M"]

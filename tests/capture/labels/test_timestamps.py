@@ -27,7 +27,7 @@ def since(when: Any, zone: Any = UTC) -> Any:
 
 
 def read(*texts: Any, cicflowmeter: Any = False, **options: Any) -> Any:
-    """(ns, width) of each text, None where it is bad; and what was decided."""
+    """Return (ns, width) of each text, None for a bad one; and the parser's decisions."""
     result = parse_timestamps([list(texts)], LabelOptions(**options), cicflowmeter=cicflowmeter)
     (times,) = result.columns
     rows = zip(times.ns.tolist(), times.resolution.tolist(), times.bad.tolist(), strict=True)
@@ -35,7 +35,7 @@ def read(*texts: Any, cicflowmeter: Any = False, **options: Any) -> Any:
 
 
 def ns(*texts: Any, **options: Any) -> Any:
-    """Nanoseconds of each text."""
+    """Return the nanoseconds of each text."""
     return [row and row[0] for row in read(*texts, **options)[0]]
 
 
@@ -62,8 +62,8 @@ def ns(*texts: Any, **options: Any) -> Any:
         ("2017-07-05 08:42:00 AM", (1_499_244_120 * NS, NS - 1)),
     ],
 )
-def test_forms_that_need_no_decision(text: str, expected: Any) -> None:
-    """Time and what the text leaves open; nothing was decided, so nothing need be said."""
+def test_unambiguous_formats_are_read(text: str, expected: Any) -> None:
+    """Each text gives a time and its resolution; no decision is reported."""
     rows, result = read(text)
     assert rows == [expected]
     assert result.reading == ""
@@ -92,16 +92,16 @@ def test_iso_8601_is_read_as_datetime_reads_it(when: Any, mark: Any, precision: 
 
 @given(moments, st.sampled_from(["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%m-%d-%Y"]), st.booleans())
 def test_one_number_over_12_decides_between_day_and_month_for_all_lines(when: Any, date: Any, half: Any) -> None:
-    """A second time of the same form, of a 13th or later, decides."""
+    """A second time with a 13th or later decides."""
     clock = " %I:%M:%S %p" if half else " %H:%M:%S"
     decisive = datetime.datetime(2017, 7, 13, 9, 30)
-    texts = [item.strftime(date + clock) for item in (when, decisive)]
+    texts = [time.strftime(date + clock) for time in (when, decisive)]
     rows, result = read(*texts)
     assert [row[0] for row in rows] == [since(when.replace(microsecond=0)), since(decisive)]
     assert result.reading == ("day/month/year" if date.index("d") < date.index("m") else "month/day/year")
 
 
-def test_the_other_column_may_tell_too() -> None:
+def test_the_other_time_column_may_decide() -> None:
     columns = [["5/7/2017 8:42"], ["13/7/2017 8:42"], []]
     start, end, none = parse_timestamps(columns, LabelOptions(), cicflowmeter=False).columns
     assert start.ns.tolist() == [1_499_244_120 * NS]
@@ -119,19 +119,19 @@ def test_an_ambiguous_order_is_refused_and_so_is_one_that_changes() -> None:
 
 
 def test_cicflowmeter_writes_the_day_first_and_a_clock_of_12_hours() -> None:
-    """Hours 1 to 7 are after noon, in the files' own order: the working day of the data sets."""
+    """Hours 1 to 7 are in the afternoon, because the data sets cover a working day."""
     texts = ["03/07/2017 08:55:58", "3/7/2017 12:01", "3/7/2017 1:00", "3/7/2017 7:59"]
     expected = [(8, 55, 58), (12, 1, 0), (13, 0, 0), (19, 59, 0)]
     local = [datetime.datetime(2017, 7, 3, *clock) for clock in expected]
-    assert ns(*texts, cicflowmeter=True) == [since(item) for item in local]
-    assert ns(*texts, cicflowmeter=True, zone="-03:00") == [since(item) + 3 * 3600 * NS for item in local]
+    assert ns(*texts, cicflowmeter=True) == [since(time) for time in local]
+    assert ns(*texts, cicflowmeter=True, zone="-03:00") == [since(time) + 3 * 3600 * NS for time in local]
     assert "12-hour clock" in read(*texts, cicflowmeter=True)[1].reading
     assert read(*texts[:2], cicflowmeter=True)[1].reading == "day/month/year"  # either clock says the same
     assert ns(*texts) == [None] * 4
 
 
 @pytest.mark.parametrize("other", ["3/7/2017 13:00", "3/7/2017 0:30", "3/7/2017 01:00:00 AM"])
-def test_hours_that_12_do_not_hold_tell_of_a_24_hour_clock(other: str) -> None:
+def test_hours_over_12_mean_a_24_hour_clock(other: str) -> None:
     texts = ["3/7/2017 1:00", other]
     rows, result = read(*texts, cicflowmeter=True)
     assert rows[0][0] == since(datetime.datetime(2017, 7, 3, 1))
@@ -156,7 +156,7 @@ FORMATS = [
 
 
 @given(moments.filter(lambda when: 1970 <= when.year < 2069), st.sampled_from(FORMATS))
-def test_a_format_is_read_as_strptime_reads_it(when: Any, form: Any) -> None:
+def test_formats_are_read_as_strptime_reads_them(when: Any, form: Any) -> None:
     text = when.replace(tzinfo=UTC).strftime(form)
     assert ns(text, "no time", time_format=form) == [since(datetime.datetime.strptime(text, form)), None]
 
@@ -169,7 +169,7 @@ def test_texts_that_strptime_refuses_are_bad(form: Any, text: Any) -> None:
         expected = since(datetime.datetime.strptime(text, form))
     except ValueError:
         expected = None
-    # the 61st second of a minute is strptime's alone
+    # only strptime accepts the 61st second of a minute
     assume(not (expected is not None and "60" in text))
     if text:
         assert ns(text, time_format=form) == [expected]

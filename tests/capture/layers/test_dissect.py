@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.record_batches import COLUMNS, batch_of, dissect_one, from_hex, skip_reason
 
 from netgen.capture.formats.reader import CaptureFile
@@ -44,7 +45,7 @@ def test_a_header_of_the_other_version_is_bad() -> None:
 
 
 def test_ip_bytes_do_not_depend_on_the_snap_length(packet: Any) -> None:
-    """The size is the IP header's, so a capture of 54 bytes a packet has the same bytes as a whole one."""
+    """The size is the IP header's, so a capture cut to 54 bytes a packet has the same bytes."""
     frame = packet.tcp4(1, 2, 0x10, bytes(1000))
     assert dissect_one(frame)["size"] == dissect_one(frame, snaplen=54)["size"] == 1040
     assert dissect_one(frame, snaplen=38)["src_port"] == 1  # the ports are there, the flags are not
@@ -52,12 +53,12 @@ def test_ip_bytes_do_not_depend_on_the_snap_length(packet: Any) -> None:
     assert dissect(batch_of([frame], snaplen=38)).notes["TCP without its flags"] == 1
 
 
-def test_ethernet_padding_is_no_ip_byte(packet: Any) -> None:
+def test_ethernet_padding_is_not_counted(packet: Any) -> None:
     columns = dissect_one(packet.tcp4(1, 2, 0x10) + bytes(6))
     assert (columns["size"], columns["payload_length"]) == (40, 0)
 
 
-def test_length_0_left_to_the_network_card_is_the_length_on_the_wire(packet: Any) -> None:
+def test_a_length_of_0_is_replaced_by_the_length_on_the_wire(packet: Any) -> None:
     frame = packet.ether(packet.ipv4(packet.tcp(1, 2, 0x10, bytes(3000)), 6, length=0))
     assert dissect_one(frame)["size"] == 3040
     assert dissect_one(frame, snaplen=60)["size"] == 3040
@@ -67,12 +68,12 @@ def test_length_0_left_to_the_network_card_is_the_length_on_the_wire(packet: Any
 
 
 def test_ipv6_length_0_is_a_jumbogram_or_nothing() -> None:
-    """Big TCP and jumbograms have the wire's bytes; an ICMPv6 header of length 0 has none after it."""
+    """Big TCP and jumbograms have the length on the wire; an ICMPv6 packet of length 0 is empty."""
     for protocol, size in ((6, 3040), (17, 3040), (58, 40)):
         assert dissect_one(from_hex(f"6000 0000 0000 {protocol:02x} 40 3032*00"), 101)["size"] == size
 
 
-def test_options_are_passed_over(packet: Any) -> None:
+def test_ip_options_are_skipped(packet: Any) -> None:
     frame = packet.ether(packet.ipv4(packet.udp(7, 8), 17, options=b"\x01" * 12))
     columns = dissect_one(frame)
     assert (columns["size"], columns["src_port"], columns["dst_port"]) == (40, 7, 8)
@@ -127,7 +128,7 @@ AUTHENTICATION = (51, b"\4" + bytes(22))
     "chain",
     [[HOP], [HOP, ROUTING, DESTINATION], [AUTHENTICATION], [HOP, (44, bytes(7)), DESTINATION], [DESTINATION] * 8],
 )
-def test_ipv6_extension_headers_are_passed_over(packet: Any, chain: Any) -> None:
+def test_ipv6_extension_headers_are_skipped(packet: Any, chain: Any) -> None:
     frame = ipv6(chain, packet.udp(5, 6, b"xyz"))
     columns = dissect_one(frame, 101)
     assert (columns["protocol"], columns["src_port"], columns["dst_port"]) == (17, 5, 6)
@@ -145,7 +146,7 @@ def test_a_later_ipv6_fragment_has_no_ports(packet: Any) -> None:
 
 
 def test_scapy_and_netgen_agree_on_packets_that_scapy_builds() -> None:
-    """Packets built by scapy, through VLAN tags, options and extension headers."""
+    """The packets have VLAN tags, options and extension headers."""
     inet = pytest.importorskip("scapy.layers.inet")
     inet6 = pytest.importorskip("scapy.layers.inet6")
     l2 = pytest.importorskip("scapy.layers.l2")
@@ -174,9 +175,10 @@ ipoib ieee802.11_exthdr ieee802.11_rx-stbc macsec-integonly nflog bgp-aigp ppp_i
 """
 
 
+@pytest.mark.external
 @pytest.mark.parametrize("name", LINK_CAPTURES.split())
 def test_tshark_finds_the_same_ip_packets(shared_data: Path, name: Any) -> None:
-    """Real captures of rare link layers."""
+    """The captures have rare link layers."""
     if not shutil.which("tshark"):
         pytest.skip("there is no tshark here to compare with")
     path = shared_data / "captures" / "tcpdump" / f"{name}.pcap"
@@ -205,8 +207,8 @@ def test_tshark_finds_the_same_ip_packets(shared_data: Path, name: Any) -> None:
     assert [record[4] - 40 for record in actual if record[1] == 6] == payload_sizes
 
 
-def test_every_real_packet_is_in_or_has_a_reason(shared_data: Path) -> None:
-    """Each record of the tcpdump captures, of 35 link types and many wrong headers."""
+def test_every_real_packet_is_read_or_skipped_with_a_reason(shared_data: Path) -> None:
+    """The tcpdump captures have 35 link types and many wrong headers."""
     read = kept = 0
     for path in sorted((shared_data / "captures" / "tcpdump").rglob("*")):
         if path.is_file():
@@ -219,14 +221,14 @@ def test_every_real_packet_is_in_or_has_a_reason(shared_data: Path) -> None:
     assert 0 < kept < read
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     packets=st.lists(st.binary(max_size=90), min_size=1, max_size=8),
     linktype=st.sampled_from([0, 1, 9, 12, 50, 101, 104, 108, 113, 228, 229, 276, 147]),
     start=st.sampled_from([b"", bytes(12) + b"\x08\x00\x45", bytes(12) + b"\x86\xdd\x60", bytes(12) + b"\x81\x00"]),
 )
-def test_any_bytes_are_in_or_have_a_reason(packets: Any, linktype: Any, start: Any) -> None:
-    """No content crashes the dissector, and what it keeps is consistent."""
+def test_any_bytes_are_read_or_skipped_with_a_reason(packets: Any, linktype: Any, start: Any) -> None:
+    """No content crashes the dissector, and its columns are consistent."""
     batch = batch_of([start + record for record in packets], linktype)
     dissected = dissect(batch)
     assert len(dissected) + dissected.skipped.total() == len(batch)
@@ -248,7 +250,7 @@ def fingerprints(*packets: Any, linktype: Any = 101, **options: Any) -> Any:
 
 @pytest.mark.parametrize("protocol", [1, 6, 17, 47, 50, 132])
 def test_two_records_of_a_packet_have_one_fingerprint(packet: Any, protocol: int) -> None:
-    """Behind another link layer, with another TTL, with padding."""
+    """Link layer, TTL and padding may differ."""
     payload = bytes(range(30))
     near = ports_and_words(packet, protocol=protocol, identification=7, ttl=64, payload=payload)
     far = ports_and_words(packet, protocol=protocol, identification=7, ttl=60, payload=payload)
@@ -259,7 +261,7 @@ def test_two_records_of_a_packet_have_one_fingerprint(packet: Any, protocol: int
     assert fingerprints(near, far, near, snaplen=44)[0] == fingerprints(near, far, near, snaplen=44)[1]
 
 
-def test_packets_that_differ_have_fingerprints_that_differ(packet: Any) -> None:
+def test_different_packets_have_different_fingerprints(packet: Any) -> None:
     base = {"protocol": 6, "identification": 7, "ttl": 64, "payload": packet.tcp(1, 2, 0x10, b"abc")}
     others = [
         {"identification": 8},
@@ -274,17 +276,17 @@ def test_packets_that_differ_have_fingerprints_that_differ(packet: Any) -> None:
     assert len(set(marks)) == len(marks)
 
 
-def test_a_packet_with_nothing_to_go_by_has_no_fingerprint(packet: Any) -> None:
-    """UDP without a checksum in IPv4 without an identification: what it carries may begin like any other's."""
+def test_a_packet_without_checksum_and_identification_has_no_fingerprint(packet: Any) -> None:
+    """Such payloads may begin alike, so two packets could not be told apart."""
     none = ports_and_words(packet, protocol=17, identification=0, ttl=64, payload=packet.udp(1, 2, bytes(20)))
     numbered = ports_and_words(packet, protocol=17, identification=1, ttl=64, payload=packet.udp(1, 2, bytes(20)))
     assert fingerprints(none)[0] == 0
     assert fingerprints(numbered)[0] != 0
-    # later fragments have an identification and a place
+    # later fragments have an identification and an offset
     first, second = (packet.ipv4(bytes(16), 17, fragment=offset) for offset in (10, 12))
     assert 0 not in fingerprints(first, second)
     assert len(set(fingerprints(first, second, second))) == 2
-    # IPv6 has none but in a fragment header
+    # IPv6 has an identification only in a fragment header
     assert fingerprints(ipv6([], packet.udp(5, 6)))[0] == 0
     fragments = [ipv6([(44, struct.pack(">xHI", offset, 9))], bytes(8)) for offset in (0x0101, 0x0201)]
     assert len(set(fingerprints(*fragments))) == 2
@@ -307,7 +309,7 @@ HEADERS = st.fixed_dictionaries(
 
 
 def frame_of(field: Any) -> Any:
-    """Make an Ethernet frame whose IP header has the values of `field`, right or wrong."""
+    """Make an Ethernet frame whose IP header has the values of `field`, valid or not."""
     payload = field["payload"]
     if field["v4"]:
         length = 20 + len(payload) if field["length"] is None else field["length"]
@@ -321,12 +323,12 @@ def frame_of(field: Any) -> Any:
     return frame[: max(len(frame) - field["cut"], 0)] + bytes(field["more"])
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(fields=st.lists(HEADERS, min_size=1, max_size=12), decapsulate=st.booleans(), wire=st.integers(0, 2000))
-def test_reading_all_headers_at_once_and_one_after_the_other_is_the_same(
+def test_the_fast_path_and_the_general_path_give_the_same_columns(
     monkeypatch: pytest.MonkeyPatch, fields: Any, decapsulate: Any, wire: Any
 ) -> None:
-    """The short way for the usual packets finds what the long way does, in any mixture."""
+    """Usual packets take the fast path, and any mixture gives the columns of the general one."""
     frames = [frame_of(field) for field in fields]
     batch = batch_of(frames, wire=[len(frame) + wire for frame in frames])
     quick = dissect(batch, decapsulate=decapsulate)
@@ -340,9 +342,7 @@ def test_reading_all_headers_at_once_and_one_after_the_other_is_the_same(
     assert (quick.skipped, quick.notes) == (slow.skipped, slow.notes)
 
 
-def test_real_packets_are_read_alike_at_once_and_one_after_the_other(
-    shared_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_paths_give_the_same_columns_for_real_packets(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = 0
     for path in sorted((shared_data / "captures" / "ndpi").glob("[f-i]*.pcap*")):
         for batch in CaptureFile(path).chunks():
@@ -359,7 +359,7 @@ def test_real_packets_are_read_alike_at_once_and_one_after_the_other(
 
 
 def test_few_packets_of_a_real_flow_share_a_fingerprint(shared_data: Path) -> None:
-    """Of packets near each other in a capture without repeats."""
+    """Nearby packets of a capture without repeats are compared."""
     near, alike, packets = 32, 0, 0
     for path in sorted((shared_data / "captures" / "youtube_requet_c").glob("*.pcap"))[:2]:
         for batch in CaptureFile(path).chunks():

@@ -19,7 +19,7 @@ SNAP = "aaaa03 000000 0800"
 ETHERNET = "12*00 0800"
 WLAN, QOS = f"0801 22*00 {SNAP}", f"8801 22*00 0000 {SNAP}"
 
-#: Link type, and what comes before an IPv4 packet.
+#: Link type, and the header before an IPv4 packet.
 LINKS = [
     (0, "02000000"),
     (0, "00000002"),
@@ -108,7 +108,7 @@ LINKS = [
     (285, "12*00 dada 0000 c00a0000 0800"),
 ]
 
-#: What comes between Ethernet's addresses and an IPv4 packet, and the VLAN in it.
+#: Tags between Ethernet's addresses and an IPv4 packet, and their VLAN.
 TAGS = [
     ("0800", -1),
     ("8100 2005 0800", 5),
@@ -193,7 +193,7 @@ def test_a_vlan_in_a_switch_tag_counts(ip: Any, tagged: int) -> None:
 
 
 def test_link_layers_in_one_batch_are_read_as_one_at_a_time(ip: Any) -> None:
-    """A file of pcapng may have as many as it has interfaces."""
+    """Each interface of a pcapng file may have its own."""
     every = [(linktype, from_hex(header) + ip) for linktype, header in LINKS]
     every += [(1, bytes(12) + from_hex(header) + ip) for header, _ in TAGS]
     dissected = dissect(batch_of([frame for _, frame in every], [linktype for linktype, _ in every]))
@@ -205,11 +205,11 @@ def test_link_layers_in_one_batch_are_read_as_one_at_a_time(ip: Any) -> None:
 
 
 @pytest.mark.parametrize(("linktype", "header"), [*LINKS, *((1, f"12*00 {header}") for header, _ in TAGS)])
-def test_a_record_cut_inside_its_headers_is_out(ip: Any, linktype: Any, header: Any) -> None:
-    """Wherever it is cut, it is counted with a reason, and no bytes behind the cut are read."""
+def test_a_record_cut_inside_its_headers_is_skipped(ip: Any, linktype: Any, header: Any) -> None:
+    """It is counted with a reason wherever it is cut, and no bytes after the cut are read."""
     frame = from_hex(header) + ip
     for length in range(len(frame) - 20):  # up to the ports
-        # what follows in the file is another record, whose bytes must not complete this one
+        # the bytes of the next record must not complete this one
         dissected = dissect(batch_of([frame[:length], ip + bytes(64)], [linktype, 101]))
         assert dissected.number.tolist() == [2]
         ((reason, count),) = dissected.skipped.items()
@@ -288,14 +288,14 @@ def test_80211_frames_without_an_ip_packet_have_their_reason(reason: str, conten
     assert skip_reason(from_hex("0000 1000 01000000 8*00 " + content), 127) == reason
 
 
-def test_a_radiotap_header_of_another_version_or_length_is_no_ip(ip: Any) -> None:
+def test_an_invalid_radiotap_header_is_not_ip(ip: Any) -> None:
     for header in ("0100 0800 00000000", "0000 0700 00000000"):
         assert skip_reason(from_hex(f"{header} {WLAN}") + ip, 127) == "not IP"
     assert skip_reason(from_hex(f"0000 ff00 00000000 {WLAN}") + ip, 127) == "header cut short"
 
 
-def test_a_frame_check_sequence_is_no_ip_byte(packet: Any) -> None:
-    """It counts where the length is left to the network card and what was on the wire counts instead."""
+def test_a_frame_check_sequence_is_not_counted(packet: Any) -> None:
+    """It is subtracted where the length on the wire replaces a length of 0."""
     ip = packet.ipv4(packet.udp(1, 2, bytes(100)), 17, length=0)
     for flags, size in (("10", 128), ("00", 132)):
         frame = from_hex(f"0000 0900 02000000 {flags} {QOS}") + ip + bytes(4)
@@ -316,14 +316,14 @@ def test_every_link_type_read_is_tested() -> None:
 
 
 def test_layers_are_bounded(ip: Any) -> None:
-    """As many tags as are followed, and one more."""
+    """Tags are followed up to a limit, and one more is skipped."""
     tags = from_hex("8100 0001") * (MAX_LAYERS - 1)
     check_tcp4(dissect_one(bytes(12) + tags + from_hex("0800") + ip), 1 + 4096)
     assert skip_reason(bytes(12) + from_hex("8100 0001") + tags + from_hex("0800") + ip) == "not IP"
 
 
 def test_scapy_and_netgen_agree_on_wireless_and_tagged_packets() -> None:
-    """Headers built by scapy's own idea of them."""
+    """The headers are built by scapy."""
     inet = pytest.importorskip("scapy.layers.inet")
     l2 = pytest.importorskip("scapy.layers.l2")
     dot11 = pytest.importorskip("scapy.layers.dot11")
@@ -359,8 +359,10 @@ def test_scapy_and_netgen_agree_on_wireless_and_tagged_packets() -> None:
     linktype=st.sampled_from(sorted(kind - LINK for kind in LAYERS if kind >= LINK)),
     start=st.sampled_from([from_hex(header) for _, header in LINKS]),
 )
-def test_any_bytes_behind_any_link_layer_are_in_or_have_a_reason(packets: Any, linktype: Any, start: Any) -> None:
-    """No content crashes a step, and what is kept lies inside its record."""
+def test_any_bytes_after_any_link_layer_are_read_or_skipped_with_a_reason(
+    packets: Any, linktype: Any, start: Any
+) -> None:
+    """No content crashes the dissector, and packets lie inside their records."""
     batch = batch_of([start + content for content in packets], linktype)
     dissected = dissect(batch, decapsulate=True)
     assert len(dissected) + dissected.skipped.total() == len(batch)
@@ -375,7 +377,7 @@ def test_any_bytes_behind_any_link_layer_are_in_or_have_a_reason(packets: Any, l
 )
 @settings(max_examples=40)
 def test_a_batch_is_read_as_its_records_one_at_a_time(records: Any, decapsulate: bool) -> None:
-    """Damaged frames of any link layers do not change how others are read."""
+    """Damaged frames do not change how others are read."""
     frames = [from_hex(header) + b"\x45\0\0\x30" + content for (_, header), content in records]
     linktypes = [linktype for (linktype, _), _ in records]
     together = dissect(batch_of(frames, linktypes), decapsulate=decapsulate)

@@ -17,7 +17,7 @@ from netgen.capture.layers.tunnels import MAX_TUNNELS, TUNNELS
 ETHERNET, TAGGED = "12*02 0800", "12*02 8100 0007 0800"
 MANY = "2000 0000"  # a key
 
-#: Name, IP protocol or UDP port, what comes before the inner IPv4 packet, and the VLAN in that.
+#: Name, IP protocol or UDP port, the headers before the inner IPv4 packet, and their VLAN.
 INSIDES = [
     ("IPv4 in IP", 4, "", -1),
     ("GRE", 47, "0000 0800", -1),
@@ -48,7 +48,7 @@ INSIDES = [
     ("GTP-U", "2152", "34 ff 003b 00000001 0000 00 85 01 1009 c0 02 0000 0000 0000 00", -1),
 ]
 
-#: What is before an inner IPv6 packet.
+#: Headers before an inner IPv6 packet.
 INSIDES_IPV6 = [
     ("IPv6 in IP", 41, ""),
     ("GRE", 47, "0000 86dd"),
@@ -74,7 +74,7 @@ def ipv6(payload: Any, protocol: Any) -> Any:
 
 @pytest.fixture
 def around(packet: Any) -> Any:
-    """Return a function from what a tunnel carries to the packets around it, over IPv4 and IPv6."""
+    """Return a function that wraps a payload in a tunnel, over IPv4 and IPv6."""
 
     def wrap(carrier: Any, payload: Any) -> Any:
         if isinstance(carrier, str):
@@ -100,7 +100,7 @@ def test_the_ipv4_packet_inside_counts(ip: Any, around: Any, name: Any, carrier:
         check_tcp4(inside, vlan)
         assert inside["fingerprint"] == dissect_one(ip, 101)["fingerprint"]
         assert inside["payload_at"] == len(frame) - 3
-        # and without being asked for, it does not
+        # without `decapsulate` it does not
         assert outside["size"] == len(frame) - 14
         protocol, port = (17, int(carrier)) if isinstance(carrier, str) else (carrier, 0)
         assert (outside["protocol"], outside["dst_port"]) == (protocol, port)
@@ -146,7 +146,9 @@ def test_every_tunnel_is_tested() -> None:
         ("Teredo", "3544", "40*45"),
     ],
 )
-def test_a_tunnel_without_an_ip_packet_stays_as_it_is(around: Any, name: str, carrier: int | str, content: Any) -> None:
+def test_a_tunnel_without_an_ip_packet_is_not_decapsulated(
+    around: Any, name: str, carrier: int | str, content: Any
+) -> None:
     for frame in around(carrier, from_hex(content)):
         dissected = dissect(batch_of([frame]), decapsulate=True)
         assert dissected.notes == {without(name): 1}
@@ -155,8 +157,10 @@ def test_a_tunnel_without_an_ip_packet_stays_as_it_is(around: Any, name: str, ca
 
 
 @pytest.mark.parametrize(("name", "carrier", "header"), [inside[:3] for inside in INSIDES])
-def test_a_tunnel_cut_inside_stays_as_it_is(ip: Any, around: Any, name: Any, carrier: Any, header: Any) -> None:
-    """Wherever the inside is cut by the snap length, up to the ports inside."""
+def test_a_tunnel_with_a_truncated_packet_is_not_decapsulated(
+    ip: Any, around: Any, name: Any, carrier: Any, header: Any
+) -> None:
+    """The snap length may cut the inner packet anywhere up to its ports."""
     frame = around(carrier, from_hex(header) + ip)[0]
     start = 34 + (8 if isinstance(carrier, str) else 0)
     for length in range(start, len(frame) - 20):
@@ -185,7 +189,7 @@ def test_nested_tunnels_are_entered_up_to_a_depth(packet: Any, ip: Any) -> None:
 
 
 def test_a_cut_tunnel_in_a_tunnel_leaves_the_last_complete_packet(packet: Any, around: Any) -> None:
-    """VXLAN in GRE, of which the frame inside the VXLAN is ARP."""
+    """GRE carries VXLAN, which carries an ARP frame."""
     vxlan = packet.ipv4(packet.udp(1, 4789, from_hex("08 000000 00000700 12*02 0806 28*00")), 17)
     frame = around(47, from_hex("0000 0800") + vxlan)[0]
     dissected = dissect(batch_of([frame]), decapsulate=True)
@@ -193,8 +197,8 @@ def test_a_cut_tunnel_in_a_tunnel_leaves_the_last_complete_packet(packet: Any, a
     assert dissected.dst_port.tolist() == [4789]
 
 
-def test_outer_vlan_gives_way_to_that_of_the_inside(packet: Any, ip: Any) -> None:
-    """The packet inside has a VLAN only where its own frame says so."""
+def test_the_inner_vlan_replaces_the_outer_one(packet: Any, ip: Any) -> None:
+    """The inner packet has a VLAN only if its own frame has a tag."""
     outer = packet.ipv4(ip, 4)
     frame = bytes(12) + from_hex("8100 0005 0800") + outer
     assert dissect_one(frame)["vlan"] == 5
@@ -203,7 +207,7 @@ def test_outer_vlan_gives_way_to_that_of_the_inside(packet: Any, ip: Any) -> Non
     assert dissect_one(empty, decapsulate=True)["vlan"] == 5
 
 
-def test_length_0_inside_is_the_room_that_the_outer_packet_leaves(packet: Any) -> None:
+def test_an_inner_length_of_0_is_replaced_by_the_bytes_of_the_outer_packet(packet: Any) -> None:
     inside = packet.ipv4(packet.tcp(1, 2, 0x10, bytes(100)), 6, length=0)
     frame = packet.ether(packet.ipv4(inside, 4)) + bytes(10)
     assert dissect_one(frame, decapsulate=True)["size"] == len(inside)
@@ -222,7 +226,7 @@ def test_batches_of_many_kinds_are_read_as_one_at_a_time(packet: Any, ip: Any, a
 
 
 def test_scapy_and_netgen_agree_on_tunnels(ip: Any) -> None:
-    """Headers built by scapy's own idea of them."""
+    """The headers are built by scapy."""
     inet = pytest.importorskip("scapy.layers.inet")
     inet6 = pytest.importorskip("scapy.layers.inet6")
     l2 = pytest.importorskip("scapy.layers.l2")
@@ -262,9 +266,10 @@ TUNNEL_CAPTURES = [
 ]
 
 
+@pytest.mark.external
 @pytest.mark.parametrize("name", TUNNEL_CAPTURES)
 def test_tshark_finds_the_same_packets_inside(shared_data: Path, name: Any) -> None:
-    """The IP lengths of the last IP header before any that ICMP quotes."""
+    """The IP lengths are those of the last IP header that is not quoted by ICMP."""
     if not shutil.which("tshark"):
         pytest.skip("there is no tshark here to compare with")
     from netgen.capture.formats.reader import CaptureFile
@@ -293,8 +298,10 @@ def test_tshark_finds_the_same_packets_inside(shared_data: Path, name: Any) -> N
     at=st.integers(0, 60),
     byte=st.integers(0, 255),
 )
-def test_any_bytes_inside_a_tunnel_are_in(around: Any, ip: Any, header: Any, content: Any, at: Any, byte: Any) -> None:
-    """Whatever a tunnel holds, its packet is in, either as it is or replaced by one no longer."""
+def test_any_bytes_inside_a_tunnel_are_counted(
+    around: Any, ip: Any, header: Any, content: Any, at: Any, byte: Any
+) -> None:
+    """The packet counts for any content: either the outer one or an inner one that is not longer."""
     carrier, before = header
     inside = bytearray(from_hex(before) + ip + content)
     inside[at % len(inside)] = byte

@@ -32,7 +32,7 @@ def test_addresses_of_both_kinds_are_read() -> None:
 
 
 def test_a_chain_of_aliases_leads_to_the_addresses_of_the_name_in_the_question() -> None:
-    """In whatever order the records come; an address of another name is not one of its own."""
+    """Records may come in any order; addresses of other names do not count."""
     chain = [
         record(QUESTION, CNAME, dns_name("a.cdn.net")),
         record(dns_name("a.cdn.net"), CNAME, dns_name("b.cdn.net")),
@@ -46,8 +46,8 @@ def test_a_chain_of_aliases_leads_to_the_addresses_of_the_name_in_the_question()
     assert parse(dns(NAME, circle)) is None
 
 
-def test_names_may_point_back_into_others() -> None:
-    """An alias whose end is the end of the name asked for, and is pointed to in turn."""
+def test_names_may_point_into_earlier_names() -> None:
+    """The end of an alias points into the question, and another record points to the alias."""
     alias = b"\x03cdn\xc0\x10"  # cdn.example.org
     at = len(dns(NAME, [])) + 12
     records = [record(QUESTION, CNAME, alias), record(bytes([0xC0, at]), A, V4)]
@@ -87,7 +87,7 @@ def test_the_complete_records_of_a_cut_message_count() -> None:
 
 
 def test_long_chains_of_pointers_end() -> None:
-    """Each pointer leads to another: no more steps than bytes, and no name longer than 255 bytes."""
+    """Following pointers takes at most as many steps as there are bytes, and names end at 255 bytes."""
     names = b"\0" + b"".join(b"\x01a" + (0xC000 | max(at - 4, 12)).to_bytes(2, "big") for at in range(13, 60_000, 4))
     message = b"\0\1\x81\x80\0\1\0\1\0\0\0\0" + names[:16_000]
     assert parse(message) is None
@@ -95,7 +95,7 @@ def test_long_chains_of_pointers_end() -> None:
     assert parse(b"\0\1\x81\x80\0\1\0\1\0\0\0\0\0" + back) is None
 
 
-def test_responses_are_those_from_port_53() -> None:
+def test_only_packets_from_port_53_are_responses() -> None:
     message = dns(NAME, [record(QUESTION, A, V4)])
     framed = len(message).to_bytes(2, "big") + message
     sent = [
@@ -121,8 +121,8 @@ HOST = st.lists(LABEL, min_size=1, max_size=5).map(".".join)
     aliases=st.lists(HOST, max_size=3),
     addresses=st.lists(st.one_of(st.binary(min_size=4, max_size=4), st.binary(min_size=16, max_size=16)), min_size=1),
 )
-def test_messages_of_dpkt_are_read(question: Any, aliases: Any, addresses: Any) -> None:
-    """Another writer of messages, and other names: what went in comes out."""
+def test_messages_that_dpkt_writes_are_read(question: Any, aliases: Any, addresses: Any) -> None:
+    """The name and the addresses come back."""
     chain = list(dict.fromkeys(name.lower() for name in (question, *aliases)))
     records = [dpkt.dns.DNS.RR(name=a, type=CNAME, cname=b) for a, b in itertools.pairwise(chain)]
     for address in addresses:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import handshakes
+from support.examples import examples
 
 from netgen.capture.errors import InputError
 from netgen.capture.formats.reader import CaptureFile
@@ -33,7 +34,7 @@ def answer(name: Any) -> Any:
 
 
 def find(sent: Any, cuts: Any = ()) -> Any:
-    """Names found chunk by chunk, and after which packets some were waited for; the buffers do not outlive a call."""
+    """Find names chunk by chunk; return them, and after which packets the finder waits for more."""
     finder = NameFinder()
     names, waiting = [], {}
     for begin, end in itertools.pairwise([0, *sorted(cuts), len(sent)]):
@@ -98,11 +99,11 @@ HOSTS = st.sampled_from([b"a.example.org", b"b.example.org", b"c.example.com"])
     order=st.randoms(use_true_random=False),
     cuts=st.sets(st.integers(0, 40)),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_names_do_not_depend_on_the_cuts_of_packets_and_batches(
     secure: Any, quick: Any, queries: Any, order: Any, cuts: Any
 ) -> None:
-    """Segments in any order, within as many packets as may be between them, in chunks of any size."""
+    """Segments may come in any order within `LOOK_BACK` packets, in chunks of any size."""
     sent = [x for row, (host, at, size) in enumerate(secure) for x in tls(host, 1000 + row, 2**32 - 99, at, size)]
     sent += [x for row, (host, at) in enumerate(quick) for x in quic(host, 2000 + row, bytes([row] * 9), at)]
     sent += [Sent(answer(host), handshakes.UDP, 53, 40_000) for host in queries]
@@ -115,7 +116,7 @@ def test_names_do_not_depend_on_the_cuts_of_packets_and_batches(
     assert [name.number for name in names] == sorted(name.number for name in names)
 
 
-#: Segments of few connections, some of which look like beginnings of a hello, all over each other.
+#: Overlapping segments of a few connections, some of which look like the beginning of a hello.
 COMPLETE = handshakes.records(handshakes.message(before=[(51, bytes(90))]), 70)
 PIECE = st.builds(
     lambda at, size, shift, port, flags: Sent(COMPLETE[at : at + size], src_port=port, seq=7 + at + shift, flags=flags),
@@ -144,9 +145,9 @@ FRAME = st.builds(
     gaps=st.lists(st.sampled_from([1, 1, 1, 2, LOOK_BACK - 1, LOOK_BACK, LOOK_AHEAD // 2, LOOK_AHEAD]), min_size=14),
     cuts=st.sets(st.integers(0, 13)),
 )
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_names_and_waiting_do_not_depend_on_the_batches(sent: Any, gaps: Any, cuts: Any) -> None:
-    """Names and whether more is waited for, also where hellos collide, are given up, or never were any."""
+    """Hellos may overlap, be given up, or not be hellos at all."""
     numbers = itertools.accumulate(gaps)
     sent = [dataclasses.replace(packet, number=number) for packet, number in zip(sent, numbers, strict=False)]
     names, waiting = find(sent)
@@ -164,8 +165,10 @@ def test_names_and_waiting_do_not_depend_on_the_batches(sent: Any, gaps: Any, cu
     order=st.randoms(use_true_random=False),
     middle=st.integers(0, 30),
 )
-def test_two_finders_of_one_capture_find_the_names_of_one(secure: Any, quick: Any, order: Any, middle: Any) -> None:
-    """One reads on to complete what began in its part, and finds nothing else there; the other begins early."""
+def test_two_finders_of_one_capture_give_the_names_of_a_single_one(
+    secure: Any, quick: Any, order: Any, middle: Any
+) -> None:
+    """The first reads on to complete hellos of its part, and adds no others; the second begins early."""
     sent = [x for row, (host, at, size) in enumerate(secure) for x in tls(host, 1000 + row, 99, at, size)]
     sent += [x for row, (host, at) in enumerate(quick) for x in quic(host, 2000 + row, bytes([row] * 9), at)]
     sent += [Sent(answer("d.example.org"), handshakes.UDP, 53, 40_000)] * 3
@@ -185,8 +188,8 @@ def test_two_finders_of_one_capture_find_the_names_of_one(secure: Any, quick: An
     ]
 
 
-def test_reading_on_ends_although_hellos_never_do() -> None:
-    """A busy capture has always a hello that is not whole: those that begin behind a part are not waited for."""
+def test_reading_on_ends_although_hellos_never_end() -> None:
+    """The finder does not wait for hellos that begin after its part, or it would never end in a busy capture."""
     complete = handshakes.hello()
     finder = NameFinder()
     finder.find(*handshakes.columns([Sent(complete[:80])]))
@@ -219,8 +222,8 @@ def test_damaged_packets_never_raise(flips: Any, ends: Any, cuts: Any) -> None:
     assert all(name.text.isascii() and name.text == name.text.lower() for name in names)
 
 
-def test_many_hellos_that_never_end_are_all_given_up() -> None:
-    """More than fit at once, in one chunk and in many; each is forgotten in its time."""
+def test_many_incomplete_hellos_are_all_given_up() -> None:
+    """Each is forgotten after `LOOK_AHEAD` packets, in one chunk and in many."""
     complete = handshakes.hello()
     count = LOOK_AHEAD + 900
     ports = range(1024, 1024 + count)
@@ -228,7 +231,7 @@ def test_many_hellos_that_never_end_are_all_given_up() -> None:
     finder = NameFinder()
     data, packets = handshakes.columns(sent)
     assert finder.find(data, packets) == []
-    # of two, the first is too long ago for the next packet, and the second just not for the one after it
+    # the hello of the first segment is just too old, that of the second just not
     rest = [Sent(complete[80:], src_port=port, seq=port + 80) for port in ports]
     names = finder.find(*handshakes.columns([rest[899], rest[901]], first=count + 1))
     assert names == [ServerName(count + 2, "tls", "www.example.org")]
@@ -241,13 +244,13 @@ def test_many_hellos_that_never_end_are_all_given_up() -> None:
 
 #: Captures in which tshark finds names that netgen does not, and why.
 ONLY_TSHARK = {
-    "haproxy.pcap": "the line of a proxy stands before the hello, in the same segment",
-    "quic_interop_V.pcapng": "a version that nobody has, sent to be refused; the keys are a guess",
+    "haproxy.pcap": "a proxy's line comes before the hello, in the same segment",
+    "quic_interop_V.pcapng": "an unassigned version, sent to be refused; the keys are a guess",
     "quic_t50.pcap": "Google's QUIC with frames of its own",
     "quic_t51.pcap": "Google's QUIC with frames of its own",
     "rdp2.pcap": "TLS over RDP's own UDP transport",
 }
-#: And the other way round.
+#: Captures in which netgen finds names that tshark does not, and why.
 ONLY_NETGEN = {
     "heuristic_tcp_ack_payload.pcap": "bytes of padding in front lead tshark's reassembly astray",
     "ookla.pcap": "TLS on port 8080, which tshark takes for HTTP",
@@ -255,7 +258,7 @@ ONLY_NETGEN = {
     "tls_missing_ch_frag.pcap": "the end of the hello was not captured; the name is in the beginning",
 }
 ONLY_TSHARK_DNS = {
-    "dns-invalid-chars.pcap": "a name that no host can have",
+    "dns-invalid-chars.pcap": "not a valid host name",
 }
 
 
@@ -273,7 +276,7 @@ def address_text(address: Any) -> Any:
 
 
 def tshark_dns_answers(protocols: Any, row: Any) -> Iterator[Any]:
-    """Name and address of each answer that tshark shows; it lists the records of all sections in one row."""
+    """Yield name and address of each answer; tshark lists the records of all sections in one row."""
     if row["udp.srcport"] != ["53"] or "mdns" in protocols or len(row["dns.qry.name"]) != 1:
         return
     kinds = row["dns.resp.type"][: int(row["dns.count.answers"][0])]
@@ -283,9 +286,9 @@ def tshark_dns_answers(protocols: Any, row: Any) -> Iterator[Any]:
 
 
 def by_tshark(files: Any, counts: Any, path: Any) -> Any:
-    """(capture, name) of servers and (capture, name, address) told by DNS, outside tunnels.
+    """Return (capture, name) of servers and (capture, name, address) of DNS answers, outside tunnels.
 
-    The captures are put one after the other into one file, as each start of tshark takes its time.
+    mergecap joins the captures into one file, because each start of tshark is slow.
     """
     subprocess.run(["mergecap", "-a", "-F", "pcapng", "-w", path, *files], check=True, capture_output=True)
     words = ["tshark", "-n", "-r", path, "-o", "tcp.reassemble_out_of_order:TRUE", "-T", "fields"]
@@ -299,17 +302,18 @@ def by_tshark(files: Any, counts: Any, path: Any) -> Any:
         file = files[np.searchsorted(ends, int(row["frame.number"][0]))].name
         protocols = row["frame.protocols"][0].split(":")
         if protocols.count("ip") + protocols.count("ipv6") > 1:
-            continue  # netgen takes the outer packet, unless asked
+            continue  # netgen counts the outer packet by default
         servers |= {(file, name.lower()) for name in row["tls.handshake.extensions_server_name"]}
         dns_answers |= {(file, *pair) for pair in tshark_dns_answers(protocols, row)}
     return servers, dns_answers
 
 
-def test_names_in_real_captures_are_those_that_tshark_finds(shared_data: Path, tmp_path: Path) -> None:
+@pytest.mark.external
+def test_names_in_real_captures_are_those_of_tshark(shared_data: Path, tmp_path: Path) -> None:
     for tool in ("mergecap", "tshark"):
         if not shutil.which(tool):
             pytest.skip(f"{tool} is not installed")
-    # mergecap stops at one that ends within a packet
+    # mergecap stops at a capture that ends within a packet
     files = [file for file in sorted((shared_data / "captures" / "ndpi").iterdir()) if file.name != CUT]
     counts, servers, dns_answers = [], set(), set()
     for file in files:
@@ -353,9 +357,9 @@ def test_shipped_suffixes_match_at_the_borders_of_labels(name: str | None, expec
     assert ClassTable().class_of(name) == expected
 
 
-def test_the_users_rows_win_and_the_longest_suffix_wins(tmp_path: Path) -> None:
-    path = tmp_path / "mine.csv"
-    path.write_text("suffix,class\n# mine\n\nexample.org,all\n*.cdn.example.org, cdn\nnflxvideo.net,films\n")
+def test_the_users_rows_and_the_longest_suffix_take_precedence(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("suffix,class\n# comment\n\nexample.org,all\n*.cdn.example.org, cdn\nnflxvideo.net,films\n")
     table = ClassTable(path)
     assert table.class_of("a.example.org") == "all"
     assert table.class_of("x.cdn.example.org") == "cdn"
@@ -365,9 +369,9 @@ def test_the_users_rows_win_and_the_longest_suffix_wins(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", ["example.org", "example.org,", ",video", "a.org,b,c"])
 def test_a_bad_row_of_the_users_table_is_named(tmp_path: Path, row: str) -> None:
-    path = tmp_path / "mine.csv"
+    path = tmp_path / "table.csv"
     path.write_text(f"suffix,class\na.org,b\n{row}\n")
-    with pytest.raises(InputError, match=r"mine\.csv, line 3"):
+    with pytest.raises(InputError, match=r"table\.csv, line 3"):
         ClassTable(path)
 
 

@@ -1,4 +1,4 @@
-"""netgen.capture.names.quic: names in QUIC's ClientHellos, against the RFCs' own examples and packets made here."""
+"""netgen.capture.names.quic: names in QUIC's ClientHellos, from the RFCs' examples and generated packets."""
 
 import itertools
 from typing import Any
@@ -33,7 +33,7 @@ def sent(payload: Any, **options: Any) -> Any:
 
 
 def find(*datagrams: Any, finder: Any = None) -> Any:
-    """Names in datagrams of one client, and whether others are waited for."""
+    """Find the names in datagrams of one client; return them, and whether the finder waits for more."""
     finder = finder or QuicFinder()
     packets = [packet if isinstance(packet, handshakes.Sent) else sent(packet) for packet in datagrams]
     return finder.find(*handshakes.columns(packets)), finder.waiting
@@ -72,7 +72,7 @@ def test_keys_are_those_of_the_rfcs(version: Any, key: str, nonce: str, header: 
     ],
 )
 def test_the_rfcs_client_initial_is_read(version: Any, begin: str, end: str) -> None:
-    """The packet made by the tests is the RFC's, and what is read from it is what the RFC put in."""
+    """The generated packet equals the RFC's, and the RFC's ClientHello is read from it."""
     packet = initial(EXAMPLE, EXAMPLE_CHOSEN, version, number=b"\0\0\0\2")
     assert packet.hex().startswith(begin)
     assert packet.hex().endswith(end)
@@ -107,11 +107,11 @@ def test_an_initial_packet_of_every_form_is_read(version: Any, number: bytes, si
         crypto(0, message()[:50]) + crypto(20, message()[20:]),
     ],
 )
-def test_frames_of_every_kind_may_stand_around_the_hello(frames: Any) -> None:
+def test_frames_of_every_kind_may_surround_the_hello(frames: Any) -> None:
     assert find(initial(frames)) == ([(1, NAME)], False)
 
 
-def test_frames_that_an_initial_packet_cannot_have_end_it() -> None:
+def test_a_frame_that_is_not_allowed_ends_an_initial_packet() -> None:
     assert find(initial(b"\x08" + crypto(0, message()))) == ([], False)
 
 
@@ -119,7 +119,7 @@ def test_frames_that_an_initial_packet_cannot_have_end_it() -> None:
     ("version", "kind", "retry"), [(V1, 0xD0, 0xF0), (V1, 0xE0, 0xF0), (V2, 0xE0, 0xC0), (V2, 0xF0, 0xC0)]
 )
 def test_all_coalesced_packets_are_read(version: Any, kind: int, retry: int) -> None:
-    """0-RTT and Handshake packets before and after the Initial one, and two of these."""
+    """0-RTT and Handshake packets may come before and after one or two Initial packets."""
     head = version.to_bytes(4, "big") + b"\x08" + CHOSEN + b"\x00"
     other = bytes([kind]) + head + handshakes.integer(50) + bytes(50)
     begin = initial(crypto(0, MESSAGE[:300]), version=version, pad=0)
@@ -143,7 +143,7 @@ def test_only_packets_that_a_client_may_send_are_read() -> None:
     assert find(bytes(other)) == ([], False)
 
 
-def test_an_initial_packet_without_a_hello_is_not_waited_for() -> None:
+def test_the_finder_does_not_wait_after_an_initial_packet_without_a_hello() -> None:
     assert find(initial(b"\x02\x05\x00\x00\x05")) == ([], False)
     assert find(initial(crypto(0, message(None)))) == ([], False)
 
@@ -158,9 +158,7 @@ def test_an_initial_packet_without_a_hello_is_not_waited_for() -> None:
     version=st.sampled_from([V1, V2]),
 )
 @settings(max_examples=50)
-def test_pieces_may_come_in_any_order_again_and_in_any_number_of_packets(
-    cuts: Any, again: Any, order: Any, version: Any
-) -> None:
+def test_crypto_frames_may_come_in_any_order_and_repeatedly(cuts: Any, again: Any, order: Any, version: Any) -> None:
     ends = [0, *sorted({*cuts, 1000}), len(MESSAGE)]
     pieces = [(a, MESSAGE[a:b]) for a, b in itertools.pairwise(ends)]
     pieces += [pieces[row] for row in again if row < len(pieces)]
@@ -176,15 +174,15 @@ def test_pieces_may_come_in_any_order_again_and_in_any_number_of_packets(
     assert not waiting
 
 
-def test_packets_behind_a_known_name_are_no_new_hello() -> None:
-    """The name is in the first packet, the rest of the hello in the second; then all comes again."""
+def test_packets_after_a_known_name_do_not_begin_a_new_hello() -> None:
+    """The name is in the first packet, the rest of the hello in the second; then both are repeated."""
     complete = message(after=[(51, bytes(1600))])
     packets = [initial(crypto(0, complete[:900])), initial(crypto(900, complete[900:]), number=b"\1")]
     assert find(*packets, *packets) == ([(1, NAME)], False)
 
 
 def test_packets_with_the_servers_id_keep_the_keys_of_the_first() -> None:
-    """Once the server has answered, its ID is the destination."""
+    """After the server's answer, its ID is the destination."""
     keys = handshakes.quic_keys(V1, CHOSEN)
     for chosen in (b"", b"server", b"the server's"):
         begin = initial(crypto(0, MESSAGE[:900]))
@@ -199,7 +197,7 @@ def test_after_a_retry_the_keys_are_new() -> None:
 
 
 def test_connections_that_share_their_ports_do_not_mix() -> None:
-    """Many connections over one socket, told apart by their IDs; and the same ID on other ports."""
+    """Connection IDs tell connections of one socket apart; ports tell equal IDs apart."""
     other = message(b"other.example.com", before=[(51, bytes(1600))])
     ids = b"first id", b"second id"
     begin = [initial(crypto(0, text[:900]), chosen) for text, chosen in zip((MESSAGE, other), ids, strict=True)]

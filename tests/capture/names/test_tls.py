@@ -26,7 +26,7 @@ LONG = hello(before=[(51, bytes(1600))])  # a post-quantum key share: more than 
 
 
 def find(*sent: Any, finder: Any = None) -> Any:
-    """Names that the packets of one chunk complete, and whether others are waited for."""
+    """Find the names that one chunk completes; return them, and whether the finder waits for more."""
     finder = finder or TlsFinder()
     return finder.find(*handshakes.columns(list(sent))), finder.waiting
 
@@ -40,8 +40,8 @@ def test_the_name_is_read_at_any_position_of_its_extension() -> None:
     assert hello_name(message() + b"the next message") == NAME
 
 
-def test_a_real_stack_writes_names_that_are_read() -> None:
-    """A ClientHello as Python's own TLS library sends it."""
+def test_the_name_in_a_hello_of_pythons_tls_library_is_read() -> None:
+    """OpenSSL writes the ClientHello."""
     ssl = pytest.importorskip("ssl")
     out = ssl.MemoryBIO()
     session = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname="a.nflxvideo.net")
@@ -51,7 +51,7 @@ def test_a_real_stack_writes_names_that_are_read() -> None:
 
 
 @pytest.mark.parametrize("name", [None, b"", b"caf\xc3\xa9.org", b"a b.org", b"."])
-def test_impossible_host_names_are_no_names(name: bytes | None) -> None:
+def test_impossible_host_names_are_ignored(name: bytes | None) -> None:
     assert client_hello_name(hello(name)) == ""
 
 
@@ -126,7 +126,7 @@ def test_a_stream_returns_the_bytes_before_the_first_gap(spans: Any) -> None:
     assert not stream.full
 
 
-def test_a_stream_keeps_16_kib() -> None:
+def test_a_stream_keeps_at_most_16_kib() -> None:
     stream = Stream()
     stream.put(MAX_HELLO - 2, b"abc")
     stream.put(MAX_HELLO, b"abc")
@@ -160,24 +160,24 @@ def test_segments_may_come_in_any_order_and_again(cuts: Any, again: Any, size: A
     ends = [*sorted(cuts), len(complete)]
     segments = [Sent(complete[a:b], seq=5 + a) for a, b in itertools.pairwise([0, *ends])]
     segments += [segments[row] for row in again if row < len(segments)]
-    # sent again in other pieces
+    # retransmitted in other segments
     segments += [Sent(complete[3:70], seq=8)]
     order.shuffle(segments)
     names, _ = find(*segments)
     assert {name for _, name in names} == {NAME}
 
 
-def test_a_hello_in_one_segment_leaves_nothing_behind() -> None:
+def test_the_finder_does_not_wait_after_a_hello_in_one_segment() -> None:
     assert find(Sent(hello()), Sent(bytes(100), seq=500)) == ([(1, NAME)], False)
 
 
-def test_early_data_behind_a_hello_does_no_harm() -> None:
+def test_early_data_after_a_hello_is_ignored() -> None:
     more = b"\x14\x03\x03\x00\x01\x01\x17\x03\x03\x00\x20" + bytes(32)
     assert find(Sent(hello() + more)) == ([(1, NAME)], False)
 
 
-def test_a_syn_may_carry_the_hello() -> None:
-    """TCP Fast Open: the SYN's sequence number is that of the byte before the data."""
+def test_a_hello_in_a_syn_is_read() -> None:
+    """With TCP Fast Open, the SYN's sequence number is one below that of the data."""
     complete = hello()
     syn = Sent(complete[:50], seq=99, flags=0x02)
     assert find(syn, Sent(complete[50:], seq=150)) == ([(2, NAME)], False)
@@ -197,8 +197,8 @@ def test_other_directions_and_connections_do_not_mix() -> None:
 
 
 @pytest.mark.parametrize(("src_port", "dst_port"), [(40_000, 443), (39_999, 443 + 31), (40_009, 443 - 31 * 9)])
-def test_connections_of_ports_that_look_alike_do_not_mix(src_port: int, dst_port: Any) -> None:
-    """Segments are looked up by a hash of their ports, which others may share."""
+def test_connections_with_equal_hashes_do_not_mix(src_port: int, dst_port: Any) -> None:
+    """Segments are looked up by a hash of their ports, which may collide."""
     complete = hello()
     ports = {"src_port": src_port, "dst_port": dst_port, "src": 3}
     sent = [Sent(complete[:60], seq=7), Sent(complete[:60], seq=1 << 31, **ports)]
@@ -207,13 +207,13 @@ def test_connections_of_ports_that_look_alike_do_not_mix(src_port: int, dst_port
     assert find(*sent[:2], sent[3], sent[2]) == ([(3, NAME), (4, NAME)], False)
 
 
-def test_a_second_connection_of_the_same_ports_replaces_one_that_never_went_on() -> None:
+def test_a_second_connection_of_the_same_ports_replaces_an_incomplete_one() -> None:
     complete = hello()
     sent = [Sent(complete[:60], seq=7), Sent(complete[:50], seq=900_000), Sent(complete[50:], seq=900_050)]
     assert find(*sent) == ([(3, NAME)], False)
 
 
-def test_a_hello_without_a_name_is_not_waited_for() -> None:
+def test_the_finder_does_not_wait_after_a_hello_without_a_name() -> None:
     complete = hello(None)
     assert find(Sent(complete[:40], seq=1)) == ([], True)
     assert find(Sent(complete[:40], seq=1), Sent(complete[40:], seq=41)) == ([], False)
@@ -245,7 +245,7 @@ def test_waiting_ends_with_the_last_packet_that_could_help(number: Any, waiting:
 
 
 @pytest.mark.parametrize(("before", "expected"), [(LOOK_BACK, True), (LOOK_BACK + 1, False)])
-def test_segments_that_overtook_the_first_are_used_within_the_last_packets(before: Any, expected: bool) -> None:
+def test_segments_before_the_first_are_used_within_look_back_packets(before: Any, expected: bool) -> None:
     complete = hello()
     first = Sent(complete[:60], number=9 + before)
     sent = [Sent(complete[60:], seq=61, number=9), Sent(b"x", number=8 + before), first]

@@ -20,7 +20,7 @@ AGREE, EMPTY, LATE = (
 
 @st.composite
 def sampled(draw: Any, flows: Any = 5) -> Any:
-    """Up to so many series as a model may draw them: bytes and packets that know nothing of each other."""
+    """Generate series as a model may sample them, with bytes that do not fit the packets."""
     rows = draw(st.integers(1, flows))
     volume = hnp.arrays(np.int64, (rows, 2, BINS), elements=st.integers(-5, 10**6) | st.integers(0, 40) | st.just(0))
     count = hnp.arrays(np.int64, (rows, 2, BINS), elements=st.integers(-2, 900) | st.integers(0, 2) | st.just(0))
@@ -36,7 +36,7 @@ def limits(draw: Any, classes: Any = 2) -> Any:
 
 @st.composite
 def real(draw: Any) -> Any:
-    """Series counted from packets of 20 to 1500 bytes, the first in bin 0."""
+    """Generate series counted from packets of 20 to 1500 bytes, the first in bin 0."""
     rows = draw(st.integers(1, 4))
     series = np.zeros((rows, 4, BINS), np.int64)
     packet = st.tuples(st.integers(0, BINS - 1), st.integers(0, 1), st.integers(MIN_PACKET, MAX_PACKET))
@@ -57,7 +57,7 @@ def is_feasible(series: Any, low: Any = MIN_PACKET, high: Any = MAX_PACKET) -> A
 
 @given(sampled())
 def test_the_result_is_feasible(series: Any) -> None:
-    """In each bin 20 to 1500 bytes a packet; nothing negative; the first packet in bin 0; the input untouched."""
+    """Each bin has 20 to 1500 bytes a packet; nothing is negative; bin 0 has a packet; the input is unchanged."""
     before = series.copy()
     out, _ = feasible(series)
     assert is_feasible(out)
@@ -75,7 +75,7 @@ def test_the_limits_of_a_flows_class_are_respected(series: Any, of_class: Any, d
 
 @given(sampled(), limits())
 def test_a_feasible_series_is_unchanged(series: Any, of_class: Any) -> None:
-    """A second time changes nothing, and says that it changed nothing."""
+    """A second call changes nothing and reports no changes."""
     classes = np.zeros(len(series), int)
     for more in ((), (classes, of_class)):
         once, _ = feasible(series, *more)
@@ -85,8 +85,8 @@ def test_a_feasible_series_is_unchanged(series: Any, of_class: Any) -> None:
 
 
 @given(real())
-def test_series_of_packets_are_not_changed(series: Any) -> None:
-    """Neither with the general limits nor with those learnt from these very series."""
+def test_series_counted_from_packets_are_not_changed(series: Any) -> None:
+    """The general limits leave them alone, and so do limits measured on the same series."""
     classes = np.arange(len(series)) % 2
     for more in ((), (classes, PacketLimits.of(series, classes, 2))):
         out, changed = feasible(series, *more)
@@ -96,7 +96,7 @@ def test_series_of_packets_are_not_changed(series: Any) -> None:
 
 @given(sampled())
 def test_changes_are_counted_in_flows(series: Any) -> None:
-    """Each reason counts the flows to which it was done, by a loop over them."""
+    """A loop over the flows gives the same counts."""
     expected = {AGREE: 0, EMPTY: 0, LATE: 0}
     for flow in series:
         kept = np.zeros_like(flow)
@@ -117,7 +117,7 @@ def test_changes_are_counted_in_flows(series: Any) -> None:
 
 @given(sampled(flows=1))
 def test_bytes_that_packets_can_carry_are_kept(series: Any) -> None:
-    """With the general limits a bin's bytes never change, unless they are fewer than a header: packets follow."""
+    """With the general limits the number of packets follows the bytes, unless a bin has fewer than a header."""
     out, changed = feasible(series)
     if EMPTY not in changed:
         kept = np.where(series[0, :2] >= MIN_PACKET, series[0, :2], 0)
@@ -126,7 +126,7 @@ def test_bytes_that_packets_can_carry_are_kept(series: Any) -> None:
         assert not out[0, :, BINS - first :].any()
 
 
-def test_the_cases_one_by_one() -> None:
+def test_examples_of_every_change() -> None:
     flow = np.zeros((6, 4, BINS), int)
     flow[0, :, 0] = 1501, 0, 1, 0  # one packet cannot carry it
     flow[1, :, 0] = 100, 0, 9, 0  # nine packets are at least 180 bytes
@@ -147,8 +147,8 @@ def test_the_cases_one_by_one() -> None:
     assert changed == {AGREE: 5, EMPTY: 1, LATE: 1}
 
 
-def test_tor_cells_stay_packets_of_one_size() -> None:
-    """Where all packets of a class are alike, bytes are a multiple of that size."""
+def test_tor_cells_keep_their_size() -> None:
+    """If all packets of a class have one size, bytes are a multiple of it."""
     cells = PacketLimits(np.full((1, 2), 554), np.full((1, 2), 554))
     series = np.zeros((1, 4, BINS), int)
     series[0, :, 0] = 1000, 554, 0, 3
@@ -157,7 +157,7 @@ def test_tor_cells_stay_packets_of_one_size() -> None:
 
 
 def test_limits_are_the_smallest_and_largest_mean_packet_of_a_class() -> None:
-    """A class that never sends one way keeps the general limits there; more than the MTU is not believed."""
+    """A direction without packets keeps the general limits; sizes over the MTU are ignored."""
     series = np.zeros((3, 4, BINS), int)
     series[0, :, 0] = 1000, 3001, 10, 2
     series[0, :, 3] = 64, 0, 1, 0
@@ -178,7 +178,7 @@ def test_limits_come_back_from_their_json(of_class: Any) -> None:
 @pytest.mark.parametrize(
     "name", ["alexa_voice", "certta_flows", "iot_setup", "netflix_session", "tor_wikipedia", "video_platform"]
 )
-def test_real_series_are_feasible_as_they_are(name: str, real_table: Any) -> None:
+def test_real_series_are_feasible(name: str, real_table: Any) -> None:
     table = real_table(name)
     series = table.series()
     classes = np.searchsorted(table.classes, table.labels.astype(str))

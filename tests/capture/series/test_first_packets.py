@@ -40,8 +40,8 @@ def packets(draw: Any) -> Any:
 
 
 @given(packets(), st.booleans())
-def test_the_first_packets_are_those_of_a_slow_loop(given_packets: Any, often: Any) -> None:
-    """In order of time, of equal times as they came; in whatever parts they are given, and sorted at whatever time."""
+def test_the_first_packets_are_those_of_a_slow_loop(given_packets: Any, merge: bool) -> None:
+    """Packets are in order of time, then of the file, however they are split into calls."""
     flows, rows, cuts = given_packets
     spec = SeriesSpec.packets(4)
     expected, cut = np.zeros((flows, 2, 4), int), np.zeros(flows, int)
@@ -57,7 +57,7 @@ def test_the_first_packets_are_those_of_a_slow_loop(given_packets: Any, often: A
             before = offset // US
     counter = PacketCounter(flows, spec)
     with pytest.MonkeyPatch.context() as patch:
-        if often:
+        if merge:
             patch.setattr(netgen.capture.series.counters, "MERGE_INTERVAL", 3)
         for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(rows)], strict=True):
             flow_of, offsets, sizes = np.array([row[:3] for row in rows[begin:end]], np.int64).reshape(-1, 3).T
@@ -68,7 +68,7 @@ def test_the_first_packets_are_those_of_a_slow_loop(given_packets: Any, often: A
 
 
 def test_gaps_add_up_to_the_time_since_the_first_packet() -> None:
-    """Fractions of a microsecond do not add up: each packet's time is right to one."""
+    """Rounding errors do not add up: each packet's time is right to a microsecond."""
     offsets = np.arange(100) * 1_700  # ns
     series, _ = count_packets(
         np.zeros(100, int), offsets, np.full(100, 40), np.ones(100, bool), 1, SeriesSpec.packets()
@@ -77,7 +77,7 @@ def test_gaps_add_up_to_the_time_since_the_first_packet() -> None:
 
 
 def test_a_capture_is_read_as_dpkt_reads_it(tmp_path: Path) -> None:
-    """Sizes, directions and gaps of a capture, beside those of an independent reader."""
+    """Sizes, directions and gaps equal those that dpkt reads."""
     table = FlowTable.build(tcp_packet_series(20), SeriesSpec.packets(16), label="a")
     netgen.write(table, tmp_path / "x.pcap")
     seen: dict[tuple[object, ...], list[tuple[int, int]]] = {}
@@ -96,8 +96,8 @@ def test_a_capture_is_read_as_dpkt_reads_it(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.sort(again.series()[:, 1].sum(1)), times, atol=2)  # dpkt's times are floats
 
 
-def test_extraction_keeps_the_account_and_the_totals(tmp_path: Path) -> None:
-    """Packets beyond the series are counted, and totals are of whole flows whatever the series holds."""
+def test_totals_count_packets_beyond_the_series(tmp_path: Path) -> None:
+    """Totals are those of the complete flow, and the packets beyond the series are counted."""
     netgen.write(FlowTable.build(tcp_packet_series(30, 32), SeriesSpec.packets(32), label="a"), tmp_path / "x.pcap")
     long, short = (netgen.extract(tmp_path / "x.pcap", view="packets", length=row) for row in (64, 4))
     for name in ("packets", "bytes", "duration_ns", "start_ns"):
@@ -117,7 +117,7 @@ def test_any_number_of_processes_gives_the_same_table(tmp_path: Path) -> None:
 # -- the table -----------------------------------------------------------------------------------
 
 
-def test_a_table_of_packets_knows_its_totals(tmp_path: Path) -> None:
+def test_totals_are_computed_from_the_packets(tmp_path: Path) -> None:
     series = tcp_packet_series(12)
     table = FlowTable.build(series, SeriesSpec.packets(16), label=["a", "b"] * 6)
     assert table.table["packets"].to_pylist() == (series[:, 0] != 0).sum(1).tolist()
@@ -130,7 +130,7 @@ def test_a_table_of_packets_knows_its_totals(tmp_path: Path) -> None:
 
 
 def test_short_flows_are_stored_without_their_zeros(tmp_path: Path) -> None:
-    """Few packets of many places go through the dictionary of the page writer, negative sizes as well."""
+    """Most numbers are 0, and negative sizes come back too."""
     series = np.zeros((300, 2, 128), np.int64)
     series[:, 0, :3] = [60, -1500, -65_000]
     series[:, 1, 1:3] = [7, 10**12]
@@ -138,8 +138,8 @@ def test_short_flows_are_stored_without_their_zeros(tmp_path: Path) -> None:
     np.testing.assert_array_equal(FlowTable.read(tmp_path / "t.parquet").series(), series)
 
 
-def test_a_csv_of_packets_comes_back(tmp_path: Path) -> None:
-    """It is known by its columns; gaps that run backwards are refused."""
+def test_a_csv_of_packets_can_be_read_back(tmp_path: Path) -> None:
+    """The columns tell the view; negative gaps are refused."""
     table = FlowTable.build(tcp_packet_series(12), SeriesSpec.packets(16), label=["a", "b"] * 6)
     netgen.write(table, tmp_path / "t.csv")
     again = read_table(tmp_path / "t.csv")
@@ -165,7 +165,7 @@ def test_packets_as_tensors_keep_their_direction() -> None:
     np.testing.assert_allclose(np.expm1(np.abs(data)), np.abs(table.series()), rtol=1e-4)
 
 
-def test_kinds_are_never_mixed() -> None:
+def test_bins_and_packets_are_never_mixed() -> None:
     packets, bins = SeriesSpec.packets(16), SeriesSpec(NS, 16)
     assert SeriesSpec.from_json(packets.to_json()) == packets != bins
     assert "bin_ns" not in packets.to_json()
@@ -180,10 +180,10 @@ def test_kinds_are_never_mixed() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"view": "packets", "bin": "0.1s"}, "Leave it out"),
+        ({"view": "packets", "bin_width": "0.1s"}, "a series of packets has no bins"),
         ({"view": "cells"}, "--view must be bins or packets"),
         ({"view": "packets", "length": 6}, "--length must be a multiple of 4 from 4 to 4096, got 6"),
-        ({"view": "packets", "spec_from": SeriesSpec.packets()}, "Leave --kind, --bin and --length out"),
+        ({"view": "packets", "spec_from": SeriesSpec.packets()}, "--spec-from already sets view, bin width and length"),
     ],
 )
 def test_impossible_series_are_refused_before_reading(options: Any, message: str) -> None:
@@ -194,8 +194,8 @@ def test_impossible_series_are_refused_before_reading(options: Any, message: str
 # -- captures ------------------------------------------------------------------------------------
 
 
-def test_the_closed_loop_of_packets(tmp_path: Path) -> None:
-    """extract(export(flows)) == flows, packet for packet and microsecond for microsecond, TCP and UDP."""
+def test_an_exported_table_of_packets_comes_back_from_the_capture(tmp_path: Path) -> None:
+    """extract(export(flows)) == flows for TCP and UDP, packet by packet, to the microsecond."""
     series = tcp_packet_series(60)
     series = written_series(plan(FlowTable.build(series, SeriesSpec.packets(16), protocol=[6, 17] * 30)))
     table = FlowTable.build(series, SeriesSpec.packets(16), protocol=[6, 17] * 30)
@@ -210,7 +210,7 @@ def test_the_closed_loop_of_packets(tmp_path: Path) -> None:
 
 
 def test_complete_connections_need_no_repair() -> None:
-    """Handshake, data and closing packet by packet, as a host sees them, are written as they are."""
+    """Handshake, data and closing are written as they are."""
     complete = tcp_packet_series(40, 32)
     complete = complete[(complete[:, 0] != 0).sum(1) < 32]
     planned = plan(FlowTable.build(complete, SeriesSpec.packets(32), protocol=6))
@@ -228,7 +228,7 @@ def test_packets_of_one_microsecond_keep_their_order(tmp_path: Path) -> None:
 
 
 def test_too_many_packets_of_one_microsecond_name_the_flow(tmp_path: Path) -> None:
-    """Where packets that are too large are split, they are counted as what they become."""
+    """Packets over the MTU count as the packets into which they are split."""
     series = np.full((1, 2, 32), 0, np.int64)
     series[0, 0] = 60_000
     table = FlowTable.build(series, SeriesSpec.packets(32), protocol=17, flow=[77])
@@ -239,7 +239,7 @@ def test_too_many_packets_of_one_microsecond_name_the_flow(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_verify_finds_nothing_wrong_with_such_a_capture(tmp_path: Path) -> None:
+def test_verify_reports_no_issues_for_a_capture_of_packets(tmp_path: Path) -> None:
     netgen.write(FlowTable.build(tcp_packet_series(40), SeriesSpec.packets(16), label="a"), tmp_path / "x.pcap")
     assert verify(tmp_path / "x.pcap").issues == ()
 

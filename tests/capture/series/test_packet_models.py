@@ -35,8 +35,8 @@ COMMAND = Path(sys.executable).with_name("netgen")  # what pip puts on the PATH
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40))
 @settings(max_examples=examples(50))
-def test_packets_come_back_from_their_scale(seed: int, flows: Any) -> None:
-    """Sizes exactly, through the float32 of an image; gaps as near as such a number holds them."""
+def test_scaled_packets_can_be_decoded(seed: int, flows: Any) -> None:
+    """Sizes come back exactly from float32, gaps to float32's precision."""
     series = tcp_packet_series(flows, seed=seed)
     scale = PacketScaler.of(series)
     scaled = scale.scale(series)
@@ -52,7 +52,7 @@ def test_packets_come_back_from_their_scale(seed: int, flows: Any) -> None:
 @given(st.integers(0, 2**32 - 1), st.floats(0, 2))
 @settings(max_examples=examples(50))
 def test_any_sampled_series_becomes_feasible(seed: int, noise: Any) -> None:
-    """Noise on the scale, however much, is decoded into packets without holes, within the limits of the class."""
+    """Any amount of noise is decoded into packets without holes, within the limits of the class."""
     series = tcp_packet_series(8, seed=seed)
     labels = np.arange(8) % 2
     limits = PacketLimits.of(as_bins(series, SeriesSpec.packets(16)), labels, 2)
@@ -65,8 +65,8 @@ def test_any_sampled_series_becomes_feasible(seed: int, noise: Any) -> None:
     assert (result[:, 0, 0] != 0).all()
 
 
-def test_a_sampled_hole_does_not_end_a_flow() -> None:
-    """Where a flow ends is decided by all of its places: a weak packet among strong ones stays, one behind goes."""
+def test_one_weak_packet_does_not_end_a_flow() -> None:
+    """The decoder keeps a weak packet among strong ones, and drops one after the end."""
     series = tcp_packet_series(30, 32)
     series = series[(series[:, 0] != 0).sum(1) >= 12][:1]
     scale = PacketScaler.of(series)
@@ -107,7 +107,7 @@ def test_any_numbers_become_packets_that_a_flow_can_have(seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def packet_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[FlowTable, Path]:
-    """Two classes, one of which sends large packets and the other small ones, and a model of them."""
+    """Train a model of two classes, one with large packets and one with small ones."""
     series = tcp_packet_series(40, 8)
     series[::2, 0] = np.where(np.abs(series[::2, 0]) > 60, np.sign(series[::2, 0]) * 1400, series[::2, 0])
     table = FlowTable.build(series, SeriesSpec.packets(8), label=["large", "small"] * 20)
@@ -127,7 +127,7 @@ def test_every_encoder_learns_packets(packet_model: Any, encoder: str) -> None:
 
 
 def test_a_model_of_packets_samples_packets_of_its_classes(packet_model: Any) -> None:
-    """Sizes are those of the real class's packets; flow i is the same alone and among others."""
+    """Sizes lie within those of the real class; flow i is the same alone and among others."""
     table, path = packet_model
     model = netgen.load(path)
     sampled = model.sample({"large": 6, "small": 3}, seed=4)
@@ -143,7 +143,7 @@ def test_a_model_of_packets_samples_packets_of_its_classes(packet_model: Any) ->
 
 @pytest.mark.slow
 def test_evaluation_report_and_picture_of_packets(packet_model: Any, tmp_path: Path) -> None:
-    """Figures are finite, and what is drawn says packets, not seconds."""
+    """Metrics are finite, and the report speaks of packets, not of seconds."""
     table, path = packet_model
     sampled = netgen.load(path).sample("all", 40)
     result = netgen.evaluate(table, sampled)
@@ -167,7 +167,7 @@ def test_a_model_with_another_view_than_its_network_is_refused(packet_model: Any
         netgen.load(tmp_path / "m.safetensors")
 
 
-def test_topping_up_a_table_of_packets(packet_model: Any) -> None:
+def test_augment_fills_up_a_table_of_packets(packet_model: Any) -> None:
     table, path = packet_model
     more = netgen.augment(table.take(np.arange(30)), 25, model=path)
     assert more.counts() == {"large": 25, "small": 25}

@@ -1,4 +1,4 @@
-"""What UDP flows of a class look like is learnt at extraction, travels with a model, and shapes exported packets."""
+"""Profiles of a class's UDP flows: measured by extract, stored in a model, used by the exporter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MS = 1_000_000
 
 @pytest.fixture
 def capture(pcap_file: Callable[..., Path], packet: Any) -> Path:
-    """60 calls: a client's packet of 80 bytes and a server's of 1,000, 20 ms later, ten times each, to port 3478."""
+    """Write 60 calls to port 3478: ten times 80 bytes from the client, and 1,000 from the server 20 ms later."""
     frames = []
     for flow in range(60):
         for turn in range(10):
@@ -41,8 +41,8 @@ def capture(pcap_file: Callable[..., Path], packet: Any) -> Path:
     return pcap_file(sorted(frames), nano=True)
 
 
-def test_profiles_of_classes(capture: Path) -> None:
-    """Protocol, server port, sizes each way and gaps, of labelled rows that are flows; for any number of processes."""
+def test_a_profile_describes_the_labelled_flows_of_a_class(capture: Path) -> None:
+    """It has protocols, server ports, sizes in both directions and gaps, for any number of threads."""
     table = netgen.extract(capture, label="call")
     profile = read_profiles(table.metadata)["call"]
     assert (profile["tcp"], profile["udp"], profile["ports"]) == (0, 60, {"3478": 60})
@@ -57,13 +57,13 @@ def test_profiles_of_classes(capture: Path) -> None:
 
 
 def test_no_address_or_client_port_is_kept(capture: Path) -> None:
-    """Nothing of who talked to whom stands in a profile."""
+    """A profile does not say who talked to whom."""
     text = str(netgen.extract(capture, label="call").metadata[PROFILE_KEY])
     assert not any(word in text for word in ("10.0.0", "40000", "40001", "40059"))
 
 
-def test_joined_tables_share_a_profile(capture: Path) -> None:
-    """Flows and ports add up, distributions are mixed by how many packets they are from."""
+def test_profiles_of_joined_tables_are_merged(capture: Path) -> None:
+    """Flows and ports add up; distributions are weighted by their packets."""
     table = netgen.extract(capture, label="call")
     both = read_profiles(concat([table, table]).metadata)["call"]
     assert (both["udp"], both["ports"], both["up_packets"]) == (120, {"3478": 120}, 1200)
@@ -75,8 +75,8 @@ def test_joined_tables_share_a_profile(capture: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_carries_it(capture: Path, tmp_path: Path) -> None:
-    """It is in the model's file, and drawn flows are UDP as often as the real ones."""
+def test_a_model_stores_the_profile(capture: Path, tmp_path: Path) -> None:
+    """The model file holds it, and the sampled flows are UDP like the real ones."""
     table = netgen.extract(capture, label="call", length=8)
     model = netgen.train(table, out=tmp_path / "m.safetensors", training_steps=2, validation=0)
     again = netgen.load(tmp_path / "m.safetensors")
@@ -88,8 +88,8 @@ def test_a_model_carries_it(capture: Path, tmp_path: Path) -> None:
     assert set(pq.read_table(tmp_path / "x.labels.parquet")["dst_port"].to_pylist()) == {3478}
 
 
-def test_exported_packets_look_like_the_class(capture: Path, tmp_path: Path) -> None:
-    """Sizes and gaps come out as they were learnt, in a series whose bins do not tell them apart."""
+def test_exported_packets_have_the_sizes_and_gaps_of_the_class(capture: Path, tmp_path: Path) -> None:
+    """They come from the profile where the bins of a series do not determine them."""
     table = netgen.extract(capture, label="call", bin_width="100ms", length=8)
     write(table, tmp_path / "x.pcap")
     again = netgen.extract(tmp_path / "x.pcap", label="call", spec_from=table)
@@ -102,7 +102,7 @@ def test_exported_packets_look_like_the_class(capture: Path, tmp_path: Path) -> 
 
 
 def test_ports_of_other_protocols_are_not_used() -> None:
-    """Zeros at a port of DNS would be damaged DNS: 443 stands in for it."""
+    """A payload of zeros at port 53 would be malformed DNS, so port 443 replaces it."""
     profile = {"tcp": 0, "udp": 9, "ports": {"53": 5, "3478": 3, "50000": 1}, "up_sizes": [60], "up_packets": 9}
     series = np.ones((400, 4, 8), np.int64)
     table = FlowTable.build(
@@ -123,7 +123,7 @@ cell = st.tuples(st.integers(1, 40), st.floats(0, 1))
     st.lists(cell, min_size=1, max_size=20), st.lists(st.integers(1, 3000), min_size=1, max_size=9), st.integers(0, 9)
 )
 def test_sampled_sizes_add_up(cells: list[tuple[int, float]], sizes: list[int], seed: int) -> None:
-    """Whatever the class and the bytes of a bin: they add up, and each packet has its headers and fits the MTU."""
+    """Sizes add up to the bytes of the bin; each packet has its headers and fits the MTU."""
     profile = {"tcp": 0, "udp": 1, "up_sizes": sorted(sizes), "up_packets": 3}
     table = FlowTable.build(
         np.ones((1, 4, 8), np.int64),
@@ -133,19 +133,19 @@ def test_sampled_sizes_add_up(cells: list[tuple[int, float]], sizes: list[int], 
         protocol=17,
     )  # fmt: skip
     many = np.array([number for number, _ in cells])
-    rest = np.array([28 * number + int(piece * number * 1472) for number, piece in cells])
-    which = np.repeat(np.arange(len(cells)), many)
-    index = np.arange(len(which)) - np.repeat(many.cumsum() - many, many)
+    rest = np.array([28 * number + int(fraction * number * 1472) for number, fraction in cells])
+    cell_of = np.repeat(np.arange(len(cells)), many)
+    index = np.arange(len(cell_of)) - np.repeat(many.cumsum() - many, many)
     zeros = np.zeros(len(cells), np.int64)
     keys = flow_keys(seed, np.arange(len(cells)), zeros)
-    measured = profile_sizes(load_profiles(table), zeros, zeros, index, which, many, rest, zeros + 1500, keys)
-    assert np.bincount(which, measured).astype(int).tolist() == rest.tolist()
+    measured = profile_sizes(load_profiles(table), zeros, zeros, index, cell_of, many, rest, zeros + 1500, keys)
+    assert np.bincount(cell_of, measured).astype(int).tolist() == rest.tolist()
     assert measured.min() >= 28
     assert measured.max() <= 1500
 
 
 def test_a_flow_with_a_profile_does_not_depend_on_the_others(capture: Path) -> None:
-    """The same packets, alone or among others."""
+    """Its packets are the same alone and among others."""
     table = netgen.extract(capture, label="call", bin_width="100ms", length=8)
     everyone = lay_out(plan(table, seed=2), np.arange(len(table)))
     alone = lay_out(plan(table.take([7]), seed=2), np.array([0]))

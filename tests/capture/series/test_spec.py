@@ -1,4 +1,4 @@
-"""netgen.capture.series.spec: durations as people write them, bin widths, and packets counted into bins."""
+"""netgen.capture.series.spec: durations as text, bin widths, and packets counted into bins."""
 
 import dataclasses
 from typing import Any
@@ -40,7 +40,7 @@ def test_durations_are_read_as_people_write_them(text: float | int | str, ns: An
     "text", ["", "s", "auto", "-1s", "0", "0.0ms", "1 day", "1,5s", "nan", "inf", "1e9999s", "200000000000s", "1e-12"]
 )
 def test_a_bad_duration_is_refused_with_an_example(text: str) -> None:
-    """Not a traceback, not 0, not a number too large to add to a time."""
+    """The error is neither a traceback, nor 0, nor a number that overflows when added to a time."""
     with pytest.raises(InputError, match=r"is not a duration\. Write it like 0\.25s"):
         parse_duration(text)
 
@@ -57,7 +57,7 @@ def test_a_printed_duration_reads_back_to_the_nanosecond(ns: Any) -> None:
     ("ns", "text"),
     [(250 * MS, "0.25s"), (40 * MS, "40ms"), (1_200 * MS, "1.2s"), (3_200_000, "3.2ms"), (1, "1ns"), (60 * NS, "60s")],
 )
-def test_durations_are_printed_short(ns: Any, text: str) -> None:
+def test_durations_are_printed_in_a_short_form(ns: Any, text: str) -> None:
     assert format_duration(ns) == text
 
 
@@ -66,7 +66,7 @@ def test_durations_are_printed_short(ns: Any, text: str) -> None:
 @example([128 * 10**9], 128)
 @example([10**9 - 1], 4)
 def test_the_95th_percentile_of_durations_fits_the_automatic_bins(durations: Any, length: Any) -> None:
-    """It fits, in a width of two significant digits, and no more than a tenth of the series is to spare."""
+    """The width has two significant digits, and at most a tenth of the series stays empty."""
     width = auto_bin_ns(np.array(durations), length)
     longest = np.quantile(durations, 0.95)
     assert longest // width < length
@@ -90,7 +90,7 @@ def packets(draw: Any) -> Any:
 @given(packets(), st.sampled_from([1, 7, 100, 1250]))
 @example((1, [(0, time, 40, True) for time in (0, 1249, 1250, 4999, 5000)]), 1250)
 def test_bins_equal_the_counts_of_a_slow_loop(given_packets: Any, bin_ns: Any) -> None:
-    """Bytes and packets of each bin and direction; packets after the last bin are counted as cut."""
+    """Bytes and packets of each bin and direction; packets after the last bin are counted as truncated."""
     flows, rows = given_packets
     spec = SeriesSpec(bin_ns=bin_ns, length=4)
     expected, expected_cut = np.zeros((flows, 4, 4), int), np.zeros(flows, int)
@@ -110,18 +110,18 @@ def test_bins_equal_the_counts_of_a_slow_loop(given_packets: Any, bin_ns: Any) -
 
 
 @pytest.mark.parametrize("length", [0, 3, 5, 126, 4100, -4])
-def test_lengths_that_cannot_be_made_are_refused(length: int) -> None:
+def test_lengths_that_are_not_possible_are_refused(length: int) -> None:
     with pytest.raises(InputError, match=f"--length must be a multiple of 4 from 4 to 4096, got {length}"):
         SeriesSpec(bin_ns=NS, length=length)
 
 
 @pytest.mark.parametrize("bin_ns", [0, -1, LONGEST_NS])
-def test_bins_of_no_width_or_beyond_all_time_are_refused(bin_ns: Any) -> None:
+def test_bins_of_no_width_or_too_wide_are_refused(bin_ns: Any) -> None:
     with pytest.raises(InputError, match=r"--bin-width 0\.25s"):
         SeriesSpec(bin_ns=bin_ns)
 
 
-def test_kinds_and_channels_of_another_version_are_refused() -> None:
+def test_unknown_views_and_channels_are_refused() -> None:
     with pytest.raises(InputError, match="'packets'"):
         SeriesSpec(bin_ns=NS, view="packets")
     with pytest.raises(InputError, match="unknown series"):
@@ -129,7 +129,7 @@ def test_kinds_and_channels_of_another_version_are_refused() -> None:
 
 
 @given(st.integers(1, 10**12), st.integers(1, 1024))
-def test_a_spec_comes_back_from_its_json(bin_ns: Any, quarter: Any) -> None:
+def test_a_specification_comes_back_from_its_json(bin_ns: Any, quarter: Any) -> None:
     spec = SeriesSpec(bin_ns=bin_ns, length=4 * quarter)
     assert SeriesSpec.from_json(spec.to_json()) == spec
     assert set(spec.to_json()["units"]) == set(CHANNELS)

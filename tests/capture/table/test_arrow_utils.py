@@ -22,13 +22,13 @@ pytestmark = pytest.mark.usefixtures("either_reader")
     kind=st.sampled_from(["u1", "<u2", "<i4", "<i8", "?"]),
     data=st.data(),
 )
-def test_numbers_with_and_without_nulls_are_those_that_pyarrow_makes(values: Any, kind: Any, data: Any) -> None:
+def test_arrays_of_numbers_equal_those_of_pyarrow(values: Any, kind: Any, data: Any) -> None:
     array = np.array(values, kind)
     missing = np.array(data.draw(st.lists(st.booleans(), min_size=len(array), max_size=len(array))), bool)
     for mask in (None, missing):
-        made = to_arrow(array, mask)
-        made.validate(full=True)
-        assert made.equals(pa.array(array, mask=mask))
+        array_of_arrow = to_arrow(array, mask)
+        array_of_arrow.validate(full=True)
+        assert array_of_arrow.equals(pa.array(array, mask=mask))
 
 
 def test_columns_of_a_wider_array_are_copied_together() -> None:
@@ -38,17 +38,17 @@ def test_columns_of_a_wider_array_are_copied_together() -> None:
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=5)), max_size=30))
-def test_texts_are_those_that_pyarrow_makes(values: Any) -> None:
-    made = string_array(values)
-    made.validate(full=True)
-    assert made.equals(pa.array(values, pa.string()))
+def test_arrays_of_strings_equal_those_of_pyarrow(values: Any) -> None:
+    strings = string_array(values)
+    strings.validate(full=True)
+    assert strings.equals(pa.array(values, pa.string()))
 
 
 @given(st.lists(st.integers(0, 9), max_size=60), st.sampled_from(["u1", "<u2", "<u8", "V46", "V48"]), st.booleans())
 def test_values_are_factorized_in_the_order_in_which_they_occur(values: Any, kind: Any, clash: Any) -> None:
-    """Whatever their size, and even if all of them are looked for in the same place."""
+    """Values may be of any size, and all hashes may be equal."""
     size = np.dtype(kind).itemsize
-    given_values = np.frombuffer(b"".join(bytes(size - 1) + bytes([item]) for item in values), kind)
+    given_values = np.frombuffer(b"".join(bytes(size - 1) + bytes([value]) for value in values), kind)
     with pytest.MonkeyPatch.context() as patch:
         if clash:
             patch.setattr("netgen.capture.factorize._FACTORS", np.ones(2, np.uint64))
@@ -57,13 +57,13 @@ def test_values_are_factorized_in_the_order_in_which_they_occur(values: Any, kin
     assert unlike.tobytes() == b"".join(dict.fromkeys(given_values.view(f"V{size}").tolist()))
     assert unlike[row].tobytes() == given_values.tobytes()
     assert rows.tolist() == row.tolist()
-    assert first.tolist() == [values.index(item) for item in dict.fromkeys(values)]
+    assert first.tolist() == [values.index(value) for value in dict.fromkeys(values)]
 
 
 def test_a_small_capture_is_read_without_pandas_and_compute_functions(
     pcap_file: Any, packet: Any, tmp_path: Path
 ) -> None:
-    """Both are slow to import: three times as slow as reading the capture."""
+    """Importing them takes three times as long as reading the capture."""
     capture = pcap_file([(0, packet.tcp4(1000, 443, 2)), (5, packet.udp4(9, 53))])
     script = (
         "import sys; from netgen.capture.extract import extraction;"

@@ -43,7 +43,7 @@ def table() -> Any:
 
 
 def rewritten(path: Any, table: Any, *, metadata: Any = None, **columns: Any) -> Any:
-    """Write the table's file with other metadata or columns."""
+    """Write the table to a file with other metadata or columns."""
     arrow = table.table
     for name, column in columns.items():
         position = arrow.column_names.index(name)
@@ -54,8 +54,8 @@ def rewritten(path: Any, table: Any, *, metadata: Any = None, **columns: Any) ->
     return path
 
 
-def test_a_table_comes_back_from_its_file(table: Any, tmp_path: Path) -> None:
-    """Every column, its type, what is null, the spec, and the notes on its making."""
+def test_a_table_can_be_written_and_read_back(table: Any, tmp_path: Path) -> None:
+    """Columns, types, nulls, specification and metadata come back."""
     path = table.write(tmp_path / "x.parquet")
     again = FlowTable.read(path)
     assert again.table.equals(table.table)
@@ -135,7 +135,7 @@ def test_a_table_without_any_label_is_refused_with_a_hint(table: Any) -> None:
         table.take([1]).labelled()
 
 
-def test_joined_tables_keep_their_rows_and_are_numbered_anew(table: Any) -> None:
+def test_joined_tables_keep_their_rows_and_get_new_flow_numbers(table: Any) -> None:
     joined = concat([table, table.take([3, 1]), table.take([])])
     assert joined.labels.tolist() == ["a", None, "b", "a", "a", None]
     assert joined.table["flow"].to_pylist() == list(range(6))
@@ -153,7 +153,7 @@ def test_tables_of_other_series_are_not_joined(table: Any) -> None:
 
 
 def test_pandas_polars_and_duckdb_read_the_same_numbers(table: Any, tmp_path: Path) -> None:
-    """The file is plain Parquet: no reader needs netgen."""
+    """The file is plain Parquet, so readers do not need netgen."""
     path = str(table.write(tmp_path / "x.parquet"))
     series = table.series()
     by_pandas = pandas.read_parquet(path)
@@ -198,7 +198,7 @@ def test_a_foreign_parquet_file_is_refused_with_a_hint_to_import(tmp_path: Path)
         FlowTable.read(path)
 
 
-def test_a_missing_file_and_a_folder_have_errors_of_their_own(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_have_their_own_errors(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="does not exist"):
         FlowTable.read(tmp_path / "x.parquet")
     with pytest.raises(TableError, match="is a folder"):
@@ -214,8 +214,8 @@ def test_a_truncated_file_is_no_flow_table(share: float | int, table: Any, tmp_p
         FlowTable.read(path)
 
 
-def test_a_file_with_a_damaged_middle_never_ends_in_an_error_of_another_library(table: Any, tmp_path: Path) -> None:
-    """What is damaged so that it shows is a TableError, wherever the damage lies."""
+def test_a_damaged_file_never_raises_an_error_of_another_library(table: Any, tmp_path: Path) -> None:
+    """Damage that is noticed raises a TableError, wherever it lies."""
     path = table.write(tmp_path / "x.parquet")
     full = path.read_bytes()
     refused = 0
@@ -233,7 +233,7 @@ def test_a_file_with_a_damaged_middle_never_ends_in_an_error_of_another_library(
     [[], 3, {"format": FORMAT}, {"format": FORMAT, "series": {"length": 8}}, {"format": FORMAT, "series": [1]}],
     ids=str,
 )
-def test_metadata_that_make_no_sense_are_a_table_error(metadata: Any, table: Any, tmp_path: Path) -> None:
+def test_invalid_metadata_is_a_table_error(metadata: Any, table: Any, tmp_path: Path) -> None:
     path = rewritten(tmp_path / "x.parquet", table, metadata=metadata)
     with pytest.raises(TableError, match=r"x\.parquet"):
         FlowTable.read(path)
@@ -253,13 +253,13 @@ def test_columns_of_another_type_are_refused(table: Any, tmp_path: Path) -> None
             FlowTable.read(path)
 
 
-def test_a_missing_value_where_none_may_be_is_refused(table: Any, tmp_path: Path) -> None:
+def test_a_null_in_a_required_column_is_refused(table: Any, tmp_path: Path) -> None:
     path = rewritten(tmp_path / "x.parquet", table, packets=pa.array([1, None, 3, 4]))
     with pytest.raises(TableError, match=r"columns of another type.*packets"):
         FlowTable.read(path)
 
 
-def test_columns_in_another_order_and_more_of_them_do_no_harm(table: Any, tmp_path: Path) -> None:
+def test_columns_in_another_order_and_extra_ones_are_accepted(table: Any, tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     arrow = table.table.select(list(reversed(table.table.column_names))).append_column("more", pa.array([1, 2, 3, 4]))
     metadata = {METADATA_KEY: json.dumps({"format": FORMAT, "series": SPEC.to_json()}).encode()}
@@ -268,22 +268,22 @@ def test_columns_in_another_order_and_more_of_them_do_no_harm(table: Any, tmp_pa
 
 
 def test_a_folder_named_like_a_partition_adds_no_column(table: Any, tmp_path: Path) -> None:
-    """Arrow takes `label=x/` in a path for a column."""
+    """Arrow would read `label=x/` in a path as a column."""
     folder = tmp_path / "label=zoom"
     folder.mkdir()
     assert FlowTable.read(table.write(folder / "x.parquet")).labels.tolist() == ["a", None, "b", "a"]
 
 
 def test_the_columns_are_those_that_are_documented() -> None:
-    """Nothing but `FLOW_COLUMNS` and the channels, and only what every flow has is required."""
+    """They are `FLOW_COLUMNS` and the channels; only columns that every flow has are required."""
     schema = FlowTable.build(np.zeros((1, 4, 8)), SPEC).table.schema
     assert schema.names == [*FLOW_COLUMNS.names, *CHANNELS]
     required = {field.name for field in schema if not field.nullable}
     assert required == {"flow", "synthetic", "duration_ns", "packets", "bytes", "truncated_packets", *CHANNELS}
 
 
-def test_writing_needs_no_room_twice(small_disk: Any) -> None:
-    """A table that does not fit on the disk leaves nothing there."""
+def test_writing_a_table_that_does_not_fit_leaves_nothing(small_disk: Any) -> None:
+    """The disk is empty afterwards."""
     big = FlowTable.build(np.random.default_rng(0).integers(0, 2**60, (2000, 4, 8)), SPEC, packets=1, bytes=1)
     with pytest.raises(OutputError, match=r"No space left on device\. Free some space"):
         big.write(small_disk / "x.parquet")

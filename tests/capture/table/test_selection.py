@@ -53,7 +53,7 @@ def test_rows_that_do_not_exist_are_an_index_error(flows: FlowTable, key: Any) -
         flows[key]
 
 
-def test_an_unknown_class_names_the_one_that_was_meant(flows: FlowTable) -> None:
+def test_the_error_for_an_unknown_class_suggests_a_similar_one(flows: FlowTable) -> None:
     with pytest.raises(InputError, match=r"has the class 'Airia'\. Did you mean 'Aria'\?"):
         flows["Airia"]
     with pytest.raises(InputError, match=r"has the class 'netflix'\. Its classes: Aria, b<c>"):
@@ -65,7 +65,7 @@ def test_head_gives_the_first_flows(flows: FlowTable) -> None:
     assert len(flows.head(99)) == 5
 
 
-def test_a_table_shows_itself_in_one_line(flows: FlowTable) -> None:
+def test_the_repr_of_a_table_is_one_line(flows: FlowTable) -> None:
     assert repr(flows).startswith("FlowTable(5 flows, 2 classes, 8 bins of 1s")
     assert "\n" not in repr(flows)
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from netgen.capture.series.counters import BinCounter, SparseChannel, dense
 from netgen.capture.series.spec import SeriesSpec
@@ -33,7 +34,7 @@ def table_of(series: Any, length: Any) -> Any:
 
 
 def sparse(seed: Any, rows: Any, length: Any, share: Any, highest: Any = 2**62) -> Any:
-    """Series of which so large a share is no zero; with few distinct numbers where `highest` is low."""
+    """Build series with this share of non-zero numbers up to `highest`."""
     rng = np.random.default_rng(seed)
     return rng.integers(1, highest, (rows, 4, length)) * (rng.random((rows, 4, length)) < share)
 
@@ -55,7 +56,7 @@ def read_by_all(path: Any) -> Iterator[Any]:
 def test_every_reader_reads_the_lists_as_written(
     tmp_path: Path, length: Any, rows: int, share: float | int, highest: Any
 ) -> None:
-    """Dictionaries of one, two and three bytes, plain numbers, lists of all lengths."""
+    """Pages have dictionaries with indices of one to three bytes or plain numbers, and lists of all lengths."""
     series = sparse(0, rows if length < 4096 else min(rows, 40), length, share, highest)
     path = tmp_path / "a.parquet"
     table_of(series, length).write(path)
@@ -73,7 +74,7 @@ def test_hugging_face_datasets_reads_it(tmp_path: Path) -> None:
     assert (np.array(result["up_bytes"]) == series[:, 0]).all()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     length=st.sampled_from([4, 8, 20]),
     group=st.integers(1, 9),
@@ -83,10 +84,10 @@ def test_hugging_face_datasets_reads_it(tmp_path: Path) -> None:
     share=st.sampled_from([0, 0.05, 0.12, 0.2, 1]),
     seed=st.integers(0, 9),
 )
-def test_lists_come_back_whatever_the_pages_and_groups(
+def test_lists_come_back_for_any_pages_and_row_groups(
     tmp_path: Path, length: Any, group: Any, page: Any, plain: Any, rows: Any, share: Any, seed: int
 ) -> None:
-    """Plain numbers in one group and runs in the next; and the file says of itself what pyarrow's own would."""
+    """One row group has plain numbers and the next runs; the footer equals that of pyarrow."""
     series = sparse(seed, rows, length, share)
     path, table = tmp_path / "a.parquet", table_of(series, length)
     with pytest.MonkeyPatch.context() as patch:
@@ -149,7 +150,7 @@ def test_cells_and_arrays_write_the_same_file(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 99), st.integers(0, 9), st.booleans()), max_size=60))
-def test_bins_are_the_same_however_packets_are_added(packets: Any) -> None:
+def test_bins_do_not_depend_on_the_batches_of_packets(packets: Any) -> None:
     spec = SeriesSpec(bin_ns=10, length=8)
     flow, time, size, up = (
         (np.array(column) for column in zip(*packets, strict=True)) if packets else np.zeros((4, 0), int)
@@ -175,7 +176,7 @@ def test_bins_are_the_same_however_packets_are_added(packets: Any) -> None:
 # -- thrift ---------------------------------------------------------------------------------------
 
 
-def test_a_footer_that_pyarrow_wrote_is_written_again_as_it_was(tmp_path: Path) -> None:
+def test_a_footer_of_pyarrow_is_rewritten_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({f"c{n}": pa.array([n, None, 5]) for n in range(20)}), path)
     data = path.read_bytes()

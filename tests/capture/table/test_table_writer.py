@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.extraction import extract, extraction
 
 from netgen.capture.errors import InputError, OutputError
@@ -23,7 +24,7 @@ ROWS = 50
 
 @pytest.fixture(scope="module")
 def columns() -> Any:
-    """All columns but the series, some with nothing in them."""
+    """Build all columns but the series, some of them empty."""
     rng = np.random.default_rng(0)
     names = [None if number % 3 else f"host{number}.example.org" for number in range(ROWS)]
     return flow_columns(
@@ -47,10 +48,10 @@ def series() -> Any:
     return np.random.default_rng(1).integers(0, 2**40, (ROWS, *SPEC.shape))
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, ROWS), max_size=6).map(sorted))
-def test_rows_that_are_written_in_batches_are_the_table(tmp_path: Path, columns: Any, series: Any, cuts: Any) -> None:
-    """Of any size, none too; what is said about them at the end is in the file. `FlowTable.write` writes no other."""
+def test_rows_written_in_batches_are_the_table(tmp_path: Path, columns: Any, series: Any, cuts: Any) -> None:
+    """Batches may be empty; the metadata given at the end is in the file. `FlowTable.write` writes the same file."""
     full = FlowTable.from_columns(columns, series, SPEC, {"made_by": "a test", "numbers": [1, 2]})
     path = tmp_path / "batches.parquet"
     with TableWriter(path, SPEC, force=True) as writer:
@@ -65,7 +66,7 @@ def test_rows_that_are_written_in_batches_are_the_table(tmp_path: Path, columns:
     assert (result.series() == series).all()
 
 
-def test_an_empty_table_is_one_too(tmp_path: Path) -> None:
+def test_an_empty_table_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with TableWriter(path, SPEC) as writer:
         writer.metadata = {"made_by": "nobody"}
@@ -79,7 +80,7 @@ def test_the_file_appears_at_the_end(tmp_path: Path, columns: Any, series: Any) 
     with TableWriter(path, SPEC) as writer:
         writer.write(columns, series)
         assert not path.exists()
-    assert [item.name for item in tmp_path.iterdir()] == ["a.parquet"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
 def write(path: Any, *batches: Any, error: Any = None) -> None:
@@ -101,17 +102,17 @@ def test_an_error_while_writing_leaves_the_old_file(
         path.write_bytes(old)
     with pytest.raises(error):
         write(path, (columns, series), error=error)
-    assert [item.read_bytes() for item in tmp_path.iterdir()] == ([old] if old else [])
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == ([old] if old else [])
 
 
 def test_rows_that_do_not_fit_are_refused(tmp_path: Path, columns: Any, series: Any) -> None:
-    """And nothing of the others is left."""
+    """Nothing of the other rows is left."""
     with pytest.raises((InputError, ValueError)):
         write(tmp_path / "a.parquet", (columns, series), (columns, series[:-1]))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_file_is_refused_before_a_row_is_made(tmp_path: Path) -> None:
+def test_an_existing_file_is_refused_before_the_first_row(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(b"what was there")
     with pytest.raises(OutputError, match=r"a\.parquet exists already"):
@@ -123,7 +124,7 @@ def test_an_existing_file_is_refused_before_a_row_is_made(tmp_path: Path) -> Non
 
 
 def fill(disk: Any, left: Any) -> None:
-    """Take all room of a disk but so many bytes."""
+    """Fill a disk except for this many bytes."""
     with (disk / "filler").open("wb", buffering=0) as stream:
         try:
             while True:
@@ -134,7 +135,7 @@ def fill(disk: Any, left: Any) -> None:
 
 @pytest.mark.parametrize("left", [0, 8192])
 def test_a_full_disk_is_reported_in_one_line_and_leaves_no_file(small_disk: Any, left: int) -> None:
-    """Whether it is full from the beginning or in the middle."""
+    """The disk may be full from the beginning, or fill up in the middle."""
     fill(small_disk, left)
     series = np.random.default_rng(2).integers(0, 2**60, (200, *SPEC.shape))
     columns = flow_columns(
@@ -143,7 +144,7 @@ def test_a_full_disk_is_reported_in_one_line_and_leaves_no_file(small_disk: Any,
     with pytest.raises(OutputError, match="No space left") as caught:
         write(small_disk / "a.parquet", *[(columns, series)] * 3)
     assert "\n" not in str(caught.value)
-    assert [item.name for item in small_disk.iterdir()] == ["filler"]
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
 def test_a_file_that_may_not_grow_is_reported_in_one_line(tmp_path: Path, size_limit: Any) -> None:
@@ -181,7 +182,7 @@ def test_an_extraction_can_be_written_elsewhere_if_the_file_exists(capture: Any,
 
 
 def test_the_packets_of_an_extraction_are_counted_once(capture: Any, tmp_path: Path) -> None:
-    """A second time is refused in so many words, and leaves no file."""
+    """A second attempt is refused with a clear message, and leaves no file."""
     result = extraction(capture)
     result.table()
     with pytest.raises(InputError, match=r"can be counted only once\. Keep its table, or extract again"):

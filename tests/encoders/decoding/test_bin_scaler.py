@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support.real_data import REAL_SETS
 
 from netgen.encoders.decoding.bin_scaler import MIN_BUSY, BinScaler
 from netgen.encoders.decoding.quantile_scale import N_QUANTILES
@@ -17,7 +18,6 @@ from netgen.encoders.decoding.sizes import LEAST, Sizes
 from netgen.encoders.log_scale import IDLE
 from netgen.encoders.registry import ENCODERS
 
-SETS = ["alexa_voice", "certta_flows", "iot_setup", "netflix_session", "tor_wikipedia", "video_platform"]
 NO_LIMIT = np.array([0.0, 0.0]), np.array([2.0**40, 2.0**40])
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @st.composite
 def traffic(draw: Any, most: Any = 1000, largest: Any = 1500) -> Any:
-    """Series that packets can make: int64 (flows, 4, bins), with a packet in bin 0."""
+    """Generate feasible series, int64 (flows, 4, bins), with a packet in bin 0."""
     shape = (draw(st.integers(1, 4)), 2, draw(st.sampled_from([4, 8, 16])))
     packets = draw(hnp.arrays(np.int64, shape, elements=st.integers(0, most), fill=st.just(0)))
     packets[:, 0, 0] = np.maximum(packets[:, 0, 0], 1)
@@ -40,7 +40,7 @@ def back(scale: Any, scaled: Any) -> Any:
 
 
 def group_of(sizes: Any, bin_: Any, packets: Any) -> Any:
-    """Return number of the scale that stands for such a bin."""
+    """Return the number of the scale for this bin and number of packets."""
     group_ = max(begin for begin in sizes.begin if begin <= bin_)
     return next(
         group
@@ -51,14 +51,14 @@ def group_of(sizes: Any, bin_: Any, packets: Any) -> Any:
 
 @given(traffic())
 def test_series_come_back_from_float32(series: Any) -> None:
-    """Exactly, of up to 1000 full packets a bin, though the scaled series are float32."""
+    """Up to 1000 full packets a bin come back exactly."""
     scale = BinScaler.of(series)
     np.testing.assert_array_equal(back(scale, scale.scale(series).astype(np.float32)), series)
 
 
 @given(real=traffic(), other=traffic())
-def test_other_series_come_back_as_far_as_the_scale_goes(real: Any, other: Any) -> None:
-    """Of sizes and packets no larger than the real ones; more is cut to them."""
+def test_other_series_are_clipped_to_the_scale(real: Any, other: Any) -> None:
+    """Sizes and packets beyond the real ones are clipped to them."""
     scale = BinScaler.of(real)
     result = back(scale, scale.scale(other))
     packets = np.minimum(other[:, 2:], scale.top[:, None])
@@ -73,7 +73,7 @@ def test_other_series_come_back_as_far_as_the_scale_goes(real: Any, other: Any) 
 
 @given(traffic(largest=60_000))
 def test_scaled_values_lie_between_idle_and_one(series: Any) -> None:
-    """Idle bins are 0.25 and nothing else is; more packets are never less, nor larger ones of as many in that bin."""
+    """Only idle bins are 0.25; more packets, or larger ones, never get a lower value."""
     scaled = BinScaler.of(series).scale(series)
     idle = series[:, 2:] == 0
     assert ((scaled >= IDLE) & (scaled <= 1 + 1e-12)).all()
@@ -92,7 +92,7 @@ def test_scaled_values_lie_between_idle_and_one(series: Any) -> None:
 
 @pytest.mark.parametrize("error", [-0.02, -0.01, 0.01, 0.02])
 def test_a_sample_near_a_frequent_size_gets_that_size(error: float) -> None:
-    """Half of the packets are acknowledgements of 52 bytes, half are full: nothing between them is drawn by chance."""
+    """Half of the packets are acknowledgements of 52 bytes and half are full, and none is in between."""
     series = np.zeros((1, 4, 64), np.int64)
     series[0, 2:] = 1
     series[0, :2] = np.where(np.arange(64) % 2, 52, 1500)
@@ -104,7 +104,7 @@ def test_a_sample_near_a_frequent_size_gets_that_size(error: float) -> None:
 
 @pytest.mark.parametrize("error", [-0.03, 0.03])
 def test_a_size_of_first_bins_only_is_sampled(error: float) -> None:
-    """Two packets of 220 bytes in all begin each flow; later bins hold two packets of any size."""
+    """Each flow begins with two packets of 220 bytes in total; later bins hold two packets of any size."""
     series = np.zeros((50, 4, 64), np.int64)
     series[:, 2] = 2
     series[:, 0] = 2 * np.random.default_rng(0).integers(40, 1500, (50, 64))
@@ -117,7 +117,7 @@ def test_a_size_of_first_bins_only_is_sampled(error: float) -> None:
 
 @pytest.mark.parametrize("error", [-0.02, 0.02])
 def test_bytes_of_two_packet_sizes_survive(error: float) -> None:
-    """Bins of nine packets hold 9 x 158 bytes, or 8 x 158 and 40; most others hold 158 a packet, of any number."""
+    """Bins of nine packets hold 9 x 158 bytes, or 8 x 158 + 40; the others hold 158 bytes a packet."""
     series = np.zeros((40, 4, 64), np.int64)
     series[:, 2] = np.random.default_rng(0).integers(1, 9, (40, 64))
     series[:, 0] = 158 * series[:, 2]
@@ -145,7 +145,7 @@ def test_bins_with_another_number_of_packets_get_the_sizes_of_such_bins() -> Non
 
 @pytest.mark.parametrize("bins", [32, 40, 100, 1000])
 def test_a_size_is_a_frequent_one_only_if_several_bins_of_its_group_have_it(bins: int) -> None:
-    """Of few bins that all differ none is, though each fills several quantiles; half of them alike are."""
+    """If all bins differ, none is frequent, although each fills several quantiles; if half are equal, those are."""
     packets = np.ones((bins, 1), np.int64)
     size = np.arange(40.0, 40.0 + bins)[:, None]
     assert not Sizes.of(size, packets).often(size, packets).any()
@@ -154,8 +154,8 @@ def test_a_size_is_a_frequent_one_only_if_several_bins_of_its_group_have_it(bins
 
 
 @given(traffic())
-def test_every_bin_has_a_scale_of_sizes_of_enough_bins(series: Any) -> None:
-    """At least so many busy bins, unless the series have not that many in all."""
+def test_every_scale_of_sizes_is_fitted_to_enough_bins(series: Any) -> None:
+    """It has at least `LEAST` busy bins, unless the series have fewer."""
     for way, sizes in enumerate(BinScaler.of(series).sizes):
         assert sizes.begin[0] == 0
         groups = [group_of(sizes, bin_, series[row, 2 + way, bin_]) for row, bin_ in np.argwhere(series[:, 2 + way])]
@@ -164,7 +164,7 @@ def test_every_bin_has_a_scale_of_sizes_of_enough_bins(series: Any) -> None:
 
 
 def test_a_scale_of_earlier_versions_is_one_for_all_bins() -> None:
-    """Its JSON is a list of quantiles, whatever the bin and the number of packets."""
+    """Its JSON is one list of quantiles."""
     sizes = Sizes.from_json(np.linspace(40, 1500, N_QUANTILES + 1).tolist())
     packets = np.arange(1, 65)[None]
     result = sizes.size(np.full((1, 64), 0.3), packets)
@@ -175,7 +175,7 @@ def test_a_scale_of_earlier_versions_is_one_for_all_bins() -> None:
 @pytest.mark.parametrize(
     "damage", ["gap", "end", "order", "twice", "short", "none", "falling", "nan", "infinite", "no packets", "old"]
 )
-def test_a_scale_that_is_not_for_all_bins_is_refused(damage: str) -> None:
+def test_a_scale_that_does_not_cover_all_bins_is_refused(damage: str) -> None:
     good = [{"from_bin": first, "to_packets": most, "sizes": [40.0, 1500.0]} for first, most in ((0, 3), (0, None))]
     Sizes.from_json(good)
     Sizes.from_json([*good, {**good[1], "from_bin": 1}])
@@ -198,7 +198,7 @@ def test_a_scale_that_is_not_for_all_bins_is_refused(damage: str) -> None:
 
 @given(traffic())
 def test_no_sample_exceeds_the_largest_real_bin(series: Any) -> None:
-    """What is drawn beyond the end of the scale is its end."""
+    """Samples beyond the end of the scale are clipped."""
     scale = BinScaler.of(series)
     packets = back(scale, np.full(series.shape, 1.1))[:, 2:]
     np.testing.assert_array_equal(packets, np.broadcast_to(scale.top[:, None], packets.shape))
@@ -223,18 +223,18 @@ def test_a_scale_comes_back_from_its_json(series: Any) -> None:
             np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", REAL_SETS)
 def test_series_of_real_sets_come_back(name: Any, real_table: Any) -> None:
-    """Every bin of every flow, as a training sees it."""
+    """Every bin of every flow comes back from float32."""
     series = real_table(name).series()
     scale = BinScaler.of(series)
     np.testing.assert_array_equal(back(scale, scale.scale(series).astype(np.float32)), series)
 
 
 @pytest.mark.parametrize("encoder", [kind() for kind in ENCODERS.values()], ids=list(ENCODERS))
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", REAL_SETS)
 def test_series_of_real_sets_survive_the_image(encoder: Any, name: Any, real_table: Any) -> None:
-    """Some flows of each set, through the scale, the image and back."""
+    """Flows go through scale and image, and come back."""
     series = real_table(name).series()
     subset = series[np.random.default_rng(0).permutation(len(series))[:32]]
     scale = BinScaler.of(series)

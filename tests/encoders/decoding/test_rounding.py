@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from support.decoder_series import traffic
+from support.examples import examples
 
 from netgen.capture.series.feasible import PacketLimits, feasible
 from netgen.encoders.decoding.bin_scaler import BinScaler
@@ -29,12 +30,12 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
 
-# --- packets nearest to drawn numbers ---
+# --- whole packets ---
 
 
 @given(scaled=scaled_series)
 def test_packets_can_carry_any_sample(scaled: Any) -> None:
-    """Whole packets whose bytes they can hold; the first in bin 0; the gate behind has nothing to mend."""
+    """Packets can hold their bytes, and bin 0 has one, so `feasible` changes nothing."""
     limits = np.stack([LOW, HIGH])[:, None]
     series = Decoder(SCALE, limits, Marginals.none(1)).decode(scaled, np.zeros(3, int))
     volume, packets = series[:, :2], series[:, 2:]
@@ -49,7 +50,7 @@ def test_packets_can_carry_any_sample(scaled: Any) -> None:
 
 
 def test_feasible_series_come_back(rng: Any) -> None:
-    """What was scaled and not changed is drawn again, integer for integer."""
+    """Scaled series are decoded to the same integers."""
     real = traffic(rng, 40)
     scale = BinScaler.of(real)
     sampled = round_to_packets(scale.scale(real), scale, np.full(2, 20.0), np.full(2, 1500.0))
@@ -59,8 +60,8 @@ def test_feasible_series_come_back(rng: Any) -> None:
 
 
 @pytest.mark.parametrize("error", [-0.01, -0.005, 0.005, 0.01])
-def test_a_cell_sampled_a_little_too_large_is_one_cell(error: float) -> None:
-    """Not two, and not none."""
+def test_a_cell_sampled_with_a_small_error_is_one_cell(error: float) -> None:
+    """It does not become two cells or none."""
     cells = np.zeros((1, 4, 8), int)
     cells[0, :, :4] = [[554, 1108, 554, 0], [554, 0, 2770, 554], [1, 2, 1, 0], [1, 0, 5, 1]]
     scale = BinScaler(BinScaler.of(cells).sizes, (Counts.even(100.0),) * 2)
@@ -69,7 +70,7 @@ def test_a_cell_sampled_a_little_too_large_is_one_cell(error: float) -> None:
 
 
 def test_a_flow_that_begins_late_is_given_its_first_packet_in_bin_0() -> None:
-    """In the direction that comes nearest to it; one that begins there is left alone."""
+    """The packet is in the direction nearest to having one; a flow that begins in bin 0 is not changed."""
     scaled = np.full((2, 4, 8), IDLE)
     scaled[:, :, 3] = 0.6
     scaled[0, [1, 3], 0] += 0.05
@@ -80,7 +81,7 @@ def test_a_flow_that_begins_late_is_given_its_first_packet_in_bin_0() -> None:
     assert sampled.packets[1, 1, 0] == 0
 
 
-# --- adding up ---
+# --- totals ---
 
 
 @given(
@@ -88,7 +89,7 @@ def test_a_flow_that_begins_late_is_given_its_first_packet_in_bin_0() -> None:
     rows=st.integers(1, 4),
     bins=st.integers(1, 12),
 )
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_bins_add_up_to_the_total_within_their_bounds(data: Any, rows: Any, bins: Any) -> None:
     shape = (rows, bins)
     low = data.draw(hnp.arrays(np.int64, shape, elements=st.integers(0, 50))).astype(float)
@@ -100,18 +101,18 @@ def test_bins_add_up_to_the_total_within_their_bounds(data: Any, rows: Any, bins
     assert ((out >= low) & (out <= high)).all()
     wanted = np.clip(total, low.sum(1), high.sum(1))
     np.testing.assert_allclose(out.sum(1), wanted, atol=1)
-    free = ((high - low) > 4000).all(1)  # nothing in the way
+    free = ((high - low) > 4000).all(1)  # the bounds do not matter
     np.testing.assert_array_equal(out.sum(1)[free], wanted[free])
 
 
-def test_large_bins_bear_the_change_and_small_ones_stay() -> None:
+def test_large_bins_take_the_change_and_small_ones_stay() -> None:
     values = np.array([[1.0, 1.0, 2.0, 400.0, 400.0]])
     out = round_to_total(values, np.array([840.0]), np.ones((1, 5)), np.full((1, 5), 1e9))
     assert out.tolist() == [[1, 1, 2, 418, 418]]
     np.testing.assert_array_equal(round_to_total(values, np.array([804.0]), values * 0, values + 1e9), values)
 
 
-def test_of_too_many_busy_bins_the_strongest_stay_and_the_first() -> None:
+def test_the_strongest_busy_bins_and_the_first_are_kept() -> None:
     amount = np.array([[0.6, 3.0, 0.0, 2.0, 1.0], [0.0, 1.0, 2.0, 3.0, 4.0]])
     kept = keep_top_k(amount, np.array([3.0, 2.0]))
     assert kept.tolist() == [[True, True, False, True, False], [False, False, False, True, True]]

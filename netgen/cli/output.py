@@ -98,6 +98,10 @@ def format_reasons(counts: dict[str, int]) -> str:
     return ": " + ", ".join(f"{number} {reason}" for reason, number in counts.items()) if counts else ""
 
 
+#: Share of truncated packets above which a class gets a warning.
+MAX_TRUNCATED = 0.05
+
+
 def print_summary(path: Path, summary: dict[str, Any]) -> None:
     """Print what a flow table that was just written holds: classes, the read report, the series, the file."""
     from netgen.capture.series.spec import SeriesSpec
@@ -105,6 +109,14 @@ def print_summary(path: Path, summary: dict[str, Any]) -> None:
     print_classes(summary["classes"])
     print_read_report(summary.get("read_report", {}))
     print_line(f"series: {SeriesSpec.from_json(summary['series'])}")
+    rows = summary["classes"] or {"all flows": summary}
+    lost = {name: row["truncated_packets"] / row["packets"] for name, row in rows.items() if row["packets"]}
+    most = sorted((share, name) for name, share in lost.items() if share > MAX_TRUNCATED)[::-1]
+    if most:
+        names = ", ".join(f"{name} ({share:.0%})" for share, name in most[:4])
+        rest = f" and {len(most) - 4} more" if len(most) > 4 else ""
+        hint = "a larger --bin-width or --length keeps more"
+        print_line(f"warning: packets lost beyond the end of the series: {names}{rest}; {hint}")
     if unlabelled := summary["unlabelled"]:
         print_line(f"{unlabelled:,} of {plural(summary['flows'], 'flow')} have no label; train leaves them out")
     print_line("wrote ", bold(path), f": {plural(summary['flows'], 'flow')}, {file_size(path)}")

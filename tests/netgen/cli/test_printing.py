@@ -1,5 +1,6 @@
 """What commands print: info, models, show, and names that must not steer the terminal."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,19 @@ def test_a_long_path_is_printed_in_one_piece(cwd: Any, netgen_command: Any) -> N
     write_capture(cwd / "a.pcap", 1, 0)
     out = done(netgen_command("extract", "a.pcap", "-o", folder / "x.parquet"))
     assert f"wrote {folder}/x.parquet: 1 flow" in out
+
+
+@pytest.mark.parametrize(("late", "lost"), [(10, "web \\(50%\\)"), (0, None)])
+def test_extract_warns_of_classes_that_lose_packets_beyond_the_series(
+    late: int, lost: str | None, pcap_file: Any, packet: Any, cwd: Any, netgen_command: Any
+) -> None:
+    times = [*range(10), *range(1000, 1000 + late)]
+    capture = pcap_file([(1 + t * 10**8, packet.udp4(1000, 443, b"x")) for t in times])
+    outcome = netgen_command(
+        "extract", capture, "--label", "web", "--bin-width", "0.1s", "--length", 16, "-o", cwd / "t.parquet"
+    )
+    assert outcome.code == 0, outcome.err
+    warned = re.search(r"warning: packets lost beyond the end of the series: (.*); a larger --bin-width", outcome.out)
+    assert (warned is not None) == (lost is not None)
+    if warned and lost:
+        assert re.fullmatch(lost, warned[1])

@@ -8,40 +8,20 @@ from collections import Counter
 import numpy as np
 
 from netgen.capture.factorize import factorize, group_rows
+from netgen.capture.headers import layout
 from netgen.capture.layers.dissect import PacketColumns
 from netgen.capture.names.finder import ServerName
 from netgen.capture.native.packets import ipv4_keys
 
 #: The key of a flow, the same in both directions: end `a` has the smaller address and port.
-KEY = np.dtype(
-    [
-        ("a_high", "u8"),
-        ("a_low", "u8"),
-        ("b_high", "u8"),
-        ("b_low", "u8"),
-        ("a_port", "<i4"),
-        ("b_port", "<i4"),
-        ("vlan", "<i4"),
-        ("zero", "u2"),  # fills up six words
-        ("version", "u1"),
-        ("protocol", "u1"),
-    ]
+KEY = layout(
+    "a_high u8, a_low u8, b_high u8, b_low u8, a_port <i4, b_port <i4, vlan <i4, "
+    "zero u2, version u1, protocol u1"  # `zero` fills up six words
 )
 
 #: A fragment of a datagram: its row, which fragment, and what the datagram's other fragments share.
-FRAGMENT = np.dtype(
-    [
-        ("row", "<i8"),
-        ("kind", "u1"),
-        ("version", "u1"),
-        ("protocol", "u1"),
-        ("id", "<u4"),
-        ("src_high", "u8"),
-        ("src_low", "u8"),
-        ("dst_high", "u8"),
-        ("dst_low", "u8"),
-        ("vlan", "<i4"),
-    ]
+FRAGMENT = layout(
+    "row <i8, kind u1, version u1, protocol u1, id <u4, src_high u8, src_low u8, dst_high u8, dst_low u8, vlan <i4"
 )
 
 # in the keys of `ipv4_keys`, an end has 17 bits of port + 1, and the last word 8 bits of protocol

@@ -10,7 +10,7 @@ import csv
 import dataclasses
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,28 +23,20 @@ import pyarrow.parquet as pq
 from netgen.capture.errors import InputError
 
 #: Names of columns, lower case and without anything but letters and digits.
-COLUMNS: dict[str, Sequence[str]] = {
-    "src": (
-        *("src", "srcip", "sourceip", "srcaddr", "saddr", "sourceaddress", "source", "idorigh", "ipsrc"),
-        *("srcipaddr", "ipv4srcaddr"),
-    ),
-    "dst": (
-        *("dst", "dstip", "destinationip", "dstaddr", "daddr", "destinationaddress", "destination", "idresph"),
-        *("ipdst", "dstipaddr", "ipv4dstaddr"),
-    ),
-    "src_port": ("srcport", "sourceport", "sport", "idorigp", "srcpt", "l4srcport"),
-    "dst_port": ("dstport", "destinationport", "dport", "dsport", "destport", "idrespp", "dstpt", "l4dstport"),
-    "protocol": ("protocol", "proto", "ipproto", "ipprotocol"),
-    "start": (
-        *("start", "starttime", "stime", "timestamp", "ts", "firstseen", "time", "datefirstseen"),
-        "flowstartmilliseconds",
-    ),
-    "end": ("end", "endtime", "ltime", "lasttime", "lastseen", "flowendmilliseconds"),
-    "duration_us": ("flowduration", "durationus"),
-    "duration_ms": ("flowdurationmilliseconds", "durationms"),
-    "duration_s": ("duration", "dur"),
-    "label": ("label", "class", "classlabel", "attackcat", "category", "attack", "attacktype", "type"),
+_NAMES = {
+    "src": "src srcip sourceip srcaddr saddr sourceaddress source idorigh ipsrc srcipaddr ipv4srcaddr",
+    "dst": "dst dstip destinationip dstaddr daddr destinationaddress destination idresph ipdst dstipaddr ipv4dstaddr",
+    "src_port": "srcport sourceport sport idorigp srcpt l4srcport",
+    "dst_port": "dstport destinationport dport dsport destport idrespp dstpt l4dstport",
+    "protocol": "protocol proto ipproto ipprotocol",
+    "start": "start starttime stime timestamp ts firstseen time datefirstseen flowstartmilliseconds",
+    "end": "end endtime ltime lasttime lastseen flowendmilliseconds",
+    "duration_us": "flowduration durationus",
+    "duration_ms": "flowdurationmilliseconds durationms",
+    "duration_s": "duration dur",
+    "label": "label class classlabel attackcat category attack attacktype type",
 }
+COLUMNS = {column: names.split() for column, names in _NAMES.items()}
 
 #: The columns of UNSW-NB15's four large files, which have no header line.
 _UNSW_NB15 = (

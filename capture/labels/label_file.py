@@ -63,26 +63,12 @@ class LabelFile:
         self._matched = np.zeros(len(rows.label), bool)
         self._shifts = [np.zeros(0, np.int64)]
 
-    def class_of(
-        self,
-        src: str | None,
-        src_port: int | None,
-        dst: str | None,
-        dst_port: int | None,
-        protocol: int | None,
-        start_ns: int,
-        duration_ns: int,
-    ) -> str | None:
-        """Return the class of a flow, or None if no row matches it; `warnings` do not count it.
-
-        Arguments are as in the flow table. A row with a time window matches if it overlaps the flow.
-        """
-        endpoints = self._endpoints([src], [src_port], [dst], [dst_port], [protocol])
-        row = self._matcher.match(endpoints, *_span([start_ns], [duration_ns])).row[0]
-        return self._rows.labels[self._rows.label[row]] if row >= 0 else None
-
     def classes_of(self, *columns: Iterable[Any]) -> list[str | None]:
-        """Return the classes of flows, None where no row matches; columns as the arguments of `class_of`."""
+        """Return the classes of flows, None where no row matches.
+
+        The columns are those of the flow table: ``src, src_port, dst, dst_port, protocol, start_ns, duration_ns``. A
+        row with a time window matches if it overlaps the flow.
+        """
         *names, start_ns, duration_ns = (_to_list(column) for column in columns)
         flows = self._endpoints(*names)
         start, end = _span(start_ns, duration_ns)

@@ -1,5 +1,6 @@
 """Label files in the forms of IDS data sets."""
 
+import copy
 from typing import Any
 
 NS = 1_000_000_000
@@ -30,7 +31,12 @@ def unsw(src: Any, sport: Any, dst: Any, dport: Any, proto: Any, start: Any, end
 
 
 def at(table: Any, seconds: Any = T, duration: Any = 0.0, flow: Any = FLOW) -> Any:
-    return table.class_of(*flow, round(seconds * NS), round(duration * NS))
+    return class_of(table, *flow, round(seconds * NS), round(duration * NS))
+
+
+def class_of(table: Any, *flow: Any) -> Any:
+    """Return the class of a single flow, which the table's warnings do not count."""
+    return copy.deepcopy(table).classes_of(*([value] for value in flow))[0]
 
 
 DATA_SETS = {

@@ -21,6 +21,7 @@ from support.label_files import (
     B,
     T,
     at,
+    class_of,
 )
 
 from netgen.capture.errors import InputError
@@ -247,4 +248,4 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path: Path, name: Any
         [T * NS, -(2**63)],
         [NS, 2**62],
     ]
-    assert table.classes_of(*columns) == [table.class_of(*row) for row in zip(*columns, strict=True)]
+    assert table.classes_of(*columns) == [class_of(table, *row) for row in zip(*columns, strict=True)]

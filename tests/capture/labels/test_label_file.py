@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from support.label_files import class_of
 
 from netgen.api import extract
 from netgen.capture.errors import InputError
@@ -31,7 +32,7 @@ def labels(tmp_path: Path) -> Any:
 
 
 def at(table: Any, seconds: Any = T, duration: Any = 0.0, flow: Any = FLOW) -> Any:
-    return table.class_of(*flow, round(seconds * NS), round(duration * NS))
+    return class_of(table, *flow, round(seconds * NS), round(duration * NS))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +221,7 @@ def test_flows_in_a_batch_get_the_classes_of_single_flows_and_are_counted(labels
     columns[0][3] = "10.9.9.9"
     columns[3][5] = None
     together = table.classes_of(*columns)
-    assert together == [table.class_of(*row) for row in zip(*columns, strict=True)]
+    assert together == [class_of(table, *row) for row in zip(*columns, strict=True)]
     assert together.count("bot") == MANY - 2
     assert together[3] is together[5] is None
     assert table.warnings == {

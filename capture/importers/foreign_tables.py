@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from netgen.capture.errors import TableError
 from netgen.capture.series.spec import BINS, CHANNELS, NS, PACKETS, VIEWS, SeriesSpec
-from netgen.capture.table.arrow_utils import to_numpy
 from netgen.capture.table.flow_table import FlowTable
 from netgen.capture.table.schema import FLOW_COLUMNS, METADATA_KEY
 
@@ -88,38 +88,31 @@ def _cast(column: pa.ChunkedArray, arrow_type: pa.DataType) -> pa.Array:
 def _channel(table: pa.Table, channel: str) -> np.ndarray:
     """Return a channel's numbers, int64 (rows, bins)."""
     if channel in table.column_names:
-        column = table[channel].combine_chunks()
-        if isinstance(column, pa.ChunkedArray):
-            column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+        column = table[channel]
         kind = column.type
         if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
             raise ValueError(f"its column {channel} holds {kind}, not lists")
-        flat = column.flatten()
+        flat = pa.chunked_array([chunk.flatten() for chunk in column.chunks], kind.value_type)
         bins = len(flat) // max(len(column), 1)
-        lengths = column.value_lengths() if hasattr(column, "value_lengths") else None
         if column.null_count or flat.null_count:
             raise ValueError(f"its column {channel} has empty fields")
-        if lengths is not None and lengths.to_pylist() != [bins] * len(column):
+        if pc.list_value_length(column).to_pylist() != [bins] * len(column):
             raise ValueError(f"the lists of its column {channel} are of several lengths")
-        return to_numpy(_to_integers(flat, channel)).reshape(len(column), bins)
-    numbered = sorted(
-        (int(match[1]), name)
-        for name in table.column_names
-        if (match := re.fullmatch(rf"{channel}_(\d+)", name)) is not None
-    )
-    if not numbered or [index for index, _ in numbered] != list(range(len(numbered))):
-        raise KeyError(f"there is no column {channel}" if not numbered else f"columns {channel}_... have gaps")
-    columns = [table[name].combine_chunks() for _, name in numbered]
+        return _to_integers(flat, channel).reshape(len(column), bins)
+    numbered = {
+        int(match[1]): name for name in table.column_names if (match := re.fullmatch(rf"{channel}_(\d+)", name))
+    }
+    if sorted(numbered) != list(range(len(numbered) or 1)):
+        raise KeyError(f"columns {channel}_... have gaps" if numbered else f"there is no column {channel}")
+    columns = [table[numbered[index]] for index in range(len(numbered))]
     if any(column.null_count for column in columns):
         raise ValueError(f"its columns {channel}_... have empty fields")
-    return np.stack([to_numpy(_to_integers(column, channel)) for column in columns], axis=1)
+    return np.stack([_to_integers(column, channel) for column in columns], axis=1)
 
 
-def _to_integers(array: pa.Array, channel: str) -> pa.Array:
+def _to_integers(column: pa.ChunkedArray, channel: str) -> np.ndarray:
     """Convert to integers; refuse fractions."""
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks)
     try:
-        return array.cast(pa.int64())
+        return column.cast(pa.int64()).to_numpy()
     except pa.ArrowInvalid as error:
         raise ValueError(f"its column {channel} holds a value that is not a whole number: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,7 @@ def import_traces(
     if not path.is_file():
         raise TableError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", "Name a Parquet or CSV file")
     packets = _read_csv(path) if path.suffix.lower() in (".csv", ".tsv") else _read_parquet(path)
-    skipped: dict[str, int] = {}
-    warnings: dict[str, int] = {}
+    skipped, warnings = Counter[str](), Counter[str]()
     report: dict[str, Any] = {"traces": len(packets.labels), "packets": len(packets.size)}
     in_split = _select_split(packets, split, path)
     packets = _drop(packets, in_split[packets.trace], "in another split", skipped)
@@ -119,13 +119,13 @@ def import_traces(
         raise TableError(
             f"nothing is left of {path}: no trace has {max(min_packets, 1)} packets", "Lower --min-packets"
         )
-    report |= {"skipped": _positive(skipped), "warnings": _positive(warnings), "in_flows": len(packets.size)}
+    report |= {"skipped": dict(+skipped), "warnings": dict(+warnings), "in_flows": len(packets.size)}
     return _to_table(
         packets,
         np.flatnonzero(long_enough),
         spec,
         length,
-        labels=[label or _relabelled(name, relabel) for name in packets.labels],
+        labels=[label or (relabel or {}).get(name, name) for name in packets.labels],
         source=path.name,
         metadata={"made_by": "import", "size_unit": size_unit, "read_report": report},
     )
@@ -165,14 +165,10 @@ def _to_table(
     )
 
 
-def _drop(packets: TracePackets, keep: np.ndarray, reason: str, skipped: dict[str, int]) -> TracePackets:
+def _drop(packets: TracePackets, keep: np.ndarray, reason: str, skipped: Counter[str]) -> TracePackets:
     """Keep some packets; count the others."""
     skipped[reason] = int((~keep).sum())
     return packets.take(keep)
-
-
-def _positive(counts: dict[str, int]) -> dict[str, int]:
-    return {reason: count for reason, count in counts.items() if count}
 
 
 def _select_split(packets: TracePackets, split: str | Sequence[str] | None, path: Path) -> np.ndarray:
@@ -191,7 +187,7 @@ def _select_split(packets: TracePackets, split: str | Sequence[str] | None, path
 
 
 def _to_ip_packets(
-    packets: TracePackets, size_unit: str, skipped: dict[str, int], warnings: dict[str, int]
+    packets: TracePackets, size_unit: str, skipped: Counter[str], warnings: Counter[str]
 ) -> TracePackets:
     """Convert sizes to IP bytes, and split offloaded super-frames into the packets that were on the wire."""
     size = np.abs(packets.size) + SIZE_UNITS[size_unit]
@@ -208,10 +204,6 @@ def _to_ip_packets(
     size = np.where(is_last, size[index] - number * (MTU - 40), MTU)
     packets = packets.take(index)
     return dataclasses.replace(packets, size=np.where(packets.size > 0, size, -size))
-
-
-def _relabelled(label: str | None, relabel: Mapping[str, str] | None) -> str | None:
-    return (relabel or {}).get(label, label) if label is not None else None
 
 
 def _read_parquet(path: Path) -> TracePackets:

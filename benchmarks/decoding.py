@@ -16,6 +16,7 @@ import sys
 import numpy as np
 import tracesets
 import usage
+from comparison import real_or_fake
 from tracesets import CAPTURE_SETS, SETS, load
 
 import netgen
@@ -23,7 +24,6 @@ from netgen.capture.series.feasible import feasible
 from netgen.capture.table.flow_table import FlowTable
 from netgen.encoders.decoding.decoder import Decoder
 from netgen.encoders.decoding.packet_scaler import PacketDecoder
-from netgen.evaluation.realism import real_or_fake
 from netgen.model.model import Model
 from netgen.model.sampling import concat_batches
 from netgen.model.strata import assign_strata, sample_strata

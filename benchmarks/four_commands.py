@@ -17,8 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from comparison import count_copies, real_or_fake
+
 import netgen
-from netgen.evaluation.realism import count_copies, real_or_fake
 
 DATA = Path(os.environ.get("NETGEN_SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 CAPTURES = DATA / "captures" / "iot_setup"

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from comparison import count_copies, real_or_fake
 
 import netgen
 from netgen.capture.table.flow_table import FlowTable, concat
 from netgen.encoders.registry import ENCODERS
-from netgen.evaluation.realism import count_copies, real_or_fake
 from netgen.model.registry import FOLDER
 
 DATA = Path(os.environ.get("NETGEN_SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))

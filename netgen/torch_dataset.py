@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 
@@ -18,30 +19,15 @@ from netgen.evaluation.feature_spaces import signed_log
 SCALES: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {"log": signed_log, None: lambda series: series}
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class FlowDataset(Dataset[tuple[torch.Tensor, int]]):
-    """Series and class numbers, one pair a flow, all in memory; made by `to_torch`.
+    """Series and class numbers, one pair a flow, all in memory; made by `to_torch`."""
 
-    Parameters
-    ----------
-    series : Tensor of float32, shape (flows, channels, bins)
-    targets : Tensor of int64, shape (flows,)
-        Class numbers.
-    classes : tuple of str
-        Class number -> name.
-    rows : ndarray of int64, shape (flows,)
-        Row of the table that each flow is; other rows had no label.
-    spec : SeriesSpec
-        What the series' numbers mean.
-    """
-
-    def __init__(
-        self, series: torch.Tensor, targets: torch.Tensor, classes: tuple[str, ...], rows: np.ndarray, spec: SeriesSpec
-    ) -> None:
-        self.series = series
-        self.targets = targets
-        self.classes = classes
-        self.rows = rows
-        self.spec = spec
+    series: torch.Tensor  # float32 (flows, channels, bins)
+    targets: torch.Tensor  # int64 (flows,): class numbers
+    classes: tuple[str, ...]  # class number -> name
+    rows: np.ndarray  # int64 (flows,): row of the table that each flow is; other rows had no label
+    spec: SeriesSpec  # what the series' numbers mean
 
     def __len__(self) -> int:
         return len(self.targets)

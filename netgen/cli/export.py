@@ -44,15 +44,9 @@ def export(
 
     out = out or Path(f"{opt.table_stem(flows)}.pcap")
     options = capture_options(
-        out,
-        seed=seed,
-        start=start,
-        rate=rate,
-        payload=payload,
-        sni=sni,
-        headers_only=headers_only,
+        out, seed=seed, start=start, rate=rate, payload=payload, sni=sni, headers_only=headers_only,
         ip_version=ip_version,
-    )
+    )  # fmt: skip
     check_outputs(out, ground_truth=not no_ground_truth, force=force)
     opt.refuse_models(flows)
     if dry_run:

@@ -10,7 +10,6 @@ import typer
 from netgen import choices
 from netgen.capture.errors import InputError
 
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -88,26 +87,14 @@ def table_stem(flows: list[Path]) -> str:
 
 
 def require_suffix(out: Path, suffix: str, content: str) -> Path:
-    """Return `out` if it ends in `suffix`.
-
-    Raises
-    ------
-    InputError
-        If not; `content` says what would have been written.
-    """
+    """Return `out` if it ends in `suffix`; otherwise the error says what `content` would have been written."""
     if out.suffix != suffix:
         raise InputError(f"{content} cannot be written to {out}", f"End the name in {suffix}: -o NAME{suffix}")
     return out
 
 
 def refuse_models(flows: list[Path]) -> None:
-    """Refuse a model where a flow table is expected.
-
-    Raises
-    ------
-    InputError
-        With the command that samples flows from the model.
-    """
+    """Refuse a model where a flow table is expected, and name the command that samples flows from it."""
     for path in flows:
         if path.suffix == ".safetensors":
             raise InputError(

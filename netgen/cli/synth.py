@@ -67,15 +67,9 @@ def synth(
     from netgen.exporters.write import check_outputs, write
 
     options = capture_options(
-        out,
-        seed=seed,
-        start=start,
-        rate=rate,
-        payload=payload,
-        sni=sni,
-        headers_only=headers_only,
+        out, seed=seed, start=start, rate=rate, payload=payload, sni=sni, headers_only=headers_only,
         ip_version=ip_version,
-    )
+    )  # fmt: skip
     card = out.suffix.lower() == ".parquet" and not no_card
     check_outputs(out, card=card, ground_truth=not no_ground_truth, force=force)
     from netgen import progress
@@ -87,7 +81,7 @@ def synth(
     keep_freed_memory(TENSOR_BYTES)
     loaded = load(model if model is not None else find_model_for(list(counts)))
     if dry_run:
-        counts = _resolve(loaded, counts, n_flows)
+        counts = loaded.class_counts(counts, n_flows)
         trial = loaded.sample({name: min(number, TRIAL_FLOWS) for name, number in counts.items()}, seed=seed)
         rows = trial.summary()["classes"]
         ip_bytes = sum(number * rows[name]["bytes"] / rows[name]["flows"] for name, number in counts.items())
@@ -108,17 +102,6 @@ def synth(
             output.print_json({"wrote": str(report.path), **report.to_json(), **table.summary()})
         elif not quiet:
             _print_flows(table, report, loaded)
-
-
-def _resolve(model: Model, counts: dict[str, int] | str, n_flows: int) -> dict[str, int]:
-    """Count the flows of each class, by the model's own names of the classes."""
-    from netgen.model.class_names import resolve_class
-
-    if isinstance(counts, dict):
-        return {resolve_class(name, model.classes, f"model {model.name}"): number for name, number in counts.items()}
-    quotient, rest = divmod(n_flows, len(model.classes))
-    even = {name: quotient + (index < rest) for index, name in enumerate(model.classes)}
-    return {name: number for name, number in even.items() if number}
 
 
 def _print_flows(table: FlowTable, report: WriteResult, model: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,6 @@ from netgen.cli import options as opt
 
 if TYPE_CHECKING:
     from netgen.model.model import Model
-    from netgen.training.budget import TrainingPlan
 
 
 def train(
@@ -56,21 +56,13 @@ def train(
     model = run(
         flows, out=out, minutes=minutes, training_steps=training_steps, seed=seed, device=device, threads=threads,
         precision=precision, preset=preset, encoder=encoder, name=name, validation=validation, store_flows=store_flows,
-        resume=resume, force=force, progress=not quiet, on_plan=_ignore_plan if quiet or as_json else _print_plan,
+        resume=resume, force=force, progress=not quiet,
+        on_plan=(lambda _: None) if quiet or as_json else partial(print, flush=True),
     )  # fmt: skip
     if as_json:
         output.print_json({"wrote": str(out), **model.metadata()})
     elif not quiet:
         print_model(out, model)
-
-
-def _print_plan(plan: TrainingPlan) -> None:
-    """Print which limit will end the training, and how many flows are held out."""
-    print(plan, flush=True)
-
-
-def _ignore_plan(_: TrainingPlan) -> None:
-    """Print nothing."""
 
 
 def print_model(path: Path, model: Model) -> None:

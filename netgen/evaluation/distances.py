@@ -18,8 +18,7 @@ def earth_mover(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     if len(a) != len(b):  # compare as many quantiles as the larger set has values
         p = (np.arange(max(len(a), len(b))) + 0.5) / max(len(a), len(b))
         a, b = (values[np.minimum((p * len(values)).astype(int), len(values) - 1)] for values in (a, b))
-    distance: np.ndarray = np.abs(a - b).mean(axis=(0, 2), dtype=np.float64)
-    return distance
+    return np.abs(a - b).mean(axis=(0, 2), dtype=np.float64)
 
 
 def totals_distance(series: np.ndarray, others: np.ndarray) -> float:
@@ -44,7 +43,8 @@ def autocorrelation(points: np.ndarray) -> np.ndarray:
     active = (points != 0).any(axis=1)
     length = np.where(active.any(1), bins - active[:, ::-1].argmax(1), 0)
     inside = np.arange(bins) < length[:, None, None]
-    centred = np.where(inside, points - _mean_inside(points, length)[..., None], 0).astype(np.float32)
+    mean = points.sum(2) / np.maximum(length, 1)[:, None]
+    centred = np.where(inside, points - mean[..., None], 0).astype(np.float32)
     power = np.square(centred).sum(2)
     out = np.zeros((channels, lags))
     for lag in range(1, lags + 1):
@@ -53,10 +53,6 @@ def autocorrelation(points: np.ndarray) -> np.ndarray:
         count = used.sum(0)
         out[:, lag - 1] = np.where(used, product / np.maximum(power, 1e-6), 0).sum(0) / np.maximum(count, 1)
     return out
-
-
-def _mean_inside(points: np.ndarray, length: np.ndarray) -> np.ndarray:
-    return np.asarray(points.sum(2) / np.maximum(length, 1)[:, None])
 
 
 def autocorrelation_distance(points: np.ndarray, others: np.ndarray) -> float:

@@ -33,10 +33,6 @@ class Estimate:
         margin = NORMAL_95 * error
         return cls(float(value), float(max(value - margin, lowest)), float(min(value + margin, highest)))
 
-    def divided_by(self, other: float) -> Estimate:
-        """Divide by a number that is taken as exact."""
-        return Estimate(self.value / other, self.low / other, self.high / other)
-
     def to_json(self) -> dict[str, Any]:
         """Return the estimate as JSON types."""
         return dataclasses.asdict(self)

@@ -70,8 +70,7 @@ def predict_forest(
     series: np.ndarray, labels: np.ndarray, test: np.ndarray, *, seed: int = 0, n_trees: int | None = None
 ) -> np.ndarray:
     """Train a random forest on series and their cumulative sums, and predict the classes of others; str, (test,)."""
-    predicted: np.ndarray = _fit_forest(cumulative(series), labels, seed, n_trees or N_TREES).predict(cumulative(test))
-    return predicted
+    return _fit_forest(cumulative(series), labels, seed, n_trees or N_TREES).predict(cumulative(test))
 
 
 def forest_probabilities(

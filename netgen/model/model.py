@@ -213,7 +213,7 @@ class Model:
             Flows that packets can make; ``metadata["changed"]`` counts what had to be changed for that.
         """
         sampling_steps = self.noise.sampling_steps if sampling_steps is None else sampling_steps
-        counts = self._counts(classes, n_flows)
+        counts = self.class_counts(classes, n_flows)
         strata = np.concatenate([sample_strata(self.strata, *count, seed=seed) for count in counts.items()])
         series = np.empty((len(strata), *self.spec.shape), np.int64)
         protocols: list[int | None] = [None] * len(strata)
@@ -299,7 +299,8 @@ class Model:
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def _counts(self, classes: str | Sequence[str] | Mapping[str, int], n_flows: int) -> dict[str, int]:
+    def class_counts(self, classes: str | Sequence[str] | Mapping[str, int], n_flows: int) -> dict[str, int]:
+        """Return class -> number of flows; parameters as of `sample`."""
         if isinstance(classes, Mapping):
             counts = {self.resolve_class(name): int(count) for name, count in classes.items()}
         elif classes == "all":

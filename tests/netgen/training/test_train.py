@@ -15,7 +15,8 @@ from netgen.capture.table.flow_table import FlowTable
 from netgen.cli.train import print_model
 from netgen.diffusion.train import train as run_training
 from netgen.model.model import Model
-from netgen.training import budget, finish, fit
+from netgen.training import budget, fit
+from netgen.training import train as train_module
 from netgen.training.budget import TrainingPlan
 
 QUICK: dict[str, Any] = {"training_steps": 5, "preset": "tiny", "threads": 1, "precision": "float32"}
@@ -139,8 +140,8 @@ def test_the_minutes_include_calibration(tiny_flows: FlowTable, monkeypatch: pyt
         return model
 
     monkeypatch.setattr(fit, "run_training", short)
-    monkeypatch.setattr(finish, "calibrate", slow)
-    monkeypatch.setattr("netgen.training.finish.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(train_module, "calibrate", slow)
+    monkeypatch.setattr("netgen.training.train.time.monotonic", lambda: clock[0])
     model = netgen.train(tiny_flows, minutes=10, preset="tiny", threads=1, precision="float32", validation=0)
     assert limits == [pytest.approx(600 * 0.9)]
     assert model.training["minutes"] == 1.5

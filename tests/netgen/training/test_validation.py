@@ -11,7 +11,8 @@ import pytest
 import netgen
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
-from netgen.training import finish, validation
+from netgen.training import train as train_module
+from netgen.training import validation
 from netgen.training.validation import Check, Validator, check_is_due, train_val_split
 
 pytestmark = pytest.mark.usefixtures("one_thread", "quick_calibration")
@@ -164,7 +165,7 @@ def test_calibration_uses_all_labelled_flows(monkeypatch: pytest.MonkeyPatch) ->
         measured.append(given)
         return model
 
-    monkeypatch.setattr(finish, "calibrate", record)
+    monkeypatch.setattr(train_module, "calibrate", record)
     table = flows()
     model = netgen.train(table, training_steps=3, threads=1, precision="float32", preset="tiny")
     held = model.training["validation"]["flows"]

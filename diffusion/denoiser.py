@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,10 +29,6 @@ class Statistics:
         pixels = images.cpu().numpy()
         mean = float(pixels.mean(dtype=np.float64))
         return cls(mean, max(float(np.square(pixels - mean).mean(dtype=np.float64)) ** 0.5, 1e-3))
-
-    def to_json(self) -> dict[str, float]:
-        """Convert to JSON types."""
-        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +59,6 @@ class NoiseConfig:
             sigma_max=base.sigma_max * factor,
             sigma_min=base.sigma_min * factor,
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert to JSON types."""
-        return dataclasses.asdict(self)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Sample noise levels to train on, shape (n,)."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +36,6 @@ class NetworkConfig:
     symmetry: int = 1  # 1: images are symmetric; -1: antisymmetric but for the diagonal; 0: neither
     n_augmentations: int = 0  # numbers that describe how an image was augmented
     n_features: int = 0  # numbers that describe the flow
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert to JSON types."""
-        return dataclasses.asdict(self)
 
 
 class BandTransformer(nn.Module):

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -82,10 +82,6 @@ class Progress:
     lr: float
     samples_per_second: float
     share_done: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert to JSON types."""
-        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)

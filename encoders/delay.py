@@ -11,26 +11,21 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from netgen.encoders.base import Encoder
 from netgen.encoders.log_scale import IDLE
 
 WINDOW = 16
 
 
-class DelayEncoder:
+class DelayEncoder(Encoder):
     """Delay embeddings of scaled series (see `netgen.encoders.base.Encoder`), idle after the last bin."""
 
     name = "delay"
     symmetry = 0
 
     def columns(self, bins: int) -> int:
-        """Return the window, or all bins if there are fewer."""
+        """Return the window, or all bins if there are fewer; each value is in that many rows."""
         return min(WINDOW, bins)
-
-    pixels_per_value = columns  # each value is in that many rows
-
-    def encode(self, scaled: np.ndarray) -> np.ndarray:
-        """Return images, float32 (flows, channels, bins, window)."""
-        return self.encode_tensor(torch.from_numpy(np.asarray(scaled, np.float64))).float().numpy()
 
     def encode_tensor(self, scaled: torch.Tensor) -> torch.Tensor:
         """Turn (..., bins) into (..., bins, window), on the device of `scaled`."""

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from netgen.encoders.base import Encoder
+
 
 def gramian_field(scaled: np.ndarray, method: Literal["summation", "difference"]) -> np.ndarray:
     """Return the Gramian angular fields of series in [-1, 1], with pyts: float64 (flows, channels, bins, bins).
@@ -28,7 +30,7 @@ def gramian_field(scaled: np.ndarray, method: Literal["summation", "difference"]
     return field.transform(scaled.reshape(flows * channels, bins)).reshape(flows, channels, bins, bins)
 
 
-class GramianEncoder:
+class GramianEncoder(Encoder):
     """Shape of a Gramian angular field."""
 
     def columns(self, bins: int) -> int:

@@ -5,26 +5,19 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from netgen.encoders.base import Encoder
 from netgen.encoders.log_scale import IDLE
 
 
-class IdentityEncoder:
+class IdentityEncoder(Encoder):
     """Scaled series as they are (see `netgen.encoders.base.Encoder`)."""
 
     name = "series"
     symmetry = 0
 
-    def columns(self, bins: int) -> int:  # noqa: ARG002 - of the protocol
+    def columns(self, bins: int) -> int:  # noqa: ARG002 - of the interface
         """Return 1."""
         return 1
-
-    def pixels_per_value(self, bins: int) -> int:  # noqa: ARG002 - of the protocol
-        """Return 1."""
-        return 1
-
-    def encode(self, scaled: np.ndarray) -> np.ndarray:
-        """Add an axis to the series: float32 (flows, channels, bins, 1)."""
-        return np.asarray(scaled, np.float32)[..., None]
 
     def encode_tensor(self, scaled: torch.Tensor) -> torch.Tensor:
         """Add an axis to the series: (..., bins, 1)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -32,10 +31,6 @@ class Estimate:
         """Make an estimate of a value and its standard error, within the range of possible values."""
         margin = NORMAL_95 * error
         return cls(float(value), float(max(value - margin, lowest)), float(min(value + margin, highest)))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the estimate as JSON types."""
-        return dataclasses.asdict(self)
 
 
 def wilson_mean(values: np.ndarray, count: float | None = None) -> Estimate:

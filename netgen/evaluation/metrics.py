@@ -113,6 +113,8 @@ class MetricRow:
     def to_json(self) -> dict[str, Any]:
         """Return the row as JSON types."""
         sides = {side: getattr(self, side) for side in SIDES}
-        estimates = {side: None if estimate is None else estimate.to_json() for side, estimate in sides.items()}
+        estimates = {
+            side: None if estimate is None else dataclasses.asdict(estimate) for side, estimate in sides.items()
+        }
         metadata = {"title": self.metric.title, "better": self.metric.better, "group": self.metric.group}
         return {**(estimates.pop("synthetic") or {"value": None, "low": None, "high": None}), **estimates, **metadata}

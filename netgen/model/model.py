@@ -124,9 +124,9 @@ class Model:
             "encoder": self.encoder,
             "scale": self.scale.to_json(),
             "limits": self.limits.to_json(),
-            "statistics": self.statistics.to_json(),
-            "noise": self.noise.to_json(),
-            "network": self.network.config.to_json(),
+            "statistics": dataclasses.asdict(self.statistics),
+            "noise": dataclasses.asdict(self.noise),
+            "network": dataclasses.asdict(self.network.config),
             "training": self.training,
             **({PROFILE_KEY: self.profile} if self.profile else {}),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -88,7 +89,7 @@ class TrainingFiles:
     def log_check(self, check: Check) -> None:
         """Append a check to the log."""
         with self.metrics_path.open("a") as stream:
-            stream.write(json.dumps({"check": True, **check.to_json()}) + "\n")
+            stream.write(json.dumps({"check": True, **dataclasses.asdict(check)}) + "\n")
 
     @contextlib.contextmanager
     def metrics(self, state: TrainState, settings: dict[str, Any]) -> Iterator[Callable[[Progress], None]]:
@@ -105,7 +106,7 @@ class TrainingFiles:
             with self.metrics_path.open("a") as stream:
 
                 def write(report: Progress) -> None:
-                    stream.write(json.dumps(report.to_json()) + "\n")
+                    stream.write(json.dumps(dataclasses.asdict(report)) + "\n")
                     stream.flush()
 
                 yield write

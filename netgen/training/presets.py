@@ -21,8 +21,3 @@ PRESETS = {
     "small": Preset(width=128, depth=4, heads=4, batch=32, lr=2e-3),  # ten minutes of a CPU
     "base": Preset(width=256, depth=8, heads=8, batch=128, lr=1e-3),  # an accelerator
 }
-
-DEFAULT = "small"
-
-#: In the same minutes of a CPU it gives better models than the images do (BENCHMARKS.md, "Fidelity").
-DEFAULT_ENCODER = "series"

@@ -17,7 +17,6 @@ from netgen.training.budget import MIN_STEPS, TrainingPlan
 from netgen.training.calibration import calibrate
 from netgen.training.fit import FitResult, fit
 from netgen.training.prepare import TrainingJob, TrainOptions, prepare
-from netgen.training.presets import DEFAULT, DEFAULT_ENCODER
 
 
 def train(  # noqa: PLR0913 - the public API
@@ -30,8 +29,8 @@ def train(  # noqa: PLR0913 - the public API
     device: str = "auto",
     threads: int | None = None,
     precision: str = "auto",
-    preset: str = DEFAULT,
-    encoder: str = DEFAULT_ENCODER,
+    preset: str = "small",
+    encoder: str = "series",
     resume: bool = False,
     force: bool = False,
     name: str | None = None,
@@ -63,7 +62,8 @@ def train(  # noqa: PLR0913 - the public API
     preset : {"tiny", "small", "base"}
         Size of the network; `base` needs an accelerator.
     encoder : {"series", "gasf", "gadf", "delay"}
-        What the network learns: the series, its Gramian angular fields, or its delay embedding.
+        What the network learns: the series, its Gramian angular fields, or its delay embedding. In the same minutes
+        of a CPU, series give better models than images (BENCHMARKS.md, "Fidelity").
     resume, force : bool
         Continue from the checkpoint; replace an existing file.
     name : str, optional
@@ -130,7 +130,7 @@ def _outcome(job: TrainingJob, result: FitResult) -> dict[str, Any]:
         selected = validator.select_weights(state)
         outcome["validation"] = {
             "flows": len(job.held_out),
-            "kept": None if selected is None else selected.to_json(),
+            "kept": None if selected is None else dataclasses.asdict(selected),
             "stopped": validator.stopped or None,
             **validator.to_json(),
         }

@@ -77,10 +77,6 @@ class Check:
     closest_record_share: float
     closest_low: float  # lower end of its interval
 
-    def to_json(self) -> dict[str, Any]:
-        """Convert to JSON types."""
-        return dataclasses.asdict(self)
-
 
 class Validator:
     """Checks a training and remembers its best weights; `build_model` makes a model to sample with of a network."""
@@ -148,7 +144,7 @@ class Validator:
     def to_json(self) -> dict[str, Any]:
         """Convert the checks to JSON types."""
         best = None if self.best is None else self.best.step
-        return {"best": best, "checks": [check.to_json() for check in self.history]}
+        return {"best": best, "checks": [dataclasses.asdict(check) for check in self.history]}
 
     def restore(self, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Continue from a checkpoint."""

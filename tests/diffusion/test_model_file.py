@@ -56,7 +56,7 @@ def test_a_network_comes_back_with_its_weights_in_float32() -> None:
     network = randomised(BandTransformer(SMALL))
     for dtype in (torch.float32, torch.bfloat16):
         tensors = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
-        again = model_file.load_network(SMALL.to_json(), tensors)
+        again = model_file.load_network(dataclasses.asdict(SMALL), tensors)
         assert not any(parameter.requires_grad for parameter in again.parameters())
         for name, tensor in again.state_dict().items():
             assert torch.equal(tensor, tensors[name].float())
@@ -64,7 +64,11 @@ def test_a_network_comes_back_with_its_weights_in_float32() -> None:
 
 def test_weights_that_do_not_match_their_configuration_are_refused() -> None:
     tensors = BandTransformer(SMALL).state_dict()
-    for config in ({**SMALL.to_json(), "depth": 1}, {**SMALL.to_json(), "wide": 3}, {"channels": 2}):
+    for config in (
+        {**dataclasses.asdict(SMALL), "depth": 1},
+        {**dataclasses.asdict(SMALL), "wide": 3},
+        {"channels": 2},
+    ):
         with pytest.raises(ValueError, match="its weights do not match its configuration"):
             model_file.load_network(config, tensors)
 

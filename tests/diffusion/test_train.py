@@ -33,7 +33,7 @@ def test_the_denoiser_learns() -> None:
     assert [report.step for report in reports] == list(range(20, 161, 20))
     assert reports[-1].error < 0.1 < 0.4 < reports[0].error
     assert reports[-1].share_done == 1
-    assert json.loads(json.dumps(reports[-1].to_json()))["step"] == 160
+    assert json.loads(json.dumps(dataclasses.asdict(reports[-1])))["step"] == 160
 
 
 def test_the_same_seed_makes_the_same_weights() -> None:

@@ -41,18 +41,14 @@ def figure(chart: str, caption: str, numbers: str) -> str:
     )
 
 
-def section(key: str, title: str, body: str) -> str:
-    """Make a section with an entry in the navigation."""
-    return (
-        f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{escape(title)}</h2>{body}</section>'
-    )
-
-
 def page(title: str, sections: Sequence[tuple[str, str, str]], footer: str) -> str:
     """Make the whole file from (key, title, body) of each section."""
     style = files("netgen.evaluation.report").joinpath("style.css").read_text("utf-8")
     links = "".join(f'<li><a href="#{key}">{escape(name)}</a></li>' for key, name, _ in sections)
-    body = "".join(section(key, name, text) for key, name, text in sections)
+    body = "".join(
+        f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{escape(name)}</h2>{text}</section>'
+        for key, name, text in sections
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'

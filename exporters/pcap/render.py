@@ -112,24 +112,17 @@ def _directions(batch: Frames, endpoints: Endpoints) -> tuple[Frames, Ints]:
     out = np.zeros((2, len(flows)), dtype=_DIRECTION)
     where = endpoints.where
     sides = [(where.client[flows], where.client_port[flows]), (where.server[flows], where.server_port[flows])]
-    macs = [_mac(endpoints.mac[flows, side]) for side in (0, 1)]
+    # locally administered unicast addresses: 02:00 and four random bytes
+    macs = _big_endian(endpoints.mac[flows] | np.uint64(0x0200 << 32), ">u8").reshape(-1, 2, 8)[:, :, 2:]
     for side in (0, 1):  # 0 is up
         ends = (sides[side], sides[1 - side])
-        out["macs"][side] = _side_by_side(macs[1 - side], macs[side])  # Ethernet names the receiver first
+        out["macs"][side] = _side_by_side(macs[:, 1 - side], macs[:, side])  # Ethernet names the receiver first
         out["v4"][side] = _side_by_side(*(_big_endian(address, ">u4") for address, _ in ends))
         out["v6"][side] = _side_by_side(*(v6_addresses(address) for address, _ in ends))
         out["ports"][side] = _side_by_side(*(_big_endian(port, ">u2") for _, port in ends))
     # the capture is taken at the client: its packets have made no hop
     out["ttl"][0], out["ttl"][1] = 64, 64 - endpoints.hops[flows]
     return out.ravel(), index[batch["flow"]] + np.where(batch["kind"] & UP, 0, len(flows))
-
-
-def _mac(number: NDArray[np.uint32]) -> Bytes:
-    """Make locally administered unicast addresses: 02:00 and four random bytes."""
-    address = np.zeros((len(number), 6), dtype=np.uint8)
-    address[:, 0] = 0x02
-    address[:, 2:] = _big_endian(number, ">u4")
-    return address
 
 
 def _big_endian(values: NDArray[np.generic], kind: str) -> Bytes:

@@ -146,7 +146,7 @@ def _resolution(options: bytes, order: str) -> int:
 
 
 def sources(captures: Path = CAPTURES) -> list[str]:
-    """The Ethernet captures a copy is made of, in a mixed but fixed order."""
+    """List the Ethernet captures that a copy consists of, in a shuffled but fixed order."""
     truth = json.loads((captures / "truth.json").read_text())
     names = [
         name
@@ -221,7 +221,7 @@ def _words(data: np.ndarray, at: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def patched(copy: Copy, number: int) -> np.ndarray:
-    """The records of copy `number`: its own time, its own addresses."""
+    """Return the records of copy `number`, with times and addresses of its own."""
     data = copy.records.copy()
     seconds = (copy.seconds + np.uint32(EPOCH + number * copy.length)).astype("<u4")
     _store(data, copy.at, seconds.view(np.uint8).reshape(-1, 4))
@@ -275,7 +275,7 @@ class Big:
 
 
 def build(path: Path, megabytes: float, *, times: int = 1, captures: Path = CAPTURES) -> Big:
-    """A capture of at least `megabytes` (10**6 bytes), `times` as many copies; kept if it is there already.
+    """Build a capture of at least `megabytes` (10**6 bytes) and `times` as many copies, unless it exists.
 
     Parameters
     ----------
@@ -319,7 +319,7 @@ def build(path: Path, megabytes: float, *, times: int = 1, captures: Path = CAPT
 
 
 def first_packets(big: Path, packets: int, path: Path) -> Big:
-    """The first packets of a capture as a file of its own."""
+    """Write the first packets of a capture to a file of its own."""
     captured, pieces = list[int](), list[bytes]()
     with big.open("rb") as stream:
         header = stream.read(FILE_HEADER.size)
@@ -335,7 +335,7 @@ def first_packets(big: Path, packets: int, path: Path) -> Big:
 
 
 def small_files(big: Path, folder: Path, *, files: int, packets: int) -> None:
-    """A folder of captures of `packets` packets each, taken from a capture one after another."""
+    """Split a capture into a folder of captures of `packets` packets each."""
     folder.mkdir(exist_ok=True)
     with big.open("rb") as stream:
         header = stream.read(FILE_HEADER.size)
@@ -348,7 +348,7 @@ def small_files(big: Path, folder: Path, *, files: int, packets: int) -> None:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path)
     parser.add_argument("--megabytes", type=float, default=800)

@@ -1,16 +1,16 @@
-"""Thousands of damaged captures through `netgen extract`: does anything crash, hang, swell or go missing?
+"""Read thousands of damaged captures with `netgen extract`, to find crashes, hangs, memory growth and lost packets.
 
     python benchmarks/damage.py                  20,000 of them
     python benchmarks/damage.py --only 4711      one of them again, with its traceback; --keep FILE saves it
 
-Each case takes two captures of up to 200 kB (the shared ones, or made ones where these are absent), damages
-them with tests/support/mutate.py, and reads the result in one of a few long-lived processes. A process may have only
-so much more memory than it began with, and one that does not answer is killed. What falls:
+Each case takes two captures of up to 200 kB (the shared ones, or synthetic ones if these are absent), damages them with
+tests/support/mutate.py, and reads the result in one of a few long-lived processes. The memory of a process is limited,
+and one that does not answer is killed. A case fails if there is:
 
-* a crash: any exception that is no NetgenError, warnings included, and any signal
-* a hang: over 5 s of a processor for one file
-* memory over the bound
-* an account that does not add up: packets read = packets in flows + packets skipped, and so in the series
+* a crash: any exception except NetgenError, warnings included, and any signal
+* a hang: over 5 s of CPU time for one file
+* memory over the limit
+* a wrong read report: packets read = packets in flows + packets skipped, also in the series
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("NETGEN_SHARED_DATA", ROOT.parent / "shared" / "data"))
-SECONDS = 5.0  # of a processor
-PATIENCE = 60.0  # seconds on the clock until a process is killed
+CPU_SECONDS = 5.0
+KILL_SECONDS = 60.0  # of wall time until a process is killed
 MIB = 1 << 20
 
 
@@ -45,8 +45,8 @@ class Cases:
     paths: tuple[Path, ...]  # none: made captures
     made: tuple[bytes, ...]
 
-    def __getitem__(self, number: int) -> tuple[str, bytes, str]:
-        """What it was made of, the damaged capture, and what a row shall be."""
+    def __getitem__(self, number: int) -> tuple[str, bytes, choices.GroupBy]:
+        """Return the sources of a case, the damaged capture, and the row to group by."""
         rng = random.Random(f"{self.seed}/{number}")
         if self.paths:
             one, other = rng.choice(self.paths), rng.choice(self.paths)
@@ -54,12 +54,15 @@ class Cases:
         else:
             index = rng.randrange(len(self.made))
             name, data, more = f"made capture {index}", self.made[index], rng.choice(self.made)
-        group_by = rng.choice(("flow", "flow", "host", "capture"))
+        groups: tuple[choices.GroupBy, ...] = ("flow", "flow", "host", "capture")
+        group_by = rng.choice(groups)
         return name, mutate.mutate(data, rng.getrandbits(64), more), group_by
 
 
 sys.path.insert(0, str(ROOT / "tests"))
 from support import mutate as mutate  # noqa: E402
+
+from netgen import choices  # noqa: E402
 
 
 def _memory(field: str) -> int:
@@ -94,14 +97,14 @@ def _work(cases: Cases, numbers: list[int], memory: int, pipe: Connection) -> No
             except BaseException as error:
                 outcome, why = "crash", _where(error)
             spent = time.process_time() - begun
-            if spent > SECONDS:
+            if spent > CPU_SECONDS:
                 outcome, why = "hang", f"{spent:.1f} s for {len(data)} bytes; {outcome} {why}"
             pipe.send((number, name, outcome, why, spent))
         pipe.send((-1, "", "done", "", _memory("VmHWM")))
 
 
 def _where(error: BaseException) -> str:
-    """An exception and the innermost line of netgen's that it came through."""
+    """Describe an exception and the innermost line of netgen in its traceback."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if str(ROOT) in frame.filename]
     last = frames[-1] if frames else None
     where = f"{Path(last.filename).relative_to(ROOT)}:{last.lineno} {last.name}" if last else "nowhere"
@@ -110,7 +113,7 @@ def _where(error: BaseException) -> str:
 
 @dataclasses.dataclass
 class _Worker:
-    """A process, the cases that it still has to do, and since when it is at the present one."""
+    """A process, its remaining cases, and the start of the current one."""
 
     cases: Cases
     todo: list[int]
@@ -122,12 +125,12 @@ class _Worker:
         self.process = context.Process(target=_work, args=(self.cases, self.todo, self.memory, child_pipe))
         self.process.start()
         child_pipe.close()
-        self.since = time.monotonic() + PATIENCE  # to start takes a while
+        self.since = time.monotonic() + KILL_SECONDS  # to start takes a while
         self.name = ""
 
 
 def run(cases: Cases, numbers: list[int], workers: int, memory: int) -> Iterator[tuple[int, str, str, str, float]]:
-    """Number, source, outcome, reason and seconds of each case, in whatever order they end."""
+    """Yield number, source, outcome, reason and seconds of each case as it ends."""
     running = [_Worker(cases, numbers[index::workers], memory) for index in range(workers)]
     while running:
         ready = wait([worker.pipe for worker in running], timeout=1.0)
@@ -146,20 +149,20 @@ def run(cases: Cases, numbers: list[int], workers: int, memory: int) -> Iterator
                 except EOFError:
                     worker.process.join()
                     gone = "crash"
-            elif time.monotonic() - worker.since > PATIENCE:
+            elif time.monotonic() - worker.since > KILL_SECONDS:
                 worker.process.kill()
                 gone = "hang"
             else:
                 continue
             running.remove(worker)
             if gone:
-                why = f"killed after {PATIENCE:.0f} s" if gone == "hang" else f"exit code {worker.process.exitcode}"
+                why = f"killed after {KILL_SECONDS:.0f} s" if gone == "hang" else f"exit code {worker.process.exitcode}"
                 yield worker.todo[0], worker.name, gone, why, 0.0
                 running.append(_Worker(cases, worker.todo[1:], memory))
 
 
 def one(cases: Cases, number: int, keep: Path | None) -> int:
-    """One case again, in this process."""
+    """Run one case in this process."""
     name, data, group_by = cases[number]
     print(f"case {number} of seed {cases.seed}: {name}, {len(data)} bytes, by {group_by}")
     with tempfile.TemporaryDirectory() as folder:
@@ -177,7 +180,7 @@ def one(cases: Cases, number: int, keep: Path | None) -> int:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=20_000, help="number of cases")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,11 +1,11 @@
-"""How fast netgen reads captures, beside other tools, on the same capture in the same run.
+"""Measure how fast netgen and other tools read the same capture in the same run.
 
     python benchmarks/extract.py --folder /tmp/bench
     python benchmarks/extract.py --folder /tmp/bench --only netgen,dpkt,small --repeats 1
 
-Builds a capture of real traffic (`bigcapture`), gives it to netgen and to each of the `peers`, whole
-processes in turn, and prints Markdown: packets a second, memory, ratios; then what must hold. Peers
-are installed into the folder. Linux only.
+Builds a capture of real traffic (`bigcapture`), runs netgen and each of the `peers` on it in turn, and prints Markdown:
+packets per second, memory, ratios; then thresholds. Times are those of complete processes. Peers are installed into the
+folder. Linux only.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ import bigcapture
 import peers
 import usage
 from bigcapture import Big
-from peers import PEERS, Absent, Tool
+from peers import PEERS, AbsentError, Tool
 
 CHECKS = ("small", "many", "memory")
 
-#: netgen must be so many times as fast: with how many processes, as what, how many times, must or aim.
+#: Speed of netgen over a peer's: (threads of netgen, peer, ratio, must or aim).
 GOALS = [
     (1, "nfstream", 14, "must"),
     (1, "dpkt", 22, "must"),
@@ -45,20 +45,22 @@ GOALS = [
     (2, "nfpcapd", 1, "must"),
     (2, "pcaploop", 0.5, "aim"),
 ]
-SMALL_S, SMALL_PACKETS = 0.3, 12
-MANY_MS, MANY_FILES = 2.0, 10_000
+SMALL_SECONDS = 0.3  # for a capture of SMALL_PACKETS
+SMALL_PACKETS = 12
+MANY_MS = 2.0  # per file, for MANY_FILES files
+MANY_FILES = 10_000
 MEMORY_MB = 500
 
-#: A tool that counts a smaller share of the IP packets is marked: its speed is not to be compared.
-MOST = 0.85
+#: A tool that counts a smaller share of the IP packets is marked, as its speed cannot be compared.
+MIN_COUNTED = 0.85
 
-#: Memory on a capture `--times` as long counts as the same up to this.
-SAME = 1.1
+#: Ratio up to which the memory on a capture `--times` as long counts as equal.
+MEMORY_TOLERANCE = 1.1
 
 
 @dataclasses.dataclass
 class Result:
-    """What became of a tool."""
+    """The runs of a tool."""
 
     tool: Tool
     version: str = ""
@@ -66,21 +68,21 @@ class Result:
     capture: Big | None = None
     startup: float = 0
     runs: list[usage.Run] = dataclasses.field(default_factory=list)
-    seen: peers.Seen = (None, None)
+    counts: peers.Counts = (None, None)
     out_bytes: int = 0
     digests: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def seconds(self) -> list[float]:
-        """For the whole capture, if only a part of it was read: what is not start-up grows with the packets."""
-        # on a busy machine a start may take longer than at other times
+        """Scale the times to the complete capture: all but the start grows with the packets."""
+        # on a busy machine the start may take longer than it did alone
         starts = [min(self.startup, run.seconds / 2) for run in self.runs]
-        return [start + (run.seconds - start) * self.tool.part for start, run in zip(starts, self.runs, strict=True)]
+        return [start + (run.seconds - start) * self.tool.divisor for start, run in zip(starts, self.runs, strict=True)]
 
     def rate(self, of: Callable[[list[float]], float] = statistics.median) -> float:
-        """Packets of the whole capture a second."""
+        """Return packets of the complete capture per second."""
         assert self.capture is not None
-        return self.capture.packets * self.tool.part / of(self.seconds)
+        return self.capture.packets * self.tool.divisor / of(self.seconds)
 
     @property
     def memory_mb(self) -> float:
@@ -95,26 +97,26 @@ class Result:
 
 
 def netgen_tools(command: str) -> list[Tool]:
-    """netgen with one thread and with two, or as it is while it has no --threads; and without its compiled part."""
-    summary = subprocess.run([command, "extract", "--help"], capture_output=True, text=True, check=True).stdout
-    modes: list[list[str]] = [["--threads", "1"], ["--threads", "2"]] if "--threads" in summary.split() else [[]]
+    """Return netgen with one thread and with two, and without its compiled part."""
 
-    def words(mode: list[str], folder: Path, capture: Path, out: Path) -> list[str]:
-        return [command, "extract", str(capture), "-o", str(out.with_suffix(".parquet")), *mode]
+    def words(threads: int, _folder: Path, capture: Path, out: Path) -> list[str]:
+        return [command, "extract", str(capture), "-o", str(out.with_suffix(".parquet")), "--threads", str(threads)]
 
-    def version(folder: Path) -> str:
+    def version(_folder: Path) -> str:
         return subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
 
     def numpy_alone(folder: Path, capture: Path, out: Path) -> list[str]:
-        return ["env", "NETGEN_COMPILED=0", *words(modes[0], folder, capture, out)]
+        return ["env", "NETGEN_COMPILED=0", *words(1, folder, capture, out)]
 
-    commands = {" ".join(["netgen", *mode]): functools.partial(words, mode) for mode in modes}
+    commands: dict[str, Callable[[Path, Path, Path], list[str]]] = {
+        f"netgen --threads {threads}": functools.partial(words, threads) for threads in (1, 2)
+    }
     commands["netgen, NumPy alone"] = numpy_alone
     task = "series, names, addresses, to Parquet"
-    return [Tool(name, task, version, command, _netgen_seen) for name, command in commands.items()]
+    return [Tool(name, task, version, command, _netgen_counts) for name, command in commands.items()]
 
 
-def _netgen_seen(run: usage.Run, out: Path) -> peers.Seen:
+def _netgen_counts(_run: usage.Run, out: Path) -> peers.Counts:
     import pyarrow.parquet as pq
 
     read_report = json.loads(pq.read_metadata(out.with_suffix(".parquet")).metadata[b"netgen"])["read_report"]
@@ -136,18 +138,18 @@ def warm(path: Path) -> None:
 
 
 def once(result: Result, folder: Path) -> None:
-    """One run of a tool, with what it wrote looked at and removed."""
+    """Run a tool once, inspect its output and remove it."""
     assert result.capture is not None
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         out = Path(scratch) / "out"
         run = usage.run(result.tool.command(folder, result.capture.path, out))
         if run.code:
             lines = [line for line in run.output.splitlines() if line.strip()]
-            result.absent = f"failed with exit code {run.code}: {lines[-1] if lines else 'no word'}"
+            result.absent = f"failed with exit code {run.code}: {lines[-1] if lines else 'no output'}"
             log(f"{result.tool.name}: {result.absent}")
             return
         result.runs.append(run)
-        result.seen = result.tool.seen(run, out)
+        result.counts = result.tool.counts(run, out)
         parquet = out.with_suffix(".parquet")
         if parquet.is_file():
             result.out_bytes = parquet.stat().st_size
@@ -157,17 +159,17 @@ def once(result: Result, folder: Path) -> None:
 
 
 def compare(tools: list[Tool], big: Big, repeats: int, folder: Path) -> list[Result]:
-    """Every tool in turn, then all over again, so that a slow spell of the machine meets all."""
+    """Run all tools in turn, again and again, so that a slow phase of the machine affects all."""
     results = [Result(tool) for tool in tools]
     captures_by_share = {1: big}
     for result in results:
         try:
             result.version = result.tool.prepare(folder)
-        except Absent as reason:
+        except AbsentError as reason:
             result.absent = str(reason)
-            log(f"{result.tool.name}: left out, {reason}")
+            log(f"{result.tool.name}: skipped, {reason}")
             continue
-        divisor = result.tool.part
+        divisor = result.tool.divisor
         if divisor not in captures_by_share:
             captures_by_share[divisor] = bigcapture.first_packets(
                 big.path, big.packets // divisor, folder / f"first-{divisor}.pcap"
@@ -177,7 +179,7 @@ def compare(tools: list[Tool], big: Big, repeats: int, folder: Path) -> list[Res
         warm(item.path)
     small = bigcapture.first_packets(big.path, SMALL_PACKETS, folder / "small.pcap")
     for result in results:
-        if result.tool.part > 1 and not result.absent:
+        if result.tool.divisor > 1 and not result.absent:
             start = Result(result.tool, capture=small)
             for _ in range(3):
                 once(start, folder)
@@ -190,7 +192,7 @@ def compare(tools: list[Tool], big: Big, repeats: int, folder: Path) -> list[Res
 
 
 def small_file(tools: list[Tool], big: Big, repeats: int, folder: Path) -> list[Result]:
-    """A file of 12 packets, start to finish."""
+    """Measure a file of 12 packets."""
     small = bigcapture.first_packets(big.path, SMALL_PACKETS, folder / "small.pcap")
     results = [Result(tool, capture=small) for tool in tools]
     for _ in range(repeats):
@@ -200,7 +202,7 @@ def small_file(tools: list[Tool], big: Big, repeats: int, folder: Path) -> list[
 
 
 def many_files(tools: list[Tool], big: Big, folder: Path, files: int) -> list[Result]:
-    """Thousands of small files in one call."""
+    """Measure thousands of small files in one call."""
     home = folder / f"many-{files}"
     if not home.is_dir():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -213,7 +215,7 @@ def many_files(tools: list[Tool], big: Big, folder: Path, files: int) -> list[Re
 
 
 def long_capture(tools: list[Tool], long: Big, folder: Path) -> list[Result]:
-    """A capture several times as long, once each, for its memory."""
+    """Measure the memory for a longer capture, once with each tool."""
     warm(long.path)
     results = [Result(tool, capture=long) for tool in tools]
     for result in results:
@@ -221,7 +223,7 @@ def long_capture(tools: list[Tool], long: Big, folder: Path) -> list[Result]:
     return results
 
 
-# -- telling -----------------------------------------------------------------------------------
+# -- report -----------------------------------------------------------------------------------
 
 
 def table(head: str, rows: list[list[str]]) -> str:
@@ -230,19 +232,19 @@ def table(head: str, rows: list[list[str]]) -> str:
 
 
 def comparison(results: list[Result]) -> str:
-    """The Markdown table of all tools."""
-    ours = [result for result in results if result.tool.name.startswith("netgen") and result.runs]
+    """Return the Markdown table of all tools."""
+    own = [result for result in results if result.tool.name.startswith("netgen") and result.runs]
     head = "tool | version | does | million packets/s (best) | MB/s | peak MB (without files) | counts | flows"
-    head += "".join(f" | {item.tool.name} / tool (best)" for item in ours) + " | read"
+    head += "".join(f" | {item.tool.name} / tool (best)" for item in own) + " | read"
     width = head.count(" | ") + 1
     rows = []
     for result in results:
-        start = [result.tool.name, result.version, result.tool.what]
+        start = [result.tool.name, result.version, result.tool.task]
         if not result.runs or result.capture is None:
             rows.append([*start, *[""] * (width - 4), f"not measured: {result.absent}"])
             continue
-        divisor = "all" if result.tool.part == 1 else f"first 1/{result.tool.part}"
-        packets, flows = result.seen
+        divisor = "all" if result.tool.divisor == 1 else f"first 1/{result.tool.divisor}"
+        packets, flows = result.counts
         share = 1.0 if packets is None else packets / result.capture.ip_packets
         bytes_a_packet = result.capture.size / result.capture.packets
         rows.append(
@@ -251,85 +253,90 @@ def comparison(results: list[Result]) -> str:
                 f"{result.rate() / 1e6:.4g} ({result.rate(min) / 1e6:.4g})",
                 f"{result.rate() * bytes_a_packet / 1e6:.4g}",
                 f"{result.memory_mb:.0f} ({result.own_memory_mb:.0f})",
-                "" if packets is None else f"{share:.1%}" + ("" if share >= MOST else " (!)"),
+                "" if packets is None else f"{share:.1%}" + ("" if share >= MIN_COUNTED else " (!)"),
                 "" if flows is None else f"{flows:,}",
-                *(f"{item.rate() / result.rate():.2f} ({item.rate(min) / result.rate(min):.2f})" for item in ours),
+                *(f"{item.rate() / result.rate():.2f} ({item.rate(min) / result.rate(min):.2f})" for item in own),
                 f"{divisor}, {len(result.runs)} x" + (f", then {result.absent}" if result.absent else ""),
             ]
         )
     return table(head, rows)
 
 
-def promises(results: list[Result], checks: dict[str, list[Result]], times: int) -> list[list[str]]:
-    """What must hold, what was found, and whether that is enough."""
+def thresholds(results: list[Result], checks: dict[str, list[Result]], times: int) -> list[list[str]]:
+    """Return the thresholds, the measured values, and whether they hold."""
     by_name = {result.tool.name: result for result in results if result.runs}
-    ours = [result for name, result in by_name.items() if name.startswith("netgen")]
+    own = [result for name, result in by_name.items() if name.startswith("netgen")]
     rows = []
 
     def row(task: str, needed: str, outcome: str, good: bool) -> None:
         rows.append([task, needed, outcome, "yes" if good else "NO"])
 
-    for processes, name, factor, kind in GOALS:
-        me, peer = by_name.get(f"netgen --threads {processes}", by_name.get("netgen")), by_name.get(name)
-        if me and peer:
-            ratio = me.rate() / peer.rate()
-            row(f"{me.tool.name} / {name}", f"{kind} be {factor}", f"{ratio:.3g}", ratio >= factor)
+    for threads, name, factor, kind in GOALS:
+        netgen, peer = by_name.get(f"netgen --threads {threads}"), by_name.get(name)
+        if netgen and peer:
+            ratio = netgen.rate() / peer.rate()
+            row(f"{netgen.tool.name} / {name}", f"{kind} be {factor}", f"{ratio:.3g}", ratio >= factor)
     for result in [item for outcome in checks.values() for item in outcome if not item.runs]:
         row(f"{result.tool.name}, {result.capture.path.name if result.capture else ''}", "a run", result.absent, False)
     for result in [item for item in checks.get("small", []) if item.runs]:
         seconds = statistics.median(result.seconds)
         task = f"{result.tool.name}, {SMALL_PACKETS} packets (best {min(result.seconds):.2f} s)"
-        row(task, f"{SMALL_S} s", f"{seconds:.2f} s", seconds <= SMALL_S)
+        row(task, f"{SMALL_SECONDS} s", f"{seconds:.2f} s", seconds <= SMALL_SECONDS)
     for result in [item for item in checks.get("many", []) if item.capture and item.runs]:
         files = result.capture.packets // SMALL_PACKETS
         file_ms = result.seconds[0] / files * 1e3
         row(f"{result.tool.name}, {files:,} files", f"{MANY_MS} ms a file", f"{file_ms:.2f} ms", file_ms <= MANY_MS)
     longs = {item.tool.name: item for item in checks.get("memory", []) if item.runs}
-    for result in ours:
+    for result in own:
         peak = f"{result.memory_mb:.0f} MB"
         row(f"{result.tool.name}, peak memory", f"{MEMORY_MB} MB", peak, result.memory_mb <= MEMORY_MB)
         if long := longs.get(result.tool.name):
-            good = long.memory_mb <= min(MEMORY_MB, SAME * result.memory_mb)
+            good = long.memory_mb <= min(MEMORY_MB, MEMORY_TOLERANCE * result.memory_mb)
             outcome = f"{long.memory_mb:.0f} MB ({long.own_memory_mb:.0f} without files, {long.seconds[0]:.1f} s)"
-            row(f"the same, {times} times as long", f"{MEMORY_MB} MB, and {SAME} times the line above", outcome, good)
-    if ours:
-        digests = set().union(*(result.digests for result in ours))
+            row(
+                f"the same, {times} times as long",
+                f"{MEMORY_MB} MB, and {MEMORY_TOLERANCE} times the line above",
+                outcome,
+                good,
+            )
+    if own:
+        digests = set().union(*(result.digests for result in own))
         row("files written by all runs of netgen", "1 content (sha256)", f"{len(digests)}", len(digests) == 1)
     return rows
 
 
-def figures(result: Result) -> dict[str, Any]:
-    """A result for the JSON file."""
+def result_json(result: Result) -> dict[str, Any]:
+    """Return a result as JSON types."""
     return {
         "tool": result.tool.name,
         "version": result.version,
-        "left_out": result.absent,
-        "part": result.tool.part,
+        "skipped": result.absent,
+        "divisor": result.tool.divisor,
         "packets": result.capture.packets if result.capture else None,
         "startup_seconds": result.startup,
         "seconds": [run.seconds for run in result.runs],
         "cpu_seconds": [run.cpu_seconds for run in result.runs],
         "memory_bytes": [run.memory for run in result.runs],
         "own_memory_bytes": [run.own_memory for run in result.runs],
-        "seen_packets": result.seen[0],
-        "seen_flows": result.seen[1],
+        "counted_packets": result.counts[0],
+        "counted_flows": result.counts[1],
         "out_bytes": result.out_bytes,
         "sha256": sorted(result.digests),
     }
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     names = ["netgen", *(tool.name for tool in PEERS), *CHECKS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="captures and peers; kept (default: a temporary one)")
     parser.add_argument("--only", metavar="NAME,...", default=",".join(names), help=", ".join(names))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--megabytes", type=float, default=800, help="least size of the capture")
-    parser.add_argument("--times", type=int, default=4, help="the long capture is so many times as long")
-    parser.add_argument("--files", type=int, default=MANY_FILES, help="how many small files in one call")
+    parser.add_argument("--megabytes", type=float, default=800, help="minimum size of the capture")
+    parser.add_argument("--times", type=int, default=4, help="length of the long capture, in captures")
+    parser.add_argument("--files", type=int, default=MANY_FILES, help="number of small files in one call")
     parser.add_argument("--netgen", default=str(Path(sys.executable).with_name("netgen")), metavar="COMMAND")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     arguments = parser.parse_args()
     only = arguments.only.split(",")
     if unknown := set(only) - set(names):
@@ -348,7 +355,7 @@ def main() -> int:
 
 
 def measure(arguments: argparse.Namespace, only: list[str], folder: Path) -> None:
-    """Build, run, tell."""
+    """Build the captures, run the tools, print the report."""
     machine = usage.machine()
     big = bigcapture.build(folder / "big.pcap", arguments.megabytes)
     log(f"{big.path}: {big.size / 1e6:.0f} MB, {big.packets:,} packets")
@@ -370,19 +377,19 @@ def measure(arguments: argparse.Namespace, only: list[str], folder: Path) -> Non
         f"{big.size / big.packets:.0f} bytes on average, {big.copies} copies of {big.files} real captures. It is in "
         f"the page cache. Medians of whole processes, all tools in turn; in brackets the best. A tool that reads a "
         f"part of it is scaled by packets, less its start-up. Memory is the most that a tool and its children had "
-        f"resident at once, looked at every {usage.EVERY * 1e3:.0f} ms. Counts: the share of the IP packets that the "
-        f"tool says it saw; (!) under {MOST:.0%}.\n"
+        f"resident at once, polled every {usage.POLL_SECONDS * 1e3:.0f} ms. Counts: the share of the IP packets that "
+        f"the tool reports; (!) under {MIN_COUNTED:.0%}.\n"
     )
     print(comparison(results))
-    if rows := promises(results, checks, arguments.times):
-        print("\n" + table("what | needed | found | holds", rows))
+    if rows := thresholds(results, checks, arguments.times):
+        print("\n" + table("metric | threshold | measured | holds", rows))
     if arguments.json:
         summary = {
             "machine": machine,
             "command": command,
             "capture": {**dataclasses.asdict(big), "path": str(big.path)},
-            "tools": [figures(result) for result in results],
-            "checks": {name: [figures(result) for result in outcome] for name, outcome in checks.items()},
+            "tools": [result_json(result) for result in results],
+            "checks": {name: [result_json(result) for result in outcome] for name, outcome in checks.items()},
         }
         arguments.json.write_text(json.dumps(summary, indent=1) + "\n")
 

@@ -15,11 +15,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from adm import Shape, UNet
 from torch import Tensor
+
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]  # noisy image, time, label -> noise and variance
 
 GAMMA = 0.25
 STEPS = 1000
@@ -107,7 +110,7 @@ class Schedule:
         highest = _wide((1 - self.alpha[step] / self.before(step)).log())
         return self.posterior(clean, noisy, step)[0], share * highest + (1 - share) * self.lowest(step)
 
-    def loss(self, network: UNet, clean: Tensor, label: Tensor, step: Tensor, noise: Tensor) -> Tensor:
+    def loss(self, network: Network, clean: Tensor, label: Tensor, step: Tensor, noise: Tensor) -> Tensor:
         """Error of the noise, and the bound that the variances alone learn from, in bits (eq. 14, 16)."""
         noisy = self.noisy(clean.double(), noise.double(), step)
         out = network(noisy.float(), self.times[step], label).float()
@@ -121,7 +124,7 @@ class Schedule:
         return (simple + bound).mean()
 
     @torch.no_grad()
-    def sample(self, network: UNet, shape: tuple[int, ...], label: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, network: Network, shape: tuple[int, ...], label: Tensor, generator: torch.Generator) -> Tensor:
         """Pictures of the classes in `label`, float32 (labels, *shape)."""
         x = torch.randn((len(label), *shape), generator=generator).to(label.device).double()
         for number in reversed(range(len(self.times))):

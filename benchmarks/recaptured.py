@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tracesets
 import usage
-from fidelity import earth_movers, first_of_each, numbers
+from fidelity import earth_mover_distances, first_rows, flow_counts
 from tracesets import CAPTURE_SETS, load
 
 import netgen
@@ -26,8 +26,8 @@ from netgen.evaluation.evaluate import evaluate
 from netgen.evaluation.metrics import MetricRow
 from netgen.exporters.pcap.plan import plan
 
-#: Figure -> its name in the table.
-FIGURES = {
+#: Metric -> its name in the table.
+METRICS = {
     "forest_ratio": "forest over real",
     "network_ratio": "CNN over real",
     "real_or_fake_auc": "real-or-fake AUC",
@@ -56,26 +56,26 @@ def main() -> int:
         return 1
     train, test = load(arguments.set)
     print(f"{usage.machine()}, python {shlex.join(sys.argv)}\n")
-    heads = ["sampled", "flows of", f"repaired (real {plan(train).repaired.mean():.3f})", *FIGURES.values()]
+    heads = ["sampled", "flows of", f"repaired (real {plan(train).repaired.mean():.3f})", *METRICS.values()]
     print(f"| {' | '.join(heads)} | earth mover's over real |")
     print("|" + "---|" * (len(heads) + 1), flush=True)
     for path in arguments.tables:
-        whole = FlowTable.read(path)
-        drawn = whole.take(first_of_each(whole, numbers(train, arguments.flows)))
-        mended = f"{plan(drawn).repaired.mean():.3f}"
-        for what, flows in (("the table", drawn), ("their capture, extracted", recaptured(drawn, train))):
-            found = evaluate(train, flows, holdout=test, baselines=False)
-            cells = [_cell(found.rows[name]) for name in FIGURES]
-            movers = earth_movers(found)
-            cells.append(f"{sum(movers['synth'].values()) / sum(movers['reference'].values()):.2f}")
-            print(f"| {path.stem} | {what} | {mended} | {' | '.join(cells)} |", flush=True)
+        table = FlowTable.read(path)
+        sampled = table.take(first_rows(table, flow_counts(train, arguments.flows)))
+        repaired = f"{plan(sampled).repaired.mean():.3f}"
+        for source, flows in (("the table", sampled), ("their capture, extracted", recaptured(sampled, train))):
+            evaluation = evaluate(train, flows, holdout=test, baselines=False)
+            cells = [_cell(evaluation.rows[name]) for name in METRICS]
+            distances = earth_mover_distances(evaluation)
+            cells.append(f"{sum(distances['synthetic'].values()) / sum(distances['reference'].values()):.2f}")
+            print(f"| {path.stem} | {source} | {repaired} | {' | '.join(cells)} |", flush=True)
     return 0
 
 
 def _cell(row: MetricRow) -> str:
-    """A figure, and in brackets what real flows have, unless that is 1."""
-    floor = "" if row.reference is None or row.reference.value == 1 else f" ({row.reference.value:.3f})"
-    return "-" if row.synthetic is None else f"{row.synthetic.value:.3f}{floor}"
+    """Format a metric, with its reference in brackets unless that is 1."""
+    reference = "" if row.reference is None or row.reference.value == 1 else f" ({row.reference.value:.3f})"
+    return "-" if row.synthetic is None else f"{row.synthetic.value:.3f}{reference}"
 
 
 if __name__ == "__main__":

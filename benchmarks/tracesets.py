@@ -79,8 +79,8 @@ def load(name: str) -> tuple[FlowTable, FlowTable]:
     if source.classes is not None:
         labels = pq.read_table(source.path, columns=["label"], filters=filters)["label"]
         filters.append(("label", "in", sorted(set(labels.to_pylist()))[source.first :][: source.classes]))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"{name}.parquet")
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary, f"{name}.parquet")
         pq.write_table(pq.read_table(source.path, filters=filters), path)
         train = netgen.import_traces(path, size_unit=source.size_unit, split="train", view=source.view)
         return train, netgen.import_traces(path, size_unit=source.size_unit, split="test", spec_from=train)

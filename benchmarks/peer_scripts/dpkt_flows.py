@@ -1,4 +1,4 @@
-"""Flows of a capture with dpkt, as one would write it: packets and bytes in each direction."""
+"""Count packets and bytes of each flow and direction in a capture with dpkt, in the obvious way."""
 
 import sys
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import dpkt
 
 
-def main(path: Any) -> None:
-    flows = {}
+def main(path: str) -> None:
+    flows: dict[tuple[Any, ...], list[Any]] = {}
     packets = 0
     with Path(path).open("rb") as file:
         for time, data in dpkt.pcap.Reader(file):
@@ -21,15 +21,18 @@ def main(path: Any) -> None:
                 continue
             packets += 1
             ports = (ip.data.sport, ip.data.dport) if isinstance(ip.data, (dpkt.tcp.TCP, dpkt.udp.UDP)) else (0, 0)
-            there, back = (ip.src, ports[0], ip.dst, ports[1], protocol), (ip.dst, ports[1], ip.src, ports[0], protocol)
-            if there in flows:
-                flow, way = flows[there], 0
-            elif back in flows:
-                flow, way = flows[back], 2
+            forward, backward = (
+                (ip.src, ports[0], ip.dst, ports[1], protocol),
+                (ip.dst, ports[1], ip.src, ports[0], protocol),
+            )
+            if forward in flows:
+                flow, offset = flows[forward], 0
+            elif backward in flows:
+                flow, offset = flows[backward], 2
             else:
-                flow, way = flows.setdefault(there, [0, 0, 0, 0, time, time]), 0
-            flow[way] += 1
-            flow[way + 1] += size
+                flow, offset = flows.setdefault(forward, [0, 0, 0, 0, time, time]), 0
+            flow[offset] += 1
+            flow[offset + 1] += size
             flow[5] = time
     print(f"packets={packets} flows={len(flows)}")
 

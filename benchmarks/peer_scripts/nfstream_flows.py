@@ -1,4 +1,4 @@
-"""Flows of a capture with nfstream; a second argument turns its deep packet inspection off."""
+"""Count the flows of a capture with nfstream; a second argument turns off its deep packet inspection."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Flows of a capture with scapy, as one would write it: packets and bytes in each direction."""
+"""Count packets and bytes of each flow and direction in a capture with scapy, in the obvious way."""
 
 import sys
 from typing import Any
@@ -9,8 +9,8 @@ from scapy.layers.l2 import Ether  # noqa: F401 - registers the link layer
 from scapy.utils import PcapReader
 
 
-def main(path: Any) -> None:
-    flows = {}
+def main(path: str) -> None:
+    flows: dict[tuple[Any, ...], list[Any]] = {}
     packets = 0
     with PcapReader(path) as reader:
         for packet in reader:
@@ -25,15 +25,18 @@ def main(path: Any) -> None:
             packets += 1
             kind = TCP if TCP in ip else UDP if UDP in ip else None
             ports = (ip[kind].sport, ip[kind].dport) if kind else (0, 0)
-            there, back = (ip.src, ports[0], ip.dst, ports[1], protocol), (ip.dst, ports[1], ip.src, ports[0], protocol)
-            if there in flows:
-                flow, way = flows[there], 0
-            elif back in flows:
-                flow, way = flows[back], 2
+            forward, backward = (
+                (ip.src, ports[0], ip.dst, ports[1], protocol),
+                (ip.dst, ports[1], ip.src, ports[0], protocol),
+            )
+            if forward in flows:
+                flow, offset = flows[forward], 0
+            elif backward in flows:
+                flow, offset = flows[backward], 2
             else:
-                flow, way = flows.setdefault(there, [0, 0, 0, 0, packet.time, packet.time]), 0
-            flow[way] += 1
-            flow[way + 1] += size
+                flow, offset = flows.setdefault(forward, [0, 0, 0, 0, packet.time, packet.time]), 0
+            flow[offset] += 1
+            flow[offset + 1] += size
             flow[5] = packet.time
     print(f"packets={packets} flows={len(flows)}")
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from netgen.augmentation import jitter_selection
 from netgen.capture.series.feasible import PacketLimits, feasible
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
+from netgen.evaluation.usefulness import CLASSIFIERS
 
 HOME = ROOT / "benchmarks"
 if not HOME.is_dir():
@@ -112,7 +113,7 @@ def command(
 
     monkeypatch.setattr(fewshot, "load", lambda _: (tiny_flows, test))
     monkeypatch.setattr(fewshot, "missing_data", lambda: None)
-    monkeypatch.setattr(fewshot, "CLASSIFIERS", dict.fromkeys(fewshot.CLASSIFIERS, guess))
+    monkeypatch.setattr(fewshot, "CLASSIFIERS", dict.fromkeys(CLASSIFIERS, guess))
     monkeypatch.setattr(jitter_selection, "N_TREES", 5)
 
     def run(*options: str) -> tuple[int, list[Line], str, str]:
@@ -193,12 +194,20 @@ def line(
     }  # fmt: skip
 
 
-def lines_of(shots: int = 5, name: str = "video", test_flows: int = 10_000, **scores: Sequence[float]) -> list[Line]:
+def lines_of(
+    scores: Mapping[str, Sequence[float]], *, shots: int = 5, name: str = "video", test_flows: int = 10_000
+) -> list[Line]:
     return [
         line(method, seed, score, shots=shots, name=name, test_flows=test_flows)
         for method, values in scores.items()
         for seed, score in enumerate(values)
     ]
+
+
+def gain_over(case: fewshot_table.Case, method: str) -> tuple[float, float]:
+    gain = case.gain(method)
+    assert gain is not None
+    return gain
 
 
 def test_gain_is_paired_and_noise_comes_from_seeds_or_test_flows() -> None:
@@ -209,24 +218,29 @@ def test_gain_is_paired_and_noise_comes_from_seeds_or_test_flows() -> None:
         "mixup": (0.1, 0.1, 0.1),
         "netgen": (0.57, 0.77, 0.97),
     }
-    case = fewshot_table.cases(lines_of(**scores), "video", "forest", "accuracy")[5]
+    case = fewshot_table.cases(lines_of(scores), "video", "forest", "accuracy")[5]
     assert case.best_simple() == "jitter"
-    gain, noise = case.gain("jitter")
+    gain, noise = gain_over(case, "jitter")
     assert gain == pytest.approx(0.02)
     assert noise == pytest.approx(np.sqrt(0.57 * 0.43 / 10_000))
-    few = fewshot_table.cases(lines_of(test_flows=100, **scores), "video", "forest", "accuracy")[5]
-    assert few.gain("jitter")[1] == pytest.approx(np.sqrt(0.57 * 0.43 / 100))
+    few = fewshot_table.cases(lines_of(scores, test_flows=100), "video", "forest", "accuracy")[5]
+    assert gain_over(few, "jitter")[1] == pytest.approx(np.sqrt(0.57 * 0.43 / 100))
     uneven = {**scores, "netgen": (0.5, 0.7, 1.0)}
-    gain, noise = fewshot_table.cases(lines_of(**uneven), "video", "forest", "accuracy")[5].gain("real")
-    assert (gain, noise) == (pytest.approx(0.1 / 3), pytest.approx(2 * 0.1 / 3))
+    gain, noise = gain_over(fewshot_table.cases(lines_of(uneven), "video", "forest", "accuracy")[5], "real")
+    assert gain == pytest.approx(0.1 / 3)
+    assert noise == pytest.approx(2 * 0.1 / 3)
 
 
 def test_the_report_counts_sets_won_and_lost() -> None:
     """Won: ahead of both at every number of traces; lost: below real alone by more than noise."""
     lines = [
-        *lines_of(name="video", real=(0.5, 0.5), jitter=(0.6, 0.6), mixup=(0.5, 0.5), netgen=(0.7, 0.7)),
-        *lines_of(name="video", shots=10, real=(0.5, 0.5), jitter=(0.6, 0.6), mixup=(0.7, 0.7), netgen=(0.8, 0.8)),
-        *lines_of(name="iot", real=(0.5, 0.5), jitter=(0.5, 0.5), mixup=(0.5, 0.5), netgen=(0.3, 0.3)),
+        *lines_of({"real": (0.5, 0.5), "jitter": (0.6, 0.6), "mixup": (0.5, 0.5), "netgen": (0.7, 0.7)}, name="video"),
+        *lines_of(
+            {"real": (0.5, 0.5), "jitter": (0.6, 0.6), "mixup": (0.7, 0.7), "netgen": (0.8, 0.8)},
+            name="video",
+            shots=10,
+        ),
+        *lines_of({"real": (0.5, 0.5), "jitter": (0.5, 0.5), "mixup": (0.5, 0.5), "netgen": (0.3, 0.3)}, name="iot"),
     ]
     text = fewshot_table.report(lines, ["video", "iot", "alexa"], requested=[5, 10])
     both = "better than both jitter and mixup at"
@@ -244,7 +258,7 @@ def test_the_report_counts_sets_won_and_lost() -> None:
         "(noise 0.005)" in text
     )
     # an unfinished comparison has no verdict
-    unfinished = fewshot_table.report(lines_of(real=(0.5,), jitter=(0.5,)), ["video"], requested=[5])
+    unfinished = fewshot_table.report(lines_of({"real": (0.5,), "jitter": (0.5,)}), ["video"], requested=[5])
     assert "on 0 of 0 sets" in unfinished
     assert "| video | 5 | 0.500 | 0.500 | - | - | - | - | - | - |" in unfinished
 
@@ -259,7 +273,7 @@ def test_netgen_is_the_method_that_it_chose() -> None:
     ]
     case = fewshot_table.cases(lines, "video", "forest", "accuracy")[5]
     assert case.scores("chosen") == {0: 0.6, 1: 0.8}
-    assert case.gain("jitter")[0] == pytest.approx(0.15)
+    assert gain_over(case, "jitter")[0] == pytest.approx(0.15)
     text = fewshot_table.report(lines, ["video"], requested=[5])
     assert "| 0.600 ± 0.000 | 0.800 ± 0.000 | 0.700 ± 0.141 | +0.150" in text
     assert "held-out" not in text

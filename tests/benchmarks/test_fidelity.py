@@ -21,6 +21,8 @@ import fidelity  # noqa: E402
 import fidelity_table  # noqa: E402
 import generators  # noqa: E402
 import netdiffus  # noqa: E402
+import resultlines  # noqa: E402
+import tracesets  # noqa: E402
 import vae  # noqa: E402
 from adm import Shape, UNet  # noqa: E402
 
@@ -74,16 +76,15 @@ def test_the_schedule_is_the_cosine_one() -> None:
 def test_a_perfect_network_gives_the_clean_picture(steps: int) -> None:
     """Whichever steps are taken."""
 
-    class Perfect:
-        def __call__(self, x: torch.Tensor, time: torch.Tensor, _label: torch.Tensor) -> torch.Tensor:
-            alpha = schedule.alpha[schedule.times == time[0]]
-            noise = (x - alpha.sqrt() * clean) / (1 - alpha).sqrt()
-            return torch.cat([noise, torch.zeros_like(noise)], dim=1)
+    def perfect(x: torch.Tensor, time: torch.Tensor, _label: torch.Tensor) -> torch.Tensor:
+        alpha = schedule.alpha[schedule.times == time[0]]
+        noise = (x - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+        return torch.cat([noise, torch.zeros_like(noise)], dim=1)
 
     schedule = netdiffus.Schedule.of(steps, torch.device("cpu"))
     assert len(schedule.times) == steps
     clean = torch.rand((1, 2, 4, 4), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 1.8 - 0.9
-    sample = schedule.sample(Perfect(), (2, 4, 4), torch.zeros(1, dtype=torch.long), torch.Generator().manual_seed(1))
+    sample = schedule.sample(perfect, (2, 4, 4), torch.zeros(1, dtype=torch.long), torch.Generator().manual_seed(1))
     assert sample.numpy() == pytest.approx(clean.numpy(), abs=0.02)
 
 
@@ -98,6 +99,7 @@ def test_variances_stay_within_their_bounds() -> None:
         assert log_variance[:, 0, 0, 0].exp().numpy() == pytest.approx(expected.numpy(), rel=1e-9)
     out = torch.zeros(2, 2, 2, 2, requires_grad=True)
     schedule.loss(lambda *_: out, noisy.float(), step, step, torch.ones(2, 1, 2, 2)).backward()
+    assert out.grad is not None
     assert out.grad[:, :1].abs().min() > 0
     assert out.grad[:, 1:].abs().min() > 0
 
@@ -176,10 +178,13 @@ def job(method: str = "netgen", commit: str = "abc", seed: int = 0, **options: A
 
 def test_a_job_is_skipped_only_if_its_key_is_the_same(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    fidelity.append(path, line(job()))
-    lines = fidelity.read(path)
+    resultlines.append(path, line(job()))
+    lines = resultlines.read(path)
     assert fidelity.is_done(job(), lines)
-    others = [job("vae"), *(job(**{name: 1}) for name in ("seed", "minutes", "threads", "flows", "times"))]
+    others = [
+        job("vae"),
+        *(job(**dict[str, Any]({name: 1})) for name in ("seed", "minutes", "threads", "flows", "times")),
+    ]
     for other in (job(commit="abd"), *others):
         assert not fidelity.is_done(other, lines)
     assert not fidelity.is_done(dataclasses.replace(job(), set="video"), lines)
@@ -197,18 +202,18 @@ def test_a_cut_line_is_left_out_and_does_not_damage_the_next(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "results.jsonl"
-    fidelity.append(path, line(job()))
+    resultlines.append(path, line(job()))
     with path.open("a") as stream:
         stream.write('{"set": "io')
-    fidelity.append(path, line(job(seed=1)))
-    assert [result["seed"] for result in fidelity.read(path)] == [0, 1]
+    resultlines.append(path, line(job(seed=1)))
+    assert [result["seed"] for result in resultlines.read(path)] == [0, 1]
     assert "is cut short" in capsys.readouterr().err
 
 
 def test_absent_data_give_an_error_of_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(fidelity.tracesets, "DATA", tmp_path)
+    monkeypatch.setattr(tracesets, "DATA", tmp_path)
     monkeypatch.setattr(sys, "argv", ["fidelity.py", "--results", str(tmp_path / "r"), "--methods", "real"])
     assert fidelity.main() == 1
     assert capsys.readouterr().err.splitlines() == [f"the shared data are not at {tmp_path}: set NETGEN_SHARED_DATA"]
@@ -217,7 +222,7 @@ def test_absent_data_give_an_error_of_one_line(
 def test_zero_times_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(fidelity.tracesets, "missing_data", lambda: None)
+    monkeypatch.setattr(tracesets, "missing_data", lambda: None)
     monkeypatch.setattr(fidelity, "commit", lambda: "abc")
     monkeypatch.setattr(
         sys, "argv", ["fidelity.py", "--results", str(tmp_path / "r"), "--methods", "real", "--times", "0"]

@@ -22,6 +22,11 @@ def factorize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return codes, values[first]
 
 
+def unique(values: np.ndarray) -> np.ndarray:
+    """Return the distinct values in ascending order, as `numpy.unique`, which would import numpy.ma for 10 ms."""
+    return np.sort(factorize(values)[1])
+
+
 def group_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the same codes, and the rows in which the distinct values first occur."""
     count, size = len(values), values.dtype.itemsize

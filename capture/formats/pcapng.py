@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from netgen.capture import headers
+from netgen.capture.factorize import unique
 from netgen.capture.formats.records import CHUNK, MAX_SNAPLEN, NO_INTERFACE, ORDERS, Damage, Order, RecordBatch, clipped
 from netgen.capture.headers import gather
 from netgen.capture.series.spec import NS
@@ -221,7 +222,7 @@ class Pcapng:
         captured = np.where(over, np.maximum(room, 0), captured)
         time_ns = np.zeros(len(at), np.int64)
         linktype = np.full(len(at), NO_INTERFACE, np.int64)
-        for number in np.unique(interface[interface < len(interfaces)]).tolist():
+        for number in unique(interface[interface < len(interfaces)]).tolist():
             rows = np.flatnonzero(interface == number)
             ticks = (ticks_high[rows].astype(np.uint64) << np.uint64(32)) | ticks_low[rows].astype(np.uint64)
             time_ns[rows] = ticks_to_ns(ticks, interfaces[number])

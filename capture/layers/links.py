@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from netgen.capture import headers
+from netgen.capture.factorize import unique
 from netgen.capture.formats.records import NO_INTERFACE
 from netgen.capture.headers import gather
 from netgen.capture.layers import wireless
@@ -47,7 +48,7 @@ def walk_link_layers(cursor: Cursor) -> None:
         kinds = cursor.kind[rows]
         cursor.set_next(rows, np.full(len(rows), NONE, np.int32))
         kinds[(kinds >= LLC) & (kinds < MIN_ETHERTYPE)] = LLC
-        for kind in np.unique(kinds).tolist():
+        for kind in unique(kinds).tolist():
             _take_step(cursor, rows[kinds == kind], kind)
         rows = np.flatnonzero((cursor.kind != _IP[0]) & (cursor.kind != _IP[1]) & (cursor.reason == OK))
         is_lost = cursor.kind[rows] == NONE

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from netgen.capture.factorize import unique
 from netgen.capture.headers import PROTOCOL_TCP, TCP_SYN
 from netgen.capture.layers.dissect import PacketColumns
 from netgen.capture.names.client_hello import (
@@ -74,7 +75,7 @@ class TlsFinder:
         openings = [row for row, name in names.items() if name is None]
         if openings or self._hellos:
             related = self._related(packets, segments, np.array(openings, np.int64))
-            rows = np.union1d(np.array([*names], np.int64), related)
+            rows = unique(np.concatenate([np.array([*names], np.int64), related]))
             completed = self._follow(data, packets, rows, names)
         else:
             completed = [(int(packets.number[row]), name) for row, name in names.items() if name]

@@ -47,7 +47,7 @@ def test_an_extraction_writes_what_extract_returns(tmp_path: Path, pcap_file: An
     assert again.spec == table.spec
 
 
-def test_paths_are_taken_for_tables(table_file: Path, tiny_flows: FlowTable, tiny_model_file: Path) -> None:
+def test_paths_are_accepted_for_tables(table_file: Path, tiny_flows: FlowTable, tiny_model_file: Path) -> None:
     more = netgen.augment(table_file, 21, model=tiny_model_file, sampling_steps=2, jitter=0)
     assert more.counts() == dict.fromkeys(tiny_flows.classes, 21)
     netgen.write(table_file, table_file.with_suffix(".pcap"), ground_truth=False)
@@ -55,13 +55,13 @@ def test_paths_are_taken_for_tables(table_file: Path, tiny_flows: FlowTable, tin
 
 
 @pytest.mark.train
-def test_train_takes_a_path(table_file: Path, tiny_flows: FlowTable) -> None:
+def test_train_accepts_a_path(table_file: Path, tiny_flows: FlowTable) -> None:
     options: dict[str, Any] = {"training_steps": 2, "threads": 1, "precision": "float32", "validation": 0}
     model = netgen.train(table_file, name="a", **options)
     assert model.classes == tuple(tiny_flows.classes) or list(model.classes) == tiny_flows.classes
 
 
-def test_flows_are_plotted_one_axis_a_class(tiny_flows: FlowTable) -> None:
+def test_flows_are_plotted_on_one_axis_for_each_class(tiny_flows: FlowTable) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")

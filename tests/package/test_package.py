@@ -1,4 +1,4 @@
-"""What is installed: packages, models, the command. .ci/run also runs this on the wheel, outside the checkout."""
+"""The installed package: modules, models, the command. .ci/run also tests the wheel outside the checkout."""
 
 import ast
 import importlib.metadata
@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +19,9 @@ pytestmark = pytest.mark.wheel
 COMMAND = Path(sys.executable).with_name("netgen")
 
 
-def run(*words: Any, **options: Any) -> Any:
+def run(*words: object, cwd: Path | None = None) -> str:
     """Run a command in a fresh process; return its stdout."""
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, **options)
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -34,9 +33,9 @@ FOLDERS = ("capture", "encoders", "diffusion", "exporters")
 def test_one_package_is_installed_and_typed() -> None:
     """site-packages holds `netgen` alone; on CI, in the environment of the wheel."""
     assert (HOME / "py.typed").is_file()
-    given = os.environ.get("NETGEN_INSTALLED_IN")
-    if given:
-        assert HOME.is_relative_to(Path(given).resolve())
+    site_packages = os.environ.get("NETGEN_INSTALLED_IN")
+    if site_packages:
+        assert HOME.is_relative_to(Path(site_packages).resolve())
         assert not any((HOME.parent / folder).exists() for folder in FOLDERS)
 
 
@@ -46,7 +45,7 @@ def test_the_distribution_has_the_packages_version() -> None:
 
 
 def test_every_exported_name_loads() -> None:
-    """`__all__` is the namespace, and every name in it loads."""
+    """`dir(netgen)` lists exactly these names."""
     assert sorted(netgen.__all__) == netgen.__all__
     assert dir(netgen) == sorted([*netgen.__all__, "__version__"])
     assert all(getattr(netgen, name) is not None for name in netgen.__all__)
@@ -67,7 +66,7 @@ def test_type_checkers_see_the_names_that_run() -> None:
 
 
 def test_folders_of_the_same_names_beside_a_script_do_no_harm(tmp_path: Path) -> None:
-    """A user's own capture.py, encoders/, diffusion/ and exporters/ are not netgen's."""
+    """A user's own capture.py, encoders/, diffusion/ or exporters/ is not imported."""
     (tmp_path / "capture.py").write_text("raise RuntimeError\n")
     for folder in ("encoders", "diffusion", "exporters"):
         (tmp_path / folder).mkdir()
@@ -83,7 +82,7 @@ def test_folders_of_the_same_names_beside_a_script_do_no_harm(tmp_path: Path) ->
 
 
 def test_help_loads_nothing_heavy() -> None:
-    """torch, pyarrow and numpy wait until a command needs them."""
+    """torch, pyarrow and numpy are imported only when a command needs them."""
     code = (
         "import sys; from netgen.cli.app import app; app(['--help'], standalone_mode=False); "
         "print(sorted({'torch', 'pyarrow', 'numpy', 'matplotlib', 'numba'} & set(sys.modules)))"
@@ -102,18 +101,18 @@ def test_the_bundled_models_have_cards() -> None:
         assert "# Model card" in model.card.read_text("utf-8")
 
 
-def test_netflix_flows_come_out_of_the_box(tmp_path: Path) -> None:
-    """The command's capture holds, when extracted, the series of the command's table."""
+def test_the_bundled_model_samples_netflix_flows(tmp_path: Path) -> None:
+    """Extracting the capture gives the series of the table."""
     for name in ("a.parquet", "a.pcap"):
         assert name in run(COMMAND, "synth", "--class", "netflix", "-n", "3", "-o", name, cwd=tmp_path)
     table = netgen.FlowTable.read(tmp_path / "a.parquet")
     assert table.labels.tolist() == ["netflix"] * 3
     again = netgen.extract(tmp_path / "a.pcap", spec_from=table)
-    # as the table has them, but for what no packets can carry, which the exporter mends and counts
+    # as in the table, except for bins that no packets can represent, which the exporter repairs and counts
     assert np.array_equal(again.series(), plan(table, seed=0).series)
 
 
 def test_the_reader_is_compiled_if_a_c_compiler_exists() -> None:
     if not any(map(shutil.which, ("cc", "gcc", "clang"))):
-        pytest.skip("no C compiler is here")
+        pytest.skip("no C compiler is installed")
     assert native.ready(), "install netgen anew: pip install -c constraints.txt -e '.[test]'"

@@ -132,7 +132,7 @@ FAULTS = {
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", FAULTS)
 def test_verify_detects_a_broken_attempt(name: str, seed: int, tmp_path: Path) -> None:
-    """Packets that no host sends in an attempt are an issue, whatever the sequence numbers are."""
+    """Packets that no host sends in an attempt are an issue with any sequence numbers."""
     write(attempts(protocol=6), tmp_path / "x.pcap", options=CaptureOptions(rate=0.001, seed=seed))  # flow by flow
     FAULTS[name].apply(tmp_path / "x.pcap")
     assert FAULTS[name].check in {issue.check for issue in verify(tmp_path / "x.pcap").issues}

@@ -32,8 +32,8 @@ def test_an_attempt_keeps_its_packets(name: str) -> None:
     planned = plan(connection_table(series_of(packets)))
     assert planned.repairs == {}
     assert planned.attempt.tolist() == [kind]
-    made = lay_out(planned, np.array([0]))
-    columns = (made.offset_ns // SECOND, made.up, made.size, made.flags)
+    layout = lay_out(planned, np.array([0]))
+    columns = (layout.offset_ns // SECOND, layout.up, layout.size, layout.flags)
     assert [tuple(map(int, packet)) for packet in zip(*columns, strict=True)] == packets
 
 
@@ -65,14 +65,14 @@ def connection_attempts(draw: st.DrawFn) -> list[tuple[int, int, int, int]]:
 @settings(max_examples=200, deadline=None)
 @given(st.lists(connection_attempts(), min_size=1, max_size=4), st.sampled_from([None, 6]))
 def test_attempts_of_any_kind_keep_their_series(sent: list[list[tuple[int, int, int, int]]], protocol: int) -> None:
-    """Packets add up to the series, whichever SYNs are sent, refused or accepted at whatever times."""
+    """Packets add up to the series, for SYNs sent, refused or accepted at any times."""
     series = [series_of(flow) for flow in sent]
     planned = plan(connection_table(*series, protocol=protocol))
-    packets = lay_out(planned, np.arange(len(sent)))
+    layout = lay_out(planned, np.arange(len(sent)))
     assert planned.repairs == {}
-    np.testing.assert_array_equal(roles.recount(packets, len(sent), BINS, SECOND), np.stack(series))
+    np.testing.assert_array_equal(roles.recount(layout, len(sent), BINS, SECOND), np.stack(series))
     for flow, packets_sent in enumerate(sent):
-        roles.check_roles(planned, packets, flow)
+        roles.check_roles(planned, layout, flow)
         # two SYNs of 44 bytes that are accepted are one of 48 and an RST as well
         if planned.attempt[flow] in (UNANSWERED, REFUSED):
             assert sorted(flags(planned, flow)) == sorted(number for *_, number in packets_sent)
@@ -92,10 +92,10 @@ def test_a_connection_that_is_reset_needs_no_closing(seed: int, down: bool) -> N
     planned = plan(connection_table(np.concatenate([size, count])))
     assert planned.repairs == {}
     assert planned.reset.tolist() == [True]
-    packets = lay_out(planned, np.array([0]))
-    np.testing.assert_array_equal(roles.recount(packets, 1, BINS, SECOND)[0], np.concatenate([size, count]))
-    roles.check_roles(planned, packets, 0)
-    assert bool(packets.up[-1]) is not down
+    layout = lay_out(planned, np.array([0]))
+    np.testing.assert_array_equal(roles.recount(layout, 1, BINS, SECOND)[0], np.concatenate([size, count]))
+    roles.check_roles(planned, layout, 0)
+    assert bool(layout.up[-1]) is not down
 
 
 @pytest.mark.parametrize("size", [40, 44, 48])
@@ -108,11 +108,11 @@ def test_a_reset_needs_no_timestamp(beside: int, size: int, tmp_path: Path) -> N
     assert planned.repairs == {}
     assert planned.reset.tolist() == [True]
     assert planned.headers.tolist() == [52]
-    made = lay_out(planned, np.array([0]))
-    np.testing.assert_array_equal(roles.recount(made, 1, BINS, SECOND)[0], series)
-    assert (made.size[-1], made.headers[-1]) == (size, size)
-    assert set(made.headers[:-1]) == {52, 60}
-    roles.check_roles(planned, made, 0)
+    layout = lay_out(planned, np.array([0]))
+    np.testing.assert_array_equal(roles.recount(layout, 1, BINS, SECOND)[0], series)
+    assert (layout.size[-1], layout.headers[-1]) == (size, size)
+    assert set(layout.headers[:-1]) == {52, 60}
+    roles.check_roles(planned, layout, 0)
     write(connection_table(series), tmp_path / "x.pcap")
     assert verify(tmp_path / "x.pcap").issues == ()
     np.testing.assert_array_equal(
@@ -165,10 +165,10 @@ def test_an_attempt_over_another_ip_version(name: str) -> None:
     for flows, ip in ((connection_table(series), "6"), (was_v6, "auto"), (was_v6, "6"), *made_v4):
         planned = plan(flows, ip_version=ip)
         assert planned.attempt.tolist() == [kind]
-        made = lay_out(planned, np.array([0]))
-        assert list(made.flags) == list(same)
-        np.testing.assert_array_equal(roles.recount(made, 1, BINS, SECOND), planned.series)
-        roles.check_roles(planned, made, 0)
+        layout = lay_out(planned, np.array([0]))
+        assert list(layout.flags) == list(same)
+        np.testing.assert_array_equal(roles.recount(layout, 1, BINS, SECOND), planned.series)
+        roles.check_roles(planned, layout, 0)
         if flows is was_v6:
             assert planned.repairs == {}
             np.testing.assert_array_equal(planned.series[0], own)

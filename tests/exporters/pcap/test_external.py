@@ -170,7 +170,7 @@ def check_suricata(sample: Sample, tmp_path: Path) -> None:
     report = outside.suricata(path, tmp_path)
     rows = read_ground_truth(path)
     assert report["alerts"] == report["anomalies"] == Counter()
-    rows = [row for row in rows if row["protocol"] != outside.IGMP]  # of which Suricata keeps no flows
+    rows = [row for row in rows if row["protocol"] != outside.IGMP]  # Suricata keeps no flows of IGMP
     by_id = {flow["community_id"]: flow for flow in report["flows"]}
     assert len(by_id) == len(report["flows"]) == len(rows)
     for row in rows:
@@ -226,7 +226,7 @@ def run(check: Callable[..., None], sample: Sample, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
-def test_synthetic_flows_pass_for_recorded_ones(check: Callable[..., None], sample: Sample, tmp_path: Path) -> None:
+def test_other_tools_accept_synthetic_flows(check: Callable[..., None], sample: Sample, tmp_path: Path) -> None:
     """No tool reports a problem; all agree with the ground truth on connections, packets and bytes."""
     run(check, sample, tmp_path)
 
@@ -237,7 +237,7 @@ def test_recorded_flows_can_be_replayed(check: Callable[..., None], real: Sample
     run(check, real, tmp_path)
 
 
-def test_tls_is_seen_as_tls(tmp_path: Path) -> None:
+def test_other_tools_recognise_tls(tmp_path: Path) -> None:
     """With --payload tls, Suricata and Wireshark see the protocol and the server name."""
     require("suricata", "tshark")
     count = np.zeros((40, 2, 8), dtype=np.int64)

@@ -70,7 +70,7 @@ def test_compressed_captures_hold_the_plain_ones(ending: str, tmp_path: Path) ->
 
 
 def test_pcapng_has_the_packets_and_times_of_pcap(tmp_path: Path) -> None:
-    """Packets and nanosecond times, as scapy reads both; the first block says what made the file, from what."""
+    """Scapy reads the same packets and nanosecond times; the first block names the program and the model."""
     flows = table()
     flows = FlowTable(flows.table, flows.spec, {"made_by": "synth", "model": "m", "seed": 5})
     write(flows, tmp_path / "x.pcap", options=CaptureOptions(seed=3))
@@ -136,9 +136,9 @@ def test_the_export_command(tmp_path: Path) -> None:
     table(start_ns=10**18, src="10.9.8.7", dst="10.1.1.1").write(tmp_path / "t.flows.parquet")
     words: list[str | Path] = [COMMAND, "export", "t.flows.parquet", "--start", "2026-03-01T10:00:00+01:00", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
-    result = json.loads(done.stdout)
-    assert (result["wrote"], result["flows"]) == ("t.pcap", 40)
-    assert result["ground_truth"] == ["t.labels.csv", "t.labels.parquet"]
+    report = json.loads(done.stdout)
+    assert (report["wrote"], report["flows"]) == ("t.pcap", 40)
+    assert report["ground_truth"] == ["t.labels.csv", "t.labels.parquet"]
     rows = pq.read_table(tmp_path / "t.labels.parquet").to_pylist()
     assert {row["start_ns"] for row in rows} == {1_772_355_600 * 10**9}
     assert {row["src"][:7] for row in rows} == {"198.18."}
@@ -147,7 +147,7 @@ def test_the_export_command(tmp_path: Path) -> None:
 
 
 #: Options -> the error, and what to type next.
-IMPOSSIBLE = {
+INVALID = {
     ("--sni", "a.example"): "--sni needs TLS handshakes to stand in. Add --payload tls",
     ("--payload", "tls", "--sni", "a b\n"): r"--sni must be a host name, got 'a b\n'. Type --sni www.example.org",
     ("--payload", "tls", "--sni", "name!"): "--sni must be a host name, got 'name!'. Type --sni www.example.org",
@@ -166,8 +166,8 @@ IMPOSSIBLE = {
 }
 
 
-@pytest.mark.parametrize("words", IMPOSSIBLE, ids=" ".join)
-def test_impossible_options_are_errors(
+@pytest.mark.parametrize("words", INVALID, ids=" ".join)
+def test_invalid_options_are_errors(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, netgen_command: Any
 ) -> None:
     """One line names the option, the value and what to type next; no file is written."""
@@ -175,7 +175,7 @@ def test_impossible_options_are_errors(
     table().write("t.parquet")
     outcome = netgen_command("export", "t.parquet", *words)
     assert (outcome.code, outcome.out) == (1, "")
-    assert outcome.err == f"netgen: {IMPOSSIBLE[words]}\n"
+    assert outcome.err == f"netgen: {INVALID[words]}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
 
 
@@ -213,7 +213,7 @@ def test_packets_that_wait_on_disk_come_in_the_same_order(tmp_path: Path, monkey
 @settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(0, 300), max_size=40), max_size=12), st.integers(1, 60), st.integers(1, 40))
 def test_the_merger_sorts(blocks: list[list[int]], memory: int, read: int) -> None:
-    """Frames added in blocks, ready of which begins later, come out once ready in order of time."""
+    """Frames are added in blocks; those before the next block's begin come out in order of time."""
     saved = merge.MAX_IN_MEMORY, merge.READ_FRAMES, merge.MIN_READ_FRAMES
     merge.MAX_IN_MEMORY, merge.READ_FRAMES, merge.MIN_READ_FRAMES = memory, read, 1
     try:
@@ -310,7 +310,7 @@ def test_the_estimated_size_is_close(tmp_path: Path, headers_only: bool, ip_vers
     assert abs(estimate_capture_bytes(flows, options) / size - 1) < (0.1 if headers_only else 0.05)
 
 
-def test_a_large_capture_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_capture_gives_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(netgen.exporters.write, "LARGE_CAPTURE_BYTES", 1000)
     with pytest.warns(UserWarning, match=r"x\.pcap will take about 0\.0 GB; a name that ends in \.zst compresses it"):
         write(table(), tmp_path / "x.pcap")
@@ -334,8 +334,8 @@ def test_ground_truth_names_seed_class_and_source(tmp_path: Path) -> None:
     """CSV and Parquet have the same rows, with seed, class and source; metadata names options and model."""
     flows = table(source="netgen:base")
     flows = FlowTable(flows.table, flows.spec, {"made_by": "synth", "model": "base"})
-    result = write(flows, tmp_path / "x.pcap.gz", options=CaptureOptions(seed=11, payload="tls"))
-    assert [path.name for path in result.ground_truth] == ["x.labels.csv", "x.labels.parquet"]
+    report = write(flows, tmp_path / "x.pcap.gz", options=CaptureOptions(seed=11, payload="tls"))
+    assert [path.name for path in report.ground_truth] == ["x.labels.csv", "x.labels.parquet"]
     rows = pq.read_table(tmp_path / "x.labels.parquet")
     assert read_ground_truth(tmp_path / "x.labels.csv").to_pylist() == rows.to_pylist()
     assert rows["label"].to_pylist() == flows.labels.tolist()

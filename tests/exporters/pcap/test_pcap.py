@@ -1,4 +1,4 @@
-"""Captures that other programs read as real connections, and that give back the series they were made from."""
+"""Captures: other programs read them as real connections, and extraction returns the exported series."""
 
 from __future__ import annotations
 
@@ -64,43 +64,43 @@ def tool(name: str, *arguments: str | Path) -> str:
     return done.stdout
 
 
-def read_slowly(path: Path) -> dict[tuple[object, ...], list[tuple[int, bool, dpkt.ip.IP]]]:
+def read_with_dpkt(path: Path) -> dict[tuple[object, ...], list[tuple[int, bool, dpkt.ip.IP]]]:
     """Read the capture with dpkt: packets of each 5-tuple, client first: (time ns, from client, IP packet)."""
-    talks: dict[tuple[object, ...], list[tuple[int, bool, dpkt.ip.IP]]] = defaultdict(list)
+    conversations: dict[tuple[object, ...], list[tuple[int, bool, dpkt.ip.IP]]] = defaultdict(list)
     with path.open("rb") as stream:
         for stamp, frame in dpkt.pcap.Reader(stream):
             ip = dpkt.ethernet.Ethernet(frame).data
             assert len(frame) == 14 + ip.len
             ends = (ip.src, ip.data.sport), (ip.dst, ip.data.dport)
             up = ip.src[:2] == b"\xc6\x12"
-            talks[(ip.p, *(ends if up else ends[::-1]))].append((round(float(stamp) * 10**9), up, ip))
-    return talks
+            conversations[(ip.p, *(ends if up else ends[::-1]))].append((round(float(stamp) * 10**9), up, ip))
+    return conversations
 
 
-def test_a_slow_reader_gets_the_series_back(sample: tuple[FlowTable, Path]) -> None:
-    """dpkt, packet by packet, gets every flow's series back, bin for bin; times only to its own 240 ns."""
+def test_dpkt_reads_the_series_back(sample: tuple[FlowTable, Path]) -> None:
+    """Summing the packets that dpkt reads gives the series of every flow; its times are exact to 240 ns."""
     table, path = sample
     all_series = []
-    for talk in read_slowly(path).values():
+    for packets in read_with_dpkt(path).values():
         series = np.zeros((4, BINS), dtype=np.int64)
-        for stamp, up, ip in talk:
-            where = (stamp - talk[0][0]) // BIN
-            series[0 if up else 1, where] += ip.len
-            series[2 if up else 3, where] += 1
+        for stamp, up, ip in packets:
+            index = (stamp - packets[0][0]) // BIN
+            series[0 if up else 1, index] += ip.len
+            series[2 if up else 3, index] += 1
         all_series.append(series.tobytes())
     assert sorted(all_series) == sorted(series.tobytes() for series in table.series())
 
 
-def test_extraction_gives_back_the_flows(sample: tuple[FlowTable, Path]) -> None:
-    """The closed loop: extract(export(flows)) == flows, in order, integer for integer."""
+def test_extraction_returns_the_exported_flows(sample: tuple[FlowTable, Path]) -> None:
+    """extract(export(flows)) == flows, in order, with the same integers."""
     table, path = sample
     again = extract(path, spec=table.spec, idle_timeout_ns=10**12)
     np.testing.assert_array_equal(again.series(), table.series())
     assert again.table["protocol"].to_pylist() == table.table["protocol"].to_pylist()
 
 
-def test_the_closed_loop_after_repairs(tmp_path: Path) -> None:
-    """Extraction gives back the repaired series, and the report counts the flows."""
+def test_extraction_returns_repaired_series(tmp_path: Path) -> None:
+    """The report counts the repaired flows."""
     table = flows(100, 3, repaired=False)
     report = write(table, tmp_path / "x.pcap", options=CaptureOptions(seed=4))
     planned = plan(table, seed=4)
@@ -113,16 +113,16 @@ def test_the_closed_loop_after_repairs(tmp_path: Path) -> None:
 def test_sequence_numbers(sample: tuple[FlowTable, Path]) -> None:
     """Each side's numbers follow on, and each ACK is exactly what came before it, in windows that were offered."""
     _, path = sample
-    for (protocol, *_), talk in read_slowly(path).items():
+    for (protocol, *_), packets in read_with_dpkt(path).items():
         if protocol != dpkt.ip.IP_PROTO_TCP:
-            assert talk[0][1]  # the client speaks first
+            assert packets[0][1]  # the client speaks first
             continue
         following: dict[bool, int] = {}
         last_ack: dict[bool, tuple[int, int]] = {}
         clock: dict[bool, int] = {}
         edge: dict[bool, int] = {}  # how far each side may send
-        scale = 7 if all(b"\x03\x03\x07" in ip.data.opts for *_, ip in talk[:2]) else 0
-        for _, up, ip in talk:
+        scale = 7 if all(b"\x03\x03\x07" in ip.data.opts for *_, ip in packets[:2]) else 0
+        for _, up, ip in packets:
             tcp = ip.data
             syn, fin = bool(tcp.flags & dpkt.tcp.TH_SYN), bool(tcp.flags & dpkt.tcp.TH_FIN)
             assert tcp.seq == following.setdefault(up, tcp.seq)
@@ -155,8 +155,8 @@ def test_scapy_confirms_the_checksums(sample: tuple[FlowTable, Path]) -> None:
 
     _, path = sample
     shapes: dict[tuple[int, int, int], int] = defaultdict(int)
-    for talk in read_slowly(path).values():
-        for _, _, ip in talk:
+    for packets in read_with_dpkt(path).values():
+        for _, _, ip in packets:
             raw = bytearray(bytes(ip))
             shape = ip.p, len(raw) % 2, raw[32] if ip.p == 6 else 0
             shapes[shape] += 1
@@ -170,7 +170,7 @@ def test_scapy_confirms_the_checksums(sample: tuple[FlowTable, Path]) -> None:
     assert len(shapes) > 9
 
 
-def test_wireshark_finds_nothing_wrong(sample: tuple[FlowTable, Path]) -> None:
+def test_wireshark_reports_no_problem(sample: tuple[FlowTable, Path]) -> None:
     """tshark, with checksums validated, finds no error, and notes each closing and reset, and no more."""
     table, path = sample
     checks = [word for name in ("ip", "tcp", "udp") for word in ("-o", f"{name}.check_checksum:TRUE")]
@@ -210,10 +210,10 @@ def test_strict_time_order(sample: tuple[FlowTable, Path]) -> None:
     for line in (r"Strict time order:\s+True", r"File encapsulation:\s+Ethernet", r"(?i)nanosecond"):
         assert re.search(line, lines)
     assert re.search(rf"Number of packets[ =:]+\s*{int(table.series()[:, 2:].sum())}", tool("capinfos", "-cM", path))
-    assert read_slowly(path)[next(iter(read_slowly(path)))][0][0] // 10**9 == EPOCH_NS // 10**9
+    assert read_with_dpkt(path)[next(iter(read_with_dpkt(path)))][0][0] // 10**9 == EPOCH_NS // 10**9
 
 
-def test_same_seed_same_bytes(tmp_path: Path) -> None:
+def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     """The seed, and nothing else, decides the bytes: also across the blocks in which a file is written."""
     table = flows(40)
     digests = []
@@ -223,7 +223,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_the_capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written in many small blocks, a capture is the same, byte for byte."""
     table = flows(60)
     write(table, tmp_path / "whole.pcap")
@@ -238,8 +238,8 @@ def test_a_flow_is_the_same_alone(tmp_path: Path) -> None:
     table = flows(30)
     write(table, tmp_path / "all.pcap", options=CaptureOptions(seed=9))
     write(table.take([17]), tmp_path / "one.pcap", options=CaptureOptions(seed=9))
-    ((tuple_, alone),) = read_slowly(tmp_path / "one.pcap").items()
-    among = read_slowly(tmp_path / "all.pcap")[tuple_]
+    ((tuple_, alone),) = read_with_dpkt(tmp_path / "one.pcap").items()
+    among = read_with_dpkt(tmp_path / "all.pcap")[tuple_]
     assert [bytes(ip) for *_, ip in among] == [bytes(ip) for *_, ip in alone]
 
 
@@ -290,17 +290,17 @@ def test_addresses(tmp_path: Path) -> None:
     assert socket.inet_aton("142.250.1.1") not in content
 
 
-def test_captures_of_other_classes_or_models_share_no_ends(tmp_path: Path) -> None:
+def test_captures_of_other_classes_or_models_share_no_endpoints(tmp_path: Path) -> None:
     """Drawn with one seed, they can be merged, and the label file of one labels no flow of another."""
-    made = {}
+    tables = {}
     for name, label, source, weights in (
         ("a", "netflix", "x", "1"), ("b", "youtube", "x", "1"), ("c", "netflix", "y", "1"), ("d", "netflix", "x", "2")
     ):  # fmt: skip
-        made[name] = flows(200, seed=ord(name), label=[label] * 200, source=[source] * 200)
-        made[name] = dataclasses.replace(made[name], metadata={"weights_sha256": weights})
-        write(made[name], tmp_path / f"{name}.pcap", options=CaptureOptions(seed=3))
-    write(made["a"].take(range(50)), tmp_path / "fewer.pcap", options=CaptureOptions(seed=3))
-    both = extract([tmp_path / f"{name}.pcap" for name in made], spec=made["a"].spec)
+        tables[name] = flows(200, seed=ord(name), label=[label] * 200, source=[source] * 200)
+        tables[name] = dataclasses.replace(tables[name], metadata={"weights_sha256": weights})
+        write(tables[name], tmp_path / f"{name}.pcap", options=CaptureOptions(seed=3))
+    write(tables["a"].take(range(50)), tmp_path / "fewer.pcap", options=CaptureOptions(seed=3))
+    both = extract([tmp_path / f"{name}.pcap" for name in tables], spec=tables["a"].spec)
     names = ("src", "src_port", "dst", "dst_port", "protocol")
     ends = set(zip(*(both.table[name].to_pylist() for name in names), strict=True))
     assert len(ends) == 800
@@ -315,7 +315,7 @@ def test_captures_of_other_classes_or_models_share_no_ends(tmp_path: Path) -> No
         FlowTable.read(tmp_path / "a.labels.parquet")
 
 
-def test_nothing_is_left_of_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk gives an OutputError and no file, whole or part."""
 
     def full(*_: object, **__: object) -> None:

@@ -193,7 +193,7 @@ def test_a_single_datagram_is_a_flow() -> None:
 
 
 def test_a_flow_does_not_depend_on_the_others() -> None:
-    """The same flow, alone or among others, in whatever order they are asked for, has the same packets."""
+    """A flow has the same packets alone, among others, and in any order of the rows."""
     flows = table(simulate(30, 7), protocol=[6, 17] * 15)
     planned = plan(flows, seed=5)
     everyone = lay_out(planned, np.arange(29, -1, -1))

@@ -1,4 +1,4 @@
-"""Flows without ports: ICMP, ICMPv6 and IGMP are written as what they are, for other programs and for netgen alike."""
+"""Flows without ports: ICMP, ICMPv6 and IGMP keep their protocol in captures."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def test_protocols_are_written_as_themselves_or_counted(
     headers_only=st.booleans(),
     ending=st.sampled_from([".pcap", ".pcapng"]),
 )
-def test_the_series_comes_back(
+def test_extraction_returns_the_series(
     tmp_path: Path, seed: int, ip: str, payload: str, headers_only: bool, ending: str
 ) -> None:
-    """Extraction gives back the same integers for all options of the capture."""
+    """The integers are the same for all options of the capture."""
     table = flows(30, seed)
     options = CaptureOptions(
         seed, ip_version=ip, payload="zeros" if headers_only else payload, headers_only=headers_only
@@ -176,7 +176,7 @@ def test_pairs_of_addresses_are_not_used_twice() -> None:
 
 
 def test_the_community_id_of_an_echo() -> None:
-    """Types stand where others have ports, whatever its identifier is; from corelight/community-id-spec, baseline."""
+    """It uses the ICMP types as ports and ignores the identifier; expected: corelight/community-id-spec, baseline."""
     ends = [ipaddress.ip_address(address).packed for address in ("192.168.0.89", "192.168.0.1")]
     assert community_id(ICMP, ends[0], 7, ends[1], 7) == "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="
 
@@ -194,7 +194,7 @@ def test_verify_detects_a_changed_byte(tmp_path: Path, protocol: int) -> None:
     assert report.others == 0
 
 
-def test_a_series_of_packets_comes_back(tmp_path: Path) -> None:
+def test_extraction_returns_a_series_of_packets(tmp_path: Path) -> None:
     """Size, direction and time of each packet come back, also from a table file that is read in blocks."""
     write(flows(30), tmp_path / "x.pcap")
     packets = extract(tmp_path / "x.pcap", view="packets", length=64)

@@ -1,4 +1,4 @@
-"""Replay: tcpreplay in one network namespace, tcpdump in another, the same bytes in the same order between them."""
+"""Replay: tcpdump in one network namespace records the packets that tcpreplay sends from another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wire() -> Iterator[tuple[str, str]]:
         pytest.skip(f"not installed: {lacking}")
     tag = uuid.uuid4().hex[:8]
     sender, receiver = f"netgen-a-{tag}", f"netgen-b-{tag}"
-    made = []
+    namespaces = []
     try:
         for name in (sender, receiver):
             try:
@@ -39,8 +39,8 @@ def wire() -> Iterator[tuple[str, str]]:
             except FileNotFoundError:
                 pytest.skip("not installed: apt-get install iproute2")
             if done.returncode:
-                pytest.skip(f"no network namespace can be made here: {done.stderr.strip()}")
-            made.append(name)
+                pytest.skip(f"no network namespace can be created: {done.stderr.strip()}")
+            namespaces.append(name)
         run("ip", "link", "add", SENDER, "netns", sender, "type", "veth", "peer", "name", RECEIVER, "netns", receiver)
         for name, card in ((sender, SENDER), (receiver, RECEIVER)):
             inside = ("ip", "netns", "exec", name)
@@ -49,7 +49,7 @@ def wire() -> Iterator[tuple[str, str]]:
             run(*inside, "ip", "link", "set", card, "up")
         yield sender, receiver
     finally:
-        for name in made:
+        for name in namespaces:
             run("ip", "netns", "delete", name, check=False)
 
 
@@ -80,6 +80,6 @@ def test_replayed_packets_arrive(wire: tuple[str, str], tmp_path: Path, options:
         listening.communicate(timeout=30)
     assert outside.digest(tmp_path / "y.pcap") == outside.digest(tmp_path / "x.pcap")
     again, sent = (netgen.extract(tmp_path / name) for name in ("y.pcap", "x.pcap"))
-    # of the whole flow: how many lie after the last bin is a matter of the replaying machine's clock
+    # totals of the flow, not of its bins: the clock of the replaying machine decides which packets are in the last bin
     assert sorted(again.table["packets"].to_pylist()) == sorted(sent.table["packets"].to_pylist())
     assert np.isin(again.table["protocol"].to_numpy(), (6, 17)).all()

@@ -1,4 +1,4 @@
-"""The data card beside a table: what Hugging Face reads, and what a person must know of the flows."""
+"""The data card beside a table: metadata for Hugging Face, and a description of the flows."""
 
 import re
 import shlex
@@ -38,15 +38,15 @@ def table() -> Any:
     return make(["a b", "a b", "c|d"], synthetic=True, source="netgen:tiny", metadata=ABOUT_SYNTH)
 
 
-def halves(text: Any) -> Any:
-    """Front matter, parsed, and the text."""
+def halves(text: str) -> tuple[dict[str, Any], str]:
+    """Split a card into its parsed front matter and its text."""
     empty, head, body = text.split("---\n", 2)
     assert empty == ""
     return yaml.safe_load(head), body
 
 
-def rows(body: Any, heading: Any) -> Any:
-    """Cells of the first table under a heading."""
+def rows(body: str, heading: str) -> list[list[str]]:
+    """Return the cells of the first table under a heading."""
     section = body.split(f"## {heading}\n")[1].split("\n## ")[0]
     lines = re.findall(r"^\| (.*) \|$", section, re.MULTILINE)
     return [re.split(r" (?<!\\)\| ", line) for line in lines[2:]]
@@ -66,11 +66,11 @@ def test_the_front_matter_is_that_of_hugging_face(table: Any) -> None:
 
 
 def test_the_text_describes_the_origin_of_the_flows(table: Any) -> None:
-    """Model, weights, seed, guidance, steps, changes, classes, series: all that the table's notes hold."""
+    """Model, weights, seed, guidance, steps, changes, classes, series: all of the table's metadata."""
     _, body = halves(data_card(table, "new.parquet"))
     assert "3 flows of network traffic, all of them synthetic, in `new.parquet`" in body
-    made = dict(rows(body, "How it was made"))
-    assert made == {
+    origin = dict(rows(body, "How it was made"))
+    assert origin == {
         "model": "tiny",
         "sha256 of its weights": "ab" * 32,
         "seed": "7",
@@ -101,7 +101,7 @@ def test_every_column_is_described(table: Any) -> None:
 def test_the_command_of_the_card_samples_the_same_flows(
     tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, netgen_command: Any
 ) -> None:
-    """What the card says to type gives the table again, byte for byte."""
+    """Running the card's command writes the same bytes."""
     monkeypatch.chdir(tmp_path)
     words = ("synth", "-m", tiny_model_file, "-c", "web=2", "-c", "doh=1", "--seed", 3, "--guidance", 1.5)
     assert netgen_command(*words, "--sampling-steps", 2, "-o", "a.parquet").code == 0
@@ -114,7 +114,7 @@ def test_the_command_of_the_card_samples_the_same_flows(
 
 
 def test_the_cards_python_runs(table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines that load the file, with a name that needs quoting."""
+    """Its lines load the file, even if the name needs quoting."""
     datasets = pytest.importorskip("datasets", reason="datasets is not installed: pip install 'netgen[test]'")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -162,7 +162,7 @@ def test_the_size_is_that_of_the_table() -> None:
 
 
 def test_real_flows_are_not_called_synthetic(table: Any) -> None:
-    """A card of real or mixed flows warns of what real ones may hold, and names all parts."""
+    """A card of real or mixed flows warns about private data, and names every origin."""
     real = make(["a b", None], metadata={"made_by": "extract"}, src="10.0.0.1")
     head, body = halves(data_card(real, "flows.parquet"))
     assert head["pretty_name"] == "Network flows: a b"
@@ -183,7 +183,7 @@ def test_real_flows_are_not_called_synthetic(table: Any) -> None:
     assert "Origin unknown" in halves(data_card(make(["a"]), "x.parquet"))[1]
 
 
-def test_a_card_lies_beside_the_file_on_request(table: Any, tmp_path: Path) -> None:
+def test_a_card_is_written_on_request(table: Any, tmp_path: Path) -> None:
     """`write(..., card=True)` names it in the report; without, there is none."""
     assert write(table, tmp_path / "a.parquet").card is None
     report = write(table, tmp_path / "b.c.parquet", card=True)
@@ -215,7 +215,7 @@ def test_a_card_that_exists_is_kept_unless_forced(table: Any, tmp_path: Path) ->
 def test_a_table_that_cannot_be_written_leaves_no_card(
     table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither file is there without the other."""
+    """Neither file is written without the other."""
 
     def full(*_: Any, **__: Any) -> None:
         raise OutputError("no room", "Make some")
@@ -229,7 +229,7 @@ def test_a_table_that_cannot_be_written_leaves_no_card(
 def test_synth_writes_a_card_beside_a_table_only(
     tiny_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, netgen_command: Any
 ) -> None:
-    """The command says so, in tables and in JSON; `--no-card` leaves it out."""
+    """The output and the JSON name it; `--no-card` omits it."""
     monkeypatch.chdir(tmp_path)
     words = ("synth", "-m", tiny_model_file, "-c", "web=2", "--sampling-steps", 2)
     assert "data card: a.card.md\n" in netgen_command(*words, "-o", "a.parquet").out

@@ -1,4 +1,4 @@
-"""Tables out, by the ending of the path, whole or not at all."""
+"""Writing tables: the ending of the path chooses the format, and a failed write leaves no file."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def table() -> FlowTable:
     return FlowTable.build(series, spec, metadata={"seed": 3}, label=["a", 'b, "c"', None, "ä", ""], src="10.0.0.1")
 
 
-def test_parquet_comes_back(table: FlowTable, tmp_path: Path) -> None:
-    """Parquet holds the table and its notes; the report says what was written."""
+def test_parquet_reads_back_equal(table: FlowTable, tmp_path: Path) -> None:
+    """So does its metadata; the report describes the file."""
     report = write(table, tmp_path / "x.parquet")
     again = FlowTable.read(tmp_path / "x.parquet")
     assert again.table.equals(table.table)
@@ -40,7 +40,7 @@ def test_parquet_comes_back(table: FlowTable, tmp_path: Path) -> None:
 
 
 def test_csv_is_one_row_a_flow(table: FlowTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Columns of what is known of a flow, then its bins, channel by channel; read back by csv and pandas."""
+    """The columns of the flow, then its bins, channel by channel; csv and pandas read them back."""
     monkeypatch.setattr(netgen.exporters.tables.csv_file, "_BLOCK_ROWS", 2)
     report = write(table, tmp_path / "x.CSV")
     assert (report.format, report.flows, report.packets) == ("CSV", 5, None)
@@ -57,7 +57,7 @@ def test_csv_is_one_row_a_flow(table: FlowTable, tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("ending", FORMATS)
 def test_an_empty_table_is_a_file_of_no_flows(ending: str, table: FlowTable, tmp_path: Path) -> None:
-    """No rows are no reason to fail."""
+    """A table without rows is valid."""
     report = write(table.take([]), tmp_path / f"x{ending}")
     assert report.flows == 0
     assert report.bytes_written > 0
@@ -65,7 +65,7 @@ def test_an_empty_table_is_a_file_of_no_flows(ending: str, table: FlowTable, tmp
 
 @pytest.mark.parametrize("name", ["x.txt", "x", "x.pcap.tmp", ".pcap"])
 def test_an_unknown_ending_is_refused(name: str, table: FlowTable, tmp_path: Path) -> None:
-    """The message names the endings known, and nothing is written."""
+    """The message lists the known endings, and nothing is written."""
     with pytest.raises(OutputError, match=r"\.parquet, \.csv, \.pcap"):
         check_ending(tmp_path / name)
     with pytest.raises(OutputError, match=r"has no ending|unknown ending"):

@@ -31,7 +31,7 @@ ACK, FIN, SYN = 0x10, 0x01, 0x02
 
 @dataclasses.dataclass
 class Frame:
-    """A record: time, and the packet, whose fields can be set; checksums are made anew when it is written."""
+    """A record: time, and the packet, whose fields can be set; checksums are computed when it is written."""
 
     time_ns: int
     data: bytearray
@@ -262,12 +262,12 @@ FAULTS: dict[str, tuple[Callable[[list[Frame]], int], str]] = {
 
 
 def test_an_exported_capture_has_no_issues(capture: Path) -> None:
-    """Nothing is result in it, nor in a copy written by the test's own means; the truth was compared."""
-    result = verify(capture)
-    assert result.issues == ()
-    assert result.ground_truth == capture.with_name("x.labels.parquet")
-    assert (result.flows, result.connections, result.others) == (3, 2, 0)
-    assert result.checked == list(CHECKS)
+    """No issue is reported for it, nor for a copy that the test wrote; the ground truth was compared."""
+    report = verify(capture)
+    assert report.issues == ()
+    assert report.ground_truth == capture.with_name("x.labels.parquet")
+    assert (report.flows, report.connections, report.others) == (3, 2, 0)
+    assert report.checked == list(CHECKS)
     save(read(capture), capture)
     assert verify(capture).issues == ()
     assert verify(capture, capture.with_name("x.labels.csv")).issues == ()
@@ -365,6 +365,6 @@ def test_the_exit_code_of_the_command(capture: Path) -> None:
     packed.write_bytes(gzip.compress(capture.read_bytes()))
     done = subprocess.run([COMMAND, "verify", packed, "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    result = json.loads(done.stdout)
-    assert [issue["check"] for issue in result["issues"]] == ["order"]
-    assert result["ground_truth"] is None
+    report = json.loads(done.stdout)
+    assert [issue["check"] for issue in report["issues"]] == ["order"]
+    assert report["ground_truth"] is None

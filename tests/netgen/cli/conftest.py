@@ -20,7 +20,7 @@ def captures(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make an empty current folder."""
-    folder = tmp_path / "here"
+    folder = tmp_path / "cwd"
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.train
 def test_four_commands_lead_from_captures_to_new_captures(captures: Any, cwd: Any, netgen_command: Any) -> None:
-    """extract, train, synth to a table, synth to a capture; what comes out is read again by the first."""
+    """extract, train, synth to a table and to a capture; extract reads that capture again."""
     out = done(netgen_command("extract", captures, "--label-by", "folder", "--length", 16, "-o", "real.parquet"))
     assert "wrote real.parquet: 15 flows" in out
     assert "read 120 packets in 2 files: 120 in flows" in out
@@ -53,7 +53,7 @@ def test_four_commands_lead_from_captures_to_new_captures(captures: Any, cwd: An
     assert files(cwd) == expected
 
 
-def test_extract_writes_beside_you_under_the_captures_name(captures: Any, cwd: Any, netgen_command: Any) -> None:
+def test_extract_names_its_output_after_the_capture(captures: Any, cwd: Any, netgen_command: Any) -> None:
     """`netgen extract file.pcap` writes file.flows.parquet into the current folder and says so."""
     write_capture(cwd.parent / "file.pcap", 2, 0)
     out = done(netgen_command("extract", cwd.parent / "file.pcap"))
@@ -66,8 +66,8 @@ def test_extract_writes_beside_you_under_the_captures_name(captures: Any, cwd: A
 
 
 @pytest.mark.usefixtures("bundled_folder")
-def test_synth_writes_beside_you_under_the_classes_name(cwd: Any, netgen_command: Any) -> None:
-    """`netgen synth --class web` writes web.parquet, from whichever shipped model has the class."""
+def test_synth_names_its_output_after_the_class(cwd: Any, netgen_command: Any) -> None:
+    """`netgen synth --class web` writes web.parquet, from the bundled model that has the class."""
     out = done(netgen_command("synth", "--class", "web", "-n", 2, "--sampling-steps", 2))
     assert "wrote web.parquet: Parquet flow table, 2 synthetic flows" in out
     assert "model tiny" in out
@@ -91,7 +91,7 @@ def test_train_and_import_name_their_output_after_their_input(tiny_flows: Any, c
     )
 
 
-def test_import_takes_splits_sizes_and_new_names(cwd: Any, netgen_command: Any) -> None:
+def test_import_selects_a_split_converts_sizes_and_renames_classes(cwd: Any, netgen_command: Any) -> None:
     (cwd / "t.csv").write_text(
         "time,size,trace,label,split\n0,74,1,a-480,train\n1,-1514,1,a-480,train\n0,74,2,b,test\n0,10,3,b,train\n"
     )
@@ -118,7 +118,7 @@ def test_import_takes_splits_sizes_and_new_names(cwd: Any, netgen_command: Any) 
 def test_an_output_that_exists_is_refused_unless_forced(
     command: str, captures: Any, tiny_flows: Any, tiny_model_file: Path, cwd: Any, netgen_command: Any
 ) -> None:
-    """Before any work is done; the file stays as it was."""
+    """The command fails before it does any work, and the file is unchanged."""
     (cwd / "t.csv").write_text("time,size\n0,60\n")
     tiny_flows.write("t.parquet")
     words, out = {
@@ -143,7 +143,7 @@ def test_an_output_that_exists_is_refused_unless_forced(
 def test_json_is_one_object_on_stdout_and_nothing_else(
     captures: Any, tiny_flows: Any, tiny_model_file: Path, cwd: Any, netgen_command: Any
 ) -> None:
-    """For every command that has --json; the numbers are those of what was written."""
+    """Every command with --json prints the numbers of the files that it wrote."""
     (cwd / "t.csv").write_text("time,size\n0,60\n1,-1500\n")
     write_capture(cwd / "c.pcap", 2, 0)
     tiny_flows.write("t.parquet")
@@ -169,7 +169,7 @@ def test_json_is_one_object_on_stdout_and_nothing_else(
 
 
 def test_the_same_seed_writes_the_same_bytes(tiny_model_file: Path, cwd: Any, netgen_command: Any) -> None:
-    """Of tables and of captures; another seed writes others."""
+    """Tables and captures repeat, and another seed writes other bytes."""
     for ending in ("parquet", "pcap", "csv"):
         for name, seed in (("a", 1), ("b", 1), ("c", 2)):
             words = ("synth", "-m", tiny_model_file, "-c", "web=3", "--sampling-steps", 2, "--seed", seed)

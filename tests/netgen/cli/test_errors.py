@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
     ],
     ids=" ".join,
 )
-def test_wrong_usage_ends_with_code_2_and_a_word_on_stderr(words: Any, cwd: Any, netgen_command: Any) -> None:
+def test_wrong_usage_is_an_error_on_stderr_with_code_2(words: Any, cwd: Any, netgen_command: Any) -> None:
     outcome = netgen_command(*words)
     assert outcome.code == 2
     assert outcome.out == ""
@@ -70,7 +70,7 @@ def test_wrong_usage_ends_with_code_2_and_a_word_on_stderr(words: Any, cwd: Any,
 )
 @pytest.mark.usefixtures("bundled_folder")
 def test_an_error_is_one_line_on_stderr_and_code_1(words: Any, message: str, cwd: Any, netgen_command: Any) -> None:
-    """It begins with `netgen:`, says what and where, and leaves no file behind."""
+    """It begins with `netgen:`, names the option or file, and leaves no output file."""
     write_capture(cwd / "a.pcap", 1, 0)
     assert message in failed(netgen_command(*words))
     assert files(cwd) == ["a.pcap"]
@@ -94,8 +94,8 @@ def test_the_installed_command_runs_main() -> None:
     assert ran.stderr.count("\n") == 1
 
 
-def test_a_reader_that_goes_away_is_no_traceback(cwd: Any, captures: Any) -> None:
-    """`netgen extract ... --json | head -0`."""
+def test_a_closed_pipe_causes_no_traceback(cwd: Any, captures: Any) -> None:
+    """As in `netgen extract ... --json | head -0`."""
     words = [COMMAND, "extract", captures, "-o", "x.parquet", "--json"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -107,8 +107,8 @@ def test_a_reader_that_goes_away_is_no_traceback(cwd: Any, captures: Any) -> Non
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
-def test_all_is_written_before_the_process_ends(tmp_path: Path, netgen_command: Any, form: Any) -> None:
-    """The process leaves without taking itself apart: what it printed must be out by then, into a pipe too."""
+def test_all_output_is_flushed_before_the_process_exits(tmp_path: Path, netgen_command: Any, form: Any) -> None:
+    """The process skips the interpreter's shutdown, so it must flush its output first, into a pipe too."""
     capture = write_capture(tmp_path / "a.pcap", 3, 0)
     words = ["extract", capture, "-o", tmp_path / "a.parquet", "--force", *form]
     outcome = netgen_command(*words)
@@ -117,8 +117,8 @@ def test_all_is_written_before_the_process_ends(tmp_path: Path, netgen_command: 
     assert ran.stdout.count("\n") >= (1 if form else 4)
 
 
-def test_an_output_that_takes_nothing_is_an_error_not_a_crash(tmp_path: Path) -> None:
-    """A full disk behind stdout is told in a line, exit code 1; where stdout is closed nobody wants to know."""
+def test_a_full_disk_behind_stdout_is_an_error_and_a_closed_stdout_is_not(tmp_path: Path) -> None:
+    """A full disk gives one line on stderr and exit code 1."""
     words = [COMMAND, "extract", write_capture(tmp_path / "a.pcap", 3, 0), "-o", tmp_path / "a.parquet", "--force"]
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("w") as full:

@@ -38,7 +38,7 @@ def test_every_option_has_help(command: Any, parameter: Any) -> None:
 
 @pytest.mark.parametrize("command", ["", *command_names()])
 def test_help_names_every_option_on_stdout(command: Any, monkeypatch: pytest.MonkeyPatch, netgen_command: Any) -> None:
-    """And ends well."""
+    """The exit code is 0."""
     monkeypatch.setenv("COLUMNS", "200")
     outcome = netgen_command(*([command] if command else []), "--help")
     assert (outcome.code, outcome.err) == (0, "")
@@ -51,7 +51,7 @@ def test_help_names_every_option_on_stdout(command: Any, monkeypatch: pytest.Mon
 
 
 def test_help_of_every_command_loads_nothing_heavy() -> None:
-    """Neither torch nor pyarrow nor numpy: they take seconds."""
+    """torch, pyarrow and numpy take seconds to import."""
     program = (
         "import sys, contextlib, netgen.cli.app\n"
         f"for words in {[[], *([name] for name in command_names())]}:\n"
@@ -66,7 +66,7 @@ def test_help_of_every_command_loads_nothing_heavy() -> None:
 
 
 def test_help_takes_less_than_half_a_second() -> None:
-    """Of one core's time, so that a busy machine is no failure; the best of three."""
+    """CPU time is measured, so a busy machine is no failure; the best of three runs counts."""
     times = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

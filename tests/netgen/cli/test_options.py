@@ -106,7 +106,7 @@ def test_choices_are_listed_in_help_and_errors(netgen_command: Any, monkeypatch:
 
 
 @pytest.mark.usefixtures("cwd")
-def test_a_default_seed_says_that_there_are_others(tiny_model_file: Path, netgen_command: Any) -> None:
+def test_the_default_seed_is_printed_with_a_hint(tiny_model_file: Path, netgen_command: Any) -> None:
     words = ("synth", "-m", tiny_model_file, "-c", "web=1", *QUICK, "-o", "x.csv", "--force")
     hint = "seed 0 (choose another with --seed for different flows)"
     assert hint in done(netgen_command(*words))
@@ -124,11 +124,11 @@ def test_a_file_of_another_kind_is_named_with_the_command_for_it(
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("cwd")
-def test_a_large_capture_is_announced(
+def test_a_large_capture_gives_a_warning(
     tiny_flows: FlowTable, netgen_command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(netgen.exporters.write, "LARGE_CAPTURE_BYTES", 1000)
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # put back after the test
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # restored after the test
     tiny_flows.write("t.parquet")
     outcome = netgen_command("export", "t.parquet", "-o", "x.pcap")
     assert outcome.code == 0

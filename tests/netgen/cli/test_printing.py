@@ -1,4 +1,4 @@
-"""What commands print: info, models, show, and names that must not steer the terminal."""
+"""Output of info, models and show; control characters in names are escaped."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_info_distinguishes_tables_models_and_captures(
     tiny_flows: Any, tiny_model_file: Path, cwd: Any, netgen_command: Any
 ) -> None:
-    """By their first bytes, whatever they are called."""
+    """The first bytes decide, not the name."""
     tiny_flows.write("t.parquet")
     (cwd / "t.parquet").rename("table")
     out = done(netgen_command("info", "table"))
@@ -40,18 +40,18 @@ def test_info_distinguishes_tables_models_and_captures(
         assert message in failed(netgen_command("info", words))
 
 
-def test_info_sums_up_the_labels_beside_a_capture(tiny_flows: Any, cwd: Any, netgen_command: Any) -> None:
-    """As many flows, packets and bytes as were written; a table of flows in CSV is none of it."""
+def test_info_summarises_the_ground_truth_beside_a_capture(tiny_flows: Any, cwd: Any, netgen_command: Any) -> None:
+    """Flows, packets and bytes are those that were written; another CSV or Parquet file is refused."""
     tiny_flows.write("t.parquet")
     wrote = only_object(netgen_command("export", "t.parquet", "-o", "x.pcap", "--json"))
-    both = [only_object(netgen_command("info", f"x.labels.{ending}", "--json")) for ending in ("csv", "parquet")]
-    assert both[0] | {"file": ""} == both[1] | {"file": ""}
+    truths = [only_object(netgen_command("info", f"x.labels.{ending}", "--json")) for ending in ("csv", "parquet")]
+    assert truths[0] | {"file": ""} == truths[1] | {"file": ""}
     capture = only_object(netgen_command("info", "x.pcap", "--json"))
     for name in ("flows", "packets", "ip_bytes", "first_packet"):
-        assert both[0][name] == capture[name]
-    assert both[0]["packets"] == wrote["packets"]
-    assert both[0]["labels"] == tiny_flows.counts()
-    assert sum(both[0]["connections"].values()) <= len(tiny_flows)
+        assert truths[0][name] == capture[name]
+    assert truths[0]["packets"] == wrote["packets"]
+    assert truths[0]["labels"] == tiny_flows.counts()
+    assert sum(truths[0]["connections"].values()) <= len(tiny_flows)
     out = " ".join(done(netgen_command("info", "x.labels.csv")).split())
     assert "labels dns-doh" in out or "labels Web-TLS" in out
     words = pa.parquet.read_table("x.labels.parquet").to_pydict()
@@ -66,10 +66,10 @@ def test_info_sums_up_the_labels_beside_a_capture(tiny_flows: Any, cwd: Any, net
 
 @pytest.mark.usefixtures("cwd")
 @pytest.mark.parametrize("forced", [False, True])
-def test_a_name_cannot_steer_the_terminal(
+def test_control_characters_in_names_are_escaped(
     forced: bool, tiny_flows: Any, netgen_command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Names come from captures and label files: escapes in them are written out, in tables and in lines."""
+    """Names come from captures and label files, so they may hold terminal escapes; these are printed as text."""
     if forced:
         monkeypatch.setenv("FORCE_COLOR", "1")
     labels = ["\x1b[2Jred", "\x07bell", "fine"] * 20
@@ -118,7 +118,7 @@ def test_show_refuses_unknown_formats_channels_and_classes(tiny_flows: Any, cwd:
 
 @pytest.mark.parametrize("name", ["c[red]", "a[/]b", ":warning:", "with space"])
 def test_names_are_printed_as_they_are(name: str, cwd: Any, netgen_command: Any) -> None:
-    """No part of a class's or file's name is taken for markup."""
+    """Brackets and colons in the name of a class or file are not markup."""
     file = name.replace("/", "-")
     write_capture(cwd / f"{file}.pcap", 1, 0)
     out = done(netgen_command("extract", f"{file}.pcap", "--label", name))
@@ -127,8 +127,8 @@ def test_names_are_printed_as_they_are(name: str, cwd: Any, netgen_command: Any)
     assert f"│ {name} │" in " ".join(done(netgen_command("info", f"{file}.flows.parquet")).split())
 
 
-def test_a_long_path_is_printed_in_one_piece(cwd: Any, netgen_command: Any) -> None:
-    """So that it can be copied, however narrow the terminal."""
+def test_a_long_path_is_printed_on_one_line(cwd: Any, netgen_command: Any) -> None:
+    """It can be copied from a narrow terminal."""
     folder = cwd / ("long" * 30)
     folder.mkdir()
     write_capture(cwd / "a.pcap", 1, 0)

@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal and in a notebook, and nowhere else."""
+"""Progress bars: they appear on a terminal and in a notebook, and nowhere else."""
 
 import io
 import sys
@@ -57,7 +57,7 @@ def test_a_file_or_pipe_gets_nothing(use_stderr: Any, name: str) -> None:
     assert stream.getvalue() == ""
 
 
-def test_a_callable_is_called_instead_and_false_shows_nothing(use_stderr: Any) -> None:
+def test_a_callable_replaces_the_bar_and_false_turns_it_off(use_stderr: Any) -> None:
     screen = use_stderr(Screen())
     calls: list[tuple[int, int]] = []
 

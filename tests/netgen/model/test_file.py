@@ -1,4 +1,4 @@
-"""Model files: what is in them, and which are refused."""
+"""Model files: their contents, and files that are refused."""
 
 import json
 from pathlib import Path
@@ -28,21 +28,21 @@ def equal(one: Any, other: Any) -> Any:
     return one.table.equals(other.table) and one.spec == other.spec
 
 
-def test_a_model_comes_back_from_its_file(tiny_model: Model, tiny_model_file: Path, tmp_path: Path) -> None:
-    """Its metadata, its weights and its samples."""
-    again = Model.load(tiny_model.save(tmp_path / "again.safetensors"))
-    assert again.metadata() == tiny_model.metadata() == model_file.load_metadata(tiny_model_file)
-    assert again.weights_sha256() == tiny_model.weights_sha256()
-    assert equal(again.sample("all", 6), tiny_model.sample("all", 6))
+def test_a_saved_model_loads_unchanged(tiny_model: Model, tiny_model_file: Path, tmp_path: Path) -> None:
+    """Metadata, weights and samples are the same."""
+    loaded = Model.load(tiny_model.save(tmp_path / "m.safetensors"))
+    assert loaded.metadata() == tiny_model.metadata() == model_file.load_metadata(tiny_model_file)
+    assert loaded.weights_sha256() == tiny_model.weights_sha256()
+    assert equal(loaded.sample("all", 6), tiny_model.sample("all", 6))
 
 
-def test_a_trained_model_is_the_one_in_its_file(tiny_flows: Any, tmp_path: Path) -> None:
+def test_train_returns_the_model_that_it_writes(tiny_flows: Any, tmp_path: Path) -> None:
     model = netgen.train(tiny_flows, out=tmp_path / "m.safetensors", **QUICK)
-    again = netgen.load(tmp_path / "m.safetensors")
-    assert again.weights_sha256() == model.weights_sha256()
-    assert again.metadata() == model.metadata()
-    assert again.name == "m"
-    assert equal(again.sample("Web", 3), model.sample("Web", 3))
+    loaded = netgen.load(tmp_path / "m.safetensors")
+    assert loaded.weights_sha256() == model.weights_sha256()
+    assert loaded.metadata() == model.metadata()
+    assert loaded.name == "m"
+    assert equal(loaded.sample("Web", 3), model.sample("Web", 3))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.metrics.jsonl", "m.safetensors"]
 
 
@@ -67,7 +67,7 @@ def test_a_model_of_another_version_is_refused(tiny_model_file: Path, tmp_path: 
         Model.load(path)
 
 
-def test_the_checkpoint_of_a_training_is_no_model(tiny_model_file: Path, tmp_path: Path) -> None:
+def test_the_checkpoint_of_an_unfinished_training_is_refused(tiny_model_file: Path, tmp_path: Path) -> None:
     path = rewritten(tiny_model_file, tmp_path / "m.checkpoint.safetensors", checkpoint=True)
     with pytest.raises(
         ModelError, match=r"checkpoint of an unfinished training\. Finish it with netgen train --resume"
@@ -106,7 +106,7 @@ def test_a_truncated_model_is_refused(share: float | int, tiny_model_file: Path,
     ids=str,
 )
 def test_a_model_with_damaged_metadata_is_refused(changed: Any, tiny_model_file: Path, tmp_path: Path) -> None:
-    """One error that names the file, whatever is missing or does not fit."""
+    """The error names the file, for any entry that is missing or does not fit."""
     path = rewritten(tiny_model_file, tmp_path / "damaged.safetensors", **changed)
     with pytest.raises(ModelError, match=r"damaged\.safetensors is a damaged model"):
         Model.load(path)
@@ -144,12 +144,12 @@ def test_an_existing_model_is_kept_unless_forced(tiny_model: Model, tmp_path: Pa
 def test_a_model_of_another_encoder_is_trained_saved_read_and_sampled(
     encoder: str, tiny_flows: Any, tmp_path: Path
 ) -> None:
-    """Its file says which; a flow is the same from the model and from its file."""
+    """Its file names the encoder, and the loaded model samples the same flows."""
     out = tmp_path / "other.safetensors"
     model = netgen.train(tiny_flows, out=out, encoder=encoder, **QUICK)
-    again = netgen.load(out)
-    assert again.encoder == model.encoder == encoder
+    loaded = netgen.load(out)
+    assert loaded.encoder == model.encoder == encoder
     assert model_file.load_metadata(out)["training"]["preset"] == "tiny"
-    samples = again.sample({"Web-TLS": 3}, sampling_steps=3)
+    samples = loaded.sample({"Web-TLS": 3}, sampling_steps=3)
     assert equal(samples, model.sample({"Web-TLS": 3}, sampling_steps=3))
     assert samples.series().any((1, 2)).all()

@@ -79,7 +79,7 @@ def test_models_are_located_by_path_name_and_class(
 
 
 def test_the_checkpoint_of_a_training_is_not_a_bundled_model(bundled_folder: Any, tiny_model_file: Path) -> None:
-    """A model that is being trained into the package does not stop the others from being found."""
+    """A model that is being trained into the package does not hide the others."""
     rewritten(tiny_model_file, bundled_folder / "a.checkpoint.safetensors", checkpoint=True)
     assert [model.name for model in bundled_models()] == ["tiny"]
     assert find_model_for(["doh"]) == bundled_folder / "tiny.safetensors"
@@ -99,7 +99,7 @@ def test_an_unknown_model_or_class_is_refused_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize(("name", "classes"), [("base", 12), ("video", 4)])
 def test_bundled_models_sample_flows(name: str, classes: int) -> None:
-    """A few steps only: that the file is whole and fits this version; its card speaks of each of its classes."""
+    """The file loads in this version and samples feasible flows; its card mentions every class."""
     models = {model.name: model for model in netgen.bundled_models()}
     assert name in models
     card = models[name].card.read_text("utf-8")

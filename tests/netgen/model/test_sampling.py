@@ -1,4 +1,4 @@
-"""Samples of a model: flow i is flow i."""
+"""Samples of a model: flow i of a class depends on the seed alone."""
 
 import copy
 import dataclasses
@@ -35,7 +35,7 @@ def test_samples_are_labelled_flows_that_packets_can_make(tiny_model: Model) -> 
 
 
 def test_samples_carry_no_address_time_or_name(tiny_model: Model) -> None:
-    """All that distinguishes the classes is in their series."""
+    """Only the series distinguishes the classes."""
     table = tiny_model.sample("all", 6).table
     for name in ("start_ns", "protocol", "src", "src_port", "dst", "dst_port", "vlan", "server_name"):
         assert table[name].null_count == len(table)
@@ -59,7 +59,7 @@ def test_the_same_seed_samples_the_same_flows(tiny_model: Model) -> None:
 
 @pytest.mark.parametrize("n_flows", [1, 2, 15, 16, 17, 33])
 def test_a_flow_does_not_depend_on_the_number_of_flows(n_flows: int, tiny_model: Model) -> None:
-    """One alone, a block less one, a block, a block and one: flow i of a class stays flow i."""
+    """Numbers around the block size of 16: flow i of a class is the same in all of them."""
     many = tiny_model.sample("Web-TLS", 40, sampling_steps=4).series()
     np.testing.assert_array_equal(tiny_model.sample("Web-TLS", n_flows, sampling_steps=4).series(), many[:n_flows])
 
@@ -144,6 +144,6 @@ def test_progress_counts_the_flows(tiny_model: Model) -> None:
     ],
     ids=str,
 )
-def test_impossible_samples_are_refused(more: Any, message: str, tiny_model: Model) -> None:
+def test_invalid_arguments_are_refused(more: Any, message: str, tiny_model: Model) -> None:
     with pytest.raises(InputError, match=message):
         tiny_model.sample(**more)

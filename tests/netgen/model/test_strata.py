@@ -1,4 +1,4 @@
-"""Strata: how classes are split by protocol, how they are sampled, and what a capture of samples shows."""
+"""Strata: classes are split by protocol, and samples have the protocols of their class."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def flows(rows: Sequence[tuple[str | None, int | None]]) -> FlowTable:
     )
 )
 def test_every_flow_has_one_stratum(groups: list[tuple[str, int | None, int]]) -> None:
-    """Strata hold all flows and protocols of their class; a small one is the only one of its class."""
+    """Strata contain all flows and protocols of their class; a class with a small stratum has no other."""
     table = flows([(label, protocol) for label, protocol, number in groups for _ in range(number)])
     strata = fit_strata(table)
     numbers = assign_strata(table, strata)
@@ -75,7 +75,7 @@ def test_rare_protocols_share_a_stratum_or_join_the_most_frequent_one() -> None:
 
 
 def test_protocols_of_a_stratum_are_sampled_at_their_frequencies() -> None:
-    """That of a flow depends on its seed only; unknown ones occur, too."""
+    """The protocol of a flow depends on its seed only; it may be unknown."""
     mixed = Stratum("a", 8, {TCP: 4, UDP: 2})
     sampled = [mixed.protocol(seed) for seed in range(4000)]
     for protocol, share in ((TCP, 0.5), (UDP, 0.25), (None, 0.25)):
@@ -85,7 +85,7 @@ def test_protocols_of_a_stratum_are_sampled_at_their_frequencies() -> None:
 
 
 def test_strata_are_sampled_in_proportion_to_training_flows() -> None:
-    """Proportions hold from the first flows on; the stratum of a flow does not depend on how many there are."""
+    """Proportions hold from the first flows on; the stratum of a flow does not depend on the number of flows."""
     strata = (Stratum("a", 5), Stratum("b", 60), Stratum("b", 30), Stratum("b", 10))
     sampled = sample_strata(strata, "b", 500, seed=3)
     assert set(sample_strata(strata, "a", 40, seed=3)) == {0}
@@ -123,7 +123,7 @@ def test_damaged_strata_are_refused(changed: dict[str, object], tiny_model_file:
 
 @pytest.fixture(scope="module")
 def device() -> FlowTable:
-    """Two classes whose UDP flows are a question and an answer, and whose TCP flows are whole connections."""
+    """Make two classes whose UDP flows are a question and an answer, and whose TCP flows are connections."""
     rng = np.random.default_rng(0)
     series = np.zeros((160, 4, 8), np.int64)
     udp = np.arange(160) % 4 == 3
@@ -135,17 +135,17 @@ def device() -> FlowTable:
     return FlowTable.build(series, SPEC, label=labels, protocol=np.where(udp, UDP, TCP).tolist())
 
 
-@pytest.fixture(scope="module")
-def model(device: FlowTable) -> netgen.Model:
-    """Train until the model has learnt the protocols."""
-    return netgen.train(device, training_steps=300, threads=1, precision="float32", validation=0)
+@pytest.fixture
+def model(device: FlowTable, quick_calibration: None) -> netgen.Model:  # noqa: ARG001 (patches the training)
+    """Train for a moment: the model has the strata of its flows and has learnt little else."""
+    return netgen.train(device, training_steps=5, preset="tiny", threads=1, precision="float32", validation=0)
 
 
 @pytest.mark.usefixtures("quick_calibration")
-def test_rare_protocols_are_used_no_more_often_than_others_of_their_class(
+def test_flows_of_rare_protocols_have_the_weight_of_their_class(
     device: FlowTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Flows are used by the size of their class: one of a rare protocol as often as any other."""
+    """Training weights depend on the size of the class, not of the stratum."""
     seen: list[torch.Tensor] = []
     weights = netgen.diffusion.train.class_weights
 
@@ -160,7 +160,7 @@ def test_rare_protocols_are_used_no_more_often_than_others_of_their_class(
 
 
 def test_info_lists_the_strata(model: netgen.Model, tmp_path: Path) -> None:
-    """Of each class, how many flows of which protocol."""
+    """Each has its class, flows and protocols."""
     strata = describe(model.save(tmp_path / "m.safetensors"))["strata"]
     assert strata[:2] == [
         {"class": "camera", "flows": 60, "protocols": {"6": 60}},
@@ -168,8 +168,11 @@ def test_info_lists_the_strata(model: netgen.Model, tmp_path: Path) -> None:
     ]
 
 
-def test_a_sampled_flow_resembles_its_protocol(model: netgen.Model) -> None:
-    """Questions are UDP, connections TCP, each as often as in the class; a capture of them needs no handshake added."""
+@pytest.mark.slow
+@pytest.mark.train
+def test_a_sampled_flow_resembles_its_protocol(device: FlowTable) -> None:
+    """Questions are UDP, connections are TCP, at the class's frequencies; a capture needs no added handshake."""
+    model = netgen.train(device, training_steps=300, threads=1, precision="float32", validation=0)
     assert [(stratum.label, stratum.flows) for stratum in model.strata] == [
         ("camera", 60), ("camera", 20), ("plug", 60), ("plug", 20),
     ]  # fmt: skip
@@ -185,7 +188,7 @@ def test_a_sampled_flow_resembles_its_protocol(model: netgen.Model) -> None:
 
 @pytest.mark.usefixtures("quick_calibration")
 def test_sampled_flows_of_other_protocols_are_exported_with_their_protocol(device: FlowTable, tmp_path: Path) -> None:
-    """The table says what they are, and so does a capture; and their series come back."""
+    """The table and the capture have the protocol, and extraction returns the series."""
     protocol = np.where(device.table["protocol"].to_numpy() == UDP, 1, TCP).tolist()
     echoes = FlowTable.build(device.series(), SPEC, label=device.labels.tolist(), protocol=protocol)
     sampled = netgen.train(
@@ -201,7 +204,7 @@ def test_sampled_flows_of_other_protocols_are_exported_with_their_protocol(devic
 
 
 def test_samples_of_several_strata_do_not_depend_on_the_other_classes(model: netgen.Model) -> None:
-    """Flow i of a class is the same however many are drawn, and whatever classes stand before it."""
+    """Flow i of a class is the same for any number of flows and any classes before it."""
     many = model.sample({"plug": 50, "camera": 7}, seed=2)
     few = model.sample({"camera": 7, "plug": 9}, seed=2)
     np.testing.assert_array_equal(many.series()[:9], few.series()[7:])

@@ -25,8 +25,8 @@ def table() -> Any:
     return FlowTable.build(np.concatenate([count * 900, count], axis=1), SPEC, label=LABELS)
 
 
-def test_an_item_is_a_series_and_a_class_number(table: Any) -> None:
-    """float32 (channels, bins) and an int, in the order of the table; rows without a label are left out."""
+def test_every_element_is_a_series_and_a_class_number(table: Any) -> None:
+    """float32 (channels, bins) and int, in the order of the table, without the rows that have no label."""
     data = netgen.to_torch(table, scale=None)
     assert data.classes == ("a", "b", "c")
     assert data.spec == SPEC
@@ -41,15 +41,15 @@ def test_an_item_is_a_series_and_a_class_number(table: Any) -> None:
         data[4]
 
 
-def test_a_table_is_taken_from_its_file_too(table: Any, tmp_path: Path) -> None:
+def test_a_path_is_accepted_for_a_table(table: Any, tmp_path: Path) -> None:
     table.write(tmp_path / "t.parquet")
     table_data, other = netgen.to_torch(table), netgen.to_torch(str(tmp_path / "t.parquet"))
     assert torch.equal(table_data.series, other.series)
     assert torch.equal(table_data.targets, other.targets)
 
 
-def test_log_is_the_default_and_learns_nothing_of_the_table(table: Any) -> None:
-    """log(1 + x), flow by flow the same in any table."""
+def test_the_default_scale_is_log_and_the_same_for_any_table(table: Any) -> None:
+    """log(1 + x) of each flow, independent of the other flows."""
     data = netgen.to_torch(table)
     assert np.allclose(data.series.numpy(), np.log1p(table.labelled().series()), rtol=1e-6)
     assert torch.equal(netgen.to_torch(table.take([3])).series[0], data.series[2])
@@ -72,7 +72,7 @@ def test_a_test_set_takes_the_classes_of_its_training_set(table: Any) -> None:
     assert netgen.to_torch(table, classes=["c", "z", "b", "a"]).targets.tolist() == [2, 3, 2, 0]
 
 
-def test_a_class_that_is_not_among_those_given_is_named(table: Any) -> None:
+def test_a_class_missing_from_classes_is_named_in_the_error(table: Any) -> None:
     with pytest.raises(TableError, match=r"2 flows are of class 'b', which is not among the classes given: a, c"):
         netgen.to_torch(table, classes=["a", "c"])
     kept = table.take(table.labels != "b")  # as the message says
@@ -85,22 +85,22 @@ def test_wrong_parameters_are_refused(options: Any, table: Any) -> None:
         netgen.to_torch(table, **options)
 
 
-def test_a_table_without_labels_or_none_at_all_is_refused(table: Any, tmp_path: Path) -> None:
+def test_a_table_without_labels_and_a_missing_file_are_refused(table: Any, tmp_path: Path) -> None:
     with pytest.raises(TableError, match="none of the 2 flows has a label"):
         netgen.to_torch(table.take([1, 4]))
     with pytest.raises(TableError, match="does not exist"):
         netgen.to_torch(tmp_path / "no.parquet")
 
 
-def test_series_of_another_cut_are_seen_by_their_spec(table: Any) -> None:
-    """Two data sets can be compared as tables are."""
+def test_a_data_set_has_the_spec_of_its_table(table: Any) -> None:
+    """The spec of a data set compares like that of a table."""
     other = FlowTable.build(np.ones((1, 4, 12), np.int64), SeriesSpec(bin_ns=10**8, length=12), label="a")
     with pytest.raises(SpecMismatchError):
         netgen.to_torch(table).spec.require_equal(netgen.to_torch(other).spec, "train", "test")
 
 
 def test_it_can_be_pickled(table: Any) -> None:
-    """Into another process, whole."""
+    """Nothing is lost, so other processes can load it."""
     data = netgen.to_torch(table)
     again = pickle.loads(pickle.dumps(data))
     assert (again.classes, again.spec, repr(again)) == (data.classes, data.spec, repr(data))
@@ -108,21 +108,21 @@ def test_it_can_be_pickled(table: Any) -> None:
     assert torch.equal(again.targets, data.targets)
 
 
-def test_a_loaders_workers_give_the_same_batches(table: Any, tmp_path: Path) -> None:
-    """With fresh processes, to which the data set is handed; in a script, since a parent of workers keeps a helper."""
+def test_worker_processes_of_a_loader_give_the_same_batches(table: Any, tmp_path: Path) -> None:
+    """A script starts the workers, because the parent of spawned processes keeps a helper process alive."""
     table.write(tmp_path / "t.parquet")
     (tmp_path / "script.py").write_text(
         "import netgen, torch\n"
         "from torch.utils.data import DataLoader\n"
         "if __name__ == '__main__':\n"
         "    data = netgen.to_torch('t.parquet')\n"
-        "    here = list(DataLoader(data, batch_size=3))\n"
-        "    there = list(DataLoader(data, batch_size=3, num_workers=2, multiprocessing_context='spawn'))\n"
-        "    assert len(here) == len(there) == 2\n"
-        "    for (series, number), (other_series, other_number) in zip(here, there):\n"
+        "    single = list(DataLoader(data, batch_size=3))\n"
+        "    parallel = list(DataLoader(data, batch_size=3, num_workers=2, multiprocessing_context='spawn'))\n"
+        "    assert len(single) == len(parallel) == 2\n"
+        "    for (series, number), (other_series, other_number) in zip(single, parallel):\n"
         "        assert number.dtype == torch.int64\n"
         "        assert torch.equal(series, other_series) and torch.equal(number, other_number)\n"
-        "    print([list(series.shape) for series, _ in there])\n"
+        "    print([list(series.shape) for series, _ in parallel])\n"
     )
     words = [sys.executable, "-W", "error", "script.py"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)

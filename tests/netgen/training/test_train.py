@@ -1,4 +1,4 @@
-"""`netgen.train`: seeds, budget, refusals."""
+"""`netgen.train`: seeds, budget, and tables and settings that are refused."""
 
 import dataclasses
 import json
@@ -31,9 +31,9 @@ def test_an_unknown_encoder_or_preset_is_refused(tiny_flows: Any) -> None:
 
 
 def test_nothing_but_the_series_reaches_the_model(tiny_flows: Any) -> None:
-    """Other addresses, ports, names, times, files and totals: the same weights, bit for bit.
+    """Addresses, ports, names, times, files and totals do not change the weights.
 
-    A protocol divides the flows of a class; where all have the same, it is only the protocol of the samples.
+    A protocol splits a class into strata; if all flows have the same, it only sets the protocol of the samples.
     """
     rows = len(tiny_flows)
     other = FlowTable.build(
@@ -43,7 +43,7 @@ def test_nothing_but_the_series_reaches_the_model(tiny_flows: Any) -> None:
         vlan=7, server_name="www.example.org", flow=np.arange(rows)[::-1], packets=7, bytes=7, duration_ns=7,
         truncated_packets=7,
     )  # fmt: skip
-    # whole captures are held back to validate on, so with validation their names decide which flows those are
+    # validation holds out whole captures, so the names of captures would decide which flows are held out
     one, two = (netgen.train(table, **QUICK, validation=0) for table in (tiny_flows, other))
     assert one.weights_sha256() == two.weights_sha256()
     first, second = one.sample("all", 6), two.sample("all", 6)
@@ -55,7 +55,7 @@ def test_nothing_but_the_series_reaches_the_model(tiny_flows: Any) -> None:
     assert netgen.train(changed, **QUICK, validation=0).weights_sha256() != one.weights_sha256()
 
 
-def test_the_names_of_classes_are_labels_and_no_more(tiny_flows: Any) -> None:
+def test_the_names_of_classes_do_not_affect_training(tiny_flows: Any) -> None:
     """Renaming classes in their order renames the samples."""
     names = {"Web-TLS": "a", "dns-doh": "b", "dns-plain": "c"}
     renamed = FlowTable.build(tiny_flows.series(), tiny_flows.spec, label=[names[name] for name in tiny_flows.labels])
@@ -69,8 +69,8 @@ def test_the_same_seed_makes_the_same_model(tiny_flows: Any) -> None:
     assert one.weights_sha256() == two.weights_sha256() != other.weights_sha256()
 
 
-def test_the_model_does_not_depend_on_the_threads_of_the_program_around_it(tiny_flows: Any) -> None:
-    """Only on its own option."""
+def test_the_model_does_not_depend_on_the_threads_of_the_calling_program(tiny_flows: Any) -> None:
+    """It uses its own option, and restores the setting of torch."""
     hashes = set()
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
@@ -98,7 +98,7 @@ def test_the_packet_limits_of_every_class_are_measured(tiny_model: Model, tiny_f
 
 
 def test_the_metrics_file_logs_the_training(tiny_model_file: Path) -> None:
-    """A JSON line at the beginning and one every 20 steps: error, rate, samples a second, share done."""
+    """It has a JSON line at the beginning and one every 20 steps: error, rate, samples a second, progress."""
     lines = [json.loads(line) for line in tiny_model_file.with_name("tiny.metrics.jsonl").read_text().splitlines()]
     assert lines[0]["begin_at_step"] == 0
     assert lines[0]["threads"] == 1
@@ -149,7 +149,7 @@ def test_the_minutes_include_calibration(tiny_flows: FlowTable, monkeypatch: pyt
 
 
 def test_the_plan_is_reported_before_training(tiny_flows: FlowTable) -> None:
-    """What will end the training, how many flows are held out, and which classes are small."""
+    """It states the limit that will end training, the number of held-out flows, and small classes."""
     plans: list[TrainingPlan] = []
     model = netgen.train(tiny_flows, **QUICK, on_plan=plans.append)
     (plan,) = plans
@@ -194,7 +194,7 @@ def test_the_first_limit_reached_is_announced(
 
 
 def test_threads_and_precision_are_chosen_by_trial_and_noted(tiny_flows: Any) -> None:
-    """Where they are not given; the trial itself changes nothing of the training."""
+    """The trial runs if they are not given, and does not affect the training."""
     before = torch.get_num_threads()
     model = netgen.train(tiny_flows, training_steps=3, preset="tiny", threads=1)
     assert torch.get_num_threads() == before
@@ -211,13 +211,13 @@ def test_threads_and_precision_are_chosen_by_trial_and_noted(tiny_flows: Any) ->
 @pytest.mark.parametrize(
     "more", [{"training_steps": 0}, {"minutes": -1}, {"threads": 0}, {"precision": "float16"}], ids=str
 )
-def test_impossible_settings_are_refused(more: Any, tiny_flows: Any) -> None:
+def test_invalid_settings_are_refused(more: Any, tiny_flows: Any) -> None:
     with pytest.raises(InputError, match=f"--{next(iter(more))}".replace("_", "-")):
         netgen.train(tiny_flows, **more)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31, 2**64])
-def test_impossible_seeds_are_refused(seed: Any, tiny_flows: Any) -> None:
+def test_invalid_seeds_are_refused(seed: Any, tiny_flows: Any) -> None:
     with pytest.raises(InputError, match=rf"--seed must be from 0 to 2147483647, got {seed}"):
         netgen.train(tiny_flows, seed=seed, training_steps=1)
 

@@ -1,4 +1,4 @@
-"""Validation during training: what is held out, which weights are kept, when training stops."""
+"""Validation during training: held-out flows, the weights that are kept, and stopping."""
 
 import copy
 import json
@@ -41,18 +41,18 @@ def test_a_fraction_of_large_classes_is_held_out_by_capture_and_nothing_of_small
     assert len(train_val_split(table, 0.0, 0)[1]) == 0
 
 
-def test_checks_are_due_eight_times_not_too_early_and_not_too_dear() -> None:
+def test_checks_are_due_eight_times_unless_too_early_or_too_slow() -> None:
     assert not check_is_due(0, 0.5, 100, None, 1, 0)  # too early
     assert not check_is_due(0, 0.1, 300, None, 1, 0)
     assert check_is_due(0, 0.125, 300, None, 1, 0)
     assert not check_is_due(1, 0.2, 300, None, 1, 0)
-    assert check_is_due(7, 1.0, 300, 60, 60, 50)  # the last, whatever it costs
+    assert check_is_due(7, 1.0, 300, 60, 60, 50)  # the last check is due at any cost
     assert not check_is_due(1, 0.5, 300, 60, 30, 10)  # twice 10 s of 30
-    assert check_is_due(1, 0.5, 300, None, 30, 10)  # by steps alone it does not matter
+    assert check_is_due(1, 0.5, 300, None, 30, 10)  # without a time limit the duration does not matter
 
 
 class State:
-    """What a validator needs of a training: weights with a name."""
+    """The part of a training state that a validator uses."""
 
     def __init__(self) -> None:
         self.step, self.ema = 0, self
@@ -87,10 +87,10 @@ def checked(*scores: Any) -> Any:
         ([(0.8, 0.5), (0.79, 0.5)], 1),  # worse, but not by more than chance
         ([(0.8, 0.5), (0.6, 0.5), (0.74, 0.5)], 2),  # one standard error is 0.04; the best of many is best by chance
         ([(0.9, 0.5), (0.5, 0.5)], 0),
-        ([(0.6, 0.5), (0.9, 0.8), (0.95, 0.9)], 0),  # what memorises is not kept
+        ([(0.6, 0.5), (0.9, 0.8), (0.95, 0.9)], 0),  # weights that memorise are not kept
     ],
 )
-def test_the_last_weights_are_kept_unless_earlier_ones_are_better_by_more_than_chance_or_these_memorise(
+def test_the_last_weights_are_kept_unless_earlier_ones_are_significantly_better_or_these_memorise(
     scores: Any, kept: int
 ) -> None:
     assert checked(*scores).select_weights(State()).step == kept
@@ -103,10 +103,10 @@ def test_a_training_that_memorises_is_stopped(tmp_path: Path, monkeypatch: pytes
     model = netgen.train(
         flows(), out=tmp_path / "m.safetensors", training_steps=16, threads=1, precision="float32", preset="tiny"
     )
-    results = model.training["validation"]
+    summary = model.training["validation"]
     assert model.training["steps"] == 4  # the second check
-    assert "memorise" in results["stopped"]
-    assert len(results["checks"]) == 2
+    assert "memorise" in summary["stopped"]
+    assert len(summary["checks"]) == 2
 
 
 @pytest.fixture
@@ -122,38 +122,38 @@ def test_checks_are_logged_kept_in_the_model_and_change_no_weight(
 ) -> None:
     settings: dict[str, Any] = {"training_steps": 9, "preset": "tiny", "threads": 1, "precision": "float32", "seed": 1}
     with_checks = netgen.train(flows(), out=tmp_path / "m.safetensors", **settings)
-    results = with_checks.training["validation"]
-    assert [check["step"] for check in results["checks"]] == [3, 6, 9]
-    assert results["flows"] + sum(with_checks.training["flows"].values()) == 65
+    summary = with_checks.training["validation"]
+    assert [check["step"] for check in summary["checks"]] == [3, 6, 9]
+    assert summary["flows"] + sum(with_checks.training["flows"].values()) == 65
     lines = [json.loads(line) for line in (tmp_path / "m.metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line.get("check")] == [3, 6, 9]
     monkeypatch.setattr(validation, "FIRST_CHECK_STEP", 10**9)
     without = netgen.train(flows(), **settings)
-    if results["kept"]["step"] == 9:
+    if summary["kept"]["step"] == 9:
         assert without.weights_sha256() == with_checks.weights_sha256()
-    assert netgen.Model.load(tmp_path / "m.safetensors").training["validation"] == results
+    assert netgen.Model.load(tmp_path / "m.safetensors").training["validation"] == summary
 
 
 @pytest.mark.usefixtures("quick")
 def test_checks_do_not_use_the_held_out_flows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a model draws for them is like the flows that were learnt from alone."""
+    """The model that a check samples from has the statistics of the training flows alone."""
     seen = []
     check = validation.Validator.check
 
-    def noted(self: Any, state: Any) -> Any:
+    def recorded(self: Any, state: Any) -> Any:
         model = self._build_model(copy.deepcopy(state.ema))
         seen.append((np.count_nonzero(~np.isnan(model.flow_features.real[..., 0])), model.limits.largest.max()))
         return check(self, state)
 
-    monkeypatch.setattr(validation.Validator, "check", noted)
+    monkeypatch.setattr(validation.Validator, "check", recorded)
     table = flows()
     series = table.series()
     rows = train_val_split(table, 0.1, 0)[1]
-    series[rows[:1], 0, 0] = 1400 * series[rows[:1], 2, 0]  # the largest packet is held back
+    series[rows[:1], 0, 0] = 1400 * series[rows[:1], 2, 0]  # the largest packet is held out
     table = FlowTable.build(series, table.spec, label=table.labels.tolist(), source=table.table["source"].to_pylist())
     model = netgen.train(table, training_steps=3, threads=1, precision="float32", preset="tiny")
     assert seen
-    assert {many for many, _ in seen} == {len(table) - len(rows)}
+    assert {flows for flows, _ in seen} == {len(table) - len(rows)}
     assert max(largest for _, largest in seen) < 1400 <= model.limits.largest.max()
 
 

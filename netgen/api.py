@@ -243,13 +243,7 @@ def import_traces(
 
 
 def read_spec(source: TableOrPath | SeriesSpec) -> SeriesSpec:
-    """Return the series specification of a table, a flow table's file, a model's file, or a bundled model.
-
-    Raises
-    ------
-    TableError, ModelError
-        If a path is none of these.
-    """
+    """Return the series specification of a table, a flow table's file, a model's file, or a bundled model."""
     if isinstance(source, SeriesSpec):
         return source
     if isinstance(source, FlowTable):

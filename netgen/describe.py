@@ -15,13 +15,7 @@ from netgen.capture.series.spec import BINS
 
 
 def describe(file: str | os.PathLike[str]) -> dict[str, Any]:
-    """Describe a flow table, a model, a capture or the ground truth of one, as JSON types.
-
-    Raises
-    ------
-    InputError
-        If it is none of these.
-    """
+    """Describe a flow table, a model, a capture or the ground truth of one, as JSON types; else an InputError."""
     path = Path(file)
     if not path.exists() and path.suffix in ("", ".safetensors"):
         from netgen.model.registry import find_model

@@ -85,25 +85,9 @@ def show(
 ) -> Path:
     """Plot one flow of each class of each file: its series, and the Gramian angular field of one channel.
 
-    Parameters
-    ----------
-    files : sequence of paths
-        One or two flow tables, or models, from which flows are sampled.
-    out : path
-        Ends in ``.png``, ``.svg`` or ``.pdf``.
-    classes : sequence of str, optional
-        By default the first four that all files have.
-    channel : str, optional
-        Channel of the field; by default ``down_bytes``, or ``size`` for series of packets.
-    seed : int
-        Picks the flows.
-    force : bool
-        Replace `out` if it exists.
-
-    Returns
-    -------
-    Path
-        `out`.
+    `files` are one or two flow tables, or models, from which flows are sampled. `out` ends in ``.png``, ``.svg`` or
+    ``.pdf``. By default `classes` are the first four that all files have, and `channel`, that of the field, is
+    ``down_bytes``, or ``size`` for series of packets. `seed` picks the flows.
     """
     out = check_output(out, force=force)
     if out.suffix.lower() not in FORMATS:

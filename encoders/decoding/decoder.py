@@ -27,24 +27,10 @@ class Totals(Protocol):
     def totals(
         self, label: int, rounded: RoundedBins, limits: np.ndarray, numbers: np.ndarray, /, *, seed: int
     ) -> np.ndarray | None:
-        """Return the totals of sampled flows of a stratum.
+        """Return the totals of sampled flows of a stratum, float (flows, 4): packets up and down, bytes up and down.
 
-        Parameters
-        ----------
-        label : int
-            The stratum.
-        rounded : RoundedBins
-            The samples.
-        limits : ndarray of float, shape (2, 2)
-            Smallest and largest packet, up and down.
-        numbers : ndarray of int, shape (flows,)
-            Their indices in the stratum, increasing.
-        seed : int
-
-        Returns
-        -------
-        ndarray of float, shape (flows, 4), or None
-            Packets up and down, bytes up and down; None or NaN: keep the sample's own.
+        None or NaN: keep the sample's own. `label` is the stratum, `rounded` the samples, `limits` (2, 2) the smallest
+        and largest packet, up and down, and `numbers` (flows,) the increasing indices of the flows in the stratum.
         """
 
 

@@ -24,19 +24,11 @@ N_BOOTSTRAP = 200
 
 @dataclasses.dataclass(frozen=True)
 class Usefulness:
-    """How well a classifier trained on one table does on another.
+    """How well a classifier trained on one table does on another."""
 
-    Parameters
-    ----------
-    accuracy, macro_f1 : float
-        On the flows of the test table.
-    trained_on, tested_on : int
-        Numbers of flows.
-    """
-
-    accuracy: float
+    accuracy: float  # on the flows of the test table
     macro_f1: float
-    trained_on: int
+    trained_on: int  # number of flows
     tested_on: int
 
     def to_json(self) -> dict[str, Any]:

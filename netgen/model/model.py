@@ -164,13 +164,7 @@ class Model:
         return cls(**read_model(Path(path)))
 
     def resolve_class(self, name: str) -> str:
-        """Return the class that `name` means: exactly, ignoring case, or as the only one that contains it.
-
-        Raises
-        ------
-        ModelError
-            If there is none, or several.
-        """
+        """Return the class that `name` means: exactly, ignoring case, or as the only one that contains it."""
         return resolve_class(name, self.classes, f"model {self.name}")
 
     def sample(

@@ -54,14 +54,11 @@ def pop_state(tensors: dict[str, Tensor], strata: int, bins: int) -> Calibration
     totals = _pop(tensors, TOTALS)
     if totals is None:
         raise ValueError(f"tensors of {' or '.join(TOTALS)} are missing")
-    repeats = _pop(tensors, {"repeats": Repeats})
-    recurring = _pop(tensors, {"recurring": Recurring})
-    features = _pop(tensors, {"flow_features": Traits})
-    if repeats is not None:
+    if repeats := _pop(tensors, {"repeats": Repeats}):
         repeats.check(strata, bins)
-    if recurring is not None:
+    if recurring := _pop(tensors, {"recurring": Recurring}):
         recurring.check(strata, bins)
-    if features is not None:
+    if features := _pop(tensors, {"flow_features": Traits}):
         features.check(strata)
     return CalibrationState(
         totals, repeats or Repeats.none(), recurring or Recurring.nothing(), features or Traits.none()

@@ -7,11 +7,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
+from netgen import choices
 from netgen.capture.errors import InputError, TableError
 from netgen.capture.series.counters import as_bins
 from netgen.capture.series.feasible import PacketLimits
@@ -36,8 +37,6 @@ from netgen.training.budget import Budget
 from netgen.training.checkpoint import TrainingFiles
 from netgen.training.presets import PRESETS
 from netgen.training.validation import Validator, train_val_split
-
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 #: Images on which the statistics are measured.
 STATISTICS_IMAGES = 256
@@ -68,7 +67,7 @@ class TrainOptions:
             option = f"--{name.replace('_', '-')}"
             if value is not None and not value > 0:
                 raise InputError(f"{option} must be greater than 0, got {value}", f"For example: {option} 10")
-        for name, known in (("precision", PRECISIONS), ("preset", PRESETS), ("encoder", ENCODERS)):
+        for name, known in (("precision", get_args(choices.Precision)), ("preset", PRESETS), ("encoder", ENCODERS)):
             if getattr(self, name) not in known:
                 raise InputError(f"--{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if not 0 <= self.seed < 2**31:

@@ -24,6 +24,7 @@ import netgen
 from netgen.capture.errors import InputError, OutputError
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
+from netgen.choices import IpVersion
 from netgen.exporters.pcap import merge
 from netgen.exporters.pcap.capture_file import EPOCH_NS, estimate_capture_bytes
 from netgen.exporters.pcap.frames import FRAME
@@ -302,7 +303,7 @@ def test_options_of_a_capture_are_checked(option: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("headers_only", [False, True])
 @pytest.mark.parametrize("ip_version", ["4", "6"])
-def test_the_estimated_size_is_close(tmp_path: Path, headers_only: bool, ip_version: str) -> None:
+def test_the_estimated_size_is_close(tmp_path: Path, headers_only: bool, ip_version: IpVersion) -> None:
     """Within 5 % of the file, or 10 % of one with headers only."""
     options = CaptureOptions(headers_only=headers_only, ip_version=ip_version)
     flows = table(200)

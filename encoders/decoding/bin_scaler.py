@@ -18,8 +18,7 @@ from netgen.encoders.decoding.counts import Counts
 from netgen.encoders.decoding.sizes import Sizes
 from netgen.encoders.log_scale import IDLE
 
-#: Scaled value of the smallest size: far enough above an idle bin not to be taken for one.
-MIN_BUSY = IDLE + 0.15
+MIN_BUSY = IDLE + 0.15  # scaled value of the smallest size: far enough above an idle bin not to be taken for one
 
 
 @dataclasses.dataclass(frozen=True)

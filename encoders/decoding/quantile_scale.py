@@ -7,14 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-#: Quantiles of a scale, beside the smallest value.
-N_QUANTILES = 512
-
-#: Weight of the rank of a value in its position; the value itself has the rest.
-RANK_WEIGHT = 0.5
-
-#: A value is frequent if at least one value in so many equals it.
-FREQUENT_ONE_IN = 128
+N_QUANTILES = 512  # quantiles of a scale, beside the smallest value
+RANK_WEIGHT = 0.5  # weight of the rank of a value in its position; the value itself has the rest
+FREQUENT_ONE_IN = 128  # a value is frequent if at least one value in so many equals it
 
 
 def quantiles(values: np.ndarray, n: int = N_QUANTILES) -> np.ndarray:

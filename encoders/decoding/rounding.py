@@ -13,11 +13,8 @@ import numpy as np
 from netgen.encoders.decoding.bin_scaler import BinScaler
 from netgen.encoders.log_scale import IDLE
 
-#: Passes of `round_to_total`; bins that meet a bound leave the rest to the others.
-MAX_PASSES = 12
-
-#: Packets (or bytes) in a bin up to which models are about exact; above it they are wrong by a factor.
-EXACT_UP_TO = 16
+MAX_PASSES = 12  # passes of `round_to_total`; bins that meet a bound leave the rest to the others
+EXACT_UP_TO = 16  # packets (or bytes) in a bin up to which models are about exact; above it they are wrong by a factor
 
 
 @dataclasses.dataclass(frozen=True)

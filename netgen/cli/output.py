@@ -98,8 +98,7 @@ def format_reasons(counts: dict[str, int]) -> str:
     return ": " + ", ".join(f"{number} {reason}" for reason, number in counts.items()) if counts else ""
 
 
-#: Share of truncated packets above which a class gets a warning.
-MAX_TRUNCATED = 0.05
+MAX_TRUNCATED = 0.05  # share of truncated packets above which a class gets a warning
 
 
 def print_summary(path: Path, summary: dict[str, Any]) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Largest lag of the autocorrelation, in bins.
-MAX_LAG = 32
+MAX_LAG = 32  # largest lag of the autocorrelation, in bins
 
 
 def earth_mover(points: np.ndarray, others: np.ndarray) -> np.ndarray:

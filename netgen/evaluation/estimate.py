@@ -8,14 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-#: Standard errors on either side of the mean that hold 95 % of a normal distribution.
-NORMAL_95 = 1.96
-
-#: Groups of rows that the jackknife leaves out in turn.
-JACKKNIFE_GROUPS = 10
-
-#: 97.5 % point of Student's t with one degree of freedom less than there are groups.
-STUDENT_95 = 2.26
+NORMAL_95 = 1.96  # standard errors on either side of the mean that hold 95 % of a normal distribution
+JACKKNIFE_GROUPS = 10  # groups of rows that the jackknife leaves out in turn
+STUDENT_95 = 2.26  # 97.5 % point of Student's t with one degree of freedom less than there are groups
 
 
 @dataclasses.dataclass(frozen=True)

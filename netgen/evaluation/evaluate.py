@@ -20,17 +20,10 @@ from netgen.evaluation.split import EvaluationSplit, FlowSet, make_split, match_
 from netgen.evaluation.usefulness import CLASSIFIERS, accuracy_ratio, scores
 from netgen.evaluation.verdict import Verdict, verdict
 
-#: Flows of each set that are used.
-MAX_FLOWS = 10_000
-
-#: Flows that a classifier learns from.
-MAX_TRAINING_FLOWS = 5_000
-
-#: Flows of each side of the real-or-fake test.
-MAX_REAL_OR_FAKE = 2_000
-
-#: Flows of a baseline whose nearest real flows are searched.
-MAX_BASELINE_NEIGHBOURS = 2_000
+MAX_FLOWS = 10_000  # flows of each set that are used
+MAX_TRAINING_FLOWS = 5_000  # flows that a classifier learns from
+MAX_REAL_OR_FAKE = 2_000  # flows of each side of the real-or-fake test
+MAX_BASELINE_NEIGHBOURS = 2_000  # flows of a baseline whose nearest real flows are searched
 
 Progress = Callable[[str, int, int], None]
 Estimates = dict[str, Estimate]

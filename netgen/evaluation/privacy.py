@@ -18,11 +18,8 @@ from netgen.evaluation.feature_spaces import LogSpace
 #: Shifts, in bins, under which the nearest neighbour is searched.
 SHIFTS = (0, 1, -1)
 
-#: Largest shift of an exact copy, in bins.
-MAX_COPY_SHIFT = 3
-
-#: Active bins that a shifted copy needs: short flows coincide by chance.
-MIN_ACTIVE_BINS = 3
+MAX_COPY_SHIFT = 3  # largest shift of an exact copy, in bins
+MIN_ACTIVE_BINS = 3  # active bins that a shifted copy needs: short flows coincide by chance
 
 #: Rows compared at a time.
 _BLOCK = 1024

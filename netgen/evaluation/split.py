@@ -14,14 +14,9 @@ from netgen.capture.errors import TableError
 from netgen.capture.table.flow_table import FlowTable
 from netgen.evaluation.privacy import exact_copies
 
-#: Flows that each set needs.
-MIN_FLOWS = 10
-
-#: A share of flows that is too small to be evidence.
-NEGLIGIBLE = 0.05
-
-#: The class of flows without a label.
-NO_LABEL = ""
+MIN_FLOWS = 10  # flows that each set needs
+NEGLIGIBLE = 0.05  # a share of flows that is too small to be evidence
+NO_LABEL = ""  # the class of flows without a label
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,11 +15,8 @@ from netgen.evaluation.feature_spaces import LogSpace, cumulative, one_thread, w
 
 N_TREES = 200
 
-#: Batches of 64 flows that the convolutional network is trained on.
-NETWORK_STEPS = 500
-
-#: Bootstrap samples of the test flows behind an interval.
-N_BOOTSTRAP = 200
+NETWORK_STEPS = 500  # batches of 64 flows that the convolutional network is trained on
+N_BOOTSTRAP = 200  # bootstrap samples of the test flows behind an interval
 
 
 @dataclasses.dataclass(frozen=True)

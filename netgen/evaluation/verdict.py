@@ -18,22 +18,16 @@ from netgen.evaluation.split import EvaluationSplit
 REPLACE = 0.95
 AUGMENT = 0.75
 
-#: Macro F1 that adding synthetic flows to real ones may cost.
-MAX_LOSS = 0.02
+MAX_LOSS = 0.02  # macro F1 that adding synthetic flows to real ones may cost
 
 #: Real-or-fake AUC above the reference: up to PASS the flows pass for real, from OBVIOUS on nobody would take them so.
 PASS = 0.05
 OBVIOUS = 0.35
 
-#: Share of exact or shifted copies above the reference.
-COPIES = 0.01
-
-#: Share of suspiciously near flows above the reference.
-NEAR = 0.02
-
-#: Closest-record share and membership AUC, lower end of the interval.
-CLOSEST_RECORD = 0.55
-MEMBERSHIP = 0.55
+COPIES = 0.01  # share of exact or shifted copies above the reference
+NEAR = 0.02  # share of suspiciously near flows above the reference
+CLOSEST_RECORD = 0.55  # closest-record share, lower end of the interval
+MEMBERSHIP = 0.55  # membership AUC, lower end of the interval
 
 THRESHOLDS = {
     "REPLACE": REPLACE,

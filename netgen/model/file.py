@@ -18,8 +18,7 @@ from netgen.encoders.registry import ENCODERS
 from netgen.model.state import pop_state
 from netgen.model.strata import load_strata
 
-#: Version of the file format; no other is read.
-FORMAT = 6
+FORMAT = 6  # version of the file format; no other is read
 
 #: View of a series -> the scale on which it is learnt.
 SCALERS: dict[str, type[BinScaler] | type[PacketScaler]] = {BINS: BinScaler, PACKETS: PacketScaler}

@@ -29,14 +29,9 @@ R = TypeVar("R")
 #: Samples per block. Fixed for each device: a sample must not depend on how many there are.
 BLOCK_SIZE = {"cpu": 16, "cuda": 256}
 
-#: Blocks that wait for a thread, per core.
-BLOCKS_AHEAD = 4
-
-#: Samples of a batch, at least, unless there are fewer.
-BATCH_SIZE = 512
-
-#: Samples of a stratum that are decoded together, about.
-CHUNK_SIZE = 256
+BLOCKS_AHEAD = 4  # blocks that wait for a thread, per core
+BATCH_SIZE = 512  # samples of a batch, at least, unless there are fewer
+CHUNK_SIZE = 256  # samples of a stratum that are decoded together, about
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

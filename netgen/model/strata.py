@@ -17,11 +17,8 @@ from netgen.capture.errors import InputError
 from netgen.capture.table.flow_table import FlowTable
 from netgen.diffusion.sampler import INV_PHI, sample_seed
 
-#: Flows of a protocol and class below which they have no stratum of their own.
-MIN_STRATUM_FLOWS = 8
-
-#: Stands for no protocol.
-UNKNOWN = -1
+MIN_STRATUM_FLOWS = 8  # flows of a protocol and class below which they have no stratum of their own
+UNKNOWN = -1  # stands for no protocol
 
 _STRATUM_STREAM, _PROTOCOL_STREAM = 3, 17  # streams of random numbers
 

@@ -5,20 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 
-#: Minutes of a training that is given neither minutes nor steps.
-DEFAULT_MINUTES = 10.0
-
-#: A training without `training_steps` ends after so many epochs: more only memorises.
-MAX_EPOCHS = 300
-
-#: But not before so many steps, however few flows there are.
-MIN_STEPS = 3000
+DEFAULT_MINUTES = 10.0  # minutes of a training that is given neither minutes nor steps
+MAX_EPOCHS = 300  # a training without `training_steps` ends after so many epochs: more only memorises
+MIN_STEPS = 3000  # but not before so many steps, however few flows there are
 
 #: Fraction of the minutes reserved for calibration, which takes as long after a short training as after a long one.
 CALIBRATION_FRACTION = 0.1
 
-#: Flows of a class below which training warns.
-FEW_FLOWS = 20
+FEW_FLOWS = 20  # flows of a class below which training warns
 
 
 @dataclasses.dataclass(frozen=True)

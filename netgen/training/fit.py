@@ -21,8 +21,7 @@ from netgen.training.budget import TrainingPlan
 from netgen.training.prepare import TrainingJob
 from netgen.training.validation import Validator, check_is_due
 
-#: Steps of a speed trial.
-TRIAL_STEPS = 2
+TRIAL_STEPS = 2  # steps of a speed trial
 
 
 @dataclasses.dataclass(frozen=True)

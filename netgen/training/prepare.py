@@ -38,8 +38,7 @@ from netgen.training.checkpoint import TrainingFiles
 from netgen.training.presets import PRESETS
 from netgen.training.validation import Validator, train_val_split
 
-#: Images on which the statistics are measured.
-STATISTICS_IMAGES = 256
+STATISTICS_IMAGES = 256  # images on which the statistics are measured
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,32 +24,15 @@ from netgen.evaluation.split import FlowSet, split_by_capture
 from netgen.evaluation.usefulness import macro_f1, predict_forest
 from netgen.model.model import Model
 
-#: No flow of a smaller class is held out.
-MIN_CLASS_FLOWS = 10
-
-#: Checks in a training.
-N_CHECKS = 8
-
-#: Steps before the first check.
-FIRST_CHECK_STEP = 200
-
-#: Flows of a check, at most.
-MAX_SAMPLES = 256
-
-#: Sampling steps of a check.
-SAMPLING_STEPS = 10
-
-#: Trees of its classifier.
-N_TREES = 50
-
-#: Fraction of the training time that checks may take.
-MAX_TIME_FRACTION = 0.15
-
-#: Standard errors of the score by which earlier weights must be better than the last.
-MIN_STANDARD_ERRORS = 2.0
-
-#: A network memorises if the lower end of the closest-record share exceeds this twice in a row.
-MEMORISATION_SHARE = 0.6
+MIN_CLASS_FLOWS = 10  # no flow of a smaller class is held out
+N_CHECKS = 8  # checks in a training
+FIRST_CHECK_STEP = 200  # steps before the first check
+MAX_SAMPLES = 256  # flows of a check, at most
+SAMPLING_STEPS = 10  # sampling steps of a check
+N_TREES = 50  # trees of its classifier
+MAX_TIME_FRACTION = 0.15  # fraction of the training time that checks may take
+MIN_STANDARD_ERRORS = 2.0  # standard errors of the score by which earlier weights must be better than the last
+MEMORISATION_SHARE = 0.6  # a network memorises if the lower end of the closest-record share exceeds this twice in a row
 
 
 def train_val_split(table: FlowTable, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

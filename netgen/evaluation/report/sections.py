@@ -26,14 +26,9 @@ from netgen.evaluation.report.page import figure, page, table
 from netgen.evaluation.report.series_labels import SeriesLabels
 from netgen.evaluation.verdict import THRESHOLDS
 
-#: Classes with charts.
-MAX_CLASSES = 12
-
-#: Flows of a side on the map.
-MAX_MAP_POINTS = 500
-
-#: Nearest pairs that are plotted.
-N_PAIRS = 4
+MAX_CLASSES = 12  # classes with charts
+MAX_MAP_POINTS = 500  # flows of a side on the map
+N_PAIRS = 4  # nearest pairs that are plotted
 
 _BETTER = {"high": "higher", "low": "lower", "half": "near 0.5"}
 _ORDINALS = ("nearest", "second nearest", "third nearest", "fourth nearest")

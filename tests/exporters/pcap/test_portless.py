@@ -15,6 +15,7 @@ from support.extraction import extract
 
 from netgen.capture.series.spec import SeriesSpec
 from netgen.capture.table.flow_table import FlowTable
+from netgen.choices import IpVersion, Payload
 from netgen.exporters.pcap.addresses import addresses
 from netgen.exporters.pcap.ground_truth import community_id
 from netgen.exporters.pcap.options import CaptureOptions
@@ -47,7 +48,7 @@ def flows(number: int, seed: int = 0, protocols: tuple[int, ...] = (ICMP, IGMP, 
     ],
 )
 def test_protocols_are_written_as_themselves_or_counted(
-    tmp_path: Path, ip: str, written: list[int], why: dict[str, int]
+    tmp_path: Path, ip: IpVersion, written: list[int], why: dict[str, int]
 ) -> None:
     """ICMP becomes that of the IP version, and protocols that cannot be written become UDP; both are counted."""
     table = flows(40, protocols=(ICMP, IGMP, ICMPV6, SCTP))
@@ -76,7 +77,7 @@ def test_protocols_are_written_as_themselves_or_counted(
     ending=st.sampled_from([".pcap", ".pcapng"]),
 )
 def test_extraction_returns_the_series(
-    tmp_path: Path, seed: int, ip: str, payload: str, headers_only: bool, ending: str
+    tmp_path: Path, seed: int, ip: IpVersion, payload: Payload, headers_only: bool, ending: str
 ) -> None:
     """The integers are the same for all options of the capture."""
     table = flows(30, seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def layout(fields: str) -> np.dtype:
+def layout(fields: str) -> np.dtype[np.void]:
     """Return a layout of fields, each written as a name and a NumPy type."""
     return np.dtype([(name, kind) for name, kind in (field.split() for field in fields.split(","))])
 

@@ -37,12 +37,8 @@ _RELEASE_INTERVAL = 1 << 16
 _MIN_SWEEP = 1 << 16
 
 #: Types of the columns of flows and of open flows; "i8" where not given.
-_FLOW_TYPES: dict[str, npt.DTypeLike] = {
-    name: {"key": KEY, "up": "?", "by": "u1"}.get(name, "i8") for name in FLOW_COLUMNS
-}
-_OPEN_TYPES: dict[str, npt.DTypeLike] = {
-    name: {"seen": "u1", "mark": "u4", "size": "u4"}.get(name, "i8") for name in OPEN_COLUMNS
-}
+_TYPES: dict[str, npt.DTypeLike] = {"key": KEY, "up": "?", "by": "u1", "seen": "u1", "mark": "u4", "size": "u4"}
+_FLOW_TYPES, _OPEN_TYPES = ({name: _TYPES.get(name, "i8") for name in names} for names in (FLOW_COLUMNS, OPEN_COLUMNS))
 
 _BACKWARDS = "packets stamped earlier than the one before"
 _REPEATED = "packets seen twice"

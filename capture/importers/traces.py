@@ -125,7 +125,7 @@ def import_traces(
         np.flatnonzero(long_enough),
         spec,
         length,
-        labels=[label or (relabel or {}).get(name, name) for name in packets.labels],
+        labels=[label or (name if name is None else (relabel or {}).get(name, name)) for name in packets.labels],
         source=path.name,
         metadata={"made_by": "import", "size_unit": size_unit, "read_report": report},
     )

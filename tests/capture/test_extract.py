@@ -174,7 +174,7 @@ def hello(name: Any) -> Any:
 
 
 def test_server_names_are_columns_and_labels(pcap_file: Any, packet: Any, tmp_path: Path) -> None:
-    """Only the initiator's hello counts; a whole capture has the name with the most bytes."""
+    """Only the initiator's hello counts; the row of a capture has the name with the most bytes."""
     film, other = hello(b"a.nflxvideo.net"), hello(b"www.example.org")
     path = pcap_file(
         [

@@ -142,7 +142,7 @@ def test_damage_is_reported_and_readable_packets_are_kept(
 ) -> None:
     """Cut in the middle of a packet: the packets before it are in the table, the damage in the read report."""
     complete = (inputs / "a.pcap").read_bytes()
-    (folder / "cut.pcap").write_bytes(complete[:-735])  # a packet is 742 bytes, and 16 of its record
+    (folder / "cut.pcap").write_bytes(complete[:-735])  # a packet is 742 bytes plus 16 of its record header
     outcome = netgen_command("extract", "cut.pcap", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     read_report = json.loads(outcome.out)["read_report"]
@@ -178,7 +178,7 @@ def test_an_output_with_an_unknown_ending(writer: Any, inputs: Any, folder: Any,
         message = fault(*words, "-o", name)
         assert name in message
         assert "cannot be written to" in message or "cannot write" in message
-        assert "." in message.split(". ", 1)[1]  # an ending that would do
+        assert "." in message.split(". ", 1)[1]  # the advice names a valid ending
     assert files(folder) == []
 
 
@@ -201,7 +201,7 @@ def test_a_full_disk(writer: Any, old: str | None, inputs: Any, small_disk: Any,
         before.append(out.name)
         room -= 4
     if writer == "train":
-        before.append("x.metrics.jsonl")  # a log, whole in itself
+        before.append("x.metrics.jsonl")  # a complete log
     else:
         room += 4
     (small_disk / "filler").write_bytes(bytes(room * 1024))

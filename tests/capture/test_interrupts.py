@@ -78,7 +78,7 @@ def test_an_interrupted_training_resumes_where_it_stopped(tiny_flows: Any, folde
     assert refused.code == 1
     assert "holds an unfinished training. Go on with --resume, or begin anew with --force" in refused.err
 
-    with (folder / "m.metrics.jsonl").open("a") as stream:  # as a crash after the checkpoint leaves it
+    with (folder / "m.metrics.jsonl").open("a") as stream:  # like a crash after the checkpoint
         stream.write('{"step": 100000, "error": 0}\n{"step": 1')
     outcome = netgen_command(*words, "--resume")
     assert (outcome.code, outcome.err) == (0, "")
@@ -111,12 +111,12 @@ def test_resuming_needs_the_same_flows_and_scale_and_a_checkpoint(
     )
     assert "belongs to other flows, another --seed or another netgen" in fault(*words, "--seed", 1, "--resume")
     with monkeypatch.context() as patch:
-        patch.setattr("netgen.encoders.decoding.sizes.REMEMBERED", 64)  # as another version may have it
+        patch.setattr("netgen.encoders.decoding.sizes.REMEMBERED", 64)  # like another version
         assert "belongs to other flows, another --seed or another netgen" in fault(*words, "--resume")
     (folder / "m.checkpoint.safetensors").write_bytes(b"damaged")
     assert "m.checkpoint.safetensors cannot be resumed from" in fault(*words, "--resume")
     assert files(folder) == ["m.checkpoint.safetensors", "m.metrics.jsonl", "other.parquet", "t.parquet"]
-    assert netgen_command(*words, "--force").code == 0  # begins anew
+    assert netgen_command(*words, "--force").code == 0  # starts over
     assert files(folder) == ["m.metrics.jsonl", "m.safetensors", "other.parquet", "t.parquet"]
 
 

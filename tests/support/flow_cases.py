@@ -143,7 +143,7 @@ CASES: dict[str, tuple[Frames, list[list[int]]]] = {
     "a fragment 30 s after its first": ([(0, udp(fragment=MORE, ident=7)), (30, frag(3))], [[0, 1]]),
     "a fragment over 30 s after its first": ([(0, udp(fragment=MORE, ident=7)), (30 + TICK, frag(3))], [[0], [1]]),
     "a fragment over 30 s before its first": ([(0, frag(3)), (30 + TICK, udp(fragment=MORE, ident=7))], [[0], [1]]),
-    "identifications come round": (
+    "identifications are reused": (
         [(0, udp(fragment=MORE, ident=7)), (0, frag(3)), (9, udp(sport=9, fragment=MORE, ident=7)), (9, frag(3))],
         [[0, 1], [2, 3]],
     ),
@@ -153,14 +153,14 @@ CASES: dict[str, tuple[Frames, list[list[int]]]] = {
         [(0, frag6(1, 1 << 20, PORTS)), (1, frag6(8, 1 << 20, b"\xff" * 8)), (2, frag6(8, 1, b"\xff" * 8))],
         [[0, 1], [2]],
     ),
-    "an atomic fragment is whole": ([(0, frag6(0, 9, PORTS)), (1, frag6(8, 9, b"\xff" * 8))], [[0], [1]]),
+    "an atomic fragment is a complete packet": ([(0, frag6(0, 9, PORTS)), (1, frag6(8, 9, b"\xff" * 8))], [[0], [1]]),
     # rules 4 and 5
     "idle for 120 s": ([(0, udp()), (120, udp())], [[0, 1]]),
     "idle for longer": ([(0, udp()), (120 + TICK, udp()), (240, udp())], [[0], [1, 2]]),
     "a packet stamped early": ([(0, udp()), (-3600, udp()), (1, udp())], [[0, 1, 2]]),
     "a stamp of 0 first": ([(None, udp()), (0, udp()), (None, udp())], [[0, 1, 2]]),
-    "the clock goes on for all": ([(0, udp()), (300, udp(sport=9)), (1, udp())], [[0], [1], [2]]),
-    "a packet comes late to a flow that goes on": (
+    "the clock is common to all flows": ([(0, udp()), (300, udp(sport=9)), (1, udp())], [[0], [1], [2]]),
+    "a late packet in a flow that continues": (
         [(0, udp()), (100, udp()), (10, udp()), (220, udp())],
         [[0, 1, 2, 3]],
     ),
@@ -185,11 +185,11 @@ CASES: dict[str, tuple[Frames, list[list[int]]]] = {
     "a SYN after the other side's reset": ([(0, back(RST)), (1, tcp(SYN, 1))], [[0], [1]]),
     "a SYN after the other side's FIN": ([(0, back(FIN)), (1, tcp(SYN, 1))], [[0], [1]]),
     "a SYN in the middle": ([(0, back(ACK, 5)), (1, tcp(SYN, 1)), (2, back(SYN | ACK, 9))], [[0, 1, 2]]),
-    "what trails a reset": (
+    "packets after a reset": (
         [(0, tcp(SYN, 1)), (1, back(RST)), (2, back(ACK)), (100, tcp(ACK)), (101, back(RST))],
         [[0, 1, 2, 3, 4]],
     ),
-    "what trails a reset for too long": ([(0, tcp(SYN, 1)), (1, back(RST)), (122, back(ACK))], [[0, 1], [2]]),
+    "packets long after a reset": ([(0, tcp(SYN, 1)), (1, back(RST)), (122, back(ACK))], [[0, 1], [2]]),
 }
 
 #: Name: (frames, the rows that the rules give).
@@ -199,7 +199,7 @@ ROWS: dict[str, tuple[Frames, list[tuple[object, ...]]]] = {
         [(0, back(ACK, 5, 10)), (1, tcp(SYN, 1)), (3, back(SYN | ACK, 9))],
         [(6, A, 1000, B, 80, None, T * NS, 3 * NS, 3, 130, 40, 90, 1, 2)],
     ),
-    "to whom the SYN is answered": (
+    "the receiver of the SYN-ACK": (
         [(0, back(ACK, 5)), (1, back(SYN | ACK, 9)), (2, tcp(ACK, 1, size=7))],
         [(6, A, 1000, B, 80, None, T * NS, 2 * NS, 3, 127, 47, 80, 1, 2)],
     ),
@@ -224,7 +224,7 @@ ROWS: dict[str, tuple[Frames, list[tuple[object, ...]]]] = {
             (17, A6, 1000, B6, 53, None, (T + 1) * NS, 0, 1, 147, 147, 0, 1, 0),
         ],
     ),
-    "padding is no part of the packet": (
+    "padding is not counted": (
         [(0, udp(size=4) + bytes(14)), (1, ip6(A6, B6, 17, PORTS) + bytes(40))],
         [
             (17, A, 1000, B, 53, None, T * NS, 0, 1, 32, 32, 0, 1, 0),

@@ -60,8 +60,8 @@ class Flow:
     """The packets of one flow, in file order."""
 
     packets: list[Packet]
-    numbers: list[int]  # which IP packets of the capture, from 0
-    first_ns: int  # the clock at the first and the last ip_packet
+    numbers: list[int]  # numbers of the IP packets in the capture, from 0
+    first_ns: int  # the clock at the first and the last packet
     last_ns: int
 
     def ends_before(self, new: Packet, clock_ns: int, idle_ns: int, active_ns: int | None) -> bool:

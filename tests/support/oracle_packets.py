@@ -15,7 +15,7 @@ FIN, SYN, RST, ACK = 1, 2, 4, 16
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 PORTED = {TCP, UDP, 136, 132, 33}  # UDP-Lite, SCTP, DCCP
 MAX_LAYERS = 8
-MAX_WIRE = 1 << 18  # a wire length from here on is not believed
+MAX_WIRE = 1 << 18  # larger lengths on the wire are ignored
 
 #: Link types that the oracle reads: loopback, Ethernet, raw IP, Linux cooked 1 and 2.
 LINKTYPES = frozenset((0, 1, 12, 14, 101, 108, 113, 228, 229, 276))
@@ -49,7 +49,7 @@ class Packet:
     flags: int = 0
     seq: int = 0
     fragment: tuple[int, int] | None = None  # identification, and the protocol that all fragments name (IPv4)
-    record: int = 1  # which record of the file, from 1
+    record: int = 1  # number of the record in the file, from 1
 
     @property
     def sender(self) -> tuple[bytes, int | None]:
@@ -215,7 +215,7 @@ def _tag(data: bytes, at: int, kind: int, vlan: list[int]) -> tuple[int, int]:
         return at + 8, _number(data, at + 6, 2)
     if kind in (0x8100, 0x88A8, 0x9100):
         number = _number(data, at, 2) & 0xFFF
-        if number and len(vlan) < 2:  # number 0 carries a priority only; of three tags two count
+        if number and len(vlan) < 2:  # number 0 carries only a priority; the first two other tags count
             vlan.append(number)
         return at + 4, _number(data, at + 2, 2)
     if kind == 0x8864:
@@ -231,7 +231,7 @@ def _tag(data: bytes, at: int, kind: int, vlan: list[int]) -> tuple[int, int]:
 
 def _rare_tag(data: bytes, at: int, kind: int) -> tuple[int, int]:
     """Skip the tags that a few of the shared captures have."""
-    if kind == 0x8903:  # FabricPath: its tag, and the whole frame
+    if kind == 0x8903:  # FabricPath: its tag, and the complete frame
         return at + 16, _number(data, at + 14, 2)
     if kind == 0x88E5 and not _number(data, at, 1) & 0x0C:  # MACsec, if it does not encrypt
         at += 14 if data[at] & 0x20 else 6
@@ -254,7 +254,7 @@ def _ipv4(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
     position, protocol = _number(data, at + 6, 2), data[at + 9]
     fragment = (_number(data, at + 4, 2), protocol) if position & 0x3FFF else None
     ends = data[at + 12 : at + 16], data[at + 16 : at + 20]
-    payload = data[at + header : at + size]  # what follows is padding
+    payload = data[at + header : at + size]  # the rest is padding
     bare = Packet(record.time_ns, size, protocol, vlan, *ends, None, fragment=fragment)
     return bare if position & 0x1FFF else _transport(bare, payload)
 
@@ -266,7 +266,7 @@ def _ipv6(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
         raise NotIPError
     size = 40 + _number(data, at + 4, 2)
     protocol = data[at + 6]
-    if size == 40 and protocol in (0, TCP, UDP):  # a jumbogram, or left to the network card
+    if size == 40 and protocol in (0, TCP, UDP):  # a jumbogram, or segmentation offload
         size = wire
     ends = data[at + 8 : at + 24], data[at + 24 : at + 40]
     payload = data[at + 40 : at + size]
@@ -280,7 +280,7 @@ def _ipv6(record: Record, at: int, wire: int, vlan: tuple[int, ...]) -> Packet:
         if protocol == 44:
             position = _number(payload, 2, 2)
             later = position >> 3 > 0
-            if later or position & 1:  # else an atomic fragment, which is whole
+            if later or position & 1:  # else an atomic fragment, which is a complete packet
                 fragment = (_number(payload, 4, 4), following)
         if length > len(payload):
             raise NotIPError

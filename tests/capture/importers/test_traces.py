@@ -283,6 +283,6 @@ def test_real_sets_are_imported_completely(name: Any, real_table: Any, shared_da
     assert read_report["skipped"].get("smaller than an IP header", 0) == len(header_only)
     volume = int(sizes.sum() + change * len(sizes) - (header_only + change).sum() + 40 * added)
     assert sum(column(table, "bytes")) == volume
-    assert (added > 0) == (name == "video_platform")  # the one set with offloaded frames
+    assert (added > 0) == (name == "video_platform")  # the only set with offloaded frames
     cut = np.array(column(table, "truncated_packets")) > 0
     assert cut.mean() <= 0.06  # the automatic bins hold 95 % of the traces

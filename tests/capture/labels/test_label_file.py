@@ -194,7 +194,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 # -- what the account says ---------------------------------------------------------------------
 
-MANY = 40  # flows, a minute and a bit apart
+MANY = 40  # flows, 67 s apart
 
 
 def rows_of(moment: Any, form: Any = "%Y-%m-%dT%H:%M:%S", shift: Any = 0) -> Any:
@@ -267,9 +267,9 @@ def test_a_warning_that_nothing_matches_and_suggests_a_zone(labels: Any) -> None
 @example(shift=1, minutes=False)
 def test_the_advice_corrects_a_clock_that_is_off(labels: Any, shift: Any, minutes: Any) -> None:
     """It may take two attempts, because quarters of an hour are taken for a time zone."""
-    if minutes:  # as they blur what is less
+    if minutes:  # minutes hide smaller shifts
         shift -= shift % 900
-    assume(abs(abs(shift) - 12 * 3600) > 120)  # advised to be another clock
+    assume(abs(abs(shift) - 12 * 3600) > 120)  # netgen advises a 12-hour clock instead
     text = rows_of(T, "%Y-%m-%dT%H:%M" if minutes else "%Y-%m-%dT%H:%M:%S", shift)
     offset, result = 0, []
     for _ in range(3):

@@ -11,7 +11,7 @@ from netgen.capture.labels.matching import OPEN_END, OPEN_START, Endpoints, Matc
 from netgen.capture.labels.protocol_names import OTHER
 
 FIELDS = ("src", "src_port", "dst", "dst_port", "protocol")
-SECOND = 10  # what the text of a start may leave open, in the units of these tests
+SECOND = 10  # possible resolutions of a start, in the units of these tests
 
 addresses = st.integers(-1, 2)
 ports = st.integers(-1, 1)

@@ -126,7 +126,7 @@ def test_cicflowmeter_writes_the_day_first_and_a_clock_of_12_hours() -> None:
     assert ns(*texts, cicflowmeter=True) == [since(time) for time in local]
     assert ns(*texts, cicflowmeter=True, zone="-03:00") == [since(time) + 3 * 3600 * NS for time in local]
     assert "12-hour clock" in read(*texts, cicflowmeter=True)[1].reading
-    assert read(*texts[:2], cicflowmeter=True)[1].reading == "day/month/year"  # either clock says the same
+    assert read(*texts[:2], cicflowmeter=True)[1].reading == "day/month/year"  # equal for both clocks
     assert ns(*texts) == [None] * 4
 
 
@@ -147,7 +147,7 @@ FORMATS = [
     "%m/%d/%y %H:%M",
     "%Y%m%d%H%M%S",
     "%d.%m.%Y %I:%M:%S %p",
-    "%b %d %Y %H:%M:%S.%f",  # left to strptime
+    "%b %d %Y %H:%M:%S.%f",  # read by strptime
     "%Y-%j %H:%M:%S",
     "[%d/%b/%Y:%H:%M:%S %z]",
     "%Y/%m/%d (%H.%M.%S.%f)",
@@ -190,8 +190,8 @@ def test_a_format_without_date_or_hour_is_refused(form: str) -> None:
 
 
 @given(moments, st.sampled_from(["Europe/Berlin", "America/Halifax", "Asia/Kolkata", "Australia/Lord_Howe"]))
-@example(datetime.datetime(2017, 10, 29, 2, 30), "Europe/Berlin")  # comes twice
-@example(datetime.datetime(2017, 3, 26, 2, 30), "Europe/Berlin")  # never comes
+@example(datetime.datetime(2017, 10, 29, 2, 30), "Europe/Berlin")  # this local time occurs twice
+@example(datetime.datetime(2017, 3, 26, 2, 30), "Europe/Berlin")  # this local time does not exist
 def test_a_zone_has_the_offset_of_zoneinfo(when: Any, name: Any) -> None:
     zone = zoneinfo.ZoneInfo(name)
     assume(not when.replace(tzinfo=zone).utcoffset() % datetime.timedelta(minutes=1))

@@ -26,7 +26,10 @@ pytestmark = pytest.mark.usefixtures("either_reader")
         ("header cut short", "4500 0028"),
         ("header cut short", "4800 0028 16*00"),  # options not captured
         ("header cut short", "4500 0028 0000 0000 4006 0000 01020304 05060708 04d2"),  # ports not captured
-        ("header cut short", "4500 0016 0000 0000 4006 0000 01020304 05060708 04d2 0050"),  # IP ends before them
+        (
+            "header cut short",
+            "4500 0016 0000 0000 4006 0000 01020304 05060708 04d2 0050",
+        ),  # the IP packet ends before the ports
         ("header cut short", "6000 0000 0008 11 40 20*00"),
         ("bad IP header", "7500 0028 36*00"),
         ("bad IP header", "4400 0028 36*00"),
@@ -48,7 +51,7 @@ def test_ip_bytes_do_not_depend_on_the_snap_length(packet: Any) -> None:
     """The size is the IP header's, so a capture cut to 54 bytes a packet has the same bytes."""
     frame = packet.tcp4(1, 2, 0x10, bytes(1000))
     assert dissect_one(frame)["size"] == dissect_one(frame, snaplen=54)["size"] == 1040
-    assert dissect_one(frame, snaplen=38)["src_port"] == 1  # the ports are there, the flags are not
+    assert dissect_one(frame, snaplen=38)["src_port"] == 1  # the ports were captured, the flags were not
     assert dissect_one(frame, snaplen=38)["flags"] == 0
     assert dissect(batch_of([frame], snaplen=38)).notes["TCP without its flags"] == 1
 
@@ -62,7 +65,7 @@ def test_a_length_of_0_is_replaced_by_the_length_on_the_wire(packet: Any) -> Non
     frame = packet.ether(packet.ipv4(packet.tcp(1, 2, 0x10, bytes(3000)), 6, length=0))
     assert dissect_one(frame)["size"] == 3040
     assert dissect_one(frame, snaplen=60)["size"] == 3040
-    assert dissect_one(frame, wire=[4_000_000_000])["size"] == 3040  # a length no wire has is not believed
+    assert dissect_one(frame, wire=[4_000_000_000])["size"] == 3040  # an impossible length on the wire is ignored
     notes = dissect(batch_of([frame])).notes
     assert notes == {"IP length 0 (offload)": 1, "over 1500 bytes (offload)": 1}
 

@@ -26,7 +26,7 @@ LINKS = [
     (1, ETHERNET),
     (1, f"12*00 0033 {SNAP}"),
     (1, "12*00 0033 aaaa03 0000f8 0800"),  # a bridge's
-    (1, "12*00 002e 060603"),  # IP as a SAP of its own
+    (1, "12*00 002e 060603"),  # IP has its own SAP
     (6, f"10 40 12*00 {SNAP}"),
     (6, f"10 40 6*00 80 5*00 0630 0011 0020 {SNAP}"),  # source-routed
     (7, "01 02 d4 00 0000"),
@@ -119,9 +119,9 @@ TAGS = [
     (f"8100 0005 0033 {SNAP}", 5),
     ("8847 00001040 00002140", -1),
     ("8848 00001140", -1),
-    (f"8847 00001140 00000000 {MACS} 0800", -1),  # a wire of Ethernet frames, with a control word
+    (f"8847 00001140 00000000 {MACS} 0800", -1),  # an Ethernet pseudowire with a control word
     (f"8847 00001140 00000000 {MACS} 8100 0007 0800", 7),
-    (f"8847 00001140 {MACS} 0800", -1),  # and without
+    (f"8847 00001140 {MACS} 0800", -1),  # without a control word
     ("8864 11 00 0001 002d 0021", -1),
     ("6558 12*00 0800", -1),
     ("880b 0021", -1),
@@ -208,7 +208,7 @@ def test_link_layers_in_one_batch_are_read_as_one_at_a_time(ip: Any) -> None:
 def test_a_record_cut_inside_its_headers_is_skipped(ip: Any, linktype: Any, header: Any) -> None:
     """It is counted with a reason wherever it is cut, and no bytes after the cut are read."""
     frame = from_hex(header) + ip
-    for length in range(len(frame) - 20):  # up to the ports
+    for length in range(len(frame) - 20):  # the cut may be anywhere up to the ports
         # the bytes of the next record must not complete this one
         dissected = dissect(batch_of([frame[:length], ip + bytes(64)], [linktype, 101]))
         assert dissected.number.tolist() == [2]
@@ -234,28 +234,28 @@ def test_a_record_cut_inside_its_headers_is_skipped(ip: Any, linktype: Any, head
         ("not IP", 1, "12*00 8863 30*45"),
         ("not IP", 6, "10 00 12*00 aaaa03 000000 0800 30*45"),  # Token Ring's own
         ("not IP", 10, "4f 12*00 aaaa03 000000 0800 30*45"),
-        ("not IP", 129, "01 02 0000 d4 02 0000 30*45"),  # a later part of a packet
+        ("not IP", 129, "01 02 0000 d4 02 0000 30*45"),  # a later fragment of a packet
         ("not IP", 129, "01 02 0000 d5 00 0000 30*45"),
         ("not IP", 101, "40*00"),
         ("not IP", 0, "07000000 30*45"),
         ("not IP", 9, "ff03 c021 30*00"),
         ("not IP", 106, "e0e003 30*00"),
-        ("not IP", 107, "18404040 40 03 cc 30*45"),  # an address without an end
+        ("not IP", 107, "18404040 40 03 cc 30*45"),  # an unterminated address
         ("not IP", 107, "1841 03 08 30*45"),
         ("not IP", 123, "05 00 0020 30*45"),
         ("not IP", 143, "c0 00 0044 0000 12*00 0800 30*45"),
-        ("not IP", 178, "4d4743 02 30*45"),  # the frame's header is not there
+        ("not IP", 178, "4d4743 02 30*45"),  # without the frame's header
         ("not IP", 178, "4d4744 00 30*45"),
         ("not IP", 239, "02 00 0000 " + "0400 0100 " * 40),
         ("not IP", 239, "02 00 0000 0000 0100 40*45"),
-        ("not IP", 274, "7*55 61 12*00 0800 30*45"),  # a later part of a frame
+        ("not IP", 274, "7*55 61 12*00 0800 30*45"),  # a later fragment of a frame
         ("header cut short", 1, "8*00"),
         ("header cut short", 1, "12*00 8100"),
         ("header cut short", 101, ""),
         ("header cut short", 192, "00 00 ffff 01000000 40*00"),
         ("header cut short", 258, "00ffffff 01000000 01000000 40*00"),
         ("not IP", 192, "00 00 0400 01000000 40*00"),
-        ("not IP", 192, "00 00 0800 c0000000 " * 12),  # itself inside itself
+        ("not IP", 192, "00 00 0800 c0000000 " * 12),  # nested in itself
         ("link type 147 is not read", 147, "40*00"),
         ("link type 195 is not read", 192, "00 00 0800 c3000000 40*00"),
         ("link type 65535 is not read", 192, "00 00 0800 ffffffff 40*00"),
@@ -274,8 +274,8 @@ def test_frames_without_ip_are_counted_with_their_reason(reason: str, linktype: 
         ("not IP", "8000 22*00 40*45"),  # a beacon
         ("not IP", "d400 8*00"),  # an acknowledgement
         ("not IP", "4801 22*00"),  # no data
-        ("not IP", "c841 24*00"),  # no data, which is not encrypted
-        ("not IP", f"0801 20*00 0100 {SNAP} 30*45"),  # a later part
+        ("not IP", "c841 24*00"),  # no data, although encrypted
+        ("not IP", f"0801 20*00 0100 {SNAP} 30*45"),  # a later fragment
         ("not IP", "0801 22*00 424203 30*45"),
         ("header cut short", "0801 21*00"),
         ("header cut short", "08"),

@@ -43,7 +43,7 @@ INSIDES = [
     ("Geneve", "6081", "02 00 0800 00000700 8*00", -1),
     ("GTP-U", "2152", "30 ff 002b 00000001", -1),
     ("GTP-U", "2152", "32 ff 002f 00000001 0001 00 00", -1),  # a sequence number
-    ("GTP-U", "2152", "32 ff 002f 00000001 0001 00 85", -1),  # the extension is not said to be there
+    ("GTP-U", "2152", "32 ff 002f 00000001 0001 00 85", -1),  # without the flag for an extension
     ("GTP-U", "2152", "34 ff 0033 00000001 0000 00 85 01 1009 00", -1),
     ("GTP-U", "2152", "34 ff 003b 00000001 0000 00 85 01 1009 c0 02 0000 0000 0000 00", -1),
 ]
@@ -57,7 +57,7 @@ INSIDES_IPV6 = [
     ("Geneve", "6081", "00 00 86dd 00000700"),
     ("GTP-U", "2152", "30 ff 0030 00000001"),
     ("Teredo", "3544", ""),
-    ("Teredo", "3544", "0000 d431 12345678"),  # where it came from
+    ("Teredo", "3544", "0000 d431 12345678"),  # its source
     ("Teredo", "3544", "0001 00 00 9*00"),  # an authentication
     ("Teredo", "3544", "0001 02 04 2*05 4*06 9*00 0000 d431 12345678"),
 ]
@@ -130,7 +130,7 @@ def test_every_tunnel_is_tested() -> None:
         ("IPv6 in IP", 41, "4500 0028 36*00"),
         ("GRE", 47, "0000 0806 28*00"),
         ("GRE", 47, "4000 0800 0000 0000 40*45"),  # routing: not read
-        ("GRE", 47, "0002 0800 40*45"),  # a version not known
+        ("GRE", 47, "0002 0800 40*45"),  # an unknown version
         ("GRE", 47, "2081 880b 0000 0001 00000001"),  # PPTP's bare acknowledgement
         ("GRE", 47, "00"),
         ("EtherIP", 97, "3000 12*02 0806 28*00"),

@@ -60,7 +60,7 @@ def test_names_may_point_into_earlier_names() -> None:
         dns(NAME, []),
         dns(NAME, [record(QUESTION, HTTPS, V4)]),
         dns(NAME, [record(QUESTION, A, V6)]),  # an A record of 16 bytes
-        dns(NAME, [record(QUESTION, A, V4, family=3)]),  # not of the internet
+        dns(NAME, [record(QUESTION, A, V4, family=3)]),  # not class IN
         dns(NAME, [], more=[record(QUESTION, A, V4)]),  # no answer
         dns(NAME, [record(QUESTION, A, V4)], flags=0x0100),  # a query
         dns(NAME, [record(QUESTION, A, V4)], flags=0xA980),  # an update

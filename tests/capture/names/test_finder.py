@@ -346,7 +346,7 @@ def test_names_in_real_captures_are_those_of_tshark(shared_data: Path, tmp_path:
         ("rr3---sn-4g5e6nze.googlevideo.com", "youtube"),
         ("video-edge-1.fra02.abs.hls.ttvnw.net", "twitch"),
         ("upos-sz-mirrorcos.bilivideo.com", "bilibili"),
-        ("notnflxvideo.net", None),  # not at the border of a label
+        ("notnflxvideo.net", None),  # not at a label boundary
         ("nflxvideo.net.evil.org", None),
         ("www.example.org", None),
         ("", None),

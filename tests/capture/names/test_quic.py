@@ -15,7 +15,7 @@ V1, V2, DRAFT_29 = handshakes.V1, handshakes.V2, handshakes.DRAFT_29
 crypto, initial, message = handshakes.crypto, handshakes.initial, handshakes.message
 NAME = "www.example.org"
 CHOSEN = bytes(range(8))
-MESSAGE = message(before=[(51, bytes(1600))])  # more than a packet holds
+MESSAGE = message(before=[(51, bytes(1600))])  # larger than a packet
 
 #: The ClientHello of RFC 9001, Appendix A.2, in its CRYPTO frame.
 EXAMPLE = bytes.fromhex(
@@ -132,14 +132,14 @@ def test_all_coalesced_packets_are_read(version: Any, kind: int, retry: int) -> 
 
 def test_only_packets_that_a_client_may_send_are_read() -> None:
     complete = crypto(0, message())
-    assert find(initial(complete, pad=1199)) == ([], False)  # too short a datagram
-    assert find(initial(complete, bytes(7))) == ([], False)  # too short an ID
+    assert find(initial(complete, pad=1199)) == ([], False)  # the datagram is too short
+    assert find(initial(complete, bytes(7))) == ([], False)  # the ID is too short
     assert find(initial(complete, bytes(21))) == ([], False)  # too long
     assert find(initial(complete)[:-1]) == ([], False)  # cut
     server = handshakes.quic_keys(V1, CHOSEN, "server in")
     assert find(initial(complete, keys=server)) == ([], False)
     other = bytearray(initial(complete))
-    other[1:5] = bytes.fromhex("0a0a0a0a")  # a version that nobody has
+    other[1:5] = bytes.fromhex("0a0a0a0a")  # an unassigned version
     assert find(bytes(other)) == ([], False)
 
 
@@ -214,7 +214,7 @@ def test_an_incomplete_hello_is_given_up_in_time(later: Any, expected: bool) -> 
     end = sent(initial(crypto(900, MESSAGE[900:])), number=5 + later)
     names, waiting = find(begin, end)
     assert names == ([(5 + later, NAME)] if expected else [])
-    assert waiting is not expected  # the second half waits for a first one of its own
+    assert waiting is not expected  # the second half waits for its first half
     # the same with the server's ID
     end = initial(crypto(900, MESSAGE[900:]), b"server", keys=handshakes.quic_keys(V1, CHOSEN))
     assert find(begin, sent(end, number=5 + later)) == ([(5 + later, NAME)] if expected else [], False)

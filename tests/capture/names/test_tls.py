@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("either_reader")
 
 hello, message, records, Sent = handshakes.hello, handshakes.message, handshakes.records, handshakes.Sent
 NAME = "www.example.org"
-LONG = hello(before=[(51, bytes(1600))])  # a post-quantum key share: more than a segment holds
+LONG = hello(before=[(51, bytes(1600))])  # a post-quantum key share is larger than a segment
 
 
 def find(*sent: Any, finder: Any = None) -> Any:
@@ -60,10 +60,10 @@ def test_impossible_host_names_are_ignored(name: bytes | None) -> None:
     [
         b"GET / HTTP/1.1\r\n",
         b"\x16\x02\x01\x00\x10",
-        b"\x16\x03\x01\x00\x00",  # a record of nothing
+        b"\x16\x03\x01\x00\x00",  # an empty record
         b"\x16\x03\x03\x00\x28\x02",  # a ServerHello
-        b"\x16\x03\x03\x00\x28\x01\x00\x00\x24\x47",  # encrypted, by chance like one
-        b"\x16\x03\x01\x00\x02\x01\x00\x17\x03\x03",  # another record before the hello is whole
+        b"\x16\x03\x03\x00\x28\x01\x00\x00\x24\x47",  # encrypted bytes that look like a record
+        b"\x16\x03\x01\x00\x02\x01\x00\x17\x03\x03",  # another record before the hello is complete
         records(message()[:-15]) + b"\x14\x03\x03\x00\x01\x01",
     ],
 )

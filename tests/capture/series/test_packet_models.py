@@ -73,7 +73,7 @@ def test_one_weak_packet_does_not_end_a_flow() -> None:
     number = int((series[0, 0] != 0).sum())
     sampled = scale.scale(series)
     sampled[0, :2, 5] = 0.26
-    sampled[0, :2, min(number + 2, 31)] = 0.35  # nearer to none than to the smallest packet
+    sampled[0, :2, min(number + 2, 31)] = 0.35  # nearer to no packet than to the smallest one
     result = scale.decode(sampled, np.array([20, 20]), np.array([1500, 1500]))
     assert (result[0, 0] != 0).sum() == number
     np.testing.assert_array_equal(np.delete(result[0, 0], 5), np.delete(series[0, 0], 5))

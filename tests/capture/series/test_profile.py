@@ -98,7 +98,7 @@ def test_exported_packets_have_the_sizes_and_gaps_of_the_class(capture: Path, tm
     assert (measured["up_sizes"], measured["down_sizes"]) == (wanted["up_sizes"], wanted["down_sizes"])
     assert measured["ports"] == wanted["ports"]
     share = np.mean([abs(gap / MS - 20) < 2 or abs(gap / MS - 5) < 0.6 for gap in measured["gaps_ns"]])
-    assert share > 0.5  # those within a bin; the others follow from where bins end
+    assert share > 0.5  # gaps within a bin; the others depend on the bin boundaries
 
 
 def test_ports_of_other_protocols_are_not_used() -> None:

@@ -76,7 +76,7 @@ def differences(path: Path) -> str | None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_packets_are_grouped_as_the_rules_say(name: Any, tmp_path: Path) -> None:
+def test_packets_are_grouped_by_the_rules(name: Any, tmp_path: Path) -> None:
     frames, flows = CASES[name]
     path = write(tmp_path / "a.pcap", frames)
     assert sorted(sorted(flow.numbers) for flow in oracle.flows_of(path)) == sorted(flows)

@@ -283,6 +283,7 @@ def thresholds(results: list[Result], checks: dict[str, list[Result]], times: in
         task = f"{result.tool.name}, {SMALL_PACKETS} packets (best {min(result.seconds):.2f} s)"
         row(task, f"{SMALL_SECONDS} s", f"{seconds:.2f} s", seconds <= SMALL_SECONDS)
     for result in [item for item in checks.get("many", []) if item.capture and item.runs]:
+        assert result.capture is not None
         files = result.capture.packets // SMALL_PACKETS
         file_ms = result.seconds[0] / files * 1e3
         row(f"{result.tool.name}, {files:,} files", f"{MANY_MS} ms a file", f"{file_ms:.2f} ms", file_ms <= MANY_MS)

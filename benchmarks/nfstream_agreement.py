@@ -86,7 +86,8 @@ def netgen_table(path: Path) -> Counter[Row]:
 def rules_table(path: Path) -> Counter[Row]:
     """Assemble the flows of a capture by the rules alone."""
     order = (1, 2, 3, 4, 0, 8, 9)
-    return Counter(row(*(flow.row()[index] for index in order)) for flow in oracle.flows_of(path))
+    rows: Iterator[tuple[Any, ...]] = (flow.row() for flow in oracle.flows_of(path))
+    return Counter(row(*(values[index] for index in order)) for values in rows)
 
 
 def table_with_habits(path: Path, habits: frozenset[str]) -> Counter[Row]:

@@ -48,19 +48,15 @@ class _Version(NamedTuple):
 
 
 _V1 = _Version(bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a"))
-_DRAFT_22 = _Version(bytes.fromhex("7fbcdb0e7c66bbe9193a96cd21519ebd7a02644a"))
 _DRAFT_23 = _Version(bytes.fromhex("c3eef712c72ebb5a11a7d2432bb46365bef9f502"))
-_DRAFT_29 = _Version(bytes.fromhex("afbfec289993d24c9e9786f19c6111e04390a899"))
 _VERSIONS = {
     1: _V1,
     0x6B3343CF: _Version(bytes.fromhex("0dede3def700a6db819381be6e269dcbf9bd2ed9"), b"quicv2", 1),
     # drafts, and Facebook's versions of them, differ by their salt alone
-    **dict.fromkeys(range(0xFF000017, 0xFF00001D), _DRAFT_23),
-    **dict.fromkeys(range(0xFF00001D, 0xFF000021), _DRAFT_29),
+    **dict.fromkeys((*range(0xFF000017, 0xFF00001D), 0xFACEB002, 0xFACEB00E), _DRAFT_23),
+    **dict.fromkeys(range(0xFF00001D, 0xFF000021), _Version(bytes.fromhex("afbfec289993d24c9e9786f19c6111e04390a899"))),
     **dict.fromkeys(range(0xFF000021, 0xFF000023), _V1),
-    0xFACEB001: _DRAFT_22,
-    0xFACEB002: _DRAFT_23,
-    0xFACEB00E: _DRAFT_23,
+    0xFACEB001: _Version(bytes.fromhex("7fbcdb0e7c66bbe9193a96cd21519ebd7a02644a")),
 }
 
 

@@ -38,7 +38,7 @@ def test_load_reads_tables_and_models(table_file: Path, tiny_model_file: Path) -
         netgen.load("missing")
 
 
-def test_an_extraction_writes_what_extract_returns(tmp_path: Path, pcap_file: Any, packet: Any) -> None:
+def test_an_extraction_writes_the_table_that_extract_returns(tmp_path: Path, pcap_file: Any, packet: Any) -> None:
     path = pcap_file([(10**9 * i, packet.udp4(1000 + i % 3, 53, bytes(40))) for i in range(30)])
     table = netgen.extract(path, bin_width=0.5, length=8, label="dns")
     netgen.extraction([path], bin_width="0.5s", length=8, label="dns").write(tmp_path / "x.parquet")
@@ -61,7 +61,7 @@ def test_train_accepts_a_path(table_file: Path, tiny_flows: FlowTable) -> None:
     assert model.classes == tuple(tiny_flows.classes) or list(model.classes) == tiny_flows.classes
 
 
-def test_flows_are_plotted_on_one_axis_for_each_class(tiny_flows: FlowTable) -> None:
+def test_flows_are_plotted_on_one_axis_a_class(tiny_flows: FlowTable) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")

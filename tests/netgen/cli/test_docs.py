@@ -153,7 +153,7 @@ def test_every_relative_link_resolves(page: Path) -> None:
     assert [target for target in local if target and not (page.parent / target).exists()] == []
 
 
-def test_the_blocks_that_ci_runs_are_there() -> None:
+def test_the_readme_has_the_blocks_that_ci_runs() -> None:
     """.ci/run takes its commands from the marked blocks of README.md."""
     text = (ROOT / "README.md").read_text("utf-8")
     marked: dict[str, list[str]] = {}

@@ -39,7 +39,7 @@ def test_a_dry_run_of_export_writes_nothing(tiny_flows: FlowTable, cwd: Path, ne
     assert files(cwd) == ["t.parquet"]
 
 
-def test_a_dry_run_of_augment_counts_the_flows_of_each_class(
+def test_a_dry_run_of_augment_counts_flows_by_class(
     tiny_flows: FlowTable, tiny_model_file: Path, cwd: Path, netgen_command: Any
 ) -> None:
     tiny_flows.write("t.parquet")

@@ -206,7 +206,7 @@ def test_held_out_flows_passed_as_synthetic_ones_are_noticed() -> None:
 
 
 @pytest.mark.slow
-def test_a_hold_out_whose_flows_repeat_is_used_unless_the_synthetic_flows_are_the_hold_out() -> None:
+def test_a_hold_out_with_repeating_flows_is_used_unless_it_equals_the_synthetic_flows() -> None:
     """Most flows of home devices repeat: training, held-out and synthetic flows alike."""
 
     def repeating(table: FlowTable) -> FlowTable:
@@ -285,7 +285,7 @@ def test_without_baselines_the_other_metrics_are_the_same(clean: Evaluation) -> 
 
 
 @pytest.mark.slow
-def test_at_most_max_flows_are_used_and_a_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_max_flows_are_used_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate_module, "MAX_FLOWS", 50)
     evaluation = evaluate(REAL, FRESH, holdout=HELD_OUT)
     assert len(evaluation.split.train) == len(evaluation.split.synthetic) == 50

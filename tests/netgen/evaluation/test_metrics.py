@@ -64,7 +64,7 @@ def test_an_empty_sample_and_few_rows_have_the_widest_interval() -> None:
 
 
 @pytest.mark.parametrize("rows", [(40, 40), (30, 60), (60, 20)])
-def test_the_earth_movers_distance_of_each_bin_agrees_with_scipy(rows: tuple[int, int]) -> None:
+def test_the_earth_movers_distance_by_bin_agrees_with_scipy(rows: tuple[int, int]) -> None:
     a, b = points(random_series(rows[0], seed=1)), points(random_series(rows[1], seed=2, busy=0.6))
     expected = [np.mean([wasserstein_distance(a[:, c, t], b[:, c, t]) for t in range(12)]) for c in range(4)]
     assert distances.earth_mover(a, b) == pytest.approx(expected, rel=1e-5)
@@ -151,14 +151,14 @@ def test_a_copy_shifted_by_at_most_one_bin_has_distance_zero(shift: int) -> None
 
 @pytest.mark.parametrize(("n_train", "n_held_out"), [(60, 60), (150, 40), (40, 150)])
 def test_fresh_flows_have_a_closest_record_share_of_one_half_for_any_sizes(n_train: int, n_held_out: int) -> None:
-    shares = [
+    estimates = [
         privacy.closest_record_share(
             random_series(100, seed=s), random_series(n_train, seed=s + 50), random_series(n_held_out, seed=s + 99)
         )
         for s in range(20)
     ]
-    assert np.mean([share.low <= 0.5 <= share.high for share in shares]) > 0.85
-    assert np.mean([share.value for share in shares]) == pytest.approx(0.5, abs=0.06)
+    assert np.mean([share.low <= 0.5 <= share.high for share in estimates]) > 0.85
+    assert np.mean([share.value for share in estimates]) == pytest.approx(0.5, abs=0.06)
 
 
 @pytest.mark.parametrize(("n_train", "n_held_out"), [(900, 100), (100, 900)])
@@ -227,7 +227,7 @@ def test_classifiers_learn_separable_classes_and_repeat_their_predictions(name: 
     assert (learn(series[::2], labels[::2], series[1::2], seed=1) == predicted).all()
 
 
-def test_many_classes_of_one_flow_each_raise_no_warning() -> None:
+def test_many_classes_of_a_single_flow_raise_no_warning() -> None:
     series = random_series(30)
     labels = np.array([f"class {number}" for number in range(30)])
     assert set(usefulness.predict_forest(series, labels, series, n_trees=20).tolist()) <= set(labels.tolist())
@@ -241,7 +241,7 @@ def test_many_classes_of_one_flow_each_raise_no_warning() -> None:
     captures=st.lists(st.sampled_from("rstuvw"), min_size=60, max_size=60),
     seed=st.integers(0, 9),
 )
-def test_the_split_is_by_capture_unless_a_note_says_at_random(
+def test_the_split_is_by_capture_unless_a_note_names_a_random_one(
     classes: list[str], captures: list[str], seed: int
 ) -> None:
     flows = FlowSet(np.zeros((len(classes), 4, 4), int), np.array(classes), np.array(captures[: len(classes)]))

@@ -19,7 +19,7 @@ LIBRARY = "netgen/capture/native/reader.so"
 WITHOUT = "netgen will read captures in plain Python, many times slower"
 
 
-class CompiledReader(BuildHookInterface):  # type: ignore[type-arg]
+class CompiledReader(BuildHookInterface):
     """Compile `capture/native/*.c`. Without a compiler the wheel has no compiled code, and is for any platform."""
 
     PLUGIN_NAME = "custom"

@@ -19,7 +19,7 @@ MEGABYTE = bytes(1 << 20)
 
 @pytest.fixture
 def old(tmp_path: Path) -> Any:
-    """A file that is to be replaced, alone in its folder."""
+    """Return a file that is to be replaced, alone in its folder."""
     folder = tmp_path / "folder"
     folder.mkdir()
     path = folder / "x.bin"
@@ -68,6 +68,7 @@ def test_a_full_disk_leaves_the_old_file_and_gives_a_hint(small_disk: Any) -> No
         atomic_file(old) as temporary,
     ):
         temporary.write_bytes(MEGABYTE)
+    assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.ENOSPC
     assert survived(old)
 

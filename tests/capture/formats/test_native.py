@@ -1,4 +1,4 @@
-"""netgen.capture.native: compiled code gives what NumPy gives, reads nothing outside its buffers, and may be missing."""
+"""Compiled code of `netgen.capture.native`: it gives what NumPy gives, stays in its buffers, and may be missing."""
 
 import gzip
 import os
@@ -28,7 +28,7 @@ needs_library = pytest.mark.skipif(
 
 
 def result_of(path: Any, **options: Any) -> Any:
-    """All that comes out of a capture."""
+    """Return all that comes out of a capture."""
     try:
         table = extract([path], name_sources="all", **options)
     except CaptureError as error:
@@ -37,7 +37,7 @@ def result_of(path: Any, **options: Any) -> Any:
 
 
 def check_both(path: Any, **options: Any) -> Any:
-    """The same, from compiled code and from NumPy, which must be equal."""
+    """Return what compiled code and NumPy both read."""
     expected = result_of(path, **options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled, "library", lambda: None)
@@ -64,15 +64,15 @@ def test_a_capture_reads_the_same_damaged_or_not(
 
 
 @needs_library
-@pytest.mark.slow
-def test_real_captures_read_the_same(shared_data: Path) -> None:
+@pytest.mark.parametrize("files", [8, pytest.param(150, marks=pytest.mark.slow)])
+def test_real_captures_read_the_same(shared_data: Path, files: int) -> None:
     paths = sorted(shared_data.glob("captures/**/*.pcap*"), key=lambda path: (path.stat().st_size, path))
-    rows = [check_both(path) for path in paths[:: max(1, len(paths) // 150)]]
-    assert sum(len(row[0]["flow"]) for row in rows if isinstance(row, tuple)) > 1000
+    rows = [check_both(path) for path in paths[:: max(1, len(paths) // files)]]
+    assert sum(len(row[0]["flow"]) for row in rows if isinstance(row, tuple)) > 6 * files
 
 
 def run(script: Any, **environment: Any) -> Any:
-    """What a script prints in a process of its own."""
+    """Run a script in a process of its own; return what it prints."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -116,14 +116,16 @@ def test_a_library_of_other_sources_is_not_called(tmp_path: Path) -> None:
     other = tmp_path / "reader.so"
     command = ["gcc", "-shared", "-fPIC", f"-DSOURCES={compiled.fingerprint() ^ 1}u", "-o", other]
     subprocess.run([*command, *compiled.SOURCES], check=True)
-    statement = f"from pathlib import Path; from netgen.capture.native import compiled; compiled.LIBRARY = Path({str(other)!r})\n"
-    statement += "from netgen.capture import native; print(native.ready())"
+    statement = (
+        "from pathlib import Path; from netgen.capture.native import compiled\n"
+        f"compiled.LIBRARY = Path({str(other)!r}); print(compiled.ready())"
+    )
     assert run(statement, NETGEN_COMPILED="1") == "False"
 
 
 @pytest.fixture(scope="session")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The library with GCC's sanitizers, and the one that must be loaded before it."""
+    """Compile the library with GCC's sanitizers; return it, and the one that must be loaded before it."""
     gcc = shutil.which("gcc")
     if gcc is None:
         pytest.skip("gcc is not here")
@@ -139,16 +141,16 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return out, preloaded.stdout.strip()
 
 
-@pytest.mark.slow
-def test_no_memory_is_read_or_written_outside_its_buffer(watched: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [20, pytest.param(300, marks=pytest.mark.slow)])
+def test_no_memory_is_read_or_written_outside_its_buffer(watched: Any, tmp_path: Path, files: int) -> None:
     """Damaged captures with GCC's sanitizers, which see the ends of buffers: of a third of the files' bytes too."""
     paths = []
-    for seed in range(300):
+    for seed in range(files):
         paths.append(tmp_path / f"{seed}.pcap")
         damaged = mutate(CAPTURES[seed % len(CAPTURES)], seed, CAPTURES[seed % 3])
         paths[-1].write_bytes(damaged if seed % 3 else gzip.compress(damaged))
     short = made.pcap(FRAMES[:8])
-    for left in range(1, 160):  # cut anywhere in the last packets
+    for left in range(1, 160, 300 // files):  # cut anywhere in the last packets
         paths.append(tmp_path / f"cut {left}.pcap")
         paths[-1].write_bytes(gzip.compress(short[:-left]))
     script = (
@@ -181,4 +183,4 @@ def test_no_memory_is_read_or_written_outside_its_buffer(watched: Any, tmp_path:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout) > 300
+    assert int(done.stdout) > files

@@ -44,7 +44,7 @@ CAPTURES = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Any:
-    """Captures of several kinds, most larger than a segment."""
+    """Return captures of several kinds, most larger than a segment."""
     for name, data in CAPTURES.items():
         path = tmp_path / "captures" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def test_progress_advances_with_every_segment_up_to_the_end(folder: Any, threads
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Function: so many MB of a capture: long packets of a few flows, and now and then some of all kinds."""
+    """Return a function that makes so many MB of a capture: long packets of a few flows, and some of all kinds."""
     folder = tmp_path_factory.mktemp("large")
 
     def write(megabytes: Any) -> Any:

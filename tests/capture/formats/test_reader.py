@@ -90,7 +90,7 @@ def test_chunks_join_to_the_file_whatever_their_size(pcap_file: Any, monkeypatch
         assert records(pcap_file(PACKETS))[0] == full
 
 
-def test_joined_files_are_read_through(pcap_file: Any, pcap_bytes: Any, tmp_path: Path) -> None:
+def test_joined_files_are_read_through(pcap_bytes: Any, tmp_path: Path) -> None:
     """`cat a.pcap b.pcap` is recognised, even where b has another byte order and clock."""
     second = pcap_bytes(PACKETS, order=">", nano=True, linktype=101)
     path = tmp_path / "joined.pcap"

@@ -14,6 +14,7 @@ from support import oracle
 
 from netgen.capture.formats import pcap
 from netgen.capture.formats.reader import CaptureFile
+from netgen.capture.formats.records import Order
 from netgen.capture.native import compiled, packets
 from netgen.capture.native.layouts import LikelyTimes, RecordLayout
 
@@ -31,7 +32,7 @@ _QUICK = settings(max_examples=25, suppress_health_check=[HealthCheck.function_s
 class Variant:
     """A kind of pcap file."""
 
-    order: str = "<"
+    order: Order = "<"
     magic: int = 0xA1B2C3D4
     head: int = 16
 
@@ -62,7 +63,7 @@ def guess_often(patch: pytest.MonkeyPatch) -> None:
 
 
 def walk(data: Any, begin: Any, stop: Any, layout: Any) -> Any:
-    """Starts of records one by one, and where the last one ends."""
+    """Return the starts of records one by one, and where the last one ends."""
     starts, at = [], begin
     while at < stop and at + layout.header <= len(data):
         (captured,) = struct.unpack_from(layout.order + "8xI", data, at)
@@ -87,7 +88,7 @@ def _payload(kind: Any, size: Any, variant: Any, rng: Any) -> Any:
 
 @st.composite
 def _records(draw: Any, variant: Any, kinds: Any = ("noise", "stamps", "records", "cut records")) -> Any:
-    """Records whose payloads are noise, or look like records themselves."""
+    """Return records whose payloads are noise, or look like records themselves."""
     rng = random.Random(draw(st.integers(0, 2**32)))
     shapes = st.tuples(st.sampled_from(kinds), st.sampled_from([0, 0, 1, 40, 60, 300, 1500]))
     pieces = draw(st.lists(shapes, min_size=1, max_size=20)) * draw(st.integers(1, 6))
@@ -100,14 +101,14 @@ def _records(draw: Any, variant: Any, kinds: Any = ("noise", "stamps", "records"
 
 @st.composite
 def _captures(draw: Any) -> Any:
-    """A variant, and the bytes of a file of it."""
+    """Return a variant, and the bytes of a file of it."""
     variant = draw(st.sampled_from(VARIANTS))
     return variant, variant.file(draw(_records(variant)))
 
 
 @st.composite
 def _damaged(draw: Any) -> Any:
-    """A file that is cut, or has other bytes somewhere."""
+    """Return a file that is cut, or has other bytes somewhere."""
     variant, data = draw(_captures())
     out = bytearray(data)
     for _ in range(draw(st.integers(1, 3))):
@@ -118,7 +119,7 @@ def _damaged(draw: Any) -> Any:
 
 
 def columns(path: Any) -> Any:
-    """What a capture holds: every column, what was lost and what was odd."""
+    """Return what a capture holds: every column, what was lost and what was odd."""
     capture = CaptureFile(path)
     chunks = list(capture.chunks())
     names = ("offset", "captured", "length", "time_ns", "linktype", "number")
@@ -130,7 +131,7 @@ def columns(path: Any) -> Any:
 
 
 def read_both_ways(path: Any) -> Any:
-    """What a scan reads, checked to be the same as what is read record by record."""
+    """Return what a scan reads, checked to be the same as what is read record by record."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pcap, "MIN_SCAN", 1 << 60)
         walked = columns(path)

@@ -1,4 +1,4 @@
-"""netgen.capture.segments: whatever the pieces of a capture, and whoever reads them, the table is the same byte for byte."""
+"""Segments: the table is the same byte for byte, whatever the pieces of a capture and whoever reads them."""
 
 import dataclasses
 import functools
@@ -55,7 +55,7 @@ CAPTURES = {
 
 @pytest.fixture(scope="module")
 def path_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Function: the name of a capture to its file."""
+    """Return a function from the name of a capture to its file."""
     folder = tmp_path_factory.mktemp("captures")
     for name, data in CAPTURES.items():
         (folder / name).write_bytes(data)
@@ -63,14 +63,14 @@ def path_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def digest(path: Any, out: Any) -> Any:
-    """What the Parquet file of a capture's flows is known by."""
+    """Return the digest of the Parquet file of a capture's flows."""
     extraction(path, name_sources="all").write(out, force=True)
     return hashlib.sha256(out.read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
 def digest_of(path_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Function: the name of a capture to the digest of its flows, read in one piece."""
+    """Return a function from the name of a capture to the digest of its flows, read in one piece."""
     out = tmp_path_factory.mktemp("out") / "a.parquet"
     return functools.cache(lambda name: digest(path_of(name), out))
 

@@ -1,17 +1,10 @@
-"""netgen.capture.formats.source: compressed captures, pipes and standard input give the flows of the plain file."""
+"""netgen.capture.formats.source: compressed captures give the flows of the plain file."""
 
-import bz2
 import gzip
 import io
 import itertools
-import json
-import lzma
-import os
-import random
 import struct
-import subprocess
 import sys
-import threading
 import types
 import zipfile
 import zlib
@@ -20,67 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import mutate
 from support.extraction import extract
+from support.streams import KINDS, PACK, pipe, read
 
 from netgen.capture.errors import CaptureError
 from netgen.capture.formats import pcap
 from netgen.capture.formats.reader import CaptureFile
 from netgen.capture.formats.source import Source
-from netgen.capture.table.flow_table import FlowTable
 
-COMMAND = Path(sys.executable).with_name("netgen")
-NS = 1_000_000_000
-T = 1_700_000_000 * NS
 _MANY = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def _arrow(codec: Any) -> Any:
-    def pack(data: Any) -> Any:
-        sink = pa.BufferOutputStream()
-        with pa.CompressedOutputStream(sink, codec) as stream:
-            for at in range(0, len(data), 10_000):  # in blocks, as a compressor in a pipe makes them
-                stream.write(data[at : at + 10_000])
-                stream.flush()
-        return sink.getvalue().to_pybytes()
-
-    return pack
-
-
-PACK = {"gzip": gzip.compress, "zstd": _arrow("zstd"), "lz4": _arrow("lz4"), "xz": lzma.compress, "bzip2": bz2.compress}
-KINDS = list(PACK)
-
-
-class Long(bytes):
-    """Bytes that nobody wants to see."""
-
-    def __repr__(self) -> Any:
-        return f"<{len(self)} bytes>"
-
-
-@pytest.fixture(scope="module")
-def frames(packet: Any) -> Any:
-    """400 packets of 7 flows, whose bytes hardly compress."""
-    rng = random.Random(1)
-    return tuple(
-        (T + i * NS // 50, Long(packet.udp4(1000 + i % 7, 53, rng.randbytes(rng.randrange(20, 1000)))))
-        for i in range(400)
-    )
-
-
-@pytest.fixture(scope="module")
-def plain(pcap_bytes: Any, frames: Any) -> Any:
-    return Long(pcap_bytes(frames))
-
-
-def read(path: Any) -> Any:
-    """The table of a capture, and its account."""
-    table = extract(path)
-    return table.table, table.metadata["read_report"]
 
 
 def packets(path: Any) -> Any:
@@ -92,26 +37,6 @@ def packets(path: Any) -> Any:
         for at, size in zip(chunk.offset.tolist(), chunk.captured.tolist(), strict=True)
     ]
     return result, capture.damage
-
-
-@contextmanager
-def pipe(path: Any, data: Any) -> Iterator[Any]:
-    """A named pipe into which a thread writes the data."""
-    os.mkfifo(path)
-
-    def write() -> None:
-        try:
-            with path.open("wb") as stream:
-                stream.write(data)
-        except BrokenPipeError:
-            pass
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield path
-    finally:
-        thread.join()
 
 
 @contextmanager
@@ -339,80 +264,6 @@ def test_the_edge_of_a_piece_may_lie_anywhere_in_a_joined_files_header(
         with in_pieces(70_000, len(plain) + more):
             result, damage = packets(path)
         assert (len(result), damage) == (409, []), more
-
-
-# -- pipes and standard input --------------------------------------------------------------------
-
-
-def netgen(*words: Any, data: Any) -> Any:
-    """The command with these bytes on standard input."""
-    return subprocess.run([COMMAND, *map(str, words)], input=data, capture_output=True, check=False, timeout=60)
-
-
-@pytest.mark.parametrize("kind", [None, "zstd"])
-def test_standard_input_is_read(tmp_path: Path, plain: Any, kind: str | None) -> None:
-    out = tmp_path / "o.parquet"
-    ran = netgen("extract", "-", "-o", out, "--json", data=PACK[kind](plain) if kind else plain)
-    assert ran.returncode == 0, ran.stderr
-    path = tmp_path / "a"
-    path.write_bytes(plain)
-    expected, read_report = read(path)
-    result = FlowTable.read(out)
-    assert result.table.drop_columns("source").equals(expected.drop_columns("source"))
-    assert result.metadata["read_report"] == read_report
-    assert set(result.table["source"].to_pylist()) == {"stdin"}
-    assert json.loads(ran.stdout)["flows"] == 7
-
-
-def test_standard_input_that_holds_no_capture_is_refused(tmp_path: Path) -> None:
-    ran = netgen("extract", "-", "-o", tmp_path / "o.parquet", data=b"")
-    assert ran.returncode == 1
-    assert ran.stderr.decode().count("\n") == 1
-    assert b"not a pcap or pcapng file (empty)" in ran.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_standard_input_that_is_closed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", None)  # as Python has it after `netgen extract - <&-`
-    with pytest.raises(CaptureError, match="cannot read -: it is closed"):
-        extract("-")
-
-
-def test_standard_input_is_read_once() -> None:
-    with pytest.raises(CaptureError, match="standard input was named twice"):
-        extract(["-", "-"])
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("kind", [None, "gzip", "xz"])
-def test_a_named_pipe_is_read(tmp_path: Path, plain: Any, kind: str | None, jobs: int) -> None:
-    path = tmp_path / "a"
-    path.write_bytes(plain)
-    expected = read(path)
-    path.unlink()
-    with pipe(path, PACK[kind](plain) if kind else plain):
-        table = extract(path, threads=jobs)
-    assert (table.table, table.metadata["read_report"]) == expected
-
-
-def test_a_pipe_and_files_are_read_in_the_order_they_were_named(tmp_path: Path, plain: Any) -> None:
-    files = [tmp_path / "a", tmp_path / "c"]
-    for path in files:
-        path.write_bytes(plain)
-    seen = []
-    with pipe(tmp_path / "b", plain) as between:
-        table = extract(
-            [files[0], between, files[1]], group_by="capture", progress=lambda done, total: seen.append(total)
-        )
-    assert table.table["source"].to_pylist() == [str(tmp_path / name) for name in "abc"]
-    assert set(seen) == {None}  # how much a pipe will hold nobody knows
-
-
-def test_a_pipe_in_a_folder_is_no_capture(tmp_path: Path, plain: Any) -> None:
-    """It would wait for whoever writes to it."""
-    (tmp_path / "a").write_bytes(plain)
-    os.mkfifo(tmp_path / "b")
-    assert extract(tmp_path).metadata["read_report"]["files"] == 1
 
 
 # -- what is refused -----------------------------------------------------------------------------

@@ -136,9 +136,9 @@ def _class_charts(
 ) -> str:
     title, sides = escape(name, quote=True), (real, synthetic)
     labels = SeriesLabels.of(evaluation.spec)
-    channels = [labels.of_flows(series) for series in sides]
+    channels = labels.of_flows(real), labels.of_flows(synthetic)
     medians = [np.median(values, axis=0) for values in channels]
-    totals = [labels.totals(series) for series in sides]
+    totals = labels.totals(real), labels.totals(synthetic)
     lags = [distances.autocorrelation(space(series))[labels.channel] for series in sides]
     # a typical flow: the one with the median of bytes
     typical = [series[np.argsort(total)[len(total) // 2]][None] for series, total in zip(sides, totals, strict=True)]

@@ -132,12 +132,12 @@ REPRESENTATION = {
 LIMITS = {
     "video": """\
 * **netflix comes from one session** of one person on one day: the class is what that session looked like, its
-  windows overlap, and nothing held back exists to test it on. The accuracies above are without it.
+  windows overlap, and there are no held-out flows to test it on. The accuracies above are without it.
 * Sessions are seen whole (all flows together) over 32 s, in bins of 0.25 s.
 * Sizes were link-layer lengths: IP bytes are those less 14, so padded short frames count up to 6 bytes too many.""",
     "base": """\
-* The series covers the first 16 s in bins of 0.125 s: page loads and set-ups that last longer are cut there, and
-  the DNS-over-HTTPS flows, 0.1 s long, lie in a bin or two.
+* The series covers the first 16 s in bins of 0.125 s: page loads and set-ups that last longer are truncated, and
+  DNS-over-HTTPS flows of 0.1 s fill one bin or two.
 * alexa, iot-setup and tor-web are each one class here, of 80 commands, 31 devices and 78 pages.
 * TCP acknowledgements are missing from Tor's cells, and the network around them was simulated.""",
 }
@@ -165,26 +165,26 @@ Class-conditional diffusion over {REPRESENTATION[model.encoder]}, made by `netge
 Weights: {training["parameters"]:,} parameters, {training["steps"]:,} steps of {training["batch"]} in
 {training["minutes"]:g} minutes on {training["threads"]} CPU thread, {training["precision"]}, seed {training["seed"]}.
 
-## Where it comes from
+## Data
 
 {SOURCES[name]}
 
 The weights hold no address, port or name: nothing but the series reaches the model.
 
-## What it reaches
+## How good it is
 
-`python benchmarks/ship.py --cards` draws the flows below (seed {seed}) and prints these figures. "Real" is the
+`python benchmarks/ship.py --cards` samples the flows below (seed {seed}) and prints these figures. "Real" is the
 training data, cut to the same number of flows a class; tested on the data's own test split, {len(held)} flows.
 
-| random forest trained on | accuracy | macro F1 | real-or-fake AUC (0.5: cannot be told) |
+| random forest trained on | accuracy | macro F1 | real-or-fake AUC (0.5: cannot be recognised) |
 |---|---|---|---|
 | real | {by_real.accuracy:.3f} | {by_real.macro_f1:.3f} | {floor:.3f} (training against test split) |
 | synthetic | {by_new.accuracy:.3f} | {by_new.macro_f1:.3f} | {auc:.3f} |
 
 Exact copies of a training flow: {count_copies(real, new)} of {len(new)} (among the test split: {count_copies(real, held)} of
-{len(held)}). Changed so that packets can make it: {changed}. Drawn at {len(new) / seconds:.1f} flows a second.
+{len(held)}). Repaired so that packets can carry it: {changed}. Sampled at {len(new) / seconds:.1f} flows a second.
 
-| class | real flows trained on | drawn here |
+| class | real flows trained on | sampled here |
 |---|---|---|
 {rows}
 ## Limits

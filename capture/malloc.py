@@ -16,7 +16,7 @@ def keep_freed_memory(kept: int = 64 << 20) -> None:
     """Let the C library keep so many bytes that are freed, instead of giving them back at once.
 
     Arrays of a stretch of packets are as large as what glibc takes from the system one by one, and
-    each comes back as pages of zeros: a tenth of the time of an extraction. It is for a process of
+    each comes back as pages of zeros: 3 % of the CPU time of an extraction. It is for a process of
     netgen's own to ask for, and nothing happens with another C library.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):

@@ -85,7 +85,7 @@ def extract(
     from netgen.capture.malloc import keep_freed_memory
     from netgen.cli import output
 
-    keep_freed_memory()  # saves a tenth of the CPU time
+    keep_freed_memory()  # saves 3 % of the CPU time of an 870 MB capture (1.37 s instead of 1.42 s)
     out = opt.require_suffix(out or Path(_table_name(paths)), ".parquet", "a flow table")
     if not list_names:
         check_output(out, force=force)

@@ -152,7 +152,7 @@ def test_segments_of_the_usual_size_give_the_same_bytes(large: Any, tmp_path: Pa
 
 MEASURE = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
 from support.extraction import extraction
 summary = extraction(sys.argv[2]).write(sys.argv[3], force=True)
 print(summary["packets"], *[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])

@@ -29,7 +29,7 @@ file appears whole or not at all.
 
 
 def reference() -> str:
-    """The whole page."""
+    """Build the whole page."""
     group: Any = typer.main.get_command(app)
     parts = [INTRODUCTION, _section("netgen", "netgen", group)]
     parts += [_section(f"netgen {name}", name, command, parent=group) for name, command in group.commands.items()]

@@ -122,9 +122,12 @@ class GrowableColumns:
             in_memory = capacity <= MAX_ROWS_IN_MEMORY
             if in_memory:
                 capacity = MAX_ROWS_IN_MEMORY  # memory that is not used costs nothing
+                # one block for all columns: NumPy asks for huge pages from 4 MiB on, which halves the page faults
+                sizes = [capacity * column.dtype.itemsize for column in self._columns.values()]
+                blocks = iter(np.split(np.zeros(sum(sizes), np.uint8), np.cumsum(sizes)[:-1]))
             for name, column in self._columns.items():
                 if in_memory:
-                    grown = np.zeros(capacity, column.dtype)
+                    grown = next(blocks).view(column.dtype)
                     grown[: self._capacity] = column
                 else:
                     grown = self._map(name, column, capacity)

@@ -114,7 +114,7 @@ def test_a_library_of_other_sources_is_not_called(tmp_path: Path) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not here")
     other = tmp_path / "reader.so"
-    command = ["gcc", "-shared", "-fPIC", f"-DSOURCES={compiled.fingerprint() ^ 1}u", "-o", other]
+    command: list[str | Path] = ["gcc", "-shared", "-fPIC", f"-DSOURCES={compiled.fingerprint() ^ 1}u", "-o", other]
     subprocess.run([*command, *compiled.SOURCES], check=True)
     statement = (
         "from pathlib import Path; from netgen.capture.native import compiled\n"

@@ -4,7 +4,7 @@ import dataclasses
 import random
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ class Variant:
 
 VARIANTS = [
     Variant(order, magic, head)
-    for order in "<>"
+    for order in get_args(Order)
     for magic, head in ((0xA1B2C3D4, 16), (0xA1B23C4D, 16), (0xA1B2CD34, 24))
 ]
 

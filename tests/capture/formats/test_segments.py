@@ -147,7 +147,7 @@ def test_a_stream_gives_the_same_table(tmp_path: Path, path_of: Any, name: Any, 
     path.write_bytes(gzip.compress(CAPTURES[name], 1))
     read_pieces = Source.pieces
 
-    def pieces(self) -> Iterator[Any]:
+    def pieces(self: Source) -> Iterator[bytes]:
         held = b"".join(read_pieces(self))
         yield held[:65_536]
         for at in range(65_536, len(held), size):

@@ -40,6 +40,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # --- the paper's recipe ---
 
 
+@pytest.mark.slow
 def test_the_unet_is_the_size_that_the_paper_trains() -> None:
     """125 M parameters and 177 GFLOP a pass, on three planes as released; without computing anything."""
     with torch.device("meta"):
@@ -130,6 +131,7 @@ def test_the_volume_is_that_of_a_training_trace_of_the_class() -> None:
 # --- the autoencoder ---
 
 
+@pytest.mark.slow
 def test_the_autoencoder_learns_its_classes() -> None:
     """Two classes are active at different times: so are their samples."""
     points = np.zeros((40, 4, 32))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support.real_data import REAL_SETS
 
 from netgen.capture.series.feasible import MAX_PACKET, MIN_PACKET, PacketLimits, feasible
 
@@ -175,9 +176,7 @@ def test_limits_come_back_from_their_json(of_class: Any) -> None:
     np.testing.assert_array_equal(again.largest, of_class.largest)
 
 
-@pytest.mark.parametrize(
-    "name", ["alexa_voice", "certta_flows", "iot_setup", "netflix_session", "tor_wikipedia", "video_platform"]
-)
+@pytest.mark.parametrize("name", REAL_SETS)
 def test_real_series_are_feasible(name: str, real_table: Any) -> None:
     table = real_table(name)
     series = table.series()

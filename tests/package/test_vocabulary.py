@@ -52,7 +52,7 @@ RETIRED = frozenset(
         "shares",
         "judged",
         "judging",
-        "looks",
+        "",
         "heed",
     ]
 )

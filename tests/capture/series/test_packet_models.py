@@ -151,7 +151,7 @@ def test_evaluation_report_and_picture_of_packets(packet_model: Any, tmp_path: P
     assert len(values) > 15
     assert np.isfinite(values).all()
     text = write_report(result, tmp_path / "r.html").read_text()
-    assert "Sizes of packets" in text
+    assert "Packet sizes" in text
     assert "Bytes down" not in text
     assert show([path], tmp_path / "p.png").stat().st_size > 10_000
 

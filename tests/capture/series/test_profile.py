@@ -81,7 +81,7 @@ def test_a_model_stores_the_profile(capture: Path, tmp_path: Path) -> None:
     model = netgen.train(table, out=tmp_path / "m.safetensors", training_steps=2, validation=0)
     again = netgen.load(tmp_path / "m.safetensors")
     assert again.profile == model.profile == table.metadata[PROFILE_KEY]
-    sampled = again.sample("call", 4, steps=2)
+    sampled = again.sample("call", 4, sampling_steps=2)
     assert sampled.table["protocol"].to_pylist() == [17] * 4
     assert sampled.metadata[PROFILE_KEY] == table.metadata[PROFILE_KEY]
     write(sampled, tmp_path / "x.pcap")

@@ -31,7 +31,7 @@ class CompiledReader(BuildHookInterface):
         compiler = shlex.split(os.environ.get("CC", "")) or [
             next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), "")
         ]
-        compiled = runpy.run_path(str(Path(self.root, "capture/native/compiled.py")))
+        compiled = runpy.run_path(str(Path(self.root, "netgen/capture/native/compiled.py")))
         command = [*compiler, "-O2", "-shared", "-fPIC", f"-DSOURCES={compiled['fingerprint']()}u", "-o", str(library)]
         command += map(str, compiled["SOURCES"])
         try:

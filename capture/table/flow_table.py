@@ -240,15 +240,15 @@ def read_tables(flows: FlowTable | PathLike | Sequence[FlowTable | PathLike]) ->
     return [table if isinstance(table, FlowTable) else FlowTable.read(table) for table in given]
 
 
-def concat(tables: Iterable[FlowTable]) -> FlowTable:
-    """Join tables of equal series, with rows numbered from 0.
+def concat(tables: Iterable[FlowTable | str | os.PathLike[str]]) -> FlowTable:
+    """Join tables of equal series, or the tables at paths, with rows numbered from 0.
 
     Raises
     ------
     SpecMismatchError
         If their series differ.
     """
-    tables = list(tables)
+    tables = [table if isinstance(table, FlowTable) else FlowTable.read(table) for table in tables]
     if not tables:
         raise TableError("no flow table was given", "Name at least one")
     first = tables[0]

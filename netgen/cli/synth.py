@@ -99,7 +99,7 @@ def synth(
         )
     with output.beside_stdout(report):
         if as_json:
-            output.print_json({"wrote": str(report.path), **report.to_json(), **table.summary()})
+            output.print_json({**table.summary(), "wrote": str(report.path), **report.to_json()})
         elif not quiet:
             _print_flows(table, report, loaded)
 

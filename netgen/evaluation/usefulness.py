@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 from netgen.capture.table.flow_table import FlowTable
 from netgen.evaluation.estimate import Estimate
 from netgen.evaluation.feature_spaces import LogSpace, cumulative, one_thread, with_cumulative
+
+PathLike = str | os.PathLike[str]
 
 N_TREES = 200
 
@@ -33,8 +36,10 @@ class Usefulness:
         return dataclasses.asdict(self)
 
 
-def usefulness(train: FlowTable, test: FlowTable, *, seed: int = 0, n_trees: int | None = None) -> Usefulness:
-    """Train a random forest on the labelled flows of `train`, and test it on those of `test`.
+def usefulness(
+    train: FlowTable | PathLike, test: FlowTable | PathLike, *, seed: int = 0, n_trees: int | None = None
+) -> Usefulness:
+    """Train a random forest on the labelled flows of `train`, and test it on those of `test`; tables or paths.
 
     Raises
     ------
@@ -43,6 +48,7 @@ def usefulness(train: FlowTable, test: FlowTable, *, seed: int = 0, n_trees: int
     TableError
         If either has no labels.
     """
+    train, test = (table if isinstance(table, FlowTable) else FlowTable.read(table) for table in (train, test))
     train.spec.require_equal(test.spec, "the training table", "the test table")
     train, test = train.labelled(), test.labelled()
     truth = test.labels.astype(str)

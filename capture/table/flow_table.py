@@ -248,15 +248,15 @@ def concat(tables: Iterable[FlowTable | str | os.PathLike[str]]) -> FlowTable:
     SpecMismatchError
         If their series differ.
     """
-    tables = [table if isinstance(table, FlowTable) else FlowTable.read(table) for table in tables]
-    if not tables:
+    read = [table if isinstance(table, FlowTable) else FlowTable.read(table) for table in tables]
+    if not read:
         raise TableError("no flow table was given", "Name at least one")
-    first = tables[0]
-    for number, other in enumerate(tables[1:], start=2):
+    first = read[0]
+    for number, other in enumerate(read[1:], start=2):
         first.spec.require_equal(
             other.spec, "the first table", f"table {number}", hint="Give all the same series: --spec-from FILE"
         )
-    joined = pa.concat_tables([table.table for table in tables]).combine_chunks()
+    joined = pa.concat_tables([table.table for table in read]).combine_chunks()
     joined = joined.set_column(0, FLOW_COLUMNS.field("flow"), to_arrow(np.arange(joined.num_rows)))
-    metadata = dict(first.metadata) if len(tables) == 1 else {"tables": [table.metadata for table in tables]}
+    metadata = dict(first.metadata) if len(read) == 1 else {"tables": [table.metadata for table in read]}
     return FlowTable(joined, first.spec, metadata)

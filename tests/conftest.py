@@ -129,6 +129,7 @@ def tiny_flows() -> "FlowTable":
 @pytest.fixture(scope="session")
 def tiny_model_file(tiny_flows: "FlowTable", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a model for 30 steps: enough to know the names of the classes, not to be good."""
+    pytest.importorskip("torch")
     from netgen import train
 
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
+import warnings
 import zoneinfo
 from collections.abc import Sequence
 from decimal import Decimal
@@ -124,7 +125,9 @@ def check_format(time_format: str) -> None:
     """Refuse a format that strptime does not know, or that leaves out the date or the hour."""
     sample = datetime.datetime(2017, 12, 31, 11, 58, tzinfo=datetime.UTC)
     try:
-        parsed = datetime.datetime.strptime(sample.strftime(time_format), time_format)
+        with warnings.catch_warnings():  # Python 3.13 warns of a day without a year, which is refused below
+            warnings.simplefilter("ignore", DeprecationWarning)
+            parsed = datetime.datetime.strptime(sample.strftime(time_format), time_format)
     except ValueError:
         parsed = None
     if parsed is None or (parsed.year, parsed.month, parsed.day, parsed.hour % 12) != (2017, 12, 31, 11):

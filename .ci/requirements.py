@@ -1,8 +1,8 @@
 """Print requirements of pyproject.toml for `pip install -r`, one a line.
 
-python .ci/requirements.py [--lowest] [--without NAME ...]
+python .ci/requirements.py [--without NAME ...]
 
---lowest turns every lower bound into an exact version. --without leaves out a package.
+--without leaves out a package.
 """
 
 import argparse
@@ -13,7 +13,6 @@ from pathlib import Path
 def main() -> None:
     """Print the requirements of netgen and of its test extra."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lowest", action="store_true")
     parser.add_argument("--without", nargs="*", default=[])
     arguments = parser.parse_args()
     project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]
@@ -21,7 +20,6 @@ def main() -> None:
         specifier, _, marker = requirement.partition(";")
         name = specifier.split(">=")[0].strip()
         if name not in arguments.without:
-            specifier = specifier.replace(">=", "==") if arguments.lowest else specifier
             print(f"{specifier.strip()}; {marker.strip()}" if marker else specifier.strip())
 
 

@@ -17,7 +17,7 @@ can show or drop it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class NetgenError(Exception):
@@ -74,3 +74,9 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     by_folded = {choice.casefold(): choice for choice in choices}
     close = difflib.get_close_matches(word.casefold(), by_folded, n=1)
     return f"Did you mean {by_folded[close[0]]!r}?" if close else ""
+
+
+def first_names(names: Sequence[str], most: int = 4) -> str:
+    """Join the first names, and count the rest: ``"a, b, c, d and 3 more"``."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

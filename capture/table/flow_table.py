@@ -240,7 +240,7 @@ def read_tables(flows: FlowTable | PathLike | Sequence[FlowTable | PathLike]) ->
     return [table if isinstance(table, FlowTable) else FlowTable.read(table) for table in given]
 
 
-def concat(tables: Iterable[FlowTable | str | os.PathLike[str]]) -> FlowTable:
+def concat(tables: Iterable[FlowTable | PathLike]) -> FlowTable:
     """Join tables of equal series, or the tables at paths, with rows numbered from 0.
 
     Raises
@@ -248,7 +248,7 @@ def concat(tables: Iterable[FlowTable | str | os.PathLike[str]]) -> FlowTable:
     SpecMismatchError
         If their series differ.
     """
-    read = [table if isinstance(table, FlowTable) else FlowTable.read(table) for table in tables]
+    read = read_tables(list(tables))
     if not read:
         raise TableError("no flow table was given", "Name at least one")
     first = read[0]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netgen.capture.errors import visible
+from netgen.capture.errors import first_names, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from netgen.exporters.write import WriteResult
 
 MAX_DAMAGES = 5  # damaged places that are printed one by one
+MAX_TRUNCATED = 0.05  # share of truncated packets above which a class gets a warning
 
 
 def print_json(report: dict[str, Any]) -> None:
@@ -98,9 +99,6 @@ def format_reasons(counts: dict[str, int]) -> str:
     return ": " + ", ".join(f"{number} {reason}" for reason, number in counts.items()) if counts else ""
 
 
-MAX_TRUNCATED = 0.05  # share of truncated packets above which a class gets a warning
-
-
 def print_summary(path: Path, summary: dict[str, Any]) -> None:
     """Print what a flow table that was just written holds: classes, the read report, the series, the file."""
     from netgen.capture.series.spec import SeriesSpec
@@ -112,10 +110,9 @@ def print_summary(path: Path, summary: dict[str, Any]) -> None:
     lost = {name: row["truncated_packets"] / row["packets"] for name, row in rows.items() if row["packets"]}
     most = sorted((share, name) for name, share in lost.items() if share > MAX_TRUNCATED)[::-1]
     if most:
-        names = ", ".join(f"{name} ({share:.0%})" for share, name in most[:4])
-        rest = f" and {len(most) - 4} more" if len(most) > 4 else ""
+        names = first_names([f"{name} ({share:.0%})" for share, name in most])
         hint = "a larger --bin-width or --length keeps more"
-        print_line(f"warning: packets lost beyond the end of the series: {names}{rest}; {hint}")
+        print_line(f"warning: packets lost beyond the end of the series: {names}; {hint}")
     if unlabelled := summary["unlabelled"]:
         print_line(f"{unlabelled:,} of {plural(summary['flows'], 'flow')} have no label; train leaves them out")
     print_line("wrote ", bold(path), f": {plural(summary['flows'], 'flow')}, {file_size(path)}")

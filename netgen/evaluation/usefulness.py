@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from netgen.capture.table.flow_table import FlowTable
+from netgen.capture.table.flow_table import FlowTable, PathLike, read_tables
 from netgen.evaluation.estimate import Estimate
 from netgen.evaluation.feature_spaces import LogSpace, cumulative, one_thread, with_cumulative
-
-PathLike = str | os.PathLike[str]
 
 N_TREES = 200
 
@@ -48,7 +45,7 @@ def usefulness(
     TableError
         If either has no labels.
     """
-    train, test = (table if isinstance(table, FlowTable) else FlowTable.read(table) for table in (train, test))
+    train, test = read_tables([train, test])
     train.spec.require_equal(test.spec, "the training table", "the test table")
     train, test = train.labelled(), test.labelled()
     truth = test.labels.astype(str)

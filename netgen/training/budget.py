@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from netgen.capture.errors import first_names
+
 DEFAULT_MINUTES = 10.0  # minutes of a training that is given neither minutes nor steps
 MAX_EPOCHS = 300  # a training without `training_steps` ends after so many epochs: more only memorises
 MIN_STEPS = 3000  # but not before so many steps, however few flows there are
@@ -77,9 +79,8 @@ class TrainingPlan:
         small = sorted((count, name) for name, count in self.counts.items() if count < FEW_FLOWS)
         if not small:
             return []
-        names = ", ".join(f"{name} ({count})" for count, name in small[:4])
-        rest = f" and {len(small) - 4} more" if len(small) > 4 else ""
-        return [f"classes with fewer than {FEW_FLOWS} training flows: {names}{rest}"]
+        names = first_names([f"{name} ({count})" for count, name in small])
+        return [f"classes with fewer than {FEW_FLOWS} training flows: {names}"]
 
     def __str__(self) -> str:
         budget = self.budget
